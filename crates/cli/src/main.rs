@@ -1,0 +1,2 @@
+//! The `remat` binary.
+fn main() {}

@@ -1,0 +1,14 @@
+//! The ground floor: element types, shapes, host tensors and the counter-based generator.
+//!
+//! Invariant: nothing here knows of graphs, files or devices. Look next at `ir` for what is computed with these.
+
+mod dtype;
+mod host;
+mod philox;
+mod shape;
+
+pub use dtype::DType;
+pub use half::{bf16, f16};
+pub use host::{HostTensor, TensorData};
+pub use philox::{Philox, stream_of_name};
+pub use shape::Shape;
