@@ -1,0 +1,145 @@
+//! A row becomes a sample: token ids and one label per token. Invariants: labels are unshifted, as Hugging Face has
+//! them; every id and every label but -100 is within the model's vocabulary, so nothing later has to check.
+//!
+//! | row | ids | labels |
+//! |---|---|---|
+//! | text | the tokenizer's, special tokens included, then EOS | all ids |
+//! | prompt, completion | prompt with special tokens, completion without, then EOS | -100 on the prompt |
+//! | tokens | as given | as given, or all ids |
+
+use crate::error::Place;
+use crate::{DataError, Row, RowKind, TokenSource};
+
+/// The label of a token that is not trained on.
+pub const IGNORED_LABEL: i32 = -100;
+
+/// One sample, at its full length.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sample {
+    /// Token ids, each below the model's vocabulary size.
+    pub ids: Vec<u32>,
+    /// One label per token, unshifted; -100 where the token is not trained on.
+    pub labels: Vec<i32>,
+    /// False if the row's text should end in EOS, but the tokenizer knows none.
+    pub terminated: bool,
+}
+
+/// Turns rows into samples.
+pub struct Encoder<'a> {
+    tokens: Option<&'a dyn TokenSource>,
+    last_id: u32,
+}
+
+impl<'a> Encoder<'a> {
+    /// An encoder for a model with `vocab_size` embeddings. Without a tokenizer only tokens rows can be encoded.
+    ///
+    /// Panics if `vocab_size` is 0: no model has an empty vocabulary.
+    pub fn new(tokens: Option<&'a dyn TokenSource>, vocab_size: usize) -> Self {
+        assert!(vocab_size > 0, "Encoder: the vocabulary is empty");
+        // Batches hold ids as i32.
+        Encoder { tokens, last_id: (vocab_size - 1).min(i32::MAX as usize) as u32 }
+    }
+
+    /// Encodes one row; `place` is for messages.
+    pub fn encode(&self, row: &Row, place: &Place) -> Result<Sample, DataError> {
+        match row {
+            Row::Text { text } => {
+                let tokens = self.tokenizer(RowKind::Text, place)?;
+                let mut ids = self.ids(tokens, "text", text, true, place)?;
+                let terminated = terminate(&mut ids, 0, tokens.eos());
+                self.check_ids(&ids, place)?;
+                let labels = ids.iter().map(|&id| id as i32).collect();
+                Ok(Sample { ids, labels, terminated })
+            }
+            Row::PromptCompletion { prompt, completion } => self.completion_sample(prompt, completion, place),
+            Row::Tokens { input_ids, labels } => self.token_sample(input_ids, labels.as_deref(), place),
+        }
+    }
+
+    fn completion_sample(&self, prompt: &str, completion: &str, place: &Place) -> Result<Sample, DataError> {
+        let tokens = self.tokenizer(RowKind::PromptCompletion, place)?;
+        let mut ids = self.prompt_ids(tokens, prompt, place)?;
+        let prompt_len = ids.len();
+        ids.extend(self.ids(tokens, "completion", completion, false, place)?);
+        let terminated = terminate(&mut ids, prompt_len, tokens.eos());
+        self.check_ids(&ids, place)?;
+        let mut labels = vec![IGNORED_LABEL; prompt_len];
+        labels.extend(ids[prompt_len..].iter().map(|&id| id as i32));
+        Ok(Sample { ids, labels, terminated })
+    }
+
+    /// The prompt with the tokens that the tokenizer puts around a text, but not with an end of text that some
+    /// tokenizers put behind it: the completion goes on from here.
+    fn prompt_ids(&self, tokens: &dyn TokenSource, prompt: &str, place: &Place) -> Result<Vec<u32>, DataError> {
+        let mut ids = self.ids(tokens, "prompt", prompt, true, place)?;
+        if ids.last().is_some() && ids.last().copied() == tokens.eos() {
+            let plain = self.ids(tokens, "prompt", prompt, false, place)?;
+            let closed_by_tokenizer = ids.len() > plain.len() && plain.last() != ids.last();
+            // An empty prompt's only special token may be one id that is both BOS and EOS, as GPT-2's is.
+            if closed_by_tokenizer && ids.len() > 1 {
+                ids.pop();
+            }
+        }
+        Ok(ids)
+    }
+
+    fn token_sample(&self, input_ids: &[i64], labels: Option<&[i64]>, place: &Place) -> Result<Sample, DataError> {
+        if let Some(labels) = labels
+            && labels.len() != input_ids.len()
+        {
+            return Err(DataError::LabelCount { place: place.clone(), ids: input_ids.len(), labels: labels.len() });
+        }
+        let last = self.last_id as usize;
+        let in_vocabulary = |number: i64| (0..=i64::from(self.last_id)).contains(&number);
+        if let Some(index) = input_ids.iter().position(|&id| !in_vocabulary(id)) {
+            return Err(DataError::TokenOutOfVocabulary { place: place.clone(), index, id: input_ids[index], last });
+        }
+        let labels = labels.unwrap_or(input_ids);
+        let is_label = |label: i64| label == i64::from(IGNORED_LABEL) || in_vocabulary(label);
+        if let Some(index) = labels.iter().position(|&label| !is_label(label)) {
+            let label = labels[index];
+            return Err(DataError::LabelOutOfVocabulary { place: place.clone(), index, label, last });
+        }
+        let ids = input_ids.iter().map(|&id| id as u32).collect();
+        let labels = labels.iter().map(|&label| label as i32).collect();
+        Ok(Sample { ids, labels, terminated: true })
+    }
+
+    fn tokenizer(&self, kind: RowKind, place: &Place) -> Result<&'a dyn TokenSource, DataError> {
+        self.tokens.ok_or_else(|| DataError::NoTokenizer { place: place.clone(), kind })
+    }
+
+    fn ids(
+        &self,
+        tokens: &dyn TokenSource,
+        key: &'static str,
+        text: &str,
+        add_special: bool,
+        place: &Place,
+    ) -> Result<Vec<u32>, DataError> {
+        let refused = |reason| DataError::Tokenizer { place: place.clone(), key, reason };
+        tokens.encode(text, add_special).map_err(refused)
+    }
+
+    fn check_ids(&self, ids: &[u32], place: &Place) -> Result<(), DataError> {
+        match ids.iter().find(|&&id| id > self.last_id) {
+            Some(&id) => {
+                let last = self.last_id as usize;
+                Err(DataError::TokenizerOutOfVocabulary { place: place.clone(), id, last })
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+/// Appends EOS unless the tokens from `from` on already end in it; false if there is none to append.
+fn terminate(ids: &mut Vec<u32>, from: usize, eos: Option<u32>) -> bool {
+    match eos {
+        Some(eos) if ids[from..].last() == Some(&eos) => true,
+        Some(eos) => {
+            ids.push(eos);
+            true
+        }
+        None => false,
+    }
+}

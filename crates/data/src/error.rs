@@ -1,0 +1,128 @@
+//! What can be wrong with a user's data. Invariant: each message says where (file and line), what was found, and
+//! what to do about it. The tests in `tests/data/messages.rs` hold every message to its exact words.
+
+use crate::RowKind;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+/// Where a row stands: a file and a line counted from 1.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// The file, as the user named it.
+    pub path: PathBuf,
+    /// The line the row starts on, counted from 1.
+    pub line: u64,
+}
+
+impl Place {
+    /// A line of a file.
+    pub fn new(path: &Path, line: u64) -> Self {
+        Place { path: path.to_path_buf(), line }
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.path.display(), self.line)
+    }
+}
+
+/// The formats a row may have, for messages.
+pub(crate) const ACCEPTED: &str = r#"{"text"}, {"prompt", "completion"} or {"input_ids", "labels" (optional)}"#;
+
+/// Every error of this crate.
+#[derive(Debug, thiserror::Error)]
+#[allow(missing_docs)] // The messages are the documentation of the variants and their fields.
+pub enum DataError {
+    #[error("{}: cannot be read: {source}; check the path and its permissions", path.display())]
+    Io { path: PathBuf, source: std::io::Error },
+
+    #[error("no data file was given; name at least one with --data FILE.jsonl")]
+    NoFiles,
+
+    #[error("{}: holds no rows; it needs one JSON object per line: {ACCEPTED}", path.display())]
+    NoRows { path: PathBuf },
+
+    #[error(
+        "{place}: this row is longer than {limit_bytes} bytes; split it into shorter rows, one JSON object per line"
+    )]
+    RowTooLong { place: Place, limit_bytes: usize },
+
+    #[error("{place}: byte {column} of this line is not UTF-8; save the file as UTF-8 text")]
+    NotUtf8 { place: Place, column: usize },
+
+    #[error("{place}:{column}: not JSON: {reason}, near `{excerpt}`; every row must be one complete JSON object")]
+    NotJson { place: Place, column: usize, reason: String, excerpt: String },
+
+    #[error("{place}:{column}: not a JSON array of rows: {reason}; write [{{…}}, {{…}}], or one JSON object per line")]
+    NotJsonArray { place: Place, column: usize, reason: String },
+
+    #[error("{place}: this row is {found}, not a JSON object; accepted: {ACCEPTED}")]
+    NotAnObject { place: Place, found: &'static str },
+
+    #[error("{place}: no known format has the keys {keys}; accepted: {ACCEPTED}")]
+    UnknownKeys { place: Place, keys: String },
+
+    #[error("{place}: key `{key}` of format {kind} is missing, this row has the keys {keys}; accepted: {ACCEPTED}")]
+    MissingKey { place: Place, key: &'static str, kind: RowKind, keys: String },
+
+    #[error(
+        "{place}: this row is {found}, but the file's first row is {expected}; keep one format per file and give each \
+         file its own --data"
+    )]
+    OtherKind { place: Place, found: RowKind, expected: RowKind },
+
+    #[error("{place}: `{key}` is {found}, but must be {expected}")]
+    WrongType { place: Place, key: String, expected: &'static str, found: String },
+
+    #[error(
+        "{place}: `labels` has {labels} entries, but `input_ids` has {ids}; give one label per token, unshifted, with \
+         -100 for tokens that are not trained on"
+    )]
+    LabelCount { place: Place, ids: usize, labels: usize },
+
+    #[error(
+        "{place}: `input_ids[{index}]` is {id}, but this model's token ids are 0 to {last}; tokenise the data with the \
+         tokenizer of this model"
+    )]
+    TokenOutOfVocabulary { place: Place, index: usize, id: i64, last: usize },
+
+    #[error(
+        "{place}: `labels[{index}]` is {label}, but a label is a token id of this model, 0 to {last}, or -100 for a \
+         token that is not trained on"
+    )]
+    LabelOutOfVocabulary { place: Place, index: usize, label: i64, last: usize },
+
+    #[error(
+        "{place}: the tokenizer gives the id {id}, but this model's token ids are 0 to {last}; use the tokenizer.json \
+         that belongs to this model"
+    )]
+    TokenizerOutOfVocabulary { place: Place, id: u32, last: usize },
+
+    #[error(
+        "{place}: a row of format {kind} needs the model's tokenizer, and there is none; put tokenizer.json into the \
+         model folder, or give {{\"input_ids\"}} rows"
+    )]
+    NoTokenizer { place: Place, kind: RowKind },
+
+    #[error("{place}: the tokenizer refused `{key}`: {reason}; check tokenizer.json in the model folder")]
+    Tokenizer { place: Place, key: &'static str, reason: String },
+
+    #[error("--seq-len {seq_len} leaves no token to predict; it must be at least 2")]
+    SeqLen { seq_len: usize },
+
+    #[error("{key} is 0; it must be at least 1")]
+    Zero { key: &'static str },
+
+    #[error(
+        "none of the {rows} rows has a token to train on within the first {seq_len} tokens ({truncated} rows were \
+         cut there); raise --seq-len, or check that completions are not empty and that labels are not all -100"
+    )]
+    NothingToTrain { rows: usize, truncated: usize, seq_len: usize },
+
+    #[error("the data has more than {limit} rows; split it over several runs")]
+    TooManyRows { limit: usize },
+
+    #[error("the saved data position does not fit: {reason}; resume with the data and data options of the saved run")]
+    Position { reason: String },
+}

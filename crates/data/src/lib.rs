@@ -1,0 +1,34 @@
+//! Rows of a file become token samples, and samples become batches of a fixed shape in a fixed order.
+//!
+//! ```text
+//! file ──rows──▶ Row ──encode──▶ Sample ──dataset──▶ Dataset ──packing──▶ Sequences
+//!                                                                 order: which sequence when (Sampler)
+//!                                                                 loader: Sequences × Sampler ──▶ UpdateBatch ──▶ Batch
+//! ```
+//!
+//! Invariants: every bad row is an error with file and line before step 1; what is cut or left out is counted; the
+//! batches are a pure function of (samples, options, seed), so a run resumes exactly where it stopped; after the
+//! first batch nothing is allocated. Look next at `train`, which feeds batches to the compiled step.
+
+mod batch;
+mod dataset;
+mod encode;
+mod error;
+mod json_array;
+mod jsonl;
+mod loader;
+mod order;
+mod packing;
+mod row;
+mod tokens;
+
+pub use batch::Batch;
+pub use dataset::{Dataset, DatasetBuilder, SampleId, SampleRef, SampleStats};
+pub use encode::{Encoder, IGNORED_LABEL, Sample};
+pub use error::{DataError, Place};
+pub use jsonl::{MAX_ROW_BYTES, RowSink, read_rows, read_rows_from};
+pub use loader::{DataLoader, LoaderOptions, UpdateBatch};
+pub use order::{Order, Sampler, SamplerState};
+pub use packing::{SequenceId, Sequences};
+pub use row::{Row, RowKind};
+pub use tokens::TokenSource;

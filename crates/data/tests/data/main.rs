@@ -1,0 +1,67 @@
+//! The crate's tests, one binary. `messages`: each error in its exact words. `samples`: rows to samples and counts.
+//! `batches`: layouts computed by hand. `properties`: order, resume, look-ahead and packing on random data.
+
+#![allow(missing_docs)]
+
+mod batches;
+mod messages;
+mod properties;
+mod samples;
+
+use remat_data::{Dataset, DatasetBuilder, Encoder, Sample, TokenSource};
+use std::path::{Path, PathBuf};
+
+/// One id per byte, 256 for BOS (a special token) and 257 for EOS, which also stands for the word `</s>`.
+pub struct Bytes {
+    pub eos: Option<u32>,
+    pub closes_texts: bool,
+}
+
+pub const BOS: u32 = 256;
+pub const EOS: u32 = 257;
+pub const VOCABULARY: usize = 258;
+
+impl TokenSource for Bytes {
+    fn encode(&self, text: &str, add_special: bool) -> Result<Vec<u32>, String> {
+        if text.contains('\u{fffd}') {
+            return Err("a replacement character".to_string());
+        }
+        let mut ids: Vec<u32> = if add_special { vec![BOS] } else { Vec::new() };
+        for (index, part) in text.split("</s>").enumerate() {
+            ids.extend((index > 0).then_some(EOS));
+            ids.extend(part.bytes().map(u32::from));
+        }
+        ids.extend((add_special && self.closes_texts).then_some(EOS));
+        Ok(ids)
+    }
+
+    fn eos(&self) -> Option<u32> {
+        self.eos
+    }
+}
+
+pub const BYTES: Bytes = Bytes { eos: Some(EOS), closes_texts: false };
+
+/// A folder with the given files, and their paths.
+pub fn files(contents: &[&[u8]]) -> (tempfile::TempDir, Vec<PathBuf>) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |index| folder.path().join(format!("{}.jsonl", (b'a' + index as u8) as char));
+    let paths: Vec<PathBuf> = (0..contents.len()).map(path).collect();
+    paths.iter().zip(contents).for_each(|(path, bytes)| std::fs::write(path, bytes).unwrap());
+    (folder, paths)
+}
+
+pub fn load(contents: &str, seq_len: usize) -> Dataset {
+    let (_folder, paths) = files(&[contents.as_bytes()]);
+    Dataset::load(&paths, &Encoder::new(Some(&BYTES), VOCABULARY), seq_len).unwrap()
+}
+
+/// A dataset of the given (ids, labels).
+pub fn dataset(samples: &[(Vec<u32>, Vec<i32>)], seq_len: usize) -> Dataset {
+    let mut builder = DatasetBuilder::new(seq_len).unwrap();
+    builder.start_source(Path::new("made"));
+    for (ids, labels) in samples {
+        builder.push(&Sample { ids: ids.clone(), labels: labels.clone(), terminated: true }).unwrap();
+    }
+    builder.finish().unwrap()
+}
