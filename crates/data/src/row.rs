@@ -91,13 +91,12 @@ struct Fields<'a> {
 
 impl<'a> Fields<'a> {
     fn parse(json: &'a str, place: &'a Place) -> Result<Self, DataError> {
-        // Syntax first: a broken line should be told as such, whatever it begins with.
-        let whole: &RawValue = serde_json::from_str(json).map_err(|error| not_json(json, &error, place))?;
-        let found = type_name(whole);
-        if found != OBJECT {
-            return Err(DataError::NotAnObject { place: place.clone(), found });
-        }
-        let values = serde_json::from_str(json).map_err(|error| not_json(json, &error, place))?;
+        let values = serde_json::from_str(json).map_err(|error| match serde_json::from_str::<&RawValue>(json) {
+            // A broken line is told as such, whatever it begins with.
+            Err(syntax) => not_json(json, &syntax, place),
+            Ok(whole) if type_name(whole) == OBJECT => not_json(json, &error, place),
+            Ok(whole) => DataError::NotAnObject { place: place.clone(), found: type_name(whole) },
+        })?;
         Ok(Fields { json, values, place })
     }
 

@@ -1,7 +1,8 @@
-//! Batches and updates, computed by hand.
+//! Batches and updates, computed by hand and held to what PyTorch was fed.
 
 use crate::dataset;
-use remat_data::{Batch, DataLoader, LoaderOptions, Order, SequenceId, Sequences};
+use remat_data::{Batch, DataLoader, Dataset, Encoder, LoaderOptions, Order, SequenceId, Sequences};
+use std::path::Path;
 
 const NONE: i32 = -100;
 
@@ -86,4 +87,37 @@ fn micro_batches_of_padding_alone_do_not_exist() {
     let mut update = loader.update_buffer();
     loader.next_update(&mut update);
     assert_eq!((update.micro_batches(), update.trained), (1, 1));
+}
+
+/// The rows of the parity fixtures are written in the order in which PyTorch consumed them.
+#[test]
+fn the_parity_fixtures_are_fed_as_to_pytorch() {
+    let parity = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/parity");
+    let read = |path: &Path| -> serde_json::Value { serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap() };
+    let number = |value: &serde_json::Value| value.as_u64().unwrap() as usize;
+    let mut cases = 0;
+    for case in std::fs::read_dir(parity).unwrap().map(|entry| entry.unwrap().path()) {
+        let reference = read(&case.join("reference.json"));
+        let vocab_size = number(&read(&case.join("config.json"))["vocab_size"]);
+        let (batch_size, grad_accum) = (number(&reference["batch_size"]), number(&reference["accumulation"]));
+        let seq_len = number(&reference["seq_len"]);
+        let data = Dataset::load(&[case.join("rows.jsonl")], &Encoder::new(None, vocab_size), seq_len).unwrap();
+        let file = &data.stats()[0];
+        assert_eq!((file.rows, file.truncated, file.dropped), (20 * batch_size * grad_accum, 0, 0));
+
+        let options = LoaderOptions { batch_size, grad_accum, packing: false, order: Order::InOrder };
+        let mut loader = DataLoader::new(data, options).unwrap();
+        assert_eq!((loader.updates_per_epoch(), loader.longest_sequence()), (20, seq_len));
+        let mut update = loader.update_buffer();
+        loader.next_update(&mut update);
+        let mut batch = Batch::new(batch_size, seq_len);
+        let trained = (0..update.micro_batches()).map(|micro_batch| {
+            loader.fill(&update, micro_batch, &mut batch);
+            batch.trained
+        });
+        let expected = reference["first_update"]["trained_tokens"].as_array().unwrap();
+        assert_eq!(trained.collect::<Vec<_>>(), expected.iter().map(number).collect::<Vec<_>>());
+        cases += 1;
+    }
+    assert!(cases > 0, "the fixtures are part of the repository");
 }

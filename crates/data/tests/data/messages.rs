@@ -64,6 +64,12 @@ fn lines_that_are_not_json() {
         r#"{"id": 1, "text": "a\ud800b"}"#,
         &format!("a.jsonl:1:27: not JSON: unexpected end of hex escape, near `…\"text\": \"a\\ud800b\"}}`; {rest}"),
     );
+    check(
+        r#"{"text": "a", "\udc00": 1}"#,
+        &format!(
+            "a.jsonl:1:21: not JSON: lone leading surrogate in hex escape, near `…xt\": \"a\", \"\\udc00\": 1}}`; {rest}"
+        ),
+    );
     check("{\n  \"text\": 1\n}", &format!("a.jsonl:1:1: not JSON: EOF while parsing an object, near `{{`; {rest}"));
 }
 
