@@ -1,0 +1,190 @@
+//! Builds graphs: infers result types, keeps names unique, tracks regions and phase.
+//!
+//! Invariant: a graph made by a `Builder` passes `verify`. Look next at `ops` for the attributes of each op.
+
+use crate::{Graph, IrError, Node, Op, OpDef, OpId, Phase, Region, RegionId, Storage, Type, Value, ValueId};
+use std::collections::HashMap;
+
+/// A graph under construction.
+#[derive(Debug, Default)]
+pub struct Builder {
+    graph: Graph,
+    value_names: HashMap<String, u32>,
+    node_names: HashMap<String, u32>,
+    region: Option<RegionId>,
+    phase: Option<Phase>,
+}
+
+impl Builder {
+    /// An empty graph.
+    pub fn new() -> Self {
+        Builder::default()
+    }
+
+    /// Continues an existing graph, for passes that append to it.
+    pub fn extend(graph: Graph) -> Self {
+        let value_names = graph.values.iter().map(|v| (v.name.clone(), 1)).collect();
+        let node_names = graph.nodes.iter().map(|n| (n.name.clone(), 1)).collect();
+        Builder { graph, value_names, node_names, region: None, phase: None }
+    }
+
+    /// The graph so far.
+    pub fn graph(&self) -> &Graph {
+        &self.graph
+    }
+
+    /// Ends construction.
+    pub fn finish(self) -> Graph {
+        self.graph
+    }
+
+    /// The type of a value made so far.
+    pub fn ty(&self, id: ValueId) -> &Type {
+        self.graph.ty(id)
+    }
+
+    /// A value written by the caller before each run.
+    pub fn input(&mut self, name: &str, ty: Type) -> ValueId {
+        self.source(name, ty, Storage::Input)
+    }
+
+    /// A read-only parameter or table.
+    pub fn weight(&mut self, name: &str, ty: Type) -> ValueId {
+        self.source(name, ty, Storage::Weight)
+    }
+
+    /// A persistent value that ops may update in place.
+    pub fn state(&mut self, name: &str, ty: Type) -> ValueId {
+        self.source(name, ty, Storage::State)
+    }
+
+    fn source(&mut self, name: &str, ty: Type, storage: Storage) -> ValueId {
+        let name = unique(&mut self.value_names, name);
+        self.push_value(Value { name, ty, storage, producer: None, donated_from: None })
+    }
+
+    fn push_value(&mut self, value: Value) -> ValueId {
+        let id = ValueId(self.graph.values.len() as u32);
+        self.graph.values.push(value);
+        id
+    }
+
+    /// Marks a value as readable after a run.
+    pub fn output(&mut self, id: ValueId) {
+        if !self.graph.outputs.contains(&id) {
+            self.graph.outputs.push(id);
+        }
+    }
+
+    /// Runs `body` inside a new checkpoint region, nested in the current one. The region is left again whatever
+    /// `body` returns, so that a failed region leaves the builder usable.
+    pub fn region<T>(&mut self, name: &str, body: impl FnOnce(&mut Builder) -> T) -> T {
+        let outer = self.region;
+        let id = RegionId(self.graph.regions.len() as u32);
+        self.graph.regions.push(Region { name: name.to_string(), parent: outer });
+        self.region = Some(id);
+        let result = body(self);
+        self.region = outer;
+        result
+    }
+
+    /// Sets phase and region for the nodes that follow; differentiation uses it.
+    pub fn set_context(&mut self, phase: Phase, region: Option<RegionId>) {
+        self.phase = Some(phase);
+        self.region = region;
+    }
+
+    /// Applies an op. Returns its results, whose names are the node's name, with the result's own name behind a dot
+    /// for all but the first.
+    pub fn op(&mut self, name: &str, op: impl Into<Op>, inputs: &[ValueId]) -> Result<Vec<ValueId>, IrError> {
+        let op = op.into();
+        let name = unique(&mut self.node_names, name);
+        let types: Vec<&Type> = inputs.iter().map(|&id| self.graph.ty(id)).collect();
+        let fail = |message| IrError::Operands { op: op.name().to_string(), node: name.clone(), message };
+        let results = op.infer(&types).map_err(fail)?;
+        let donations = op.donations();
+        let id = OpId(self.graph.nodes.len() as u32);
+        let mut outputs = Vec::with_capacity(results.len());
+        for (index, ty) in results.into_iter().enumerate() {
+            let donated_from = donations.iter().find(|d| d.1 == index).map(|d| inputs[d.0]);
+            let value_name = match index {
+                0 => name.clone(),
+                _ => format!("{name}.{}", op.result_name(index)),
+            };
+            let value_name = unique(&mut self.value_names, &value_name);
+            let storage = if donated_from.is_some() { Storage::State } else { Storage::Arena };
+            outputs.push(self.push_value(Value {
+                name: value_name,
+                ty,
+                storage,
+                producer: Some((id, index)),
+                donated_from,
+            }));
+        }
+        let (phase, region) = (self.phase.unwrap_or(Phase::Forward), self.region);
+        let inputs = inputs.to_vec();
+        self.graph.nodes.push(Node { op, name, inputs, outputs: outputs.clone(), phase, region, recompute_of: None });
+        Ok(outputs)
+    }
+
+    /// Applies an op with one result.
+    pub fn op1(&mut self, name: &str, op: impl Into<Op>, inputs: &[ValueId]) -> Result<ValueId, IrError> {
+        Ok(self.op(name, op, inputs)?[0])
+    }
+}
+
+fn unique(taken: &mut HashMap<String, u32>, name: &str) -> String {
+    if let Some(count) = taken.get(name).copied() {
+        let mut number = count + 1;
+        loop {
+            let candidate = format!("{name}#{number}");
+            if !taken.contains_key(&candidate) {
+                taken.insert(name.to_string(), number);
+                taken.insert(candidate.clone(), 1);
+                return candidate;
+            }
+            number += 1;
+        }
+    }
+    taken.insert(name.to_string(), 1);
+    name.to_string()
+}
+
+/// What an op's vector-Jacobian product is given: it emits backward nodes through `builder`.
+pub struct Vjp<'a> {
+    /// Receives the backward nodes.
+    pub builder: &'a mut Builder,
+    /// Name of the forward node; backward nodes are named after it.
+    pub name: &'a str,
+    /// Forward operands.
+    pub inputs: &'a [ValueId],
+    /// Forward results, usable as residuals.
+    pub outputs: &'a [ValueId],
+    /// Cotangent of each result; `None` where nothing downstream uses it.
+    pub cotangents: &'a [Option<ValueId>],
+    /// Which operands need a cotangent.
+    pub needs: &'a [bool],
+}
+
+impl Vjp<'_> {
+    /// Emits a backward node named `d.<forward name>.<suffix>`.
+    pub fn emit(&mut self, suffix: &str, op: impl Into<Op>, inputs: &[ValueId]) -> Result<Vec<ValueId>, IrError> {
+        let name = if suffix.is_empty() { format!("d.{}", self.name) } else { format!("d.{}.{suffix}", self.name) };
+        self.builder.op(&name, op, inputs)
+    }
+
+    /// Emits a backward node with one result.
+    pub fn emit1(&mut self, suffix: &str, op: impl Into<Op>, inputs: &[ValueId]) -> Result<ValueId, IrError> {
+        Ok(self.emit(suffix, op, inputs)?[0])
+    }
+
+    /// The cotangent of the first result. Differentiation calls a VJP only if some result has one.
+    pub fn dy(&self, op: &'static str) -> Result<ValueId, IrError> {
+        self.cotangents[0].ok_or_else(|| self.refuse(op, "only a statistic of it is used downstream"))
+    }
+
+    /// The error of an op that has no derivative here.
+    pub fn refuse(&self, op: &'static str, message: &str) -> IrError {
+        IrError::NotDifferentiable { op: op.to_string(), node: self.name.to_string(), message: message.to_string() }
+    }
+}

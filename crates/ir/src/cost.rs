@@ -1,0 +1,26 @@
+//! What a node costs, independent of any machine. Prices in seconds are made from these by the compiler's cost model.
+
+use crate::Type;
+
+/// Work of one node.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Cost {
+    /// Floating-point operations; a multiply-add counts two.
+    pub flops: f64,
+    /// Bytes read and written if every operand and result moved once.
+    pub bytes: f64,
+}
+
+impl Cost {
+    /// The given FLOPs, with every operand and result moved once.
+    pub fn new(flops: f64, inputs: &[&Type], outputs: &[&Type]) -> Self {
+        let bytes = inputs.iter().chain(outputs).map(|ty| ty.bytes() as f64).sum();
+        Cost { flops, bytes }
+    }
+
+    /// Element-wise work: a fixed number of FLOPs per element of the first result.
+    pub fn pointwise(flops_per_element: f64, inputs: &[&Type], outputs: &[&Type]) -> Self {
+        let elements = outputs.first().map_or(0, |ty| ty.shape.numel());
+        Cost::new(flops_per_element * elements as f64, inputs, outputs)
+    }
+}

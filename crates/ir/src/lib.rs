@@ -1,0 +1,28 @@
+//! The intermediate representation: a training step as a graph of coarse ops in static single assignment form.
+//!
+//! Invariants: backward is ordinary IR; there is no "saved" flag and no hidden state; every op is defined by its
+//! naive f64 `eval`; a graph that `verify` accepts can be interpreted, differentiated and planned.
+//! Look next at [`ops`] for what can be computed and at `compiler` for what is done with a graph.
+
+mod array;
+mod build;
+mod cost;
+mod error;
+mod graph;
+mod interpret;
+pub mod ops;
+mod parse;
+mod print;
+mod sample;
+mod verify;
+
+pub use array::Array;
+pub use build::{Builder, Vjp};
+pub use cost::Cost;
+pub use error::IrError;
+pub use graph::{Graph, Node, OpId, Phase, Region, RegionId, Storage, Type, Value, ValueId};
+pub use interpret::{Interpreter, Rounding};
+pub use ops::{Op, OpDef};
+pub use parse::parse;
+pub use sample::Sample;
+pub use verify::verify;

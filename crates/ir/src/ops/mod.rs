@@ -1,0 +1,239 @@
+//! The table of ops. An op is one line of [`ops!`] and one file of the same name here and under `cpu/src/kernels`.
+//!
+//! Each file defines the attributes, result types (`infer`), derivative (`vjp`, which emits IR), `cost`, the naive
+//! f64 `eval` that *is* the op's meaning, and `samples` on which executors are tested against it.
+//! Invariant: every match on [`Op`] is exhaustive, so that a missing kernel does not compile.
+
+use crate::{Array, Cost, IrError, Sample, Type, ValueId, Vjp};
+use remat_tensor::DType;
+use serde::{Deserialize, Serialize};
+
+/// What every op says about itself. Operand and result order are documented on each op's struct.
+pub trait OpDef {
+    /// Result types for these operand types, or what does not fit (with shapes; the op's name is added by the caller).
+    fn infer(&self, inputs: &[&Type]) -> Result<Vec<Type>, String>;
+
+    /// Name of result `index` (results behind the first are named `<node>.<this>`).
+    fn result_name(&self, index: usize) -> &'static str {
+        let _ = index;
+        "result"
+    }
+
+    /// Pairs (operand, result): the result replaces the operand's bytes, which must be a state.
+    fn donations(&self) -> Vec<(usize, usize)> {
+        Vec::new()
+    }
+
+    /// Pairs (operand, result): the result may share the operand's slot if this node is the operand's last reader.
+    fn in_place(&self) -> Vec<(usize, usize)> {
+        Vec::new()
+    }
+
+    /// Whether the op is worth a matrix product to compute again; the planner and its reports tell such ops apart.
+    fn is_contraction(&self) -> bool {
+        false
+    }
+
+    /// Emits the vector-Jacobian product and returns one cotangent per operand (`None` where `needs` is false or the
+    /// operand has no derivative).
+    fn vjp(&self, cx: &mut Vjp<'_>) -> Result<Vec<Option<ValueId>>, IrError>;
+
+    /// Work for these types.
+    fn cost(&self, inputs: &[&Type], outputs: &[&Type]) -> Cost;
+
+    /// Bytes of arena the kernel needs while it runs, besides operands and results.
+    fn workspace_bytes(&self, inputs: &[&Type], outputs: &[&Type]) -> usize {
+        let _ = (inputs, outputs);
+        0
+    }
+
+    /// The meaning: naive, in f64. Operands are known to satisfy `infer`.
+    fn eval(&self, inputs: &[&Array], results: &[&Type]) -> Vec<Array>;
+
+    /// Operand sets that every executor is tested on.
+    fn samples() -> Vec<Sample>
+    where
+        Self: Sized;
+}
+
+macro_rules! ops {
+    ($($variant:ident $module:ident,)*) => {
+        $(mod $module; pub use $module::$variant;)*
+
+        /// An op with its attributes: a closed set.
+        #[derive(Debug, Clone, PartialEq)]
+        #[allow(missing_docs)]
+        pub enum Op { $($variant($variant),)* }
+
+        $(impl From<$variant> for Op {
+            fn from(op: $variant) -> Op { Op::$variant(op) }
+        })*
+
+        impl Op {
+            /// The names of all ops.
+            pub const NAMES: &'static [&'static str] = &[$(stringify!($module),)*];
+
+            /// The op's name, also its file stem.
+            pub const fn name(&self) -> &'static str {
+                match self { $(Op::$variant(_) => stringify!($module),)* }
+            }
+
+            /// The attributes as a JSON object, empty for an op without any.
+            pub fn attributes(&self) -> String {
+                match self { $(Op::$variant(op) => attributes_of(op),)* }
+            }
+
+            /// The op of this name with these attributes.
+            pub(crate) fn from_text(name: &str, attributes: &str) -> Result<Op, String> {
+                match name {
+                    $(stringify!($module) => op_of::<$variant>(attributes).map(Op::$variant),)*
+                    _ => Err(format!("there is no op named '{name}'")),
+                }
+            }
+        }
+
+        impl OpDef for Op {
+            fn infer(&self, inputs: &[&Type]) -> Result<Vec<Type>, String> {
+                match self { $(Op::$variant(op) => op.infer(inputs),)* }
+            }
+            fn result_name(&self, index: usize) -> &'static str {
+                match self { $(Op::$variant(op) => op.result_name(index),)* }
+            }
+            fn donations(&self) -> Vec<(usize, usize)> {
+                match self { $(Op::$variant(op) => op.donations(),)* }
+            }
+            fn in_place(&self) -> Vec<(usize, usize)> {
+                match self { $(Op::$variant(op) => op.in_place(),)* }
+            }
+            fn is_contraction(&self) -> bool {
+                match self { $(Op::$variant(op) => op.is_contraction(),)* }
+            }
+            fn vjp(&self, cx: &mut Vjp<'_>) -> Result<Vec<Option<ValueId>>, IrError> {
+                match self { $(Op::$variant(op) => op.vjp(cx),)* }
+            }
+            fn cost(&self, inputs: &[&Type], outputs: &[&Type]) -> Cost {
+                match self { $(Op::$variant(op) => op.cost(inputs, outputs),)* }
+            }
+            fn workspace_bytes(&self, inputs: &[&Type], outputs: &[&Type]) -> usize {
+                match self { $(Op::$variant(op) => op.workspace_bytes(inputs, outputs),)* }
+            }
+            fn eval(&self, inputs: &[&Array], results: &[&Type]) -> Vec<Array> {
+                match self { $(Op::$variant(op) => op.eval(inputs, results),)* }
+            }
+            fn samples() -> Vec<Sample> {
+                let mut all = Vec::new();
+                $(all.extend($variant::samples());)*
+                all
+            }
+        }
+    };
+}
+
+ops! {
+    Zeros zeros,
+    Embedding embedding,
+    EmbeddingGrad embedding_grad,
+    Linear linear,
+    LinearDw linear_dw,
+    BiasGrad bias_grad,
+    RmsNorm rms_norm,
+    RmsNormGrad rms_norm_grad,
+    RmsNormDw rms_norm_dw,
+    LayerNorm layer_norm,
+    LayerNormGrad layer_norm_grad,
+    LayerNormDw layer_norm_dw,
+    Rope rope,
+    Attention attention,
+    AttentionGrad attention_grad,
+    Swiglu swiglu,
+    SwigluGrad swiglu_grad,
+    Gelu gelu,
+    GeluGrad gelu_grad,
+    Add add,
+    Scale scale,
+    Dropout dropout,
+    Split split,
+    Concat concat,
+    LinearCrossEntropy linear_cross_entropy,
+    LinearCrossEntropyGrad linear_cross_entropy_grad,
+    LinearCrossEntropyWithGrad linear_cross_entropy_with_grad,
+    Sum sum,
+    Broadcast broadcast,
+    Accumulate accumulate,
+    GradNorm grad_norm,
+    ClipScale clip_scale,
+    AdamW adamw,
+}
+
+/// How a two-dimensional weight is stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Layout {
+    /// [out, in], as `torch.nn.Linear`.
+    OutIn,
+    /// [in, out], as GPT-2's Conv1D; also an `OutIn` weight read as its transpose.
+    InOut,
+}
+
+impl Layout {
+    /// The other one: the same bytes read as the transposed product.
+    pub fn flipped(self) -> Layout {
+        match self {
+            Layout::OutIn => Layout::InOut,
+            Layout::InOut => Layout::OutIn,
+        }
+    }
+
+    /// (in, out) of a weight of this shape.
+    pub fn in_out(self, shape: &[usize]) -> (usize, usize) {
+        match self {
+            Layout::OutIn => (shape[1], shape[0]),
+            Layout::InOut => (shape[0], shape[1]),
+        }
+    }
+
+    /// Index of the element that joins input `i` and output `o`.
+    pub fn index(self, i: usize, o: usize, inputs: usize, outputs: usize) -> usize {
+        match self {
+            Layout::OutIn => o * inputs + i,
+            Layout::InOut => i * outputs + o,
+        }
+    }
+}
+
+/// The label of a token that takes no part in the loss.
+pub const IGNORED: i32 = -100;
+
+fn attributes_of<T: Serialize>(op: &T) -> String {
+    let text = serde_json::to_string(op).expect("attributes are plain numbers, flags and lists");
+    if text == "null" || text == "{}" { String::new() } else { text }
+}
+
+fn op_of<T: for<'de> Deserialize<'de>>(attributes: &str) -> Result<T, String> {
+    let text = if attributes.is_empty() { "null" } else { attributes };
+    serde_json::from_str(text).map_err(|error| format!("attributes {text}: {error}"))
+}
+
+/// Refuses a wrong number of operands.
+fn operands(inputs: &[&Type], expected: usize) -> Result<(), String> {
+    if inputs.len() == expected { Ok(()) } else { Err(format!("expects {expected} operands, got {}", inputs.len())) }
+}
+
+/// Refuses an operand that is not of a float dtype.
+fn float(name: &str, ty: &Type) -> Result<(), String> {
+    if ty.dtype.is_float() { Ok(()) } else { Err(format!("{name} {ty} must hold real numbers")) }
+}
+
+/// Refuses an operand of another type than expected.
+fn typed(name: &str, ty: &Type, dtype: DType, shape: &[usize]) -> Result<(), String> {
+    if ty.dtype == dtype && ty.shape.dims() == shape {
+        Ok(())
+    } else {
+        Err(format!("{name} {ty} must be {dtype}{shape:?}"))
+    }
+}
+
+/// Refuses operands whose types differ.
+fn same(a: (&str, &Type), b: (&str, &Type)) -> Result<(), String> {
+    if a.1 == b.1 { Ok(()) } else { Err(format!("{} {} and {} {} must have one type", a.0, a.1, b.0, b.1)) }
+}

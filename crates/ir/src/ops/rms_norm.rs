@@ -1,0 +1,85 @@
+//! `rms_norm`: y = x · rstd · w with rstd = 1/√(mean(x²) + eps), over groups of the last axis as wide as w.
+//!
+//! Operands: x [.., G·D], w [D]. Results: y like x; rstd [.., G] in f32, a residual. G > 1 is the per-head norm of q
+//! and k. Zhang and Sennrich, *Root mean square layer normalization*, 2019; transformers' LlamaRMSNorm.
+
+use super::{OpDef, RmsNormDw, RmsNormGrad, float, operands};
+use crate::{Array, Cost, IrError, Sample, Type, ValueId, Vjp};
+use remat_tensor::DType;
+use serde::{Deserialize, Serialize};
+
+/// Attributes of `rms_norm`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RmsNorm {
+    /// Added to the mean square.
+    pub eps: f32,
+}
+
+/// Number of groups of w's width in x's last axis, or what does not fit.
+pub(super) fn groups(x: &Type, w: &Type) -> Result<usize, String> {
+    float("x", x)?;
+    float("weight", w)?;
+    if w.shape.len() != 1 || w.shape.last() == 0 || x.shape.is_empty() || !x.shape.last().is_multiple_of(w.shape.last())
+    {
+        return Err(format!("weight {} does not match the last axis of x {}", w.shape, x.shape));
+    }
+    Ok(x.shape.last() / w.shape.last())
+}
+
+impl OpDef for RmsNorm {
+    fn infer(&self, inputs: &[&Type]) -> Result<Vec<Type>, String> {
+        operands(inputs, 2)?;
+        let groups = groups(inputs[0], inputs[1])?;
+        Ok(vec![inputs[0].clone(), Type::new(DType::F32, inputs[0].shape.with_last(groups))])
+    }
+
+    fn result_name(&self, index: usize) -> &'static str {
+        ["y", "rstd"][index]
+    }
+
+    fn vjp(&self, cx: &mut Vjp<'_>) -> Result<Vec<Option<ValueId>>, IrError> {
+        let dy = cx.dy("rms_norm")?;
+        let (x, w, rstd) = (cx.inputs[0], cx.inputs[1], cx.outputs[1]);
+        let mut cotangents = vec![None; 2];
+        if cx.needs[1] {
+            cotangents[1] = Some(cx.emit1("dw", RmsNormDw { accumulate: false }, &[dy, x, rstd])?);
+            // The gradient's width is that of w, which the shapes of x and rstd tell.
+        }
+        if cx.needs[0] {
+            cotangents[0] = Some(cx.emit1("dx", RmsNormGrad, &[dy, x, w, rstd])?);
+        }
+        Ok(cotangents)
+    }
+
+    fn cost(&self, inputs: &[&Type], outputs: &[&Type]) -> Cost {
+        Cost::pointwise(4.0, inputs, outputs)
+    }
+
+    fn eval(&self, inputs: &[&Array], results: &[&Type]) -> Vec<Array> {
+        let (x, w) = (inputs[0], inputs[1]);
+        let width = w.data.len();
+        let mut y = Array::zeros(x.shape.clone());
+        let mut rstd = Array::zeros(results[1].shape.clone());
+        for (group, r) in rstd.data.iter_mut().enumerate() {
+            let row = &x.data[group * width..(group + 1) * width];
+            let mean_square = row.iter().map(|v| v * v).sum::<f64>() / width as f64;
+            *r = 1.0 / (mean_square + f64::from(self.eps)).sqrt();
+            for i in 0..width {
+                y.data[group * width + i] = row[i] * *r * w.data[i];
+            }
+        }
+        vec![y, rstd]
+    }
+
+    fn samples() -> Vec<Sample> {
+        let shapes = [(5, 7, 1), (3, 64, 1), (2, 130, 1), (4, 16, 3)];
+        shapes
+            .into_iter()
+            .map(|(rows, width, groups)| {
+                Sample::new(RmsNorm { eps: 1e-5 })
+                    .normal([1, rows, groups * width])
+                    .normal_around([width], 1.0, 0.2)
+            })
+            .collect()
+    }
+}

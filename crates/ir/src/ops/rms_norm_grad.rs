@@ -1,0 +1,55 @@
+//! `rms_norm_grad`: dx of `rms_norm`. With x̂ = x·rstd and g = dy·w: dx = rstd · (g − x̂ · mean(g·x̂)).
+//!
+//! Operands: dy like x, x [.., G·D], w [D], rstd [.., G]. Result: dx like x.
+
+use super::rms_norm::{RmsNorm, groups};
+use super::{OpDef, operands, same, typed};
+use crate::{Array, Cost, IrError, Sample, Type, ValueId, Vjp};
+use remat_tensor::DType;
+use serde::{Deserialize, Serialize};
+
+/// `rms_norm_grad` has no attributes.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RmsNormGrad;
+
+impl OpDef for RmsNormGrad {
+    fn infer(&self, inputs: &[&Type]) -> Result<Vec<Type>, String> {
+        operands(inputs, 4)?;
+        let groups = groups(inputs[1], inputs[2])?;
+        same(("dy", inputs[0]), ("x", inputs[1]))?;
+        typed("rstd", inputs[3], DType::F32, &inputs[1].shape.with_last(groups))?;
+        Ok(vec![inputs[1].clone()])
+    }
+
+    fn vjp(&self, cx: &mut Vjp<'_>) -> Result<Vec<Option<ValueId>>, IrError> {
+        Err(cx.refuse("rms_norm_grad", "second derivatives are not supported"))
+    }
+
+    fn cost(&self, inputs: &[&Type], outputs: &[&Type]) -> Cost {
+        Cost::pointwise(8.0, inputs, outputs)
+    }
+
+    fn eval(&self, inputs: &[&Array], _results: &[&Type]) -> Vec<Array> {
+        let (dy, x, w, rstd) = (inputs[0], inputs[1], inputs[2], inputs[3]);
+        let width = w.data.len();
+        let mut dx = Array::zeros(x.shape.clone());
+        for (group, &r) in rstd.data.iter().enumerate() {
+            let at = group * width;
+            let mean = (0..width).map(|i| dy.data[at + i] * w.data[i] * x.data[at + i] * r).sum::<f64>() / width as f64;
+            for i in 0..width {
+                dx.data[at + i] = r * (dy.data[at + i] * w.data[i] - x.data[at + i] * r * mean);
+            }
+        }
+        vec![dx]
+    }
+
+    fn samples() -> Vec<Sample> {
+        let with_statistic = |forward: Sample| {
+            let types = forward.op.infer(&forward.types.iter().collect::<Vec<_>>()).expect("a valid sample");
+            let rstd = &forward.op.eval(&forward.inputs.iter().collect::<Vec<_>>(), &types.iter().collect::<Vec<_>>())[1];
+            let x = &forward.inputs[0];
+            Sample::new(RmsNormGrad).normal(x.shape.clone()).array(x).array(&forward.inputs[1]).array(rstd)
+        };
+        RmsNorm::samples().into_iter().map(with_statistic).collect()
+    }
+}

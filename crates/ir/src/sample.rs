@@ -1,0 +1,70 @@
+//! Small operand sets on which every op is tested: against central differences, and by executors against `eval`.
+
+use crate::{Array, Op, Type};
+use remat_tensor::{DType, Philox, Shape};
+
+/// One op with concrete operands.
+#[derive(Debug, Clone)]
+pub struct Sample {
+    /// The op under test.
+    pub op: Op,
+    /// Operand types.
+    pub types: Vec<Type>,
+    /// Operand values, exactly representable in their dtype.
+    pub inputs: Vec<Array>,
+}
+
+impl Sample {
+    /// A sample without operands yet.
+    pub fn new(op: impl Into<Op>) -> Self {
+        Sample { op: op.into(), types: Vec::new(), inputs: Vec::new() }
+    }
+
+    fn push(mut self, dtype: DType, shape: Shape, data: Vec<f64>) -> Self {
+        self.types.push(Type::new(dtype, shape.clone()));
+        self.inputs.push(Array::new(shape, data));
+        self
+    }
+
+    /// Adds an f32 operand of normal numbers with the given mean and deviation.
+    pub fn normal_around(self, shape: impl Into<Shape>, mean: f32, deviation: f32) -> Self {
+        let shape = shape.into();
+        let philox = Philox::new(0x5eed, self.inputs.len() as u64);
+        let data = (0..shape.numel() as u64).map(|i| f64::from(mean + deviation * philox.normal(i))).collect();
+        self.push(DType::F32, shape, data)
+    }
+
+    /// Adds an f32 operand of standard normal numbers.
+    pub fn normal(self, shape: impl Into<Shape>) -> Self {
+        self.normal_around(shape, 0.0, 1.0)
+    }
+
+    /// Adds an f32 operand with these values.
+    pub fn f32(self, shape: impl Into<Shape>, data: Vec<f64>) -> Self {
+        let rounded = data.iter().map(|&x| f64::from(x as f32)).collect();
+        self.push(DType::F32, shape.into(), rounded)
+    }
+
+    /// Adds an i32 operand with these values.
+    pub fn i32(self, shape: impl Into<Shape>, data: Vec<i32>) -> Self {
+        self.push(DType::I32, shape.into(), data.into_iter().map(f64::from).collect())
+    }
+
+    /// Adds an i32 operand of numbers below `bound`.
+    pub fn ids(self, shape: impl Into<Shape>, bound: u32) -> Self {
+        let shape = shape.into();
+        let philox = Philox::new(0x1d5, self.inputs.len() as u64);
+        let data = (0..shape.numel() as u64).map(|i| (philox.word(i) % bound) as i32).collect();
+        self.i32(shape, data)
+    }
+
+    /// Adds the generator key operand of the random ops: u32 [4].
+    pub fn rng(self) -> Self {
+        self.push(DType::U32, Shape::from([4]), vec![7.0, 1.0, 3.0, 2.0])
+    }
+
+    /// Adds an earlier result, rounded to f32: for samples of gradient ops, whose residuals must fit their operands.
+    pub fn array(self, array: &Array) -> Self {
+        self.f32(array.shape.clone(), array.data.clone())
+    }
+}

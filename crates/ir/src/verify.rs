@@ -1,0 +1,153 @@
+//! Proves the structural invariants of a graph; every later pass may rely on them.
+//!
+//! Checked: ids in range; nodes in execution order; one producer per value; unique names; result types equal to what
+//! `infer` gives; donations as the op declares them, from a state, once, and with no reader of the old bytes after;
+//! recomputed nodes repeat what they name; regions form a forest; outputs exist.
+
+use crate::{Graph, IrError, Node, OpDef, OpId, Storage, ValueId};
+use std::collections::HashSet;
+
+/// Checks every invariant of `graph`.
+///
+/// # Errors
+/// The first fault found, naming the node or value.
+pub fn verify(graph: &Graph) -> Result<(), IrError> {
+    names_are_unique(graph)?;
+    for (index, region) in graph.regions.iter().enumerate() {
+        if region.parent.is_some_and(|parent| parent.index() >= index) {
+            return invalid(format!("region \"{}\" stands before its parent", region.name));
+        }
+    }
+    for value in &graph.values {
+        if value.ty.shape.checked_numel().and_then(|n| n.checked_mul(value.ty.dtype.bytes())).is_none() {
+            return invalid(format!("value \"{}\": the size of {} overflows", value.name, value.ty));
+        }
+    }
+    let mut defined: Vec<bool> = graph.values.iter().map(|v| v.producer.is_none()).collect();
+    let mut overwritten: HashSet<ValueId> = HashSet::new();
+    for (id, node) in graph.nodes_with_ids() {
+        operands_are_ready(graph, node, &defined, &overwritten)?;
+        results_are_right(graph, id, node, &mut defined)?;
+        donations_are_right(graph, node, &mut overwritten)?;
+        if let Some(origin) = node.recompute_of {
+            recomputation_is_right(graph, node, origin)?;
+        }
+    }
+    if let Some(index) = defined.iter().position(|ready| !ready) {
+        return invalid(format!("value \"{}\" has no producer among the nodes", graph.values[index].name));
+    }
+    for &output in &graph.outputs {
+        if output.index() >= graph.values.len() {
+            return invalid(format!("output %{} does not exist", output.0));
+        }
+    }
+    Ok(())
+}
+
+fn invalid<T>(message: String) -> Result<T, IrError> {
+    Err(IrError::Invalid(message))
+}
+
+fn names_are_unique(graph: &Graph) -> Result<(), IrError> {
+    let mut seen = HashSet::new();
+    for value in &graph.values {
+        if !seen.insert(value.name.as_str()) {
+            return invalid(format!("two values are named \"{}\"", value.name));
+        }
+    }
+    let mut seen = HashSet::new();
+    for node in &graph.nodes {
+        if !seen.insert(node.name.as_str()) {
+            return invalid(format!("two nodes are named \"{}\"", node.name));
+        }
+    }
+    Ok(())
+}
+
+fn operands_are_ready(
+    graph: &Graph,
+    node: &Node,
+    defined: &[bool],
+    overwritten: &HashSet<ValueId>,
+) -> Result<(), IrError> {
+    for &input in &node.inputs {
+        let Some(value) = graph.values.get(input.index()) else {
+            return invalid(format!("node \"{}\" reads %{}, which does not exist", node.name, input.0));
+        };
+        if !defined[input.index()] {
+            return invalid(format!("node \"{}\" reads \"{}\" before it is computed", node.name, value.name));
+        }
+        if overwritten.contains(&input) {
+            return invalid(format!("node \"{}\" reads \"{}\" after it was updated in place", node.name, value.name));
+        }
+    }
+    if node.region.is_some_and(|region| region.index() >= graph.regions.len()) {
+        return invalid(format!("node \"{}\" is in a region that does not exist", node.name));
+    }
+    Ok(())
+}
+
+fn results_are_right(graph: &Graph, id: OpId, node: &Node, defined: &mut [bool]) -> Result<(), IrError> {
+    let types: Vec<_> = node.inputs.iter().map(|&input| graph.ty(input)).collect();
+    let inferred = node.op.infer(&types).map_err(|message| IrError::Operands {
+        op: node.op.name().to_string(),
+        node: node.name.clone(),
+        message,
+    })?;
+    if inferred.len() != node.outputs.len() {
+        return invalid(format!("node \"{}\" has {} results, not {}", node.name, node.outputs.len(), inferred.len()));
+    }
+    for (index, (&output, ty)) in node.outputs.iter().zip(&inferred).enumerate() {
+        let Some(value) = graph.values.get(output.index()) else {
+            return invalid(format!("node \"{}\" writes %{}, which does not exist", node.name, output.0));
+        };
+        if value.producer != Some((id, index)) || defined[output.index()] {
+            return invalid(format!("value \"{}\" is not produced by \"{}\" alone", value.name, node.name));
+        }
+        if value.ty != *ty {
+            return invalid(format!("value \"{}\" is {}, but \"{}\" makes {ty}", value.name, value.ty, node.name));
+        }
+        defined[output.index()] = true;
+    }
+    Ok(())
+}
+
+fn donations_are_right(graph: &Graph, node: &Node, overwritten: &mut HashSet<ValueId>) -> Result<(), IrError> {
+    let donations = node.op.donations();
+    for (index, &output) in node.outputs.iter().enumerate() {
+        let value = graph.value(output);
+        let expected = donations.iter().find(|d| d.1 == index).map(|d| node.inputs[d.0]);
+        if value.donated_from != expected {
+            return invalid(format!("value \"{}\": its donation is not the one its op declares", value.name));
+        }
+        let storage = if expected.is_some() { Storage::State } else { Storage::Arena };
+        if value.storage != storage {
+            return invalid(format!("value \"{}\" must be stored as {}", value.name, storage.name()));
+        }
+        if let Some(from) = expected {
+            let old = graph.value(from);
+            if old.storage != Storage::State {
+                let at = old.storage.name();
+                return invalid(format!("\"{}\" updates \"{}\" in place, which is {at}", node.name, old.name));
+            }
+            if node.inputs.iter().filter(|&&input| input == from).count() > 1 {
+                return invalid(format!("\"{}\" reads \"{}\" twice and updates it in place", node.name, old.name));
+            }
+            overwritten.insert(from);
+        }
+    }
+    Ok(())
+}
+
+fn recomputation_is_right(graph: &Graph, node: &Node, origin: OpId) -> Result<(), IrError> {
+    let Some(first) = graph.nodes.get(origin.index()) else {
+        return invalid(format!("node \"{}\" repeats a node that does not exist", node.name));
+    };
+    if first.op != node.op || first.recompute_of.is_some() || first.inputs.len() != node.inputs.len() {
+        return invalid(format!("node \"{}\" does not repeat \"{}\"", node.name, first.name));
+    }
+    if !node.op.donations().is_empty() {
+        return invalid(format!("node \"{}\" updates a state and cannot be repeated", first.name));
+    }
+    Ok(())
+}
