@@ -1,0 +1,123 @@
+//! Copies a graph node by node, so that a pass only says what it changes.
+//!
+//! Invariant: names, phases and regions of copied nodes stay; values are renumbered.
+
+use remat_ir::{Graph, Node, Op, OpDef, OpId, Storage, Value, ValueId};
+
+/// A graph being copied from another.
+pub(crate) struct Rebuild<'a> {
+    source: &'a Graph,
+    target: Graph,
+    values: Vec<Option<ValueId>>,
+    nodes: Vec<Option<OpId>>,
+}
+
+impl<'a> Rebuild<'a> {
+    /// An empty copy that has all of the source's regions and source values.
+    pub(crate) fn new(source: &'a Graph) -> Self {
+        let mut rebuild = Rebuild {
+            source,
+            target: Graph { regions: source.regions.clone(), ..Graph::default() },
+            values: vec![None; source.values.len()],
+            nodes: vec![None; source.nodes.len()],
+        };
+        for (index, value) in source.values.iter().enumerate().filter(|(_, value)| value.producer.is_none()) {
+            rebuild.values[index] = Some(rebuild.push(value.clone()));
+        }
+        rebuild
+    }
+
+    fn push(&mut self, value: Value) -> ValueId {
+        let id = ValueId(self.target.values.len() as u32);
+        self.target.values.push(value);
+        id
+    }
+
+    /// Where a source value is in the copy; it must have been copied.
+    pub(crate) fn get(&self, id: ValueId) -> ValueId {
+        self.values[id.index()].expect("a pass copies producers before users")
+    }
+
+    /// From now on, users of `from` read what `to` (a source value already copied) is in the copy.
+    pub(crate) fn replace(&mut self, from: ValueId, to: ValueId) {
+        self.values[from.index()] = Some(self.get(to));
+    }
+
+    /// Copies a node as it is.
+    pub(crate) fn copy(&mut self, id: OpId) {
+        let node = self.source.node(id);
+        let inputs: Vec<ValueId> = node.inputs.iter().map(|&input| self.get(input)).collect();
+        let recompute_of = node.recompute_of.map(|origin| self.nodes[origin.index()].expect("origins come first"));
+        let outputs = node.outputs.clone();
+        let new = Node { inputs, outputs: Vec::new(), recompute_of, ..node.clone() };
+        let values = outputs.iter().map(|&output| self.source.value(output).clone()).collect();
+        let (new_id, results) = self.emit(new, values);
+        self.nodes[id.index()] = Some(new_id);
+        for (output, result) in outputs.into_iter().zip(results) {
+            self.values[output.index()] = Some(result);
+        }
+    }
+
+    /// Adds a node with another op and operands (given as source values) in place of node `id`. Result `i` of the new op
+    /// stands for source value `results[i]` and takes its name.
+    pub(crate) fn substitute(&mut self, id: OpId, op: impl Into<Op>, inputs: &[ValueId], results: &[ValueId]) {
+        let node = self.source.node(id);
+        let inputs = inputs.iter().map(|&input| self.get(input)).collect();
+        let new = Node { op: op.into(), inputs, outputs: Vec::new(), ..node.clone() };
+        let values = results.iter().map(|&result| self.source.value(result).clone()).collect();
+        let (new_id, new_results) = self.emit(new, values);
+        self.nodes[id.index()] = Some(new_id);
+        for (&result, new_result) in results.iter().zip(new_results) {
+            self.values[result.index()] = Some(new_result);
+        }
+    }
+
+    /// Duplicates an already copied forward node: the same op on the given operands (values of the *copy*). Returns the
+    /// results in the copy, named after the originals with a trailing `~`.
+    pub(crate) fn recompute(&mut self, id: OpId, inputs: Vec<ValueId>) -> Vec<ValueId> {
+        let node = self.source.node(id);
+        let origin = self.nodes[id.index()].expect("forward nodes are copied before they are repeated");
+        let name = format!("{}~", node.name);
+        let new = Node { inputs, outputs: Vec::new(), name, recompute_of: Some(origin), ..node.clone() };
+        let renamed = |&output: &ValueId| {
+            let value = self.source.value(output);
+            Value { name: format!("{}~", value.name), ..value.clone() }
+        };
+        let values = node.outputs.iter().map(renamed).collect();
+        self.emit(new, values).1
+    }
+
+    /// Copies a node with its operands given as values of the copy.
+    pub(crate) fn copy_with(&mut self, id: OpId, inputs: Vec<ValueId>) {
+        let node = self.source.node(id);
+        let outputs = node.outputs.clone();
+        let new = Node { inputs, outputs: Vec::new(), ..node.clone() };
+        let values = outputs.iter().map(|&output| self.source.value(output).clone()).collect();
+        let (new_id, results) = self.emit(new, values);
+        self.nodes[id.index()] = Some(new_id);
+        for (output, result) in outputs.into_iter().zip(results) {
+            self.values[output.index()] = Some(result);
+        }
+    }
+
+    fn emit(&mut self, mut node: Node, values: Vec<Value>) -> (OpId, Vec<ValueId>) {
+        let id = OpId(self.target.nodes.len() as u32);
+        let donations = node.op.donations();
+        let mut results = Vec::with_capacity(values.len());
+        for (index, mut value) in values.into_iter().enumerate() {
+            value.producer = Some((id, index));
+            value.donated_from = donations.iter().find(|d| d.1 == index).map(|d| node.inputs[d.0]);
+            value.storage = if value.donated_from.is_some() { Storage::State } else { Storage::Arena };
+            results.push(self.push(value));
+        }
+        node.outputs.clone_from(&results);
+        self.target.nodes.push(node);
+        (id, results)
+    }
+
+    /// Ends the copy; the outputs are those of the source.
+    pub(crate) fn finish(mut self) -> Graph {
+        self.target.outputs = self.source.outputs.iter().map(|&id| self.get(id)).collect();
+        self.target
+    }
+}

@@ -1,0 +1,182 @@
+//! Rule 3: every operand is in the place the step reads it from, when it reads it.
+//!
+//! Method: walk the steps once, remembering who wrote each buffer, which value each state now holds and who touched it,
+//! and what was evicted; each use must be ordered after its definition by the happens-before relation.
+
+use super::CheckError;
+use super::order::Order;
+use crate::{Action, BufferId, Collective, Place, Plan, Step, Tier};
+use remat_ir::{Storage, ValueId};
+use std::collections::HashMap;
+
+struct Contents<'a> {
+    plan: &'a Plan,
+    order: &'a Order,
+    writer: Vec<Option<usize>>,
+    state_holds: HashMap<ValueId, ValueId>,
+    state_users: HashMap<ValueId, Vec<usize>>,
+    state_writer: HashMap<ValueId, usize>,
+    evicted: HashMap<(ValueId, Tier), usize>,
+}
+
+pub(super) fn check(plan: &Plan, order: &Order) -> Result<(), CheckError> {
+    let mut contents = Contents {
+        plan,
+        order,
+        writer: vec![None; plan.buffers.len()],
+        state_holds: HashMap::new(),
+        state_users: HashMap::new(),
+        state_writer: HashMap::new(),
+        evicted: HashMap::new(),
+    };
+    for (at, step) in plan.steps.iter().enumerate() {
+        contents.step(at, step)?;
+    }
+    contents.outputs_are_there()
+}
+
+impl Contents<'_> {
+    fn step(&mut self, at: usize, step: &Step) -> Result<(), CheckError> {
+        match step.action {
+            Action::Compute(op) => {
+                let node = self.plan.graph.node(op);
+                self.counts(at, step, node.inputs.len(), node.outputs.len())?;
+                for (index, &value) in node.inputs.iter().enumerate() {
+                    self.read(at, step, index, value)?;
+                }
+                for (index, &value) in node.outputs.iter().enumerate() {
+                    self.write(at, step, index, value)?;
+                }
+                Ok(())
+            }
+            Action::Evict { value, tier } => {
+                self.counts(at, step, 1, 0)?;
+                self.read(at, step, 0, value)?;
+                self.evicted.insert((value, tier), at);
+                Ok(())
+            }
+            Action::Fetch { value, tier } => {
+                self.counts(at, step, 0, 1)?;
+                let Some(&evict) = self.evicted.get(&(value, tier)) else {
+                    return Err(CheckError::NotYetComputed { step: at as u32, value: self.name(value) });
+                };
+                self.ordered(evict, at, || self.name(value))?;
+                self.write(at, step, 0, value)
+            }
+            Action::Collective { value, kind: Collective::AllReduce } => {
+                self.counts(at, step, 1, 1)?;
+                if step.reads[0] != step.writes[0] {
+                    return Err(self.wrong_place(at, step, 0, value));
+                }
+                self.read(at, step, 0, value)
+            }
+        }
+    }
+
+    fn counts(&self, at: usize, step: &Step, reads: usize, writes: usize) -> Result<(), CheckError> {
+        if step.reads.len() == reads && step.writes.len() == writes {
+            return Ok(());
+        }
+        Err(CheckError::Graph(format!("step {at} names {} operands and {} results", step.reads.len(), step.writes.len())))
+    }
+
+    fn read(&mut self, at: usize, step: &Step, index: usize, value: ValueId) -> Result<(), CheckError> {
+        let graph = &self.plan.graph;
+        match (graph.value(value).storage, step.reads[index]) {
+            (Storage::Input, Place::Input(id)) if id == value => Ok(()),
+            (Storage::Weight, Place::Weight(weight)) if weight.value == value && weight.tier == Tier::Resident => Ok(()),
+            (Storage::State, Place::State(root)) if root == graph.storage_root(value) => {
+                let holds = self.state_holds.get(&root).copied().unwrap_or(root);
+                if holds != value {
+                    let (value, holds) = (self.name(value), self.name(holds));
+                    return Err(CheckError::StateOverwritten { step: at as u32, value, holds });
+                }
+                if let Some(&writer) = self.state_writer.get(&root) {
+                    self.ordered(writer, at, || self.name(value))?;
+                }
+                self.state_users.entry(root).or_default().push(at);
+                Ok(())
+            }
+            (Storage::Arena, Place::Arena(id)) if self.holds(id, value) => self.read_buffer(at, id, value),
+            _ => Err(self.wrong_place(at, step, index, value)),
+        }
+    }
+
+    fn read_buffer(&self, at: usize, id: BufferId, value: ValueId) -> Result<(), CheckError> {
+        let buffer = &self.plan.buffers[id.index()];
+        let Some(writer) = self.writer[id.index()] else {
+            return Err(CheckError::NotYetComputed { step: at as u32, value: self.name(value) });
+        };
+        self.ordered(writer, at, || self.name(value))?;
+        if at > buffer.last.index() {
+            let last = buffer.last.0;
+            return Err(CheckError::UseAfterFree { step: at as u32, value: self.name(value), buffer: id.0, last });
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, at: usize, step: &Step, index: usize, value: ValueId) -> Result<(), CheckError> {
+        let graph = &self.plan.graph;
+        match (graph.value(value).storage, step.writes[index]) {
+            (Storage::State, Place::State(root)) if root == graph.storage_root(value) => {
+                for user in self.state_users.remove(&root).unwrap_or_default() {
+                    if user != at {
+                        self.ordered(user, at, || self.name(value))?;
+                    }
+                }
+                self.state_holds.insert(root, value);
+                self.state_writer.insert(root, at);
+                Ok(())
+            }
+            (Storage::Arena, Place::Arena(id)) if self.holds(id, value) => {
+                let first = self.plan.buffers[id.index()].first;
+                if first.index() != at || self.writer[id.index()].is_some() {
+                    let value = self.name(value);
+                    return Err(CheckError::WrongWriter { buffer: id.0, value, step: at as u32, first: first.0 });
+                }
+                self.writer[id.index()] = Some(at);
+                Ok(())
+            }
+            _ => Err(self.wrong_place(at, step, index, value)),
+        }
+    }
+
+    fn outputs_are_there(&self) -> Result<(), CheckError> {
+        let end = self.plan.steps.len().saturating_sub(1);
+        for &output in &self.plan.graph.outputs {
+            if self.plan.graph.value(output).storage != Storage::Arena {
+                continue;
+            }
+            let last = self.plan.final_buffer(output).map(|buffer| buffer.last.index());
+            if last != Some(end) {
+                return Err(CheckError::OutputFreed { value: self.name(output) });
+            }
+        }
+        Ok(())
+    }
+
+    fn holds(&self, id: BufferId, value: ValueId) -> bool {
+        self.plan.buffers.get(id.index()).is_some_and(|buffer| buffer.value == value)
+    }
+
+    fn ordered(&self, a: usize, b: usize, what: impl Fn() -> String) -> Result<(), CheckError> {
+        if self.order.before(a, b) {
+            return Ok(());
+        }
+        Err(CheckError::MissingWait { step: b as u32, on: a as u32, what: format!("\"{}\"", what()) })
+    }
+
+    fn name(&self, value: ValueId) -> String {
+        self.plan.graph.value(value).name.clone()
+    }
+
+    fn wrong_place(&self, at: usize, step: &Step, index: usize, value: ValueId) -> CheckError {
+        let node = match step.action {
+            Action::Compute(op) => self.plan.graph.node(op).name.clone(),
+            Action::Evict { .. } => "evict".to_string(),
+            Action::Fetch { .. } => "fetch".to_string(),
+            Action::Collective { .. } => "collective".to_string(),
+        };
+        CheckError::WrongPlace { step: at as u32, node, index, value: self.name(value) }
+    }
+}

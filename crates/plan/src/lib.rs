@@ -1,0 +1,20 @@
+//! The contract between compiler and executors: what runs, in which order, at which byte of one arena.
+//!
+//! Invariants: a plan is data; an executor walks `plan.steps` and decides nothing; the checker imports nothing from the
+//! compiler and trusts nothing the plan says. Look next at [`check`] for the rules a plan obeys.
+
+pub mod check;
+mod device;
+mod executor;
+mod liveness;
+mod plan;
+mod policy;
+
+pub use check::{CheckError, check};
+pub use device::DeviceProfile;
+pub use executor::{ExecError, Executor, ProgramId, RunObserver, SourceBytes, TensorView, TensorViewMut};
+pub use liveness::lower_bound_bytes;
+pub use plan::{
+    Action, Buffer, BufferId, Collective, Place, Plan, Queue, Slot, Step, StepId, Tier, WeightLayout, WeightOperand,
+};
+pub use policy::Policy;

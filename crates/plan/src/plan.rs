@@ -1,0 +1,220 @@
+//! The plan: steps, buffers and their slots in the arena.
+//!
+//! Invariants (proved by `check`): each node of `graph` is computed by exactly one step; every operand names the bytes
+//! that hold its value at that moment; two buffers alive at once share no byte, except where an op works in place.
+
+use crate::Policy;
+use remat_ir::{Graph, OpId, ValueId};
+use std::fmt;
+
+/// Index of a step in [`Plan::steps`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct StepId(pub u32);
+
+/// Index of a buffer in [`Plan::buffers`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct BufferId(pub u32);
+
+impl StepId {
+    /// As a vector index.
+    pub fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+impl BufferId {
+    /// As a vector index.
+    pub fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// A range of bytes of the arena.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Slot {
+    /// First byte.
+    pub offset: usize,
+    /// Number of bytes.
+    pub bytes: usize,
+}
+
+impl Slot {
+    /// One past the last byte.
+    pub fn end(self) -> usize {
+        self.offset + self.bytes
+    }
+
+    /// Whether the two share a byte.
+    pub fn overlaps(self, other: Slot) -> bool {
+        self.offset < other.end() && other.offset < self.end()
+    }
+}
+
+/// One residence of an arena value: where its bytes are, and from which step to which. An offloaded value has a second
+/// buffer after it was fetched.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Buffer {
+    /// The value held.
+    pub value: ValueId,
+    /// Where.
+    pub slot: Slot,
+    /// The step that writes it.
+    pub first: StepId,
+    /// The last step that reads it (the plan's last step for an output of the graph).
+    pub last: StepId,
+}
+
+/// Which memory a weight or an offloaded value is held in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Tier {
+    /// Memory the executor's kernels read directly.
+    Resident,
+    /// Another memory or a file, reached by the copy queue.
+    Spill,
+}
+
+/// How a weight's elements are arranged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum WeightLayout {
+    /// As the value's type says, row-major.
+    RowMajor,
+}
+
+/// A weight as an operand: never a pointer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct WeightOperand {
+    /// The weight.
+    pub value: ValueId,
+    /// Where it is when the step runs.
+    pub tier: Tier,
+    /// How it is arranged.
+    pub layout: WeightLayout,
+}
+
+/// Where a step finds an operand or puts a result.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Place {
+    /// A buffer of the arena.
+    Arena(BufferId),
+    /// A weight.
+    Weight(WeightOperand),
+    /// The storage of a state, named by the value at the root of its donations.
+    State(ValueId),
+    /// A value written by the caller before the run.
+    Input(ValueId),
+}
+
+/// An independent stream of execution. Steps of one queue run in order; queues are ordered by waits only.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Queue {
+    /// Kernels.
+    Compute,
+    /// Transfers between tiers.
+    Copy,
+    /// Collectives between ranks.
+    Comm,
+}
+
+impl Queue {
+    /// All queues.
+    pub const ALL: [Queue; 3] = [Queue::Compute, Queue::Copy, Queue::Comm];
+
+    /// As a vector index.
+    pub fn index(self) -> usize {
+        self as usize
+    }
+}
+
+impl fmt::Display for Queue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Queue::Compute => "compute",
+            Queue::Copy => "copy",
+            Queue::Comm => "comm",
+        })
+    }
+}
+
+/// An operation between ranks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Collective {
+    /// Element-wise sum over all ranks, in rank order.
+    AllReduce,
+}
+
+/// What a step does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Action {
+    /// Runs one node of the graph.
+    Compute(OpId),
+    /// Copies a value out of the arena (`reads[0]`) to a tier.
+    Evict {
+        /// The value.
+        value: ValueId,
+        /// Where it goes.
+        tier: Tier,
+    },
+    /// Copies an evicted value back into the arena (`writes[0]`).
+    Fetch {
+        /// The value.
+        value: ValueId,
+        /// Where it comes from.
+        tier: Tier,
+    },
+    /// Combines a value over ranks in place (`reads[0]` and `writes[0]` are one place).
+    Collective {
+        /// The value.
+        value: ValueId,
+        /// How.
+        kind: Collective,
+    },
+}
+
+/// One thing to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Step {
+    /// What.
+    pub action: Action,
+    /// On which queue.
+    pub queue: Queue,
+    /// Where the operands are, in the op's order.
+    pub reads: Vec<Place>,
+    /// Where the results go, in the op's order.
+    pub writes: Vec<Place>,
+    /// Arena bytes that the kernel may use while it runs.
+    pub workspace: Option<Slot>,
+    /// Steps of other queues that must have finished before.
+    pub waits: Vec<StepId>,
+    /// Whether another queue waits for this step.
+    pub signals: bool,
+}
+
+/// A compiled step.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Plan {
+    /// What is computed, recomputed nodes included, in execution order.
+    pub graph: Graph,
+    /// What to do, in order.
+    pub steps: Vec<Step>,
+    /// Every residence of an arena value.
+    pub buffers: Vec<Buffer>,
+    /// Size of the arena in bytes: the highest end of any slot.
+    pub arena_bytes: usize,
+    /// The policy that shaped it.
+    pub policy: Policy,
+}
+
+impl Plan {
+    /// The buffer that holds a value at the end of the plan, if it is an arena value.
+    pub fn final_buffer(&self, value: ValueId) -> Option<&Buffer> {
+        self.buffers.iter().rfind(|buffer| buffer.value == value)
+    }
+
+    /// Steps that repeat a forward node.
+    pub fn recomputed_steps(&self) -> impl Iterator<Item = &Step> {
+        self.steps.iter().filter(|step| match step.action {
+            Action::Compute(op) => self.graph.node(op).recompute_of.is_some(),
+            _ => false,
+        })
+    }
+}
