@@ -1,6 +1,7 @@
 //! Builds graphs: infers result types, keeps names unique, tracks regions and phase.
 //!
-//! Invariant: a graph made by a `Builder` passes `verify`. Look next at `ops` for the attributes of each op.
+//! Invariant: what a `Builder` makes is well typed and uniquely named; `verify` proves the rest, above all that no value
+//! is read after its update in place. Look next at `ops` for the attributes of each op.
 
 use crate::{Graph, IrError, Node, Op, OpDef, OpId, Phase, Region, RegionId, Storage, Type, Value, ValueId};
 use std::collections::HashMap;
@@ -79,13 +80,24 @@ impl Builder {
     /// Runs `body` inside a new checkpoint region, nested in the current one. The region is left again whatever
     /// `body` returns, so that a failed region leaves the builder usable.
     pub fn region<T>(&mut self, name: &str, body: impl FnOnce(&mut Builder) -> T) -> T {
-        let outer = self.region;
-        let id = RegionId(self.graph.regions.len() as u32);
-        self.graph.regions.push(Region { name: name.to_string(), parent: outer });
-        self.region = Some(id);
+        self.enter_region(name);
         let result = body(self);
-        self.region = outer;
+        self.leave_region();
         result
+    }
+
+    /// Opens a checkpoint region inside the current one, for callers that hold the builder in a larger structure.
+    /// Each must be left again with [`Builder::leave_region`].
+    pub fn enter_region(&mut self, name: &str) -> RegionId {
+        let id = RegionId(self.graph.regions.len() as u32);
+        self.graph.regions.push(Region { name: name.to_string(), parent: self.region });
+        self.region = Some(id);
+        id
+    }
+
+    /// Closes the current region; outside of all regions it does nothing.
+    pub fn leave_region(&mut self) {
+        self.region = self.region.and_then(|id| self.graph.regions[id.index()].parent);
     }
 
     /// Sets phase and region for the nodes that follow; differentiation uses it.
@@ -178,9 +190,18 @@ impl Vjp<'_> {
         Ok(self.emit(suffix, op, inputs)?[0])
     }
 
-    /// The cotangent of the first result. Differentiation calls a VJP only if some result has one.
+    /// The cotangent of the first result, for ops whose other results are statistics without a derivative.
+    /// Differentiation calls a VJP only if some result has a cotangent.
+    ///
+    /// # Errors
+    /// A statistic with a cotangent: passing over it would lose a part of the gradient in silence.
     pub fn dy(&self, op: &'static str) -> Result<ValueId, IrError> {
-        self.cotangents[0].ok_or_else(|| self.refuse(op, "only a statistic of it is used downstream"))
+        if self.cotangents[1..].iter().any(Option::is_some) {
+            return Err(
+                self.refuse(op, "a statistic of it is used downstream, and only its first result has a derivative")
+            );
+        }
+        self.cotangents[0].ok_or_else(|| self.refuse(op, "none of its results has a cotangent"))
     }
 
     /// The error of an op that has no derivative here.

@@ -56,9 +56,30 @@ impl Type {
         Type { dtype, shape: shape.into() }
     }
 
-    /// Size in bytes.
+    /// Bytes of the largest value allowed: 256 TiB, so that sums over a graph's values cannot overflow.
+    pub const MAX_BYTES: usize = 1 << 48;
+
+    /// Size in bytes, of a type that passes [`Type::check`].
     pub fn bytes(&self) -> usize {
         self.shape.numel() * self.dtype.bytes()
+    }
+
+    /// Refuses what no value can be: a shape without axes, an axis of size 0, more than [`Type::MAX_BYTES`].
+    ///
+    /// # Errors
+    /// The fault, to be put behind the name and type of the value.
+    pub fn check(&self) -> Result<(), &'static str> {
+        if self.shape.is_empty() {
+            return Err("has no axes; a scalar has shape [1]");
+        }
+        if self.shape.contains(&0) {
+            return Err("has an axis of size 0");
+        }
+        let bytes = self.shape.checked_numel().and_then(|n| n.checked_mul(self.dtype.bytes()));
+        match bytes {
+            Some(bytes) if bytes <= Type::MAX_BYTES => Ok(()),
+            _ => Err("is larger than 256 TiB"),
+        }
     }
 }
 
@@ -224,8 +245,7 @@ impl Graph {
 
     /// The regions from the outermost to the given one.
     pub fn region_path(&self, region: Option<RegionId>) -> Vec<RegionId> {
-        let mut path: Vec<RegionId> =
-            std::iter::successors(region, |&id| self.regions[id.index()].parent).collect();
+        let mut path: Vec<RegionId> = std::iter::successors(region, |&id| self.regions[id.index()].parent).collect();
         path.reverse();
         path
     }

@@ -2,7 +2,7 @@
 //!
 //! Invariant: `parse(&graph.to_string()) == graph`.
 
-use crate::{Graph, OpDef, Phase, ValueId};
+use crate::{Graph, Phase, ValueId};
 use std::fmt;
 
 impl fmt::Display for Graph {

@@ -1,7 +1,7 @@
 //! Small operand sets on which every op is tested: against central differences, and by executors against `eval`.
 
-use crate::{Array, Op, Type};
-use remat_tensor::{DType, Philox, Shape};
+use crate::{Array, Op, OpDef, Type};
+use remat_tensor::{DType, Philox, Shape, stream_of_name};
 
 /// One op with concrete operands.
 #[derive(Debug, Clone)]
@@ -20,6 +20,19 @@ impl Sample {
         Sample { op: op.into(), types: Vec::new(), inputs: Vec::new() }
     }
 
+    /// The results: `infer`, then `eval`.
+    pub fn eval(&self) -> Vec<Array> {
+        let types: Vec<&Type> = self.types.iter().collect();
+        let results = self.op.infer(&types).unwrap_or_else(|fault| panic!("sample of {}: {fault}", self.op.name()));
+        self.op.eval(&self.inputs.iter().collect::<Vec<_>>(), &results.iter().collect::<Vec<_>>())
+    }
+
+    /// The generator of the next operand. The op's name is part of the stream: a gradient op's dy must not repeat
+    /// the numbers of its forward's x, or an exchange of the two would go unseen.
+    fn philox(&self) -> Philox {
+        Philox::new(0x5eed, stream_of_name(self.op.name()).wrapping_add(self.inputs.len() as u64))
+    }
+
     fn push(mut self, dtype: DType, shape: Shape, data: Vec<f64>) -> Self {
         self.types.push(Type::new(dtype, shape.clone()));
         self.inputs.push(Array::new(shape, data));
@@ -29,7 +42,7 @@ impl Sample {
     /// Adds an f32 operand of normal numbers with the given mean and deviation.
     pub fn normal_around(self, shape: impl Into<Shape>, mean: f32, deviation: f32) -> Self {
         let shape = shape.into();
-        let philox = Philox::new(0x5eed, self.inputs.len() as u64);
+        let philox = self.philox();
         let data = (0..shape.numel() as u64).map(|i| f64::from(mean + deviation * philox.normal(i))).collect();
         self.push(DType::F32, shape, data)
     }
@@ -50,10 +63,16 @@ impl Sample {
         self.push(DType::I32, shape.into(), data.into_iter().map(f64::from).collect())
     }
 
+    /// Adds an operand of another sample.
+    pub fn operand(self, of: &Sample, index: usize) -> Self {
+        let ty = of.types[index].clone();
+        self.push(ty.dtype, ty.shape, of.inputs[index].data.clone())
+    }
+
     /// Adds an i32 operand of numbers below `bound`.
     pub fn ids(self, shape: impl Into<Shape>, bound: u32) -> Self {
         let shape = shape.into();
-        let philox = Philox::new(0x1d5, self.inputs.len() as u64);
+        let philox = self.philox();
         let data = (0..shape.numel() as u64).map(|i| (philox.word(i) % bound) as i32).collect();
         self.i32(shape, data)
     }

@@ -19,8 +19,8 @@ pub fn verify(graph: &Graph) -> Result<(), IrError> {
         }
     }
     for value in &graph.values {
-        if value.ty.shape.checked_numel().and_then(|n| n.checked_mul(value.ty.dtype.bytes())).is_none() {
-            return invalid(format!("value \"{}\": the size of {} overflows", value.name, value.ty));
+        if let Err(fault) = value.ty.check() {
+            return invalid(format!("value \"{}\": {} {fault}", value.name, value.ty));
         }
     }
     let mut defined: Vec<bool> = graph.values.iter().map(|v| v.producer.is_none()).collect();
@@ -30,15 +30,18 @@ pub fn verify(graph: &Graph) -> Result<(), IrError> {
         results_are_right(graph, id, node, &mut defined)?;
         donations_are_right(graph, node, &mut overwritten)?;
         if let Some(origin) = node.recompute_of {
-            recomputation_is_right(graph, node, origin)?;
+            recomputation_is_right(graph, id, node, origin)?;
         }
     }
     if let Some(index) = defined.iter().position(|ready| !ready) {
         return invalid(format!("value \"{}\" has no producer among the nodes", graph.values[index].name));
     }
     for &output in &graph.outputs {
-        if output.index() >= graph.values.len() {
+        let Some(value) = graph.values.get(output.index()) else {
             return invalid(format!("output %{} does not exist", output.0));
+        };
+        if overwritten.contains(&output) {
+            return invalid(format!("output \"{}\" is updated in place before the end", value.name));
         }
     }
     Ok(())
@@ -139,10 +142,13 @@ fn donations_are_right(graph: &Graph, node: &Node, overwritten: &mut HashSet<Val
     Ok(())
 }
 
-fn recomputation_is_right(graph: &Graph, node: &Node, origin: OpId) -> Result<(), IrError> {
+fn recomputation_is_right(graph: &Graph, id: OpId, node: &Node, origin: OpId) -> Result<(), IrError> {
     let Some(first) = graph.nodes.get(origin.index()) else {
         return invalid(format!("node \"{}\" repeats a node that does not exist", node.name));
     };
+    if origin >= id {
+        return invalid(format!("node \"{}\" repeats \"{}\", which is not before it", node.name, first.name));
+    }
     if first.op != node.op || first.recompute_of.is_some() || first.inputs.len() != node.inputs.len() {
         return invalid(format!("node \"{}\" does not repeat \"{}\"", node.name, first.name));
     }

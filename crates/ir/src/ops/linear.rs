@@ -3,12 +3,13 @@
 //! Operands: x [.., in], w ([out, in] or [in, out] by `layout`), then bias [out] if `bias`, then residual [.., out] if
 //! `residual`. Result: y [.., out]. With a flipped layout it is also its own dX. Cost: 2·N·in·out FLOPs.
 
-use super::{Layout, LinearDw, BiasGrad, OpDef, float, operands};
+use super::{Layout, LinearDw, BiasGrad, OpDef, finite, float, operands};
 use crate::{Array, Cost, IrError, Sample, Type, ValueId, Vjp};
 use serde::{Deserialize, Serialize};
 
 /// Attributes of `linear`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Linear {
     /// How w is stored.
     pub layout: Layout,
@@ -35,6 +36,7 @@ impl Linear {
 impl OpDef for Linear {
     fn infer(&self, inputs: &[&Type]) -> Result<Vec<Type>, String> {
         operands(inputs, 2 + usize::from(self.bias) + usize::from(self.residual))?;
+        finite("alpha", self.alpha)?;
         let (x, w) = (inputs[0], inputs[1]);
         float("x", x)?;
         float("w", w)?;

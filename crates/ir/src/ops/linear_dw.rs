@@ -3,13 +3,14 @@
 //! Operands: x [.., in], dy [.., out], then, if `accumulate`, the gradient state that the sum is added onto in place.
 //! Result: dW in f32, always: gradients are f32 whatever the activations are.
 
-use super::{Layout, OpDef, float, operands, typed};
+use super::{Layout, OpDef, finite, float, operands, typed};
 use crate::{Array, Cost, IrError, Sample, Type, ValueId, Vjp};
 use remat_tensor::DType;
 use serde::{Deserialize, Serialize};
 
 /// Attributes of `linear_dw`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct LinearDw {
     /// How the weight, and so its gradient, is stored.
     pub layout: Layout,
@@ -22,6 +23,7 @@ pub struct LinearDw {
 impl OpDef for LinearDw {
     fn infer(&self, inputs: &[&Type]) -> Result<Vec<Type>, String> {
         operands(inputs, 2 + usize::from(self.accumulate))?;
+        finite("alpha", self.alpha)?;
         let (x, dy) = (inputs[0], inputs[1]);
         float("x", x)?;
         float("dy", dy)?;

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 /// What every op says about itself. Operand and result order are documented on each op's struct.
 pub trait OpDef {
     /// Result types for these operand types, or what does not fit (with shapes; the op's name is added by the caller).
+    /// Called through [`Op::infer`], which has checked every operand with [`Type::check`] and so checks the results.
     fn infer(&self, inputs: &[&Type]) -> Result<Vec<Type>, String>;
 
     /// Name of result `index` (results behind the first are named `<node>.<this>`).
@@ -94,7 +95,15 @@ macro_rules! ops {
 
         impl OpDef for Op {
             fn infer(&self, inputs: &[&Type]) -> Result<Vec<Type>, String> {
-                match self { $(Op::$variant(op) => op.infer(inputs),)* }
+                // Sizes are checked here for all ops, so that no `infer` can divide by zero or overflow.
+                for (index, ty) in inputs.iter().enumerate() {
+                    ty.check().map_err(|fault| format!("operand {index} {ty} {fault}"))?;
+                }
+                let results = match self { $(Op::$variant(op) => op.infer(inputs),)* }?;
+                for (index, ty) in results.iter().enumerate() {
+                    ty.check().map_err(|fault| format!("result {index} {ty} {fault}"))?;
+                }
+                Ok(results)
             }
             fn result_name(&self, index: usize) -> &'static str {
                 match self { $(Op::$variant(op) => op.result_name(index),)* }
@@ -165,6 +174,8 @@ ops! {
     AdamW adamw,
 }
 
+pub use linear_cross_entropy::TOKEN_CHUNK;
+
 /// How a two-dimensional weight is stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -224,6 +235,11 @@ fn float(name: &str, ty: &Type) -> Result<(), String> {
     if ty.dtype.is_float() { Ok(()) } else { Err(format!("{name} {ty} must hold real numbers")) }
 }
 
+/// Refuses an operand that is not of token ids, labels or positions.
+fn integer(name: &str, ty: &Type) -> Result<(), String> {
+    if ty.dtype == DType::I32 { Ok(()) } else { Err(format!("{name} {ty} must be i32")) }
+}
+
 /// Refuses an operand of another type than expected.
 fn typed(name: &str, ty: &Type, dtype: DType, shape: &[usize]) -> Result<(), String> {
     if ty.dtype == dtype && ty.shape.dims() == shape {
@@ -231,6 +247,22 @@ fn typed(name: &str, ty: &Type, dtype: DType, shape: &[usize]) -> Result<(), Str
     } else {
         Err(format!("{name} {ty} must be {dtype}{shape:?}"))
     }
+}
+
+/// Refuses an operand of any number of axes but `axes`.
+fn rank(name: &str, ty: &Type, axes: usize) -> Result<(), String> {
+    if ty.shape.len() == axes { Ok(()) } else { Err(format!("{name} {ty} must have {axes} axes")) }
+}
+
+/// Refuses an attribute that is infinite or not a number.
+fn finite(name: &str, value: f32) -> Result<(), String> {
+    if value.is_finite() { Ok(()) } else { Err(format!("attribute {name} = {value} must be a finite number")) }
+}
+
+/// Refuses an epsilon that is negative or not a number.
+fn epsilon(value: f32) -> Result<(), String> {
+    finite("eps", value)?;
+    if value >= 0.0 { Ok(()) } else { Err(format!("attribute eps = {value} must not be negative")) }
 }
 
 /// Refuses operands whose types differ.

@@ -3,13 +3,14 @@
 //! Operands: x [.., G·D], w [D]. Results: y like x; rstd [.., G] in f32, a residual. G > 1 is the per-head norm of q
 //! and k. Zhang and Sennrich, *Root mean square layer normalization*, 2019; transformers' LlamaRMSNorm.
 
-use super::{OpDef, RmsNormDw, RmsNormGrad, float, operands};
+use super::{OpDef, RmsNormDw, RmsNormGrad, epsilon, float, operands};
 use crate::{Array, Cost, IrError, Sample, Type, ValueId, Vjp};
 use remat_tensor::DType;
 use serde::{Deserialize, Serialize};
 
 /// Attributes of `rms_norm`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct RmsNorm {
     /// Added to the mean square.
     pub eps: f32,
@@ -19,9 +20,8 @@ pub struct RmsNorm {
 pub(super) fn groups(x: &Type, w: &Type) -> Result<usize, String> {
     float("x", x)?;
     float("weight", w)?;
-    if w.shape.len() != 1 || w.shape.last() == 0 || x.shape.is_empty() || !x.shape.last().is_multiple_of(w.shape.last())
-    {
-        return Err(format!("weight {} does not match the last axis of x {}", w.shape, x.shape));
+    if w.shape.len() != 1 || !x.shape.last().is_multiple_of(w.shape.last()) {
+        return Err(format!("weight {w} does not match the last axis of x {x}"));
     }
     Ok(x.shape.last() / w.shape.last())
 }
@@ -29,6 +29,7 @@ pub(super) fn groups(x: &Type, w: &Type) -> Result<usize, String> {
 impl OpDef for RmsNorm {
     fn infer(&self, inputs: &[&Type]) -> Result<Vec<Type>, String> {
         operands(inputs, 2)?;
+        epsilon(self.eps)?;
         let groups = groups(inputs[0], inputs[1])?;
         Ok(vec![inputs[0].clone(), Type::new(DType::F32, inputs[0].shape.with_last(groups))])
     }
@@ -42,8 +43,8 @@ impl OpDef for RmsNorm {
         let (x, w, rstd) = (cx.inputs[0], cx.inputs[1], cx.outputs[1]);
         let mut cotangents = vec![None; 2];
         if cx.needs[1] {
+            // The width of the gradient is that of w; the shapes of x and rstd tell it.
             cotangents[1] = Some(cx.emit1("dw", RmsNormDw { accumulate: false }, &[dy, x, rstd])?);
-            // The gradient's width is that of w, which the shapes of x and rstd tell.
         }
         if cx.needs[0] {
             cotangents[0] = Some(cx.emit1("dx", RmsNormGrad, &[dy, x, w, rstd])?);
@@ -64,8 +65,8 @@ impl OpDef for RmsNorm {
             let row = &x.data[group * width..(group + 1) * width];
             let mean_square = row.iter().map(|v| v * v).sum::<f64>() / width as f64;
             *r = 1.0 / (mean_square + f64::from(self.eps)).sqrt();
-            for i in 0..width {
-                y.data[group * width + i] = row[i] * *r * w.data[i];
+            for (i, v) in row.iter().enumerate() {
+                y.data[group * width + i] = v * *r * w.data[i];
             }
         }
         vec![y, rstd]

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 /// Attributes of `rms_norm_dw`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct RmsNormDw {
     /// Whether the last operand is a gradient state to add onto.
     pub accumulate: bool,
@@ -60,11 +61,10 @@ impl OpDef for RmsNormDw {
     fn samples() -> Vec<Sample> {
         let mut samples = Vec::new();
         for forward in RmsNorm::samples() {
-            let types = forward.op.infer(&forward.types.iter().collect::<Vec<_>>()).expect("a valid sample");
-            let rstd = &forward.op.eval(&forward.inputs.iter().collect::<Vec<_>>(), &types.iter().collect::<Vec<_>>())[1];
-            let x = &forward.inputs[0];
+            let rstd = &forward.eval()[1];
             let operands = |accumulate| {
-                Sample::new(RmsNormDw { accumulate }).normal(x.shape.clone()).array(x).array(rstd)
+                let dy = Sample::new(RmsNormDw { accumulate }).normal(forward.types[0].shape.clone());
+                dy.operand(&forward, 0).array(rstd)
             };
             let width = forward.types[1].shape.last();
             samples.extend([operands(false), operands(true).normal([width])]);

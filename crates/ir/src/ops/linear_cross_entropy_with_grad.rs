@@ -1,0 +1,79 @@
+//! `linear_cross_entropy_with_grad`: `linear_cross_entropy` and its gradient in one pass, so that each chunk's logits are
+//! made once. Simplification makes it; it is the same mathematics as the two ops apart.
+//!
+//! Operands: those of `linear_cross_entropy_grad`. Results: loss, then dh if `dh`, then dw if `dw`.
+
+use super::linear_cross_entropy::{LinearCrossEntropy, logits_bytes, product_work};
+use super::linear_cross_entropy_grad::with_cotangent;
+use super::{LinearCrossEntropyGrad, OpDef};
+use crate::{Array, Cost, IrError, Sample, Type, ValueId, Vjp};
+use serde::{Deserialize, Serialize};
+
+/// Attributes of `linear_cross_entropy_with_grad`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LinearCrossEntropyWithGrad {
+    /// Whether the gradient of h is wanted.
+    pub dh: bool,
+    /// Whether the gradient of w is wanted.
+    pub dw: bool,
+    /// Whether the last operand is a gradient state of w to add onto.
+    pub accumulate: bool,
+}
+
+impl LinearCrossEntropyWithGrad {
+    /// The gradient half.
+    pub fn gradient(&self) -> LinearCrossEntropyGrad {
+        LinearCrossEntropyGrad { dh: self.dh, dw: self.dw, accumulate: self.accumulate }
+    }
+}
+
+impl OpDef for LinearCrossEntropyWithGrad {
+    fn infer(&self, inputs: &[&Type]) -> Result<Vec<Type>, String> {
+        let gradients = self.gradient().infer(inputs)?;
+        let mut results = LinearCrossEntropy.infer(&inputs[..3])?;
+        results.extend(gradients);
+        Ok(results)
+    }
+
+    fn result_name(&self, index: usize) -> &'static str {
+        index.checked_sub(1).map_or("loss", |index| self.gradient().result_name(index))
+    }
+
+    fn donations(&self) -> Vec<(usize, usize)> {
+        self.gradient().donations().into_iter().map(|(operand, result)| (operand, result + 1)).collect()
+    }
+
+    fn is_contraction(&self) -> bool {
+        true
+    }
+
+    fn vjp(&self, cx: &mut Vjp<'_>) -> Result<Vec<Option<ValueId>>, IrError> {
+        Err(cx.refuse("linear_cross_entropy_with_grad", "it is made after differentiation"))
+    }
+
+    fn cost(&self, inputs: &[&Type], outputs: &[&Type]) -> Cost {
+        Cost::new(self.gradient().products() * product_work(inputs[0], inputs[1]), inputs, outputs)
+    }
+
+    fn workspace_bytes(&self, inputs: &[&Type], _outputs: &[&Type]) -> usize {
+        logits_bytes(inputs[0], inputs[1])
+    }
+
+    fn eval(&self, inputs: &[&Array], results: &[&Type]) -> Vec<Array> {
+        let mut all = LinearCrossEntropy.eval(&inputs[..3], &results[..1]);
+        all.extend(self.gradient().eval(inputs, &results[1..]));
+        all
+    }
+
+    fn samples() -> Vec<Sample> {
+        let mut samples = Vec::new();
+        for forward in LinearCrossEntropy::samples() {
+            for (dh, dw, accumulate) in [(true, false, false), (true, true, false), (true, true, true)] {
+                let op = LinearCrossEntropyWithGrad { dh, dw, accumulate };
+                samples.push(with_cotangent(&forward, op, accumulate));
+            }
+        }
+        samples
+    }
+}
