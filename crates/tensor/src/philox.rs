@@ -49,6 +49,30 @@ impl Philox {
         counter
     }
 
+    /// `N` consecutive blocks from block `first` on, word by word: word `w` of block `first + b` is `[w][b]`.
+    ///
+    /// The same numbers as `block`, laid out so that the compiler can use vector registers.
+    #[inline(always)]
+    pub fn blocks<const N: usize>(&self, first: u64) -> [[u32; N]; 4] {
+        let index = |b: usize| first.wrapping_add(b as u64);
+        let mut c0: [u32; N] = std::array::from_fn(|b| index(b) as u32);
+        let mut c1: [u32; N] = std::array::from_fn(|b| (index(b) >> 32) as u32);
+        let (mut c2, mut c3) = ([self.stream[0]; N], [self.stream[1]; N]);
+        let mut key = self.key;
+        for _ in 0..10 {
+            for (((c0, c1), c2), c3) in c0.iter_mut().zip(&mut c1).zip(&mut c2).zip(&mut c3) {
+                let low = u64::from(*c0) * u64::from(MULTIPLIER[0]);
+                let high = u64::from(*c2) * u64::from(MULTIPLIER[1]);
+                *c0 = (high >> 32) as u32 ^ *c1 ^ key[0];
+                *c1 = high as u32;
+                *c2 = (low >> 32) as u32 ^ *c3 ^ key[1];
+                *c3 = low as u32;
+            }
+            key = [key[0].wrapping_add(WEYL[0]), key[1].wrapping_add(WEYL[1])];
+        }
+        [c0, c1, c2, c3]
+    }
+
     /// The 32-bit number of one element.
     #[inline]
     pub fn word(&self, element: u64) -> u32 {
@@ -86,6 +110,17 @@ mod tests {
         assert_eq!(zero, [0x6627_e8d5, 0xe169_c58d, 0xbc57_ac4c, 0x9b00_dbd8]);
         let ones = Philox::new(u64::MAX, u64::MAX).block(u64::MAX);
         assert_eq!(ones, [0x408f_276d, 0x41c8_3b0e, 0xa20b_c7c6, 0x6d54_51fd]);
+    }
+
+    #[test]
+    fn many_blocks_at_once_are_the_same_numbers() {
+        let philox = Philox::new(11, 13);
+        for first in [0, 5, u64::from(u32::MAX) - 3] {
+            let words = philox.blocks::<9>(first);
+            for (b, block) in (0..9).map(|b| (b, philox.block(first + b as u64))) {
+                assert_eq!(words.map(|word| word[b]), block);
+            }
+        }
     }
 
     #[test]
