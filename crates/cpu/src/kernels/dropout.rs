@@ -1,0 +1,117 @@
+//! Dropout by a counter-based generator: element i is kept if word i of the stream is at least p * 2^32, and then
+//! multiplied by 1 / (1 - p). No mask is stored: forward, backward and any recomputation ask the generator again.
+
+use remat_tensor::Philox;
+
+use super::pointwise::CHUNK;
+use crate::element::Element;
+use crate::pool::{Scratch, ThreadPool};
+use crate::shared::Out;
+use crate::simd::{Kernel, Simd, launch};
+
+/// The generator and the threshold of one dropout op.
+#[derive(Debug, Clone, Copy)]
+pub struct Dropout {
+    philox: Philox,
+    threshold: u32,
+    scale: f32,
+}
+
+impl Dropout {
+    /// Dropout with probability `p` in [0, 1). `rng` is the step's runtime input, `stream` the op's.
+    pub fn new(p: f32, rng: [u32; 4], stream: u64) -> Self {
+        assert!((0.0..1.0).contains(&p), "dropout: p = {p} is outside [0, 1)");
+        let threshold = (f64::from(p) * 4_294_967_296.0).round().min(f64::from(u32::MAX)) as u32;
+        Dropout { philox: Philox::for_op(rng, stream), threshold, scale: 1.0 / (1.0 - p) }
+    }
+
+    /// The factor of element `index`: 0 or 1 / (1 - p).
+    #[inline]
+    pub fn factor(&self, index: u64) -> f32 {
+        if self.philox.word(index) >= self.threshold { self.scale } else { 0.0 }
+    }
+
+    /// The factors of `4 * BLOCKS` elements from element `first` (a multiple of 4) on, in order.
+    #[inline(always)]
+    pub(crate) fn factors<const BLOCKS: usize>(&self, first: u64, to: &mut [f32]) {
+        let words = self.philox.blocks::<BLOCKS>(first / 4);
+        for (block, to) in to.as_chunks_mut::<4>().0.iter_mut().enumerate().take(BLOCKS) {
+            for (word, to) in to.iter_mut().enumerate() {
+                *to = if words[word][block] >= self.threshold { self.scale } else { 0.0 };
+            }
+        }
+    }
+}
+
+struct Apply<'a, T> {
+    dropout: Dropout,
+    x: &'a [T],
+    y: Out<'a, T>,
+}
+
+/// Philox blocks computed at a time: one 512-bit vector of counters.
+const BLOCKS: usize = 16;
+
+impl<T: Element> Kernel for Apply<'_, T> {
+    #[inline(always)]
+    unsafe fn task<S: Simd>(&self, task: usize, _: &mut Scratch) {
+        let end = ((task + 1) * CHUNK).min(self.x.len());
+        let mut factors = [0.0; 4 * BLOCKS];
+        for from in (task * CHUNK..end).step_by(4 * BLOCKS) {
+            self.dropout.factors::<BLOCKS>(from as u64, &mut factors);
+            for (i, factor) in factors.iter().enumerate().take(end - from) {
+                // A dropped element is 0 even if x is not finite.
+                let y = if *factor == 0.0 { 0.0 } else { self.x[from + i].to_f32() * factor };
+                unsafe { *self.y.at(from + i) = T::from_f32(y) };
+            }
+        }
+    }
+}
+
+/// `y = x * factor(i)`; also the gradient, with `dy` for `x`.
+pub fn dropout<T: Element>(pool: &ThreadPool, dropout: Dropout, x: &[T], y: &mut [T]) {
+    assert_eq!(x.len(), y.len(), "dropout: x and y differ in size");
+    launch(pool, x.len().div_ceil(CHUNK), &Apply { dropout, x, y: Out::new(y) });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{every_level, normals};
+
+    #[test]
+    fn keeps_what_the_generator_says_at_every_level() {
+        for len in [1, 63, 70, 50_001] {
+            let x = normals(len, 1);
+            let (rng, stream) = ([1, 2, 3, 4], 99);
+            let philox = Philox::for_op(rng, stream);
+            let threshold = (f64::from(0.1f32) * 4_294_967_296.0).round() as u32;
+            every_level(
+                |pool| {
+                    let mut y = vec![f32::NAN; len];
+                    dropout(pool, Dropout::new(0.1, rng, stream), &x, &mut y);
+                    vec![y]
+                },
+                |_, got| {
+                    let scale = 1.0 / (1.0 - 0.1f32);
+                    for (i, y) in got[0].iter().enumerate() {
+                        let want = if philox.word(i as u64) >= threshold { x[i] * scale } else { 0.0 };
+                        assert_eq!(*y, want);
+                    }
+                },
+            );
+        }
+    }
+
+    #[test]
+    fn drops_about_p_of_the_elements_and_none_at_zero() {
+        let x = vec![1.0f32; 40_000];
+        let mut y = vec![0.0; x.len()];
+        let pool = ThreadPool::new(2);
+        dropout(&pool, Dropout::new(0.25, [5, 6, 7, 8], 3), &x, &mut y);
+        let dropped = y.iter().filter(|y| **y == 0.0).count() as f64 / x.len() as f64;
+        assert!((dropped - 0.25).abs() < 0.01, "{dropped}");
+        dropout(&pool, Dropout::new(0.0, [5, 6, 7, 8], 3), &x, &mut y);
+        assert_eq!(x, y);
+    }
+}

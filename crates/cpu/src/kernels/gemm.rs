@@ -1,0 +1,227 @@
+//! Matrix product `C = alpha * A B + bias + residual`, or `C += alpha * A B`, for any strides of A and B.
+//!
+//! Numbers: k is cut into blocks of `K_BLOCK`; each block is one chain of multiply-adds in order, from zero; then
+//! C takes `alpha * chain`, block after block, in f32; bias and residual come last; a bf16 C is rounded once, at the
+//! end. How C is cut into tiles and tasks changes no bit, and neither does calling again with `accumulate` for the next
+//! multiple of `TOKEN_BLOCK` of k. Look next at `gemm/tile.rs` (the registers) and `gemm/pack.rs` (the layouts).
+
+pub(crate) mod pack;
+pub(crate) mod tile;
+
+use crate::element::{Element, Lanes};
+use crate::pool::{Scratch, ThreadPool};
+use crate::shared::Out;
+use crate::simd::{Kernel, Simd, for_lanes, launch};
+use pack::{Source, pack_panels, pack_rows};
+use tile::{Update, multiply};
+
+/// Length of one chain of f32 multiply-adds; a panel of two vectors this deep stays in the second-level cache.
+pub(crate) const K_BLOCK: usize = 256;
+/// Words between packed rows of A: K_BLOCK and one cache line.
+pub(crate) const ROW_STRIDE: usize = K_BLOCK + 16;
+/// Rows of C per task, at most.
+const TASK_ROWS: usize = 546;
+/// Columns of C per task, at most.
+const TASK_COLS: usize = 1024;
+/// Columns packed at a time.
+const PACKED_COLS: usize = 256;
+
+/// A matrix operand in memory: element (i, j) at `i * row_stride + j * col_stride`.
+#[derive(Clone, Copy)]
+pub struct Matrix<'a, T> {
+    /// The elements.
+    pub data: &'a [T],
+    /// Elements between neighbouring rows.
+    pub row_stride: usize,
+    /// Elements between neighbouring columns.
+    pub col_stride: usize,
+}
+
+impl<'a, T> Matrix<'a, T> {
+    /// A row-major matrix with `cols` columns.
+    pub fn rows(data: &'a [T], cols: usize) -> Self {
+        Matrix { data, row_stride: cols, col_stride: 1 }
+    }
+
+    /// The transpose of a row-major matrix that has `cols` columns.
+    pub fn transposed(data: &'a [T], cols: usize) -> Self {
+        Matrix { data, row_stride: 1, col_stride: cols }
+    }
+
+    fn check(&self, name: &str, rows: usize, cols: usize) {
+        if rows > 0 && cols > 0 {
+            let last = (rows - 1) * self.row_stride + (cols - 1) * self.col_stride;
+            assert!(last < self.data.len(), "gemm: {name} [{rows}, {cols}] exceeds its {} elements", self.data.len());
+        }
+    }
+
+    fn source(&self) -> Source<T> {
+        Source { start: self.data.as_ptr(), row_stride: self.row_stride, col_stride: self.col_stride }
+    }
+}
+
+/// What is done to the product on its way into C.
+#[derive(Clone, Copy)]
+pub struct Epilogue<'a, T> {
+    /// Factor of the product.
+    pub alpha: f32,
+    /// Adds onto what C holds instead of overwriting it.
+    pub accumulate: bool,
+    /// `[n]`, added to each row.
+    pub bias: Option<&'a [T]>,
+    /// `[m, n]` row-major, added elementwise.
+    pub residual: Option<&'a [T]>,
+}
+
+impl<T> Default for Epilogue<'_, T> {
+    fn default() -> Self {
+        Epilogue { alpha: 1.0, accumulate: false, bias: None, residual: None }
+    }
+}
+
+struct Gemm<'a, A, B, C> {
+    size: [usize; 3],
+    grid: Grid,
+    a: Matrix<'a, A>,
+    b: Matrix<'a, B>,
+    c: Out<'a, C>,
+    epilogue: Epilogue<'a, C>,
+}
+
+/// Multiplies A `[m, k]` by B `[k, n]` into C `[m, n]`, row-major. `size` is `[m, n, k]`.
+///
+/// Work 2mnk FLOP; bound by the multipliers once m, n and k exceed about 64.
+pub fn gemm<A: Element, B: Element, C: Element>(
+    pool: &ThreadPool,
+    size: [usize; 3],
+    a: Matrix<'_, A>,
+    b: Matrix<'_, B>,
+    epilogue: Epilogue<'_, C>,
+    c: &mut [C],
+) {
+    let [m, n, k] = size;
+    a.check("A", m, k);
+    b.check("B", k, n);
+    assert_eq!(c.len(), m * n, "gemm: C is not [{m}, {n}]");
+    assert!(epilogue.bias.is_none_or(|bias| bias.len() == n), "gemm: bias is not [{n}]");
+    assert!(epilogue.residual.is_none_or(|residual| residual.len() == m * n), "gemm: residual is not [{m}, {n}]");
+    if m == 0 || n == 0 {
+        return;
+    }
+    let grid = Grid::choose(m, n, pool.threads(), if C::IS_F32 { TASK_COLS } else { PACKED_COLS });
+    launch(pool, grid.tasks(), &Gemm { size, grid, a, b, c: Out::new(c), epilogue });
+}
+
+/// How C is cut into tasks. It follows the number of threads, since no bit depends on it.
+#[derive(Clone, Copy)]
+struct Grid {
+    rows: usize,
+    cols: usize,
+    down: usize,
+    across: usize,
+}
+
+impl Grid {
+    /// Large tasks pack each operand less often; a few tasks per thread even out the end.
+    fn choose(m: usize, n: usize, threads: usize, most_cols: usize) -> Grid {
+        let (mut down, mut across) = (m.div_ceil(TASK_ROWS), n.div_ceil(most_cols));
+        let wanted = if threads == 1 { 1 } else { 4 * threads };
+        while down * across < wanted {
+            if n / across > 256 {
+                across += 1;
+            } else if m / down > 112 {
+                down += 1;
+            } else {
+                break;
+            }
+        }
+        let rows = m.div_ceil(down).next_multiple_of(14).min(TASK_ROWS);
+        let cols = n.div_ceil(across).next_multiple_of(32).min(most_cols);
+        Grid { rows, cols, down: m.div_ceil(rows), across: n.div_ceil(cols) }
+    }
+
+    fn tasks(self) -> usize {
+        self.down * self.across
+    }
+}
+
+impl<A: Element, B: Element, C: Element> Kernel for Gemm<'_, A, B, C> {
+    #[inline(always)]
+    unsafe fn task<S: Simd>(&self, task: usize, scratch: &mut Scratch) {
+        let [m, n, k] = self.size;
+        let (i, j) = (task % self.grid.down * self.grid.rows, task / self.grid.down * self.grid.cols);
+        let (rows, cols) = (self.grid.rows.min(m - i), self.grid.cols.min(n - j));
+        let (packed_a, rest) = scratch.f32s().split_at_mut(TASK_ROWS * ROW_STRIDE);
+        let (packed_b, rest) = rest.split_at_mut(K_BLOCK * PACKED_COLS);
+        let sums = &mut rest[..if C::IS_F32 { 0 } else { TASK_ROWS * PACKED_COLS }];
+        let mut from = 0;
+        loop {
+            let depth = (k - from).min(K_BLOCK);
+            let last = from + depth == k;
+            unsafe {
+                pack_rows::<S, A>(self.a.source().from(i, from), rows, depth, packed_a.as_mut_ptr());
+                for first in (0..cols).step_by(PACKED_COLS) {
+                    let width = (cols - first).min(PACKED_COLS);
+                    pack_panels::<S, B>(self.b.source().from(from, j + first), depth, width, packed_b.as_mut_ptr());
+                    let update = self.update(i, j + first, from == 0, last, sums);
+                    multiply::<S>(packed_a.as_ptr(), rows, packed_b.as_ptr(), width, depth, update);
+                }
+            }
+            from += depth;
+            if last {
+                break;
+            }
+        }
+        if !C::IS_F32 {
+            unsafe { self.round_sums::<S>(i, j, rows, cols, sums) }
+        }
+    }
+}
+
+impl<A: Element, B: Element, C: Element> Gemm<'_, A, B, C> {
+    /// An f32 C is its own running sum and takes bias and residual with the last block; another C sums in scratch.
+    unsafe fn update(&self, i: usize, j: usize, first: bool, last: bool, sums: &mut [f32]) -> Update {
+        let n = self.size[1];
+        if !C::IS_F32 {
+            return Update::plain(sums.as_mut_ptr(), PACKED_COLS, self.epilogue.alpha, !first);
+        }
+        let accumulate = self.epilogue.accumulate || !first;
+        let mut update = Update::plain(self.c.at(i * n + j).cast(), n, self.epilogue.alpha, accumulate);
+        if let (true, Some(bias)) = (last, self.epilogue.bias) {
+            update.bias = bias[j..].as_ptr().cast();
+        }
+        if let (true, Some(residual)) = (last, self.epilogue.residual) {
+            update.residual = residual[i * n + j..].as_ptr().cast();
+            update.residual_stride = n;
+        }
+        update
+    }
+
+    /// Rounds a task's f32 sums into C, after bias, residual and what C held.
+    #[inline(always)]
+    unsafe fn round_sums<S: Simd>(&self, i: usize, j: usize, rows: usize, cols: usize, sums: &[f32]) {
+        let n = self.size[1];
+        for row in 0..rows {
+            let at = (i + row) * n + j;
+            for_lanes!(S, cols, |col, lanes| {
+                unsafe {
+                    let mut value = f32::load::<S>(sums.as_ptr().add(row * PACKED_COLS + col), lanes);
+                    if self.epilogue.accumulate {
+                        value = S::add(value, C::load::<S>(self.c.at(at + col), lanes));
+                    }
+                    if let Some(bias) = self.epilogue.bias {
+                        value = S::add(value, C::load::<S>(bias.as_ptr().add(j + col), lanes));
+                    }
+                    if let Some(residual) = self.epilogue.residual {
+                        value = S::add(value, C::load::<S>(residual.as_ptr().add(at + col), lanes));
+                    }
+                    C::store::<S>(self.c.at(at + col), value, lanes);
+                }
+            });
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "gemm/tests.rs"]
+mod tests;

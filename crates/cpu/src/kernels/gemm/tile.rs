@@ -1,0 +1,194 @@
+//! The register tile: TILE_ROWS rows times two vectors of columns of C, kept in registers over one block of k.
+//!
+//! Invariant: an element of C is one chain of multiply-adds over the block's k in order, then `alpha` times that chain
+//! is added onto C. Edge tiles run the same chain on fewer rows or vectors, so that an element's bits do not depend on
+//! the tile it falls in. Roofline: 2 loads and TILE_ROWS broadcasts feed 2 * TILE_ROWS multiply-adds per k, so the
+//! multipliers are the bound.
+
+use super::ROW_STRIDE;
+use crate::simd::{Outlined, Simd};
+
+/// What happens to the finished chains.
+#[derive(Clone, Copy)]
+pub(crate) struct Update {
+    /// First element of the block of C.
+    pub c: *mut f32,
+    pub c_stride: usize,
+    /// Factor of the product.
+    pub alpha: f32,
+    /// Adds onto C instead of overwriting it.
+    pub accumulate: bool,
+    /// One value per column, added last; may be null.
+    pub bias: *const f32,
+    /// A matrix of C's size, added after the bias; may be null.
+    pub residual: *const f32,
+    pub residual_stride: usize,
+}
+
+impl Update {
+    /// Plain `C = alpha * AB` or `C += alpha * AB`.
+    pub(crate) fn plain(c: *mut f32, c_stride: usize, alpha: f32, accumulate: bool) -> Self {
+        let null = std::ptr::null();
+        Update { c, c_stride, alpha, accumulate, bias: null, residual: null, residual_stride: 0 }
+    }
+
+    /// The update seen from row `i`, column `j` on.
+    #[inline(always)]
+    unsafe fn from(self, i: usize, j: usize) -> Self {
+        unsafe {
+            let c = self.c.add(i * self.c_stride + j);
+            let bias = if self.bias.is_null() { self.bias } else { self.bias.add(j) };
+            let residual = self.residual;
+            let residual = if residual.is_null() { residual } else { residual.add(i * self.residual_stride + j) };
+            Update { c, bias, residual, ..self }
+        }
+    }
+}
+
+/// Repeats a body for each row of the tile, written out: the compiler keeps an array in registers only if every index
+/// is a constant early on, and a loop over 28 accumulators it unrolls too late for that.
+macro_rules! each_row {
+    ($rows:expr, |$I:ident| $body:block) => { each_row!(@ $rows, $I, $body, 0 1 2 3 4 5 6 7 8 9 10 11 12 13) };
+    (@ $rows:expr, $I:ident, $body:block, $($n:literal)*) => {
+        $({
+            const $I: usize = $n;
+            if $I < $rows $body
+        })*
+    };
+}
+
+/// One register tile; `COLS` is the number of vectors of columns.
+#[derive(Clone, Copy)]
+struct Tile<const ROWS: usize, const COLS: usize> {
+    k: usize,
+    a: *const f32,
+    b: *const f32,
+    cols: usize,
+    update: Update,
+}
+
+impl<const ROWS: usize, const COLS: usize> Outlined for Tile<ROWS, COLS> {
+    #[inline(always)]
+    unsafe fn call<S: Simd>(self) {
+        if ROWS > S::TILE_ROWS {
+            return;
+        }
+        unsafe {
+            let mut acc = [[S::splat(0.0); COLS]; ROWS];
+            let (mut a, mut b) = (self.a, self.b);
+            for _ in 0..self.k {
+                let mut columns = [S::splat(0.0); COLS];
+                for (j, column) in columns.iter_mut().enumerate() {
+                    *column = S::load(b.add(j * S::LANES));
+                }
+                each_row!(ROWS, |I| {
+                    let x = S::splat(*a.add(I * ROW_STRIDE));
+                    for (chain, column) in acc[I].iter_mut().zip(columns) {
+                        *chain = S::fma(x, column, *chain);
+                    }
+                });
+                a = a.add(1);
+                b = b.add(2 * S::LANES);
+            }
+            store_tile::<S, ROWS, COLS>(&acc, self.cols, self.update);
+        }
+    }
+}
+
+/// Adds the chains of a tile onto C.
+#[inline(always)]
+pub(super) unsafe fn store_tile<S: Simd, const ROWS: usize, const COLS: usize>(
+    acc: &[[S::V; COLS]; ROWS],
+    cols: usize,
+    update: Update,
+) {
+    unsafe {
+        let alpha = S::splat(update.alpha);
+        let plain = update.bias.is_null() && update.residual.is_null();
+        if plain && cols == COLS * S::LANES && update.accumulate {
+            each_row!(ROWS, |I| {
+                for (j, chain) in acc[I].iter().enumerate() {
+                    let c = update.c.add(I * update.c_stride + j * S::LANES);
+                    S::store(c, S::fma(alpha, *chain, S::load(c)));
+                }
+            });
+        } else if plain && cols == COLS * S::LANES {
+            each_row!(ROWS, |I| {
+                for (j, chain) in acc[I].iter().enumerate() {
+                    S::store(update.c.add(I * update.c_stride + j * S::LANES), S::mul(alpha, *chain));
+                }
+            });
+        } else {
+            each_row!(ROWS, |I| {
+                for (j, chain) in acc[I].iter().enumerate() {
+                    let lanes = cols.saturating_sub(j * S::LANES).min(S::LANES);
+                    store_edge::<S>(*chain, alpha, lanes, update.from(I, j * S::LANES));
+                }
+            });
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn store_edge<S: Simd>(chain: S::V, alpha: S::V, lanes: usize, update: Update) {
+    unsafe {
+        let mut value = if update.accumulate {
+            S::fma(alpha, chain, S::load_partial(update.c, lanes))
+        } else {
+            S::mul(alpha, chain)
+        };
+        if !update.bias.is_null() {
+            value = S::add(value, S::load_partial(update.bias, lanes));
+        }
+        if !update.residual.is_null() {
+            value = S::add(value, S::load_partial(update.residual, lanes));
+        }
+        S::store_partial(update.c, value, lanes);
+    }
+}
+
+/// Calls `$tile::<rows, vectors>` for run-time sizes.
+macro_rules! by_size {
+    ($rows:expr, $vectors:expr, |$R:ident, $C:ident| $call:expr) => {
+        by_size!(@rows $rows, $vectors, |$R, $C| $call, 1 2 3 4 5 6 7 8 9 10 11 12 13 14)
+    };
+    (@rows $rows:expr, $vectors:expr, |$R:ident, $C:ident| $call:expr, $($n:literal)*) => {
+        match ($rows, $vectors) {
+            $(
+                ($n, 1) => { const $R: usize = $n; const $C: usize = 1; $call }
+                ($n, _) => { const $R: usize = $n; const $C: usize = 2; $call }
+            )*
+            _ => unreachable!("a tile has 1 to 14 rows"),
+        }
+    };
+}
+
+/// Multiplies packed rows by packed panels over one block of k and updates `rows` x `cols` of C.
+#[inline(always)]
+pub(crate) unsafe fn multiply<S: Simd>(
+    a: *const f32,
+    rows: usize,
+    b: *const f32,
+    cols: usize,
+    k: usize,
+    update: Update,
+) {
+    let width = 2 * S::LANES;
+    let mut i = 0;
+    while i < rows {
+        let height = (rows - i).min(S::TILE_ROWS);
+        let mut j = 0;
+        while j < cols {
+            let across = (cols - j).min(width);
+            unsafe {
+                let (a, b) = (a.add(i * ROW_STRIDE), b.add(j * k));
+                let update = update.from(i, j);
+                by_size!(height, across.div_ceil(S::LANES), |R, C| {
+                    S::outline(Tile::<R, C> { k, a, b, cols: across, update })
+                });
+            }
+            j += width;
+        }
+        i += height;
+    }
+}

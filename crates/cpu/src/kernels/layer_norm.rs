@@ -1,0 +1,238 @@
+//! Layer norm: `y = (x - mean) * rstd * w + b`, row by row; its input, weight and bias gradients.
+//!
+//! Shapes: x, y, dx, dy [N, D], w, b, dw, db [D], mean, rstd [N]. The variance is summed from the centred row, so that
+//! a large mean cancels nothing. A row is the work of one task. Bound by memory.
+
+use super::column_sums::{Term, column_sums};
+use super::pointwise::rows_per_task;
+use crate::element::Element;
+use crate::pool::{Scratch, ThreadPool};
+use crate::shared::Out;
+use crate::simd::{Kernel, Simd, for_lanes, launch};
+
+struct Forward<'a, T, W> {
+    x: &'a [T],
+    weight: &'a [W],
+    bias: &'a [W],
+    eps: f32,
+    y: Out<'a, T>,
+    mean: Out<'a, f32>,
+    rstd: Out<'a, f32>,
+    rows: usize,
+}
+
+impl<T: Element, W: Element> Kernel for Forward<'_, T, W> {
+    #[inline(always)]
+    unsafe fn task<S: Simd>(&self, task: usize, _: &mut Scratch) {
+        let size = self.weight.len();
+        let rows = rows_per_task(size);
+        for n in task * rows..((task + 1) * rows).min(self.rows) {
+            unsafe {
+                let x = self.x.as_ptr().add(n * size);
+                let mut sum = S::splat(0.0);
+                for_lanes!(S, size, |d, lanes| { sum = S::add(sum, T::load::<S>(x.add(d), lanes)) });
+                let mean = S::sum(sum) / size as f32;
+                let mut squares = S::splat(0.0);
+                for_lanes!(S, size, |d, lanes| {
+                    let centred = S::sub(T::load::<S>(x.add(d), lanes), S::splat(mean));
+                    // Lanes outside the row hold -mean; they must not count.
+                    squares = S::fma(centred, keep::<S>(centred, lanes), squares);
+                });
+                let rstd = 1.0 / (S::sum(squares) / size as f32 + self.eps).sqrt();
+                *self.mean.at(n) = mean;
+                *self.rstd.at(n) = rstd;
+                for_lanes!(S, size, |d, lanes| {
+                    let normal = S::mul(S::sub(T::load::<S>(x.add(d), lanes), S::splat(mean)), S::splat(rstd));
+                    let bias = W::load::<S>(self.bias.as_ptr().add(d), lanes);
+                    let y = S::fma(normal, W::load::<S>(self.weight.as_ptr().add(d), lanes), bias);
+                    T::store::<S>(self.y.at(n * size + d), y, lanes);
+                });
+            }
+        }
+    }
+}
+
+/// The first `lanes` lanes, zero in the others.
+#[inline(always)]
+unsafe fn keep<S: Simd>(v: S::V, lanes: usize) -> S::V {
+    if lanes == S::LANES {
+        return v;
+    }
+    let mut buffer = [0.0; 16];
+    unsafe {
+        S::store(buffer.as_mut_ptr(), v);
+        S::load_partial(buffer.as_ptr(), lanes)
+    }
+}
+
+/// Normalises each row of `x`; also writes each row's `mean` and `rstd`.
+pub fn layer_norm<T: Element, W: Element>(
+    pool: &ThreadPool,
+    x: &[T],
+    weight: &[W],
+    bias: &[W],
+    eps: f32,
+    y: &mut [T],
+    mean: &mut [f32],
+    rstd: &mut [f32],
+) {
+    let (rows, size) = (rstd.len(), weight.len());
+    assert_eq!([x.len(), y.len()], [rows * size; 2], "layer_norm: x and y are not [{rows}, {size}]");
+    assert_eq!([bias.len(), mean.len()], [size, rows], "layer_norm: bias is not [{size}] or mean not [{rows}]");
+    let kernel = Forward { x, weight, bias, eps, y: Out::new(y), mean: Out::new(mean), rstd: Out::new(rstd), rows };
+    launch(pool, rows.div_ceil(rows_per_task(size)), &kernel);
+}
+
+struct Backward<'a, T, W> {
+    dy: &'a [T],
+    x: &'a [T],
+    weight: &'a [W],
+    mean: &'a [f32],
+    rstd: &'a [f32],
+    dx: Out<'a, T>,
+}
+
+impl<T: Element, W: Element> Backward<'_, T, W> {
+    /// `dy w` and the normalised x at one place of a row; both zero outside the row, since dy is.
+    #[inline(always)]
+    unsafe fn terms<S: Simd>(&self, n: usize, d: usize, lanes: usize) -> (S::V, S::V) {
+        unsafe {
+            let at = n * self.weight.len() + d;
+            let weight = W::load::<S>(self.weight.as_ptr().add(d), lanes);
+            let g = S::mul(T::load::<S>(self.dy.as_ptr().add(at), lanes), weight);
+            let centred = S::sub(T::load::<S>(self.x.as_ptr().add(at), lanes), S::splat(self.mean[n]));
+            (g, S::mul(centred, S::splat(self.rstd[n])))
+        }
+    }
+}
+
+impl<T: Element, W: Element> Kernel for Backward<'_, T, W> {
+    #[inline(always)]
+    unsafe fn task<S: Simd>(&self, task: usize, _: &mut Scratch) {
+        let size = self.weight.len();
+        let rows = rows_per_task(size);
+        for n in task * rows..((task + 1) * rows).min(self.rstd.len()) {
+            unsafe {
+                let (mut sum, mut dots) = (S::splat(0.0), S::splat(0.0));
+                for_lanes!(S, size, |d, lanes| {
+                    let (g, normal) = self.terms::<S>(n, d, lanes);
+                    sum = S::add(sum, g);
+                    dots = S::fma(g, normal, dots);
+                });
+                let mean_g = S::splat(S::sum(sum) / size as f32);
+                let along = S::splat(-(S::sum(dots) / size as f32));
+                for_lanes!(S, size, |d, lanes| {
+                    let (g, normal) = self.terms::<S>(n, d, lanes);
+                    let inner = S::fma(normal, along, S::sub(g, mean_g));
+                    T::store::<S>(self.dx.at(n * size + d), S::mul(inner, S::splat(self.rstd[n])), lanes);
+                });
+            }
+        }
+    }
+}
+
+/// With `g = dy w` and `h = (x - mean) rstd`: `dx = rstd * (g - mean(g) - h * mean(g h))`.
+pub fn layer_norm_grad<T: Element, W: Element>(
+    pool: &ThreadPool,
+    dy: &[T],
+    x: &[T],
+    weight: &[W],
+    mean: &[f32],
+    rstd: &[f32],
+    dx: &mut [T],
+) {
+    let (rows, size) = (rstd.len(), weight.len());
+    assert_eq!([dy.len(), x.len(), dx.len()], [rows * size; 3], "layer_norm_grad: not [{rows}, {size}]");
+    assert_eq!(mean.len(), rows, "layer_norm_grad: mean is not [{rows}]");
+    let kernel = Backward { dy, x, weight, mean, rstd, dx: Out::new(dx) };
+    launch(pool, rows.div_ceil(rows_per_task(size)), &kernel);
+}
+
+struct WeightTerm<'a, T> {
+    dy: &'a [T],
+    x: &'a [T],
+    mean: &'a [f32],
+    rstd: &'a [f32],
+    size: usize,
+}
+
+impl<T: Element> Term for WeightTerm<'_, T> {
+    #[inline(always)]
+    unsafe fn at<S: Simd>(&self, n: usize, d: usize, lanes: usize) -> S::V {
+        unsafe {
+            let at = n * self.size + d;
+            let centred = S::sub(T::load::<S>(self.x.as_ptr().add(at), lanes), S::splat(*self.mean.get_unchecked(n)));
+            let normal = S::mul(centred, S::splat(*self.rstd.get_unchecked(n)));
+            S::mul(T::load::<S>(self.dy.as_ptr().add(at), lanes), normal)
+        }
+    }
+}
+
+/// `dw = sum over rows of dy * (x - mean) * rstd` and `db = sum over rows of dy`, onto what they hold if `accumulate`.
+pub fn layer_norm_dw<T: Element>(
+    pool: &ThreadPool,
+    dy: &[T],
+    x: &[T],
+    mean: &[f32],
+    rstd: &[f32],
+    accumulate: bool,
+    dw: &mut [f32],
+    db: &mut [f32],
+) {
+    let (rows, size) = (rstd.len(), dw.len());
+    assert_eq!([dy.len(), x.len()], [rows * size; 2], "layer_norm_dw: dy and x are not [{rows}, {size}]");
+    assert_eq!([mean.len(), db.len()], [rows, size], "layer_norm_dw: mean is not [{rows}] or db not [{size}]");
+    column_sums(pool, rows, &WeightTerm { dy, x, mean, rstd, size }, accumulate, dw);
+    super::linear::bias_grad(pool, dy, accumulate, db);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{assert_near, every_level, normals};
+
+    #[test]
+    fn forward_and_gradients_match_f64_on_ragged_sizes() {
+        for (rows, size) in [(1, 2), (5, 7), (33, 70), (300, 16), (3, 129)] {
+            // A mean far from zero, which a one-pass variance would not survive.
+            let x: Vec<f32> = normals(rows * size, 1).iter().map(|x| x + 3.0).collect();
+            let (w, b, dy) = (normals(size, 2), normals(size, 4), normals(rows * size, 3));
+            let eps = 1e-2;
+            let lens = [rows * size, rows, rows, rows * size, size, size];
+            let mut want = lens.map(|len| vec![0.0; len]);
+            for n in 0..rows {
+                let at = |v: &[f32], d: usize| f64::from(v[n * size + d]);
+                let average = |f: &dyn Fn(usize) -> f64| (0..size).map(f).sum::<f64>() / size as f64;
+                let mean = average(&|d| at(&x, d));
+                let rstd = 1.0 / (average(&|d| (at(&x, d) - mean).powi(2)) + eps).sqrt();
+                (want[1][n], want[2][n]) = (mean, rstd);
+                let normal = |d: usize| (at(&x, d) - mean) * rstd;
+                let g = |d: usize| at(&dy, d) * f64::from(w[d]);
+                let (mean_g, dot) = (average(&g), average(&|d| g(d) * normal(d)));
+                for d in 0..size {
+                    want[0][n * size + d] = normal(d) * f64::from(w[d]) + f64::from(b[d]);
+                    want[3][n * size + d] = rstd * (g(d) - mean_g - normal(d) * dot);
+                    want[4][d] += at(&dy, d) * normal(d);
+                    want[5][d] += at(&dy, d);
+                }
+            }
+            every_level(
+                |pool| {
+                    let mut out = lens.map(|len| vec![f32::NAN; len]);
+                    let [y, mean, rstd, dx, dw, db] = &mut out;
+                    layer_norm(pool, &x, &w, &b, eps as f32, y, mean, rstd);
+                    layer_norm_grad(pool, &dy, &x, &w, mean, rstd, dx);
+                    layer_norm_dw(pool, &dy, &x, mean, rstd, false, dw, db);
+                    out.to_vec()
+                },
+                |level, got| {
+                    for (i, want) in want.iter().enumerate() {
+                        let name = ["y", "mean", "rstd", "dx", "dw", "db"][i];
+                        let scale = vec![100.0 * if i > 3 { rows as f64 } else { 1.0 }; want.len()];
+                        assert_near(&format!("{level} [{rows}, {size}] {name}"), &got[i], want, &scale, 1e-6);
+                    }
+                },
+            );
+        }
+    }
+}

@@ -1,0 +1,26 @@
+//! The CPU's kernels: matrix products, attention and the pointwise ops of a decoder, on `std::arch`.
+//!
+//! Invariants: a kernel at one level gives the same bits with any number of threads and any cut of its work; it
+//! allocates nothing (scratch belongs to the pool, workspace to the caller); arithmetic and sums are f32, rounding to a
+//! narrower type happens at outputs only. Look next at `kernels`, then `simd` and `pool`.
+
+// A kernel names every operand of its op.
+#![allow(clippy::too_many_arguments)]
+// Loops index several arrays at once, by the letters of the op's formula.
+#![allow(clippy::needless_range_loop)]
+// Constants that are exact in f32 are written exactly.
+#![allow(clippy::excessive_precision)]
+
+mod element;
+pub mod kernels;
+mod level;
+mod pool;
+mod shared;
+mod simd;
+#[cfg(test)]
+mod testing;
+mod vector_math;
+
+pub use element::Element;
+pub use level::Level;
+pub use pool::{SCRATCH_BYTES_PER_THREAD, Scratch, ThreadPool};

@@ -1,0 +1,113 @@
+//! Vectors of f32 and the way a kernel is compiled once for each level.
+//!
+//! A kernel is written once over `Simd`; `launch` and `Simd::outline` enter functions that carry the level's
+//! `target_feature`, and everything below is `inline(always)`, so that the intrinsics land in a function that may use
+//! them. Invariant: an operation acts on each lane alone and the folds have a fixed shape, so that an element's value
+//! does not depend on its position. Look next at `simd/avx512.rs`, and at `vector_math.rs` for exp and sigmoid.
+
+#[cfg(target_arch = "x86_64")]
+pub(crate) mod avx2;
+#[cfg(target_arch = "x86_64")]
+pub(crate) mod avx512;
+pub(crate) mod portable;
+
+use crate::pool::{Scratch, ThreadPool};
+
+/// A piece of work that one thread does without stopping: one tile, one range of rows.
+pub(crate) trait Kernel: Sync {
+    /// Runs one task.
+    ///
+    /// # Safety
+    /// The machine runs level `S`; no two concurrent tasks of one kernel write the same element.
+    unsafe fn task<S: Simd>(&self, task: usize, scratch: &mut Scratch);
+}
+
+/// A function body that is compiled on its own for each level instead of being inlined into its caller.
+pub(crate) trait Outlined {
+    /// Runs the body.
+    ///
+    /// # Safety
+    /// The machine runs level `S`.
+    unsafe fn call<S: Simd>(self);
+}
+
+/// One level's vectors. All functions are unsafe: the machine must run the level, pointers must be valid for the lanes
+/// named (`LANES`, or the first `lanes` of a partial access).
+pub(crate) trait Simd: Copy + Send + Sync + 'static {
+    /// A vector of `LANES` f32.
+    type V: Copy;
+    const LANES: usize;
+    /// Rows of the matrix-product tile: rows times two vectors of accumulators fill the registers.
+    const TILE_ROWS: usize;
+
+    unsafe fn splat(x: f32) -> Self::V;
+    unsafe fn load(p: *const f32) -> Self::V;
+    /// The first `lanes` elements, zero in the others; touches nothing behind them.
+    unsafe fn load_partial(p: *const f32, lanes: usize) -> Self::V;
+    unsafe fn store(p: *mut f32, v: Self::V);
+    unsafe fn store_partial(p: *mut f32, v: Self::V, lanes: usize);
+    /// bf16 widened to f32 (exact).
+    unsafe fn load_bf16(p: *const u16) -> Self::V;
+    /// f32 rounded to bf16, to nearest, ties to even; NaN stays NaN.
+    unsafe fn store_bf16(p: *mut u16, v: Self::V);
+
+    unsafe fn add(a: Self::V, b: Self::V) -> Self::V;
+    unsafe fn sub(a: Self::V, b: Self::V) -> Self::V;
+    unsafe fn mul(a: Self::V, b: Self::V) -> Self::V;
+    unsafe fn div(a: Self::V, b: Self::V) -> Self::V;
+    unsafe fn sqrt(a: Self::V) -> Self::V;
+    /// `a * b + c`, rounded once where the level has it.
+    unsafe fn fma(a: Self::V, b: Self::V, c: Self::V) -> Self::V;
+    /// The larger; `b` if one is NaN.
+    unsafe fn max(a: Self::V, b: Self::V) -> Self::V;
+    /// The smaller; `b` if one is NaN.
+    unsafe fn min(a: Self::V, b: Self::V) -> Self::V;
+    /// `a >= b ? yes : no` in each lane.
+    unsafe fn select_ge(a: Self::V, b: Self::V, yes: Self::V, no: Self::V) -> Self::V;
+    /// Nearest integer, ties to even, for |a| < 2^22.
+    unsafe fn round(a: Self::V) -> Self::V;
+    /// `2^n` for integral n in -127..=127; 0 at -127.
+    unsafe fn exp2_integral(n: Self::V) -> Self::V;
+    /// The sum of all lanes, halves folded onto each other.
+    unsafe fn sum(a: Self::V) -> f32;
+    /// The largest lane.
+    unsafe fn fold_max(a: Self::V) -> f32;
+
+    /// Transposes a square block of LANES x LANES f32-sized words given as its rows.
+    unsafe fn transpose(rows: &mut [Self::V; 16]);
+
+    /// Runs `body` in a function of its own, compiled for this level.
+    unsafe fn outline<F: Outlined>(body: F);
+}
+
+/// Runs a kernel's tasks on the pool at the pool's level.
+pub(crate) fn launch<K: Kernel>(pool: &ThreadPool, tasks: usize, kernel: &K) {
+    #[cfg(target_arch = "x86_64")]
+    use crate::Level;
+    #[cfg(target_arch = "x86_64")]
+    match pool.level() {
+        Level::Portable => {}
+        // SAFETY: a pool's level is available on this machine; kernels give each task its own outputs.
+        Level::Avx2 => return pool.run(tasks, &|task, scratch| unsafe { avx2::task(kernel, task, scratch) }),
+        Level::Avx512 | Level::Avx512Bf16 => {
+            // SAFETY: as above.
+            return pool.run(tasks, &|task, scratch| unsafe { avx512::task(kernel, task, scratch) });
+        }
+    }
+    // SAFETY: every machine runs the portable level.
+    pool.run(tasks, &|task, scratch| unsafe { kernel.task::<portable::Portable>(task, scratch) });
+}
+
+/// Walks `0..n` in vectors: `$i` is the first element, `$lanes` how many of them are inside.
+macro_rules! for_lanes {
+    ($S:ty, $n:expr, |$i:ident, $lanes:ident| $body:block) => {{
+        let n: usize = $n;
+        let mut $i = 0;
+        while $i < n {
+            let $lanes = (n - $i).min(<$S>::LANES);
+            $body
+            $i += <$S>::LANES;
+        }
+    }};
+}
+pub(crate) use for_lanes;

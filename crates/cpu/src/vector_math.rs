@@ -1,0 +1,91 @@
+//! exp and sigmoid on vectors. Invariant: a lane's result depends on that lane alone, so tails need no scalar twin.
+
+use crate::simd::Simd;
+
+/// Below this exp is flushed to 0 (its true value is under 2.5e-38).
+const EXP_LOWEST: f32 = -86.6;
+/// Above this exp is infinite in f32.
+const EXP_HIGHEST: f32 = 88.722_84;
+/// ln 2 in two parts; the first has trailing zeros, so that n times it is exact for |n| < 2^9.
+const LN2_HIGH: f32 = 0.693_359_375;
+const LN2_LOW: f32 = -2.121_944_4e-4;
+
+/// `e^x` within 2 ulp for x in [-86.6, 88.7]; 0 below, infinity above, NaN stays NaN, exp(0) is exactly 1.
+///
+/// x = n ln 2 + r with |r| <= ln 2 / 2; e^r by its Taylor polynomial of degree 7 (truncation 6e-9), times 2^n.
+#[inline(always)]
+pub(crate) unsafe fn exp<S: Simd>(x: S::V) -> S::V {
+    unsafe {
+        // The second operand wins when one is NaN, hence the order.
+        let clamped = S::max(S::splat(EXP_LOWEST), S::min(S::splat(EXP_HIGHEST), x));
+        let n = S::round(S::mul(clamped, S::splat(std::f32::consts::LOG2_E)));
+        let r = S::fma(n, S::splat(-LN2_LOW), S::fma(n, S::splat(-LN2_HIGH), clamped));
+        let mut p = S::splat(1.0 / 5040.0);
+        for coefficient in [1.0 / 720.0, 1.0 / 120.0, 1.0 / 24.0, 1.0 / 6.0, 0.5, 1.0, 1.0] {
+            p = S::fma(p, r, S::splat(coefficient));
+        }
+        // 2^n as 2 * 2^(n - 1): n reaches 128, which has no f32 of its own.
+        let scaled = S::mul(S::add(p, p), S::exp2_integral(S::sub(n, S::splat(1.0))));
+        // Written so that NaN takes the last branch and passes through.
+        let low = S::select_ge(S::splat(EXP_LOWEST), x, S::splat(0.0), scaled);
+        S::select_ge(x, S::splat(88.722_85), S::splat(f32::INFINITY), low)
+    }
+}
+
+/// `1 / (1 + e^-x)` and `1 - ` that, each to a few ulp of its own size (no cancellation).
+#[inline(always)]
+pub(crate) unsafe fn sigmoid<S: Simd>(x: S::V) -> (S::V, S::V) {
+    unsafe {
+        // Past 86 either side is 0 or 1 to f32; the clamp keeps e finite. NaN passes through min and max.
+        let clamped = S::max(S::splat(-86.0), S::min(S::splat(86.0), x));
+        let e = exp::<S>(S::sub(S::splat(0.0), clamped));
+        let inverse = S::div(S::splat(1.0), S::add(S::splat(1.0), e));
+        (inverse, S::mul(e, inverse))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pool::Scratch;
+    use crate::simd::{Kernel, launch};
+    use crate::testing::pools;
+
+    struct Exp<'a>(&'a [f32], crate::shared::Out<'a, f32>);
+    impl Kernel for Exp<'_> {
+        #[inline(always)]
+        unsafe fn task<S: Simd>(&self, task: usize, _: &mut Scratch) {
+            use crate::element::Lanes;
+            // One element per task, in lane 0: its value must be the same as in any other place.
+            unsafe {
+                let x = f32::load::<S>(self.0.as_ptr().add(task), 1);
+                f32::store::<S>(self.1.at(task), exp::<S>(x), 1);
+            }
+        }
+    }
+
+    #[test]
+    fn exp_is_within_two_ulp_and_exact_at_the_ends() {
+        let mut xs: Vec<f32> = (0..20_000).map(|i| -86.5 + i as f32 * (175.0 / 20_000.0)).collect();
+        xs.extend([0.0, -0.0, f32::NEG_INFINITY, f32::INFINITY, f32::NAN, -200.0, 200.0]);
+        for pool in pools(&[1]) {
+            let mut ys = vec![0.0; xs.len()];
+            launch(&pool, xs.len(), &Exp(&xs, crate::shared::Out::new(&mut ys)));
+            for (&x, &y) in xs.iter().zip(&ys) {
+                let want = f64::from(x).exp();
+                if x.is_nan() {
+                    assert!(y.is_nan());
+                } else if x < -86.6 {
+                    assert_eq!(y, 0.0);
+                } else if want > f64::from(f32::MAX) {
+                    assert_eq!(y, f32::INFINITY);
+                } else {
+                    let limit = if pool.level() == crate::Level::Portable { 4.0 } else { 2.0 };
+                    let ulps = (f64::from(y) - want).abs() / (want * f64::from(f32::EPSILON));
+                    assert!(ulps <= limit, "{}: exp({x}) = {y}, want {want}: {ulps} ulp", pool.level());
+                }
+            }
+            assert_eq!(ys[20_000], 1.0);
+        }
+    }
+}
