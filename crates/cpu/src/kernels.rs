@@ -5,6 +5,8 @@
 
 pub mod adamw;
 pub mod add;
+pub mod attention;
+pub mod attention_grad;
 mod column_sums;
 pub mod dropout;
 pub mod embedding;

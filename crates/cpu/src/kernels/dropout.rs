@@ -21,7 +21,7 @@ impl Dropout {
     /// Dropout with probability `p` in [0, 1). `rng` is the step's runtime input, `stream` the op's.
     pub fn new(p: f32, rng: [u32; 4], stream: u64) -> Self {
         assert!((0.0..1.0).contains(&p), "dropout: p = {p} is outside [0, 1)");
-        let threshold = (f64::from(p) * 4_294_967_296.0).round().min(f64::from(u32::MAX)) as u32;
+        let threshold = (f64::from(p) * 4_294_967_296.0) as u32;
         Dropout { philox: Philox::for_op(rng, stream), threshold, scale: 1.0 / (1.0 - p) }
     }
 
@@ -43,14 +43,33 @@ impl Dropout {
     }
 }
 
+/// Philox blocks computed at a time: one 512-bit vector of counters.
+const BLOCKS: usize = 16;
+
+impl Dropout {
+    /// Multiplies consecutive elements, from element `first` of the stream on, by their factors; dropped ones are 0.
+    #[inline(always)]
+    pub(crate) fn apply(&self, first: u64, row: &mut [f32]) {
+        let mut factors = [0.0; 4 * BLOCKS];
+        let mut done = 0;
+        while done < row.len() {
+            let element = first + done as u64;
+            let skipped = (element % 4) as usize;
+            self.factors::<BLOCKS>(element - skipped as u64, &mut factors);
+            let count = (4 * BLOCKS - skipped).min(row.len() - done);
+            for (x, factor) in row[done..done + count].iter_mut().zip(&factors[skipped..]) {
+                *x = if *factor == 0.0 { 0.0 } else { *x * factor };
+            }
+            done += count;
+        }
+    }
+}
+
 struct Apply<'a, T> {
     dropout: Dropout,
     x: &'a [T],
     y: Out<'a, T>,
 }
-
-/// Philox blocks computed at a time: one 512-bit vector of counters.
-const BLOCKS: usize = 16;
 
 impl<T: Element> Kernel for Apply<'_, T> {
     #[inline(always)]
@@ -85,7 +104,7 @@ mod tests {
             let x = normals(len, 1);
             let (rng, stream) = ([1, 2, 3, 4], 99);
             let philox = Philox::for_op(rng, stream);
-            let threshold = (f64::from(0.1f32) * 4_294_967_296.0).round() as u32;
+            let threshold = (f64::from(0.1f32) * 4_294_967_296.0) as u32;
             every_level(
                 |pool| {
                     let mut y = vec![f32::NAN; len];

@@ -1,0 +1,302 @@
+//! Causal attention with grouped heads, segments and a window, tile by tile with a running softmax: no T x T tensor.
+//!
+//! Shapes: q, o [B, T, H, E], k, v [B, T, K, E], segment_start [B, T], lse [B, H, T]. Token i sees the keys j in
+//! [max(segment_start[i], i - window + 1), i]; without any, o = 0 and lse = -infinity. A task owns the queries of one
+//! tile for up to eight heads of one kv head, stacked as rows, and walks the key tiles in ascending order:
+//! m' = max(m, row max), p = exp(s - m'), l' = l exp(m - m') + sum p, o' = o exp(m - m') + p v.
+//! Key tiles lie at multiples of `KEYS`; skipping one that a row does not see changes no bit of that row, since its
+//! p would be 0 and its m unchanged. Work 4 E FLOP per visible pair and head. Dao, *FlashAttention-2*, 2023; Milakov,
+//! Gimelshein, *Online normalizer calculation for softmax*, 2018.
+
+use std::ops::Range;
+
+use super::dropout::Dropout;
+use super::gemm::pack::{Source, pack_panels, pack_rows};
+use super::gemm::tile::{Update, multiply};
+use super::gemm::{K_BLOCK, ROW_STRIDE};
+use crate::element::Element;
+use crate::pool::{Scratch, ThreadPool};
+use crate::shared::Out;
+use crate::simd::{Kernel, Simd, for_lanes, launch};
+use crate::vector_math::exp;
+
+/// Largest supported head size.
+pub const MAX_HEAD_SIZE: usize = K_BLOCK;
+/// Keys (or, for dk and dv, queries) per tile.
+pub(super) const KEYS: usize = 64;
+/// Rows per tile: queries times heads, or keys.
+pub(super) const ROWS: usize = 128;
+/// Heads of one kv head that are stacked in a tile.
+const STACKED_HEADS: usize = 8;
+
+/// Sizes and attributes of attention.
+#[derive(Debug, Clone, Copy)]
+pub struct Attention<'a> {
+    /// B.
+    pub batch: usize,
+    /// T.
+    pub tokens: usize,
+    /// H.
+    pub heads: usize,
+    /// K; divides H.
+    pub kv_heads: usize,
+    /// E.
+    pub head_size: usize,
+    /// Factor of the scores.
+    pub scale: f32,
+    /// How many keys a token sees at most, itself included.
+    pub window: Option<usize>,
+    /// Drops probabilities; element ((b H + h) T + i) T + j.
+    pub dropout: Option<Dropout>,
+    /// `[B, T]`: the first key in the token's row that it may see.
+    pub segment_start: &'a [i32],
+}
+
+impl Attention<'_> {
+    /// Query heads per kv head.
+    pub(super) fn group(&self) -> usize {
+        self.heads / self.kv_heads
+    }
+
+    /// The keys that token `i` of row `b` sees.
+    pub(super) fn visible(&self, b: usize, i: usize) -> Range<usize> {
+        let start = usize::try_from(self.segment_start[b * self.tokens + i]).unwrap_or(0).min(i + 1);
+        start.max(self.window.map_or(0, |window| (i + 1).saturating_sub(window)))..i + 1
+    }
+
+    /// Index of token `i`, head `h` in q, o and their gradients.
+    #[inline(always)]
+    pub(super) fn query(&self, b: usize, i: usize, h: usize) -> usize {
+        ((b * self.tokens + i) * self.heads + h) * self.head_size
+    }
+
+    /// Index of token `j`, kv head `kv` in k, v and their gradients.
+    #[inline(always)]
+    pub(super) fn key(&self, b: usize, j: usize, kv: usize) -> usize {
+        ((b * self.tokens + j) * self.kv_heads + kv) * self.head_size
+    }
+
+    /// Index of token `i`, head `h` in lse.
+    #[inline(always)]
+    pub(super) fn statistic(&self, b: usize, h: usize, i: usize) -> usize {
+        (b * self.heads + h) * self.tokens + i
+    }
+
+    /// Rows (token `i` on) of head `h` of a tensor like q.
+    #[inline(always)]
+    pub(super) unsafe fn queries<T>(&self, q: &[T], b: usize, i: usize, h: usize) -> Source<T> {
+        let start = unsafe { q.as_ptr().add(self.query(b, i, h)) };
+        Source { start, row_stride: self.heads * self.head_size, col_stride: 1 }
+    }
+
+    /// Rows (token `j` on) of kv head `kv` of a tensor like k.
+    #[inline(always)]
+    pub(super) unsafe fn keys<T>(&self, k: &[T], b: usize, j: usize, kv: usize) -> Source<T> {
+        let start = unsafe { k.as_ptr().add(self.key(b, j, kv)) };
+        Source { start, row_stride: self.kv_heads * self.head_size, col_stride: 1 }
+    }
+
+    pub(super) fn check(&self, name: &str, like_q: &[usize], like_k: &[usize], lse: usize) {
+        let Attention { batch, tokens, heads, kv_heads, head_size, .. } = *self;
+        assert!(kv_heads > 0 && heads.is_multiple_of(kv_heads), "{name}: {heads} heads, {kv_heads} kv heads");
+        assert!((1..=MAX_HEAD_SIZE).contains(&head_size), "{name}: head size {head_size} exceeds {MAX_HEAD_SIZE}");
+        let (q, k) = (batch * tokens * heads * head_size, batch * tokens * kv_heads * head_size);
+        assert!(like_q.iter().all(|&len| len == q), "{name}: not [{batch}, {tokens}, {heads}, {head_size}]");
+        assert!(like_k.iter().all(|&len| len == k), "{name}: not [{batch}, {tokens}, {kv_heads}, {head_size}]");
+        assert_eq!(lse, batch * heads * tokens, "{name}: lse is not [{batch}, {heads}, {tokens}]");
+        assert_eq!(self.segment_start.len(), batch * tokens, "{name}: segment_start is not [{batch}, {tokens}]");
+    }
+}
+
+/// The queries of one task: `heads` heads from `head` on, `count` tokens from `first` on; row r is head r / count.
+#[derive(Clone, Copy)]
+pub(super) struct QueryTile {
+    pub b: usize,
+    pub kv: usize,
+    pub head: usize,
+    pub heads: usize,
+    pub first: usize,
+    pub count: usize,
+}
+
+impl QueryTile {
+    fn stacked(op: &Attention<'_>) -> usize {
+        op.group().min(STACKED_HEADS)
+    }
+
+    fn tokens(op: &Attention<'_>) -> usize {
+        ROWS / Self::stacked(op)
+    }
+
+    pub(super) fn tasks(op: &Attention<'_>) -> usize {
+        let per_row = op.group().div_ceil(Self::stacked(op)) * op.tokens.div_ceil(Self::tokens(op));
+        op.batch * op.kv_heads * per_row
+    }
+
+    /// The tile of a task; late tiles, which see the most keys, come first, so that threads end together.
+    pub(super) fn of(op: &Attention<'_>, task: usize) -> QueryTile {
+        let (tiles, stacks) = (op.tokens.div_ceil(Self::tokens(op)), op.group().div_ceil(Self::stacked(op)));
+        let (tile, rest) = (tiles - 1 - task % tiles, task / tiles);
+        let (stack, rest) = (rest % stacks, rest / stacks);
+        let (kv, b) = (rest % op.kv_heads, rest / op.kv_heads);
+        let (head, first) = (stack * Self::stacked(op), tile * Self::tokens(op));
+        let heads = Self::stacked(op).min(op.group() - head);
+        let count = Self::tokens(op).min(op.tokens - first);
+        QueryTile { b, kv, head: kv * op.group() + head, heads, first, count }
+    }
+
+    pub(super) fn rows(&self) -> usize {
+        self.heads * self.count
+    }
+
+    /// Token and head of a row.
+    #[inline(always)]
+    pub(super) fn token_head(&self, row: usize) -> (usize, usize) {
+        (self.first + row % self.count, self.head + row / self.count)
+    }
+
+    /// The key tiles that some query of the tile sees: first key and count of each.
+    pub(super) fn key_tiles(&self, op: &Attention<'_>) -> impl Iterator<Item = (usize, usize)> {
+        let end = self.first + self.count;
+        let start = (self.first..end).map(|i| op.visible(self.b, i).start).min().unwrap_or(end);
+        (start / KEYS * KEYS..end).step_by(KEYS).map(move |j| (j, KEYS.min(end - j)))
+    }
+
+    /// Packs the tile's rows of a tensor like q.
+    #[inline(always)]
+    pub(super) unsafe fn pack<S: Simd, T: Element>(&self, op: &Attention<'_>, q: &[T], to: *mut f32) {
+        for h in 0..self.heads {
+            unsafe {
+                let from = op.queries(q, self.b, self.first, self.head + h);
+                pack_rows::<S, T>(from, self.count, op.head_size, to.add(h * self.count * ROW_STRIDE));
+            }
+        }
+    }
+}
+
+/// The part of a row's visible keys that lies in the key tile from `j` on, relative to it.
+#[inline(always)]
+pub(super) fn clip(visible: Range<usize>, j: usize, count: usize) -> Range<usize> {
+    let start = visible.start.saturating_sub(j).min(count);
+    start..visible.end.saturating_sub(j).min(count).max(start)
+}
+
+struct Forward<'a, T> {
+    op: Attention<'a>,
+    q: &'a [T],
+    k: &'a [T],
+    v: &'a [T],
+    o: Out<'a, T>,
+    lse: Out<'a, f32>,
+}
+
+/// `o = dropout(softmax(scale q k^T)) v` over the visible keys, and the logarithm of each softmax's denominator.
+pub fn attention<T: Element>(
+    pool: &ThreadPool,
+    op: Attention<'_>,
+    q: &[T],
+    k: &[T],
+    v: &[T],
+    o: &mut [T],
+    lse: &mut [f32],
+) {
+    op.check("attention", &[q.len(), o.len()], &[k.len(), v.len()], lse.len());
+    launch(pool, QueryTile::tasks(&op), &Forward { op, q, k, v, o: Out::new(o), lse: Out::new(lse) });
+}
+
+impl<T: Element> Kernel for Forward<'_, T> {
+    #[inline(always)]
+    unsafe fn task<S: Simd>(&self, task: usize, scratch: &mut Scratch) {
+        let op = &self.op;
+        let tile = QueryTile::of(op, task);
+        let (rows, size) = (tile.rows(), op.head_size);
+        let (queries, rest) = scratch.f32s().split_at_mut(ROWS * ROW_STRIDE);
+        let (scores, rest) = rest.split_at_mut(ROWS * ROW_STRIDE);
+        let (sums, rest) = rest.split_at_mut(ROWS * ROW_STRIDE);
+        let panels = rest[..KEYS * (MAX_HEAD_SIZE + 32)].as_mut_ptr();
+        let (mut top, mut total) = ([f32::NEG_INFINITY; ROWS], [0.0f32; ROWS]);
+        sums.fill(0.0);
+        unsafe {
+            tile.pack::<S, T>(op, self.q, queries.as_mut_ptr());
+            for (j, count) in tile.key_tiles(op) {
+                pack_panels::<S, T>(op.keys(self.k, tile.b, j, tile.kv).transposed(), size, count, panels);
+                let to = Update::plain(scores.as_mut_ptr(), ROW_STRIDE, op.scale, false);
+                multiply::<S>(queries.as_ptr(), rows, panels, count, size, to);
+                for row in 0..rows {
+                    let (i, h) = tile.token_head(row);
+                    let scores = scores.as_mut_ptr().add(row * ROW_STRIDE);
+                    let seen = clip(op.visible(tile.b, i), j, count);
+                    let shrink = softmax_row::<S>(scores, &seen, count, &mut top[row], &mut total[row]);
+                    if shrink != 1.0 {
+                        scale_row::<S>(sums.as_mut_ptr().add(row * ROW_STRIDE), size, shrink);
+                    }
+                    if let Some(dropout) = op.dropout {
+                        let element = op.statistic(tile.b, h, i) * op.tokens + j + seen.start;
+                        dropout
+                            .apply(element as u64, std::slice::from_raw_parts_mut(scores.add(seen.start), seen.len()));
+                    }
+                }
+                pack_panels::<S, T>(op.keys(self.v, tile.b, j, tile.kv), count, size, panels);
+                let to = Update::plain(sums.as_mut_ptr(), ROW_STRIDE, 1.0, true);
+                multiply::<S>(scores.as_ptr(), rows, panels, size, count, to);
+            }
+            for row in 0..rows {
+                let (i, h) = tile.token_head(row);
+                let inverse = if total[row] == 0.0 { 0.0 } else { 1.0 / total[row] };
+                let (sums, o) = (sums.as_ptr().add(row * ROW_STRIDE), op.query(tile.b, i, h));
+                for_lanes!(S, size, |e, lanes| {
+                    T::store::<S>(self.o.at(o + e), S::mul(S::load(sums.add(e)), S::splat(inverse)), lanes);
+                });
+                *self.lse.at(op.statistic(tile.b, h, i)) = top[row] + total[row].ln();
+            }
+        }
+    }
+}
+
+/// Turns the scores of one row's visible keys into unnormalised probabilities, 0 for the others; returns the factor of
+/// what was summed before. The row has room for a vector behind `count`.
+#[inline(always)]
+unsafe fn softmax_row<S: Simd>(
+    row: *mut f32,
+    seen: &Range<usize>,
+    count: usize,
+    top: &mut f32,
+    total: &mut f32,
+) -> f32 {
+    unsafe {
+        row.write_bytes(0, if seen.is_empty() { count } else { seen.start });
+        if seen.is_empty() {
+            return 1.0;
+        }
+        S::store(row.add(seen.end), S::splat(f32::NEG_INFINITY));
+        let (first, len) = (row.add(seen.start), seen.len());
+        let mut tops = S::splat(*top);
+        for_lanes!(S, len, |j, _lanes| { tops = S::max(S::load(first.add(j)), tops) });
+        let new = S::fold_max(tops);
+        let mut sums = S::splat(0.0);
+        for_lanes!(S, len, |j, _lanes| {
+            let p = exp::<S>(S::sub(S::load(first.add(j)), S::splat(new)));
+            S::store(first.add(j), p);
+            sums = S::add(sums, p);
+        });
+        for j in seen.end..count {
+            *row.add(j) = 0.0;
+        }
+        // exp(-infinity) = 0 forgets the empty sum before the first tile; an unchanged top gives exactly 1.
+        let shrink = if new == *top { 1.0 } else { (*top - new).exp() };
+        *total = *total * shrink + S::sum(sums);
+        *top = new;
+        shrink
+    }
+}
+
+#[inline(always)]
+unsafe fn scale_row<S: Simd>(row: *mut f32, len: usize, factor: f32) {
+    unsafe {
+        for_lanes!(S, len, |e, _lanes| { S::store(row.add(e), S::mul(S::load(row.add(e)), S::splat(factor))) });
+    }
+}
+
+#[cfg(test)]
+#[path = "attention/tests.rs"]
+mod tests;
