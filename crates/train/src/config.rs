@@ -1,0 +1,357 @@
+//! All settings of a run that say what is trained and how: one struct is flag, TOML key, documentation and default.
+//!
+//! Invariant: a value that came through [`TrainConfig::resolved`] has every rule of this file checked and every derived
+//! default filled in, and is what `config.toml` in the run folder holds. Look next at `config_file` for the TOML side.
+
+use crate::schedule::ScheduleKind;
+use crate::{Schedule, TrainError};
+use clap::builder::TypedValueParser;
+use clap::{Args, FromArgMatches};
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+
+/// What is trained.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum MethodKind {
+    /// Low-rank adapters on a frozen base.
+    Lora,
+    /// Every parameter.
+    Full,
+}
+
+/// Number format of activations and weights.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    /// 32-bit floats throughout.
+    F32,
+}
+
+/// A key that has to come from somewhere, the command line or a file, but from neither in particular.
+const FROM_FILE: &str = "";
+
+/// A path that may be empty, which clap's own parser of paths refuses.
+fn path_parser() -> impl TypedValueParser<Value = PathBuf> {
+    clap::builder::OsStringValueParser::new().map(PathBuf::from)
+}
+
+/// The settings of a run. Every field is a flag of `remat train` and, under the same name, a key of its TOML file.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Args)]
+#[serde(rename_all = "kebab-case")]
+pub struct TrainConfig {
+    /// Model folder as Hugging Face writes it: config.json, safetensors, tokenizer.json
+    #[arg(long, value_name = "DIR", default_value = FROM_FILE, hide_default_value = true, value_parser = path_parser())]
+    pub model: PathBuf,
+
+    /// File of training rows, JSON lines; may be given several times
+    #[arg(long, value_name = "FILE")]
+    pub data: Vec<PathBuf>,
+
+    /// Folder to write: the result, metrics.jsonl, checkpoint-N
+    #[arg(long, value_name = "DIR", default_value = FROM_FILE, hide_default_value = true, value_parser = path_parser())]
+    pub out: PathBuf,
+
+    /// What to train: adapters on a frozen base, or every parameter
+    #[arg(long, value_enum, default_value = "lora", help_heading = "Method")]
+    pub method: MethodKind,
+
+    /// Rank of the adapters
+    #[arg(long, value_name = "R", default_value = "16", help_heading = "Method")]
+    pub rank: usize,
+
+    /// Scale of the adapters: their output is multiplied by ALPHA / R [default: 2 R]
+    #[arg(long, value_name = "ALPHA", help_heading = "Method")]
+    pub alpha: Option<f64>,
+
+    /// Dropout on the input of the adapters
+    #[arg(long, value_name = "P", default_value = "0", help_heading = "Method")]
+    pub dropout: f64,
+
+    /// Modules that get an adapter: all-linear, names such as q_proj,v_proj, or a regular expression
+    #[arg(long, value_name = "TARGETS", default_value = "all-linear", help_heading = "Method")]
+    pub targets: String,
+
+    /// Start from this PEFT adapter; rank, alpha and targets are then the adapter's
+    #[arg(long, value_name = "DIR", help_heading = "Method")]
+    pub init_adapter: Option<PathBuf>,
+
+    /// Longest sequence in tokens; longer rows are cut, and shorter data makes the step smaller
+    #[arg(long, value_name = "T", default_value = "1024", help_heading = "Batches")]
+    pub seq_len: usize,
+
+    /// Sequences of a micro-batch
+    #[arg(long, value_name = "B", default_value = "2", help_heading = "Batches")]
+    pub batch_size: usize,
+
+    /// Micro-batches of an update
+    #[arg(long, value_name = "K", default_value = "4", help_heading = "Batches")]
+    pub grad_accum: usize,
+
+    /// Put several short rows into one sequence; they do not see each other
+    #[arg(long, help_heading = "Batches")]
+    pub packing: bool,
+
+    /// Take the rows in file order instead of a new random order in every epoch
+    #[arg(long, help_heading = "Batches")]
+    pub no_shuffle: bool,
+
+    /// How often to go through the data [default: 1]
+    #[arg(long, value_name = "N", conflicts_with = "steps", help_heading = "Length")]
+    pub epochs: Option<u64>,
+
+    /// How many updates to make, over as many epochs as that takes
+    #[arg(long, value_name = "N", help_heading = "Length")]
+    pub steps: Option<u64>,
+
+    /// Highest learning rate [default: 2e-4 for lora, 2e-5 for full]
+    #[arg(long, value_name = "RATE", help_heading = "Optimizer")]
+    pub lr: Option<f64>,
+
+    /// How the learning rate goes after the warm-up
+    #[arg(long, value_enum, default_value = "linear", help_heading = "Optimizer")]
+    pub schedule: ScheduleKind,
+
+    /// Updates over which the learning rate rises from 0
+    #[arg(long, value_name = "STEPS", default_value = "0", help_heading = "Optimizer")]
+    pub warmup: u64,
+
+    /// Decoupled weight decay of AdamW; not on biases and norm weights
+    #[arg(long, value_name = "DECAY", default_value = "0", help_heading = "Optimizer")]
+    pub weight_decay: f64,
+
+    /// Largest norm of all gradients together; 0 switches clipping off
+    #[arg(long, value_name = "NORM", default_value = "1", help_heading = "Optimizer")]
+    pub clip: f64,
+
+    /// Number format of weights and activations
+    #[arg(long, value_enum, default_value = "f32", help_heading = "Machine")]
+    pub precision: Precision,
+
+    /// What is recomputed instead of kept: none, full, or every:N for segments of N blocks
+    #[arg(long, value_name = "POLICY", default_value = "none", help_heading = "Machine")]
+    pub checkpointing: String,
+
+    /// Threads to compute with [default: all]; the result does not depend on it
+    #[arg(long, value_name = "N", help_heading = "Machine")]
+    pub threads: Option<usize>,
+
+    /// Seed of initial adapters, order and dropout
+    #[arg(long, value_name = "N", default_value = "42", help_heading = "Machine",
+          value_parser = clap::value_parser!(u64).range(..=i64::MAX as u64))]
+    pub seed: u64,
+
+    /// Save checkpoint-N, from which a run can resume, after every so many updates [default: only when interrupted]
+    #[arg(long, value_name = "STEPS", help_heading = "Saving")]
+    pub save_every: Option<u64>,
+
+    /// How many checkpoint-N to keep; the oldest goes once a newer one is complete [default: all]
+    #[arg(long, value_name = "N", help_heading = "Saving")]
+    pub save_total_limit: Option<usize>,
+}
+
+impl Default for TrainConfig {
+    fn default() -> Self {
+        let command = TrainConfig::augment_args(clap::Command::new("train").no_binary_name(true));
+        let matches = command.get_matches_from::<_, &str>([]);
+        TrainConfig::from_arg_matches(&matches).expect("no argument is required")
+    }
+}
+
+/// Keys that may differ between a save and the run that resumes it, because they do not change what is computed.
+/// Other data is refused by its content, whatever its path.
+const FREE_ON_RESUME: &[&str] =
+    &["data", "out", "epochs", "steps", "checkpointing", "threads", "save-every", "save-total-limit"];
+
+impl TrainConfig {
+    /// The settings with every rule checked, derived defaults filled in, and paths made absolute, so that a run can be
+    /// resumed from anywhere.
+    ///
+    /// # Errors
+    /// The first key that is missing or out of range.
+    pub fn resolved(mut self) -> Result<Self, TrainError> {
+        self.check_paths()?;
+        self.check_presence()?;
+        self.check_ranges()?;
+        self.alpha.get_or_insert(2.0 * self.rank as f64);
+        self.lr.get_or_insert(match self.method {
+            MethodKind::Lora => 2e-4,
+            MethodKind::Full => 2e-5,
+        });
+        if self.steps.is_none() {
+            self.epochs.get_or_insert(1);
+        }
+        let absolute = |path: &PathBuf| std::path::absolute(path).unwrap_or_else(|_| path.clone());
+        self.model = absolute(&self.model);
+        self.out = absolute(&self.out);
+        self.data = self.data.iter().map(absolute).collect();
+        self.init_adapter = self.init_adapter.as_ref().map(absolute);
+        Ok(self)
+    }
+
+    /// Refuses paths that a TOML file cannot hold.
+    pub(crate) fn check_paths(&self) -> Result<(), TrainError> {
+        let single =
+            [("model", Some(&self.model)), ("out", Some(&self.out)), ("init-adapter", self.init_adapter.as_ref())];
+        let paths = single.into_iter().filter_map(|(key, path)| Some((key, path?)));
+        match paths.chain(self.data.iter().map(|path| ("data", path))).find(|(_, path)| path.to_str().is_none()) {
+            Some((key, path)) => {
+                let value = path.to_string_lossy().into_owned();
+                Err(TrainError::OutOfRange { key, value, rule: "a path in UTF-8; rename it or use a link" })
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn check_presence(&self) -> Result<(), TrainError> {
+        let absent = |key, example| Err(TrainError::MissingKey { key, example });
+        if self.model.as_os_str().is_empty() {
+            return absent("model", "--model DIR");
+        }
+        if self.data.is_empty() {
+            return absent("data", "--data FILE.jsonl");
+        }
+        if self.out.as_os_str().is_empty() {
+            return absent("out", "--out DIR");
+        }
+        Ok(())
+    }
+
+    fn check_ranges(&self) -> Result<(), TrainError> {
+        let bad = |key, value: String, rule| Err(TrainError::OutOfRange { key, value, rule });
+        let counts: [(&'static str, Option<u64>); 8] = [
+            ("rank", Some(self.rank as u64)),
+            ("seq-len", Some(self.seq_len as u64)),
+            ("batch-size", Some(self.batch_size as u64)),
+            ("grad-accum", Some(self.grad_accum as u64)),
+            ("epochs", self.epochs),
+            ("steps", self.steps),
+            ("save-every", self.save_every),
+            ("save-total-limit", self.save_total_limit.map(|limit| limit as u64)),
+        ];
+        for (key, count) in counts {
+            if count == Some(0) {
+                return bad(key, "0".to_string(), "at least 1");
+            }
+        }
+        if self.epochs.is_some() && self.steps.is_some() {
+            return bad("steps", "given together with epochs".to_string(), "one of the two");
+        }
+        if let Some(threads) = self.threads.filter(|threads| !(1..=1024).contains(threads)) {
+            return bad("threads", threads.to_string(), "1 to 1024");
+        }
+        let numbers = [
+            ("lr", self.lr.unwrap_or(0.0)),
+            ("weight-decay", self.weight_decay),
+            ("clip", self.clip),
+            ("alpha", self.alpha.unwrap_or(0.0)),
+        ];
+        for (key, number) in numbers {
+            if !number.is_finite() || number < 0.0 {
+                return bad(key, number.to_string(), "a finite number of at least 0");
+            }
+        }
+        if !(0.0..1.0).contains(&self.dropout) {
+            return bad("dropout", self.dropout.to_string(), "at least 0 and below 1");
+        }
+        Ok(())
+    }
+
+    /// Refuses to go on from a save made with `saved` if that would compute something else than one long run would.
+    ///
+    /// # Errors
+    /// The first key that differs and may not.
+    pub fn check_resumes(&self, saved: &TrainConfig) -> Result<(), TrainError> {
+        let (saved, now) = (saved.to_table(), self.to_table());
+        for key in Self::keys() {
+            let (before, after) = (saved.get(&key), now.get(&key));
+            if before != after && !FREE_ON_RESUME.contains(&key.as_str()) {
+                let show = |value: Option<&toml::Value>| value.map_or("unset".to_string(), |value| value.to_string());
+                return Err(TrainError::ResumeChanged { key, saved: show(before), given: show(after) });
+            }
+        }
+        Ok(())
+    }
+
+    /// The learning-rate schedule over `total_updates` updates.
+    pub fn lr_schedule(&self, total_updates: u64) -> Schedule {
+        let base = self.lr.expect("`resolved` fills in the learning rate");
+        Schedule { kind: self.schedule, base, warmup_updates: self.warmup, total_updates }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn valid() -> TrainConfig {
+        TrainConfig {
+            model: "model".into(),
+            data: vec!["rows.jsonl".into()],
+            out: "out".into(),
+            ..TrainConfig::default()
+        }
+    }
+
+    #[test]
+    fn derived_defaults_follow_what_they_derive_from() {
+        let lora = TrainConfig { rank: 4, ..valid() }.resolved().expect("valid");
+        assert_eq!((lora.alpha, lora.lr, lora.epochs, lora.steps), (Some(8.0), Some(2e-4), Some(1), None));
+        let full = TrainConfig { method: MethodKind::Full, steps: Some(7), ..valid() }.resolved().expect("valid");
+        assert_eq!((full.lr, full.epochs, full.steps), (Some(2e-5), None, Some(7)));
+        assert!(full.model.is_absolute() && full.out.is_absolute() && full.data[0].is_absolute());
+        assert_eq!(full.clone().resolved().expect("still valid"), full);
+    }
+
+    #[test]
+    fn every_rule_names_its_key() {
+        let cases: Vec<(&str, TrainConfig)> = vec![
+            ("model", TrainConfig { model: "".into(), ..valid() }),
+            ("data", TrainConfig { data: vec![], ..valid() }),
+            ("out", TrainConfig { out: "".into(), ..valid() }),
+            ("rank", TrainConfig { rank: 0, ..valid() }),
+            ("seq-len", TrainConfig { seq_len: 0, ..valid() }),
+            ("batch-size", TrainConfig { batch_size: 0, ..valid() }),
+            ("grad-accum", TrainConfig { grad_accum: 0, ..valid() }),
+            ("epochs", TrainConfig { epochs: Some(0), ..valid() }),
+            ("steps", TrainConfig { steps: Some(0), ..valid() }),
+            ("steps", TrainConfig { steps: Some(1), epochs: Some(1), ..valid() }),
+            ("threads", TrainConfig { threads: Some(0), ..valid() }),
+            ("lr", TrainConfig { lr: Some(f64::NAN), ..valid() }),
+            ("lr", TrainConfig { lr: Some(-1.0), ..valid() }),
+            ("weight-decay", TrainConfig { weight_decay: f64::INFINITY, ..valid() }),
+            ("clip", TrainConfig { clip: -0.5, ..valid() }),
+            ("dropout", TrainConfig { dropout: 1.0, ..valid() }),
+            ("save-every", TrainConfig { save_every: Some(0), ..valid() }),
+            ("save-total-limit", TrainConfig { save_total_limit: Some(0), ..valid() }),
+        ];
+        for (key, config) in cases {
+            let message = config.resolved().expect_err(key).to_string();
+            assert!(message.contains(&format!("--{key}")), "{key}: {message}");
+        }
+    }
+
+    #[test]
+    fn resuming_allows_only_what_leaves_the_numbers_alone() {
+        let saved = valid().resolved().expect("valid");
+        let free = TrainConfig {
+            threads: Some(3),
+            epochs: None,
+            steps: Some(9),
+            save_every: Some(2),
+            checkpointing: "full".to_string(),
+            ..saved.clone()
+        };
+        free.check_resumes(&saved).expect("nothing here changes a number");
+        let cases = [
+            ("lr", TrainConfig { lr: Some(1.0), ..saved.clone() }),
+            ("seed", TrainConfig { seed: 1, ..saved.clone() }),
+            ("init-adapter", TrainConfig { init_adapter: Some("a".into()), ..saved.clone() }),
+            ("no-shuffle", TrainConfig { no_shuffle: true, ..saved.clone() }),
+        ];
+        for (key, changed) in cases {
+            let message = changed.check_resumes(&saved).expect_err(key).to_string();
+            assert!(message.contains(&format!("--{key}")), "{key}: {message}");
+        }
+    }
+}

@@ -1,0 +1,201 @@
+//! `TrainConfig` as TOML: the file a user writes, and `config.toml` as the run resolved it.
+//!
+//! Invariant: the file's keys are the flags' names; a key that is no flag is an error that names the nearest one. What
+//! was given on the command line wins over the file, and `epochs` and `steps` win over each other as one setting.
+
+use crate::{TrainConfig, TrainError};
+use clap::Args;
+use std::path::Path;
+use toml::{Table, Value};
+
+impl TrainConfig {
+    /// The keys of a file: the flags' names.
+    pub fn keys() -> Vec<String> {
+        let command = TrainConfig::augment_args(clap::Command::new("train"));
+        command.get_arguments().filter_map(|argument| argument.get_long()).map(str::to_string).collect()
+    }
+
+    pub(crate) fn to_table(&self) -> Table {
+        Table::try_from(self).expect("every field has a TOML form once paths are checked")
+    }
+
+    /// The settings as a TOML file. Panics on a path that is not UTF-8, which [`resolved`](Self::resolved) refuses.
+    pub fn to_toml(&self) -> String {
+        toml::to_string(self).expect("every field has a TOML form")
+    }
+
+    /// Reads a file of settings.
+    ///
+    /// # Errors
+    /// As [`overlaid`](Self::overlaid), or a file that cannot be read.
+    pub fn from_file(path: &Path) -> Result<Self, TrainError> {
+        TrainConfig::default().overlaid(path, &read(path)?, &|_| false)
+    }
+
+    /// These settings, with those of the file at `path` in place of all that `is_given` (by key) does not claim.
+    ///
+    /// # Errors
+    /// Text that is not TOML, a key that does not exist, a value of the wrong type; each with file and line.
+    pub fn overlaid(self, path: &Path, text: &str, is_given: &dyn Fn(&str) -> bool) -> Result<Self, TrainError> {
+        self.check_paths()?;
+        let file: Table = toml::from_str(text).map_err(|error| {
+            let start = error.span().map_or(0, |span| span.start);
+            let line = 1 + text.as_bytes()[..start.min(text.len())].iter().filter(|&&byte| byte == b'\n').count();
+            TrainError::NotToml { place: format!("{}:{line}", path.display()), problem: error.message().to_string() }
+        })?;
+        let keys = Self::keys();
+        let mut merged = self.to_table();
+        for (written, value) in file {
+            let place = || place_of(path, text, &written);
+            let key = written.replace('_', "-");
+            if !keys.contains(&key) {
+                let nearest = nearest(&key, &keys).map_or(String::new(), |key| format!("; did you mean `{key}`?"));
+                return Err(TrainError::UnknownKey { place: place(), key: written.clone(), nearest });
+            }
+            let claimed = match key.as_str() {
+                "epochs" | "steps" => is_given("epochs") || is_given("steps"),
+                _ => is_given(&key),
+            };
+            check_type(&key, &value).map_err(|problem| TrainError::BadValue {
+                place: place(),
+                key: key.clone(),
+                problem,
+            })?;
+            if !claimed {
+                merged.insert(key, value);
+            }
+        }
+        let config = TrainConfig::deserialize_table(merged);
+        Ok(config.expect("each key was checked on its own"))
+    }
+
+    fn deserialize_table(table: Table) -> Result<Self, toml::de::Error> {
+        Value::Table(table).try_into()
+    }
+}
+
+/// The text of a settings file.
+///
+/// # Errors
+/// A file that cannot be read.
+pub fn read(path: &Path) -> Result<String, TrainError> {
+    std::fs::read_to_string(path).map_err(|source| TrainError::Io { path: path.to_path_buf(), what: "read", source })
+}
+
+/// Checks one value by putting it into otherwise valid settings.
+fn check_type(key: &str, value: &Value) -> Result<(), String> {
+    let mut table = TrainConfig::default().to_table();
+    table.insert(key.to_string(), value.clone());
+    TrainConfig::deserialize_table(table).map(drop).map_err(|error| error.message().trim().to_string())
+}
+
+/// File and line of a key, for messages.
+fn place_of(path: &Path, text: &str, key: &str) -> String {
+    let is_key = |line: &str| {
+        let line = line.trim_start().trim_start_matches(['[', '"', '\'']);
+        line.strip_prefix(key).is_some_and(|rest| rest.trim_start().starts_with(['=', '.', ']', '"', '\'']))
+    };
+    match text.lines().position(is_key) {
+        Some(index) => format!("{}:{}", path.display(), index + 1),
+        None => path.display().to_string(),
+    }
+}
+
+/// The known key with the fewest edits, if few enough to be a slip.
+fn nearest<'a>(key: &str, known: &'a [String]) -> Option<&'a str> {
+    let scored = known.iter().map(|candidate| (edit_distance(key, candidate), candidate.as_str()));
+    scored.min().filter(|&(edits, candidate)| edits <= 1 + candidate.len() / 3).map(|(_, candidate)| candidate)
+}
+
+/// Levenshtein's distance by Wagner and Fischer, one row at a time: O(|a| · |b|).
+fn edit_distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.chars().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, &y) in b.iter().enumerate() {
+            let substituted = diagonal + usize::from(x != y);
+            diagonal = row[j + 1];
+            row[j + 1] = substituted.min(diagonal + 1).min(row[j] + 1);
+        }
+    }
+    row[b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn overlay(text: &str) -> Result<TrainConfig, TrainError> {
+        TrainConfig::default().overlaid(Path::new("run.toml"), text, &|_| false)
+    }
+
+    fn check(text: &str, message: &str) {
+        assert_eq!(overlay(text).expect_err(text).to_string(), message);
+    }
+
+    #[test]
+    fn settings_survive_their_file() {
+        let config = TrainConfig {
+            model: "m".into(),
+            data: vec!["a.jsonl".into(), "b.jsonl".into()],
+            out: "o".into(),
+            lr: Some(1.5e-5),
+            init_adapter: Some("x".into()),
+            packing: true,
+            ..TrainConfig::default()
+        };
+        assert_eq!(overlay(&config.to_toml()).expect("our own file"), config);
+        let resolved = config.resolved().expect("valid");
+        assert_eq!(overlay(&resolved.to_toml()).expect("our own file"), resolved);
+    }
+
+    #[test]
+    fn every_key_is_a_field_and_every_field_a_key() {
+        let config = TrainConfig {
+            alpha: Some(1.0),
+            init_adapter: Some("x".into()),
+            epochs: Some(1),
+            steps: Some(1),
+            lr: Some(1.0),
+            threads: Some(1),
+            save_every: Some(1),
+            save_total_limit: Some(1),
+            ..TrainConfig::default()
+        };
+        let mut fields: Vec<String> = config.to_table().keys().cloned().collect();
+        let mut keys = TrainConfig::keys();
+        fields.sort_unstable();
+        keys.sort_unstable();
+        assert_eq!(fields, keys);
+    }
+
+    #[test]
+    fn the_command_line_wins() {
+        let given = TrainConfig { rank: 8, steps: Some(3), ..TrainConfig::default() };
+        let text = "rank = 4\nbatch_size = 5\nepochs = 2";
+        let merged = given.overlaid(Path::new("run.toml"), text, &|key| ["rank", "steps"].contains(&key));
+        let merged = merged.expect("valid");
+        assert_eq!((merged.rank, merged.batch_size, merged.steps, merged.epochs), (8, 5, Some(3), None));
+    }
+
+    #[test]
+    fn what_is_wrong_is_named_with_its_line() {
+        check("rank = 4\nrnak = 5", "run.toml:2: unknown key `rnak`; did you mean `rank`?");
+        check("save-evry = 5", "run.toml:1: unknown key `save-evry`; did you mean `save-every`?");
+        check("colour = 5", "run.toml:1: unknown key `colour`");
+        check("\n\nrank = \"four\"", "run.toml:3: rank: invalid type: string \"four\", expected usize");
+        check("rank = 4\nrank == 5", "run.toml:2: not TOML: extra `=`, expected nothing");
+        check("precision = \"bf16\"", "run.toml:1: precision: unknown variant `bf16`, expected `f32`");
+        check("seed = -1", "run.toml:1: seed: invalid value: integer `-1`, expected u64");
+    }
+
+    #[test]
+    fn distances_are_those_of_the_literature() {
+        for (a, b, edits) in [("kitten", "sitting", 3), ("", "abc", 3), ("flaw", "lawn", 2), ("same", "same", 0)] {
+            assert_eq!(edit_distance(a, b), edits);
+            assert_eq!(edit_distance(b, a), edits);
+        }
+    }
+}
