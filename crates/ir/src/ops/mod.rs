@@ -222,7 +222,7 @@ fn attributes_of<T: Serialize>(op: &T) -> String {
 
 fn op_of<T: for<'de> Deserialize<'de>>(attributes: &str) -> Result<T, String> {
     let text = if attributes.is_empty() { "null" } else { attributes };
-    serde_json::from_str(text).map_err(|error| format!("attributes {text}: {error}"))
+    serde_json::from_str(text).map_err(|error| format!("attributes {text:.80}: {error}"))
 }
 
 /// Refuses a wrong number of operands.

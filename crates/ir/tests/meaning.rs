@@ -1,0 +1,306 @@
+//! `eval` is the definition of every op; here it is held to the outside world (torch 2.15 and transformers 5.23 in f64)
+//! and to the relations between ops: accumulating forms, fused forms, sample coverage.
+//!
+//! The recorded numbers are Σ result[i]·cos(i) of what torch computes on `wave` operands.
+
+use remat_ir::ops::*;
+use remat_ir::{Array, Op, OpDef, Sample, Type};
+use remat_tensor::{DType, Philox};
+
+/// sin(a·i + b) over the elements, times `factor`.
+fn wave(shape: &[usize], a: f64, b: f64, factor: f64) -> Array {
+    let n = shape.iter().product::<usize>();
+    Array::new(shape, (0..n).map(|i| factor * (a * i as f64 + b).sin()).collect())
+}
+
+/// Σ x[i]·cos(i).
+fn digest(array: &Array) -> f64 {
+    array.data.iter().enumerate().map(|(i, x)| x * (i as f64).cos()).sum()
+}
+
+/// Evaluates on operands of these dtypes.
+fn eval(op: impl Into<Op>, operands: &[(DType, &Array)]) -> Vec<Array> {
+    let op = op.into();
+    let types: Vec<Type> = operands.iter().map(|(dtype, array)| Type::new(*dtype, array.shape.clone())).collect();
+    let results = op.infer(&types.iter().collect::<Vec<_>>()).expect("valid operands");
+    let inputs: Vec<&Array> = operands.iter().map(|(_, array)| *array).collect();
+    op.eval(&inputs, &results.iter().collect::<Vec<_>>())
+}
+
+fn eval_f32(op: impl Into<Op>, operands: &[&Array]) -> Vec<Array> {
+    eval(op, &operands.iter().map(|&array| (DType::F32, array)).collect::<Vec<_>>())
+}
+
+#[track_caller]
+fn close(found: f64, expected: f64) {
+    assert!((found - expected).abs() <= 1e-12 * expected.abs().max(1.0), "{found} against {expected}");
+}
+
+fn shifted(array: Array, by: f64) -> Array {
+    array.map(|x| x + by)
+}
+
+#[test]
+fn pointwise_and_norms_match_torch() {
+    let x = wave(&[3, 6], 0.7, 0.1, 1.0);
+    let loud = wave(&[3, 6], 0.7, 0.1, 3.0);
+    let up = wave(&[3, 6], 0.3, 1.0, 1.0);
+    let w = shifted(wave(&[6], 0.9, 0.2, 0.5), 1.0);
+    let b = wave(&[6], 0.4, 0.3, 1.0);
+    let eps = 1.0 / 1024.0;
+    close(digest(&eval_f32(Gelu, &[&loud])[0]), -2.2106640009485723);
+    close(digest(&eval_f32(Swiglu, &[&loud, &up])[0]), -3.5300464664417497);
+    close(digest(&eval_f32(LayerNorm { eps }, &[&x, &w, &b])[0]), -3.8839379781596444);
+    close(digest(&eval_f32(RmsNorm { eps }, &[&x, &w])[0]), -1.2427041190638202);
+}
+
+#[test]
+fn loss_matches_torch() {
+    let (h, w) = (wave(&[5, 4], 0.7, 0.1, 3.0), wave(&[7, 4], 0.3, 0.5, 2.0));
+    let targets = Array::new([5], vec![3.0, f64::from(IGNORED), 0.0, 6.0, 2.0]);
+    let loss = eval(LinearCrossEntropy, &[(DType::F32, &h), (DType::F32, &w), (DType::I32, &targets)]);
+    close(digest(&loss[0]), 16.753137121551994);
+    assert_eq!(loss[0].data[1], 0.0, "a masked token costs nothing");
+}
+
+#[test]
+fn attention_matches_torch_with_groups_window_and_segments() {
+    let q = wave(&[2, 5, 12], 0.7, 0.1, 2.0);
+    let (k, v) = (wave(&[2, 5, 6], 0.45, 0.2, 2.0), wave(&[2, 5, 6], 0.3, 0.4, 1.0));
+    let segments = Array::new([2, 5], [0, 0, 0, 0, 0, 0, 0, 2, 2, 2].map(f64::from).to_vec());
+    let op = Attention { heads: 4, kv_heads: 2, scale: 0.5, window: Some(3), dropout: 0.0, stream: 0 };
+    let operands = [(DType::F32, &q), (DType::F32, &k), (DType::F32, &v), (DType::I32, &segments)];
+    let results = eval(op, &operands);
+    close(digest(&results[0]), -4.522567057341961);
+    // The first token of a segment sees itself alone: its output is its value, its lse its own score.
+    assert_eq!(results[0].data[..3], v.data[..3]);
+    let score = 0.5 * (0..3).map(|e| q.data[e] * k.data[e]).sum::<f64>();
+    close(results[1].data[0], score);
+}
+
+#[test]
+fn a_token_whose_segment_starts_behind_it_sees_nothing() {
+    let x = wave(&[1, 2, 2], 0.7, 0.1, 1.0);
+    let segments = Array::new([1, 2], vec![1.0, -5.0]);
+    let op = Attention { heads: 1, kv_heads: 1, scale: 1.0, window: None, dropout: 0.0, stream: 0 };
+    let results = eval(op.clone(), &[(DType::F32, &x), (DType::F32, &x), (DType::F32, &x), (DType::I32, &segments)]);
+    assert_eq!(results[0].data[..2], [0.0, 0.0]);
+    assert_eq!(results[1].data[0], f64::NEG_INFINITY);
+    let f32s = [&x, &x, &x, &x, &results[0], &results[1]].map(|array| (DType::F32, array));
+    let grads = eval(AttentionGrad::of(&op), &[&f32s[..], &[(DType::I32, &segments)]].concat());
+    assert_eq!(grads[0].data[..2], [0.0, 0.0]);
+    assert!(grads.iter().flat_map(|grad| &grad.data).all(|g| g.is_finite()));
+}
+
+#[test]
+fn rope_matches_transformers_and_its_inverse_undoes_it() {
+    let x = wave(&[2, 4, 12], 0.7, 0.1, 1.0);
+    let positions = Array::new([2, 4], [0, 1, 2, 3, 5, 6, 0, 1].map(f64::from).to_vec());
+    let inv_freq = Array::new([3], vec![1.0, 0.25, 0.03125]);
+    let turn = |x: &Array, inverse| {
+        let op = Rope { head_size: 6, inverse, scale: 1.0 };
+        eval(op, &[(DType::F32, x), (DType::I32, &positions), (DType::F32, &inv_freq)]).remove(0)
+    };
+    let y = turn(&x, false);
+    close(digest(&y), -4.182445032367438);
+    for (back, x) in turn(&y, true).data.iter().zip(&x.data) {
+        close(*back, *x);
+    }
+}
+
+#[test]
+fn adamw_matches_torch_over_three_steps() {
+    let op = AdamW { beta1: 0.875, beta2: 0.96875, eps: 1.0 / 1024.0, weight_decay: 0.25 };
+    let (mut p, mut m, mut v) = (wave(&[5], 0.7, 0.1, 1.0), Array::zeros([5]), Array::zeros([5]));
+    let scalar = |x: f64| Array::new([1], vec![x]);
+    for step in 0..3 {
+        // Half the gradient comes from the clip factor.
+        let g = wave(&[5], 0.3, f64::from(step), 1.0);
+        let (lr, number, factor) = (scalar(0.125), scalar(f64::from(step + 1)), scalar(0.5));
+        let state = [&p, &g, &m, &v].map(|array| (DType::F32, array));
+        let rest = [(DType::F32, &lr), (DType::I32, &number), (DType::F32, &factor)];
+        let results = eval(op.clone(), &[&state[..], &rest[..]].concat());
+        assert_eq!(results[1], Array::zeros([5]), "the gradient is zeroed");
+        (p, m, v) = (results[0].clone(), results[2].clone(), results[3].clone());
+    }
+    close(digest(&p), -0.48251431882593315);
+    close(digest(&m), -0.04207052812336975);
+    close(digest(&v), -0.00569556962064767);
+}
+
+#[test]
+fn clipping_matches_torch_and_keeps_a_norm_that_is_not_a_number() {
+    let (a, b) = (wave(&[5], 0.7, 0.1, 1.0), wave(&[3], 0.3, 0.5, 4.0));
+    let norm = eval_f32(GradNorm, &[&a, &b]).remove(0);
+    close(norm.data[0], 5.181665375779949);
+    let scale = eval_f32(ClipScale { max_norm: 0.5 }, &[&norm]).remove(0).data[0];
+    close(digest(&a.map(|g| g * scale)), -0.08534619208013376);
+    let scale = |norm: f64| eval_f32(ClipScale { max_norm: 1.0 }, &[&Array::new([1], vec![norm])])[0].data[0];
+    assert_eq!([scale(0.5), scale(f64::INFINITY)], [1.0, 0.0]);
+    assert!(scale(f64::NAN).is_nan());
+}
+
+#[test]
+fn dropout_keeps_by_the_word_and_scales_what_it_keeps() {
+    let rng = Array::new([4], vec![7.0, 1.0, 3.0, 2.0]);
+    let ones = Array::zeros([20_000]).map(|_| 1.0);
+    let y = eval(Dropout { p: 0.25, stream: 9 }, &[(DType::F32, &ones), (DType::U32, &rng)]).remove(0);
+    let philox = Philox::for_op([7, 1, 3, 2], 9);
+    for (element, &y) in y.data.iter().enumerate() {
+        let kept = philox.word(element as u64) >= 1 << 30;
+        assert_eq!(y, if kept { f64::from(1.0f32 / 0.75) } else { 0.0 });
+    }
+    let kept = y.data.iter().filter(|&&y| y > 0.0).count();
+    assert!((14_700..15_300).contains(&kept), "{kept} of 20000 kept at p = 0.25");
+    assert_eq!([Dropout::threshold(0.0), Dropout::threshold(0.5)], [0, 1 << 31]);
+    // A word equal to the threshold is kept. Such a p exists for words with at most 24 leading bits.
+    let word = |element: &u64| philox.word(*element);
+    let element = (0..100_000).find(|element| word(element) % 256 == 0).expect("one in 256");
+    let p = (f64::from(word(&element)) / 4_294_967_296.0) as f32;
+    assert_eq!(Dropout::threshold(p), word(&element));
+    assert!(Dropout::keeps(p, &philox, element) && !Dropout::keeps(p.next_up(), &philox, element));
+}
+
+#[test]
+fn attention_dropout_follows_the_same_rule() {
+    // With one head, all keys visible and q = 0, every probability of token i is 1/(i+1), and v = 1 sums what is kept.
+    let (tokens, p) = (6, 0.3f32);
+    let (q, v) = (Array::zeros([1, tokens, 1]), Array::zeros([1, tokens, 1]).map(|_| 1.0));
+    let segments = Array::zeros([1, tokens]);
+    let rng = Array::new([4], vec![7.0, 1.0, 3.0, 2.0]);
+    let op = Attention { heads: 1, kv_heads: 1, scale: 1.0, window: None, dropout: p, stream: 5 };
+    let floats = [&q, &q, &v].map(|array| (DType::F32, array));
+    let o = eval(op, &[&floats[..], &[(DType::I32, &segments), (DType::U32, &rng)]].concat()).remove(0);
+    let philox = Philox::for_op([7, 1, 3, 2], 5);
+    for i in 0..tokens {
+        let kept = (0..=i).filter(|j| Dropout::keeps(p, &philox, (i * tokens + j) as u64)).count();
+        close(o.data[i], kept as f64 / (i + 1) as f64 * f64::from(Dropout::factor(p)));
+    }
+}
+
+#[test]
+fn ids_and_targets_outside_the_table_give_nan_and_do_not_panic() {
+    let (table, ids) = (wave(&[3, 2], 0.7, 0.1, 1.0), Array::new([3], vec![1.0, 3.0, -1.0]));
+    let y = eval(Embedding, &[(DType::F32, &table), (DType::I32, &ids)]).remove(0);
+    assert_eq!(y.row(0), table.row(1));
+    assert!(y.data[2..].iter().all(|v| v.is_nan()));
+    let (h, targets) = (wave(&[1, 2], 0.3, 0.2, 1.0), Array::new([1], vec![3.0]));
+    let loss = eval(LinearCrossEntropy, &[(DType::F32, &h), (DType::F32, &table), (DType::I32, &targets)]);
+    assert!(loss[0].data[0].is_nan());
+}
+
+#[test]
+fn every_op_has_samples_whose_results_have_the_inferred_shapes() {
+    for name in Op::NAMES {
+        assert!(Op::samples().iter().any(|sample| sample.op.name() == *name), "{name} has no sample");
+    }
+    for sample in Op::samples() {
+        let types = sample.op.infer(&sample.types.iter().collect::<Vec<_>>()).expect("samples are valid");
+        let results = sample.eval();
+        assert_eq!(results.len(), types.len(), "{}", sample.op.name());
+        for (array, ty) in results.iter().zip(&types) {
+            assert_eq!(array.shape, ty.shape, "{}", sample.op.name());
+            assert!(array.data.iter().all(|x| x.is_finite()), "{}", sample.op.name());
+        }
+        for (array, ty) in sample.inputs.iter().zip(&sample.types) {
+            let rounded = Array::from_host(&array.to_host(ty));
+            assert_eq!(rounded, *array, "{}: operands must be exact in their dtype", sample.op.name());
+        }
+    }
+}
+
+#[test]
+fn samples_reach_what_kernels_get_wrong() {
+    let samples = Op::samples();
+    let attention = |seen: &dyn Fn(&Attention, &Sample) -> bool| {
+        samples.iter().any(|sample| matches!(&sample.op, Op::Attention(op) if seen(op, sample)))
+    };
+    assert!(attention(&|op, _| op.kv_heads > 1 && op.kv_heads < op.heads), "grouped heads");
+    assert!(attention(&|op, _| op.window.is_some()) && attention(&|op, _| op.dropout > 0.0), "window, dropout");
+    assert!(attention(&|_, sample| sample.types[0].shape[1] > 64), "more than one tile of tokens");
+    assert!(attention(&|_, sample| sample.inputs[3].data.iter().any(|&start| start > 0.0)), "segments");
+    let heads: Vec<&Sample> = samples.iter().filter(|s| matches!(s.op, Op::LinearCrossEntropy(_))).collect();
+    let masked = |sample: &Sample| sample.inputs[2].data.iter().filter(|&&t| t == f64::from(IGNORED)).count();
+    assert!(heads.iter().any(|sample| masked(sample) == sample.inputs[2].data.len()), "all masked");
+    assert!(heads.iter().any(|sample| sample.inputs[2].data.len() > 2 * TOKEN_CHUNK), "several chunks");
+    assert!(heads.iter().any(|sample| sample.inputs[1].shape[0] % 16 != 0), "a ragged vocabulary");
+}
+
+/// The same sample without its gradient states, and how many those are, for ops that can accumulate.
+fn without_accumulation(sample: &Sample) -> Option<(Sample, usize)> {
+    let op: Op = match &sample.op {
+        Op::LinearDw(op) if op.accumulate => LinearDw { accumulate: false, ..op.clone() }.into(),
+        Op::BiasGrad(op) if op.accumulate => BiasGrad { accumulate: false }.into(),
+        Op::EmbeddingGrad(op) if op.accumulate => EmbeddingGrad { accumulate: false, ..op.clone() }.into(),
+        Op::RmsNormDw(op) if op.accumulate => RmsNormDw { accumulate: false }.into(),
+        Op::LayerNormDw(op) if op.accumulate => LayerNormDw { accumulate: false }.into(),
+        Op::LinearCrossEntropyGrad(op) if op.accumulate => {
+            LinearCrossEntropyGrad { accumulate: false, ..op.clone() }.into()
+        }
+        Op::LinearCrossEntropyWithGrad(op) if op.accumulate => {
+            LinearCrossEntropyWithGrad { accumulate: false, ..op.clone() }.into()
+        }
+        _ => return None,
+    };
+    let states = sample.op.donations().len();
+    let keep = sample.types.len() - states;
+    Some((Sample { op, types: sample.types[..keep].to_vec(), inputs: sample.inputs[..keep].to_vec() }, states))
+}
+
+#[test]
+fn accumulating_forms_add_onto_the_donated_state() {
+    let mut covered = std::collections::HashSet::new();
+    for sample in Op::samples() {
+        let Some((plain, states)) = without_accumulation(&sample) else { continue };
+        let (sums, terms) = (sample.eval(), plain.eval());
+        for (operand, result) in sample.op.donations() {
+            assert_eq!(sample.types[operand].shape, sums[result].shape);
+            let expected = sample.inputs[operand].zip(&terms[result], |state, term| state + term);
+            let difference = expected.zip(&sums[result], |a, b| (a - b).abs());
+            assert!(difference.data.iter().all(|&d| d < 1e-9), "{}", sample.op.name());
+        }
+        assert!(states > 0);
+        covered.insert(sample.op.name());
+    }
+    assert_eq!(covered.len(), 7, "every op that can accumulate has a sample that does: {covered:?}");
+}
+
+#[test]
+fn the_fused_head_is_the_loss_and_its_gradient() {
+    for sample in Op::samples() {
+        let Op::LinearCrossEntropyWithGrad(op) = &sample.op else { continue };
+        let of = |op: Op, operands: usize| {
+            Sample { op, types: sample.types[..operands].to_vec(), inputs: sample.inputs[..operands].to_vec() }.eval()
+        };
+        let mut apart = of(LinearCrossEntropy.into(), 3);
+        apart.extend(of(op.gradient().into(), sample.types.len()));
+        assert_eq!(sample.eval(), apart);
+    }
+}
+
+#[test]
+fn costs_count_what_the_mathematics_needs() {
+    let cost = |op: Op, types: &[Type]| {
+        let inputs: Vec<&Type> = types.iter().collect();
+        let results = op.infer(&inputs).expect("valid");
+        let outputs: Vec<&Type> = results.iter().collect();
+        (op.cost(&inputs, &outputs).flops, op.workspace_bytes(&inputs, &outputs))
+    };
+    let f32 = |shape: &[usize]| Type::new(DType::F32, shape);
+    let i32 = |shape: &[usize]| Type::new(DType::I32, shape);
+    let op = Attention { heads: 4, kv_heads: 2, scale: 1.0, window: None, dropout: 0.0, stream: 0 };
+    let types = [f32(&[3, 10, 32]), f32(&[3, 10, 16]), f32(&[3, 10, 16]), i32(&[3, 10])];
+    // 55 visible pairs in each of 3·4 heads of size 8.
+    assert_eq!(cost(op.clone().into(), &types).0, 4.0 * 8.0 * 12.0 * 55.0);
+    let windowed = Attention { window: Some(4), ..op.clone() };
+    assert_eq!(cost(windowed.into(), &types).0, 4.0 * 8.0 * 12.0 * 34.0);
+    let wide = Attention { window: Some(99), ..op };
+    assert_eq!(cost(wide.into(), &types).0, 4.0 * 8.0 * 12.0 * 55.0);
+    let head = [f32(&[2, 50, 8]), f32(&[30, 8]), i32(&[2, 50]), f32(&[2, 50])];
+    let product = 2.0 * 100.0 * 8.0 * 30.0;
+    assert_eq!(cost(LinearCrossEntropy.into(), &head[..3]), (product, TOKEN_CHUNK * 30 * 4));
+    let grad = LinearCrossEntropyGrad { dh: true, dw: true, accumulate: false };
+    assert_eq!(cost(grad.into(), &head), (3.0 * product, TOKEN_CHUNK * 30 * 4));
+    let short = [f32(&[1, 5, 8]), f32(&[30, 8]), i32(&[1, 5])];
+    assert_eq!(cost(LinearCrossEntropy.into(), &short).1, 5 * 30 * 4);
+}

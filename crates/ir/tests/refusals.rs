@@ -1,0 +1,263 @@
+//! `infer` refuses mistakes with a message that names operand, shapes or attribute: one exact message per case, at least
+//! one case per op. Look next at `inference.rs` for properties over random types.
+
+use remat_ir::ops::*;
+use remat_ir::{Op, OpDef, Type};
+use remat_tensor::DType;
+
+fn ty(text: &str) -> Type {
+    let (dtype, shape) = text.split_once('[').expect("a shape");
+    let dims = shape.trim_end_matches(']').split(", ").filter(|d| !d.is_empty()).map(|d| d.parse().expect("a number"));
+    Type::new(dtype.parse::<DType>().expect("a dtype"), dims.collect::<Vec<usize>>())
+}
+
+fn attention() -> Attention {
+    Attention { heads: 4, kv_heads: 2, scale: 1.0, window: None, dropout: 0.0, stream: 0 }
+}
+
+fn adamw() -> AdamW {
+    AdamW { beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.0 }
+}
+
+fn refusals() -> Vec<(Op, &'static str, &'static str)> {
+    let lce = |dh, dw, accumulate| LinearCrossEntropyGrad { dh, dw, accumulate };
+    vec![
+        (Add.into(), "f32[2] f32[]", "operand 1 f32[] has no axes; a scalar has shape [1]"),
+        (Add.into(), "f32[0] f32[0]", "operand 0 f32[0] has an axis of size 0"),
+        (Add.into(), "f32[2] f32[3]", "a f32[2] and b f32[3] must have one type"),
+        (Add.into(), "f32[2] bf16[2]", "a f32[2] and b bf16[2] must have one type"),
+        (Add.into(), "i32[2] i32[2]", "a i32[2] must hold real numbers"),
+        (Add.into(), "f32[2]", "expects 2 operands, got 1"),
+        (Zeros { dtype: DType::F32, shape: vec![] }.into(), "", "result 0 f32[] has no axes; a scalar has shape [1]"),
+        (Zeros { dtype: DType::U8, shape: vec![3, 0] }.into(), "", "result 0 u8[3, 0] has an axis of size 0"),
+        (Embedding.into(), "f32[7, 4] f32[2, 3]", "ids f32[2, 3] must be i32"),
+        (Embedding.into(), "f32[7] i32[2, 3]", "table f32[7] must have 2 axes"),
+        (
+            EmbeddingGrad { rows: 7, accumulate: false }.into(),
+            "f32[2, 3] i32[2, 3]",
+            "dy f32[2, 3] must have the axes of ids i32[2, 3] and one more",
+        ),
+        (
+            EmbeddingGrad { rows: 7, accumulate: true }.into(),
+            "f32[3, 4] i32[3] f32[8, 4]",
+            "the gradient f32[8, 4] must be f32[7, 4]",
+        ),
+        (
+            EmbeddingGrad { rows: 0, accumulate: false }.into(),
+            "f32[3, 4] i32[3]",
+            "result 0 f32[0, 4] has an axis of size 0",
+        ),
+        (
+            EmbeddingGrad { rows: usize::MAX, accumulate: false }.into(),
+            "f32[1, 2] i32[1]",
+            "result 0 f32[18446744073709551615, 2] is larger than 256 TiB",
+        ),
+        (
+            Linear::plain(Layout::InOut).into(),
+            "f32[2, 4] f32[3, 4]",
+            "the last axis of x f32[2, 4] does not match w f32[3, 4], whose input size is 3",
+        ),
+        (
+            Linear { bias: true, ..Linear::plain(Layout::OutIn) }.into(),
+            "f32[2, 4] f32[3, 4] f32[4]",
+            "bias f32[4] must have shape [3]",
+        ),
+        (
+            Linear { residual: true, ..Linear::plain(Layout::OutIn) }.into(),
+            "f32[2, 4] f32[3, 4] f32[2, 4]",
+            "residual f32[2, 4] must be f32[2, 3]",
+        ),
+        (
+            Linear { alpha: f32::NAN, ..Linear::plain(Layout::OutIn) }.into(),
+            "f32[2, 4] f32[3, 4]",
+            "attribute alpha = NaN must be a finite number",
+        ),
+        (
+            LinearDw { layout: Layout::OutIn, alpha: 1.0, accumulate: true }.into(),
+            "f32[2, 4] f32[2, 3] f32[4, 3]",
+            "the gradient f32[4, 3] must be f32[3, 4]",
+        ),
+        (
+            LinearDw { layout: Layout::OutIn, alpha: 1.0, accumulate: false }.into(),
+            "f32[2, 4] f32[3, 3]",
+            "x f32[2, 4] and dy f32[3, 3] must have the same rows",
+        ),
+        (BiasGrad { accumulate: true }.into(), "f32[2, 4] bf16[4]", "the gradient bf16[4] must be f32[4]"),
+        (RmsNorm { eps: 1e-5 }.into(), "f32[2, 4] f32[3]", "weight f32[3] does not match the last axis of x f32[2, 4]"),
+        (RmsNorm { eps: -1.0 }.into(), "f32[2, 4] f32[4]", "attribute eps = -1 must not be negative"),
+        (RmsNormGrad.into(), "f32[2, 4] f32[2, 4] f32[2] f32[2, 1]", "rstd f32[2, 1] must be f32[2, 2]"),
+        (
+            RmsNormDw { accumulate: false }.into(),
+            "f32[2, 4] f32[2, 4] f32[2, 3]",
+            "rstd f32[2, 3] does not divide the last axis of x f32[2, 4]",
+        ),
+        (
+            LayerNorm { eps: 1e-5 }.into(),
+            "f32[2, 4] f32[4] f32[2]",
+            "bias f32[2] does not match the last axis of x f32[2, 4]",
+        ),
+        (LayerNormGrad.into(), "f32[2, 4] f32[2, 4] f32[4] f32[2] f32[2, 1]", "mean f32[2] must be f32[2, 1]"),
+        (
+            LayerNormDw { accumulate: true }.into(),
+            "f32[2, 4] f32[2, 4] f32[2, 1] f32[2, 1]",
+            "expects 6 operands, got 4",
+        ),
+        (
+            Rope { head_size: 3, inverse: false, scale: 1.0 }.into(),
+            "f32[1, 2, 6] i32[1, 2] f32[1]",
+            "attribute head_size = 3 must be even and positive",
+        ),
+        (
+            Rope { head_size: 4, inverse: false, scale: 1.0 }.into(),
+            "f32[1, 2, 6] i32[1, 2] f32[2]",
+            "the last axis of x f32[1, 2, 6] is not a multiple of head_size = 4",
+        ),
+        (
+            Rope { head_size: 2, inverse: false, scale: 1.0 }.into(),
+            "f32[1, 2, 6] i32[2, 2] f32[1]",
+            "positions i32[2, 2] must be i32[1, 2]",
+        ),
+        (
+            Rope { head_size: 6, inverse: false, scale: 1.0 }.into(),
+            "f32[2, 6] i32[2] f32[3]",
+            "x f32[2, 6] must have 3 axes",
+        ),
+        (
+            Attention { kv_heads: 3, ..attention() }.into(),
+            "f32[1, 2, 8] f32[1, 2, 4] f32[1, 2, 4] i32[1, 2]",
+            "attribute kv_heads = 3 must divide heads = 4",
+        ),
+        (
+            Attention { heads: 0, ..attention() }.into(),
+            "f32[1, 2, 8] f32[1, 2, 4] f32[1, 2, 4] i32[1, 2]",
+            "attribute kv_heads = 2 must divide heads = 0",
+        ),
+        (
+            attention().into(),
+            "f32[1, 2, 6] f32[1, 2, 4] f32[1, 2, 4] i32[1, 2]",
+            "the last axis of q f32[1, 2, 6] is not a multiple of heads = 4",
+        ),
+        (attention().into(), "f32[1, 2, 8] f32[1, 2, 8] f32[1, 2, 8] i32[1, 2]", "k f32[1, 2, 8] must be f32[1, 2, 4]"),
+        (
+            attention().into(),
+            "f32[1, 2, 8] f32[1, 2, 4] bf16[1, 2, 4] i32[1, 2]",
+            "k f32[1, 2, 4] and v bf16[1, 2, 4] must have one type",
+        ),
+        (attention().into(), "f32[1, 2, 8] f32[1, 2, 4] f32[1, 2, 4] i32[2]", "segment_start i32[2] must be i32[1, 2]"),
+        (
+            Attention { window: Some(0), ..attention() }.into(),
+            "f32[1, 2, 8] f32[1, 2, 4] f32[1, 2, 4] i32[1, 2]",
+            "attribute window = 0 must be at least 1",
+        ),
+        (
+            Attention { dropout: 0.1, ..attention() }.into(),
+            "f32[1, 2, 8] f32[1, 2, 4] f32[1, 2, 4] i32[1, 2]",
+            "expects 5 operands, got 4",
+        ),
+        (
+            Attention { dropout: 0.1, ..attention() }.into(),
+            "f32[1, 2, 8] f32[1, 2, 4] f32[1, 2, 4] i32[1, 2] i32[4]",
+            "rng i32[4] must be u32[4]",
+        ),
+        (
+            Attention { dropout: 1.0, ..attention() }.into(),
+            "f32[1, 2, 8] f32[1, 2, 4] f32[1, 2, 4] i32[1, 2] u32[4]",
+            "attribute dropout = 1 must be in [0, 1)",
+        ),
+        (
+            AttentionGrad::of(&attention()).into(),
+            "f32[1, 2, 8] f32[1, 2, 8] f32[1, 2, 4] f32[1, 2, 4] f32[1, 2, 8] f32[1, 2, 4] i32[1, 2]",
+            "lse f32[1, 2, 4] must be f32[1, 4, 2]",
+        ),
+        (Swiglu.into(), "f32[2] f32[3]", "gate f32[2] and up f32[3] must have one type"),
+        (SwigluGrad.into(), "f32[3] f32[2] f32[2]", "dy f32[3] and gate f32[2] must have one type"),
+        (Gelu.into(), "u8[2]", "x u8[2] must hold real numbers"),
+        (GeluGrad.into(), "f32[3] f32[2]", "dy f32[3] and x f32[2] must have one type"),
+        (Scale { factor: f32::INFINITY }.into(), "f32[2]", "attribute factor = inf must be a finite number"),
+        (Dropout { p: 1.0, stream: 0 }.into(), "f32[2] u32[4]", "attribute p = 1 must be in [0, 1)"),
+        (Dropout { p: f32::NAN, stream: 0 }.into(), "f32[2] u32[4]", "attribute p = NaN must be in [0, 1)"),
+        (Dropout { p: 0.5, stream: 0 }.into(), "f32[2] u32[2]", "rng u32[2] must be u32[4]"),
+        (
+            Split { sizes: vec![1, 2] }.into(),
+            "f32[2, 4]",
+            "attribute sizes = [1, 2] does not add up to the last axis of x f32[2, 4]",
+        ),
+        (
+            Split { sizes: vec![usize::MAX, 5] }.into(),
+            "f32[2, 4]",
+            "attribute sizes = [18446744073709551615, 5] does not add up to the last axis of x f32[2, 4]",
+        ),
+        (
+            Split { sizes: vec![0, 4] }.into(),
+            "f32[2, 4]",
+            "attribute sizes = [0, 4] must be positive numbers, at least one",
+        ),
+        (Concat.into(), "", "expects at least 1 operand, got 0"),
+        (
+            Concat.into(),
+            "f32[2, 4] f32[3, 4]",
+            "operand 1 f32[3, 4] and operand 0 f32[2, 4] may differ in the last axis only",
+        ),
+        (
+            LinearCrossEntropy.into(),
+            "f32[2, 3, 4] f32[9, 5] i32[2, 3]",
+            "the last axis of h f32[2, 3, 4] does not match the last axis of w f32[9, 5]",
+        ),
+        (
+            LinearCrossEntropy.into(),
+            "f32[2, 3, 4] f32[9, 4] i32[6]",
+            "h f32[2, 3, 4] must have the axes of targets i32[6] and one more",
+        ),
+        (LinearCrossEntropy.into(), "f32[2, 3, 4] f32[9, 4] u32[2, 3]", "targets u32[2, 3] must be i32"),
+        (
+            lce(false, false, false).into(),
+            "f32[3, 4] f32[9, 4] i32[3] f32[3]",
+            "at least one of the attributes dh and dw must be true",
+        ),
+        (lce(true, false, true).into(), "f32[3, 4] f32[9, 4] i32[3] f32[3] f32[9, 4]", "attribute accumulate needs dw"),
+        (lce(true, true, false).into(), "f32[3, 4] f32[9, 4] i32[3] f32[1]", "dloss f32[1] must be f32[3]"),
+        (
+            LinearCrossEntropyWithGrad { dh: true, dw: true, accumulate: true }.into(),
+            "f32[3, 4] f32[9, 4] i32[3] f32[3] f32[4, 9]",
+            "the gradient f32[4, 9] must be f32[9, 4]",
+        ),
+        (Sum.into(), "bf16[3]", "x bf16[3] must be f32[3]"),
+        (Broadcast { shape: vec![3] }.into(), "f32[3]", "s f32[3] must be f32[1]"),
+        (
+            Broadcast { shape: vec![1 << 30, 1 << 30] }.into(),
+            "f32[1]",
+            "result 0 f32[1073741824, 1073741824] is larger than 256 TiB",
+        ),
+        (Accumulate.into(), "bf16[3] bf16[3]", "state bf16[3] must be f32[3]"),
+        (Accumulate.into(), "f32[4] f32[3]", "state f32[4] must be f32[3]"),
+        (GradNorm.into(), "", "expects at least 1 operand, got 0"),
+        (GradNorm.into(), "f32[3] bf16[2]", "gradient 1 bf16[2] must be f32[2]"),
+        (ClipScale { max_norm: 0.0 }.into(), "f32[1]", "attribute max_norm = 0 must be a positive number"),
+        (ClipScale { max_norm: 1.0 }.into(), "f32[2]", "norm f32[2] must be f32[1]"),
+        (
+            AdamW { beta1: 1.0, ..adamw() }.into(),
+            "f32[3] f32[3] f32[3] f32[3] f32[1] i32[1] f32[1]",
+            "attribute beta1 = 1 must be in [0, 1)",
+        ),
+        (adamw().into(), "f32[3] f32[3] f32[2] f32[3] f32[1] i32[1] f32[1]", "m f32[2] must be f32[3]"),
+        (adamw().into(), "f32[3] f32[3] f32[3] f32[3] f32[1] f32[1] f32[1]", "step f32[1] must be i32[1]"),
+    ]
+}
+
+#[test]
+fn mistakes_are_told_with_operand_and_shapes() {
+    for (op, types, expected) in refusals() {
+        // Types are separated by the blank that does not stand inside a shape.
+        let types: Vec<Type> = types.replace("] ", "]|").split('|').filter(|t| !t.is_empty()).map(ty).collect();
+        let message = op.infer(&types.iter().collect::<Vec<_>>()).expect_err(expected);
+        assert_eq!(message, expected, "{}", op.name());
+    }
+}
+
+#[test]
+fn every_op_refuses_something_in_the_table() {
+    let table = refusals();
+    for name in Op::NAMES {
+        assert!(table.iter().any(|(op, _, _)| op.name() == *name), "{name} is not in the table");
+    }
+}
