@@ -28,7 +28,8 @@ impl Interpreter {
         Interpreter { rounding: Rounding::None }
     }
 
-    /// Runs `graph` on the given source values and returns every value, indexed by [`ValueId`].
+    /// Runs `graph`, which must pass `verify`, on the given source values and returns every value, indexed by
+    /// [`ValueId`].
     ///
     /// # Errors
     /// A source value that is missing, or has another shape than the graph says.

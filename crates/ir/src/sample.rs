@@ -77,7 +77,7 @@ impl Sample {
         self.i32(shape, data)
     }
 
-    /// Adds the generator key operand of the random ops: u32 [4].
+    /// Adds the generator key operand of the random ops, `u32[4]`.
     pub fn rng(self) -> Self {
         self.push(DType::U32, Shape::from([4]), vec![7.0, 1.0, 3.0, 2.0])
     }

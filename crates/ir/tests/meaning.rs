@@ -296,8 +296,8 @@ fn costs_count_what_the_mathematics_needs() {
     assert_eq!(cost(windowed.into(), &types).0, 4.0 * 8.0 * 12.0 * 34.0);
     let wide = Attention { window: Some(99), ..op };
     assert_eq!(cost(wide.into(), &types).0, 4.0 * 8.0 * 12.0 * 55.0);
-    let head = [f32(&[2, 50, 8]), f32(&[30, 8]), i32(&[2, 50]), f32(&[2, 50])];
-    let product = 2.0 * 100.0 * 8.0 * 30.0;
+    let head = [f32(&[2, 500, 8]), f32(&[30, 8]), i32(&[2, 500]), f32(&[2, 500])];
+    let product = 2.0 * 1000.0 * 8.0 * 30.0;
     assert_eq!(cost(LinearCrossEntropy.into(), &head[..3]), (product, TOKEN_CHUNK * 30 * 4));
     let grad = LinearCrossEntropyGrad { dh: true, dw: true, accumulate: false };
     assert_eq!(cost(grad.into(), &head), (3.0 * product, TOKEN_CHUNK * 30 * 4));

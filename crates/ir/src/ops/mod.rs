@@ -1,4 +1,4 @@
-//! The table of ops. An op is one line of [`ops!`] and one file of the same name here and under `cpu/src/kernels`.
+//! The table of ops. An op is one line of the `ops!` macro and one file of the same name here and under `cpu/src/kernels`.
 //!
 //! Each file defines the attributes, result types (`infer`), derivative (`vjp`, which emits IR), `cost`, the naive
 //! f64 `eval` that *is* the op's meaning, and `samples` on which executors are tested against it.
@@ -8,7 +8,7 @@ use crate::{Array, Cost, IrError, Sample, Type, ValueId, Vjp};
 use remat_tensor::DType;
 use serde::{Deserialize, Serialize};
 
-/// What every op says about itself. Operand and result order are documented on each op's struct.
+/// What every op says about itself. Operand and result order stand at the head of each op's file.
 pub trait OpDef {
     /// Result types for these operand types, or what does not fit (with shapes; the op's name is added by the caller).
     /// Called through [`Op::infer`], which has checked every operand with [`Type::check`] and so checks the results.
