@@ -3,22 +3,44 @@
 //!
 //! Shapes are row-major; N = B * T tokens. Sizes that do not fit are a defect of the caller and assert.
 
+pub mod accumulate;
 pub mod adamw;
 pub mod add;
 pub mod attention;
 pub mod attention_grad;
+pub mod bias_grad;
+mod block_sums;
+pub mod broadcast;
+pub mod cast;
+pub mod clip_scale;
 mod column_sums;
+pub mod concat;
 pub mod dropout;
 pub mod embedding;
+pub mod embedding_grad;
 pub mod gelu;
+pub mod gelu_grad;
 pub mod gemm;
+pub mod grad_norm;
 pub mod layer_norm;
+pub mod layer_norm_dw;
+pub mod layer_norm_grad;
 pub mod linear;
 pub mod linear_cross_entropy;
+pub mod linear_cross_entropy_grad;
+pub mod linear_cross_entropy_with_grad;
+pub mod linear_dw;
 mod pointwise;
 pub mod rms_norm;
+pub mod rms_norm_dw;
+pub mod rms_norm_grad;
 pub mod rope;
+pub mod scale;
+pub mod split;
+pub mod sum;
 pub mod swiglu;
+pub mod swiglu_grad;
+pub mod zeros;
 
 /// Sums over tokens (weight gradients, norm gradients) may be cut into calls at multiples of this many tokens without
 /// changing a bit: every kernel's own reduction block divides it.

@@ -24,3 +24,4 @@ mod vector_math;
 pub use element::Element;
 pub use level::Level;
 pub use pool::{SCRATCH_BYTES_PER_THREAD, Scratch, ThreadPool};
+pub use shared::{Out, View};

@@ -1,12 +1,12 @@
-//! AdamW with decoupled weight decay, in PyTorch's order of operations, and the sum of squares that clipping needs.
+//! AdamW with decoupled weight decay, in PyTorch's order of operations.
 //!
 //! Loshchilov, Hutter: *Decoupled weight decay regularization*, 2019. Everything is f32 and in place; the step's
 //! scalars are computed once in f64. Bound by memory: four arrays read and written.
 
 use super::pointwise::{Pointwise, for_each};
-use crate::pool::{Scratch, ThreadPool};
+use crate::pool::ThreadPool;
 use crate::shared::Out;
-use crate::simd::{Kernel, Simd, launch};
+use crate::simd::Simd;
 
 /// The scalars of one update.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -89,45 +89,6 @@ pub fn adamw(pool: &ThreadPool, update: AdamW, p: &mut [f32], g: &mut [f32], m: 
     for_each(pool, len, &kernel);
 }
 
-/// Partial sums kept on the caller's stack.
-const MAX_BLOCKS: usize = 1024;
-/// Smallest number of elements per partial sum.
-const MIN_BLOCK: usize = 4096;
-const LANES: usize = 8;
-
-struct Squares<'a> {
-    x: &'a [f32],
-    block: usize,
-    sums: Out<'a, f64>,
-}
-
-impl Kernel for Squares<'_> {
-    #[inline(always)]
-    unsafe fn task<S: Simd>(&self, task: usize, _: &mut Scratch) {
-        let block = &self.x[task * self.block..((task + 1) * self.block).min(self.x.len())];
-        let mut lanes = [0.0f64; LANES];
-        let (whole, tail) = block.as_chunks::<LANES>();
-        for chunk in whole {
-            for (sum, &x) in lanes.iter_mut().zip(chunk) {
-                *sum += f64::from(x) * f64::from(x);
-            }
-        }
-        for (sum, &x) in lanes.iter_mut().zip(tail) {
-            *sum += f64::from(x) * f64::from(x);
-        }
-        unsafe { *self.sums.at(task) = lanes.iter().sum() };
-    }
-}
-
-/// The sum of squares in f64, over blocks whose size follows from the length alone.
-pub fn sum_squares(pool: &ThreadPool, x: &[f32]) -> f64 {
-    let block = x.len().div_ceil(MAX_BLOCKS).next_multiple_of(MIN_BLOCK).max(MIN_BLOCK);
-    let blocks = x.len().div_ceil(block);
-    let mut sums = [0.0; MAX_BLOCKS];
-    launch(pool, blocks, &Squares { x, block, sums: Out::new(&mut sums) });
-    sums[..blocks].iter().sum()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -173,17 +134,6 @@ mod tests {
                     }
                 },
             );
-        }
-    }
-
-    #[test]
-    fn sum_of_squares_is_exact_to_f64_and_the_same_for_all_threads() {
-        for len in [0, 1, 70, 4097, 100_000] {
-            let x = normals(len, 1);
-            let want: f64 = x.iter().map(|&x| f64::from(x) * f64::from(x)).sum();
-            let sums: Vec<f64> = (1..=4).map(|threads| sum_squares(&ThreadPool::new(threads), &x)).collect();
-            assert!((sums[0] - want).abs() <= 1e-13 * want.max(1.0));
-            assert!(sums.iter().all(|sum| sum.to_bits() == sums[0].to_bits()));
         }
     }
 }

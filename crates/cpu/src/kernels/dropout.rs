@@ -6,7 +6,7 @@ use remat_tensor::Philox;
 use super::pointwise::CHUNK;
 use crate::element::Element;
 use crate::pool::{Scratch, ThreadPool};
-use crate::shared::Out;
+use crate::shared::{Out, View};
 use crate::simd::{Kernel, Simd, launch};
 
 /// The generator and the threshold of one dropout op.
@@ -67,7 +67,7 @@ impl Dropout {
 
 struct Apply<'a, T> {
     dropout: Dropout,
-    x: &'a [T],
+    x: View<'a, T>,
     y: Out<'a, T>,
 }
 
@@ -80,17 +80,25 @@ impl<T: Element> Kernel for Apply<'_, T> {
             self.dropout.factors::<BLOCKS>(from as u64, &mut factors);
             for (i, factor) in factors.iter().enumerate().take(end - from) {
                 // A dropped element is 0 even if x is not finite.
-                let y = if *factor == 0.0 { 0.0 } else { self.x[from + i].to_f32() * factor };
-                unsafe { *self.y.at(from + i) = T::from_f32(y) };
+                unsafe {
+                    let y = if *factor == 0.0 { 0.0 } else { (*self.x.at(from + i)).to_f32() * factor };
+                    *self.y.at(from + i) = T::from_f32(y);
+                }
             }
         }
     }
 }
 
-/// `y = x * factor(i)`; also the gradient, with `dy` for `x`.
-pub fn dropout<T: Element>(pool: &ThreadPool, dropout: Dropout, x: &[T], y: &mut [T]) {
+/// `y = x * factor(i)`; also the gradient, with `dy` for `x`. `y` may be `x`, in place.
+pub fn dropout<'a, T: Element>(
+    pool: &ThreadPool,
+    dropout: Dropout,
+    x: impl Into<View<'a, T>>,
+    y: impl Into<Out<'a, T>>,
+) {
+    let (x, y) = (x.into(), y.into());
     assert_eq!(x.len(), y.len(), "dropout: x and y differ in size");
-    launch(pool, x.len().div_ceil(CHUNK), &Apply { dropout, x, y: Out::new(y) });
+    launch(pool, x.len().div_ceil(CHUNK), &Apply { dropout, x, y });
 }
 
 #[cfg(test)]

@@ -1,14 +1,19 @@
-//! Token embedding: gather of rows, and its gradient, a scatter of sums.
+//! Token embedding: a gather of rows.
 //!
-//! Shapes: table [V, D], ids [N], y [N, D]. The gradient's tasks own columns and walk the tokens in order, so that a
-//! repeated token sums in the same order always. Bound by memory.
+//! Shapes: table [V, D], ids [N], y [N, D]. Ids are checked where batches are made; one outside the table has no
+//! meaning and gives a row of NaN. Bound by memory.
 
-use super::column_sums::STRIP;
 use super::pointwise::rows_per_task;
-use crate::element::{Element, Lanes};
+use crate::element::Element;
 use crate::pool::{Scratch, ThreadPool};
 use crate::shared::Out;
 use crate::simd::{Kernel, Simd, for_lanes, launch};
+
+/// The row of an id, if the table has it.
+#[inline(always)]
+pub(super) fn row_of(id: i32, rows: usize) -> Option<usize> {
+    usize::try_from(id).ok().filter(|&row| row < rows)
+}
 
 struct Gather<'a, T, Y> {
     size: usize,
@@ -22,10 +27,13 @@ impl<T: Element, Y: Element> Kernel for Gather<'_, T, Y> {
     unsafe fn task<S: Simd>(&self, task: usize, _: &mut Scratch) {
         let rows = rows_per_task(self.size);
         for n in task * rows..((task + 1) * rows).min(self.ids.len()) {
-            let from = self.ids[n] as usize * self.size;
+            let from = row_of(self.ids[n], self.table.len() / self.size.max(1)).map(|row| row * self.size);
             for_lanes!(S, self.size, |d, lanes| {
                 unsafe {
-                    let row = T::load::<S>(self.table.as_ptr().add(from + d), lanes);
+                    let row = match from {
+                        Some(from) => T::load::<S>(self.table.as_ptr().add(from + d), lanes),
+                        None => S::splat(f32::NAN),
+                    };
                     Y::store::<S>(self.y.at(n * self.size + d), row, lanes);
                 }
             });
@@ -33,71 +41,15 @@ impl<T: Element, Y: Element> Kernel for Gather<'_, T, Y> {
     }
 }
 
-fn check(ids: &[i32], rows: usize) {
-    // Ids come from data; whoever builds a batch checks them against the vocabulary and reports the file and line.
-    assert!(
-        ids.iter().all(|&id| usize::try_from(id).is_ok_and(|id| id < rows)),
-        "embedding: an id lies outside the table's {rows} rows"
-    );
-}
-
 /// `y[n] = table[ids[n]]`, rows of `size` elements.
 pub fn embedding<T: Element, Y: Element>(pool: &ThreadPool, size: usize, ids: &[i32], table: &[T], y: &mut [Y]) {
-    check(ids, table.len() / size.max(1));
     assert_eq!(y.len(), ids.len() * size, "embedding: y is not [{}, {size}]", ids.len());
     launch(pool, ids.len().div_ceil(rows_per_task(size)), &Gather { size, ids, table, y: Out::new(y) });
 }
 
-struct Scatter<'a, Y> {
-    size: usize,
-    ids: &'a [i32],
-    dy: &'a [Y],
-    accumulate: bool,
-    rows: usize,
-    dtable: Out<'a, f32>,
-}
-
-impl<Y: Element> Kernel for Scatter<'_, Y> {
-    #[inline(always)]
-    unsafe fn task<S: Simd>(&self, task: usize, _: &mut Scratch) {
-        let from = task * STRIP;
-        let width = STRIP.min(self.size - from);
-        unsafe {
-            if !self.accumulate {
-                for row in 0..self.rows {
-                    self.dtable.at(row * self.size + from).write_bytes(0, width);
-                }
-            }
-            for (n, &id) in self.ids.iter().enumerate() {
-                let (source, target) = (n * self.size + from, id as usize * self.size + from);
-                for_lanes!(S, width, |d, lanes| {
-                    let at = self.dtable.at(target + d);
-                    let term = Y::load::<S>(self.dy.as_ptr().add(source + d), lanes);
-                    f32::store::<S>(at, S::add(f32::load::<S>(at, lanes), term), lanes);
-                });
-            }
-        }
-    }
-}
-
-/// `dtable[ids[n]] += dy[n]` over all n in order; the table starts from zero unless `accumulate`.
-pub fn embedding_grad<Y: Element>(
-    pool: &ThreadPool,
-    size: usize,
-    ids: &[i32],
-    dy: &[Y],
-    accumulate: bool,
-    dtable: &mut [f32],
-) {
-    let rows = dtable.len() / size.max(1);
-    check(ids, rows);
-    assert_eq!(dy.len(), ids.len() * size, "embedding_grad: dy is not [{}, {size}]", ids.len());
-    let kernel = Scatter { size, ids, dy, accumulate, rows, dtable: Out::new(dtable) };
-    launch(pool, size.div_ceil(STRIP), &kernel);
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::embedding_grad::embedding_grad;
     use super::*;
     use crate::testing::{assert_near, every_level, normals};
 
@@ -133,8 +85,13 @@ mod tests {
     }
 
     #[test]
-    #[should_panic(expected = "outside the table")]
-    fn an_id_outside_the_table_is_caught() {
-        embedding(&ThreadPool::new(1), 2, &[5], &[0.0f32; 4], &mut [0.0f32; 2]);
+    fn an_id_outside_the_table_gives_nan_and_no_gradient() {
+        let pool = ThreadPool::new(1);
+        let mut y = [0.0f32; 4];
+        embedding(&pool, 2, &[5, -1], &[1.0f32; 4], &mut y);
+        assert!(y.iter().all(|y| y.is_nan()));
+        let mut dtable = [3.0f32; 4];
+        embedding_grad(&pool, 2, &[5, -1], &[1.0f32; 4], true, &mut dtable);
+        assert_eq!(dtable, [3.0; 4]);
     }
 }

@@ -1,20 +1,20 @@
-//! GELU in its tanh form (GPT-2's `gelu_new`), and its gradient. Elementwise; bound by memory.
+//! GELU in its tanh form (GPT-2's `gelu_new`). Elementwise; bound by memory.
 //!
 //! `0.5 x (1 + tanh u) = x * sigmoid(2u)` with `u = sqrt(2/pi) (x + 0.044715 x^3)`, which needs exp alone.
 
 use super::pointwise::{Pointwise, for_each};
 use crate::element::Element;
 use crate::pool::ThreadPool;
-use crate::shared::Out;
+use crate::shared::{Out, View};
 use crate::simd::Simd;
 use crate::vector_math::sigmoid;
 
 /// 2 sqrt(2 / pi).
-const TWICE_ROOT: f32 = 1.595_769_1;
-const CUBIC: f32 = 0.044_715;
+pub(super) const TWICE_ROOT: f32 = 1.595_769_1;
+pub(super) const CUBIC: f32 = 0.044_715;
 
 struct Forward<'a, T> {
-    x: &'a [T],
+    x: View<'a, T>,
     y: Out<'a, T>,
 }
 
@@ -22,7 +22,7 @@ impl<T: Element> Pointwise for Forward<'_, T> {
     #[inline(always)]
     unsafe fn at<S: Simd>(&self, i: usize, lanes: usize) {
         unsafe {
-            let x = T::load::<S>(self.x.as_ptr().add(i), lanes);
+            let x = T::load::<S>(self.x.at(i), lanes);
             let inner = S::fma(S::mul(x, x), S::splat(CUBIC), S::splat(1.0));
             let (s, _) = sigmoid::<S>(S::mul(S::mul(x, S::splat(TWICE_ROOT)), inner));
             T::store::<S>(self.y.at(i), S::mul(x, s), lanes);
@@ -30,43 +30,16 @@ impl<T: Element> Pointwise for Forward<'_, T> {
     }
 }
 
-/// `y = gelu(x)`.
-pub fn gelu<T: Element>(pool: &ThreadPool, x: &[T], y: &mut [T]) {
+/// `y = gelu(x)`; `y` may be `x`, in place.
+pub fn gelu<'a, T: Element>(pool: &ThreadPool, x: impl Into<View<'a, T>>, y: impl Into<Out<'a, T>>) {
+    let (x, y) = (x.into(), y.into());
     assert_eq!(x.len(), y.len(), "gelu: x and y differ in size");
-    for_each(pool, x.len(), &Forward { x, y: Out::new(y) });
-}
-
-struct Backward<'a, T> {
-    dy: &'a [T],
-    x: &'a [T],
-    dx: Out<'a, T>,
-}
-
-impl<T: Element> Pointwise for Backward<'_, T> {
-    #[inline(always)]
-    unsafe fn at<S: Simd>(&self, i: usize, lanes: usize) {
-        unsafe {
-            let x = T::load::<S>(self.x.as_ptr().add(i), lanes);
-            let square = S::mul(x, x);
-            let scaled = S::mul(x, S::splat(TWICE_ROOT));
-            let inner = S::fma(square, S::splat(CUBIC), S::splat(1.0));
-            let (s, rest) = sigmoid::<S>(S::mul(scaled, inner));
-            // x s' = s (1 - s) * x * 2u', and x * 2u' = scaled * (1 + 3 c x^2).
-            let turn = S::mul(scaled, S::fma(square, S::splat(3.0 * CUBIC), S::splat(1.0)));
-            let slope = S::fma(S::mul(s, rest), turn, s);
-            T::store::<S>(self.dx.at(i), S::mul(T::load::<S>(self.dy.as_ptr().add(i), lanes), slope), lanes);
-        }
-    }
-}
-
-/// `dx = dy * gelu'(x)`.
-pub fn gelu_grad<T: Element>(pool: &ThreadPool, dy: &[T], x: &[T], dx: &mut [T]) {
-    assert_eq!([dy.len(), dx.len()], [x.len(); 2], "gelu_grad: operands differ in size");
-    for_each(pool, x.len(), &Backward { dy, x, dx: Out::new(dx) });
+    for_each(pool, x.len(), &Forward { x, y });
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::gelu_grad::gelu_grad;
     use super::*;
     use crate::testing::{assert_near, every_level, normals};
 

@@ -1,8 +1,8 @@
-//! Matrix product `C = alpha * A B + bias + residual`, or `C += alpha * A B`, for any strides of A and B.
+//! Matrix product `C = start + alpha * A B + bias` for any strides of A and B; the start is zero, C or a residual.
 //!
 //! Numbers: k is cut into blocks of `K_BLOCK`; each block is one chain of multiply-adds in order, from zero; then
-//! C takes `alpha * chain`, block after block, in f32; bias and residual come last; a bf16 C is rounded once, at the
-//! end. How C is cut into tiles and tasks changes no bit, and neither does calling again with `accumulate` for the next
+//! `alpha * chain` is added onto the start, block after block, in f32; the bias comes last; a bf16 C is rounded once,
+//! at the end. How C is cut into tiles and tasks changes no bit, and neither does calling again with `accumulate` for the next
 //! multiple of `TOKEN_BLOCK` of k. Look next at `gemm/tile.rs` (the registers) and `gemm/pack.rs` (the layouts).
 
 pub(crate) mod pack;
@@ -10,7 +10,7 @@ pub(crate) mod tile;
 
 use crate::element::{Element, Lanes};
 use crate::pool::{Scratch, ThreadPool};
-use crate::shared::Out;
+use crate::shared::{Out, View};
 use crate::simd::{Kernel, Simd, for_lanes, launch};
 use pack::{Source, pack_panels, pack_rows};
 use tile::{Update, multiply};
@@ -60,22 +60,38 @@ impl<'a, T> Matrix<'a, T> {
     }
 }
 
+/// What the product is added onto.
+#[derive(Clone, Copy)]
+pub enum Start<'a, T> {
+    /// Nothing: C is overwritten.
+    Zero,
+    /// What C holds.
+    Output,
+    /// A row-major matrix of C's size; may be C itself, in place.
+    Residual(View<'a, T>),
+}
+
 /// What is done to the product on its way into C.
 #[derive(Clone, Copy)]
 pub struct Epilogue<'a, T> {
     /// Factor of the product.
     pub alpha: f32,
-    /// Adds onto what C holds instead of overwriting it.
-    pub accumulate: bool,
+    /// What it is added onto.
+    pub start: Start<'a, T>,
     /// `[n]`, added to each row.
     pub bias: Option<&'a [T]>,
-    /// `[m, n]` row-major, added elementwise.
-    pub residual: Option<&'a [T]>,
 }
 
 impl<T> Default for Epilogue<'_, T> {
     fn default() -> Self {
-        Epilogue { alpha: 1.0, accumulate: false, bias: None, residual: None }
+        Epilogue { alpha: 1.0, start: Start::Zero, bias: None }
+    }
+}
+
+impl<T> Epilogue<'_, T> {
+    /// `C = alpha * A B`, or `C += alpha * A B`.
+    pub fn scaled(alpha: f32, accumulate: bool) -> Self {
+        Epilogue { alpha, start: if accumulate { Start::Output } else { Start::Zero }, bias: None }
     }
 }
 
@@ -91,25 +107,28 @@ struct Gemm<'a, A, B, C> {
 /// Multiplies A `[m, k]` by B `[k, n]` into C `[m, n]`, row-major. `size` is `[m, n, k]`.
 ///
 /// Work 2mnk FLOP; bound by the multipliers once m, n and k exceed about 64.
-pub fn gemm<A: Element, B: Element, C: Element>(
+pub fn gemm<'c, A: Element, B: Element, C: Element>(
     pool: &ThreadPool,
     size: [usize; 3],
     a: Matrix<'_, A>,
     b: Matrix<'_, B>,
-    epilogue: Epilogue<'_, C>,
-    c: &mut [C],
+    epilogue: Epilogue<'c, C>,
+    c: impl Into<Out<'c, C>>,
 ) {
+    let c = c.into();
     let [m, n, k] = size;
     a.check("A", m, k);
     b.check("B", k, n);
     assert_eq!(c.len(), m * n, "gemm: C is not [{m}, {n}]");
     assert!(epilogue.bias.is_none_or(|bias| bias.len() == n), "gemm: bias is not [{n}]");
-    assert!(epilogue.residual.is_none_or(|residual| residual.len() == m * n), "gemm: residual is not [{m}, {n}]");
+    if let Start::Residual(residual) = epilogue.start {
+        assert_eq!(residual.len(), m * n, "gemm: residual is not [{m}, {n}]");
+    }
     if m == 0 || n == 0 {
         return;
     }
     let grid = Grid::choose(m, n, pool.threads(), if C::IS_F32 { TASK_COLS } else { PACKED_COLS });
-    launch(pool, grid.tasks(), &Gemm { size, grid, a, b, c: Out::new(c), epilogue });
+    launch(pool, grid.tasks(), &Gemm { size, grid, a, b, c, epilogue });
 }
 
 /// How C is cut into tasks. It follows the number of threads, since no bit depends on it.
@@ -179,25 +198,25 @@ impl<A: Element, B: Element, C: Element> Kernel for Gemm<'_, A, B, C> {
 }
 
 impl<A: Element, B: Element, C: Element> Gemm<'_, A, B, C> {
-    /// An f32 C is its own running sum and takes bias and residual with the last block; another C sums in scratch.
+    /// An f32 C is its own running sum, from the start given; another C sums in scratch.
     unsafe fn update(&self, i: usize, j: usize, first: bool, last: bool, sums: &mut [f32]) -> Update {
-        let n = self.size[1];
+        let (n, alpha) = (self.size[1], self.epilogue.alpha);
         if !C::IS_F32 {
-            return Update::plain(sums.as_mut_ptr(), PACKED_COLS, self.epilogue.alpha, !first);
+            return Update::plain(sums.as_mut_ptr(), PACKED_COLS, alpha, !first);
         }
-        let accumulate = self.epilogue.accumulate || !first;
-        let mut update = Update::plain(self.c.at(i * n + j).cast(), n, self.epilogue.alpha, accumulate);
+        let mut update = Update::plain(self.c.at(i * n + j).cast(), n, alpha, !first);
+        match self.epilogue.start {
+            Start::Output if first => update.onto = update.c,
+            Start::Residual(residual) if first => update.onto = residual.at(i * n + j).cast(),
+            _ => {}
+        }
         if let (true, Some(bias)) = (last, self.epilogue.bias) {
             update.bias = bias[j..].as_ptr().cast();
-        }
-        if let (true, Some(residual)) = (last, self.epilogue.residual) {
-            update.residual = residual[i * n + j..].as_ptr().cast();
-            update.residual_stride = n;
         }
         update
     }
 
-    /// Rounds a task's f32 sums into C, after bias, residual and what C held.
+    /// Rounds a task's f32 sums into C, with what they are added onto and the bias.
     #[inline(always)]
     unsafe fn round_sums<S: Simd>(&self, i: usize, j: usize, rows: usize, cols: usize, sums: &[f32]) {
         let n = self.size[1];
@@ -206,14 +225,13 @@ impl<A: Element, B: Element, C: Element> Gemm<'_, A, B, C> {
             for_lanes!(S, cols, |col, lanes| {
                 unsafe {
                     let mut value = f32::load::<S>(sums.as_ptr().add(row * PACKED_COLS + col), lanes);
-                    if self.epilogue.accumulate {
-                        value = S::add(value, C::load::<S>(self.c.at(at + col), lanes));
+                    match self.epilogue.start {
+                        Start::Zero => {}
+                        Start::Output => value = S::add(C::load::<S>(self.c.at(at + col), lanes), value),
+                        Start::Residual(from) => value = S::add(C::load::<S>(from.at(at + col), lanes), value),
                     }
                     if let Some(bias) = self.epilogue.bias {
                         value = S::add(value, C::load::<S>(bias.as_ptr().add(j + col), lanes));
-                    }
-                    if let Some(residual) = self.epilogue.residual {
-                        value = S::add(value, C::load::<S>(residual.as_ptr().add(at + col), lanes));
                     }
                     C::store::<S>(self.c.at(at + col), value, lanes);
                 }

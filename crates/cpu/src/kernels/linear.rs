@@ -1,38 +1,20 @@
-//! Linear layers on top of `gemm`: forward, input gradient, weight gradient and bias gradient.
+//! Linear layers on top of `gemm`: forward and input gradient.
 //!
 //! The input gradient needs no function of its own: `dx = dy W^T` is `linear` with sizes exchanged and the layout
-//! flipped. Work 2 N I O FLOP each.
+//! flipped. Work 2 N I O FLOP.
 
-use super::column_sums::{Term, column_sums};
+use remat_ir::ops::Layout;
+
 use super::gemm::{Epilogue, Matrix, gemm};
 use crate::element::Element;
 use crate::pool::ThreadPool;
-use crate::simd::Simd;
+use crate::shared::Out;
 
-/// How a weight `[O, I]` or `[I, O]` lies in memory, row-major.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum WeightLayout {
-    /// `[out, in]`, PyTorch's `nn.Linear`.
-    OutIn,
-    /// `[in, out]`, GPT-2's `Conv1D`.
-    InOut,
-}
-
-impl WeightLayout {
-    /// The layout under which the same memory is the transposed weight.
-    pub fn flipped(self) -> Self {
-        match self {
-            WeightLayout::OutIn => WeightLayout::InOut,
-            WeightLayout::InOut => WeightLayout::OutIn,
-        }
-    }
-
-    /// The weight as a matrix `[I, O]`.
-    pub(crate) fn in_out<T>(self, weight: &[T], input: usize, output: usize) -> Matrix<'_, T> {
-        match self {
-            WeightLayout::OutIn => Matrix::transposed(weight, input),
-            WeightLayout::InOut => Matrix::rows(weight, output),
-        }
+/// A weight as a matrix `[I, O]`.
+fn in_out<T>(layout: Layout, weight: &[T], input: usize, output: usize) -> Matrix<'_, T> {
+    match layout {
+        Layout::OutIn => Matrix::transposed(weight, input),
+        Layout::InOut => Matrix::rows(weight, output),
     }
 }
 
@@ -47,66 +29,23 @@ pub struct LinearSize {
     pub output: usize,
 }
 
-/// `y[N, O] = alpha * x[N, I] W + bias + residual`, or added onto `y` with `accumulate`.
-pub fn linear<X: Element, W: Element, Y: Element>(
+/// `y[N, O] = start + alpha * x[N, I] W + bias`; a residual to start from may be `y`, in place.
+pub fn linear<'y, X: Element, W: Element, Y: Element>(
     pool: &ThreadPool,
     size: LinearSize,
-    layout: WeightLayout,
+    layout: Layout,
     x: &[X],
     weight: &[W],
-    epilogue: Epilogue<'_, Y>,
-    y: &mut [Y],
+    epilogue: Epilogue<'y, Y>,
+    y: impl Into<Out<'y, Y>>,
 ) {
     let LinearSize { tokens, input, output } = size;
-    gemm(pool, [tokens, output, input], Matrix::rows(x, input), layout.in_out(weight, input, output), epilogue, y);
-}
-
-/// `dW = alpha * sum over tokens of x^T dy`, in the weight's own layout, onto what `dw` holds if `accumulate`.
-pub fn linear_dw<X: Element, Y: Element>(
-    pool: &ThreadPool,
-    size: LinearSize,
-    layout: WeightLayout,
-    x: &[X],
-    dy: &[Y],
-    alpha: f32,
-    accumulate: bool,
-    dw: &mut [f32],
-) {
-    let LinearSize { tokens, input, output } = size;
-    let epilogue = Epilogue { alpha, accumulate, ..Epilogue::default() };
-    match layout {
-        WeightLayout::OutIn => {
-            let (dy, x) = (Matrix::transposed(dy, output), Matrix::rows(x, input));
-            gemm(pool, [output, input, tokens], dy, x, epilogue, dw);
-        }
-        WeightLayout::InOut => {
-            let (x, dy) = (Matrix::transposed(x, input), Matrix::rows(dy, output));
-            gemm(pool, [input, output, tokens], x, dy, epilogue, dw);
-        }
-    }
-}
-
-struct Rows<'a, T> {
-    data: &'a [T],
-    cols: usize,
-}
-
-impl<T: Element> Term for Rows<'_, T> {
-    #[inline(always)]
-    unsafe fn at<S: Simd>(&self, n: usize, d: usize, lanes: usize) -> S::V {
-        unsafe { T::load::<S>(self.data.as_ptr().add(n * self.cols + d), lanes) }
-    }
-}
-
-/// `db[O] = sum over rows of dy[N, O]`, onto what `db` holds if `accumulate`. Bound by reading dy once.
-pub fn bias_grad<Y: Element>(pool: &ThreadPool, dy: &[Y], accumulate: bool, db: &mut [f32]) {
-    let cols = db.len();
-    assert!(cols > 0 && dy.len().is_multiple_of(cols), "bias_grad: dy ({}) is not rows of [{cols}]", dy.len());
-    column_sums(pool, dy.len() / cols, &Rows { data: dy, cols }, accumulate, db);
+    gemm(pool, [tokens, output, input], Matrix::rows(x, input), in_out(layout, weight, input, output), epilogue, y);
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::linear_dw::linear_dw;
     use super::*;
     use crate::testing::{assert_near, every_level, normals};
 
@@ -115,8 +54,8 @@ mod tests {
         let size = LinearSize { tokens: 37, input: 19, output: 23 };
         let LinearSize { tokens, input, output } = size;
         let (x, w, dy) = (normals(tokens * input, 1), normals(input * output, 2), normals(tokens * output, 3));
-        for layout in [WeightLayout::OutIn, WeightLayout::InOut] {
-            let at = |i: usize, o: usize| if layout == WeightLayout::OutIn { o * input + i } else { i * output + o };
+        for layout in [Layout::OutIn, Layout::InOut] {
+            let at = |i: usize, o: usize| if layout == Layout::OutIn { o * input + i } else { i * output + o };
             let dot = |n: usize, pairs: &dyn Fn(usize) -> (f32, f32)| -> f64 {
                 (0..n).map(|p| f64::from(pairs(p).0) * f64::from(pairs(p).1)).sum()
             };
@@ -148,25 +87,5 @@ mod tests {
                 },
             );
         }
-    }
-
-    #[test]
-    fn bias_grad_sums_rows_and_continues_at_blocks_without_changing_bits() {
-        let (rows, cols) = (700, 70);
-        let dy = normals(rows * cols, 1);
-        let want: Vec<f64> = (0..cols).map(|d| (0..rows).map(|n| f64::from(dy[n * cols + d])).sum()).collect();
-        every_level(
-            |pool| {
-                let mut whole = vec![f32::NAN; cols];
-                bias_grad(pool, &dy, false, &mut whole);
-                let (head, tail) = dy.split_at(super::super::TOKEN_BLOCK * cols);
-                let mut parts = vec![f32::NAN; cols];
-                bias_grad(pool, head, false, &mut parts);
-                bias_grad(pool, tail, true, &mut parts);
-                assert_eq!(whole, parts);
-                vec![whole]
-            },
-            |level, got| assert_near(level, &got[0], &want, &vec![rows as f64; cols], 1e-6),
-        );
     }
 }

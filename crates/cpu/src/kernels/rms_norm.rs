@@ -1,9 +1,8 @@
-//! RMS norm: `y = x * rstd * w`, `rstd = 1 / sqrt(mean(x^2) + eps)`, row by row; its input and weight gradients.
+//! RMS norm: `y = x * rstd * w`, `rstd = 1 / sqrt(mean(x^2) + eps)`, row by row.
 //!
-//! Shapes: x, y, dx, dy [N, D], w, dw [D], rstd [N]. A row's sum has one partial per lane, folded by halves; it is the
+//! Shapes: x, y [N, D], w [D], rstd [N]. A row's sum has one partial per lane, folded by halves; it is the
 //! work of one task. Bound by memory.
 
-use super::column_sums::{Term, column_sums};
 use super::pointwise::rows_per_task;
 use crate::element::Element;
 use crate::pool::{Scratch, ThreadPool};
@@ -59,81 +58,10 @@ pub fn rms_norm<T: Element, W: Element>(
     launch(pool, rows.div_ceil(rows_per_task(size)), &kernel);
 }
 
-struct Backward<'a, T, W> {
-    dy: &'a [T],
-    x: &'a [T],
-    weight: &'a [W],
-    rstd: &'a [f32],
-    dx: Out<'a, T>,
-}
-
-impl<T: Element, W: Element> Kernel for Backward<'_, T, W> {
-    #[inline(always)]
-    unsafe fn task<S: Simd>(&self, task: usize, _: &mut Scratch) {
-        let size = self.weight.len();
-        let rows = rows_per_task(size);
-        for n in task * rows..((task + 1) * rows).min(self.rstd.len()) {
-            unsafe {
-                let (x, dy) = (self.x.as_ptr().add(n * size), self.dy.as_ptr().add(n * size));
-                let rstd = self.rstd[n];
-                let mut dots = S::splat(0.0);
-                for_lanes!(S, size, |d, lanes| {
-                    let g = S::mul(T::load::<S>(dy.add(d), lanes), W::load::<S>(self.weight.as_ptr().add(d), lanes));
-                    dots = S::fma(g, T::load::<S>(x.add(d), lanes), dots);
-                });
-                let along = -(S::sum(dots) / size as f32 * rstd * rstd);
-                for_lanes!(S, size, |d, lanes| {
-                    let g = S::mul(T::load::<S>(dy.add(d), lanes), W::load::<S>(self.weight.as_ptr().add(d), lanes));
-                    let inner = S::fma(T::load::<S>(x.add(d), lanes), S::splat(along), g);
-                    T::store::<S>(self.dx.at(n * size + d), S::mul(inner, S::splat(rstd)), lanes);
-                });
-            }
-        }
-    }
-}
-
-/// `dx = rstd * (dy w - x * rstd^2 * mean(dy w x))`.
-pub fn rms_norm_grad<T: Element, W: Element>(
-    pool: &ThreadPool,
-    dy: &[T],
-    x: &[T],
-    weight: &[W],
-    rstd: &[f32],
-    dx: &mut [T],
-) {
-    let (rows, size) = (rstd.len(), weight.len());
-    assert_eq!([dy.len(), x.len(), dx.len()], [rows * size; 3], "rms_norm_grad: not [{rows}, {size}]");
-    let kernel = Backward { dy, x, weight, rstd, dx: Out::new(dx) };
-    launch(pool, rows.div_ceil(rows_per_task(size)), &kernel);
-}
-
-struct WeightTerm<'a, T> {
-    dy: &'a [T],
-    x: &'a [T],
-    rstd: &'a [f32],
-    size: usize,
-}
-
-impl<T: Element> Term for WeightTerm<'_, T> {
-    #[inline(always)]
-    unsafe fn at<S: Simd>(&self, n: usize, d: usize, lanes: usize) -> S::V {
-        unsafe {
-            let at = n * self.size + d;
-            let normal = S::mul(T::load::<S>(self.x.as_ptr().add(at), lanes), S::splat(*self.rstd.get_unchecked(n)));
-            S::mul(T::load::<S>(self.dy.as_ptr().add(at), lanes), normal)
-        }
-    }
-}
-
-/// `dw = sum over rows of dy * x * rstd`, onto what `dw` holds if `accumulate`.
-pub fn rms_norm_dw<T: Element>(pool: &ThreadPool, dy: &[T], x: &[T], rstd: &[f32], accumulate: bool, dw: &mut [f32]) {
-    let (rows, size) = (rstd.len(), dw.len());
-    assert_eq!([dy.len(), x.len()], [rows * size; 2], "rms_norm_dw: dy and x are not [{rows}, {size}]");
-    column_sums(pool, rows, &WeightTerm { dy, x, rstd, size }, accumulate, dw);
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::rms_norm_dw::rms_norm_dw;
+    use super::super::rms_norm_grad::rms_norm_grad;
     use super::*;
     use crate::testing::{assert_near, every_level, normals};
 

@@ -82,25 +82,27 @@ fn every_layout_and_ragged_size_matches_f64() {
 }
 
 #[test]
-fn the_epilogue_adds_bias_and_residual_and_accumulates() {
+fn the_epilogue_adds_bias_onto_a_residual_or_the_output() {
     for size in [[33, 47, 300], [5, 16, 8]] {
         let case = Case { size, a_transposed: false, b_transposed: true };
         let [m, n, k] = size;
         let (a, b) = (normals(m * k, 1), normals(k * n, 2));
         let (bias, residual, before) = (normals(n, 3), normals(m * n, 4), normals(m * n, 5));
         let (product, scale) = case.naive(&wide(&a), &wide(&b));
-        for accumulate in [false, true] {
+        for onto in [&residual, &before] {
             let want: Vec<f64> = (0..m * n)
-                .map(|i| {
-                    let start = if accumulate { f64::from(before[i]) } else { 0.0 };
-                    start + 0.3f32 as f64 * product[i] + f64::from(bias[i % n]) + f64::from(residual[i])
-                })
+                .map(|i| f64::from(onto[i]) + f64::from(0.3f32) * product[i] + f64::from(bias[i % n]))
                 .collect();
             let scale: Vec<f64> = scale.iter().map(|s| s + 8.0).collect();
             every_level(
                 |pool| {
-                    let mut c = if accumulate { before.clone() } else { vec![f32::NAN; m * n] };
-                    let epilogue = Epilogue { alpha: 0.3, accumulate, bias: Some(&bias), residual: Some(&residual) };
+                    let mut c = onto.clone();
+                    let apart = std::ptr::eq(onto, &residual);
+                    let start = if apart { Start::Residual(onto.into()) } else { Start::Output };
+                    if apart {
+                        c.fill(f32::NAN);
+                    }
+                    let epilogue = Epilogue { alpha: 0.3, start, bias: Some(&bias) };
                     gemm(pool, size, case.a(&a), case.b(&b), epilogue, &mut c);
                     vec![c]
                 },
@@ -142,7 +144,7 @@ fn cutting_k_at_token_blocks_changes_no_bit() {
             for cut in cuts.windows(2) {
                 let (from, to) = (cut[0], cut[1]);
                 let (a, b) = (Matrix::transposed(&a[from * m..], m), Matrix::rows(&b[from * n..], n));
-                let epilogue = Epilogue { alpha: 0.7, accumulate: true, ..Epilogue::default() };
+                let epilogue = Epilogue::scaled(0.7, true);
                 gemm(&pool, [m, n, to - from], a, b, epilogue, &mut c);
             }
             c
@@ -173,7 +175,7 @@ fn bf16_operands_round_only_at_the_output() {
                 |pool| {
                     let mut c = vec![bf16::NAN; m * n];
                     let epilogue =
-                        Epilogue { alpha: 0.5, accumulate: false, bias: Some(&bias), residual: Some(&residual) };
+                        Epilogue { alpha: 0.5, start: Start::Residual((&residual).into()), bias: Some(&bias) };
                     gemm(pool, size, case.a(&a), case.b(&b), epilogue, &mut c);
                     let mut wide_c = vec![f32::NAN; m * n];
                     gemm(pool, size, case.a(&a), case.b(&b), Epilogue::default(), &mut wide_c);
@@ -185,5 +187,24 @@ fn bf16_operands_round_only_at_the_output() {
                 },
             );
         }
+    }
+}
+
+#[test]
+fn a_residual_in_place_gives_the_same_bits() {
+    let (m, n, k) = (33, 47, 300);
+    let (a, b) = (normals(m * k, 1), normals(k * n, 2));
+    for pool in crate::testing::pools(&[1, 3]) {
+        let residual = normals(m * n, 3);
+        let mut apart = vec![f32::NAN; m * n];
+        let epilogue = Epilogue { start: Start::Residual((&residual).into()), ..Epilogue::default() };
+        gemm(&pool, [m, n, k], Matrix::rows(&a, k), Matrix::rows(&b, n), epilogue, &mut apart);
+        let mut place = residual.clone();
+        let start = place.as_mut_ptr();
+        // SAFETY: `place` outlives the call, and gemm works in place on its residual.
+        let (view, out) = unsafe { (View::from_raw(start, m * n), Out::from_raw(start, m * n)) };
+        let epilogue = Epilogue { start: Start::Residual(view), ..Epilogue::default() };
+        gemm(&pool, [m, n, k], Matrix::rows(&a, k), Matrix::rows(&b, n), epilogue, out);
+        assert_eq!(apart, place);
     }
 }

@@ -16,31 +16,27 @@ pub(crate) struct Update {
     pub c_stride: usize,
     /// Factor of the product.
     pub alpha: f32,
-    /// Adds onto C instead of overwriting it.
-    pub accumulate: bool,
+    /// What the product is added onto: a matrix of C's size (C itself to accumulate), or null for nothing.
+    pub onto: *const f32,
+    pub onto_stride: usize,
     /// One value per column, added last; may be null.
     pub bias: *const f32,
-    /// A matrix of C's size, added after the bias; may be null.
-    pub residual: *const f32,
-    pub residual_stride: usize,
 }
 
 impl Update {
     /// Plain `C = alpha * AB` or `C += alpha * AB`.
     pub(crate) fn plain(c: *mut f32, c_stride: usize, alpha: f32, accumulate: bool) -> Self {
-        let null = std::ptr::null();
-        Update { c, c_stride, alpha, accumulate, bias: null, residual: null, residual_stride: 0 }
+        let onto = if accumulate { c.cast_const() } else { std::ptr::null() };
+        Update { c, c_stride, alpha, onto, onto_stride: c_stride, bias: std::ptr::null() }
     }
 
     /// The update seen from row `i`, column `j` on.
     #[inline(always)]
     unsafe fn from(self, i: usize, j: usize) -> Self {
         unsafe {
-            let c = self.c.add(i * self.c_stride + j);
+            let onto = if self.onto.is_null() { self.onto } else { self.onto.add(i * self.onto_stride + j) };
             let bias = if self.bias.is_null() { self.bias } else { self.bias.add(j) };
-            let residual = self.residual;
-            let residual = if residual.is_null() { residual } else { residual.add(i * self.residual_stride + j) };
-            Update { c, bias, residual, ..self }
+            Update { c: self.c.add(i * self.c_stride + j), onto, bias, ..self }
         }
     }
 }
@@ -104,15 +100,15 @@ pub(super) unsafe fn store_tile<S: Simd, const ROWS: usize, const COLS: usize>(
 ) {
     unsafe {
         let alpha = S::splat(update.alpha);
-        let plain = update.bias.is_null() && update.residual.is_null();
-        if plain && cols == COLS * S::LANES && update.accumulate {
+        let whole = update.bias.is_null() && cols == COLS * S::LANES;
+        if whole && !update.onto.is_null() {
             each_row!(ROWS, |I| {
                 for (j, chain) in acc[I].iter().enumerate() {
-                    let c = update.c.add(I * update.c_stride + j * S::LANES);
-                    S::store(c, S::fma(alpha, *chain, S::load(c)));
+                    let onto = S::load(update.onto.add(I * update.onto_stride + j * S::LANES));
+                    S::store(update.c.add(I * update.c_stride + j * S::LANES), S::fma(alpha, *chain, onto));
                 }
             });
-        } else if plain && cols == COLS * S::LANES {
+        } else if whole {
             each_row!(ROWS, |I| {
                 for (j, chain) in acc[I].iter().enumerate() {
                     S::store(update.c.add(I * update.c_stride + j * S::LANES), S::mul(alpha, *chain));
@@ -132,16 +128,13 @@ pub(super) unsafe fn store_tile<S: Simd, const ROWS: usize, const COLS: usize>(
 #[inline(always)]
 unsafe fn store_edge<S: Simd>(chain: S::V, alpha: S::V, lanes: usize, update: Update) {
     unsafe {
-        let mut value = if update.accumulate {
-            S::fma(alpha, chain, S::load_partial(update.c, lanes))
-        } else {
+        let mut value = if update.onto.is_null() {
             S::mul(alpha, chain)
+        } else {
+            S::fma(alpha, chain, S::load_partial(update.onto, lanes))
         };
         if !update.bias.is_null() {
             value = S::add(value, S::load_partial(update.bias, lanes));
-        }
-        if !update.residual.is_null() {
-            value = S::add(value, S::load_partial(update.residual, lanes));
         }
         S::store_partial(update.c, value, lanes);
     }

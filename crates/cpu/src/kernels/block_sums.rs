@@ -1,0 +1,74 @@
+//! Sums of all elements of a tensor in f64, in blocks whose size follows from the length alone.
+//!
+//! Invariant: a block has eight partial sums, folded in order; the blocks are added in order. No thread changes a bit.
+
+use std::marker::PhantomData;
+
+use crate::pool::{Scratch, ThreadPool};
+use crate::shared::Out;
+use crate::simd::{Kernel, Simd, launch};
+
+/// Partial sums kept on the caller's stack.
+const MAX_BLOCKS: usize = 1024;
+/// Smallest number of elements per partial sum.
+const MIN_BLOCK: usize = 4096;
+const LANES: usize = 8;
+
+/// What is summed of an element.
+pub(crate) trait Summand: Sync {
+    /// The term of one element.
+    fn of(x: f64) -> f64;
+}
+
+/// The element itself.
+pub(crate) struct Itself;
+/// Its square.
+pub(crate) struct Square;
+
+impl Summand for Itself {
+    #[inline(always)]
+    fn of(x: f64) -> f64 {
+        x
+    }
+}
+
+impl Summand for Square {
+    #[inline(always)]
+    fn of(x: f64) -> f64 {
+        x * x
+    }
+}
+
+struct Blocks<'a, T> {
+    x: &'a [f32],
+    block: usize,
+    sums: Out<'a, f64>,
+    summand: PhantomData<T>,
+}
+
+impl<T: Summand> Kernel for Blocks<'_, T> {
+    #[inline(always)]
+    unsafe fn task<S: Simd>(&self, task: usize, _: &mut Scratch) {
+        let block = &self.x[task * self.block..((task + 1) * self.block).min(self.x.len())];
+        let mut lanes = [0.0f64; LANES];
+        let (whole, tail) = block.as_chunks::<LANES>();
+        for chunk in whole {
+            for (sum, &x) in lanes.iter_mut().zip(chunk) {
+                *sum += T::of(f64::from(x));
+            }
+        }
+        for (sum, &x) in lanes.iter_mut().zip(tail) {
+            *sum += T::of(f64::from(x));
+        }
+        unsafe { *self.sums.at(task) = lanes.iter().sum() };
+    }
+}
+
+/// The sum of the summand `T` over all elements.
+pub(crate) fn block_sum<T: Summand>(pool: &ThreadPool, x: &[f32]) -> f64 {
+    let block = x.len().div_ceil(MAX_BLOCKS).next_multiple_of(MIN_BLOCK).max(MIN_BLOCK);
+    let blocks = x.len().div_ceil(block);
+    let mut sums = [0.0; MAX_BLOCKS];
+    launch(pool, blocks, &Blocks { x, block, sums: Out::new(&mut sums), summand: PhantomData::<T> });
+    sums[..blocks].iter().sum()
+}

@@ -1,0 +1,217 @@
+//! Gradients of the head: logits are made again, a chunk of tokens at a time, and become their own gradients.
+//!
+//! `dlogits = (softmax - onehot) * dloss`, `dh = dlogits W`, `dW = dlogits^T h`. A chunk is the token-reduction block of
+//! dW: calls may stop at any multiple of `TOKEN_CHUNK` and be continued with `accumulate`. Work 4NVD FLOP, or 6NVD with
+//! both gradients. Look next at `linear_cross_entropy.rs` for shapes, workspace and masking.
+
+use remat_ir::ops::{Layout, TOKEN_CHUNK};
+
+use super::gemm::{Epilogue, Matrix, gemm};
+use super::linear::LinearSize;
+use super::linear_cross_entropy::{Head, HeadSize, SoftmaxRows};
+use super::linear_dw::linear_dw;
+use crate::element::Element;
+use crate::pool::ThreadPool;
+use crate::shared::Out;
+use crate::simd::launch;
+
+/// What the head's gradient writes.
+pub struct HeadGrad<'a, T> {
+    /// `[N, D]`, if wanted.
+    pub dh: Option<&'a mut [T]>,
+    /// `[V, D]`, if wanted.
+    pub dw: Option<&'a mut [f32]>,
+    /// Adds onto what `dw` holds.
+    pub accumulate: bool,
+}
+
+/// Gradients of the head for the per-token cotangents `dloss`.
+pub fn linear_cross_entropy_grad<T: Element, W: Element>(
+    pool: &ThreadPool,
+    head: Head<'_, T, W>,
+    dloss: &[f32],
+    workspace: &mut [f32],
+    grad: HeadGrad<'_, T>,
+) {
+    chunked_gradients(pool, head, dloss, workspace, None, grad);
+}
+
+/// Loss if wanted, logits and gradients, chunk by chunk.
+pub(super) fn chunked_gradients<T: Element, W: Element>(
+    pool: &ThreadPool,
+    head: Head<'_, T, W>,
+    dloss: &[f32],
+    workspace: &mut [f32],
+    mut loss: Option<&mut [f32]>,
+    grad: HeadGrad<'_, T>,
+) {
+    head.check(workspace);
+    let HeadSize { tokens, hidden, vocab } = head.size;
+    let HeadGrad { mut dh, mut dw, mut accumulate } = grad;
+    assert_eq!(dloss.len(), tokens, "linear_cross_entropy_grad: dloss is not [{tokens}]");
+    assert!(loss.as_ref().is_none_or(|loss| loss.len() == tokens), "linear_cross_entropy_grad: loss is not [{tokens}]");
+    assert!(dh.as_ref().is_none_or(|dh| dh.len() == tokens * hidden), "linear_cross_entropy_grad: dh is not like h");
+    if let Some(loss) = &mut loss {
+        loss.fill(0.0);
+    }
+    for chunk in 0..tokens.div_ceil(TOKEN_CHUNK) {
+        let all = chunk * TOKEN_CHUNK..((chunk + 1) * TOKEN_CHUNK).min(tokens);
+        let rows = head.trained_rows(chunk).unwrap_or(all.start..all.start);
+        if let Some(dh) = &mut dh {
+            dh[all.start * hidden..rows.start * hidden].fill(T::from_f32(0.0));
+            dh[rows.end * hidden..all.end * hidden].fill(T::from_f32(0.0));
+        }
+        if rows.is_empty() {
+            continue;
+        }
+        let logits = &mut workspace[..rows.len() * vocab];
+        head.logits(pool, &rows, logits);
+        let kernel = SoftmaxRows {
+            vocab,
+            targets: &head.targets[rows.clone()],
+            dloss: Some(&dloss[rows.clone()]),
+            logits: Out::new(logits),
+            loss: loss.as_mut().map(|loss| Out::new(&mut loss[rows.clone()])),
+        };
+        launch(pool, rows.len(), &kernel);
+        let (dlogits, span) = (&*logits, rows.start * hidden..rows.end * hidden);
+        if let Some(dh) = &mut dh {
+            let (a, b) = (Matrix::rows(dlogits, vocab), Matrix::rows(head.weight, hidden));
+            gemm(pool, [rows.len(), hidden, vocab], a, b, Epilogue::default(), &mut dh[span.clone()]);
+        }
+        if let Some(dw) = &mut dw {
+            let size = LinearSize { tokens: rows.len(), input: hidden, output: vocab };
+            linear_dw(pool, size, Layout::OutIn, &head.h[span], dlogits, 1.0, accumulate, dw);
+            accumulate = true;
+        }
+    }
+    if let (Some(dw), false) = (dw, accumulate) {
+        dw.fill(0.0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use remat_ir::ops::IGNORED;
+
+    use super::super::linear_cross_entropy::{HeadSize, linear_cross_entropy};
+    use super::super::linear_cross_entropy_with_grad::linear_cross_entropy_with_grad;
+    use super::*;
+    use crate::testing::{assert_near, every_level, normals, pools};
+
+    fn naive(head: &Head<'_, f32, f32>, dloss: &[f32]) -> [Vec<f64>; 3] {
+        let HeadSize { tokens, hidden, vocab } = head.size;
+        let at = |v: usize, d: usize| v * hidden + d;
+        let mut want = [vec![0.0; tokens], vec![0.0; tokens * hidden], vec![0.0; vocab * hidden]];
+        for n in 0..tokens {
+            if head.targets[n] == IGNORED {
+                continue;
+            }
+            let h = |d: usize| f64::from(head.h[n * hidden + d]);
+            let logits: Vec<f64> =
+                (0..vocab).map(|v| (0..hidden).map(|d| h(d) * f64::from(head.weight[at(v, d)])).sum()).collect();
+            let sum: f64 = logits.iter().map(|l| l.exp()).sum();
+            let target = head.targets[n] as usize;
+            want[0][n] = sum.ln() - logits[target];
+            for v in 0..vocab {
+                let onehot = if v == target { 1.0 } else { 0.0 };
+                let g = (logits[v].exp() / sum - onehot) * f64::from(dloss[n]);
+                for d in 0..hidden {
+                    want[1][n * hidden + d] += g * f64::from(head.weight[at(v, d)]);
+                    want[2][at(v, d)] += g * h(d);
+                }
+            }
+        }
+        want
+    }
+
+    #[test]
+    fn loss_and_gradients_match_f64_with_masked_tokens() {
+        for (tokens, hidden, vocab) in [(1, 3, 2), (19, 16, 70), (300, 7, 33)] {
+            let (h, weight) = (normals(tokens * hidden, 1), normals(vocab * hidden, 2));
+            let dloss = normals(tokens, 3);
+            let targets: Vec<i32> = (0..tokens)
+                .map(|n| if n % 5 == 1 || (64..192).contains(&n) { IGNORED } else { (n * 7 % vocab) as i32 })
+                .collect();
+            let size = HeadSize { tokens, hidden, vocab };
+            let head = Head { size, h: &h, weight: &weight, targets: &targets };
+            let want = naive(&head, &dloss);
+            every_level(
+                |pool| {
+                    let mut workspace = vec![f32::NAN; size.workspace_len()];
+                    let mut forward = vec![f32::NAN; tokens];
+                    linear_cross_entropy(pool, head, &mut workspace, &mut forward);
+                    let mut out = [tokens, tokens * hidden, vocab * hidden].map(|len| vec![f32::NAN; len]);
+                    let [loss, dh, dw] = &mut out;
+                    let grad = HeadGrad { dh: Some(dh), dw: Some(dw), accumulate: false };
+                    linear_cross_entropy_with_grad(pool, head, &dloss, &mut workspace, loss, grad);
+                    assert_eq!(&forward, loss);
+                    let mut only_dw = vec![f32::NAN; dw.len()];
+                    let grad = HeadGrad { dh: None, dw: Some(&mut only_dw), accumulate: false };
+                    linear_cross_entropy_grad(pool, head, &dloss, &mut workspace, grad);
+                    assert_eq!(&only_dw, dw);
+                    out.to_vec()
+                },
+                |level, got| {
+                    for (i, want) in want.iter().enumerate() {
+                        let scale = vec![20.0 * if i == 2 { tokens as f64 } else { 1.0 }; want.len()];
+                        assert_near(&format!("{level} output {i}"), &got[i], want, &scale, 1e-6);
+                    }
+                },
+            );
+        }
+    }
+
+    #[test]
+    fn all_masked_gives_zeros_and_accumulation_keeps_what_was_there() {
+        let size = HeadSize { tokens: 5, hidden: 4, vocab: 6 };
+        let (h, weight) = (normals(20, 1), normals(24, 2));
+        let head = Head { size, h: &h, weight: &weight, targets: &[IGNORED; 5] };
+        for pool in pools(&[1, 2]) {
+            let mut workspace = vec![f32::NAN; size.workspace_len()];
+            let (mut loss, mut dh, mut dw) = (vec![f32::NAN; 5], vec![f32::NAN; 20], vec![f32::NAN; 24]);
+            let grad = HeadGrad { dh: Some(&mut dh), dw: Some(&mut dw), accumulate: false };
+            linear_cross_entropy_with_grad(&pool, head, &[1.0; 5], &mut workspace, &mut loss, grad);
+            assert!(loss.iter().chain(&dh).chain(&dw).all(|x| *x == 0.0));
+            dw.fill(3.0);
+            let grad = HeadGrad { dh: Some(&mut dh), dw: Some(&mut dw), accumulate: true };
+            linear_cross_entropy_grad(&pool, head, &[1.0; 5], &mut workspace, grad);
+            assert!(dw.iter().all(|x| *x == 3.0));
+        }
+    }
+
+    #[test]
+    fn token_tiles_at_chunks_change_no_bit() {
+        let size = HeadSize { tokens: 300, hidden: 10, vocab: 40 };
+        let (h, weight, dloss) = (normals(3000, 1), normals(400, 2), normals(300, 3));
+        let targets: Vec<i32> = (0..300).map(|n| if n % 3 == 0 { IGNORED } else { n % 40 }).collect();
+        for pool in pools(&[2]) {
+            let run = |cuts: &[usize]| {
+                let mut dw = normals(400, 4);
+                let mut dh = vec![0.0; 3000];
+                for cut in cuts.windows(2) {
+                    let (from, to) = (cut[0], cut[1]);
+                    let size = HeadSize { tokens: to - from, ..size };
+                    let (h, targets) = (&h[from * 10..to * 10], &targets[from..to]);
+                    let head = Head { size, h, weight: &weight, targets };
+                    let mut workspace = vec![f32::NAN; size.workspace_len()];
+                    let dh = &mut dh[from * 10..to * 10];
+                    let grad = HeadGrad { dh: Some(dh), dw: Some(&mut dw), accumulate: true };
+                    linear_cross_entropy_grad(&pool, head, &dloss[from..to], &mut workspace, grad);
+                }
+                (dh, dw)
+            };
+            assert_eq!(run(&[0, 300]), run(&[0, TOKEN_CHUNK, 2 * TOKEN_CHUNK, 300]));
+        }
+    }
+
+    #[test]
+    fn a_target_outside_the_vocabulary_gives_nan() {
+        let size = HeadSize { tokens: 2, hidden: 2, vocab: 3 };
+        let (h, weight) = (normals(4, 1), normals(6, 2));
+        let head = Head { size, h: &h, weight: &weight, targets: &[3, -7] };
+        let (mut loss, mut workspace) = ([0.0; 2], vec![f32::NAN; size.workspace_len()]);
+        linear_cross_entropy(&ThreadPool::new(1), head, &mut workspace, &mut loss);
+        assert!(loss.iter().all(|loss| loss.is_nan()));
+    }
+}
