@@ -3,8 +3,11 @@
 //! Numbers: k is cut into blocks of `K_BLOCK`; each block is one chain of multiply-adds in order, from zero; then
 //! `alpha * chain` is added onto the start, block after block, in f32; the bias comes last; a bf16 C is rounded once,
 //! at the end. How C is cut into tiles and tasks changes no bit, and neither does calling again with `accumulate` for the next
-//! multiple of `TOKEN_BLOCK` of k. Look next at `gemm/tile.rs` (the registers) and `gemm/pack.rs` (the layouts).
+//! multiple of `TOKEN_BLOCK` of k. Look next at `gemm/tile.rs` (the registers), `gemm/pack.rs` (the layouts)
+//! and `gemm/dot.rs` (two bf16 operands, with blocks twice as long).
 
+#[cfg(target_arch = "x86_64")]
+mod dot;
 pub(crate) mod pack;
 pub(crate) mod tile;
 
@@ -102,6 +105,8 @@ struct Gemm<'a, A, B, C> {
     b: Matrix<'a, B>,
     c: Out<'a, C>,
     epilogue: Epilogue<'a, C>,
+    /// Both operands are bf16 and the level has the dot product.
+    dot: bool,
 }
 
 /// Multiplies A `[m, k]` by B `[k, n]` into C `[m, n]`, row-major. `size` is `[m, n, k]`.
@@ -128,7 +133,8 @@ pub fn gemm<'c, A: Element, B: Element, C: Element>(
         return;
     }
     let grid = Grid::choose(m, n, pool.threads(), if C::IS_F32 { TASK_COLS } else { PACKED_COLS });
-    launch(pool, grid.tasks(), &Gemm { size, grid, a, b, c, epilogue });
+    let dot = !A::IS_F32 && !B::IS_F32 && pool.level().has_bf16_dot();
+    launch(pool, grid.tasks(), &Gemm { size, grid, a, b, c, epilogue, dot });
 }
 
 /// How C is cut into tasks. It follows the number of threads, since no bit depends on it.
@@ -173,17 +179,18 @@ impl<A: Element, B: Element, C: Element> Kernel for Gemm<'_, A, B, C> {
         let (packed_a, rest) = scratch.f32s().split_at_mut(TASK_ROWS * ROW_STRIDE);
         let (packed_b, rest) = rest.split_at_mut(K_BLOCK * PACKED_COLS);
         let sums = &mut rest[..if C::IS_F32 { 0 } else { TASK_ROWS * PACKED_COLS }];
+        let block = if self.dot { 2 * K_BLOCK } else { K_BLOCK };
         let mut from = 0;
         loop {
-            let depth = (k - from).min(K_BLOCK);
+            let depth = (k - from).min(block);
             let last = from + depth == k;
             unsafe {
-                pack_rows::<S, A>(self.a.source().from(i, from), rows, depth, packed_a.as_mut_ptr());
+                self.pack_rows::<S>(i, from, rows, depth, packed_a.as_mut_ptr());
                 for first in (0..cols).step_by(PACKED_COLS) {
                     let width = (cols - first).min(PACKED_COLS);
-                    pack_panels::<S, B>(self.b.source().from(from, j + first), depth, width, packed_b.as_mut_ptr());
                     let update = self.update(i, j + first, from == 0, last, sums);
-                    multiply::<S>(packed_a.as_ptr(), rows, packed_b.as_ptr(), width, depth, update);
+                    self.pack_panels::<S>(from, j + first, depth, width, packed_b.as_mut_ptr());
+                    self.multiply::<S>(packed_a.as_ptr(), rows, packed_b.as_ptr(), width, depth, update);
                 }
             }
             from += depth;
@@ -198,6 +205,49 @@ impl<A: Element, B: Element, C: Element> Kernel for Gemm<'_, A, B, C> {
 }
 
 impl<A: Element, B: Element, C: Element> Gemm<'_, A, B, C> {
+    #[inline(always)]
+    unsafe fn pack_rows<S: Simd>(&self, i: usize, from: usize, rows: usize, depth: usize, to: *mut f32) {
+        unsafe {
+            let a = self.a.source().from(i, from);
+            #[cfg(target_arch = "x86_64")]
+            if self.dot {
+                return dot::pack_rows(a.as_words(), rows, depth, to);
+            }
+            pack_rows::<S, A>(a, rows, depth, to);
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn pack_panels<S: Simd>(&self, from: usize, j: usize, depth: usize, cols: usize, to: *mut f32) {
+        unsafe {
+            let b = self.b.source().from(from, j);
+            #[cfg(target_arch = "x86_64")]
+            if self.dot {
+                return dot::pack_panels(b.as_words(), depth, cols, to);
+            }
+            pack_panels::<S, B>(b, depth, cols, to);
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn multiply<S: Simd>(
+        &self,
+        a: *const f32,
+        rows: usize,
+        b: *const f32,
+        cols: usize,
+        depth: usize,
+        update: Update,
+    ) {
+        unsafe {
+            #[cfg(target_arch = "x86_64")]
+            if self.dot {
+                return dot::multiply(a, rows, b, cols, depth, update);
+            }
+            multiply::<S>(a, rows, b, cols, depth, update);
+        }
+    }
+
     /// An f32 C is its own running sum, from the start given; another C sums in scratch.
     unsafe fn update(&self, i: usize, j: usize, first: bool, last: bool, sums: &mut [f32]) -> Update {
         let (n, alpha) = (self.size[1], self.epilogue.alpha);

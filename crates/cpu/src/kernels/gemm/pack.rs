@@ -30,6 +30,13 @@ impl<T> Source<T> {
         Source { start: unsafe { self.start.add(i * self.row_stride + j * self.col_stride) }, ..self }
     }
 
+    /// The same memory as 16-bit words, for operands that are bf16.
+    #[cfg(target_arch = "x86_64")]
+    pub(super) fn as_words(self) -> Source<u16> {
+        debug_assert_eq!(size_of::<T>(), size_of::<u16>());
+        Source { start: self.start.cast(), row_stride: self.row_stride, col_stride: self.col_stride }
+    }
+
     /// The same with rows and columns exchanged.
     #[inline(always)]
     pub(crate) fn transposed(self) -> Self {

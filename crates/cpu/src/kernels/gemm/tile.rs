@@ -32,7 +32,7 @@ impl Update {
 
     /// The update seen from row `i`, column `j` on.
     #[inline(always)]
-    unsafe fn from(self, i: usize, j: usize) -> Self {
+    pub(super) unsafe fn from(self, i: usize, j: usize) -> Self {
         unsafe {
             let onto = if self.onto.is_null() { self.onto } else { self.onto.add(i * self.onto_stride + j) };
             let bias = if self.bias.is_null() { self.bias } else { self.bias.add(j) };
@@ -52,6 +52,8 @@ macro_rules! each_row {
         })*
     };
 }
+
+pub(super) use each_row;
 
 /// One register tile; `COLS` is the number of vectors of columns.
 #[derive(Clone, Copy)]
@@ -155,6 +157,8 @@ macro_rules! by_size {
         }
     };
 }
+
+pub(super) use by_size;
 
 /// Multiplies packed rows by packed panels over one block of k and updates `rows` x `cols` of C.
 #[inline(always)]

@@ -1,0 +1,170 @@
+//! The tile kernel and the packing of two bf16 operands for the bf16 dot product (`vdpbf16ps`).
+//!
+//! The layouts are those of `pack.rs` with a word of two bf16, neighbours along k, in the place of an f32; k is half as
+//! long, an odd end is filled with zero. The instruction adds both products to an f32 sum with its own fixed rounding
+//! (subnormals are zero), so this level has bits of its own. Roofline: four times the FLOP of an f32 multiply-add per
+//! word loaded, at half its rate or better.
+
+use std::arch::x86_64::*;
+use std::mem::transmute;
+
+use super::ROW_STRIDE;
+use super::pack::Source;
+use super::tile::{Update, by_size, each_row, store_tile};
+use crate::simd::avx512::Avx512;
+use crate::simd::{Simd, for_lanes};
+
+const L: usize = Avx512::LANES;
+const WIDTH: usize = 2 * L;
+
+/// `count` (at most 32) neighbouring bf16 as words of two, zero behind them.
+#[inline(always)]
+unsafe fn along(p: *const u16, count: usize) -> __m512 {
+    unsafe {
+        if count == 2 * L {
+            return _mm512_loadu_ps(p.cast());
+        }
+        let mask = ((1u64 << count) - 1) as __mmask32;
+        _mm512_castsi512_ps(_mm512_maskz_loadu_epi16(mask, p.cast()))
+    }
+}
+
+/// `lanes` (at most 16) words of one bf16 of each of two rows; the second row may be missing.
+#[inline(always)]
+unsafe fn across(even: *const u16, odd: Option<*const u16>, lanes: usize) -> __m512 {
+    unsafe {
+        let mask = ((1u32 << lanes) - 1) as __mmask16;
+        let load = |p: *const u16| _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(mask, p.cast()));
+        let low = load(even);
+        let high = odd.map_or(_mm512_setzero_si512(), |odd| _mm512_slli_epi32::<16>(load(odd)));
+        _mm512_castsi512_ps(_mm512_or_si512(low, high))
+    }
+}
+
+/// One word of two elements of a row or column of stride `stride`.
+#[inline(always)]
+unsafe fn word(p: *const u16, stride: usize, both: bool) -> f32 {
+    unsafe {
+        let odd = if both { u32::from(*p.add(stride)) << 16 } else { 0 };
+        f32::from_bits(u32::from(*p) | odd)
+    }
+}
+
+/// Packs `rows` x `k` of the left operand as rows of words.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
+pub(super) unsafe fn pack_rows(a: Source<u16>, rows: usize, k: usize, to: *mut f32) {
+    unsafe {
+        if a.col_stride == 1 {
+            for i in 0..rows {
+                let (from, to) = (a.start.add(i * a.row_stride), to.add(i * ROW_STRIDE));
+                for p in (0..k).step_by(2 * L) {
+                    _mm512_storeu_ps(to.add(p / 2), along(from.add(p), (k - p).min(2 * L)));
+                }
+            }
+            return;
+        }
+        for p in (0..k).step_by(2 * L) {
+            for_lanes!(Avx512, rows, |i, lanes| {
+                let mut block = [_mm512_setzero_ps(); 16];
+                for (pair, words) in block.iter_mut().enumerate().take((k - p).min(2 * L).div_ceil(2)) {
+                    *words = two_columns(a.from(i, p + 2 * pair), p + 2 * pair + 1 < k, lanes);
+                }
+                Avx512::transpose(&mut block);
+                for (row, words) in block.iter().enumerate().take(lanes) {
+                    _mm512_storeu_ps(to.add((i + row) * ROW_STRIDE + p / 2), *words);
+                }
+            });
+        }
+    }
+}
+
+/// Words of the first two columns of a strided operand, for `lanes` rows.
+#[inline(always)]
+unsafe fn two_columns(from: Source<u16>, both: bool, lanes: usize) -> __m512 {
+    unsafe {
+        if from.row_stride == 1 {
+            return across(from.start, both.then(|| from.start.add(from.col_stride)), lanes);
+        }
+        let mut words = [0.0; L];
+        for (row, at) in words.iter_mut().enumerate().take(lanes) {
+            *at = word(from.start.add(row * from.row_stride), from.col_stride, both);
+        }
+        _mm512_loadu_ps(words.as_ptr())
+    }
+}
+
+/// Packs `k` x `cols` of the right operand as panels of words.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
+pub(super) unsafe fn pack_panels(b: Source<u16>, k: usize, cols: usize, to: *mut f32) {
+    let words = k.div_ceil(2);
+    unsafe {
+        for_lanes!(Avx512, cols, |j, lanes| {
+            let to = to.add(j / WIDTH * WIDTH * words + j % WIDTH);
+            if b.row_stride == 1 {
+                for p in (0..k).step_by(2 * L) {
+                    let count = (k - p).min(2 * L);
+                    let mut block = [_mm512_setzero_ps(); 16];
+                    for (column, at) in block.iter_mut().enumerate().take(lanes) {
+                        *at = along(b.from(p, j + column).start, count);
+                    }
+                    Avx512::transpose(&mut block);
+                    for (pair, at) in block.iter().enumerate().take(count.div_ceil(2)) {
+                        _mm512_storeu_ps(to.add((p / 2 + pair) * WIDTH), *at);
+                    }
+                }
+            } else {
+                for pair in 0..words {
+                    let from = b.from(2 * pair, j).transposed();
+                    _mm512_storeu_ps(to.add(pair * WIDTH), two_columns(from, 2 * pair + 1 < k, lanes));
+                }
+            }
+        });
+    }
+}
+
+/// One register tile over `words` words of k.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,avx512bf16")]
+#[inline(never)]
+unsafe fn tile<const ROWS: usize, const COLS: usize>(
+    words: usize,
+    mut a: *const f32,
+    mut b: *const f32,
+    cols: usize,
+    update: Update,
+) {
+    unsafe {
+        let mut acc = [[_mm512_setzero_ps(); COLS]; ROWS];
+        for _ in 0..words {
+            let mut columns = [_mm512_setzero_ps(); COLS];
+            for (j, column) in columns.iter_mut().enumerate() {
+                *column = _mm512_loadu_ps(b.add(j * L));
+            }
+            each_row!(ROWS, |I| {
+                let x = transmute::<__m512, __m512bh>(_mm512_set1_ps(*a.add(I * ROW_STRIDE)));
+                for (chain, column) in acc[I].iter_mut().zip(columns) {
+                    *chain = _mm512_dpbf16_ps(*chain, x, transmute::<__m512, __m512bh>(column));
+                }
+            });
+            a = a.add(1);
+            b = b.add(WIDTH);
+        }
+        store_tile::<Avx512, ROWS, COLS>(&acc, cols, update);
+    }
+}
+
+/// Multiplies packed rows by packed panels over one block of k and updates `rows` x `cols` of C.
+///
+/// # Safety
+/// The machine has the bf16 dot product; the packed operands hold `k` values.
+pub(super) unsafe fn multiply(a: *const f32, rows: usize, b: *const f32, cols: usize, k: usize, update: Update) {
+    let words = k.div_ceil(2);
+    for i in (0..rows).step_by(Avx512::TILE_ROWS) {
+        for j in (0..cols).step_by(WIDTH) {
+            let (height, across) = ((rows - i).min(Avx512::TILE_ROWS), (cols - j).min(WIDTH));
+            unsafe {
+                let (a, b, update) = (a.add(i * ROW_STRIDE), b.add(j * words), update.from(i, j));
+                by_size!(height, across.div_ceil(L), |R, C| tile::<R, C>(words, a, b, across, update));
+            }
+        }
+    }
+}
