@@ -1,0 +1,64 @@
+//! Zeroed, page-aligned memory that is allocated once and never grows.
+
+use remat_plan::ExecError;
+use std::alloc::{Layout, alloc_zeroed, dealloc};
+use std::ptr::NonNull;
+
+/// Page alignment: slots aligned to less stay aligned, and huge pages can back it.
+const PAGE_BYTES: usize = 4096;
+
+/// Owned bytes at a fixed address.
+pub(super) struct Region {
+    start: NonNull<u8>,
+    bytes: usize,
+}
+
+// SAFETY: a region is plain owned memory; access goes through `&self` and `&mut self`, or through the pointers of a
+// resolved program, which the executor uses only while it holds `&mut self`.
+unsafe impl Send for Region {}
+
+impl Region {
+    /// No memory at all.
+    pub(super) fn empty() -> Self {
+        Region { start: NonNull::dangling(), bytes: 0 }
+    }
+
+    /// `bytes` zeroed bytes.
+    pub(super) fn new(bytes: usize, what: &'static str) -> Result<Self, ExecError> {
+        if bytes == 0 {
+            return Ok(Region::empty());
+        }
+        let refused = || ExecError::OutOfMemory { what, bytes };
+        let layout = Layout::from_size_align(bytes, PAGE_BYTES).map_err(|_| refused())?;
+        // SAFETY: the layout has a non-zero size.
+        let start = NonNull::new(unsafe { alloc_zeroed(layout) }).ok_or_else(refused)?;
+        Ok(Region { start, bytes })
+    }
+
+    /// Address of the byte at `offset`, which must not exceed the size.
+    pub(super) fn at(&mut self, offset: usize) -> *mut u8 {
+        assert!(offset <= self.bytes, "offset {offset} of a region of {} bytes", self.bytes);
+        // SAFETY: the offset stays inside the allocation, or one past it.
+        unsafe { self.start.as_ptr().add(offset) }
+    }
+
+    pub(super) fn bytes(&self) -> &[u8] {
+        // SAFETY: `start` is valid for `bytes` initialised bytes (or dangling and aligned for none).
+        unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.bytes) }
+    }
+
+    pub(super) fn bytes_mut(&mut self) -> &mut [u8] {
+        // SAFETY: as in `bytes`, and `&mut self` is exclusive.
+        unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr(), self.bytes) }
+    }
+}
+
+impl Drop for Region {
+    fn drop(&mut self) {
+        if self.bytes > 0 {
+            let layout = Layout::from_size_align(self.bytes, PAGE_BYTES).expect("the layout it was allocated with");
+            // SAFETY: allocated in `new` with this very layout.
+            unsafe { dealloc(self.start.as_ptr(), layout) }
+        }
+    }
+}

@@ -1,0 +1,131 @@
+//! The CPU executor: walks a plan's steps in order and calls one kernel each. It decides nothing.
+//!
+//! Invariant: everything is allocated in `load`; a run allocates nothing. The arena is exactly as large as the largest
+//! plan says, and every operand's address is resolved once. Look next at `dispatch` for which kernel an op calls.
+
+mod dispatch;
+mod memory;
+mod resolve;
+
+use crate::{Level, ThreadPool};
+use memory::Region;
+use remat_ir::Storage;
+use remat_plan::{DeviceProfile, ExecError, Executor, Plan, ProgramId, RunObserver, SourceBytes, StepId};
+use remat_plan::{TensorView, TensorViewMut};
+use resolve::{Program, Sources};
+
+/// Alignment of slots and sources: one cache line, one AVX-512 register.
+const ALIGNMENT_BYTES: usize = 64;
+
+/// How an executor runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CpuOptions {
+    /// Threads, the caller's included.
+    pub threads: usize,
+    /// Instruction level of all kernels.
+    pub level: Level,
+}
+
+impl CpuOptions {
+    /// The given number of threads at the strongest level of this machine.
+    pub fn new(threads: usize) -> Self {
+        CpuOptions { threads, level: Level::detect() }
+    }
+
+    /// What the compiler needs to know of an executor with these options.
+    pub fn profile(&self) -> DeviceProfile {
+        DeviceProfile {
+            name: format!("cpu {}", self.level),
+            slot_alignment_bytes: ALIGNMENT_BYTES,
+            threads: self.threads,
+            executor_bytes: self.threads * crate::SCRATCH_BYTES_PER_THREAD,
+        }
+    }
+}
+
+/// Runs plans on the CPU.
+pub struct CpuExecutor {
+    pool: ThreadPool,
+    arena: Region,
+    sources: Sources,
+    programs: Vec<Program>,
+}
+
+impl CpuExecutor {
+    /// An executor without plans.
+    pub fn new(options: CpuOptions) -> Self {
+        CpuExecutor {
+            pool: ThreadPool::with_level(options.threads, options.level),
+            arena: Region::empty(),
+            sources: Sources::default(),
+            programs: Vec::new(),
+        }
+    }
+
+    fn walk(&mut self, program: ProgramId, mut observer: Option<&mut dyn RunObserver>) -> Result<(), ExecError> {
+        let program = &self.programs[program.0 as usize];
+        for (index, step) in program.steps.iter().enumerate() {
+            dispatch::run(&self.pool, &program.plan, step)?;
+            if let Some(observer) = &mut observer {
+                observer.after_step(&program.plan, StepId(index as u32), &program.plan.steps[index], self.arena.bytes());
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Executor for CpuExecutor {
+    fn load(&mut self, plans: Vec<Plan>) -> Result<Vec<ProgramId>, ExecError> {
+        assert!(self.programs.is_empty(), "load is called once");
+        let arena_bytes = plans.iter().map(|plan| plan.arena_bytes).max().unwrap_or(0);
+        self.sources = Sources::of(&plans)?;
+        self.arena = Region::new(arena_bytes, "the arena")?;
+        for plan in plans {
+            self.programs.push(Program::resolve(plan, &mut self.arena, &mut self.sources)?);
+        }
+        Ok((0..self.programs.len() as u32).map(ProgramId).collect())
+    }
+
+    fn weight_mut(&mut self, name: &str) -> Result<TensorViewMut<'_>, ExecError> {
+        self.sources.view_mut(Storage::Weight, name)
+    }
+
+    fn state(&self, name: &str) -> Result<TensorView<'_>, ExecError> {
+        self.sources.view(Storage::State, name)
+    }
+
+    fn state_mut(&mut self, name: &str) -> Result<TensorViewMut<'_>, ExecError> {
+        self.sources.view_mut(Storage::State, name)
+    }
+
+    fn input_mut(&mut self, name: &str) -> Result<TensorViewMut<'_>, ExecError> {
+        self.sources.view_mut(Storage::Input, name)
+    }
+
+    fn run(&mut self, program: ProgramId) -> Result<(), ExecError> {
+        self.walk(program, None)
+    }
+
+    fn run_observed(&mut self, program: ProgramId, observer: &mut dyn RunObserver) -> Result<(), ExecError> {
+        self.walk(program, Some(observer))
+    }
+
+    fn output(&self, program: ProgramId, name: &str) -> Result<TensorView<'_>, ExecError> {
+        let plan = &self.programs[program.0 as usize].plan;
+        let found = plan.graph.outputs.iter().find(|&&id| plan.graph.value(id).name == name);
+        let buffer = found.and_then(|&id| plan.final_buffer(id));
+        let Some(buffer) = buffer else {
+            return Err(ExecError::UnknownSource { kind: "output", name: name.to_string() });
+        };
+        let bytes = &self.arena.bytes()[buffer.slot.offset..buffer.slot.end()];
+        Ok(TensorView { ty: plan.graph.ty(buffer.value), bytes })
+    }
+
+    fn arena_bytes(&self) -> usize {
+        self.arena.bytes().len()
+    }
+
+    fn source_bytes(&self) -> SourceBytes {
+        self.sources.sizes()
+    }
+}

@@ -1,0 +1,162 @@
+//! Turns a plan's places into addresses, once, at load.
+//!
+//! Invariant: a resolved operand points at as many bytes as its type says, inside the arena or a source's own memory.
+
+use super::memory::Region;
+use super::{ALIGNMENT_BYTES, dispatch};
+use remat_ir::{OpId, Storage, Type, ValueId};
+use remat_plan::{Action, ExecError, Place, Plan, Queue, SourceBytes, Step, TensorView, TensorViewMut, Tier};
+use std::collections::HashMap;
+
+/// An operand or result: where it is and what it is.
+#[derive(Debug, Clone)]
+pub(super) struct Operand {
+    pub(super) start: *mut u8,
+    pub(super) ty: Type,
+}
+
+/// One step with its addresses.
+pub(super) struct ResolvedStep {
+    pub(super) op: OpId,
+    pub(super) reads: Vec<Operand>,
+    pub(super) writes: Vec<Operand>,
+    pub(super) workspace: (*mut u8, usize),
+}
+
+/// A plan with its addresses.
+pub(super) struct Program {
+    pub(super) plan: Plan,
+    pub(super) steps: Vec<ResolvedStep>,
+}
+
+// SAFETY: the pointers lead into regions that live as long as the executor and are used only through `&mut` of it.
+unsafe impl Send for Program {}
+
+impl Program {
+    /// Resolves a checked plan.
+    pub(super) fn resolve(plan: Plan, arena: &mut Region, sources: &mut Sources) -> Result<Self, ExecError> {
+        let mut steps = Vec::with_capacity(plan.steps.len());
+        for (index, step) in plan.steps.iter().enumerate() {
+            let op = computed(index, step)?;
+            let node = plan.graph.node(op);
+            let mut operand = |place: &Place, value: ValueId| -> Result<Operand, ExecError> {
+                let ty = plan.graph.ty(value).clone();
+                let start = match *place {
+                    Place::Arena(id) => arena.at(plan.buffers[id.index()].slot.offset),
+                    Place::Weight(weight) => sources.address(&plan, Storage::Weight, weight.value),
+                    Place::State(root) => sources.address(&plan, Storage::State, root),
+                    Place::Input(id) => sources.address(&plan, Storage::Input, id),
+                };
+                Ok(Operand { start, ty })
+            };
+            let mut operands = |places: &[Place], values: &[ValueId]| -> Result<Vec<Operand>, ExecError> {
+                places.iter().zip(values).map(|(place, &value)| operand(place, value)).collect()
+            };
+            let (reads, writes) = (operands(&step.reads, &node.inputs)?, operands(&step.writes, &node.outputs)?);
+            let workspace = match step.workspace {
+                Some(slot) => (arena.at(slot.offset), slot.bytes),
+                None => (arena.at(0), 0),
+            };
+            let unsupported = |why| ExecError::Unsupported { step: index, what: node.op.name().to_string(), why };
+            dispatch::supports(&node.op, &reads, &writes).map_err(unsupported)?;
+            steps.push(ResolvedStep { op, reads, writes, workspace });
+        }
+        Ok(Program { plan, steps })
+    }
+}
+
+/// The node of a compute step; anything else is beyond this executor.
+fn computed(index: usize, step: &Step) -> Result<OpId, ExecError> {
+    let unsupported = |what: &str| ExecError::Unsupported {
+        step: index,
+        what: what.to_string(),
+        why: "this executor has a compute queue and resident weights only".to_string(),
+    };
+    let spilled = |place: &Place| matches!(place, Place::Weight(weight) if weight.tier != Tier::Resident);
+    match step.action {
+        Action::Compute(op) if step.queue == Queue::Compute && !step.reads.iter().any(spilled) => Ok(op),
+        Action::Compute(_) => Err(unsupported("compute")),
+        Action::Evict { .. } => Err(unsupported("evict")),
+        Action::Fetch { .. } => Err(unsupported("fetch")),
+        Action::Collective { .. } => Err(unsupported("collective")),
+    }
+}
+
+struct Source {
+    storage: Storage,
+    ty: Type,
+    region: Region,
+}
+
+/// Weights, states and inputs, shared by all plans through their names.
+#[derive(Default)]
+pub(super) struct Sources {
+    by_name: HashMap<String, Source>,
+}
+
+impl Sources {
+    /// Allocates every source of the plans, zeroed.
+    pub(super) fn of(plans: &[Plan]) -> Result<Self, ExecError> {
+        let mut sources = Sources::default();
+        for plan in plans {
+            for value in plan.graph.values.iter().filter(|value| value.producer.is_none()) {
+                if let Some(known) = sources.by_name.get(&value.name) {
+                    if known.ty != value.ty || known.storage != value.storage {
+                        let describe = |ty: &Type, storage: Storage| format!("{} {ty}", storage.name());
+                        return Err(ExecError::SourceMismatch {
+                            name: value.name.clone(),
+                            first: describe(&known.ty, known.storage),
+                            second: describe(&value.ty, value.storage),
+                        });
+                    }
+                    continue;
+                }
+                let what = match value.storage {
+                    Storage::Weight => "the weights",
+                    Storage::State => "parameters, gradients and moments",
+                    Storage::Input | Storage::Arena => "the inputs",
+                };
+                let region = Region::new(value.ty.bytes().next_multiple_of(ALIGNMENT_BYTES), what)?;
+                let source = Source { storage: value.storage, ty: value.ty.clone(), region };
+                sources.by_name.insert(value.name.clone(), source);
+            }
+        }
+        Ok(sources)
+    }
+
+    fn address(&mut self, plan: &Plan, storage: Storage, id: ValueId) -> *mut u8 {
+        let source = self.by_name.get_mut(&plan.graph.value(id).name).expect("`of` allocated every source");
+        debug_assert_eq!(source.storage, storage);
+        source.region.at(0)
+    }
+
+    pub(super) fn view(&self, storage: Storage, name: &str) -> Result<TensorView<'_>, ExecError> {
+        let source = self.by_name.get(name).filter(|source| source.storage == storage);
+        let source = source.ok_or_else(|| unknown(storage, name))?;
+        Ok(TensorView { ty: &source.ty, bytes: &source.region.bytes()[..source.ty.bytes()] })
+    }
+
+    pub(super) fn view_mut(&mut self, storage: Storage, name: &str) -> Result<TensorViewMut<'_>, ExecError> {
+        let source = self.by_name.get_mut(name).filter(|source| source.storage == storage);
+        let source = source.ok_or_else(|| unknown(storage, name))?;
+        Ok(TensorViewMut { ty: &source.ty, bytes: &mut source.region.bytes_mut()[..source.ty.bytes()] })
+    }
+
+    /// Allocated bytes by kind.
+    pub(super) fn sizes(&self) -> SourceBytes {
+        let mut sizes = SourceBytes::default();
+        for source in self.by_name.values() {
+            let bytes = source.region.bytes().len();
+            match source.storage {
+                Storage::Weight => sizes.weights += bytes,
+                Storage::State => sizes.states += bytes,
+                Storage::Input | Storage::Arena => sizes.inputs += bytes,
+            }
+        }
+        sizes
+    }
+}
+
+fn unknown(storage: Storage, name: &str) -> ExecError {
+    ExecError::UnknownSource { kind: storage.name(), name: name.to_string() }
+}

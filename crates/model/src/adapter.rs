@@ -1,0 +1,162 @@
+//! Adapters: initialised, read from and written to PEFT's files.
+//!
+//! Invariant: a state `base_model.model.<module>.lora_A.weight` is PEFT's tensor of that name, unchanged.
+
+use crate::load::floats;
+use crate::{LoraConfig, Model, ModelError, Parameter, Targets};
+use remat_formats::{AdapterConfig, ModelConfig, SafetensorsFile, TargetModules, write_safetensors};
+use remat_plan::Executor;
+use remat_tensor::{HostTensor, Philox, stream_of_name};
+use std::path::Path;
+
+const WEIGHTS: &str = "adapter_model.safetensors";
+
+impl Model {
+    /// Initialises adapters as PEFT does: A uniform in ±1/√in (Kaiming with a = √5), B zero. Each draws from a stream of
+    /// its own name, so that adding a target changes no other.
+    ///
+    /// # Errors
+    /// A state the executor does not have.
+    pub fn init_adapter(
+        &self,
+        parameters: &[Parameter],
+        seed: u64,
+        executor: &mut dyn Executor,
+    ) -> Result<(), ModelError> {
+        for parameter in parameters.iter().filter(|parameter| parameter.name.ends_with(".lora_A.weight")) {
+            let bound = 1.0 / (parameter.ty.shape.last() as f32).sqrt();
+            let philox = Philox::new(seed, stream_of_name(&parameter.name));
+            let target = executor.state_mut(&parameter.name)?;
+            for (i, x) in floats(target.bytes).iter_mut().enumerate() {
+                *x = (2.0 * philox.uniform(i as u64) - 1.0) * bound;
+            }
+        }
+        Ok(())
+    }
+
+    /// The adapter settings of a PEFT folder.
+    ///
+    /// # Errors
+    /// A missing or malformed `adapter_config.json`, or settings that LoRA here does not cover.
+    pub fn adapter_settings(&self, folder: &Path) -> Result<LoraConfig, ModelError> {
+        let config = AdapterConfig::from_dir(folder)?;
+        let refuse = |problem: &str| Err(ModelError::Adapter {
+            folder: folder.join("adapter_config.json").display().to_string(),
+            problem: problem.to_string(),
+        });
+        if config.peft_type != "LORA" {
+            return refuse(&format!("peft_type is {}: only LORA adapters are supported", config.peft_type));
+        }
+        if config.use_dora {
+            return refuse("use_dora is true: DoRA is not supported; merge it into the base with PEFT first");
+        }
+        if config.bias != "none" {
+            return refuse(&format!("bias is \"{}\": only \"none\" is supported", config.bias));
+        }
+        if !config.rank_pattern.is_empty() || !config.alpha_pattern.is_empty() {
+            return refuse("rank_pattern and alpha_pattern are not supported: all adapters share one rank and alpha");
+        }
+        if !config.modules_to_save.is_empty() || config.layers_to_transform.is_some() {
+            return refuse("modules_to_save and layers_to_transform are not supported");
+        }
+        if config.fan_in_fan_out != matches!(self.config, ModelConfig::Gpt2(_)) {
+            return refuse("fan_in_fan_out does not fit this base model: it is true for GPT-2 and false for the others");
+        }
+        let targets = match config.target_modules {
+            TargetModules::Names(names) => Targets::Names(names),
+            TargetModules::Pattern(pattern) if pattern == "all-linear" => Targets::AllLinear,
+            TargetModules::Pattern(pattern) => Targets::Pattern(pattern),
+        };
+        Ok(LoraConfig {
+            rank: config.r,
+            alpha: config.lora_alpha as f32,
+            dropout: config.lora_dropout as f32,
+            rank_stabilised: config.use_rslora,
+            targets,
+        })
+    }
+
+    /// Reads the adapter's weights into the executor's states. Every parameter must be in the file, and nothing else.
+    ///
+    /// # Errors
+    /// A tensor that is missing, unexpected or of another shape.
+    pub fn load_adapter(
+        &self,
+        folder: &Path,
+        parameters: &[Parameter],
+        executor: &mut dyn Executor,
+    ) -> Result<(), ModelError> {
+        let path = folder.join(WEIGHTS);
+        let file = SafetensorsFile::open(&path)?;
+        let fail = |tensor: &str, problem: String| ModelError::Tensor {
+            folder: path.display().to_string(),
+            tensor: tensor.to_string(),
+            problem,
+        };
+        for parameter in parameters {
+            let Some(info) = file.tensor_info(&parameter.name) else {
+                return Err(fail(&parameter.name, "is missing: the adapter was made for another base model".into()));
+            };
+            if info.shape.dims() != parameter.ty.shape.dims() {
+                let (found, expected) = (&info.shape, &parameter.ty.shape);
+                return Err(fail(&parameter.name, format!("has shape {found}, the base model needs {expected}")));
+            }
+        }
+        if let Some(extra) = file.names().find(|name| !parameters.iter().any(|p| p.name == *name)) {
+            return Err(fail(extra, "belongs to no target module of this base model".into()));
+        }
+        for parameter in parameters {
+            let target = executor.state_mut(&parameter.name)?;
+            file.read_as_f32_into(&parameter.name, floats(target.bytes))?;
+        }
+        Ok(())
+    }
+
+    /// Writes a PEFT adapter folder: `adapter_config.json` and `adapter_model.safetensors` (f32).
+    ///
+    /// # Errors
+    /// A file that cannot be written.
+    pub fn save_adapter(
+        &self,
+        folder: &Path,
+        lora: &LoraConfig,
+        parameters: &[Parameter],
+        executor: &dyn Executor,
+    ) -> Result<(), ModelError> {
+        let mut config = AdapterConfig::lora(lora.rank, f64::from(lora.alpha));
+        config.lora_dropout = f64::from(lora.dropout);
+        config.use_rslora = lora.rank_stabilised;
+        config.fan_in_fan_out = matches!(self.config, ModelConfig::Gpt2(_));
+        config.base_model_name_or_path = Some(self.folder.display().to_string());
+        config.target_modules = match &lora.targets {
+            Targets::Pattern(pattern) => TargetModules::Pattern(pattern.clone()),
+            Targets::Names(names) => TargetModules::Names(names.clone()),
+            Targets::AllLinear => TargetModules::Names(kinds(&self.linear_names())),
+        };
+        config.write(folder)?;
+        let tensors = host_tensors(parameters, executor)?;
+        write_safetensors(&folder.join(WEIGHTS), tensors, &[("format", "pt")])?;
+        Ok(())
+    }
+}
+
+/// The states of all parameters, copied out one by one as they are written.
+pub(crate) fn host_tensors(
+    parameters: &[Parameter],
+    executor: &dyn Executor,
+) -> Result<Vec<(String, HostTensor)>, ModelError> {
+    let read = |parameter: &Parameter| {
+        let view = executor.state(&parameter.name)?;
+        let tensor = HostTensor::from_le_bytes(view.ty.shape.clone(), view.ty.dtype, view.bytes);
+        Ok((parameter.name.clone(), tensor.expect("a view's bytes match its type")))
+    };
+    parameters.iter().map(read).collect()
+}
+
+/// The last components of module names, once each.
+fn kinds(modules: &[String]) -> Vec<String> {
+    let mut kinds: Vec<String> = modules.iter().filter_map(|m| m.rsplit('.').next()).map(str::to_string).collect();
+    kinds.sort_unstable();
+    kinds.dedup();
+    kinds
+}

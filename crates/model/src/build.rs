@@ -1,0 +1,234 @@
+//! What families build with: parameters that are frozen or trained by method, linears with their adapters, the loss.
+//!
+//! Invariant: a parameter's value name is its name in the checkpoint (adapters: in PEFT's file), so that loading and
+//! saving need no table.
+
+use crate::lora::{Adapters, LoraConfig};
+use crate::{ModelError, family};
+use remat_formats::ModelConfig;
+use remat_ir::ops::{Add, Dropout, Layout, Linear, LinearCrossEntropy, Sum};
+use remat_ir::{Builder, Graph, IrError, Type, ValueId};
+use remat_tensor::{DType, stream_of_name};
+
+/// What is trained.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Method {
+    /// Every parameter.
+    Full,
+    /// Low-rank adapters; the base is frozen.
+    Lora(LoraConfig),
+}
+
+/// Static shape of a micro-batch: rows and tokens per row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BatchShape {
+    /// Rows.
+    pub batch: usize,
+    /// Tokens per row.
+    pub seq_len: usize,
+}
+
+/// A trainable parameter.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Parameter {
+    /// Its name in the checkpoint, or in PEFT's adapter file.
+    pub name: String,
+    /// Its type: f32.
+    pub ty: Type,
+    /// The state that holds it.
+    pub value: ValueId,
+    /// The f32 state its gradient is added onto, named `<name>.grad`.
+    pub gradient: ValueId,
+    /// Whether weight decay applies: to all but norm weights and biases, as transformers' Trainer has it.
+    pub decay: bool,
+}
+
+/// A forward graph with its loss, ready to be differentiated.
+#[derive(Debug, Clone)]
+pub struct Training {
+    /// The forward computation.
+    pub graph: Graph,
+    /// Sum of the negative log-likelihoods of the micro-batch: f32 [1], output `loss`.
+    pub loss: ValueId,
+    /// Cotangent of the loss: the input `seed`, f32 [1], to be 1/N with N the trained tokens of the whole update.
+    pub seed: ValueId,
+    /// What is trained, in graph order.
+    pub parameters: Vec<Parameter>,
+    /// Whether the graph has a `rng` input.
+    pub random: bool,
+}
+
+/// A forward graph without loss: output `logits`, [B, T, V].
+#[derive(Debug, Clone)]
+pub struct Inference {
+    /// The forward computation.
+    pub graph: Graph,
+}
+
+/// Values that every family reads, each by the name of its field.
+pub(crate) struct Inputs {
+    pub ids: ValueId,
+    pub positions: ValueId,
+    pub segment_start: ValueId,
+}
+
+/// A model's graph under construction.
+pub(crate) struct ModelBuilder<'a> {
+    pub b: Builder,
+    pub shape: BatchShape,
+    pub inputs: Inputs,
+    adapters: Adapters<'a>,
+    train_base: bool,
+    dropout: bool,
+    rng: Option<ValueId>,
+    parameters: Vec<Parameter>,
+}
+
+/// The last hidden state and the head's weight [V, D].
+pub(crate) struct Hidden {
+    pub hidden: ValueId,
+    pub head: ValueId,
+}
+
+pub(crate) fn training(
+    config: &ModelConfig,
+    method: &Method,
+    shape: BatchShape,
+) -> Result<Training, ModelError> {
+    let mut builder = ModelBuilder::new(config, method, shape, true)?;
+    let Hidden { hidden, head } = family::forward(config, &mut builder)?;
+    let tokens = Type::new(DType::I32, [shape.batch, shape.seq_len]);
+    let targets = builder.b.input("targets", tokens);
+    let per_token = builder.b.op1("nll", LinearCrossEntropy, &[hidden, head, targets])?;
+    let loss = builder.b.op1("loss", Sum, &[per_token])?;
+    builder.b.output(loss);
+    let seed = builder.b.input("seed", Type::new(DType::F32, [1]));
+    builder.adapters.all_matched()?;
+    let random = builder.rng.is_some();
+    Ok(Training { graph: builder.b.finish(), loss, seed, parameters: builder.parameters, random })
+}
+
+pub(crate) fn inference(
+    config: &ModelConfig,
+    method: &Method,
+    shape: BatchShape,
+) -> Result<Inference, ModelError> {
+    let mut builder = ModelBuilder::new(config, method, shape, false)?;
+    let Hidden { hidden, head } = family::forward(config, &mut builder)?;
+    let logits = builder.b.op1("logits", Linear::plain(Layout::OutIn), &[hidden, head])?;
+    builder.b.output(logits);
+    builder.adapters.all_matched()?;
+    Ok(Inference { graph: builder.b.finish() })
+}
+
+impl<'a> ModelBuilder<'a> {
+    fn new(
+        config: &'a ModelConfig,
+        method: &'a Method,
+        shape: BatchShape,
+        training: bool,
+    ) -> Result<Self, ModelError> {
+        let limit = family::max_positions(config);
+        if shape.batch == 0 || shape.seq_len == 0 {
+            return Err(ModelError::Setting("batch size and sequence length must be at least 1".to_string()));
+        }
+        if shape.seq_len > limit {
+            let BatchShape { seq_len, .. } = shape;
+            let message = format!("--seq-len {seq_len}: this model has {limit} positions; use --seq-len {limit} or less");
+            return Err(ModelError::Setting(message));
+        }
+        let mut b = Builder::new();
+        let tokens = || Type::new(DType::I32, [shape.batch, shape.seq_len]);
+        let inputs = Inputs {
+            ids: b.input("ids", tokens()),
+            positions: b.input("positions", tokens()),
+            segment_start: b.input("segment_start", tokens()),
+        };
+        let (adapters, train_base) = match method {
+            Method::Full => (Adapters::none(), true),
+            Method::Lora(lora) => (Adapters::new(lora, family::linear_names(config))?, false),
+        };
+        Ok(ModelBuilder {
+            b,
+            shape,
+            inputs,
+            adapters,
+            train_base,
+            dropout: training,
+            rng: None,
+            parameters: Vec::new(),
+        })
+    }
+
+    /// A base parameter: a trained state under full fine-tuning, else a frozen weight.
+    pub fn parameter(&mut self, name: &str, shape: &[usize]) -> ValueId {
+        let ty = Type::new(DType::F32, shape);
+        if self.train_base {
+            let decay = shape.len() > 1;
+            self.trained(name, ty, decay)
+        } else {
+            self.b.weight(name, ty)
+        }
+    }
+
+    fn trained(&mut self, name: &str, ty: Type, decay: bool) -> ValueId {
+        let value = self.b.state(name, ty.clone());
+        let gradient = self.b.state(&format!("{name}.grad"), ty.clone());
+        self.parameters.push(Parameter { name: name.to_string(), ty, value, gradient, decay });
+        value
+    }
+
+    /// A linear module: the base product, plus its adapter where the method targets it. `path` is the module's name;
+    /// its parameters are `<path>.weight` and `<path>.bias`.
+    pub fn linear(
+        &mut self,
+        path: &str,
+        x: ValueId,
+        (fan_in, fan_out): (usize, usize),
+        bias: bool,
+        layout: Layout,
+    ) -> Result<ValueId, IrError> {
+        let shape = match layout {
+            Layout::OutIn => [fan_out, fan_in],
+            Layout::InOut => [fan_in, fan_out],
+        };
+        let mut operands = vec![x, self.parameter(&format!("{path}.weight"), &shape)];
+        if bias {
+            operands.push(self.parameter(&format!("{path}.bias"), &[fan_out]));
+        }
+        let y = self.b.op1(path, Linear { bias, ..Linear::plain(layout) }, &operands)?;
+        let Some(lora) = self.adapters.of(path) else { return Ok(y) };
+        let (rank, scale, p) = (lora.rank, lora.scale(), lora.dropout);
+        let prefix = format!("base_model.model.{path}");
+        let a = self.trained(&format!("{prefix}.lora_A.weight"), Type::new(DType::F32, [rank, fan_in]), true);
+        let b = self.trained(&format!("{prefix}.lora_B.weight"), Type::new(DType::F32, [fan_out, rank]), true);
+        let x = self.dropout(&format!("{path}.lora_dropout"), x, p)?;
+        let u = self.b.op1(&format!("{path}.lora_A"), Linear::plain(Layout::OutIn), &[x, a])?;
+        let up = Linear { alpha: scale, ..Linear::plain(Layout::OutIn) };
+        let delta = self.b.op1(&format!("{path}.lora_B"), up, &[u, b])?;
+        self.b.op1(&format!("{path}.adapted"), Add, &[y, delta])
+    }
+
+    /// Dropout while training; the value itself otherwise, or if `p` is 0.
+    pub fn dropout(&mut self, name: &str, x: ValueId, p: f32) -> Result<ValueId, IrError> {
+        if !self.dropout || p == 0.0 {
+            return Ok(x);
+        }
+        let rng = self.rng();
+        self.b.op1(name, Dropout { p, stream: stream_of_name(name) }, &[x, rng])
+    }
+
+    /// The dropout probability to use in an op that has its own, with the generator key if it is not 0.
+    pub fn inner_dropout(&mut self, p: f32) -> (f32, Option<ValueId>) {
+        if !self.dropout || p == 0.0 { (0.0, None) } else { (p, Some(self.rng())) }
+    }
+
+    fn rng(&mut self) -> ValueId {
+        if let Some(rng) = self.rng {
+            return rng;
+        }
+        let rng = self.b.input("rng", Type::new(DType::U32, [4]));
+        self.rng = Some(rng);
+        rng
+    }
+}

@@ -1,0 +1,56 @@
+//! What can be wrong with a model folder, an adapter or a request. Invariant: names the tensor, module or key.
+
+use remat_formats::FormatsError;
+use remat_ir::IrError;
+use remat_plan::ExecError;
+
+/// An error of this crate.
+#[derive(Debug, thiserror::Error)]
+pub enum ModelError {
+    /// A file that cannot be read or written.
+    #[error(transparent)]
+    Formats(#[from] FormatsError),
+    /// A graph that cannot be built.
+    #[error(transparent)]
+    Graph(#[from] IrError),
+    /// A value the executor does not have.
+    #[error(transparent)]
+    Executor(#[from] ExecError),
+    /// A tensor of the checkpoint that is missing or has another shape.
+    #[error("{folder}: tensor \"{tensor}\" {problem}")]
+    Tensor {
+        /// The model or adapter folder.
+        folder: String,
+        /// The tensor's name in the file.
+        tensor: String,
+        /// What is wrong, and the remedy.
+        problem: String,
+    },
+    /// A target that names no module.
+    #[error("--targets {given}: matches no linear module; this model has {available} (or use all-linear)")]
+    NoTarget {
+        /// What was asked for.
+        given: String,
+        /// What there is.
+        available: String,
+    },
+    /// A regular expression that does not parse.
+    #[error("--targets {given}: not a valid regular expression: {problem}")]
+    BadRegex {
+        /// What was given.
+        given: String,
+        /// The parser's message.
+        problem: String,
+    },
+    /// A setting out of range.
+    #[error("{0}")]
+    Setting(String),
+    /// An adapter that does not fit the base model.
+    #[error("{folder}: {problem}")]
+    Adapter {
+        /// The adapter's folder.
+        folder: String,
+        /// What does not fit, and the remedy.
+        problem: String,
+    },
+}

@@ -1,0 +1,21 @@
+//! Pretrained decoders as graphs: what to compute, which parameters train, and where their values come from.
+//!
+//! Invariant: a family file holds the architecture and the checkpoint's own names, nothing of checkpointing, memory or
+//! devices. Look next at [`family`] for the architectures and at `lora` for adapters.
+
+mod adapter;
+mod build;
+mod error;
+pub mod family;
+mod full;
+mod load;
+mod lora;
+mod model;
+mod rope;
+mod update;
+
+pub use build::{BatchShape, Inference, Method, Parameter, Training};
+pub use error::ModelError;
+pub use lora::{LoraConfig, Targets};
+pub use model::Model;
+pub use update::{AdamWSettings, update_graph};

@@ -1,0 +1,57 @@
+//! A pretrained model folder: its configuration, its weight files, and the graphs made of them.
+
+use crate::build::{self, BatchShape, Inference, Method, Training};
+use crate::{ModelError, family};
+use remat_formats::{ModelConfig, ModelFiles};
+use std::path::{Path, PathBuf};
+
+/// A model folder as Hugging Face writes it: `config.json` and safetensors.
+#[derive(Debug)]
+pub struct Model {
+    pub(crate) folder: PathBuf,
+    pub(crate) config: ModelConfig,
+    pub(crate) files: ModelFiles,
+}
+
+impl Model {
+    /// Opens a folder: reads `config.json` and the headers of the weight files, no weights.
+    ///
+    /// # Errors
+    /// A missing or malformed file, an unsupported architecture.
+    pub fn open(folder: &Path) -> Result<Self, ModelError> {
+        let config = ModelConfig::from_dir(folder)?;
+        let files = ModelFiles::open(folder)?;
+        Ok(Model { folder: folder.to_path_buf(), config, files })
+    }
+
+    /// The configuration.
+    pub fn config(&self) -> &ModelConfig {
+        &self.config
+    }
+
+    /// Where it lies.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// The forward graph with its loss.
+    ///
+    /// # Errors
+    /// Targets that match nothing, a sequence longer than the model's positions, a setting out of range.
+    pub fn training(&self, method: &Method, shape: BatchShape) -> Result<Training, ModelError> {
+        build::training(&self.config, method, shape)
+    }
+
+    /// The forward graph to logits, without dropout.
+    ///
+    /// # Errors
+    /// As [`Model::training`].
+    pub fn inference(&self, method: &Method, shape: BatchShape) -> Result<Inference, ModelError> {
+        build::inference(&self.config, method, shape)
+    }
+
+    /// Full names of the linear modules that can be targets.
+    pub fn linear_names(&self) -> Vec<String> {
+        family::linear_names(&self.config)
+    }
+}

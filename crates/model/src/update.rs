@@ -1,0 +1,60 @@
+//! The update graph: gradient norm, clipping and AdamW over every parameter, all in place.
+//!
+//! Invariant: a parameter's update reads no other parameter, so one graph serves any number of them.
+
+use crate::{ModelError, Parameter};
+use remat_ir::ops::{AdamW, ClipScale, GradNorm};
+use remat_ir::{Builder, Graph, Type};
+use remat_tensor::DType;
+
+/// Settings of AdamW (Loshchilov and Hutter, *Decoupled weight decay regularization*, 2019), as torch.optim.AdamW.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct AdamWSettings {
+    /// Decay of the first moment.
+    pub beta1: f32,
+    /// Decay of the second moment.
+    pub beta2: f32,
+    /// Added to the root of the second moment.
+    pub eps: f32,
+    /// Decay of weights, on parameters that decay.
+    pub weight_decay: f32,
+    /// Largest gradient norm; 0 switches clipping off.
+    pub clip_norm: f32,
+}
+
+impl Default for AdamWSettings {
+    fn default() -> Self {
+        AdamWSettings { beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.0, clip_norm: 1.0 }
+    }
+}
+
+/// The update of all parameters. States: each parameter, and `<name>.grad`, `<name>.m`, `<name>.v`; gradients are zeroed.
+/// Inputs: `lr` f32 [1] and `step` i32 [1], counted from 1. Output: `grad_norm` f32 [1], before clipping.
+///
+/// # Errors
+/// No parameters.
+pub fn update_graph(parameters: &[Parameter], settings: &AdamWSettings) -> Result<Graph, ModelError> {
+    if parameters.is_empty() {
+        return Err(ModelError::Setting("nothing is trainable: choose at least one parameter or adapter".to_string()));
+    }
+    let mut b = Builder::new();
+    let lr = b.input("lr", Type::new(DType::F32, [1]));
+    let step = b.input("step", Type::new(DType::I32, [1]));
+    let state = |b: &mut Builder, parameter: &Parameter, suffix: &str| {
+        b.state(&format!("{}{suffix}", parameter.name), parameter.ty.clone())
+    };
+    let gradients: Vec<_> = parameters.iter().map(|parameter| state(&mut b, parameter, ".grad")).collect();
+    let norm = b.op1("grad_norm", GradNorm, &gradients)?;
+    b.output(norm);
+    // Without clipping the scale is min(1, largest f32 / norm) = 1.
+    let max_norm = if settings.clip_norm > 0.0 { settings.clip_norm } else { f32::MAX };
+    let scale = b.op1("clip_scale", ClipScale { max_norm }, &[norm])?;
+    for (parameter, gradient) in parameters.iter().zip(gradients) {
+        let weight_decay = if parameter.decay { settings.weight_decay } else { 0.0 };
+        let op = AdamW { beta1: settings.beta1, beta2: settings.beta2, eps: settings.eps, weight_decay };
+        let value = state(&mut b, parameter, "");
+        let (m, v) = (state(&mut b, parameter, ".m"), state(&mut b, parameter, ".v"));
+        b.op(&format!("adamw.{}", parameter.name), op, &[value, gradient, m, v, lr, step, scale])?;
+    }
+    Ok(b.finish())
+}

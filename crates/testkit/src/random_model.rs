@@ -1,0 +1,214 @@
+//! Random small models: chains of random layers in nested regions, some parameters trained and some frozen, with dropout,
+//! attention, values that cross regions and a cross-entropy at the end.
+//!
+//! Invariant: a seed gives one model; every model has at least one trained parameter that the loss depends on.
+
+use remat_compiler::{Target, differentiate};
+use remat_ir::ops::{Add, Attention, Dropout, Embedding, Gelu, Layout, Linear, LinearCrossEntropy, RmsNorm, Scale, Sum};
+use remat_ir::ops::{LayerNorm, Rope, Swiglu};
+use remat_ir::{Builder, Graph, Type, ValueId};
+use remat_tensor::{DType, Philox, stream_of_name};
+
+const BATCH: usize = 2;
+const TOKENS: usize = 5;
+const WIDTH: usize = 8;
+const VOCAB: usize = 11;
+
+/// A forward graph and what is to be differentiated.
+#[derive(Debug, Clone)]
+pub struct TestModel {
+    /// The forward graph.
+    pub graph: Graph,
+    /// Scalar loss.
+    pub loss: ValueId,
+    /// The loss's cotangent input.
+    pub seed: ValueId,
+    /// Trained parameters, each with its gradient state.
+    pub targets: Vec<Target>,
+}
+
+impl TestModel {
+    /// Forward and backward.
+    pub fn with_backward(&self) -> Graph {
+        let gradient = differentiate(self.graph.clone(), self.loss, self.seed, &self.targets);
+        gradient.expect("test models are differentiable").graph
+    }
+}
+
+struct Maker {
+    b: Builder,
+    philox: Philox,
+    drawn: u64,
+    targets: Vec<Target>,
+    rng: ValueId,
+    positions: ValueId,
+    segment_start: ValueId,
+    layer: usize,
+}
+
+impl Maker {
+    fn draw(&mut self, bound: u32) -> u32 {
+        self.drawn += 1;
+        self.philox.word(self.drawn) % bound
+    }
+
+    fn parameter(&mut self, name: &str, shape: &[usize], trained: bool) -> ValueId {
+        let ty = Type::new(DType::F32, shape);
+        if !trained {
+            return self.b.weight(name, ty);
+        }
+        let value = self.b.state(name, ty.clone());
+        let gradient = self.b.state(&format!("{name}.grad"), ty);
+        self.targets.push(Target { value, accumulate_into: Some(gradient) });
+        value
+    }
+
+    fn linear(&mut self, name: &str, x: ValueId, fan_out: usize) -> ValueId {
+        let (trained, bias) = (self.draw(3) > 0, self.draw(2) == 0);
+        let layout = if self.draw(2) == 0 { Layout::OutIn } else { Layout::InOut };
+        let fan_in = self.b.ty(x).shape.last();
+        let shape = match layout {
+            Layout::OutIn => [fan_out, fan_in],
+            Layout::InOut => [fan_in, fan_out],
+        };
+        let mut operands = vec![x, self.parameter(&format!("{name}.weight"), &shape, trained)];
+        if bias {
+            operands.push(self.parameter(&format!("{name}.bias"), &[fan_out], trained));
+        }
+        self.b.op1(name, Linear { bias, ..Linear::plain(layout) }, &operands).expect("shapes fit")
+    }
+
+    fn layer(&mut self, x: ValueId) -> ValueId {
+        self.layer += 1;
+        let name = format!("l{}", self.layer);
+        let kind = self.draw(9);
+        let b = |maker: &mut Maker, op: remat_ir::Op, operands: &[ValueId]| {
+            maker.b.op1(&name, op, operands).expect("shapes fit")
+        };
+        match kind {
+            0 => self.linear(&name, x, WIDTH),
+            1 => {
+                let trained = self.draw(2) == 0;
+                let w = self.parameter(&format!("{name}.weight"), &[WIDTH], trained);
+                b(self, RmsNorm { eps: 1e-5 }.into(), &[x, w])
+            }
+            2 => {
+                let trained = self.draw(2) == 0;
+                let w = self.parameter(&format!("{name}.weight"), &[WIDTH], trained);
+                let bias = self.parameter(&format!("{name}.bias"), &[WIDTH], trained);
+                b(self, LayerNorm { eps: 1e-5 }.into(), &[x, w, bias])
+            }
+            3 => b(self, Gelu.into(), &[x]),
+            4 => {
+                let gate = self.linear(&format!("{name}.gate"), x, 12);
+                let up = self.linear(&format!("{name}.up"), x, 12);
+                let act = b(self, Swiglu.into(), &[gate, up]);
+                let down = self.linear(&format!("{name}.down"), act, WIDTH);
+                self.b.op1(&format!("{name}.residual"), Add, &[x, down]).expect("shapes fit")
+            }
+            5 => b(self, Scale { factor: 0.5 }.into(), &[x]),
+            6 => {
+                let op = Dropout { p: 0.25, stream: stream_of_name(&name) };
+                let rng = self.rng;
+                b(self, op.into(), &[x, rng])
+            }
+            7 => self.attention(&name, x),
+            _ => {
+                let y = self.linear(&format!("{name}.inner"), x, WIDTH);
+                b(self, Add.into(), &[x, y])
+            }
+        }
+    }
+
+    fn attention(&mut self, name: &str, x: ValueId) -> ValueId {
+        let q = self.linear(&format!("{name}.q"), x, 8);
+        let k = self.linear(&format!("{name}.k"), x, 4);
+        let v = self.linear(&format!("{name}.v"), x, 4);
+        let inv_freq = self.b.weight(&format!("{name}.inv_freq"), Type::new(DType::F32, [2]));
+        let rope = Rope { head_size: 4, inverse: false, scale: 1.0 };
+        let q = self.b.op1(&format!("{name}.q_rope"), rope, &[q, self.positions, inv_freq]).expect("shapes fit");
+        let op = Attention {
+            heads: 2,
+            kv_heads: 1,
+            scale: 0.5,
+            window: (self.draw(2) == 0).then_some(3),
+            dropout: 0.0,
+            stream: 0,
+        };
+        self.b.op1(name, op, &[q, k, v, self.segment_start]).expect("shapes fit")
+    }
+
+    /// A region of random layers, possibly with a region inside.
+    fn region(&mut self, name: &str, x: ValueId, depth: usize) -> ValueId {
+        self.b.enter_region(name);
+        let mut x = x;
+        for index in 0..1 + self.draw(3) {
+            x = if depth < 2 && self.draw(4) == 0 {
+                self.region(&format!("{name}.{index}"), x, depth + 1)
+            } else {
+                self.layer(x)
+            };
+        }
+        self.b.leave_region();
+        x
+    }
+}
+
+/// The model of a seed.
+pub fn random_model(seed: u64) -> TestModel {
+    let mut b = Builder::new();
+    let tokens = || Type::new(DType::I32, [BATCH, TOKENS]);
+    let ids = b.input("ids", tokens());
+    let positions = b.input("positions", tokens());
+    let segment_start = b.input("segment_start", tokens());
+    let rng = b.input("rng", Type::new(DType::U32, [4]));
+    let philox = Philox::new(seed, stream_of_name("random_model"));
+    let mut m = Maker { b, philox, drawn: 0, targets: Vec::new(), rng, positions, segment_start, layer: 0 };
+    let embed_trained = m.draw(2) == 0;
+    let table = m.parameter("embed", &[VOCAB, WIDTH], embed_trained);
+    let mut x = m.b.op1("x0", Embedding, &[table, ids]).expect("shapes fit");
+    let first = x;
+    let regions = 1 + m.draw(4);
+    for index in 0..regions {
+        x = if m.draw(6) == 0 { m.layer(x) } else { m.region(&format!("r{index}"), x, 0) };
+    }
+    // A value of the very beginning used at the very end, and one parameter that always trains.
+    let last = m.parameter("last.weight", &[WIDTH, WIDTH], true);
+    x = m.b.op1("last", Linear::plain(Layout::OutIn), &[x, last]).expect("shapes fit");
+    if m.draw(2) == 0 {
+        x = m.b.op1("skip", Add, &[x, first]).expect("shapes fit");
+    }
+    let head = if m.draw(2) == 0 { table } else { m.parameter("head", &[VOCAB, WIDTH], false) };
+    finish(m, x, head)
+}
+
+fn finish(mut m: Maker, x: ValueId, head: ValueId) -> TestModel {
+    let targets = m.b.input("targets", Type::new(DType::I32, [BATCH, TOKENS]));
+    let nll = m.b.op1("nll", LinearCrossEntropy, &[x, head, targets]).expect("shapes fit");
+    let loss = m.b.op1("loss", Sum, &[nll]).expect("shapes fit");
+    m.b.output(loss);
+    let seed = m.b.input("seed", Type::new(DType::F32, [1]));
+    TestModel { graph: m.b.finish(), loss, seed, targets: m.targets }
+}
+
+/// Two regions of one linear and one GELU each, all trained: small enough to follow by hand.
+pub fn two_layer_mlp() -> TestModel {
+    let mut b = Builder::new();
+    let tokens = || Type::new(DType::I32, [BATCH, TOKENS]);
+    let ids = b.input("ids", tokens());
+    let positions = b.input("positions", tokens());
+    let segment_start = b.input("segment_start", tokens());
+    let rng = b.input("rng", Type::new(DType::U32, [4]));
+    let philox = Philox::new(0, 0);
+    let mut m = Maker { b, philox, drawn: 0, targets: Vec::new(), rng, positions, segment_start, layer: 0 };
+    let table = m.parameter("embed", &[VOCAB, WIDTH], false);
+    let mut x = m.b.op1("x0", Embedding, &[table, ids]).expect("shapes fit");
+    for name in ["r0", "r1"] {
+        m.b.enter_region(name);
+        let w = m.parameter(&format!("{name}.weight"), &[WIDTH, WIDTH], true);
+        x = m.b.op1(&format!("{name}.linear"), Linear::plain(Layout::OutIn), &[x, w]).expect("shapes fit");
+        x = m.b.op1(&format!("{name}.gelu"), Gelu, &[x]).expect("shapes fit");
+        m.b.leave_region();
+    }
+    finish(m, x, table)
+}

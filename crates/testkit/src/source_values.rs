@@ -1,0 +1,36 @@
+//! Values for a graph's sources: random numbers for parameters, valid ids, positions and segments for the inputs.
+
+use remat_ir::{Array, Graph};
+use remat_tensor::{DType, Philox, stream_of_name};
+use std::collections::HashMap;
+
+/// One array per source value of `graph`, by name. Gradient and moment states start at zero; `*.inv_freq` and norm
+/// weights are positive.
+pub fn source_values(graph: &Graph, seed: u64) -> HashMap<String, Array> {
+    let sources = graph.values.iter().filter(|value| value.producer.is_none());
+    sources.map(|value| (value.name.clone(), array(&value.name, value.ty.dtype, &value.ty.shape, seed))).collect()
+}
+
+fn array(name: &str, dtype: DType, shape: &[usize], seed: u64) -> Array {
+    let philox = Philox::new(seed, stream_of_name(name));
+    let width = shape.last().copied().unwrap_or(1).max(1) as u64;
+    let element = |i: u64| -> f64 {
+        match name {
+            "ids" => f64::from(philox.word(i) % 11),
+            // About one target in five is masked.
+            "targets" if philox.word(i) % 5 == 0 => -100.0,
+            "targets" => f64::from(philox.word(i) % 11),
+            "positions" => (i % width) as f64,
+            "segment_start" => 0.0,
+            "seed" => 0.125,
+            "lr" => f64::from(1e-3_f32),
+            "step" => 1.0,
+            _ if dtype == DType::U32 => f64::from(philox.word(i)),
+            _ if [".grad", ".m", ".v"].iter().any(|end| name.ends_with(end)) => 0.0,
+            _ if shape.len() == 1 => f64::from(1.0 + 0.2 * philox.normal(i)),
+            _ => f64::from(0.5 * philox.normal(i)),
+        }
+    };
+    let n = shape.iter().product::<usize>() as u64;
+    Array::new(shape, (0..n).map(element).collect())
+}

@@ -1,0 +1,3 @@
+//! Chores of this repository. Look next at [`tidy`] for the rules that the code base keeps.
+
+pub mod tidy;

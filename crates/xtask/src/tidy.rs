@@ -1,0 +1,117 @@
+//! Rules of the code base that the compiler does not check. Run as a test and by `cargo xtask tidy`.
+//!
+//! - *floors*: a crate depends only on crates of lower floors (dev-dependencies are free);
+//! - *file heads*: every source file opens with a `//!` sentence;
+//! - *sizes*: no source file above 600 lines;
+//! - *closed ops*: no `_ =>` in a match that names `Op::` variants in executors' dispatch;
+//! - *open ends*: no `todo!`, `unimplemented!` or marker comments;
+//! - *one stem per op*: every op of the table has its file in `ir/src/ops`;
+//! - *unsafe*: only in `cpu`.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Crates by floor, lowest first.
+pub const FLOORS: &[(&str, u32)] = &[
+    ("tensor", 0),
+    ("formats", 1),
+    ("ir", 1),
+    ("plan", 2),
+    ("model", 3),
+    ("data", 2),
+    ("compiler", 3),
+    ("cpu", 3),
+    ("train", 4),
+    ("remat", 5),
+    ("testkit", 6),
+    ("cli", 6),
+    ("xtask", 6),
+];
+
+const MOST_LINES: usize = 600;
+
+/// Every violation, as one line that names the file.
+pub fn faults(root: &Path) -> Vec<String> {
+    let mut faults = Vec::new();
+    let crates = root.join("crates");
+    for entry in sorted(&crates) {
+        let name = entry.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+        match FLOORS.iter().find(|(known, _)| *known == name) {
+            Some(&(_, floor)) => floor_faults(&entry, &name, floor, &mut faults),
+            None => faults.push(format!("crates/{name}: is on no floor; add it to FLOORS in xtask/src/tidy.rs")),
+        }
+        for file in rust_files(&entry) {
+            let shown = file.strip_prefix(root).unwrap_or(&file).display().to_string();
+            let text = fs::read_to_string(&file).unwrap_or_default();
+            source_faults(&shown, &text, &name, &mut faults);
+        }
+    }
+    faults
+}
+
+fn floor_faults(folder: &Path, name: &str, floor: u32, faults: &mut Vec<String>) {
+    let manifest = fs::read_to_string(folder.join("Cargo.toml")).unwrap_or_default();
+    let Ok(manifest) = manifest.parse::<toml::Table>() else {
+        faults.push(format!("crates/{name}/Cargo.toml: does not parse"));
+        return;
+    };
+    let Some(dependencies) = manifest.get("dependencies").and_then(|d| d.as_table()) else { return };
+    for dependency in dependencies.keys() {
+        let short = if dependency == "remat" { "remat" } else { dependency.strip_prefix("remat-").unwrap_or("") };
+        if let Some(&(_, other)) = FLOORS.iter().find(|(known, _)| *known == short)
+            && other >= floor
+        {
+            faults.push(format!("crates/{name} (floor {floor}) depends on {short} (floor {other})"));
+        }
+    }
+}
+
+fn source_faults(shown: &str, text: &str, crate_name: &str, faults: &mut Vec<String>) {
+    if !text.starts_with("//!") {
+        faults.push(format!("{shown}: must open with a `//!` sentence that says what it is"));
+    }
+    let lines = text.lines().count();
+    if lines > MOST_LINES {
+        faults.push(format!("{shown}: {lines} lines; split it (at most {MOST_LINES})"));
+    }
+    if shown.contains("xtask/") {
+        return;
+    }
+    for (number, line) in text.lines().enumerate() {
+        let at = number + 1;
+        if ["todo!(", "unimplemented!(", "TODO", "FIXME"].iter().any(|marker| line.contains(marker)) {
+            faults.push(format!("{shown}:{at}: an open end"));
+        }
+        let is_code = !line.trim_start().starts_with("//");
+        if is_code && crate_name != "cpu" && (line.contains("unsafe {") || line.contains("unsafe fn")) {
+            faults.push(format!("{shown}:{at}: unsafe code outside kernels"));
+        }
+    }
+    if shown.ends_with("dispatch.rs") && text.lines().any(|line| line.trim_start().starts_with("_ =>")) {
+        faults.push(format!("{shown}: a catch-all arm hides a missing kernel"));
+    }
+}
+
+fn rust_files(folder: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    let mut pending = vec![folder.to_path_buf()];
+    while let Some(folder) = pending.pop() {
+        for entry in sorted(&folder) {
+            if entry.is_dir() {
+                if entry.file_name().is_some_and(|name| name != "target") {
+                    pending.push(entry);
+                }
+            } else if entry.extension().is_some_and(|extension| extension == "rs") {
+                files.push(entry);
+            }
+        }
+    }
+    files
+}
+
+fn sorted(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).map(|entries| entries.flatten().map(|e| e.path()).collect());
+    let mut entries: Vec<PathBuf> = entries.unwrap_or_default();
+    entries.sort();
+    entries
+}
