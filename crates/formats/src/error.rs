@@ -1,0 +1,65 @@
+//! What can be wrong with a file. Invariant: each message has the path, what is wrong, and the remedy if there is one.
+
+use std::path::{Path, PathBuf};
+
+/// An error of reading or writing a file.
+#[derive(Debug, thiserror::Error)]
+pub enum FormatsError {
+    /// The operating system refused.
+    #[error("{path}: cannot {action}: {source}", path = path.display())]
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// What was tried, as a verb with its object.
+        action: &'static str,
+        /// The system's answer.
+        source: std::io::Error,
+    },
+    /// Contents that break the format.
+    #[error("{path}: {problem}", path = path.display())]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong and where.
+        problem: String,
+    },
+    /// A tensor that is missing or cannot be read as wanted.
+    #[error("{path}: tensor \"{tensor}\" {problem}", path = path.display())]
+    Tensor {
+        /// The file.
+        path: PathBuf,
+        /// The tensor.
+        tensor: String,
+        /// What is wrong.
+        problem: String,
+    },
+    /// A key of a JSON file that is missing or out of range.
+    #[error("{path}: \"{key}\" {problem}", path = path.display())]
+    Key {
+        /// The file.
+        path: PathBuf,
+        /// The key.
+        key: String,
+        /// What is wrong.
+        problem: String,
+    },
+}
+
+impl FormatsError {
+    pub(crate) fn io(path: &Path, action: &'static str) -> impl FnOnce(std::io::Error) -> FormatsError {
+        let path = path.to_path_buf();
+        move |source| FormatsError::Io { path, action, source }
+    }
+
+    pub(crate) fn malformed(path: &Path, problem: impl Into<String>) -> FormatsError {
+        FormatsError::Malformed { path: path.to_path_buf(), problem: problem.into() }
+    }
+
+    pub(crate) fn tensor(path: &Path, tensor: &str, problem: impl Into<String>) -> FormatsError {
+        FormatsError::Tensor { path: path.to_path_buf(), tensor: tensor.to_string(), problem: problem.into() }
+    }
+
+    pub(crate) fn key(path: &Path, key: &str, problem: impl Into<String>) -> FormatsError {
+        FormatsError::Key { path: path.to_path_buf(), key: key.to_string(), problem: problem.into() }
+    }
+}

@@ -1,0 +1,211 @@
+//! One parity case: the model folder, what the reference computed, and runs of the same on the CPU executor.
+
+use remat_compiler::{Target, compile, differentiate};
+use remat_cpu::{CpuExecutor, CpuOptions};
+use remat_formats::SafetensorsFile;
+use remat_model::{AdamWSettings, BatchShape, Method, Model, Parameter, update_graph};
+use remat_plan::{Executor, Policy, ProgramId};
+use remat_tensor::HostTensor;
+use serde_json::Value as Json;
+use std::path::{Path, PathBuf};
+
+pub struct Case {
+    folder: PathBuf,
+    model: Model,
+    tensors: SafetensorsFile,
+    json: Json,
+}
+
+impl Case {
+    pub fn open(name: &str) -> Case {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/parity").join(name);
+        let json = std::fs::read_to_string(folder.join("reference.json")).expect("the fixtures are committed");
+        Case {
+            model: Model::open(&folder).expect("a model folder"),
+            tensors: SafetensorsFile::open(&folder.join("reference.safetensors")).expect("reference tensors"),
+            json: serde_json::from_str(&json).expect("JSON"),
+            folder,
+        }
+    }
+
+    pub fn full(&self) -> Method {
+        Method::Full
+    }
+
+    pub fn lora(&self) -> Method {
+        Method::Lora(self.model.adapter_settings(&self.folder.join("adapter")).expect("an adapter"))
+    }
+
+    pub fn method(&self, kind: &str) -> Method {
+        if kind == "full" { self.full() } else { self.lora() }
+    }
+
+    pub fn tensor(&self, name: &str) -> HostTensor {
+        self.tensors.read(name).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    pub fn tensor_names(&self) -> impl Iterator<Item = &str> {
+        self.tensors.names()
+    }
+
+    fn at(&self, path: &[&str]) -> &Json {
+        path.iter().fold(&self.json, |json, key| &json[*key])
+    }
+
+    pub fn number(&self, path: &[&str]) -> f64 {
+        self.at(path).as_f64().unwrap_or_else(|| panic!("{path:?} is not a number"))
+    }
+
+    pub fn numbers(&self, path: &[&str]) -> Vec<f64> {
+        let list = self.at(path).as_array().unwrap_or_else(|| panic!("{path:?} is not a list"));
+        list.iter().map(|number| number.as_f64().expect("a number")).collect()
+    }
+
+    fn settings(&self) -> AdamWSettings {
+        let number = |key: &str| self.number(&["optimizer", key]) as f32;
+        let betas = self.numbers(&["optimizer", "betas"]);
+        AdamWSettings {
+            beta1: betas[0] as f32,
+            beta2: betas[1] as f32,
+            eps: number("eps"),
+            weight_decay: number("weight_decay"),
+            clip_norm: number("clip_norm"),
+        }
+    }
+
+    /// Token ids and labels of one micro-batch, and the shape.
+    fn micro_batch(&self, update: usize, micro: usize) -> (Vec<i32>, Vec<i32>, BatchShape) {
+        let read = |name: &str| {
+            let tensor = self.tensor(name);
+            let [_, micros, batch, seq_len] = tensor.shape().dims() else { panic!("{name} has four axes") };
+            let size = batch * seq_len;
+            let from = (update * micros + micro) * size;
+            let values: Vec<i32> = tensor.to_f64()[from..from + size].iter().map(|&x| x as i32).collect();
+            (values, BatchShape { batch: *batch, seq_len: *seq_len })
+        };
+        let (ids, shape) = read("batches.input_ids");
+        (ids, read("batches.labels").0, shape)
+    }
+
+    fn micro_batches(&self) -> usize {
+        self.tensor("batches.labels").shape()[1]
+    }
+
+    pub fn logits(&self, method: &Method) -> Vec<f32> {
+        let (ids, labels, shape) = self.micro_batch(0, 0);
+        let graph = self.model.inference(method, shape).expect("a graph").graph;
+        let mut executor = CpuExecutor::new(CpuOptions::new(2));
+        let plan = compile(graph.clone(), &Policy::None, &CpuOptions::new(2).profile()).expect("a plan");
+        let program = executor.load(vec![plan]).expect("loads")[0];
+        self.model.load_weights(&graph, &mut executor).expect("weights");
+        if let Method::Lora(_) = method {
+            let training = self.model.training(method, shape).expect("a graph");
+            self.load_adapter(&training.parameters, &mut executor);
+        }
+        fill(&mut executor, &ids, &labels, shape);
+        executor.run(program).expect("runs");
+        floats(executor.output(program, "logits").expect("an output").bytes)
+    }
+
+    fn load_adapter(&self, parameters: &[Parameter], executor: &mut CpuExecutor) {
+        self.model.load_adapter(&self.folder.join("adapter"), parameters, executor).expect("the adapter fits");
+    }
+}
+
+/// A training run of one case.
+pub struct Run<'a> {
+    case: &'a Case,
+    executor: CpuExecutor,
+    micro: ProgramId,
+    update: ProgramId,
+    parameters: Vec<Parameter>,
+}
+
+impl<'a> Run<'a> {
+    pub fn new(case: &'a Case, method: &Method, policy: &Policy) -> Run<'a> {
+        let (_, _, shape) = case.micro_batch(0, 0);
+        let training = case.model.training(method, shape).expect("a graph");
+        let target = |p: &Parameter| Target { value: p.value, accumulate_into: Some(p.gradient) };
+        let targets: Vec<Target> = training.parameters.iter().map(target).collect();
+        let forward = training.graph.clone();
+        let micro = differentiate(forward, training.loss, training.seed, &targets).expect("differentiable").graph;
+        let update = update_graph(&training.parameters, &case.settings()).expect("an update");
+        let options = CpuOptions::new(2);
+        let plans = vec![
+            compile(micro, policy, &options.profile()).expect("a plan"),
+            compile(update, &Policy::None, &options.profile()).expect("a plan"),
+        ];
+        let mut executor = CpuExecutor::new(options);
+        let programs = executor.load(plans).expect("loads");
+        case.model.load_weights(&training.graph, &mut executor).expect("weights");
+        if let Method::Lora(_) = method {
+            case.load_adapter(&training.parameters, &mut executor);
+        }
+        Run { case, executor, micro: programs[0], update: programs[1], parameters: training.parameters }
+    }
+
+    pub fn parameters(&self) -> impl Iterator<Item = &str> {
+        self.parameters.iter().map(|parameter| parameter.name.as_str())
+    }
+
+    pub fn state(&self, name: &str) -> Vec<f32> {
+        floats(self.executor.state(name).expect("a state").bytes)
+    }
+
+    /// Runs every micro-batch of an update; returns the loss over its trained tokens.
+    pub fn accumulate(&mut self, update: usize) -> f64 {
+        let batches: Vec<_> = (0..self.case.micro_batches()).map(|m| self.case.micro_batch(update, m)).collect();
+        let trained = |labels: &[i32], shape: &BatchShape| {
+            let rows = labels.chunks(shape.seq_len);
+            rows.map(|row| row[1..].iter().filter(|&&label| label != -100).count()).sum::<usize>()
+        };
+        let total: usize = batches.iter().map(|(_, labels, shape)| trained(labels, shape)).sum();
+        let mut sum = 0.0;
+        for (ids, labels, shape) in &batches {
+            fill(&mut self.executor, ids, labels, *shape);
+            write(&mut self.executor, "seed", &[1.0 / total as f32]);
+            self.executor.run(self.micro).expect("runs");
+            sum += f64::from(floats(self.executor.output(self.micro, "loss").expect("an output").bytes)[0]);
+        }
+        sum / total as f64
+    }
+
+    /// One optimizer step; returns the gradient norm.
+    pub fn update(&mut self, update: usize, rate: f64) -> f64 {
+        write(&mut self.executor, "lr", &[rate as f32]);
+        write(&mut self.executor, "step", &[update as i32 + 1]);
+        self.executor.run(self.update).expect("runs");
+        f64::from(floats(self.executor.output(self.update, "grad_norm").expect("an output").bytes)[0])
+    }
+}
+
+fn fill(executor: &mut CpuExecutor, ids: &[i32], labels: &[i32], shape: BatchShape) {
+    let tokens = shape.seq_len;
+    let targets: Vec<i32> =
+        labels.chunks(tokens).flat_map(|row| row[1..].iter().copied().chain([-100]).collect::<Vec<_>>()).collect();
+    let positions: Vec<i32> = (0..ids.len()).map(|i| (i % tokens) as i32).collect();
+    write(executor, "ids", ids);
+    write(executor, "positions", &positions);
+    write(executor, "segment_start", &vec![0i32; ids.len()]);
+    if executor.input_mut("targets").is_ok() {
+        write(executor, "targets", &targets);
+    }
+}
+
+fn write<T: bytemuck::NoUninit>(executor: &mut CpuExecutor, name: &str, values: &[T]) {
+    let target = executor.input_mut(name).expect("an input");
+    target.bytes.copy_from_slice(bytemuck::cast_slice(values));
+}
+
+fn floats(bytes: &[u8]) -> Vec<f32> {
+    bytemuck::pod_collect_to_vec(bytes)
+}
+
+/// |a − b| / |b| in the Euclidean norm.
+pub fn relative_distance(a: &[f32], b: &HostTensor) -> f64 {
+    let b = b.to_f64();
+    assert_eq!(a.len(), b.len(), "sizes differ");
+    let norm = |values: &mut dyn Iterator<Item = f64>| values.map(|x| x * x).sum::<f64>().sqrt();
+    let distance = norm(&mut a.iter().zip(&b).map(|(&x, &y)| f64::from(x) - y));
+    distance / norm(&mut b.iter().copied()).max(1e-30)
+}
