@@ -131,9 +131,7 @@ impl Pass {
     fn contribute(&mut self, value: ValueId, contribution: ValueId) -> Result<(), CompileError> {
         let name = format!("grad.{}", self.builder.graph().value(value).name);
         let sum = match (self.accumulators[value.index()], self.cotangents[value.index()]) {
-            (Some(state), before) => {
-                self.builder.op1(&name, Accumulate, &[before.unwrap_or(state), contribution])?
-            }
+            (Some(state), before) => self.builder.op1(&name, Accumulate, &[before.unwrap_or(state), contribution])?,
             (None, Some(before)) => self.builder.op1(&name, Add, &[before, contribution])?,
             (None, None) => contribution,
         };

@@ -37,9 +37,7 @@ pub fn place(graph: Graph, policy: &Policy, profile: &DeviceProfile) -> Plan {
 fn step(graph: &Graph, id: OpId, node: &Node, buffer_of: &[Option<BufferId>], workspace: Option<usize>) -> Step {
     let place = |&value: &ValueId| match graph.value(value).storage {
         Storage::Input => Place::Input(value),
-        Storage::Weight => {
-            Place::Weight(WeightOperand { value, tier: Tier::Resident, layout: WeightLayout::RowMajor })
-        }
+        Storage::Weight => Place::Weight(WeightOperand { value, tier: Tier::Resident, layout: WeightLayout::RowMajor }),
         Storage::State => Place::State(graph.storage_root(value)),
         Storage::Arena => Place::Arena(buffer_of[value.index()].expect("every arena value has a buffer")),
     };

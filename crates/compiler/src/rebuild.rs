@@ -38,11 +38,6 @@ impl<'a> Rebuild<'a> {
         self.values[id.index()].expect("a pass copies producers before users")
     }
 
-    /// From now on, users of `from` read what `to` (a source value already copied) is in the copy.
-    pub(crate) fn replace(&mut self, from: ValueId, to: ValueId) {
-        self.values[from.index()] = Some(self.get(to));
-    }
-
     /// Copies a node as it is.
     pub(crate) fn copy(&mut self, id: OpId) {
         let node = self.source.node(id);

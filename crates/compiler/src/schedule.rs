@@ -35,6 +35,7 @@ pub fn schedule(graph: Graph) -> Graph {
 /// itself repeated (a repeated node must stand before its repetition).
 fn sinks(graph: &Graph, node: &remat_ir::Node) -> bool {
     let fixed = |id: &remat_ir::ValueId| matches!(graph.value(*id).storage, Storage::Input | Storage::Weight);
-    let origin = || graph.nodes.iter().any(|other| other.recompute_of.is_some_and(|id| graph.node(id).name == node.name));
+    let origin =
+        || graph.nodes.iter().any(|other| other.recompute_of.is_some_and(|id| graph.node(id).name == node.name));
     node.inputs.iter().all(fixed) && node.op.donations().is_empty() && node.recompute_of.is_none() && !origin()
 }

@@ -54,7 +54,7 @@ fn offload(plan: &mut Plan) -> (usize, usize, usize) {
     let kept = BufferId(buffer_of(plan, "r1.linear") as u32);
     let producer = step_of(plan, "r1.linear");
     let forward_reader = step_of(plan, "r1.gelu");
-    let reader = step_of(plan, "d.r1.gelu");
+    let reader = step_of(plan, "d.r1.gelu.dx");
     plan.steps[producer].signals = true;
     let evict = forward_reader + 1;
     let action = Action::Evict { value, tier: Tier::Spill };
@@ -76,7 +76,13 @@ fn offload(plan: &mut Plan) -> (usize, usize, usize) {
     }
     plan.steps[reader].waits.push(StepId(fetch as u32));
     // Whoever reuses the evicted slot must wait for the copy.
-    let later: Vec<usize> = plan.buffers.iter().filter(|b| b.slot.overlaps(plan.buffers[kept.index()].slot)).map(|b| b.first.index()).filter(|&first| first > evict).collect();
+    let later: Vec<usize> = plan
+        .buffers
+        .iter()
+        .filter(|b| b.slot.overlaps(plan.buffers[kept.index()].slot))
+        .map(|b| b.first.index())
+        .filter(|&first| first > evict)
+        .collect();
     for step in later {
         plan.steps[step].waits.push(StepId(evict as u32));
     }

@@ -2,8 +2,8 @@
 //!
 //! Invariant: an index cannot name a file outside its folder.
 
-use crate::safetensors::{SafetensorsFile, TensorInfo};
 use crate::FormatsError;
+use crate::safetensors::{SafetensorsFile, TensorInfo};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -65,7 +65,11 @@ impl ModelFiles {
                 }
             };
             if files[number].tensor_info(name).is_none() {
-                return Err(FormatsError::tensor(&folder.join(shard), name, "is listed in the index but not in the file"));
+                return Err(FormatsError::tensor(
+                    &folder.join(shard),
+                    name,
+                    "is listed in the index but not in the file",
+                ));
             }
             tensors.insert(name.clone(), number);
         }

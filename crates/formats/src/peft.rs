@@ -112,7 +112,8 @@ impl AdapterConfig {
             "use_rslora": self.use_rslora,
         });
         let path = folder.join(FILE);
-        let mut text = serde_json::to_string_pretty(&json).map_err(|e| FormatsError::malformed(&path, e.to_string()))?;
+        let mut text =
+            serde_json::to_string_pretty(&json).map_err(|e| FormatsError::malformed(&path, e.to_string()))?;
         text.push('\n');
         write_atomic(&path, text.as_bytes())
     }

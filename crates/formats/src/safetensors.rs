@@ -235,7 +235,8 @@ fn tensor(entry: &serde_json::Value, data_start: u64) -> Result<TensorInfo, Stri
     let dims: Option<Vec<usize>> = dims.iter().map(|d| d.as_u64().and_then(|d| usize::try_from(d).ok())).collect();
     let shape = Shape::new(dims.ok_or("\"shape\" must hold sizes")?);
     let offsets = entry["data_offsets"].as_array().filter(|offsets| offsets.len() == 2);
-    let offsets = offsets.and_then(|o| Some((o[0].as_u64()?, o[1].as_u64()?))).ok_or("\"data_offsets\" must be two sizes")?;
+    let offsets =
+        offsets.and_then(|o| Some((o[0].as_u64()?, o[1].as_u64()?))).ok_or("\"data_offsets\" must be two sizes")?;
     let bytes = offsets.1.checked_sub(offsets.0).ok_or("\"data_offsets\" end before they begin")?;
     let (dtype, bits) = element(&stored).ok_or_else(|| format!("unknown dtype \"{stored}\""))?;
     let wanted = shape.checked_numel().and_then(|n| (n as u64).checked_mul(bits)).map(|bits| bits.div_ceil(8));
@@ -279,7 +280,9 @@ fn contiguous(tensors: &BTreeMap<String, TensorInfo>, start: u64, file_bytes: u6
     }
     match at.cmp(&file_bytes) {
         std::cmp::Ordering::Equal => Ok(()),
-        std::cmp::Ordering::Greater => Err(format!("the tensors need {at} bytes, the file has {file_bytes}; it is truncated")),
+        std::cmp::Ordering::Greater => {
+            Err(format!("the tensors need {at} bytes, the file has {file_bytes}; it is truncated"))
+        }
         std::cmp::Ordering::Less => Err(format!("{} bytes follow the last tensor", file_bytes - at)),
     }
 }

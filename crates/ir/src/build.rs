@@ -86,16 +86,14 @@ impl Builder {
         result
     }
 
-    /// Opens a checkpoint region inside the current one, for callers that hold the builder in a larger structure.
-    /// Each must be left again with [`Builder::leave_region`].
-    pub fn enter_region(&mut self, name: &str) -> RegionId {
+    /// Enters a new checkpoint region, nested in the current one; for builders that wrap this one.
+    pub fn enter_region(&mut self, name: &str) {
         let id = RegionId(self.graph.regions.len() as u32);
         self.graph.regions.push(Region { name: name.to_string(), parent: self.region });
         self.region = Some(id);
-        id
     }
 
-    /// Closes the current region; outside of all regions it does nothing.
+    /// Returns to the region around the current one, if there is one.
     pub fn leave_region(&mut self) {
         self.region = self.region.and_then(|id| self.graph.regions[id.index()].parent);
     }

@@ -4,9 +4,9 @@
 
 use crate::load::floats;
 use crate::{LoraConfig, Model, ModelError, Parameter, Targets};
-use remat_formats::{AdapterConfig, ModelConfig, SafetensorsFile, TargetModules, write_safetensors};
+use remat_formats::{AdapterConfig, ModelConfig, NamedTensor, SafetensorsFile, TargetModules, write_safetensors};
 use remat_plan::Executor;
-use remat_tensor::{HostTensor, Philox, stream_of_name};
+use remat_tensor::{Philox, stream_of_name};
 use std::path::Path;
 
 const WEIGHTS: &str = "adapter_model.safetensors";
@@ -40,10 +40,12 @@ impl Model {
     /// A missing or malformed `adapter_config.json`, or settings that LoRA here does not cover.
     pub fn adapter_settings(&self, folder: &Path) -> Result<LoraConfig, ModelError> {
         let config = AdapterConfig::from_dir(folder)?;
-        let refuse = |problem: &str| Err(ModelError::Adapter {
-            folder: folder.join("adapter_config.json").display().to_string(),
-            problem: problem.to_string(),
-        });
+        let refuse = |problem: &str| {
+            Err(ModelError::Adapter {
+                folder: folder.join("adapter_config.json").display().to_string(),
+                problem: problem.to_string(),
+            })
+        };
         if config.peft_type != "LORA" {
             return refuse(&format!("peft_type is {}: only LORA adapters are supported", config.peft_type));
         }
@@ -60,7 +62,9 @@ impl Model {
             return refuse("modules_to_save and layers_to_transform are not supported");
         }
         if config.fan_in_fan_out != matches!(self.config, ModelConfig::Gpt2(_)) {
-            return refuse("fan_in_fan_out does not fit this base model: it is true for GPT-2 and false for the others");
+            return refuse(
+                "fan_in_fan_out does not fit this base model: it is true for GPT-2 and false for the others",
+            );
         }
         let targets = match config.target_modules {
             TargetModules::Names(names) => Targets::Names(names),
@@ -123,34 +127,34 @@ impl Model {
         parameters: &[Parameter],
         executor: &dyn Executor,
     ) -> Result<(), ModelError> {
-        let mut config = AdapterConfig::lora(lora.rank, f64::from(lora.alpha));
-        config.lora_dropout = f64::from(lora.dropout);
-        config.use_rslora = lora.rank_stabilised;
-        config.fan_in_fan_out = matches!(self.config, ModelConfig::Gpt2(_));
-        config.base_model_name_or_path = Some(self.folder.display().to_string());
-        config.target_modules = match &lora.targets {
+        let targets = match &lora.targets {
             Targets::Pattern(pattern) => TargetModules::Pattern(pattern.clone()),
             Targets::Names(names) => TargetModules::Names(names.clone()),
             Targets::AllLinear => TargetModules::Names(kinds(&self.linear_names())),
         };
+        let mut config = AdapterConfig::lora(lora.rank, f64::from(lora.alpha), targets);
+        config.lora_dropout = f64::from(lora.dropout);
+        config.use_rslora = lora.rank_stabilised;
+        config.fan_in_fan_out = matches!(self.config, ModelConfig::Gpt2(_));
+        config.base_model_name_or_path = Some(self.folder.display().to_string());
         config.write(folder)?;
-        let tensors = host_tensors(parameters, executor)?;
-        write_safetensors(&folder.join(WEIGHTS), tensors, &[("format", "pt")])?;
-        Ok(())
+        write_parameters(&folder.join(WEIGHTS), parameters, executor)
     }
 }
 
-/// The states of all parameters, copied out one by one as they are written.
-pub(crate) fn host_tensors(
+/// Writes the states of parameters under their names, straight from the executor's memory.
+pub(crate) fn write_parameters(
+    path: &Path,
     parameters: &[Parameter],
     executor: &dyn Executor,
-) -> Result<Vec<(String, HostTensor)>, ModelError> {
-    let read = |parameter: &Parameter| {
+) -> Result<(), ModelError> {
+    let mut tensors = Vec::with_capacity(parameters.len());
+    for parameter in parameters {
         let view = executor.state(&parameter.name)?;
-        let tensor = HostTensor::from_le_bytes(view.ty.shape.clone(), view.ty.dtype, view.bytes);
-        Ok((parameter.name.clone(), tensor.expect("a view's bytes match its type")))
-    };
-    parameters.iter().map(read).collect()
+        let (dtype, shape) = (view.ty.dtype, &view.ty.shape);
+        tensors.push(NamedTensor { name: &parameter.name, dtype, shape, bytes: view.bytes });
+    }
+    Ok(write_safetensors(path, &tensors, &[("format", "pt")])?)
 }
 
 /// The last components of module names, once each.

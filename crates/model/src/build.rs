@@ -75,7 +75,6 @@ pub(crate) struct Inputs {
 /// A model's graph under construction.
 pub(crate) struct ModelBuilder<'a> {
     pub b: Builder,
-    pub shape: BatchShape,
     pub inputs: Inputs,
     adapters: Adapters<'a>,
     train_base: bool,
@@ -90,11 +89,7 @@ pub(crate) struct Hidden {
     pub head: ValueId,
 }
 
-pub(crate) fn training(
-    config: &ModelConfig,
-    method: &Method,
-    shape: BatchShape,
-) -> Result<Training, ModelError> {
+pub(crate) fn training(config: &ModelConfig, method: &Method, shape: BatchShape) -> Result<Training, ModelError> {
     let mut builder = ModelBuilder::new(config, method, shape, true)?;
     let Hidden { hidden, head } = family::forward(config, &mut builder)?;
     let tokens = Type::new(DType::I32, [shape.batch, shape.seq_len]);
@@ -108,11 +103,7 @@ pub(crate) fn training(
     Ok(Training { graph: builder.b.finish(), loss, seed, parameters: builder.parameters, random })
 }
 
-pub(crate) fn inference(
-    config: &ModelConfig,
-    method: &Method,
-    shape: BatchShape,
-) -> Result<Inference, ModelError> {
+pub(crate) fn inference(config: &ModelConfig, method: &Method, shape: BatchShape) -> Result<Inference, ModelError> {
     let mut builder = ModelBuilder::new(config, method, shape, false)?;
     let Hidden { hidden, head } = family::forward(config, &mut builder)?;
     let logits = builder.b.op1("logits", Linear::plain(Layout::OutIn), &[hidden, head])?;
@@ -122,19 +113,15 @@ pub(crate) fn inference(
 }
 
 impl<'a> ModelBuilder<'a> {
-    fn new(
-        config: &'a ModelConfig,
-        method: &'a Method,
-        shape: BatchShape,
-        training: bool,
-    ) -> Result<Self, ModelError> {
+    fn new(config: &'a ModelConfig, method: &'a Method, shape: BatchShape, training: bool) -> Result<Self, ModelError> {
         let limit = family::max_positions(config);
         if shape.batch == 0 || shape.seq_len == 0 {
             return Err(ModelError::Setting("batch size and sequence length must be at least 1".to_string()));
         }
         if shape.seq_len > limit {
             let BatchShape { seq_len, .. } = shape;
-            let message = format!("--seq-len {seq_len}: this model has {limit} positions; use --seq-len {limit} or less");
+            let message =
+                format!("--seq-len {seq_len}: this model has {limit} positions; use --seq-len {limit} or less");
             return Err(ModelError::Setting(message));
         }
         let mut b = Builder::new();
@@ -148,16 +135,7 @@ impl<'a> ModelBuilder<'a> {
             Method::Full => (Adapters::none(), true),
             Method::Lora(lora) => (Adapters::new(lora, family::linear_names(config))?, false),
         };
-        Ok(ModelBuilder {
-            b,
-            shape,
-            inputs,
-            adapters,
-            train_base,
-            dropout: training,
-            rng: None,
-            parameters: Vec::new(),
-        })
+        Ok(ModelBuilder { b, inputs, adapters, train_base, dropout: training, rng: None, parameters: Vec::new() })
     }
 
     /// A base parameter: a trained state under full fine-tuning, else a frozen weight.

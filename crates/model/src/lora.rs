@@ -56,7 +56,8 @@ impl std::str::FromStr for Targets {
 
     /// `all-linear`, a comma-separated list of names, or (if it holds anything else) a regular expression.
     fn from_str(text: &str) -> Result<Self, String> {
-        let is_name = |name: &str| !name.is_empty() && name.chars().all(|c| c.is_alphanumeric() || c == '_' || c == '.');
+        let is_name =
+            |name: &str| !name.is_empty() && name.chars().all(|c| c.is_alphanumeric() || c == '_' || c == '.');
         if text == "all-linear" {
             return Ok(Targets::AllLinear);
         }
@@ -66,7 +67,9 @@ impl std::str::FromStr for Targets {
         }
         match Regex::new(text) {
             Ok(_) if !text.is_empty() => Ok(Targets::Pattern(text.to_string())),
-            Ok(_) => Err("no target given: use all-linear, names such as q_proj,v_proj, or a regular expression".into()),
+            Ok(_) => {
+                Err("no target given: use all-linear, names such as q_proj,v_proj, or a regular expression".into())
+            }
             Err(error) => Err(format!("'{text}' is neither a list of module names nor a regular expression: {error}")),
         }
     }
@@ -105,10 +108,8 @@ impl<'a> Adapters<'a> {
                 linears.iter().filter(|m| names.iter().any(|name| ends_with_name(m, name))).cloned().collect()
             }
             Targets::Pattern(pattern) => {
-                let whole = Regex::new(&format!("^(?:{pattern})$")).map_err(|error| ModelError::BadRegex {
-                    given: pattern.clone(),
-                    problem: error.to_string(),
-                })?;
+                let whole = Regex::new(&format!("^(?:{pattern})$"))
+                    .map_err(|error| ModelError::BadRegex { given: pattern.clone(), problem: error.to_string() })?;
                 linears.iter().filter(|module| whole.is_match(module)).cloned().collect()
             }
         };

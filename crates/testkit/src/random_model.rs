@@ -4,7 +4,9 @@
 //! Invariant: a seed gives one model; every model has at least one trained parameter that the loss depends on.
 
 use remat_compiler::{Target, differentiate};
-use remat_ir::ops::{Add, Attention, Dropout, Embedding, Gelu, Layout, Linear, LinearCrossEntropy, RmsNorm, Scale, Sum};
+use remat_ir::ops::{
+    Add, Attention, Dropout, Embedding, Gelu, Layout, Linear, LinearCrossEntropy, RmsNorm, Scale, Sum,
+};
 use remat_ir::ops::{LayerNorm, Rope, Swiglu};
 use remat_ir::{Builder, Graph, Type, ValueId};
 use remat_tensor::{DType, Philox, stream_of_name};

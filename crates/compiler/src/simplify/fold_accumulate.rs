@@ -2,8 +2,10 @@
 //! temporary as large as a weight, one pass over it less.
 
 use crate::rebuild::Rebuild;
-use remat_ir::ops::{BiasGrad, EmbeddingGrad, LayerNormDw, LinearCrossEntropyGrad, LinearCrossEntropyWithGrad, LinearDw};
 use remat_ir::ops::RmsNormDw;
+use remat_ir::ops::{
+    BiasGrad, EmbeddingGrad, LayerNormDw, LinearCrossEntropyGrad, LinearCrossEntropyWithGrad, LinearDw,
+};
 use remat_ir::{Graph, Node, Op, OpId, ValueId};
 use std::collections::HashMap;
 

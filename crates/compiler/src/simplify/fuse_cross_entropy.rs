@@ -29,12 +29,11 @@ pub(super) fn fuse(graph: &Graph) -> Graph {
         for &early in &hoisted[&id] {
             copy.copy(early);
         }
-        let Op::LinearCrossEntropyGrad(attributes) = &graph.node(gradient).op else { unreachable!("pairs() matched it") };
-        let fused = LinearCrossEntropyWithGrad {
-            dh: attributes.dh,
-            dw: attributes.dw,
-            accumulate: attributes.accumulate,
+        let Op::LinearCrossEntropyGrad(attributes) = &graph.node(gradient).op else {
+            unreachable!("pairs() matched it")
         };
+        let fused =
+            LinearCrossEntropyWithGrad { dh: attributes.dh, dw: attributes.dw, accumulate: attributes.accumulate };
         let inputs = graph.node(gradient).inputs.clone();
         let mut results: Vec<ValueId> = graph.node(id).outputs.clone();
         results.extend(&graph.node(gradient).outputs);
@@ -51,7 +50,9 @@ fn pairs(graph: &Graph) -> HashMap<OpId, OpId> {
             continue;
         }
         let forward = graph.nodes_with_ids().find(|(id, node)| {
-            matches!(node.op, Op::LinearCrossEntropy(_)) && node.inputs[..] == gradient.inputs[..3] && !pairs.contains_key(id)
+            matches!(node.op, Op::LinearCrossEntropy(_))
+                && node.inputs[..] == gradient.inputs[..3]
+                && !pairs.contains_key(id)
         });
         if let Some((forward_id, _)) = forward
             && early_chain(graph, gradient.inputs[3], forward_id).is_some()

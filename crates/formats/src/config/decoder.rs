@@ -124,7 +124,9 @@ fn scaling(keys: &Keys<'_>) -> Result<RopeScaling, FormatsError> {
         Some("llama3") => {
             let (low, high) = (required("low_freq_factor")?, required("high_freq_factor")?);
             if low >= high {
-                return Err(keys.error("low_freq_factor", format!("is {low}; it must be below high_freq_factor = {high}")));
+                return Err(
+                    keys.error("low_freq_factor", format!("is {low}; it must be below high_freq_factor = {high}"))
+                );
             }
             Ok(RopeScaling::Llama3 {
                 factor: required("factor")?,

@@ -49,7 +49,8 @@ impl ModelConfig {
             Some("llama") => Ok(ModelConfig::Llama(DecoderConfig::llama(&keys)?)),
             Some("gpt2") => Ok(ModelConfig::Gpt2(Gpt2Config::parse(&keys)?)),
             Some(other) => {
-                let problem = format!("is \"{other}\", an architecture that is not supported; supported are {SUPPORTED}");
+                let problem =
+                    format!("is \"{other}\", an architecture that is not supported; supported are {SUPPORTED}");
                 Err(FormatsError::key(path, "model_type", problem))
             }
             None => Err(FormatsError::key(path, "model_type", format!("is missing; supported are {SUPPORTED}"))),

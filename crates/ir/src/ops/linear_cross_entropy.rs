@@ -14,7 +14,7 @@ use remat_tensor::DType;
 use serde::{Deserialize, Serialize};
 
 /// Tokens whose logits exist at one time.
-pub const TOKEN_CHUNK: usize = 64;
+pub const TOKEN_CHUNK: usize = 128;
 
 /// `linear_cross_entropy` has no attributes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -31,11 +31,8 @@ pub(super) fn forward(config: &Gpt2Config, m: &mut ModelBuilder<'_>) -> Result<H
         x = block?;
     }
     let hidden = norm(config, m, "transformer.ln_f", x)?;
-    let head = if config.tie_word_embeddings {
-        tokens
-    } else {
-        m.parameter("lm_head.weight", &[config.vocab_size, width])
-    };
+    let head =
+        if config.tie_word_embeddings { tokens } else { m.parameter("lm_head.weight", &[config.vocab_size, width]) };
     Ok(Hidden { hidden, head })
 }
 

@@ -77,14 +77,20 @@ impl Contents<'_> {
         if step.reads.len() == reads && step.writes.len() == writes {
             return Ok(());
         }
-        Err(CheckError::Graph(format!("step {at} names {} operands and {} results", step.reads.len(), step.writes.len())))
+        Err(CheckError::Graph(format!(
+            "step {at} names {} operands and {} results",
+            step.reads.len(),
+            step.writes.len()
+        )))
     }
 
     fn read(&mut self, at: usize, step: &Step, index: usize, value: ValueId) -> Result<(), CheckError> {
         let graph = &self.plan.graph;
         match (graph.value(value).storage, step.reads[index]) {
             (Storage::Input, Place::Input(id)) if id == value => Ok(()),
-            (Storage::Weight, Place::Weight(weight)) if weight.value == value && weight.tier == Tier::Resident => Ok(()),
+            (Storage::Weight, Place::Weight(weight)) if weight.value == value && weight.tier == Tier::Resident => {
+                Ok(())
+            }
             (Storage::State, Place::State(root)) if root == graph.storage_root(value) => {
                 let holds = self.state_holds.get(&root).copied().unwrap_or(root);
                 if holds != value {

@@ -52,12 +52,7 @@ pub(super) fn check(plan: &Plan, source: &Graph) -> Result<(), CheckError> {
     Ok(())
 }
 
-fn compare(
-    source: &Graph,
-    node: &Node,
-    original: &Node,
-    congruent: &mut [Option<ValueId>],
-) -> Result<(), CheckError> {
+fn compare(source: &Graph, node: &Node, original: &Node, congruent: &mut [Option<ValueId>]) -> Result<(), CheckError> {
     if node.op != original.op || node.outputs.len() != original.outputs.len() {
         return wrong(format!("node \"{}\" is not the op that \"{}\" is", node.name, original.name));
     }

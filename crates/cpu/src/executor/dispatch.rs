@@ -1,0 +1,337 @@
+//! Which kernel an op calls: one arm per op, exhaustive, so that an op without a kernel does not compile.
+//!
+//! Invariant: this file converts addresses to slices and attributes to kernel arguments, and nothing else. Operands
+//! were laid out by a checked plan: distinct ones do not overlap, except where the op works in place.
+
+use super::resolve::{Operand, ResolvedStep};
+use crate::element::Element;
+use crate::kernels::{
+    adamw, add, attention, attention_grad, dropout, embedding, gelu, gemm::Epilogue, layer_norm, linear,
+    linear_cross_entropy as head, rms_norm, rope, split, sum, swiglu,
+};
+use crate::shared::{In, Out};
+use crate::ThreadPool;
+use remat_ir::ops::{self, Layout};
+use remat_ir::{Node, Op};
+use remat_plan::{ExecError, Plan};
+use remat_tensor::DType;
+
+/// Whether this executor has kernels for an op on these operands.
+pub(super) fn supports(op: &Op, reads: &[Operand], writes: &[Operand]) -> Result<(), String> {
+    let unknown = |operand: &&Operand| operand.ty.dtype.is_float() && operand.ty.dtype != DType::F32;
+    match reads.iter().chain(writes).find(unknown) {
+        Some(operand) => Err(format!("{} has no kernel for {} here; use f32", op.name(), operand.ty.dtype)),
+        None => Ok(()),
+    }
+}
+
+/// Runs one resolved step.
+pub(super) fn run(pool: &ThreadPool, plan: &Plan, step: &ResolvedStep) -> Result<(), ExecError> {
+    let node = plan.graph.node(step.op);
+    compute::<f32>(&Call { pool, step, node })
+}
+
+/// A step with everything its kernel needs.
+struct Call<'a> {
+    pool: &'a ThreadPool,
+    step: &'a ResolvedStep,
+    node: &'a Node,
+}
+
+impl<'a> Call<'a> {
+    /// Operand `index` as a slice.
+    fn read<T: Element>(&self, index: usize) -> &'a [T] {
+        let operand = &self.step.reads[index];
+        debug_assert_eq!(operand.ty.dtype.bytes(), size_of::<T>());
+        // SAFETY: the plan gave the operand this many bytes, aligned; nothing writes them during this step, except for
+        // ops in place, which use `shared` instead.
+        unsafe { std::slice::from_raw_parts(operand.start.cast(), operand.ty.shape.numel()) }
+    }
+
+    /// Operand `index` of integers.
+    fn ints(&self, index: usize) -> &'a [i32] {
+        let operand = &self.step.reads[index];
+        debug_assert_eq!(operand.ty.dtype, DType::I32);
+        // SAFETY: as in `read`.
+        unsafe { std::slice::from_raw_parts(operand.start.cast(), operand.ty.shape.numel()) }
+    }
+
+    /// Operand `index` that may share its memory with a result.
+    fn shared<T: Element>(&self, index: usize) -> In<'a, T> {
+        let operand = &self.step.reads[index];
+        // SAFETY: as in `read`; if a result has the same address, it is the same slot, and the kernel is pointwise.
+        unsafe { In::from_raw(operand.start.cast(), operand.ty.shape.numel()) }
+    }
+
+    /// Result `index` that may share its memory with an operand.
+    fn out<T: Element>(&self, index: usize) -> Out<'a, T> {
+        let result = &self.step.writes[index];
+        // SAFETY: as in `write`.
+        unsafe { Out::from_raw(result.start.cast(), result.ty.shape.numel()) }
+    }
+
+    /// Result `index` as a slice.
+    #[allow(clippy::mut_from_ref)]
+    fn write<T: Element>(&self, index: usize) -> &'a mut [T] {
+        let result = &self.step.writes[index];
+        debug_assert_eq!(result.ty.dtype.bytes(), size_of::<T>());
+        // SAFETY: the plan gave the result this many bytes, aligned; no operand that the kernel reads through a slice
+        // overlaps it (checked plan); each result is taken once per step.
+        unsafe { std::slice::from_raw_parts_mut(result.start.cast(), result.ty.shape.numel()) }
+    }
+
+    /// The workspace, as f32.
+    #[allow(clippy::mut_from_ref)]
+    fn workspace(&self) -> &'a mut [f32] {
+        let (start, bytes) = self.step.workspace;
+        // SAFETY: the checked plan keeps these bytes free of anything else during this step.
+        unsafe { std::slice::from_raw_parts_mut(start.cast(), bytes / size_of::<f32>()) }
+    }
+
+    /// Sizes of operand `index`.
+    fn shape(&self, index: usize) -> &'a [usize] {
+        self.step.reads[index].ty.shape.dims()
+    }
+
+    /// Rows (all axes but the last) of operand `index`.
+    fn rows(&self, index: usize) -> usize {
+        self.step.reads[index].ty.shape.rows()
+    }
+
+    fn last(&self, index: usize) -> usize {
+        self.step.reads[index].ty.shape.last()
+    }
+
+    fn same_place(&self, read: usize, write: usize) -> bool {
+        std::ptr::eq(self.step.reads[read].start, self.step.writes[write].start)
+    }
+
+    fn rng(&self, index: usize) -> [u32; 4] {
+        let operand = &self.step.reads[index];
+        debug_assert_eq!(operand.ty.shape.numel(), 4);
+        // SAFETY: as in `read`: four aligned words.
+        unsafe { operand.start.cast::<[u32; 4]>().read() }
+    }
+
+    fn bad_input(&self, message: String) -> ExecError {
+        ExecError::BadInput { op: self.node.op.name(), node: self.node.name.clone(), message }
+    }
+
+    /// Ids that index a table of `rows` rows.
+    fn ids(&self, index: usize, rows: usize) -> Result<&'a [i32], ExecError> {
+        let ids = self.ints(index);
+        match ids.iter().find(|&&id| !usize::try_from(id).is_ok_and(|id| id < rows)) {
+            Some(id) => Err(self.bad_input(format!("id {id} lies outside the table's {rows} rows"))),
+            None => Ok(ids),
+        }
+    }
+
+    fn dropout(&self, p: f32, stream: u64, rng: usize) -> Option<dropout::Dropout> {
+        (p > 0.0).then(|| dropout::Dropout::new(p, self.rng(rng), stream))
+    }
+}
+
+fn layout(layout: Layout) -> linear::WeightLayout {
+    match layout {
+        Layout::OutIn => linear::WeightLayout::OutIn,
+        Layout::InOut => linear::WeightLayout::InOut,
+    }
+}
+
+/// `T` is the type of activations and weights; statistics, losses and gradients of parameters are f32.
+fn compute<T: Element>(call: &Call<'_>) -> Result<(), ExecError> {
+    let pool = call.pool;
+    match &call.node.op {
+        Op::Zeros(_) => call.write::<T>(0).fill(T::from_f32(0.0)),
+        Op::Embedding(_) => {
+            let ids = call.ids(1, call.shape(0)[0])?;
+            embedding::embedding(pool, call.last(0), ids, call.read::<T>(0), call.write::<T>(0));
+        }
+        Op::EmbeddingGrad(op) => {
+            let ids = call.ids(1, op.rows)?;
+            embedding::embedding_grad(pool, call.last(0), ids, call.read::<T>(0), op.accumulate, call.write(0));
+        }
+        Op::Linear(op) => run_linear::<T>(call, op),
+        Op::LinearDw(op) => {
+            let size = linear::LinearSize { tokens: call.rows(0), input: call.last(0), output: call.last(1) };
+            let (x, dy) = (call.read::<T>(0), call.read::<T>(1));
+            linear::linear_dw(pool, size, layout(op.layout), x, dy, op.alpha, op.accumulate, call.write(0));
+        }
+        Op::BiasGrad(op) => linear::bias_grad(pool, call.read::<T>(0), op.accumulate, call.write(0)),
+        Op::RmsNorm(op) => {
+            let (x, w) = (call.read::<T>(0), call.read::<T>(1));
+            rms_norm::rms_norm(pool, x, w, op.eps, call.write::<T>(0), call.write(1));
+        }
+        Op::RmsNormGrad(_) => {
+            let (dy, x, w) = (call.read::<T>(0), call.read::<T>(1), call.read::<T>(2));
+            rms_norm::rms_norm_grad(pool, dy, x, w, call.read(3), call.write::<T>(0));
+        }
+        Op::RmsNormDw(op) => {
+            let (dy, x) = (call.read::<T>(0), call.read::<T>(1));
+            rms_norm::rms_norm_dw(pool, dy, x, call.read(2), op.accumulate, call.write(0));
+        }
+        Op::LayerNorm(op) => {
+            let (x, w, b) = (call.read::<T>(0), call.read::<T>(1), call.read::<T>(2));
+            layer_norm::layer_norm(pool, x, w, b, op.eps, call.write::<T>(0), call.write(1), call.write(2));
+        }
+        Op::LayerNormGrad(_) => {
+            let (dy, x, w) = (call.read::<T>(0), call.read::<T>(1), call.read::<T>(2));
+            layer_norm::layer_norm_grad(pool, dy, x, w, call.read(3), call.read(4), call.write::<T>(0));
+        }
+        Op::LayerNormDw(op) => {
+            let (dy, x, mean, rstd) = (call.read::<T>(0), call.read::<T>(1), call.read(2), call.read(3));
+            layer_norm::layer_norm_dw(pool, dy, x, mean, rstd, op.accumulate, call.write(0), call.write(1));
+        }
+        Op::Rope(op) => {
+            let (x, positions, inv_freq) = (call.read::<T>(0), call.ints(1), call.read(2));
+            let heads = call.last(0) / op.head_size;
+            rope::rope(pool, heads, x, positions, inv_freq, op.scale, op.inverse, call.write::<T>(0));
+        }
+        Op::Attention(op) => run_attention::<T>(call, op),
+        Op::AttentionGrad(op) => run_attention_grad::<T>(call, op),
+        Op::Swiglu(_) => swiglu::swiglu(pool, call.shared::<T>(0), call.shared::<T>(1), call.out::<T>(0)),
+        Op::SwigluGrad(_) => {
+            let (dy, gate, up) = (call.shared::<T>(0), call.shared::<T>(1), call.shared::<T>(2));
+            swiglu::swiglu_grad(pool, dy, gate, up, call.out::<T>(0), call.out::<T>(1));
+        }
+        Op::Gelu(_) => gelu::gelu(pool, call.shared::<T>(0), call.out::<T>(0)),
+        Op::GeluGrad(_) => gelu::gelu_grad(pool, call.shared::<T>(0), call.shared::<T>(1), call.out::<T>(0)),
+        Op::Add(_) => add::add(pool, call.shared::<T>(0), call.shared::<T>(1), call.out::<T>(0)),
+        Op::Scale(op) => add::scale(pool, call.shared::<T>(0), op.factor, call.out::<T>(0)),
+        Op::Dropout(op) => {
+            let dropout = dropout::Dropout::new(op.p, call.rng(1), op.stream);
+            dropout::dropout(pool, dropout, call.shared::<T>(0), call.out::<T>(0));
+        }
+        Op::Split(op) => {
+            let mut offset = 0;
+            for (index, &width) in op.sizes.iter().enumerate() {
+                split::split(pool, call.read::<T>(0), call.last(0), offset, width, call.write::<T>(index));
+                offset += width;
+            }
+        }
+        Op::Concat(_) => {
+            let (stride, mut offset) = (call.step.writes[0].ty.shape.last(), 0);
+            for index in 0..call.step.reads.len() {
+                let width = call.last(index);
+                split::concat(pool, call.read::<T>(index), width, stride, offset, call.write::<T>(0));
+                offset += width;
+            }
+        }
+        Op::LinearCrossEntropy(_) => {
+            head::linear_cross_entropy(pool, the_head::<T>(call)?, call.workspace(), call.write(0));
+        }
+        Op::LinearCrossEntropyGrad(op) => {
+            let dh = op.dh.then(|| call.write::<T>(0));
+            let dw = op.dw.then(|| call.write(usize::from(op.dh)));
+            let grad = head::HeadGrad { loss: None, dh, dw, accumulate: op.accumulate };
+            head::linear_cross_entropy_grad(pool, the_head::<T>(call)?, call.read(3), call.workspace(), grad);
+        }
+        Op::LinearCrossEntropyWithGrad(op) => {
+            let dh = op.dh.then(|| call.write::<T>(1));
+            let dw = op.dw.then(|| call.write(1 + usize::from(op.dh)));
+            let grad = head::HeadGrad { loss: Some(call.write(0)), dh, dw, accumulate: op.accumulate };
+            head::linear_cross_entropy_grad(pool, the_head::<T>(call)?, call.read(3), call.workspace(), grad);
+        }
+        Op::Sum(_) => call.write::<f32>(0)[0] = sum::sum(call.read(0)),
+        Op::Broadcast(_) => call.write::<f32>(0).fill(call.read::<f32>(0)[0]),
+        Op::Accumulate(_) => add::accumulate(pool, call.shared::<T>(1), call.out::<f32>(0)),
+        Op::GradNorm(_) => {
+            let squares = (0..call.step.reads.len()).map(|index| adamw::sum_squares(pool, call.read(index)));
+            call.write::<f32>(0)[0] = squares.sum::<f64>().sqrt() as f32;
+        }
+        Op::ClipScale(op) => call.write::<f32>(0)[0] = sum::clip_scale(call.read::<f32>(0)[0], op.max_norm),
+        Op::AdamW(op) => run_adamw(call, op)?,
+    }
+    Ok(())
+}
+
+/// y = residual + alpha · x·W + bias. A residual in y's own slot and one elsewhere give the same bits: it is copied to y
+/// first, and the product is added onto it.
+fn run_linear<T: Element>(call: &Call<'_>, op: &ops::Linear) {
+    let y = call.write::<T>(0);
+    let size = linear::LinearSize { tokens: call.rows(0), input: call.last(0), output: call.step.writes[0].ty.shape.last() };
+    if let Some(index) = op.residual_operand()
+        && !call.same_place(index, 0)
+    {
+        split::split(call.pool, call.read::<T>(index), size.output, 0, size.output, y);
+    }
+    let bias = op.bias.then(|| call.read::<T>(2));
+    let epilogue = Epilogue { alpha: op.alpha, accumulate: op.residual, bias, residual: None };
+    linear::linear(call.pool, size, layout(op.layout), call.read::<T>(0), call.read::<T>(1), epilogue, y);
+}
+
+fn run_attention<T: Element>(call: &Call<'_>, op: &ops::Attention) {
+    let dropout = call.dropout(op.dropout, op.stream, 4);
+    let shape = call.shape(0);
+    let kernel = attention::Attention {
+        batch: shape[0],
+        tokens: shape[1],
+        heads: op.heads,
+        kv_heads: op.kv_heads,
+        head_size: shape[2] / op.heads,
+        scale: op.scale,
+        window: op.window,
+        dropout,
+        segment_start: call.ints(3),
+    };
+    let (q, k, v) = (call.read::<T>(0), call.read::<T>(1), call.read::<T>(2));
+    attention::attention(call.pool, kernel, q, k, v, call.write::<T>(0), call.write(1));
+}
+
+fn run_attention_grad<T: Element>(call: &Call<'_>, op: &ops::AttentionGrad) {
+    let dropout = call.dropout(op.dropout, op.stream, 7);
+    let shape = call.shape(1);
+    let kernel = attention::Attention {
+        batch: shape[0],
+        tokens: shape[1],
+        heads: op.heads,
+        kv_heads: op.kv_heads,
+        head_size: shape[2] / op.heads,
+        scale: op.scale,
+        window: op.window,
+        dropout,
+        segment_start: call.ints(6),
+    };
+    let grad = attention_grad::AttentionGrad {
+        op: kernel,
+        dy: call.read::<T>(0),
+        q: call.read::<T>(1),
+        k: call.read::<T>(2),
+        v: call.read::<T>(3),
+        o: call.read::<T>(4),
+        lse: call.read(5),
+    };
+    attention_grad::attention_grad(call.pool, grad, call.write::<T>(0), call.write::<T>(1), call.write::<T>(2));
+}
+
+/// The language-model head's operands; a target outside the vocabulary is an error, not a crash.
+fn the_head<'a, T: Element>(call: &Call<'a>) -> Result<head::Head<'a, T, T>, ExecError> {
+    let (vocab, targets) = (call.shape(1)[0], call.ints(2));
+    let known = |&target: &i32| target == ops::IGNORED || usize::try_from(target).is_ok_and(|t| t < vocab);
+    if let Some(target) = targets.iter().find(|target| !known(target)) {
+        return Err(call.bad_input(format!("target {target} lies outside the vocabulary of {vocab}")));
+    }
+    Ok(head::Head {
+        size: head::HeadSize { tokens: call.rows(0), hidden: call.last(0), vocab },
+        layout: linear::WeightLayout::OutIn,
+        h: call.read::<T>(0),
+        weight: call.read::<T>(1),
+        targets,
+    })
+}
+
+fn run_adamw(call: &Call<'_>, op: &ops::AdamW) -> Result<(), ExecError> {
+    let Some(step) = u64::try_from(call.ints(5)[0]).ok().filter(|&step| step > 0) else {
+        return Err(call.bad_input(format!("step {} must be at least 1", call.ints(5)[0])));
+    };
+    let update = adamw::AdamW {
+        lr: f64::from(call.read::<f32>(4)[0]),
+        betas: [f64::from(op.beta1), f64::from(op.beta2)],
+        eps: f64::from(op.eps),
+        weight_decay: f64::from(op.weight_decay),
+        step,
+        grad_scale: call.read::<f32>(6)[0],
+    };
+    adamw::adamw(call.pool, update, call.write(0), call.write(1), call.write(2), call.write(3));
+    Ok(())
+}

@@ -1,0 +1,57 @@
+//! Saving a fully fine-tuned model as a folder that can be opened again, here or with transformers.
+//!
+//! Invariant: tensor names stay those of the checkpoint; weights are written as they were trained, in f32.
+
+use crate::adapter::write_parameters;
+use crate::{Model, ModelError, Parameter};
+use remat_formats::{FormatsError, write_atomic};
+use remat_plan::Executor;
+use std::path::Path;
+
+/// Files of a model folder that training does not change.
+const COMPANIONS: [&str; 8] = [
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "generation_config.json",
+    "chat_template.jinja",
+    "vocab.json",
+    "merges.txt",
+    "added_tokens.json",
+];
+
+impl Model {
+    /// Writes `model.safetensors` (f32), `config.json` with its dtype set to float32, and the tokenizer's files.
+    ///
+    /// # Errors
+    /// A file that cannot be read or written.
+    pub fn save_full(
+        &self,
+        folder: &Path,
+        parameters: &[Parameter],
+        executor: &dyn Executor,
+    ) -> Result<(), ModelError> {
+        write_parameters(&folder.join("model.safetensors"), parameters, executor)?;
+        let path = self.folder.join("config.json");
+        let read_error = |source| FormatsError::Io { path: path.clone(), action: "read the configuration", source };
+        let text = std::fs::read_to_string(&path).map_err(read_error)?;
+        let malformed = |problem: String| FormatsError::Malformed { path: path.clone(), problem };
+        let mut json: serde_json::Value = serde_json::from_str(&text).map_err(|e| malformed(e.to_string()))?;
+        for key in ["dtype", "torch_dtype"] {
+            if let Some(value) = json.get_mut(key) {
+                *value = "float32".into();
+            }
+        }
+        let text = serde_json::to_string_pretty(&json).map_err(|e| malformed(e.to_string()))?;
+        write_atomic(&folder.join("config.json"), format!("{text}\n").as_bytes())?;
+        for name in COMPANIONS {
+            let path = self.folder.join(name);
+            match std::fs::read(&path) {
+                Ok(bytes) => write_atomic(&folder.join(name), &bytes)?,
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                Err(source) => return Err(FormatsError::Io { path, action: "copy the file", source }.into()),
+            }
+        }
+        Ok(())
+    }
+}
