@@ -4,13 +4,13 @@
 //! were laid out by a checked plan: distinct ones do not overlap, except where the op works in place.
 
 use super::resolve::{Operand, ResolvedStep};
+use crate::ThreadPool;
 use crate::element::Element;
 use crate::kernels::{
     adamw, add, attention, attention_grad, dropout, embedding, gelu, gemm::Epilogue, layer_norm, linear,
     linear_cross_entropy as head, rms_norm, rope, split, sum, swiglu,
 };
 use crate::shared::{In, Out};
-use crate::ThreadPool;
 use remat_ir::ops::{self, Layout};
 use remat_ir::{Node, Op};
 use remat_plan::{ExecError, Plan};
@@ -249,7 +249,8 @@ fn compute<T: Element>(call: &Call<'_>) -> Result<(), ExecError> {
 /// first, and the product is added onto it.
 fn run_linear<T: Element>(call: &Call<'_>, op: &ops::Linear) {
     let y = call.write::<T>(0);
-    let size = linear::LinearSize { tokens: call.rows(0), input: call.last(0), output: call.step.writes[0].ty.shape.last() };
+    let size =
+        linear::LinearSize { tokens: call.rows(0), input: call.last(0), output: call.step.writes[0].ty.shape.last() };
     if let Some(index) = op.residual_operand()
         && !call.same_place(index, 0)
     {

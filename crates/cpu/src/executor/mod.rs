@@ -67,7 +67,12 @@ impl CpuExecutor {
         for (index, step) in program.steps.iter().enumerate() {
             dispatch::run(&self.pool, &program.plan, step)?;
             if let Some(observer) = &mut observer {
-                observer.after_step(&program.plan, StepId(index as u32), &program.plan.steps[index], self.arena.bytes());
+                observer.after_step(
+                    &program.plan,
+                    StepId(index as u32),
+                    &program.plan.steps[index],
+                    self.arena.bytes(),
+                );
             }
         }
         Ok(())

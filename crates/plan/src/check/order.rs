@@ -37,8 +37,8 @@ pub(super) fn check(plan: &Plan) -> Result<Order, CheckError> {
             if !plan.steps[on_index].signals {
                 return Err(CheckError::NotSignalled { step: step_id, on });
             }
-            for q in 0..QUEUES {
-                known[q] = known[q].max(order.known[on_index][q]);
+            for (knows, known_there) in known.iter_mut().zip(order.known[on_index]) {
+                *knows = (*knows).max(known_there);
             }
             let awaited = order.queue[on_index];
             known[awaited] = known[awaited].max(order.position[on_index] + 1);

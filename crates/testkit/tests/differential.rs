@@ -1,0 +1,103 @@
+//! Every op's samples on the CPU executor, at every level this machine runs, against the naive f64 definition.
+
+use remat_compiler::compile;
+use remat_cpu::{CpuExecutor, CpuOptions, Level};
+use remat_ir::{Array, Builder, Op, OpDef, Sample, Storage};
+use remat_plan::{Policy, TensorViewMut};
+use remat_testkit::{RunResult, run_plan};
+use std::collections::{BTreeSet, HashMap};
+
+/// A graph of the sample's one op. Donated operands become states, everything else an input.
+fn graph_of(sample: &Sample) -> (remat_ir::Graph, HashMap<String, Array>) {
+    let mut b = Builder::new();
+    let donated: Vec<usize> = sample.op.donations().into_iter().map(|(operand, _)| operand).collect();
+    let mut sources = HashMap::new();
+    let mut operands = Vec::new();
+    for (index, (ty, array)) in sample.types.iter().zip(&sample.inputs).enumerate() {
+        let name = format!("operand{index}");
+        sources.insert(name.clone(), array.clone());
+        let state = donated.contains(&index);
+        operands.push(if state { b.state(&name, ty.clone()) } else { b.input(&name, ty.clone()) });
+    }
+    let results = b.op("op", sample.op.clone(), &operands).expect("a valid sample");
+    for result in results {
+        if b.graph().value(result).storage == Storage::Arena {
+            b.output(result);
+        }
+    }
+    (b.finish(), sources)
+}
+
+fn run(sample: &Sample, level: Level, threads: usize) -> Vec<Vec<f32>> {
+    let (graph, sources) = graph_of(sample);
+    let options = CpuOptions { threads, level };
+    let plan = compile(graph.clone(), &Policy::None, &options.profile()).expect("one op compiles");
+    let result: RunResult = run_plan(&mut CpuExecutor::new(options), plan, &sources).expect("runs");
+    let node = &graph.nodes[0];
+    node.outputs.iter().map(|&id| result.f32(&graph.value(graph.storage_root(id)).name)).collect()
+}
+
+/// How far a kernel may be from the definition: 64 roundings of the largest magnitude that enters any sum, which is what
+/// the sum of absolute terms of the definition itself shows.
+fn tolerance(sample: &Sample, want: &Array) -> f64 {
+    let magnitude = |array: &Array| array.data.iter().fold(0.0f64, |m, x| m.max(x.abs()));
+    let inputs = sample.types.iter().zip(&sample.inputs).filter(|(ty, _)| ty.dtype.is_float());
+    let largest_input = inputs.map(|(_, array)| magnitude(array)).fold(1.0, f64::max);
+    let terms = match &sample.op {
+        op if op.is_contraction() => sample.types[0].shape.last().max(sample.types[0].shape.rows()) as f64,
+        _ => 4.0,
+    };
+    64.0 * f64::from(f32::EPSILON) * (magnitude(want) + largest_input * largest_input * terms.sqrt())
+}
+
+#[test]
+fn every_op_matches_its_definition_at_every_level() {
+    let mut covered = BTreeSet::new();
+    for sample in Op::samples() {
+        covered.insert(sample.op.name());
+        let wanted = sample.eval();
+        for level in Level::ALL.into_iter().filter(|level| level.is_available()) {
+            for (index, (got, want)) in run(&sample, level, 2).iter().zip(&wanted).enumerate() {
+                let bound = tolerance(&sample, want);
+                for (at, (&x, &y)) in got.iter().zip(&want.data).enumerate() {
+                    let near = (f64::from(x) - y).abs() <= bound || (x.is_nan() && y.is_nan());
+                    let op = sample.op.name();
+                    assert!(
+                        near,
+                        "{op} at {level}: result {index}[{at}] is {x}, not {y} (bound {bound:e})\n{sample:?}"
+                    );
+                }
+            }
+        }
+    }
+    let all: BTreeSet<&str> = Op::NAMES.iter().copied().collect();
+    assert_eq!(covered, all, "every op has samples");
+}
+
+#[test]
+fn every_op_gives_the_same_bits_on_any_number_of_threads() {
+    for sample in Op::samples() {
+        for level in Level::ALL.into_iter().filter(|level| level.is_available()) {
+            let one = run(&sample, level, 1);
+            for threads in [2, 3, 4] {
+                let bits = |results: &[Vec<f32>]| -> Vec<Vec<u32>> {
+                    results.iter().map(|r| r.iter().map(|x| x.to_bits()).collect()).collect()
+                };
+                let many = run(&sample, level, threads);
+                assert_eq!(bits(&one), bits(&many), "{} at {level}, {threads} threads", sample.op.name());
+            }
+        }
+    }
+}
+
+#[test]
+fn a_sources_view_has_the_size_of_its_type() {
+    let sample = Op::samples().into_iter().find(|sample| sample.op.name() == "add").expect("add has samples");
+    let (graph, _) = graph_of(&sample);
+    let options = CpuOptions::new(1);
+    let plan = compile(graph, &Policy::None, &options.profile()).expect("compiles");
+    let mut executor = CpuExecutor::new(options);
+    remat_plan::Executor::load(&mut executor, vec![plan]).expect("loads");
+    let TensorViewMut { ty, bytes } = remat_plan::Executor::input_mut(&mut executor, "operand0").expect("an input");
+    assert_eq!(ty.bytes(), bytes.len());
+}
