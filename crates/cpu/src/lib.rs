@@ -1,8 +1,9 @@
-//! The CPU's kernels: matrix products, attention and the pointwise ops of a decoder, on `std::arch`.
+//! The CPU executor: kernels on `std::arch` (matrix products, attention, the pointwise ops of a decoder), a thread pool,
+//! and the walk over a plan.
 //!
 //! Invariants: a kernel at one level gives the same bits with any number of threads and any cut of its work; it
 //! allocates nothing (scratch belongs to the pool, workspace to the caller); arithmetic and sums are f32, rounding to a
-//! narrower type happens at outputs only. Look next at `kernels`, then `simd` and `pool`.
+//! narrower type happens at outputs only. Look next at `executor`, `kernels`, `simd` and `pool`.
 
 // A kernel names every operand of its op.
 #![allow(clippy::too_many_arguments)]
@@ -12,6 +13,7 @@
 #![allow(clippy::excessive_precision)]
 
 mod element;
+mod executor;
 pub mod kernels;
 mod level;
 mod pool;
@@ -22,6 +24,7 @@ mod testing;
 mod vector_math;
 
 pub use element::Element;
+pub use executor::{CpuExecutor, CpuOptions};
 pub use level::Level;
 pub use pool::{SCRATCH_BYTES_PER_THREAD, Scratch, ThreadPool};
 pub use shared::{Out, View};

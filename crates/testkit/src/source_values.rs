@@ -18,7 +18,7 @@ fn array(name: &str, dtype: DType, shape: &[usize], seed: u64) -> Array {
         match name {
             "ids" => f64::from(philox.word(i) % 11),
             // About one target in five is masked.
-            "targets" if philox.word(i) % 5 == 0 => -100.0,
+            "targets" if philox.word(i).is_multiple_of(5) => -100.0,
             "targets" => f64::from(philox.word(i) % 11),
             "positions" => (i % width) as f64,
             "segment_start" => 0.0,

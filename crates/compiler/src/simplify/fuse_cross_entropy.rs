@@ -70,11 +70,9 @@ fn early_chain(graph: &Graph, value: ValueId, forward: OpId) -> Option<Vec<OpId>
     while let Some(value) = pending.pop() {
         match graph.value(value).producer {
             Some((id, _)) if id == forward => return None,
-            Some((id, _)) if id > forward => {
-                if !chain.contains(&id) {
-                    chain.push(id);
-                    pending.extend(&graph.node(id).inputs);
-                }
+            Some((id, _)) if id > forward && !chain.contains(&id) => {
+                chain.push(id);
+                pending.extend(&graph.node(id).inputs);
             }
             _ => {}
         }

@@ -6,12 +6,12 @@
 use super::resolve::{Operand, ResolvedStep};
 use crate::ThreadPool;
 use crate::element::Element;
-use crate::kernels::{
-    adamw, add, attention, attention_grad, dropout, embedding, gelu, gemm::Epilogue, layer_norm, linear,
-    linear_cross_entropy as head, rms_norm, rope, split, sum, swiglu,
-};
-use crate::shared::{In, Out};
-use remat_ir::ops::{self, Layout};
+use crate::kernels::gemm::{Epilogue, Start};
+use crate::kernels::linear_cross_entropy::{Head, HeadSize};
+use crate::kernels::linear_cross_entropy_grad::HeadGrad;
+use crate::kernels::{self as kernels, dropout::Dropout, linear::LinearSize};
+use crate::shared::{Out, View};
+use remat_ir::ops;
 use remat_ir::{Node, Op};
 use remat_plan::{ExecError, Plan};
 use remat_tensor::DType;
@@ -57,10 +57,10 @@ impl<'a> Call<'a> {
     }
 
     /// Operand `index` that may share its memory with a result.
-    fn shared<T: Element>(&self, index: usize) -> In<'a, T> {
+    fn shared<T: Element>(&self, index: usize) -> View<'a, T> {
         let operand = &self.step.reads[index];
         // SAFETY: as in `read`; if a result has the same address, it is the same slot, and the kernel is pointwise.
-        unsafe { In::from_raw(operand.start.cast(), operand.ty.shape.numel()) }
+        unsafe { View::from_raw(operand.start.cast(), operand.ty.shape.numel()) }
     }
 
     /// Result `index` that may share its memory with an operand.
@@ -102,10 +102,6 @@ impl<'a> Call<'a> {
         self.step.reads[index].ty.shape.last()
     }
 
-    fn same_place(&self, read: usize, write: usize) -> bool {
-        std::ptr::eq(self.step.reads[read].start, self.step.writes[write].start)
-    }
-
     fn rng(&self, index: usize) -> [u32; 4] {
         let operand = &self.step.reads[index];
         debug_assert_eq!(operand.ty.shape.numel(), 4);
@@ -126,15 +122,8 @@ impl<'a> Call<'a> {
         }
     }
 
-    fn dropout(&self, p: f32, stream: u64, rng: usize) -> Option<dropout::Dropout> {
-        (p > 0.0).then(|| dropout::Dropout::new(p, self.rng(rng), stream))
-    }
-}
-
-fn layout(layout: Layout) -> linear::WeightLayout {
-    match layout {
-        Layout::OutIn => linear::WeightLayout::OutIn,
-        Layout::InOut => linear::WeightLayout::InOut,
+    fn dropout(&self, p: f32, stream: u64, rng: usize) -> Option<Dropout> {
+        (p > 0.0).then(|| Dropout::new(p, self.rng(rng), stream))
     }
 }
 
@@ -142,70 +131,79 @@ fn layout(layout: Layout) -> linear::WeightLayout {
 fn compute<T: Element>(call: &Call<'_>) -> Result<(), ExecError> {
     let pool = call.pool;
     match &call.node.op {
-        Op::Zeros(_) => call.write::<T>(0).fill(T::from_f32(0.0)),
+        Op::Zeros(_) => kernels::zeros::zeros(pool, call.write::<T>(0)),
         Op::Embedding(_) => {
             let ids = call.ids(1, call.shape(0)[0])?;
-            embedding::embedding(pool, call.last(0), ids, call.read::<T>(0), call.write::<T>(0));
+            kernels::embedding::embedding(pool, call.last(0), ids, call.read::<T>(0), call.write::<T>(0));
         }
         Op::EmbeddingGrad(op) => {
             let ids = call.ids(1, op.rows)?;
-            embedding::embedding_grad(pool, call.last(0), ids, call.read::<T>(0), op.accumulate, call.write(0));
+            kernels::embedding_grad::embedding_grad(
+                pool,
+                call.last(0),
+                ids,
+                call.read::<T>(0),
+                op.accumulate,
+                call.write(0),
+            );
         }
         Op::Linear(op) => run_linear::<T>(call, op),
         Op::LinearDw(op) => {
-            let size = linear::LinearSize { tokens: call.rows(0), input: call.last(0), output: call.last(1) };
+            let size = LinearSize { tokens: call.rows(0), input: call.last(0), output: call.last(1) };
             let (x, dy) = (call.read::<T>(0), call.read::<T>(1));
-            linear::linear_dw(pool, size, layout(op.layout), x, dy, op.alpha, op.accumulate, call.write(0));
+            kernels::linear_dw::linear_dw(pool, size, op.layout, x, dy, op.alpha, op.accumulate, call.write(0));
         }
-        Op::BiasGrad(op) => linear::bias_grad(pool, call.read::<T>(0), op.accumulate, call.write(0)),
+        Op::BiasGrad(op) => kernels::bias_grad::bias_grad(pool, call.read::<T>(0), op.accumulate, call.write(0)),
         Op::RmsNorm(op) => {
             let (x, w) = (call.read::<T>(0), call.read::<T>(1));
-            rms_norm::rms_norm(pool, x, w, op.eps, call.write::<T>(0), call.write(1));
+            kernels::rms_norm::rms_norm(pool, x, w, op.eps, call.write::<T>(0), call.write(1));
         }
         Op::RmsNormGrad(_) => {
             let (dy, x, w) = (call.read::<T>(0), call.read::<T>(1), call.read::<T>(2));
-            rms_norm::rms_norm_grad(pool, dy, x, w, call.read(3), call.write::<T>(0));
+            kernels::rms_norm_grad::rms_norm_grad(pool, dy, x, w, call.read(3), call.write::<T>(0));
         }
         Op::RmsNormDw(op) => {
             let (dy, x) = (call.read::<T>(0), call.read::<T>(1));
-            rms_norm::rms_norm_dw(pool, dy, x, call.read(2), op.accumulate, call.write(0));
+            kernels::rms_norm_dw::rms_norm_dw(pool, dy, x, call.read(2), op.accumulate, call.write(0));
         }
         Op::LayerNorm(op) => {
             let (x, w, b) = (call.read::<T>(0), call.read::<T>(1), call.read::<T>(2));
-            layer_norm::layer_norm(pool, x, w, b, op.eps, call.write::<T>(0), call.write(1), call.write(2));
+            kernels::layer_norm::layer_norm(pool, x, w, b, op.eps, call.write::<T>(0), call.write(1), call.write(2));
         }
         Op::LayerNormGrad(_) => {
             let (dy, x, w) = (call.read::<T>(0), call.read::<T>(1), call.read::<T>(2));
-            layer_norm::layer_norm_grad(pool, dy, x, w, call.read(3), call.read(4), call.write::<T>(0));
+            kernels::layer_norm_grad::layer_norm_grad(pool, dy, x, w, call.read(3), call.read(4), call.write::<T>(0));
         }
         Op::LayerNormDw(op) => {
             let (dy, x, mean, rstd) = (call.read::<T>(0), call.read::<T>(1), call.read(2), call.read(3));
-            layer_norm::layer_norm_dw(pool, dy, x, mean, rstd, op.accumulate, call.write(0), call.write(1));
+            kernels::layer_norm_dw::layer_norm_dw(pool, dy, x, mean, rstd, op.accumulate, call.write(0), call.write(1));
         }
         Op::Rope(op) => {
             let (x, positions, inv_freq) = (call.read::<T>(0), call.ints(1), call.read(2));
             let heads = call.last(0) / op.head_size;
-            rope::rope(pool, heads, x, positions, inv_freq, op.scale, op.inverse, call.write::<T>(0));
+            kernels::rope::rope(pool, heads, x, positions, inv_freq, op.scale, op.inverse, call.write::<T>(0));
         }
         Op::Attention(op) => run_attention::<T>(call, op),
         Op::AttentionGrad(op) => run_attention_grad::<T>(call, op),
-        Op::Swiglu(_) => swiglu::swiglu(pool, call.shared::<T>(0), call.shared::<T>(1), call.out::<T>(0)),
+        Op::Swiglu(_) => kernels::swiglu::swiglu(pool, call.shared::<T>(0), call.shared::<T>(1), call.out::<T>(0)),
         Op::SwigluGrad(_) => {
             let (dy, gate, up) = (call.shared::<T>(0), call.shared::<T>(1), call.shared::<T>(2));
-            swiglu::swiglu_grad(pool, dy, gate, up, call.out::<T>(0), call.out::<T>(1));
+            kernels::swiglu_grad::swiglu_grad(pool, dy, gate, up, call.out::<T>(0), call.out::<T>(1));
         }
-        Op::Gelu(_) => gelu::gelu(pool, call.shared::<T>(0), call.out::<T>(0)),
-        Op::GeluGrad(_) => gelu::gelu_grad(pool, call.shared::<T>(0), call.shared::<T>(1), call.out::<T>(0)),
-        Op::Add(_) => add::add(pool, call.shared::<T>(0), call.shared::<T>(1), call.out::<T>(0)),
-        Op::Scale(op) => add::scale(pool, call.shared::<T>(0), op.factor, call.out::<T>(0)),
+        Op::Gelu(_) => kernels::gelu::gelu(pool, call.shared::<T>(0), call.out::<T>(0)),
+        Op::GeluGrad(_) => {
+            kernels::gelu_grad::gelu_grad(pool, call.shared::<T>(0), call.shared::<T>(1), call.out::<T>(0))
+        }
+        Op::Add(_) => kernels::add::add(pool, call.shared::<T>(0), call.shared::<T>(1), call.out::<T>(0)),
+        Op::Scale(op) => kernels::scale::scale(pool, call.shared::<T>(0), op.factor, call.out::<T>(0)),
         Op::Dropout(op) => {
-            let dropout = dropout::Dropout::new(op.p, call.rng(1), op.stream);
-            dropout::dropout(pool, dropout, call.shared::<T>(0), call.out::<T>(0));
+            let dropout = Dropout::new(op.p, call.rng(1), op.stream);
+            kernels::dropout::dropout(pool, dropout, call.shared::<T>(0), call.out::<T>(0));
         }
         Op::Split(op) => {
             let mut offset = 0;
             for (index, &width) in op.sizes.iter().enumerate() {
-                split::split(pool, call.read::<T>(0), call.last(0), offset, width, call.write::<T>(index));
+                kernels::split::split(pool, call.read::<T>(0), call.last(0), offset, width, call.write::<T>(index));
                 offset += width;
             }
         }
@@ -213,58 +211,57 @@ fn compute<T: Element>(call: &Call<'_>) -> Result<(), ExecError> {
             let (stride, mut offset) = (call.step.writes[0].ty.shape.last(), 0);
             for index in 0..call.step.reads.len() {
                 let width = call.last(index);
-                split::concat(pool, call.read::<T>(index), width, stride, offset, call.write::<T>(0));
+                kernels::concat::concat(pool, call.read::<T>(index), width, offset, stride, call.write::<T>(0));
                 offset += width;
             }
         }
         Op::LinearCrossEntropy(_) => {
-            head::linear_cross_entropy(pool, the_head::<T>(call)?, call.workspace(), call.write(0));
+            let head = the_head::<T>(call)?;
+            kernels::linear_cross_entropy::linear_cross_entropy(pool, head, call.workspace(), call.write(0));
         }
         Op::LinearCrossEntropyGrad(op) => {
             let dh = op.dh.then(|| call.write::<T>(0));
             let dw = op.dw.then(|| call.write(usize::from(op.dh)));
-            let grad = head::HeadGrad { loss: None, dh, dw, accumulate: op.accumulate };
-            head::linear_cross_entropy_grad(pool, the_head::<T>(call)?, call.read(3), call.workspace(), grad);
+            let (head, dloss) = (the_head::<T>(call)?, call.read(3));
+            let grad = HeadGrad { dh, dw, accumulate: op.accumulate };
+            kernels::linear_cross_entropy_grad::linear_cross_entropy_grad(pool, head, dloss, call.workspace(), grad);
         }
         Op::LinearCrossEntropyWithGrad(op) => {
             let dh = op.dh.then(|| call.write::<T>(1));
             let dw = op.dw.then(|| call.write(1 + usize::from(op.dh)));
-            let grad = head::HeadGrad { loss: Some(call.write(0)), dh, dw, accumulate: op.accumulate };
-            head::linear_cross_entropy_grad(pool, the_head::<T>(call)?, call.read(3), call.workspace(), grad);
+            let (head, dloss, loss) = (the_head::<T>(call)?, call.read(3), call.write(0));
+            let grad = HeadGrad { dh, dw, accumulate: op.accumulate };
+            let run = kernels::linear_cross_entropy_with_grad::linear_cross_entropy_with_grad;
+            run(pool, head, dloss, call.workspace(), loss, grad);
         }
-        Op::Sum(_) => call.write::<f32>(0)[0] = sum::sum(call.read(0)),
-        Op::Broadcast(_) => call.write::<f32>(0).fill(call.read::<f32>(0)[0]),
-        Op::Accumulate(_) => add::accumulate(pool, call.shared::<T>(1), call.out::<f32>(0)),
+        Op::Sum(_) => call.write::<f32>(0)[0] = kernels::sum::sum(pool, call.read(0)) as f32,
+        Op::Broadcast(_) => kernels::broadcast::broadcast(pool, call.read::<f32>(0)[0], call.write::<f32>(0)),
+        Op::Accumulate(_) => kernels::accumulate::accumulate(pool, call.read::<T>(1), call.write::<f32>(0)),
         Op::GradNorm(_) => {
-            let squares = (0..call.step.reads.len()).map(|index| adamw::sum_squares(pool, call.read(index)));
-            call.write::<f32>(0)[0] = squares.sum::<f64>().sqrt() as f32;
+            let gradients = (0..call.step.reads.len()).map(|index| call.read(index));
+            call.write::<f32>(0)[0] = kernels::grad_norm::grad_norm(pool, gradients);
         }
-        Op::ClipScale(op) => call.write::<f32>(0)[0] = sum::clip_scale(call.read::<f32>(0)[0], op.max_norm),
+        Op::ClipScale(op) => {
+            call.write::<f32>(0)[0] = kernels::clip_scale::clip_scale(call.read::<f32>(0)[0], op.max_norm)
+        }
         Op::AdamW(op) => run_adamw(call, op)?,
     }
     Ok(())
 }
 
-/// y = residual + alpha · x·W + bias. A residual in y's own slot and one elsewhere give the same bits: it is copied to y
-/// first, and the product is added onto it.
 fn run_linear<T: Element>(call: &Call<'_>, op: &ops::Linear) {
-    let y = call.write::<T>(0);
-    let size =
-        linear::LinearSize { tokens: call.rows(0), input: call.last(0), output: call.step.writes[0].ty.shape.last() };
-    if let Some(index) = op.residual_operand()
-        && !call.same_place(index, 0)
-    {
-        split::split(call.pool, call.read::<T>(index), size.output, 0, size.output, y);
-    }
-    let bias = op.bias.then(|| call.read::<T>(2));
-    let epilogue = Epilogue { alpha: op.alpha, accumulate: op.residual, bias, residual: None };
-    linear::linear(call.pool, size, layout(op.layout), call.read::<T>(0), call.read::<T>(1), epilogue, y);
+    let output = call.step.writes[0].ty.shape.last();
+    let size = LinearSize { tokens: call.rows(0), input: call.last(0), output };
+    let start = op.residual_operand().map_or(Start::Zero, |index| Start::Residual(call.shared::<T>(index)));
+    let epilogue = Epilogue { alpha: op.alpha, start, bias: op.bias.then(|| call.read::<T>(2)) };
+    let (x, w) = (call.read::<T>(0), call.read::<T>(1));
+    kernels::linear::linear(call.pool, size, op.layout, x, w, epilogue, call.out::<T>(0));
 }
 
 fn run_attention<T: Element>(call: &Call<'_>, op: &ops::Attention) {
     let dropout = call.dropout(op.dropout, op.stream, 4);
     let shape = call.shape(0);
-    let kernel = attention::Attention {
+    let kernel = kernels::attention::Attention {
         batch: shape[0],
         tokens: shape[1],
         heads: op.heads,
@@ -276,13 +273,13 @@ fn run_attention<T: Element>(call: &Call<'_>, op: &ops::Attention) {
         segment_start: call.ints(3),
     };
     let (q, k, v) = (call.read::<T>(0), call.read::<T>(1), call.read::<T>(2));
-    attention::attention(call.pool, kernel, q, k, v, call.write::<T>(0), call.write(1));
+    kernels::attention::attention(call.pool, kernel, q, k, v, call.write::<T>(0), call.write(1));
 }
 
 fn run_attention_grad<T: Element>(call: &Call<'_>, op: &ops::AttentionGrad) {
     let dropout = call.dropout(op.dropout, op.stream, 7);
     let shape = call.shape(1);
-    let kernel = attention::Attention {
+    let kernel = kernels::attention::Attention {
         batch: shape[0],
         tokens: shape[1],
         heads: op.heads,
@@ -293,7 +290,7 @@ fn run_attention_grad<T: Element>(call: &Call<'_>, op: &ops::AttentionGrad) {
         dropout,
         segment_start: call.ints(6),
     };
-    let grad = attention_grad::AttentionGrad {
+    let grad = kernels::attention_grad::AttentionGrad {
         op: kernel,
         dy: call.read::<T>(0),
         q: call.read::<T>(1),
@@ -302,19 +299,24 @@ fn run_attention_grad<T: Element>(call: &Call<'_>, op: &ops::AttentionGrad) {
         o: call.read::<T>(4),
         lse: call.read(5),
     };
-    attention_grad::attention_grad(call.pool, grad, call.write::<T>(0), call.write::<T>(1), call.write::<T>(2));
+    kernels::attention_grad::attention_grad(
+        call.pool,
+        grad,
+        call.write::<T>(0),
+        call.write::<T>(1),
+        call.write::<T>(2),
+    );
 }
 
 /// The language-model head's operands; a target outside the vocabulary is an error, not a crash.
-fn the_head<'a, T: Element>(call: &Call<'a>) -> Result<head::Head<'a, T, T>, ExecError> {
+fn the_head<'a, T: Element>(call: &Call<'a>) -> Result<Head<'a, T, T>, ExecError> {
     let (vocab, targets) = (call.shape(1)[0], call.ints(2));
     let known = |&target: &i32| target == ops::IGNORED || usize::try_from(target).is_ok_and(|t| t < vocab);
     if let Some(target) = targets.iter().find(|target| !known(target)) {
         return Err(call.bad_input(format!("target {target} lies outside the vocabulary of {vocab}")));
     }
-    Ok(head::Head {
-        size: head::HeadSize { tokens: call.rows(0), hidden: call.last(0), vocab },
-        layout: linear::WeightLayout::OutIn,
+    Ok(Head {
+        size: HeadSize { tokens: call.rows(0), hidden: call.last(0), vocab },
         h: call.read::<T>(0),
         weight: call.read::<T>(1),
         targets,
@@ -325,7 +327,7 @@ fn run_adamw(call: &Call<'_>, op: &ops::AdamW) -> Result<(), ExecError> {
     let Some(step) = u64::try_from(call.ints(5)[0]).ok().filter(|&step| step > 0) else {
         return Err(call.bad_input(format!("step {} must be at least 1", call.ints(5)[0])));
     };
-    let update = adamw::AdamW {
+    let update = kernels::adamw::AdamW {
         lr: f64::from(call.read::<f32>(4)[0]),
         betas: [f64::from(op.beta1), f64::from(op.beta2)],
         eps: f64::from(op.eps),
@@ -333,6 +335,6 @@ fn run_adamw(call: &Call<'_>, op: &ops::AdamW) -> Result<(), ExecError> {
         step,
         grad_scale: call.read::<f32>(6)[0],
     };
-    adamw::adamw(call.pool, update, call.write(0), call.write(1), call.write(2), call.write(3));
+    kernels::adamw::adamw(call.pool, update, call.write(0), call.write(1), call.write(2), call.write(3));
     Ok(())
 }
