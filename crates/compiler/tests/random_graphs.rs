@@ -34,7 +34,7 @@ fn nearly_equal(a: &BTreeMap<String, Array>, b: &BTreeMap<String, Array>) -> Res
     let scale = a.values().flat_map(|array| &array.data).fold(1.0f64, |m, v| m.max(v.abs()));
     for (name, x) in a {
         let y = &b[name];
-        if x.data.iter().zip(&y.data).any(|(p, q)| !((p - q).abs() <= 1e-9 * scale)) {
+        if x.data.iter().zip(&y.data).any(|(p, q)| (p - q).abs() > 1e-9 * scale || p.is_nan() != q.is_nan()) {
             return Err(format!("{name} differs"));
         }
     }
