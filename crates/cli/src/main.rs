@@ -1,2 +1,66 @@
-//! The `remat` binary.
-fn main() {}
+//! The binary `remat`: parses the command line, runs a verb, prints, and turns errors into exit codes.
+//!
+//! | code | meaning |
+//! |---|---|
+//! | 0 | done |
+//! | 1 | the run failed |
+//! | 2 | bad input or usage |
+//! | 3 | does not fit into memory |
+//! | 4 | stopped by a guard on the numbers |
+//! | 130 | interrupted, after saving |
+//!
+//! Invariant: data goes to stdout, everything else to stderr; nothing below this crate prints. One file per verb.
+
+mod console;
+mod json_lines;
+mod train;
+mod units;
+
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use std::process::ExitCode;
+
+const FAILED: u8 = 1;
+const INTERRUPTED: u8 = 130;
+
+/// Fine-tune language models in the memory you have
+#[derive(Debug, Parser)]
+#[command(name = "remat", version, max_term_width = 100, arg_required_else_help = true, disable_help_flag = true)]
+struct Cli {
+    /// Print help
+    // One page of one-line entries: the long form spreads the flags of `train` over three screens.
+    #[arg(short, long, global = true, action = clap::ArgAction::HelpShort)]
+    help: Option<bool>,
+
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Fine-tune a model on rows of text or tokens
+    #[command(after_help = train::AFTER_HELP)]
+    Train(train::TrainArgs),
+}
+
+fn main() -> ExitCode {
+    std::panic::set_hook(Box::new(|info| {
+        eprintln!("internal error, please report it: {info}");
+        std::process::exit(i32::from(FAILED));
+    }));
+    let matches = Cli::command().get_matches();
+    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    let verb_matches = matches.subcommand().map(|(_, matches)| matches).expect("clap requires a verb");
+    ExitCode::from(match cli.verb {
+        Verb::Train(arguments) => train::run(arguments, verb_matches),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}

@@ -76,9 +76,9 @@ pub struct TrainConfig {
     #[arg(long, value_name = "DIR", help_heading = "Method")]
     pub init_adapter: Option<PathBuf>,
 
-    /// Longest sequence in tokens; longer rows are cut, and shorter data makes the step smaller
-    #[arg(long, value_name = "T", default_value = "1024", help_heading = "Batches")]
-    pub seq_len: usize,
+    /// Longest sequence in tokens; longer rows are cut [default: 1024, or the model's positions if fewer]
+    #[arg(long, value_name = "T", help_heading = "Batches")]
+    pub seq_len: Option<usize>,
 
     /// Sequences of a micro-batch
     #[arg(long, value_name = "B", default_value = "2", help_heading = "Batches")]
@@ -141,7 +141,7 @@ pub struct TrainConfig {
           value_parser = clap::value_parser!(u64).range(..=i64::MAX as u64))]
     pub seed: u64,
 
-    /// Save checkpoint-N, from which a run can resume, after every so many updates [default: only when interrupted]
+    /// Save checkpoint-N after every so many updates [default: only when interrupted]
     #[arg(long, value_name = "STEPS", help_heading = "Saving")]
     pub save_every: Option<u64>,
 
@@ -221,7 +221,7 @@ impl TrainConfig {
         let bad = |key, value: String, rule| Err(TrainError::OutOfRange { key, value, rule });
         let counts: [(&'static str, Option<u64>); 8] = [
             ("rank", Some(self.rank as u64)),
-            ("seq-len", Some(self.seq_len as u64)),
+            ("seq-len", self.seq_len.map(|tokens| tokens as u64)),
             ("batch-size", Some(self.batch_size as u64)),
             ("grad-accum", Some(self.grad_accum as u64)),
             ("epochs", self.epochs),
@@ -310,7 +310,7 @@ mod tests {
             ("data", TrainConfig { data: vec![], ..valid() }),
             ("out", TrainConfig { out: "".into(), ..valid() }),
             ("rank", TrainConfig { rank: 0, ..valid() }),
-            ("seq-len", TrainConfig { seq_len: 0, ..valid() }),
+            ("seq-len", TrainConfig { seq_len: Some(0), ..valid() }),
             ("batch-size", TrainConfig { batch_size: 0, ..valid() }),
             ("grad-accum", TrainConfig { grad_accum: 0, ..valid() }),
             ("epochs", TrainConfig { epochs: Some(0), ..valid() }),

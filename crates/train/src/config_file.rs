@@ -45,6 +45,12 @@ impl TrainConfig {
         })?;
         let keys = Self::keys();
         let mut merged = self.to_table();
+        // The length of a run is one setting with two names: what the file says replaces both.
+        let names_length = |name: &&str| file.contains_key(*name);
+        if ["epochs", "steps"].iter().any(names_length) && !is_given("epochs") && !is_given("steps") {
+            merged.remove("epochs");
+            merged.remove("steps");
+        }
         for (written, value) in file {
             let place = || place_of(path, text, &written);
             let key = written.replace('_', "-");
@@ -155,6 +161,7 @@ mod tests {
     fn every_key_is_a_field_and_every_field_a_key() {
         let config = TrainConfig {
             alpha: Some(1.0),
+            seq_len: Some(1),
             init_adapter: Some("x".into()),
             epochs: Some(1),
             steps: Some(1),
@@ -178,6 +185,8 @@ mod tests {
         let merged = given.overlaid(Path::new("run.toml"), text, &|key| ["rank", "steps"].contains(&key));
         let merged = merged.expect("valid");
         assert_eq!((merged.rank, merged.batch_size, merged.steps, merged.epochs), (8, 5, Some(3), None));
+        let replaced = merged.overlaid(Path::new("run.toml"), "epochs = 2", &|_| false).expect("valid");
+        assert_eq!((replaced.steps, replaced.epochs), (None, Some(2)));
     }
 
     #[test]

@@ -1,5 +1,10 @@
 //! What can go wrong in a run. Invariant: each message names the flag, key, file or step, and the remedy.
 
+use remat_compiler::CompileError;
+use remat_data::DataError;
+use remat_formats::FormatsError;
+use remat_model::ModelError;
+use remat_plan::ExecError;
 use std::path::PathBuf;
 
 /// What kind of end an error is; the command line turns it into an exit code.
@@ -60,6 +65,47 @@ pub enum TrainError {
 
     #[error("{}: {problem}", path.display())]
     BadSave { path: PathBuf, problem: String },
+
+    #[error("--{key}: {problem}")]
+    BadFlag { key: &'static str, problem: String },
+
+    #[error(
+        "the plan needs {} MiB more memory and {} MiB are available; choose a smaller --batch-size (with a larger \
+         --grad-accum), a smaller --seq-len or --checkpointing full",
+        needed_bytes >> 20, available_bytes >> 20
+    )]
+    DoesNotFit { needed_bytes: u64, available_bytes: u64 },
+
+    #[error(
+        "update {step}: the {what} is {value}; nothing of this update was saved. Lower --lr or --clip, lengthen --warmup, \
+         and look at the rows of this update; a run with --save-every can go on from before it with --resume"
+    )]
+    NotFinite { step: u64, what: &'static str, value: f64 },
+
+    #[error(
+        "update {step}: the gradient of \"{name}\" is zero{}, so it would never learn; the base weights on its way to \
+         the loss may be zero, or its --targets may not reach the loss",
+        if *others == 0 { String::new() } else { format!(", and that of {others} more") }
+    )]
+    NoGradient { step: u64, name: String, others: usize },
+
+    #[error("cannot save: {problem}; free some space or fix the folder, then go on with --resume")]
+    NotSaved { problem: String },
+
+    #[error(transparent)]
+    Data(#[from] DataError),
+
+    #[error(transparent)]
+    Formats(#[from] FormatsError),
+
+    #[error(transparent)]
+    Model(#[from] ModelError),
+
+    #[error(transparent)]
+    Compile(#[from] CompileError),
+
+    #[error(transparent)]
+    Executor(#[from] ExecError),
 }
 
 impl TrainError {
@@ -76,9 +122,29 @@ impl TrainError {
             | TrainError::OutUnwritable { .. }
             | TrainError::NothingToResume { .. }
             | TrainError::ResumeChanged { .. }
-            | TrainError::BadSave { .. } => ErrorKind::Input,
+            | TrainError::BadSave { .. }
+            | TrainError::BadFlag { .. }
+            | TrainError::Data(_)
+            | TrainError::Formats(_) => ErrorKind::Input,
+            TrainError::Model(ModelError::Executor(error)) | TrainError::Executor(error) => kind_of(error),
+            TrainError::Model(_) => ErrorKind::Input,
+            TrainError::Compile(CompileError::Plan(_)) => ErrorKind::Failed,
+            TrainError::Compile(_) => ErrorKind::Input,
+            TrainError::DoesNotFit { .. } => ErrorKind::DoesNotFit,
+            TrainError::NotFinite { .. } | TrainError::NoGradient { .. } => ErrorKind::Numeric,
+            TrainError::NotSaved { .. } => ErrorKind::Failed,
             TrainError::Io { what, .. } if *what == "read" => ErrorKind::Input,
             TrainError::Io { .. } => ErrorKind::Failed,
+        }
+    }
+}
+
+fn kind_of(error: &ExecError) -> ErrorKind {
+    match error {
+        ExecError::OutOfMemory { .. } => ErrorKind::DoesNotFit,
+        ExecError::BadInput { .. } => ErrorKind::Input,
+        ExecError::Unsupported { .. } | ExecError::SourceMismatch { .. } | ExecError::UnknownSource { .. } => {
+            ErrorKind::Failed
         }
     }
 }

@@ -3,18 +3,29 @@
 //! Invariant: only the run folder does I/O here and nothing prints; the command line does. Look next at [`TrainConfig`]
 //! for what can be set and at [`Saves`] for how a run survives a power cut.
 
+mod compiled_step;
 mod config;
 mod config_file;
 mod error;
+mod gradient_watch;
+mod memory;
 mod metrics;
+mod prepare;
+mod report;
+mod run;
 mod run_folder;
 mod saves;
 mod schedule;
+mod snapshot;
+mod tokens;
 
 pub use config::{MethodKind, Precision, TrainConfig};
 pub use config_file::read as read_config_file;
 pub use error::{ErrorKind, TrainError};
+pub use memory::{MemoryAccount, MemoryRow};
 pub use metrics::{MetricsLog, StepMetrics, read_metrics};
+pub use report::{Event, Outcome, PlannedRun, Reporter, Summary};
+pub use run::{RunControl, train};
 pub use run_folder::{CONFIG_FILE, Existing, METRICS_FILE, RunFolder};
 pub use saves::{Save, Saves};
 pub use schedule::{Schedule, ScheduleKind};

@@ -4,7 +4,8 @@
 //! `create` is called after all input was checked. Look next at `metrics` and `saves` for what goes inside.
 
 use crate::{TrainConfig, TrainError};
-use std::fs::{self, File, OpenOptions};
+use remat_formats::write_atomic;
+use std::fs::{self, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -76,8 +77,8 @@ impl RunFolder {
         if self.existing == Existing::Replace {
             self.clear()?;
         }
-        let file = self.path.join(CONFIG_FILE);
-        write_durably(&file, config.to_toml().as_bytes())
+        let written = write_atomic(&self.path.join(CONFIG_FILE), config.to_toml().as_bytes());
+        written.map_err(|error| TrainError::NotSaved { problem: error.to_string() })
     }
 
     /// Where it is.
@@ -111,28 +112,6 @@ fn probe(path: &Path) -> io::Result<()> {
     let file = folder.join(format!(".remat-probe-{}", std::process::id()));
     OpenOptions::new().write(true).create_new(true).open(&file)?;
     fs::remove_file(&file)
-}
-
-/// Writes a whole file under another name, then puts it in place, so that no reader and no crash sees half of it.
-pub(crate) fn write_durably(path: &Path, bytes: &[u8]) -> Result<(), TrainError> {
-    let failed = |source| TrainError::Io { path: path.to_path_buf(), what: "write", source };
-    let mut name = path.file_name().unwrap_or_default().to_os_string();
-    name.push(format!(".tmp-{}", std::process::id()));
-    let temporary = path.with_file_name(name);
-    let written = File::create(&temporary)
-        .and_then(|mut file| io::Write::write_all(&mut file, bytes).and_then(|()| file.sync_all()))
-        .and_then(|()| fs::rename(&temporary, path))
-        .and_then(|()| sync_folder(path.parent().unwrap_or(Path::new("."))));
-    written.map_err(|error| {
-        // The first failure is the one to report; a leftover is swept by the next attempt.
-        drop(fs::remove_file(&temporary));
-        failed(error)
-    })
-}
-
-/// Makes renames and new names in a folder survive a power cut.
-pub(crate) fn sync_folder(folder: &Path) -> io::Result<()> {
-    File::open(folder)?.sync_all()
 }
 
 #[cfg(test)]

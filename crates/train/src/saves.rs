@@ -6,9 +6,8 @@
 //! complete. Look next at `snapshot` for what is inside.
 
 use crate::TrainError;
-use crate::run_folder::sync_folder;
+use remat_formats::{FormatsError, fsync_folder, sha256_file};
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
@@ -73,17 +72,13 @@ impl Saves {
         }
         self.sweep()?;
         let temporary = self.out.join(format!("{PREFIX}{step}.tmp-{}", std::process::id()));
-        let failed = |source| TrainError::Io { path: temporary.clone(), what: "save to", source };
-        let written = fs::create_dir(&temporary)
-            .map_err(failed)
+        let placed = fs::create_dir(&temporary)
+            .map_err(not_saved)
             .and_then(|()| write(&temporary))
-            .and_then(|()| seal(&temporary, step).map_err(failed));
-        let placed = written.and_then(|()| {
-            remove_save(&target)
-                .and_then(|()| fs::rename(&temporary, &target))
-                .and_then(|()| sync_folder(&self.out))
-                .map_err(failed)
-        });
+            .and_then(|()| seal(&temporary, step))
+            .and_then(|()| remove_save(&target).map_err(not_saved))
+            .and_then(|()| fs::rename(&temporary, &target).map_err(not_saved))
+            .and_then(|()| fsync_folder(&self.out).map_err(not_saved));
         if placed.is_err() {
             // The first failure is the one to report; what cannot be removed now is swept by the next save.
             drop(fs::remove_dir_all(&temporary));
@@ -158,19 +153,23 @@ impl Saves {
 }
 
 /// Flushes every file, then writes the manifest and flushes the folder.
-fn seal(folder: &Path, step: u64) -> io::Result<()> {
+fn seal(folder: &Path, step: u64) -> Result<(), TrainError> {
     let mut files = BTreeMap::new();
-    for entry in fs::read_dir(folder)? {
-        let entry = entry?;
-        File::open(entry.path())?.sync_all()?;
-        let name = entry.file_name().into_string().map_err(|_| io::Error::other("a file name that is not UTF-8"))?;
-        files.insert(name, record(&entry.path())?);
+    for entry in fs::read_dir(folder).map_err(not_saved)? {
+        let path = entry.map_err(not_saved)?.path();
+        File::open(&path).and_then(|file| file.sync_all()).map_err(not_saved)?;
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        files.insert(name, record(&path).map_err(not_saved)?);
     }
-    let text = serde_json::to_string_pretty(&Manifest { schema: 1, step, files })?;
-    let mut manifest = File::create_new(folder.join(MANIFEST))?;
-    manifest.write_all(text.as_bytes())?;
-    manifest.sync_all()?;
-    sync_folder(folder)
+    let text = serde_json::to_string_pretty(&Manifest { schema: 1, step, files }).map_err(not_saved)?;
+    let written = File::create_new(folder.join(MANIFEST))
+        .and_then(|mut manifest| manifest.write_all(text.as_bytes()).and_then(|()| manifest.sync_all()));
+    written.map_err(not_saved)?;
+    fsync_folder(folder).map_err(not_saved)
+}
+
+fn not_saved(error: impl std::fmt::Display) -> TrainError {
+    TrainError::NotSaved { problem: error.to_string() }
 }
 
 /// Checks a save against its manifest and returns its step; the error says what is wrong.
@@ -199,21 +198,9 @@ fn verify(folder: &Path) -> Result<u64, String> {
     Ok(manifest.step)
 }
 
-fn record(path: &Path) -> io::Result<FileRecord> {
-    let mut file = File::open(path)?;
-    let mut hasher = Sha256::new();
-    let mut buffer = vec![0; 1 << 16];
-    let mut bytes = 0;
-    loop {
-        match file.read(&mut buffer)? {
-            0 => break,
-            read => {
-                hasher.update(&buffer[..read]);
-                bytes += read as u64;
-            }
-        }
-    }
-    let sha256 = hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+fn record(path: &Path) -> Result<FileRecord, FormatsError> {
+    let sha256 = sha256_file(path)?;
+    let bytes = fs::metadata(path).map_or(0, |metadata| metadata.len());
     Ok(FileRecord { bytes, sha256 })
 }
 

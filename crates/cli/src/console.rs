@@ -1,0 +1,148 @@
+//! Progress for people: a header, a line per update, an end; all on stderr, plain text that survives a pipe.
+//!
+//! Invariant: `--quiet` leaves only notes and errors.
+
+use crate::units::{bytes, count, counted, duration};
+use remat_train::{Event, MemoryAccount, MethodKind, Outcome, PlannedRun, Reporter, StepMetrics, Summary};
+use std::io::{IsTerminal, Write};
+
+/// Prints to stderr.
+#[derive(Debug)]
+pub(crate) struct Console {
+    quiet: bool,
+}
+
+impl Console {
+    pub(crate) fn new(quiet: bool) -> Self {
+        Console { quiet }
+    }
+
+    /// How the run ended.
+    pub(crate) fn summary(&self, summary: &Summary) {
+        if self.quiet {
+            return;
+        }
+        let pace = summary.tokens as f64 / summary.seconds.max(f64::MIN_POSITIVE);
+        let losses = match (summary.first_loss, summary.last_loss) {
+            (Some(first), Some(last)) => format!(" · loss {first:.4} → {last:.4} · {} tok/s", count(pace as u64)),
+            _ => String::new(),
+        };
+        let measured =
+            summary.peak_bytes.map_or("not measured".to_string(), |peak| format!("{} measured", bytes(peak)));
+        let planned = bytes(summary.planned_peak_bytes);
+        let (updates, seconds) = (counted(summary.updates as usize, "update"), duration(summary.seconds));
+        line(&format!("{updates} made, this run in {seconds}{losses} · peak memory {measured}, {planned} planned"));
+        if summary.outcome == Outcome::Finished {
+            line(&format!("written to {}", summary.out.display()));
+        }
+    }
+}
+
+/// An error, on stderr, whatever else is switched off.
+pub(crate) fn error(message: &str) {
+    let coloured = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    let word = if coloured { "\x1b[1;31merror\x1b[0m" } else { "error" };
+    line(&format!("{word}: {message}"));
+}
+
+/// One line on stderr. A closed stderr is no reason to stop a run.
+pub(crate) fn line(text: &str) {
+    drop(writeln!(std::io::stderr(), "{text}"));
+}
+
+impl Reporter for Console {
+    fn report(&mut self, event: Event<'_>) {
+        match event {
+            Event::Note(note) => line(&format!("note: {note}")),
+            _ if self.quiet => {}
+            Event::Planned(plan) => header(plan).iter().for_each(|text| line(text)),
+            Event::Updated { metrics, total_updates, remaining_seconds } => {
+                line(&progress(metrics, total_updates, remaining_seconds));
+            }
+            Event::Saved { path } => line(&format!("saved {}", path.display())),
+        }
+    }
+}
+
+fn header(plan: &PlannedRun<'_>) -> Vec<String> {
+    let config = plan.config;
+    let method = match config.method {
+        MethodKind::Full => "full".to_string(),
+        MethodKind::Lora => match &config.init_adapter {
+            Some(adapter) => format!("lora from {}", adapter.display()),
+            None => {
+                let alpha = config.alpha.unwrap_or_default();
+                format!("lora, rank {}, alpha {alpha}, {}", config.rank, config.targets)
+            }
+        },
+    };
+    let share = 100.0 * plan.trained_parameters as f64 / plan.total_parameters.max(1) as f64;
+    let trained = format!("{} of {} parameters", count(plan.trained_parameters), count(plan.total_parameters));
+    let mut lines = vec![
+        format!("model     {} ({})", config.model.display(), plan.family),
+        format!("method    {method} · trains {trained} ({share:.2} %)"),
+    ];
+    for file in plan.data {
+        let mut text = format!(
+            "data      {}: {}, {}, {} trained",
+            file.path.display(),
+            counted(file.rows, "row"),
+            counted(file.tokens, "token"),
+            count(file.trained_tokens)
+        );
+        for (number, what) in [
+            (file.truncated, "cut to the sequence length"),
+            (file.dropped, "left out without a trained token"),
+            (file.unterminated, "without an end of text, since the tokenizer has none"),
+        ] {
+            if number > 0 {
+                text.push_str(&format!("; {} {what}", counted(number, "row")));
+            }
+        }
+        lines.push(text);
+    }
+    let shape = plan.shape;
+    let packed = if config.packing { ", packed" } else { "" };
+    lines.push(format!(
+        "batches   {} × {} tokens{packed}, {} accumulated · {}, {} in an epoch",
+        shape.batch,
+        shape.seq_len,
+        config.grad_accum,
+        counted(plan.total_updates as usize, "update"),
+        plan.updates_per_epoch
+    ));
+    lines.push(format!(
+        "plan      checkpointing {}: {}, {} recomputed, arena {} · {}, {}",
+        config.checkpointing,
+        counted(plan.plan_steps, "step"),
+        plan.recomputed_steps,
+        bytes(plan.arena_bytes as u64),
+        plan.device,
+        counted(plan.threads, "thread")
+    ));
+    lines.extend(memory_table(plan.memory));
+    if let Some(step) = plan.resumed_from {
+        lines.push(format!("resumed   after update {step}"));
+    }
+    lines
+}
+
+fn memory_table(account: &MemoryAccount) -> Vec<String> {
+    let mut lines = vec![format!("memory    {} planned peak", bytes(account.planned_peak_bytes() as u64))];
+    let rows = account.rows.iter().filter(|row| row.bytes > 0);
+    lines.extend(rows.map(|row| format!("          {:>11}  {}", bytes(row.bytes as u64), row.name)));
+    lines
+}
+
+fn progress(metrics: &StepMetrics, total_updates: u64, remaining_seconds: f64) -> String {
+    let StepMetrics { step, epoch, loss, lr, grad_norm, tokens_per_s, peak_bytes, planned_peak_bytes, .. } = *metrics;
+    let width = total_updates.to_string().len();
+    format!(
+        "{step:>width$}/{total_updates} · epoch {epoch:.2} · loss {loss:.4} · lr {lr:.2e} · grad norm {grad_norm:.3} · \
+         {} tok/s · memory {} of {} · ETA {}",
+        count(tokens_per_s as u64),
+        bytes(peak_bytes),
+        bytes(planned_peak_bytes),
+        duration(remaining_seconds)
+    )
+}

@@ -1,0 +1,100 @@
+//! Progress for programs: one JSON object per line on stdout, `"schema": 1` and `"event"` in each.
+//!
+//! Invariant: keys are only ever added; an update has the keys of a line of `metrics.jsonl`.
+
+use remat_train::{Event, Outcome, PlannedRun, Reporter, Summary};
+use serde_json::{Map, Value, json};
+use std::io::Write;
+
+/// Prints to stdout.
+#[derive(Debug)]
+pub(crate) struct JsonLines;
+
+impl JsonLines {
+    /// How the run ended.
+    pub(crate) fn summary(&self, summary: &Summary) {
+        let (event, save) = match &summary.outcome {
+            Outcome::Finished => ("finished", Value::Null),
+            Outcome::Interrupted { save } => ("interrupted", json!(save.display().to_string())),
+        };
+        emit(
+            event,
+            json!({
+                "out": summary.out.display().to_string(),
+                "save": save,
+                "steps": summary.updates,
+                "first_loss": summary.first_loss,
+                "last_loss": summary.last_loss,
+                "seconds": summary.seconds,
+                "tokens": summary.tokens,
+                "peak_bytes": summary.peak_bytes,
+                "planned_peak_bytes": summary.planned_peak_bytes,
+            }),
+        );
+    }
+
+    /// Why the run failed.
+    pub(crate) fn error(message: &str, exit_code: u8) {
+        emit("error", json!({ "message": message, "exit_code": exit_code }));
+    }
+}
+
+impl Reporter for JsonLines {
+    fn report(&mut self, event: Event<'_>) {
+        match event {
+            Event::Note(note) => emit("note", json!({ "message": note })),
+            Event::Planned(plan) => emit("planned", planned(plan)),
+            Event::Updated { metrics, total_updates, remaining_seconds } => {
+                let mut fields = json!(metrics);
+                fields["total_steps"] = json!(total_updates);
+                fields["remaining_seconds"] = json!(remaining_seconds);
+                emit("updated", fields);
+            }
+            Event::Saved { path } => emit("saved", json!({ "path": path.display().to_string() })),
+        }
+    }
+}
+
+fn planned(plan: &PlannedRun<'_>) -> Value {
+    let rows: Map<String, Value> =
+        plan.memory.rows.iter().map(|row| (row.name.replace(' ', "_"), json!(row.bytes))).collect();
+    let data: Vec<Value> = plan
+        .data
+        .iter()
+        .map(|file| {
+            json!({
+                "path": file.path.display().to_string(),
+                "rows": file.rows,
+                "truncated": file.truncated,
+                "dropped": file.dropped,
+                "tokens": file.tokens,
+                "trained_tokens": file.trained_tokens,
+            })
+        })
+        .collect();
+    json!({
+        "config": plan.config,
+        "family": plan.family,
+        "trained_parameters": plan.trained_parameters,
+        "total_parameters": plan.total_parameters,
+        "data": data,
+        "batch_size": plan.shape.batch,
+        "seq_len": plan.shape.seq_len,
+        "total_steps": plan.total_updates,
+        "resumed_from": plan.resumed_from,
+        "device": plan.device,
+        "threads": plan.threads,
+        "plan_steps": plan.plan_steps,
+        "recomputed_steps": plan.recomputed_steps,
+        "arena_bytes": plan.arena_bytes,
+        "planned_peak_bytes": plan.memory.planned_peak_bytes(),
+        "parts": rows,
+    })
+}
+
+/// One line. A reader that went away is no reason to stop a run.
+fn emit(event: &str, mut fields: Value) {
+    fields["schema"] = json!(1);
+    fields["event"] = json!(event);
+    drop(writeln!(std::io::stdout(), "{fields}"));
+}

@@ -1,0 +1,180 @@
+//! The verb `train`: settings from flags and files, signals, and the end of a run as an exit code.
+//!
+//! Invariant: a flag wins over `--config`, which wins over the `config.toml` of the run that `--resume` goes on with.
+
+use crate::console::{self, Console};
+use crate::json_lines::JsonLines;
+use crate::{FAILED, INTERRUPTED};
+use clap::ArgMatches;
+use clap::parser::ValueSource;
+use remat_train::{
+    CONFIG_FILE, ErrorKind, Event, Existing, Outcome, Reporter, RunControl, Summary, TrainConfig, TrainError,
+    read_config_file, train,
+};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+pub(crate) const AFTER_HELP: &str = "\
+Examples:
+  remat train --model Llama-3.2-1B --data rows.jsonl --out run
+  remat train --model Llama-3.2-1B --data rows.jsonl --out run --checkpointing full --save-every 100
+  remat train --resume --out run
+
+Rows: {\"text\"}, {\"prompt\", \"completion\"} or {\"input_ids\", \"labels\" (optional)}, one JSON object per line.
+Exit codes: 0 done; 1 failed; 2 bad input or usage; 3 does not fit; 4 stopped by a numeric guard; 130 interrupted.";
+
+/// Set by the first Ctrl-C.
+static INTERRUPT: AtomicBool = AtomicBool::new(false);
+
+/// Flags of `remat train`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct TrainArgs {
+    #[command(flatten)]
+    settings: TrainConfig,
+
+    /// TOML file with the flags' names as keys; flags win over it
+    #[arg(long = "config", value_name = "FILE")]
+    config_file: Option<PathBuf>,
+
+    /// Go on from the newest complete checkpoint-N in --out, with the settings saved there
+    #[arg(long, conflicts_with = "force")]
+    resume: bool,
+
+    /// Replace a run that is in --out already
+    #[arg(long)]
+    force: bool,
+
+    /// Print events as JSON lines on stdout
+    #[arg(long)]
+    json: bool,
+
+    /// Print notes and errors only
+    #[arg(long)]
+    quiet: bool,
+}
+
+/// Prints for people or for programs.
+enum Output {
+    Console(Console),
+    Json(JsonLines),
+}
+
+impl Reporter for Output {
+    fn report(&mut self, event: Event<'_>) {
+        match self {
+            Output::Console(console) => console.report(event),
+            Output::Json(json) => json.report(event),
+        }
+    }
+}
+
+/// Trains and returns the exit code.
+pub(crate) fn run(arguments: TrainArgs, matches: &ArgMatches) -> u8 {
+    let json = arguments.json;
+    let mut output = if json { Output::Json(JsonLines) } else { Output::Console(Console::new(arguments.quiet)) };
+    match start(arguments, matches, &mut output) {
+        Ok(summary) => finish(&summary, &output),
+        Err(error) => {
+            let code = exit_code(error.kind());
+            console::error(&error.to_string());
+            if json {
+                JsonLines::error(&error.to_string(), code);
+            }
+            code
+        }
+    }
+}
+
+fn start(arguments: TrainArgs, matches: &ArgMatches, output: &mut Output) -> Result<Summary, TrainError> {
+    let existing = match (arguments.resume, arguments.force) {
+        (true, _) => Existing::Resume,
+        (false, true) => Existing::Replace,
+        (false, false) => Existing::Refuse,
+    };
+    let config = merged(arguments, matches)?;
+    catch_interrupts();
+    train(config, RunControl { existing, interrupt: &INTERRUPT }, output)
+}
+
+/// The settings from all sources.
+fn merged(arguments: TrainArgs, matches: &ArgMatches) -> Result<TrainConfig, TrainError> {
+    let TrainArgs { settings, config_file, resume, .. } = arguments;
+    let is_given = |key: &str| matches.value_source(&key.replace('-', "_")) == Some(ValueSource::CommandLine);
+    let overlay = |config: TrainConfig, path: &Path| config.overlaid(path, &read_config_file(path)?, &is_given);
+    let with_file = |config: TrainConfig| match &config_file {
+        Some(path) => overlay(config, path),
+        None => Ok(config),
+    };
+    if !resume {
+        return with_file(settings);
+    }
+    // Where the run is may itself come from the file.
+    let out = with_file(settings.clone())?.out;
+    if out.as_os_str().is_empty() {
+        return Err(TrainError::MissingKey { key: "out", example: "--out DIR, the folder of the run to resume" });
+    }
+    let saved = out.join(CONFIG_FILE);
+    if !saved.exists() {
+        return Err(TrainError::NothingToResume { out, notes: format!(", nor a {CONFIG_FILE}") });
+    }
+    let config = with_file(overlay(settings, &saved)?)?;
+    Ok(TrainConfig { out, ..config })
+}
+
+/// First signal: the run saves and stops. Second: the process stops at once.
+fn catch_interrupts() {
+    let handler = || {
+        if INTERRUPT.swap(true, Ordering::Relaxed) {
+            console::line("aborted without saving");
+            std::process::exit(i32::from(INTERRUPTED));
+        }
+        console::line("interrupted: saving; once more to abort without saving");
+    };
+    if ctrlc::set_handler(handler).is_err() {
+        console::line("note: signals cannot be caught here, so Ctrl-C will stop the run without saving");
+    }
+}
+
+fn finish(summary: &Summary, output: &Output) -> u8 {
+    match output {
+        Output::Console(console) => console.summary(summary),
+        Output::Json(json) => json.summary(summary),
+    }
+    match &summary.outcome {
+        Outcome::Finished => 0,
+        Outcome::Interrupted { save } => {
+            console::line(&format!("interrupted after update {}, saved {}", summary.updates, save.display()));
+            console::line(&format!("go on with: remat train --resume --out {}", quoted(&summary.out)));
+            INTERRUPTED
+        }
+    }
+}
+
+/// A path as a shell takes it.
+fn quoted(path: &Path) -> String {
+    let text = path.display().to_string();
+    let is_plain = |c: char| c.is_alphanumeric() || "/._-+=:@".contains(c);
+    if text.chars().all(is_plain) { text } else { format!("'{}'", text.replace('\'', r"'\''")) }
+}
+
+fn exit_code(kind: ErrorKind) -> u8 {
+    match kind {
+        ErrorKind::Failed => FAILED,
+        ErrorKind::Input => 2,
+        ErrorKind::DoesNotFit => 3,
+        ErrorKind::Numeric => 4,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::quoted;
+    use std::path::Path;
+
+    #[test]
+    fn paths_are_quoted_only_where_a_shell_needs_it() {
+        for (path, text) in [("/a/b-1.c", "/a/b-1.c"), ("/a b", "'/a b'"), ("it's", r"'it'\''s'")] {
+            assert_eq!(quoted(Path::new(path)), text);
+        }
+    }
+}

@@ -1,0 +1,178 @@
+//! The memory account: what a run will hold, row by row, before it holds it; and what the process really held.
+//!
+//! Invariant: the rows add up to the planned peak. Arena, sources and kernel scratch are exactly what the executor
+//! allocates at load; what the process has when the account is made is measured; the reserve covers what is neither:
+//! read and write buffers, page rounding, thread stacks.
+
+use remat_ir::{Phase, Storage};
+use remat_plan::{Action, Plan, Step};
+use std::collections::HashSet;
+use std::fs;
+
+/// For buffers of files, rounding to pages, stacks and the allocator's own tables.
+const RESERVE_BYTES: usize = 16 << 20;
+
+/// Sources begin on pages of their own.
+const PAGE_BYTES: usize = 4096;
+
+/// One line of the account.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MemoryRow {
+    /// What for.
+    pub name: &'static str,
+    /// How much.
+    pub bytes: usize,
+}
+
+/// What a run will hold.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MemoryAccount {
+    /// The rows, in the order of a table.
+    pub rows: Vec<MemoryRow>,
+    /// What the process had used at most before the account was made: a tokenizer may need more than the training.
+    pub earlier_peak_bytes: usize,
+}
+
+impl MemoryAccount {
+    /// Of a run of these plans on an executor that holds `executor_bytes` beside them, with `data_bytes` of samples
+    /// already in memory.
+    pub fn new(micro: &Plan, update: &Plan, executor_bytes: usize, data_bytes: usize) -> Self {
+        let resident = process_bytes("VmRSS:").unwrap_or(0) as usize;
+        let sources = SourceTotals::of(&[micro, update]);
+        let arena = ArenaParts::of(micro, micro.arena_bytes.max(update.arena_bytes));
+        let row = |name, bytes| MemoryRow { name, bytes };
+        let rows = vec![
+            row("weights", sources.weights),
+            row("trained parameters", sources.parameters),
+            row("gradients", sources.gradients),
+            row("optimizer", sources.moments),
+            row("kept activations", arena.kept),
+            row("head workspace", arena.head),
+            row("transient", arena.transient),
+            row("inputs", sources.inputs),
+            row("kernel scratch", executor_bytes),
+            row("data", data_bytes),
+            row("program and tokenizer", resident.saturating_sub(data_bytes)),
+            row("reserve", RESERVE_BYTES),
+        ];
+        MemoryAccount { rows, earlier_peak_bytes: process_bytes("VmHWM:").unwrap_or(0) as usize }
+    }
+
+    /// The peak resident memory of the whole process.
+    pub fn planned_peak_bytes(&self) -> usize {
+        let running: usize = self.rows.iter().map(|row| row.bytes).sum();
+        running.max(self.earlier_peak_bytes)
+    }
+
+    /// What has still to be allocated.
+    pub fn additional_bytes(&self) -> usize {
+        let held = ["data", "program and tokenizer"];
+        self.rows.iter().filter(|row| !held.contains(&row.name)).map(|row| row.bytes).sum()
+    }
+}
+
+/// Bytes of sources by what they are for; a source that both plans name counts once.
+#[derive(Default)]
+struct SourceTotals {
+    weights: usize,
+    parameters: usize,
+    gradients: usize,
+    moments: usize,
+    inputs: usize,
+}
+
+impl SourceTotals {
+    fn of(plans: &[&Plan]) -> Self {
+        let mut totals = SourceTotals::default();
+        let mut seen = HashSet::new();
+        for value in plans.iter().flat_map(|plan| &plan.graph.values).filter(|value| value.producer.is_none()) {
+            if !seen.insert(value.name.as_str()) {
+                continue;
+            }
+            let total = match value.storage {
+                Storage::Weight => &mut totals.weights,
+                Storage::State if value.name.ends_with(".grad") => &mut totals.gradients,
+                Storage::State if value.name.ends_with(".m") || value.name.ends_with(".v") => &mut totals.moments,
+                Storage::State => &mut totals.parameters,
+                Storage::Input | Storage::Arena => &mut totals.inputs,
+            };
+            *total += value.ty.bytes().next_multiple_of(PAGE_BYTES);
+        }
+        totals
+    }
+}
+
+/// How the arena is used: what lives from forward to backward, the largest workspace of the head, and the rest.
+struct ArenaParts {
+    kept: usize,
+    head: usize,
+    transient: usize,
+}
+
+impl ArenaParts {
+    fn of(micro: &Plan, arena_bytes: usize) -> Self {
+        let is_backward = |step: &Step| match step.action {
+            Action::Compute(op) => {
+                let node = micro.graph.node(op);
+                node.phase == Phase::Backward || node.recompute_of.is_some()
+            }
+            _ => false,
+        };
+        let turn = micro.steps.iter().position(is_backward).unwrap_or(micro.steps.len());
+        let lives_on = |first: usize, last: usize| first < turn && last >= turn;
+        let kept = micro.buffers.iter().filter(|buffer| lives_on(buffer.first.index(), buffer.last.index()));
+        let kept = kept.map(|buffer| buffer.slot.bytes).sum::<usize>().min(arena_bytes);
+        let is_head = |step: &&Step| match step.action {
+            Action::Compute(op) => micro.graph.node(op).op.name().starts_with("linear_cross_entropy"),
+            _ => false,
+        };
+        let workspaces = micro.steps.iter().filter(is_head).filter_map(|step| step.workspace);
+        let head = workspaces.map(|slot| slot.bytes).max().unwrap_or(0).min(arena_bytes - kept);
+        ArenaParts { kept, head, transient: arena_bytes - kept - head }
+    }
+}
+
+/// The process's highest resident memory so far, where the system tells.
+pub fn peak_resident_bytes() -> Option<u64> {
+    process_bytes("VmHWM:")
+}
+
+fn process_bytes(key: &str) -> Option<u64> {
+    kibibytes(&fs::read_to_string("/proc/self/status").ok()?, key)
+}
+
+/// Memory that can still be allocated: what the system calls available, within the limit of the control group.
+pub fn available_bytes() -> Option<u64> {
+    let system = kibibytes(&fs::read_to_string("/proc/meminfo").ok()?, "MemAvailable:")?;
+    let number = |name: &str| fs::read_to_string(format!("/sys/fs/cgroup/{name}")).ok()?.trim().parse::<u64>().ok();
+    let group = number("memory.max").zip(number("memory.current")).map(|(max, used)| max.saturating_sub(used));
+    Some(group.map_or(system, |group| group.min(system)))
+}
+
+/// The number behind a key, as the files of `/proc` write it: `Key:   123 kB`.
+fn kibibytes(text: &str, key: &str) -> Option<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix(key))?;
+    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn proc_files_are_read_by_key() {
+        let text = "Name:\tremat\nVmHWM:\t   2048 kB\nVmRSS:\t    1024 kB\n";
+        assert_eq!(kibibytes(text, "VmHWM:"), Some(2 << 20));
+        assert_eq!(kibibytes(text, "VmRSS:"), Some(1 << 20));
+        assert_eq!(kibibytes(text, "VmSwap:"), None);
+        assert_eq!(kibibytes("VmHWM: 99999999999999999999 kB", "VmHWM:"), None);
+    }
+
+    #[test]
+    fn the_peak_of_this_process_is_plausible() {
+        let touched = vec![1_u8; 32 << 20];
+        let peak = peak_resident_bytes().expect("Linux tells");
+        assert!(peak >= touched.iter().map(|&byte| u64::from(byte)).sum::<u64>(), "{peak}");
+        assert!(available_bytes().expect("Linux tells") > 0);
+    }
+}

@@ -1,0 +1,230 @@
+//! The training run: prepare, load, update after update, saves, the result.
+//!
+//! Invariants: nothing is written before all input was accepted and loaded; a save holds the state between two updates,
+//! so an interrupted accumulation is done again by the run that resumes; a loss or gradient that is not finite stops the
+//! run before anything is saved.
+
+use crate::gradient_watch::GradientWatch;
+use crate::prepare::{Prepared, Resumed, Session, prepare};
+use crate::report::{Event, Outcome, Reporter, Summary};
+use crate::run_folder::{Existing, RunFolder};
+use crate::saves::Saves;
+use crate::snapshot::{self, DataState, LogEntry, TrainerState};
+use crate::{MetricsLog, StepMetrics, TrainConfig, TrainError, memory, read_metrics};
+use remat_data::{SamplerState, UpdateBatch};
+use remat_model::Method;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+/// How a run is started and stopped, beside its settings.
+#[derive(Debug, Clone, Copy)]
+pub struct RunControl<'a> {
+    /// What to do with a run folder that is there already.
+    pub existing: Existing,
+    /// Set by whoever wants the run to save and stop.
+    pub interrupt: &'a AtomicBool,
+}
+
+/// Trains.
+///
+/// # Errors
+/// Bad input, before anything is written; a guard on the numbers; a disk or machine that fails.
+pub fn train(config: TrainConfig, control: RunControl<'_>, reporter: &mut dyn Reporter) -> Result<Summary, TrainError> {
+    let config = config.resolved()?;
+    let folder = RunFolder::inspect(&config.out, control.existing)?;
+    let (config, resumed) = match control.existing {
+        Existing::Resume => resume(config, reporter)?,
+        Existing::Refuse | Existing::Replace => (config, None),
+    };
+    let prepared: Prepared = prepare(config, resumed)?;
+    prepared.announce(reporter);
+    let session = prepared.load()?;
+    folder.create(&session.config)?;
+    Run::new(session, control, reporter)?.go()
+}
+
+/// Finds the save to go on from and checks that these settings go on with it.
+fn resume(mut config: TrainConfig, reporter: &mut dyn Reporter) -> Result<(TrainConfig, Option<Resumed>), TrainError> {
+    let (save, notes) = Saves::new(&config.out).latest_complete()?;
+    for note in notes {
+        reporter.report(Event::Note(&note));
+    }
+    let (saved, data) = snapshot::read(&save)?;
+    // What a run derives from its model is part of its settings from then on.
+    config.seq_len = config.seq_len.or(saved.seq_len);
+    config.check_resumes(&saved)?;
+    Ok((config, Some(Resumed { save, data })))
+}
+
+/// A run under way.
+struct Run<'a> {
+    session: Session,
+    saves: Saves,
+    log: MetricsLog,
+    watch: GradientWatch,
+    interrupt: &'a AtomicBool,
+    reporter: &'a mut dyn Reporter,
+    /// Position of the next update in the data.
+    position: SamplerState,
+    epoch: f64,
+    first_loss: Option<f64>,
+    last_loss: Option<f64>,
+    seconds: f64,
+    tokens: u64,
+    updates_here: u64,
+}
+
+impl<'a> Run<'a> {
+    fn new(session: Session, control: RunControl<'a>, reporter: &'a mut dyn Reporter) -> Result<Self, TrainError> {
+        let names = session.parameters.iter().map(|parameter| parameter.name.clone());
+        Ok(Run {
+            saves: Saves::new(&session.config.out),
+            log: MetricsLog::open(&session.config.out, session.made_updates)?,
+            watch: GradientWatch::new(names),
+            interrupt: control.interrupt,
+            reporter,
+            position: session.loader.state(),
+            epoch: 0.0,
+            first_loss: None,
+            last_loss: None,
+            seconds: 0.0,
+            tokens: 0,
+            updates_here: 0,
+            session,
+        })
+    }
+
+    fn go(mut self) -> Result<Summary, TrainError> {
+        let mut batch = self.session.loader.update_buffer();
+        while self.session.made_updates < self.session.total_updates {
+            if !self.update(&mut batch)? {
+                let save = self.save()?;
+                return Ok(self.summary(Outcome::Interrupted { save }));
+            }
+            let step = self.session.made_updates;
+            let last = step == self.session.total_updates;
+            if self.session.config.save_every.is_some_and(|every| last || step.is_multiple_of(every)) {
+                self.save()?;
+            }
+        }
+        self.write_result(&self.session.config.out)?;
+        Ok(self.summary(Outcome::Finished))
+    }
+
+    /// Makes one update; false if the run was interrupted before it could be made.
+    fn update(&mut self, batch: &mut UpdateBatch) -> Result<bool, TrainError> {
+        let start = Instant::now();
+        let session = &mut self.session;
+        let made = session.made_updates;
+        let step = made + 1;
+        session.loader.next_update(batch);
+        let mut sum = 0.0;
+        for micro in 0..batch.micro_batches() {
+            if self.interrupt.load(Ordering::Relaxed) {
+                return Ok(false);
+            }
+            sum += session.step.run_micro(&session.loader, batch, micro, made)?;
+            self.watch.see(&session.step.batch);
+        }
+        let loss = finite(step, "loss", sum / batch.trained as f64)?;
+        self.watch.check(step, &session.step.executor)?;
+        let lr = session.schedule.rate(made);
+        let grad_norm = finite(step, "gradient norm", session.step.run_update(lr, made)?)?;
+        session.made_updates = step;
+        self.position = session.loader.state();
+        self.epoch = batch.epoch;
+
+        let step_seconds = start.elapsed().as_secs_f64();
+        self.count(loss, batch.tokens as u64, step_seconds);
+        let metrics = StepMetrics {
+            step,
+            epoch: batch.epoch,
+            loss,
+            lr,
+            grad_norm,
+            tokens: batch.tokens as u64,
+            tokens_per_s: batch.tokens as f64 / step_seconds,
+            step_seconds,
+            peak_bytes: memory::peak_resident_bytes().unwrap_or(0),
+            planned_peak_bytes: self.session.planned_peak_bytes,
+        };
+        self.log.append(&metrics)?;
+        let total_updates = self.session.total_updates;
+        let remaining_seconds = self.seconds / self.updates_here as f64 * (total_updates - step) as f64;
+        self.reporter.report(Event::Updated { metrics: &metrics, total_updates, remaining_seconds });
+        Ok(true)
+    }
+
+    fn count(&mut self, loss: f64, tokens: u64, seconds: f64) {
+        self.first_loss.get_or_insert(loss);
+        self.last_loss = Some(loss);
+        self.seconds += seconds;
+        self.tokens += tokens;
+        self.updates_here += 1;
+    }
+
+    /// Saves the state between two updates, then lets the oldest saves go.
+    fn save(&mut self) -> Result<PathBuf, TrainError> {
+        let trainer = self.trainer_state()?;
+        let session = &self.session;
+        let data = DataState { schema: 1, seed: session.config.seed, sampler: self.position.clone() };
+        let names: Vec<String> = session.parameters.iter().map(|parameter| parameter.name.clone()).collect();
+        let path = self.saves.write(session.made_updates, &mut |folder| {
+            self.write_result(folder)?;
+            snapshot::write(folder, &names, &session.step.executor, &trainer, &data, &session.config)
+        })?;
+        if let Some(limit) = session.config.save_total_limit {
+            self.saves.prune(limit)?;
+        }
+        self.reporter.report(Event::Saved { path: &path });
+        Ok(path)
+    }
+
+    fn trainer_state(&self) -> Result<TrainerState, TrainError> {
+        let session = &self.session;
+        let metrics = read_metrics(&session.config.out, session.made_updates)?;
+        let per_epoch = session.loader.updates_per_epoch() as u64;
+        Ok(TrainerState {
+            epoch: metrics.last().map_or(self.epoch, |last| last.epoch),
+            global_step: session.made_updates,
+            is_local_process_zero: true,
+            is_world_process_zero: true,
+            logging_steps: 1,
+            max_steps: session.total_updates,
+            num_input_tokens_seen: metrics.iter().map(|metrics| metrics.tokens).sum(),
+            num_train_epochs: session.total_updates.div_ceil(per_epoch),
+            save_steps: session.config.save_every.unwrap_or(0),
+            train_batch_size: session.config.batch_size,
+            log_history: metrics.iter().map(LogEntry::of).collect(),
+        })
+    }
+
+    /// Writes the adapter or the model.
+    fn write_result(&self, folder: &Path) -> Result<(), TrainError> {
+        let Session { model, method, parameters, step, .. } = &self.session;
+        let written = match method {
+            Method::Full => model.save_full(folder, parameters, &step.executor),
+            Method::Lora(lora) => model.save_adapter(folder, lora, parameters, &step.executor),
+        };
+        written.map_err(|error| TrainError::NotSaved { problem: error.to_string() })
+    }
+
+    fn summary(self, outcome: Outcome) -> Summary {
+        Summary {
+            outcome,
+            out: self.session.config.out,
+            updates: self.session.made_updates,
+            first_loss: self.first_loss,
+            last_loss: self.last_loss,
+            seconds: self.seconds,
+            tokens: self.tokens,
+            peak_bytes: memory::peak_resident_bytes(),
+            planned_peak_bytes: self.session.planned_peak_bytes,
+        }
+    }
+}
+
+fn finite(step: u64, what: &'static str, value: f64) -> Result<f64, TrainError> {
+    if value.is_finite() { Ok(value) } else { Err(TrainError::NotFinite { step, what, value }) }
+}

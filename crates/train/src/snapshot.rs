@@ -1,0 +1,140 @@
+//! What is inside a save: everything a run needs to go on as if it had never stopped.
+//!
+//! | file | holds |
+//! |---|---|
+//! | the model's own files | the adapter or the model, ready to be used |
+//! | `optimizer.safetensors` | each parameter in f32, and its moments `.m` and `.v` |
+//! | `trainer_state.json` | counts and log, under Hugging Face's names |
+//! | `data_state.json` | the position in the data, and the seed of dropout |
+//! | `config.toml` | the settings |
+//!
+//! Invariant: gradients are not saved, because saves happen between updates, where they are zero.
+
+use crate::metrics::StepMetrics;
+use crate::run_folder::CONFIG_FILE;
+use crate::saves::Save;
+use crate::{TrainConfig, TrainError, config_file};
+use remat_data::SamplerState;
+use remat_formats::{FormatsError, NamedTensor, SafetensorsFile, write_safetensors};
+use remat_plan::Executor;
+use serde::{Deserialize, Serialize};
+use std::fs;
+use std::path::Path;
+
+const OPTIMIZER_FILE: &str = "optimizer.safetensors";
+const TRAINER_STATE_FILE: &str = "trainer_state.json";
+const DATA_STATE_FILE: &str = "data_state.json";
+
+/// Suffixes of the states of a parameter that outlive an update.
+const SAVED_STATES: [&str; 3] = ["", ".m", ".v"];
+
+/// Where the run stands in its data.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct DataState {
+    /// Version of this file.
+    pub(crate) schema: u32,
+    /// Key of all random numbers of the run.
+    pub(crate) seed: u64,
+    /// Position of the next update.
+    pub(crate) sampler: SamplerState,
+}
+
+/// `trainer_state.json`, as far as it says anything here; the names are those of transformers' `TrainerState`.
+#[derive(Debug, Serialize)]
+pub(crate) struct TrainerState {
+    pub(crate) epoch: f64,
+    pub(crate) global_step: u64,
+    pub(crate) is_local_process_zero: bool,
+    pub(crate) is_world_process_zero: bool,
+    pub(crate) log_history: Vec<LogEntry>,
+    pub(crate) logging_steps: u64,
+    pub(crate) max_steps: u64,
+    pub(crate) num_input_tokens_seen: u64,
+    pub(crate) num_train_epochs: u64,
+    pub(crate) save_steps: u64,
+    pub(crate) train_batch_size: usize,
+}
+
+/// One update in the log history.
+#[derive(Debug, Serialize)]
+pub(crate) struct LogEntry {
+    epoch: f64,
+    grad_norm: f64,
+    learning_rate: f64,
+    loss: f64,
+    step: u64,
+}
+
+impl LogEntry {
+    pub(crate) fn of(metrics: &StepMetrics) -> Self {
+        let StepMetrics { epoch, grad_norm, lr, loss, step, .. } = *metrics;
+        LogEntry { epoch, grad_norm, learning_rate: lr, loss, step }
+    }
+}
+
+/// Writes everything but the model's own files.
+pub(crate) fn write(
+    folder: &Path,
+    parameters: &[String],
+    executor: &dyn Executor,
+    trainer: &TrainerState,
+    data: &DataState,
+    config: &TrainConfig,
+) -> Result<(), TrainError> {
+    let names: Vec<String> = saved_states(parameters).collect();
+    let mut tensors = Vec::with_capacity(names.len());
+    for name in &names {
+        let view = executor.state(name)?;
+        tensors.push(NamedTensor { name, dtype: view.ty.dtype, shape: &view.ty.shape, bytes: view.bytes });
+    }
+    let failed = |source: FormatsError| TrainError::NotSaved { problem: source.to_string() };
+    write_safetensors(&folder.join(OPTIMIZER_FILE), &tensors, &[]).map_err(failed)?;
+    write_json(&folder.join(TRAINER_STATE_FILE), trainer)?;
+    write_json(&folder.join(DATA_STATE_FILE), data)?;
+    write_text(&folder.join(CONFIG_FILE), &config.to_toml())
+}
+
+/// The settings and the position of a save.
+pub(crate) fn read(save: &Save) -> Result<(TrainConfig, DataState), TrainError> {
+    let config = TrainConfig::from_file(&save.path.join(CONFIG_FILE))?;
+    let path = save.path.join(DATA_STATE_FILE);
+    let text = config_file::read(&path)?;
+    let state: DataState = serde_json::from_str(&text)
+        .map_err(|error| TrainError::BadSave { path: path.clone(), problem: format!("not a data state: {error}") })?;
+    if state.schema != 1 {
+        let problem =
+            format!("schema {} is not known to this version of remat; use the one that saved it", state.schema);
+        return Err(TrainError::BadSave { path, problem });
+    }
+    Ok((config, state))
+}
+
+/// Puts parameters and moments back.
+pub(crate) fn restore(save: &Save, parameters: &[String], executor: &mut dyn Executor) -> Result<(), TrainError> {
+    let path = save.path.join(OPTIMIZER_FILE);
+    let file = SafetensorsFile::open(&path)?;
+    for name in saved_states(parameters) {
+        let state = executor.state_mut(&name)?;
+        let fits = file.tensor_info(&name).is_some_and(|info| info.shape.dims() == state.ty.shape.dims());
+        if !fits {
+            let problem = format!("has no tensor \"{name}\" of shape {}: it was saved by another run", state.ty.shape);
+            return Err(TrainError::BadSave { path, problem });
+        }
+        file.read_as_f32_into(&name, bytemuck::cast_slice_mut(state.bytes))?;
+    }
+    Ok(())
+}
+
+fn saved_states(parameters: &[String]) -> impl Iterator<Item = String> {
+    parameters.iter().flat_map(|name| SAVED_STATES.iter().map(move |suffix| format!("{name}{suffix}")))
+}
+
+fn write_json(path: &Path, value: &impl Serialize) -> Result<(), TrainError> {
+    let text = serde_json::to_string_pretty(value).expect("plain data has a JSON form");
+    write_text(path, &(text + "\n"))
+}
+
+/// Saves are flushed and put in place as a whole, so their files need no care of their own.
+fn write_text(path: &Path, text: &str) -> Result<(), TrainError> {
+    fs::write(path, text).map_err(|source| TrainError::Io { path: path.to_path_buf(), what: "write", source })
+}
