@@ -1,9 +1,10 @@
 //! One parity case: the model folder, what the reference computed, and runs of the same on the CPU executor.
+#![allow(dead_code, reason = "each test binary uses its own part")]
 
 use remat_compiler::{Target, compile, differentiate};
 use remat_cpu::{CpuExecutor, CpuOptions};
 use remat_formats::SafetensorsFile;
-use remat_model::{AdamWSettings, BatchShape, Method, Model, Parameter, update_graph};
+use remat_model::{AdamWSettings, BatchShape, Method, Model, Parameter, Training, update_graph};
 use remat_plan::{Executor, Policy, ProgramId};
 use remat_tensor::HostTensor;
 use serde_json::Value as Json;
@@ -34,6 +35,15 @@ impl Case {
 
     pub fn lora(&self) -> Method {
         Method::Lora(self.model.adapter_settings(&self.folder.join("adapter")).expect("an adapter"))
+    }
+
+    /// The training graph of the first micro-batch's shape.
+    pub fn training(&self, method: &Method) -> Training {
+        self.model.training(method, self.micro_batch(0, 0).2).expect("a graph")
+    }
+
+    pub fn linear_names(&self) -> Vec<String> {
+        self.model.linear_names()
     }
 
     pub fn method(&self, kind: &str) -> Method {
@@ -119,18 +129,24 @@ pub struct Run<'a> {
     micro: ProgramId,
     update: ProgramId,
     parameters: Vec<Parameter>,
+    random: bool,
 }
 
 impl<'a> Run<'a> {
     pub fn new(case: &'a Case, method: &Method, policy: &Policy) -> Run<'a> {
+        Run::on_threads(case, method, policy, 2)
+    }
+
+    pub fn on_threads(case: &'a Case, method: &Method, policy: &Policy, threads: usize) -> Run<'a> {
         let (_, _, shape) = case.micro_batch(0, 0);
         let training = case.model.training(method, shape).expect("a graph");
         let target = |p: &Parameter| Target { value: p.value, accumulate_into: Some(p.gradient) };
+        let random = training.random;
         let targets: Vec<Target> = training.parameters.iter().map(target).collect();
         let forward = training.graph.clone();
         let micro = differentiate(forward, training.loss, training.seed, &targets).expect("differentiable").graph;
         let update = update_graph(&training.parameters, &case.settings()).expect("an update");
-        let options = CpuOptions::new(2);
+        let options = CpuOptions::new(threads);
         let plans = vec![
             compile(micro, policy, &options.profile()).expect("a plan"),
             compile(update, &Policy::None, &options.profile()).expect("a plan"),
@@ -141,7 +157,7 @@ impl<'a> Run<'a> {
         if let Method::Lora(_) = method {
             case.load_adapter(&training.parameters, &mut executor);
         }
-        Run { case, executor, micro: programs[0], update: programs[1], parameters: training.parameters }
+        Run { case, executor, micro: programs[0], update: programs[1], parameters: training.parameters, random }
     }
 
     pub fn parameters(&self) -> impl Iterator<Item = &str> {
@@ -161,9 +177,12 @@ impl<'a> Run<'a> {
         };
         let total: usize = batches.iter().map(|(_, labels, shape)| trained(labels, shape)).sum();
         let mut sum = 0.0;
-        for (ids, labels, shape) in &batches {
+        for (micro, (ids, labels, shape)) in batches.iter().enumerate() {
             fill(&mut self.executor, ids, labels, *shape);
             write(&mut self.executor, "seed", &[1.0 / total as f32]);
+            if self.random {
+                write(&mut self.executor, "rng", &[7, 0, update as u32, micro as u32]);
+            }
             self.executor.run(self.micro).expect("runs");
             sum += f64::from(floats(self.executor.output(self.micro, "loss").expect("an output").bytes)[0]);
         }

@@ -1,0 +1,86 @@
+//! Loss, gradients and trained parameters are byte-equal under every policy and number of threads, with dropout and
+//! gradient accumulation: on the parity models, and on random ones.
+
+mod case;
+
+use case::{Case, Run};
+use proptest::prelude::*;
+use remat_compiler::compile;
+use remat_cpu::{CpuExecutor, CpuOptions};
+use remat_ir::{Interpreter, Storage};
+use remat_model::Method;
+use remat_plan::Policy;
+use remat_testkit::{random_model, run_plan, source_values};
+
+fn policies() -> [Policy; 3] {
+    [Policy::None, Policy::Full, Policy::Every(2)]
+}
+
+/// Losses of three updates, the gradients before each update, and the parameters at the end, as bits.
+fn trace(case: &Case, method: &Method, policy: &Policy, threads: usize) -> Vec<u64> {
+    let mut run = Run::on_threads(case, method, policy, threads);
+    let mut bits = Vec::new();
+    for update in 0..3 {
+        bits.push(run.accumulate(update).to_bits());
+        let names: Vec<String> = run.parameters().map(str::to_string).collect();
+        for name in &names {
+            bits.extend(run.state(&format!("{name}.grad")).iter().map(|x| u64::from(x.to_bits())));
+        }
+        bits.push(run.update(update, 1e-2).to_bits());
+        for name in &names {
+            bits.extend(run.state(name).iter().map(|x| u64::from(x.to_bits())));
+        }
+    }
+    bits
+}
+
+#[test]
+fn training_is_byte_equal_under_every_policy_and_thread_count() {
+    for name in ["llama-gqa-tied", "gpt2"] {
+        let case = Case::open(name);
+        let Method::Lora(mut lora) = case.lora() else { unreachable!("lora() makes one") };
+        lora.dropout = 0.1;
+        for method in [Method::Lora(lora), Method::Full] {
+            let reference = trace(&case, &method, &Policy::None, 1);
+            for policy in policies() {
+                for threads in [1, 2, 4] {
+                    let other = trace(&case, &method, &policy, threads);
+                    assert!(reference == other, "{name} {method:?}: {policy} on {threads} threads differs");
+                }
+            }
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 40, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn random_models_run_like_the_interpreter_and_bit_identically_under_every_policy(seed in any::<u64>()) {
+        let graph = random_model(seed).with_backward();
+        let sources = source_values(&graph, 3);
+        let exact = Interpreter::exact().run(&graph, &sources).expect("all sources are given");
+        let mut first = None;
+        for policy in policies() {
+            for threads in [1, 2] {
+                let options = CpuOptions::new(threads);
+                let plan = compile(graph.clone(), &policy, &options.profile()).expect("compiles");
+                let result = run_plan(&mut CpuExecutor::new(options), plan, &sources).expect("runs");
+                let first = first.get_or_insert_with(|| result.clone());
+                prop_assert!(*first == result, "{} on {} threads", policy, threads);
+            }
+        }
+        let result = first.expect("policies were run");
+        let scale = exact.iter().flat_map(|array| &array.data).fold(1.0f64, |m, x| m.max(x.abs()));
+        for id in graph.value_ids().filter(|&id| graph.value(id).storage == Storage::State || graph.outputs.contains(&id)) {
+            let later = graph.values.iter().any(|value| value.donated_from == Some(id));
+            if later {
+                continue;
+            }
+            let name = &graph.value(graph.storage_root(id)).name;
+            for (&got, want) in result.f32(name).iter().zip(&exact[id.index()].data) {
+                prop_assert!((f64::from(got) - want).abs() <= 2e-5 * scale, "{name}: {got}, not {want}");
+            }
+        }
+    }
+}
