@@ -17,10 +17,21 @@ fn logits_of_base_and_adapter_equal_the_reference() {
     for name in CASES {
         let case = Case::open(name);
         for (method, key) in [(case.full(), "logits.base"), (case.lora(), "logits.adapter")] {
-            let logits = case.logits(&method);
+            let logits = case.logits(&method, "adapter");
             let distance = relative_distance(&logits, &case.tensor(key));
             assert!(distance < LOGITS, "{name}: {key} differs by {distance:e}");
         }
+    }
+}
+
+#[test]
+fn peft_computes_our_logits_from_an_adapter_that_train_wrote() {
+    for name in CASES {
+        let case = Case::open(name);
+        let logits = case.logits(&case.adapter("trained"), "trained");
+        let peft = case.tensor_of("trained/peft_logits.safetensors", "logits");
+        let distance = relative_distance(&logits, &peft);
+        assert!(distance < LOGITS, "{name}: differs by {distance:e}");
     }
 }
 

@@ -34,7 +34,18 @@ impl Case {
     }
 
     pub fn lora(&self) -> Method {
-        Method::Lora(self.model.adapter_settings(&self.folder.join("adapter")).expect("an adapter"))
+        self.adapter("adapter")
+    }
+
+    /// The method of one of the case's adapter folders.
+    pub fn adapter(&self, folder: &str) -> Method {
+        Method::Lora(self.model.adapter_settings(&self.folder.join(folder)).expect("an adapter"))
+    }
+
+    /// A tensor of another file of the case.
+    pub fn tensor_of(&self, file: &str, name: &str) -> HostTensor {
+        let file = SafetensorsFile::open(&self.folder.join(file)).unwrap_or_else(|error| panic!("{error}"));
+        file.read(name).unwrap_or_else(|error| panic!("{error}"))
     }
 
     /// The training graph of the first micro-batch's shape.
@@ -101,7 +112,8 @@ impl Case {
         self.tensor("batches.labels").shape()[1]
     }
 
-    pub fn logits(&self, method: &Method) -> Vec<f32> {
+    /// Logits of the first micro-batch, with the weights of an adapter folder if the method is LoRA.
+    pub fn logits(&self, method: &Method, adapter: &str) -> Vec<f32> {
         let (ids, labels, shape) = self.micro_batch(0, 0);
         let graph = self.model.inference(method, shape).expect("a graph").graph;
         let mut executor = CpuExecutor::new(CpuOptions::new(2));
@@ -110,15 +122,15 @@ impl Case {
         self.model.load_weights(&graph, &mut executor).expect("weights");
         if let Method::Lora(_) = method {
             let training = self.model.training(method, shape).expect("a graph");
-            self.load_adapter(&training.parameters, &mut executor);
+            self.load_adapter(adapter, &training.parameters, &mut executor);
         }
         fill(&mut executor, &ids, &labels, shape);
         executor.run(program).expect("runs");
         floats(executor.output(program, "logits").expect("an output").bytes)
     }
 
-    fn load_adapter(&self, parameters: &[Parameter], executor: &mut CpuExecutor) {
-        self.model.load_adapter(&self.folder.join("adapter"), parameters, executor).expect("the adapter fits");
+    fn load_adapter(&self, folder: &str, parameters: &[Parameter], executor: &mut CpuExecutor) {
+        self.model.load_adapter(&self.folder.join(folder), parameters, executor).expect("the adapter fits");
     }
 }
 
@@ -155,7 +167,7 @@ impl<'a> Run<'a> {
         let programs = executor.load(plans).expect("loads");
         case.model.load_weights(&training.graph, &mut executor).expect("weights");
         if let Method::Lora(_) = method {
-            case.load_adapter(&training.parameters, &mut executor);
+            case.load_adapter("adapter", &training.parameters, &mut executor);
         }
         Run { case, executor, micro: programs[0], update: programs[1], parameters: training.parameters, random }
     }
