@@ -111,3 +111,16 @@ macro_rules! for_lanes {
     }};
 }
 pub(crate) use for_lanes;
+
+/// Repeats a body for constants `$I` below `$n` (at most 16), written out: the compiler keeps an array in registers only
+/// if every index is a constant early on, and a loop over many vectors it unrolls too late for that.
+macro_rules! unrolled {
+    ($n:expr, |$I:ident| $body:block) => { unrolled!(@ $n, $I, $body, 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15) };
+    (@ $n:expr, $I:ident, $body:block, $($literal:literal)*) => {
+        $({
+            const $I: usize = $literal;
+            if $I < $n $body
+        })*
+    };
+}
+pub(crate) use unrolled;

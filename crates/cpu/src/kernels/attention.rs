@@ -22,10 +22,10 @@ use crate::vector_math::exp;
 
 /// Largest supported head size.
 pub const MAX_HEAD_SIZE: usize = K_BLOCK;
-/// Keys (or, for dk and dv, queries) per tile.
-pub(super) const KEYS: usize = 64;
-/// Rows per tile: queries times heads, or keys.
-pub(super) const ROWS: usize = 128;
+/// Keys per tile: enough to make up for the end of each row's softmax.
+const KEYS: usize = 128;
+/// Rows per tile: queries times heads, or keys. Nine whole register tiles at 14 rows, 21 at 6.
+pub(super) const ROWS: usize = 126;
 /// Heads of one kv head that are stacked in a tile.
 const STACKED_HEADS: usize = 8;
 
@@ -155,11 +155,11 @@ impl QueryTile {
         (self.first + row % self.count, self.head + row / self.count)
     }
 
-    /// The key tiles that some query of the tile sees: first key and count of each.
-    pub(super) fn key_tiles(&self, op: &Attention<'_>) -> impl Iterator<Item = (usize, usize)> {
+    /// The tiles of `keys` keys that some query of the tile sees: first key and count of each.
+    pub(super) fn key_tiles(&self, op: &Attention<'_>, keys: usize) -> impl Iterator<Item = (usize, usize)> {
         let end = self.first + self.count;
         let start = (self.first..end).map(|i| op.visible(self.b, i).start).min().unwrap_or(end);
-        (start / KEYS * KEYS..end).step_by(KEYS).map(move |j| (j, KEYS.min(end - j)))
+        (start / keys * keys..end).step_by(keys).map(move |j| (j, keys.min(end - j)))
     }
 
     /// Packs the tile's rows of a tensor like q.
@@ -218,7 +218,7 @@ impl<T: Element> Kernel for Forward<'_, T> {
         sums.fill(0.0);
         unsafe {
             tile.pack::<S, T>(op, self.q, queries.as_mut_ptr());
-            for (j, count) in tile.key_tiles(op) {
+            for (j, count) in tile.key_tiles(op, KEYS) {
                 pack_panels::<S, T>(op.keys(self.k, tile.b, j, tile.kv).transposed(), size, count, panels);
                 let to = Update::plain(scores.as_mut_ptr(), ROW_STRIDE, op.scale, false);
                 multiply::<S>(queries.as_ptr(), rows, panels, count, size, to);

@@ -6,7 +6,7 @@
 //! queries upwards. That order is fixed, so threads change no bit. Making the scores twice costs 7 products for 5.
 //! Look next at `attention.rs` for shapes and tiles.
 
-use super::attention::{Attention, KEYS, MAX_HEAD_SIZE, QueryTile, ROWS, clip};
+use super::attention::{Attention, MAX_HEAD_SIZE, QueryTile, ROWS, clip};
 use super::gemm::ROW_STRIDE;
 use super::gemm::pack::{Source, pack_panels, pack_rows};
 use super::gemm::tile::{Update, multiply};
@@ -15,6 +15,9 @@ use crate::pool::{Scratch, ThreadPool};
 use crate::shared::Out;
 use crate::simd::{Kernel, Simd, for_lanes, launch};
 use crate::vector_math::exp;
+
+/// Columns of a tile of scores: keys for dq, queries for dk and dv.
+const COLUMNS: usize = 64;
 
 /// What backward reads.
 #[derive(Clone, Copy)]
@@ -69,7 +72,7 @@ impl<T: Element> AttentionGrad<'_, T> {
 /// Scratch in pieces of one tile of rows.
 fn tiles<const N: usize>(scratch: &mut Scratch) -> ([*mut f32; N], *mut f32) {
     let (tiles, rest) = scratch.f32s().split_at_mut(N * ROWS * ROW_STRIDE);
-    assert!(rest.len() >= 4 * KEYS * (MAX_HEAD_SIZE + 32), "attention_grad: scratch is too small");
+    assert!(rest.len() >= 4 * COLUMNS * (MAX_HEAD_SIZE + 32), "attention_grad: scratch is too small");
     let start = tiles.as_mut_ptr();
     (std::array::from_fn(|tile| start.wrapping_add(tile * ROWS * ROW_STRIDE)), rest.as_mut_ptr())
 }
@@ -95,7 +98,7 @@ impl<T: Element> Kernel for Queries<'_, T> {
                 *delta = grad.delta::<S>(tile.b, i, h);
             }
             sums.write_bytes(0, rows * ROW_STRIDE);
-            for (j, count) in tile.key_tiles(op) {
+            for (j, count) in tile.key_tiles(op, COLUMNS) {
                 let (k, v) = (op.keys(grad.k, tile.b, j, tile.kv), op.keys(grad.v, tile.b, j, tile.kv));
                 pack_panels::<S, T>(k.transposed(), size, count, panels);
                 multiply::<S>(q, rows, panels, count, size, Update::plain(scores, ROW_STRIDE, op.scale, false));
@@ -163,10 +166,10 @@ struct Keys<'a, T> {
 
 /// What the score gradients need of each query of a tile, one lane per query.
 struct Columns {
-    first_key: [f32; KEYS],
-    token: [f32; KEYS],
-    lse: [f32; KEYS],
-    delta: [f32; KEYS],
+    first_key: [f32; COLUMNS],
+    token: [f32; COLUMNS],
+    lse: [f32; COLUMNS],
+    delta: [f32; COLUMNS],
 }
 
 impl<T: Element> Kernel for Keys<'_, T> {
@@ -177,15 +180,15 @@ impl<T: Element> Kernel for Keys<'_, T> {
         let (j, kv, b) = (task % blocks * ROWS, task / blocks % op.kv_heads, task / blocks / op.kv_heads);
         let rows = ROWS.min(op.tokens - j);
         let ([k, v, p, ds, kept, dk, dv], panels) = tiles::<7>(scratch);
-        let panel = |index: usize| panels.wrapping_add(index * KEYS * (MAX_HEAD_SIZE + 32));
+        let panel = |index: usize| panels.wrapping_add(index * COLUMNS * (MAX_HEAD_SIZE + 32));
         unsafe {
             pack_rows::<S, T>(op.keys(grad.k, b, j, kv), rows, size, k);
             pack_rows::<S, T>(op.keys(grad.v, b, j, kv), rows, size, v);
             dk.write_bytes(0, rows * ROW_STRIDE);
             dv.write_bytes(0, rows * ROW_STRIDE);
             for h in kv * op.group()..(kv + 1) * op.group() {
-                for i in (j / KEYS * KEYS..op.tokens).step_by(KEYS) {
-                    let count = KEYS.min(op.tokens - i);
+                for i in (j / COLUMNS * COLUMNS..op.tokens).step_by(COLUMNS) {
+                    let count = COLUMNS.min(op.tokens - i);
                     let Some(columns) = self.columns::<S>(b, h, i..i + count, j..j + rows) else { continue };
                     let (q, dy) = (op.queries(grad.q, b, i, h), op.queries(grad.dy, b, i, h));
                     self.transposed_products::<S>([k, v], rows, [q, dy], count, [p, ds], panel(0));
@@ -224,7 +227,7 @@ impl<T: Element> Keys<'_, T> {
         let op = &self.grad.op;
         let mut some = false;
         // Queries that do not exist see no key: their first key lies behind every other.
-        let (none, zero) = ([f32::INFINITY; KEYS], [0.0; KEYS]);
+        let (none, zero) = ([f32::INFINITY; COLUMNS], [0.0; COLUMNS]);
         let mut columns = Columns { first_key: none, token: zero, lse: zero, delta: zero };
         for (column, i) in queries.clone().enumerate() {
             let visible = op.visible(b, i);
@@ -290,8 +293,8 @@ impl<T: Element> Keys<'_, T> {
     unsafe fn score_grads<S: Simd>(&self, columns: &Columns, key: usize, [p, ds, kept]: [*mut f32; 3]) {
         unsafe {
             let (key, zero) = (S::splat(key as f32), S::splat(0.0));
-            for_lanes!(S, KEYS, |column, _lanes| {
-                let load = |of: &[f32; KEYS]| S::load(of.as_ptr().add(column));
+            for_lanes!(S, COLUMNS, |column, _lanes| {
+                let load = |of: &[f32; COLUMNS]| S::load(of.as_ptr().add(column));
                 let probability = exp::<S>(S::sub(S::load(p.add(column)), load(&columns.lse)));
                 let mut factored = probability;
                 let mut dp = S::load(ds.add(column));

@@ -10,8 +10,8 @@ use crate::simd::{Kernel, Simd, for_lanes, launch};
 
 /// Tokens summed from zero before they join the result.
 pub(crate) const REDUCTION_BLOCK: usize = 256;
-/// Columns per task: one page-friendly strip of four 512-bit vectors.
-pub(crate) const STRIP: usize = 64;
+/// Columns per task: a kibibyte of f32 from each row, so that memory is read in runs.
+pub(crate) const STRIP: usize = 256;
 
 /// What is summed.
 pub(crate) trait Term: Sync {
@@ -32,22 +32,30 @@ struct ColumnSums<'a, T> {
 
 impl<T: Term> Kernel for ColumnSums<'_, T> {
     #[inline(always)]
-    unsafe fn task<S: Simd>(&self, task: usize, _: &mut Scratch) {
-        let from = task * STRIP;
-        for_lanes!(S, STRIP.min(self.cols - from), |d, lanes| {
-            unsafe {
-                let at = self.out.at(from + d);
-                let mut total = if self.accumulate { S::load_partial(at, lanes) } else { S::splat(0.0) };
-                for first in (0..self.rows).step_by(REDUCTION_BLOCK) {
-                    let mut block = S::splat(0.0);
-                    for n in first..(first + REDUCTION_BLOCK).min(self.rows) {
-                        block = S::add(block, self.term.at::<S>(n, from + d, lanes));
-                    }
-                    total = S::add(total, block);
-                }
-                S::store_partial(at, total, lanes);
+    unsafe fn task<S: Simd>(&self, task: usize, scratch: &mut Scratch) {
+        let (from, width) = (task * STRIP, STRIP.min(self.cols - task * STRIP));
+        let (total, block) = scratch.f32s()[..2 * STRIP].split_at_mut(STRIP);
+        let (total, block) = (total.as_mut_ptr(), block.as_mut_ptr());
+        unsafe {
+            let onto = self.out.at(from);
+            total.write_bytes(0, STRIP);
+            if self.accumulate {
+                total.copy_from_nonoverlapping(onto, width);
             }
-        });
+            for first in (0..self.rows).step_by(REDUCTION_BLOCK) {
+                block.write_bytes(0, STRIP);
+                for n in first..(first + REDUCTION_BLOCK).min(self.rows) {
+                    for_lanes!(S, width, |d, lanes| {
+                        let term = self.term.at::<S>(n, from + d, lanes);
+                        S::store(block.add(d), S::add(S::load(block.add(d)), term));
+                    });
+                }
+                for_lanes!(S, width, |d, _lanes| {
+                    S::store(total.add(d), S::add(S::load(total.add(d)), S::load(block.add(d))));
+                });
+            }
+            onto.copy_from_nonoverlapping(total, width);
+        }
     }
 }
 

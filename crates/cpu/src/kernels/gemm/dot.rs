@@ -10,9 +10,9 @@ use std::mem::transmute;
 
 use super::ROW_STRIDE;
 use super::pack::Source;
-use super::tile::{Update, by_size, each_row, store_tile};
+use super::tile::{Update, by_size, store_tile};
 use crate::simd::avx512::Avx512;
-use crate::simd::{Simd, for_lanes};
+use crate::simd::{Simd, for_lanes, unrolled};
 
 const L: usize = Avx512::LANES;
 const WIDTH: usize = 2 * L;
@@ -104,6 +104,12 @@ pub(super) unsafe fn pack_panels(b: Source<u16>, k: usize, cols: usize, to: *mut
                 for p in (0..k).step_by(2 * L) {
                     let count = (k - p).min(2 * L);
                     let mut block = [_mm512_setzero_ps(); 16];
+                    if lanes == L && count == 2 * L {
+                        unrolled!(L, |I| { block[I] = _mm512_loadu_ps(b.from(p, j + I).start.cast()) });
+                        Avx512::transpose(&mut block);
+                        unrolled!(L, |I| { _mm512_storeu_ps(to.add((p / 2 + I) * WIDTH), block[I]) });
+                        continue;
+                    }
                     for (column, at) in block.iter_mut().enumerate().take(lanes) {
                         *at = along(b.from(p, j + column).start, count);
                     }
@@ -139,7 +145,7 @@ unsafe fn tile<const ROWS: usize, const COLS: usize>(
             for (j, column) in columns.iter_mut().enumerate() {
                 *column = _mm512_loadu_ps(b.add(j * L));
             }
-            each_row!(ROWS, |I| {
+            unrolled!(ROWS, |I| {
                 let x = transmute::<__m512, __m512bh>(_mm512_set1_ps(*a.add(I * ROW_STRIDE)));
                 for (chain, column) in acc[I].iter_mut().zip(columns) {
                     *chain = _mm512_dpbf16_ps(*chain, x, transmute::<__m512, __m512bh>(column));

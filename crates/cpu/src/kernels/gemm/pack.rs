@@ -7,7 +7,7 @@
 
 use super::ROW_STRIDE;
 use crate::element::Element;
-use crate::simd::{Simd, for_lanes};
+use crate::simd::{Simd, for_lanes, unrolled};
 
 /// A strided operand: element (i, j) at `start + i * row_stride + j * col_stride`.
 pub(crate) struct Source<T> {
@@ -80,14 +80,20 @@ pub(crate) unsafe fn pack_rows<S: Simd, T: Element>(a: Source<T>, rows: usize, k
 pub(crate) unsafe fn pack_panels<S: Simd, T: Element>(b: Source<T>, k: usize, cols: usize, to: *mut f32) {
     unsafe {
         let width = 2 * S::LANES;
+        if b.col_stride == 1 {
+            // Along the rows of the operand, so that memory is read in order.
+            for p in 0..k {
+                for_lanes!(S, cols, |j, lanes| {
+                    let to = to.add(j / width * width * k + j % width + p * width);
+                    S::store(to, T::load::<S>(b.from(p, j).start, lanes));
+                });
+            }
+            return;
+        }
         // Half a panel at a time: LANES columns.
         for_lanes!(S, cols, |j, across| {
             let to = to.add(j / width * width * k + j % width);
-            if b.col_stride == 1 {
-                for p in 0..k {
-                    S::store(to.add(p * width), T::load::<S>(b.from(p, j).start, across));
-                }
-            } else if b.row_stride == 1 {
+            if b.row_stride == 1 {
                 for_lanes!(S, k, |p, depth| {
                     transpose_block::<S, T>(b.transposed().from(j, p), across, depth, to.add(p * width), width);
                 });
@@ -109,13 +115,9 @@ unsafe fn transpose_block<S: Simd, T: Element>(from: Source<T>, rows: usize, col
     unsafe {
         let mut block = [S::splat(0.0); 16];
         if rows == S::LANES && cols == S::LANES {
-            for (i, row) in block.iter_mut().enumerate().take(S::LANES) {
-                *row = T::load::<S>(from.start.add(i * from.row_stride), S::LANES);
-            }
+            unrolled!(S::LANES, |I| { block[I] = T::load::<S>(from.start.add(I * from.row_stride), S::LANES) });
             S::transpose(&mut block);
-            for (j, column) in block.iter().enumerate().take(S::LANES) {
-                S::store(to.add(j * stride), *column);
-            }
+            unrolled!(S::LANES, |I| { S::store(to.add(I * stride), block[I]) });
         } else {
             for (i, row) in block.iter_mut().enumerate().take(rows) {
                 *row = T::load::<S>(from.start.add(i * from.row_stride), cols);

@@ -6,7 +6,7 @@
 //! multipliers are the bound.
 
 use super::ROW_STRIDE;
-use crate::simd::{Outlined, Simd};
+use crate::simd::{Outlined, Simd, unrolled};
 
 /// What happens to the finished chains.
 #[derive(Clone, Copy)]
@@ -41,20 +41,6 @@ impl Update {
     }
 }
 
-/// Repeats a body for each row of the tile, written out: the compiler keeps an array in registers only if every index
-/// is a constant early on, and a loop over 28 accumulators it unrolls too late for that.
-macro_rules! each_row {
-    ($rows:expr, |$I:ident| $body:block) => { each_row!(@ $rows, $I, $body, 0 1 2 3 4 5 6 7 8 9 10 11 12 13) };
-    (@ $rows:expr, $I:ident, $body:block, $($n:literal)*) => {
-        $({
-            const $I: usize = $n;
-            if $I < $rows $body
-        })*
-    };
-}
-
-pub(super) use each_row;
-
 /// One register tile; `COLS` is the number of vectors of columns.
 #[derive(Clone, Copy)]
 struct Tile<const ROWS: usize, const COLS: usize> {
@@ -79,7 +65,7 @@ impl<const ROWS: usize, const COLS: usize> Outlined for Tile<ROWS, COLS> {
                 for (j, column) in columns.iter_mut().enumerate() {
                     *column = S::load(b.add(j * S::LANES));
                 }
-                each_row!(ROWS, |I| {
+                unrolled!(ROWS, |I| {
                     let x = S::splat(*a.add(I * ROW_STRIDE));
                     for (chain, column) in acc[I].iter_mut().zip(columns) {
                         *chain = S::fma(x, column, *chain);
@@ -104,20 +90,20 @@ pub(super) unsafe fn store_tile<S: Simd, const ROWS: usize, const COLS: usize>(
         let alpha = S::splat(update.alpha);
         let whole = update.bias.is_null() && cols == COLS * S::LANES;
         if whole && !update.onto.is_null() {
-            each_row!(ROWS, |I| {
+            unrolled!(ROWS, |I| {
                 for (j, chain) in acc[I].iter().enumerate() {
                     let onto = S::load(update.onto.add(I * update.onto_stride + j * S::LANES));
                     S::store(update.c.add(I * update.c_stride + j * S::LANES), S::fma(alpha, *chain, onto));
                 }
             });
         } else if whole {
-            each_row!(ROWS, |I| {
+            unrolled!(ROWS, |I| {
                 for (j, chain) in acc[I].iter().enumerate() {
                     S::store(update.c.add(I * update.c_stride + j * S::LANES), S::mul(alpha, *chain));
                 }
             });
         } else {
-            each_row!(ROWS, |I| {
+            unrolled!(ROWS, |I| {
                 for (j, chain) in acc[I].iter().enumerate() {
                     let lanes = cols.saturating_sub(j * S::LANES).min(S::LANES);
                     store_edge::<S>(*chain, alpha, lanes, update.from(I, j * S::LANES));
