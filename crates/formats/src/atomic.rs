@@ -1,35 +1,39 @@
 //! Writing files so that a reader sees the old one or the new one, never a torn one; and hashing them.
+//!
+//! Invariant: a path is only ever given its name by a rename within its folder, after its bytes have reached the disk.
 
 use crate::FormatsError;
+use crate::json::open_regular;
 use sha2::{Digest, Sha256};
 use std::fs::{self, File};
-use std::io::{Read, Write};
+use std::io::{BufWriter, ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Writes `bytes` to `path`: a temporary file in the same folder, fsync, rename, fsync of the folder.
 ///
 /// # Errors
 /// Whatever the system refuses; the temporary file is removed then.
 pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<(), FormatsError> {
-    write_atomic_with(path, |file| file.write_all(bytes))
+    write_atomic_with(path, |file| file.write_all(bytes).map_err(FormatsError::io(path, "write the file")))
 }
 
 /// As [`write_atomic`], with the contents written by `fill`.
 pub(crate) fn write_atomic_with(
     path: &Path,
-    fill: impl FnOnce(&mut dyn Write) -> std::io::Result<()>,
+    fill: impl FnOnce(&mut BufWriter<File>) -> Result<(), FormatsError>,
 ) -> Result<(), FormatsError> {
-    let temporary = temporary_name(path);
+    let (file, temporary) = create_temporary(path)?;
+    let failed = |source: std::io::Error| FormatsError::io(path, "write the file")(source);
     let write = || {
-        let mut file = std::io::BufWriter::with_capacity(1 << 16, File::create(&temporary)?);
+        let mut file = BufWriter::with_capacity(1 << 16, file);
         fill(&mut file)?;
-        file.into_inner().map_err(std::io::IntoInnerError::into_error)?.sync_all()?;
-        fs::rename(&temporary, path)
+        file.into_inner().map_err(|error| failed(error.into_error()))?.sync_all().map_err(failed)?;
+        fs::rename(&temporary, path).map_err(failed)
     };
-    write().map_err(|source| {
+    write().inspect_err(|_| {
         // The write has failed already; a leftover that cannot be removed either changes nothing.
         let _ = fs::remove_file(&temporary);
-        FormatsError::Io { path: path.to_path_buf(), action: "write the file", source }
     })?;
     fsync_folder(path.parent().unwrap_or(Path::new(".")))
 }
@@ -43,9 +47,19 @@ pub fn fsync_folder(folder: &Path) -> Result<(), FormatsError> {
     File::open(folder).and_then(|file| file.sync_all()).map_err(FormatsError::io(folder, "sync the folder"))
 }
 
-fn temporary_name(path: &Path) -> PathBuf {
-    let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    path.with_file_name(format!(".{name}.{}.tmp", std::process::id()))
+/// A new file beside `path`. Its name is new in this process, and a name that is taken (left by a process that was
+/// killed, or a link that somebody laid) is passed over, never written through.
+fn create_temporary(path: &Path) -> Result<(File, PathBuf), FormatsError> {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    loop {
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let temporary = path.with_file_name(format!(".remat-{}-{number}.tmp", std::process::id()));
+        match File::options().write(true).create_new(true).open(&temporary) {
+            Ok(file) => return Ok((file, temporary)),
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(FormatsError::io(path, "create the file")(error)),
+        }
+    }
 }
 
 /// SHA-256 of a file's contents, in lower-case hexadecimal.
@@ -53,7 +67,7 @@ fn temporary_name(path: &Path) -> PathBuf {
 /// # Errors
 /// A file that cannot be read.
 pub fn sha256_file(path: &Path) -> Result<String, FormatsError> {
-    let mut file = File::open(path).map_err(FormatsError::io(path, "open the file"))?;
+    let (mut file, _) = open_regular(path, "a file that was to be hashed is gone; run again")?;
     let mut hasher = Sha256::new();
     let mut buffer = vec![0; 1 << 16];
     loop {

@@ -1,10 +1,19 @@
-//! What can be wrong with a file. Invariant: each message has the path, what is wrong, and the remedy if there is one.
+//! What can be wrong with a file. Invariant: each message has the path, what is wrong there, and the remedy if there is
+//! one; text that comes from a file is shown escaped and cut, so that it cannot steer a terminal or flood it.
 
 use std::path::{Path, PathBuf};
 
 /// An error of reading or writing a file.
 #[derive(Debug, thiserror::Error)]
 pub enum FormatsError {
+    /// A file that has to be there and is not.
+    #[error("{path}: does not exist; {remedy}", path = path.display())]
+    Missing {
+        /// The file or folder.
+        path: PathBuf,
+        /// What to do about it.
+        remedy: &'static str,
+    },
     /// The operating system refused.
     #[error("{path}: cannot {action}: {source}", path = path.display())]
     Io {
@@ -24,7 +33,7 @@ pub enum FormatsError {
         problem: String,
     },
     /// A tensor that is missing or cannot be read as wanted.
-    #[error("{path}: tensor \"{tensor}\" {problem}", path = path.display())]
+    #[error("{path}: tensor {tensor:?} {problem}", path = path.display())]
     Tensor {
         /// The file.
         path: PathBuf,
@@ -34,11 +43,11 @@ pub enum FormatsError {
         problem: String,
     },
     /// A key of a JSON file that is missing or out of range.
-    #[error("{path}: \"{key}\" {problem}", path = path.display())]
+    #[error("{path}: {key:?} {problem}", path = path.display())]
     Key {
         /// The file.
         path: PathBuf,
-        /// The key.
+        /// The key, with dots between nested keys.
         key: String,
         /// What is wrong.
         problem: String,
@@ -51,15 +60,28 @@ impl FormatsError {
         move |source| FormatsError::Io { path, action, source }
     }
 
+    pub(crate) fn missing(path: &Path, remedy: &'static str) -> FormatsError {
+        FormatsError::Missing { path: path.to_path_buf(), remedy }
+    }
+
     pub(crate) fn malformed(path: &Path, problem: impl Into<String>) -> FormatsError {
         FormatsError::Malformed { path: path.to_path_buf(), problem: problem.into() }
     }
 
     pub(crate) fn tensor(path: &Path, tensor: &str, problem: impl Into<String>) -> FormatsError {
-        FormatsError::Tensor { path: path.to_path_buf(), tensor: tensor.to_string(), problem: problem.into() }
+        FormatsError::Tensor { path: path.to_path_buf(), tensor: excerpt(tensor), problem: problem.into() }
     }
 
     pub(crate) fn key(path: &Path, key: &str, problem: impl Into<String>) -> FormatsError {
-        FormatsError::Key { path: path.to_path_buf(), key: key.to_string(), problem: problem.into() }
+        FormatsError::Key { path: path.to_path_buf(), key: excerpt(key), problem: problem.into() }
+    }
+}
+
+/// The beginning of a text from a file, short enough for a message.
+pub(crate) fn excerpt(text: &str) -> String {
+    const LONGEST: usize = 160;
+    match text.char_indices().nth(LONGEST) {
+        None => text.to_string(),
+        Some((end, _)) => format!("{}…", &text[..end]),
     }
 }

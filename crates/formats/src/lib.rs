@@ -1,11 +1,14 @@
 //! File containers, hostile ones included: safetensors, model and adapter configurations, tokenizers, atomic writes.
 //!
-//! Invariant: no file, whatever its bytes, makes this crate panic or allocate more than a constant times the file's
-//! size; every error names the file and the key or tensor. What a tensor or key means is `model`'s business.
+//! Invariant: no file, whatever its bytes, makes this crate panic, hang or allocate more than a constant times the
+//! file's size; every error names the file, and the key or tensor in it. What a tensor or key means is the business of
+//! `model`; this crate only says what the files say.
 
 mod atomic;
 mod config;
 mod error;
+mod json;
+mod keys;
 mod model_files;
 mod peft;
 mod safetensors;
@@ -16,5 +19,7 @@ pub use config::{DecoderConfig, Gpt2Config, ModelConfig, RopeScaling};
 pub use error::FormatsError;
 pub use model_files::ModelFiles;
 pub use peft::{AdapterConfig, TargetModules};
-pub use safetensors::{NamedTensor, SafetensorsFile, TensorInfo, write_safetensors};
+pub use safetensors::{
+    NamedTensor, SafetensorsFile, TensorInfo, TensorSpec, write_safetensors, write_safetensors_from,
+};
 pub use tokenizer::Tokenizer;

@@ -1,18 +1,25 @@
 //! The weight files of a model folder: one `model.safetensors`, or shards listed by an index.
 //!
-//! Invariant: an index cannot name a file outside its folder.
+//! Invariant: an index cannot name a file outside its folder, and every tensor it lists is in the file it names.
 
 use crate::FormatsError;
+use crate::json::{self, UniqueMap};
 use crate::safetensors::{SafetensorsFile, TensorInfo};
+use remat_tensor::HostTensor;
+use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 const SINGLE: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
+const PICKLES: [&str; 2] = ["pytorch_model.bin", "pytorch_model.bin.index.json"];
+/// Largest index that is read: half a million tensors.
+const INDEX_LIMIT_BYTES: u64 = 64 << 20;
 
 /// All weight files of a folder, opened.
 #[derive(Debug)]
 pub struct ModelFiles {
+    folder: PathBuf,
     files: Vec<SafetensorsFile>,
     tensors: BTreeMap<String, usize>,
 }
@@ -23,57 +30,62 @@ impl ModelFiles {
     /// # Errors
     /// No safetensors, a missing shard, an index that does not match its shards.
     pub fn open(folder: &Path) -> Result<Self, FormatsError> {
+        if !folder.is_dir() {
+            return Err(FormatsError::missing(folder, "give the folder of a model as Hugging Face writes it"));
+        }
         let single = folder.join(SINGLE);
-        if single.exists() {
+        // A link whose target is gone should be reported as such, not passed over.
+        if single.symlink_metadata().is_ok() {
             let file = SafetensorsFile::open(&single)?;
             let tensors = file.names().map(|name| (name.to_string(), 0)).collect();
-            return Ok(ModelFiles { files: vec![file], tensors });
+            return Ok(ModelFiles { folder: folder.to_path_buf(), files: vec![file], tensors });
         }
         let index = folder.join(INDEX);
-        if index.exists() {
+        if index.symlink_metadata().is_ok() {
             return ModelFiles::open_shards(folder, &index);
         }
-        let pickle = folder.join("pytorch_model.bin").exists() || folder.join("pytorch_model.bin.index.json").exists();
-        let problem = if pickle {
-            "only holds PyTorch pickle files, which can run code; save the model again with safe_serialization=True"
+        let problem = if PICKLES.iter().any(|name| folder.join(name).exists()) {
+            "only holds PyTorch pickle files, which can run code when they are opened; \
+             convert them: load the model with transformers and call save_pretrained(folder, safe_serialization=True)"
         } else {
-            "holds neither model.safetensors nor model.safetensors.index.json; is it a model folder?"
+            "holds neither model.safetensors nor model.safetensors.index.json; give the folder of a model"
         };
         Err(FormatsError::malformed(folder, problem))
     }
 
     fn open_shards(folder: &Path, index: &Path) -> Result<Self, FormatsError> {
-        let text = std::fs::read_to_string(index).map_err(FormatsError::io(index, "read the index"))?;
-        let json: serde_json::Value =
-            serde_json::from_str(&text).map_err(|error| FormatsError::malformed(index, error.to_string()))?;
-        let Some(map) = json["weight_map"].as_object() else {
-            return Err(FormatsError::key(index, "weight_map", "is missing; it maps tensor names to shard files"));
+        #[derive(Deserialize)]
+        struct Index {
+            weight_map: Option<UniqueMap<String>>,
+        }
+        let text = json::read_text(index, INDEX_LIMIT_BYTES, "download it again")?;
+        let Index { weight_map } = json::parse(index, &text)?;
+        let Some(UniqueMap(weight_map)) = weight_map.filter(|map| !map.0.is_empty()) else {
+            return Err(FormatsError::key(
+                index,
+                "weight_map",
+                "lists no tensors; it maps tensor names to shard files",
+            ));
         };
+        let mut opened = ModelFiles { folder: folder.to_path_buf(), files: Vec::new(), tensors: BTreeMap::new() };
         let mut shards: BTreeMap<&str, usize> = BTreeMap::new();
-        let mut files: Vec<SafetensorsFile> = Vec::new();
-        let mut tensors = BTreeMap::new();
-        for (name, shard) in map {
-            let shard = shard.as_str().filter(|shard| is_plain_name(shard)).ok_or_else(|| {
-                FormatsError::key(index, name, format!("must name a file in this folder, not {shard}"))
-            })?;
-            let number = match shards.get(shard) {
+        for (name, shard) in &weight_map {
+            let number = match shards.get(shard.as_str()) {
                 Some(&number) => number,
                 None => {
-                    files.push(SafetensorsFile::open(&folder.join(shard))?);
-                    shards.insert(shard, files.len() - 1);
-                    files.len() - 1
+                    opened.files.push(open_shard(folder, index, name, shard)?);
+                    shards.insert(shard, opened.files.len() - 1);
+                    opened.files.len() - 1
                 }
             };
-            if files[number].tensor_info(name).is_none() {
-                return Err(FormatsError::tensor(
-                    &folder.join(shard),
-                    name,
-                    "is listed in the index but not in the file",
-                ));
+            let file = &opened.files[number];
+            if file.tensor_info(name).is_none() {
+                let problem = "is listed in the index but is not in the file; download both again";
+                return Err(FormatsError::tensor(file.path(), name, problem));
             }
-            tensors.insert(name.clone(), number);
+            opened.tensors.insert(name.clone(), number);
         }
-        Ok(ModelFiles { files, tensors })
+        Ok(opened)
     }
 
     /// What the files say of a tensor.
@@ -91,16 +103,46 @@ impl ModelFiles {
         self.files.iter().map(|file| file.path().to_path_buf())
     }
 
+    /// The file that holds a tensor.
+    ///
+    /// # Errors
+    /// A tensor that no file holds.
+    pub fn file_of(&self, name: &str) -> Result<&SafetensorsFile, FormatsError> {
+        match self.tensors.get(name) {
+            Some(&file) => Ok(&self.files[file]),
+            None => Err(FormatsError::tensor(&self.folder, name, "is in none of the model's files")),
+        }
+    }
+
+    /// Reads a whole tensor.
+    ///
+    /// # Errors
+    /// As [`SafetensorsFile::read`].
+    pub fn read(&self, name: &str) -> Result<HostTensor, FormatsError> {
+        self.file_of(name)?.read(name)
+    }
+
     /// Reads a tensor into `target`, widened to f32.
     ///
     /// # Errors
     /// As [`SafetensorsFile::read_as_f32_into`].
     pub fn read_as_f32_into(&self, name: &str, target: &mut [f32]) -> Result<(), FormatsError> {
-        match self.tensors.get(name) {
-            Some(&file) => self.files[file].read_as_f32_into(name, target),
-            None => Err(FormatsError::tensor(Path::new(SINGLE), name, "is not in the model's files")),
-        }
+        self.file_of(name)?.read_as_f32_into(name, target)
     }
+}
+
+fn open_shard(folder: &Path, index: &Path, tensor: &str, shard: &str) -> Result<SafetensorsFile, FormatsError> {
+    if !is_plain_name(shard) {
+        let problem = format!("must name a file in the same folder, not {:?}", crate::error::excerpt(shard));
+        return Err(FormatsError::key(index, tensor, problem));
+    }
+    let path = folder.join(shard);
+    SafetensorsFile::open(&path).map_err(|error| match error {
+        FormatsError::Missing { path, .. } => {
+            FormatsError::missing(&path, "model.safetensors.index.json lists this shard; download it into the folder")
+        }
+        other => other,
+    })
 }
 
 /// A file name without any path in it.

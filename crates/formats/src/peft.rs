@@ -1,14 +1,19 @@
 //! PEFT's `adapter_config.json`, read and written. Key names and defaults are those of peft's LoraConfig.
 //!
-//! Invariant: a key that is read is either carried in [`AdapterConfig`] or listed in `unknown`, so nothing is lost silently.
+//! Invariant: a key that is read is carried in [`AdapterConfig`], or is known to say nothing about what is computed, or
+//! is listed in `unsupported` or `unknown`: nothing is lost silently. What is supported, `model` decides.
 
 use crate::FormatsError;
 use crate::atomic::write_atomic;
-use serde_json::{Map, Value};
+use crate::error::excerpt;
+use crate::json::{self, CONFIG_LIMIT_BYTES};
+use crate::keys::Keys;
+use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::Path;
 
 const FILE: &str = "adapter_config.json";
+const LARGEST_RANK: usize = 1 << 16;
 
 /// Which modules an adapter applies to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,24 +26,40 @@ pub enum TargetModules {
 
 /// The settings of a LoRA adapter, under PEFT's names.
 #[derive(Debug, Clone, PartialEq)]
-#[allow(missing_docs)]
 pub struct AdapterConfig {
+    /// The method, `LORA` for what this describes.
     pub peft_type: String,
+    /// Rank.
     pub r: usize,
+    /// Numerator of the scale.
     pub lora_alpha: f64,
+    /// Dropout of an adapter's input in training.
     pub lora_dropout: f64,
+    /// The adapted modules.
     pub target_modules: TargetModules,
+    /// Which biases were trained: `none`, `all` or `lora_only`.
     pub bias: String,
+    /// Whether the base weights are stored [in, out].
     pub fan_in_fan_out: bool,
+    /// Whether the scale is α/√r instead of α/r.
     pub use_rslora: bool,
+    /// Whether weights are decomposed (DoRA).
     pub use_dora: bool,
+    /// Ranks that differ, by module.
     pub rank_pattern: BTreeMap<String, Value>,
+    /// Alphas that differ, by module.
     pub alpha_pattern: BTreeMap<String, Value>,
+    /// Modules that were trained whole.
     pub modules_to_save: Vec<String>,
+    /// Modules that are left out.
     pub exclude_modules: Option<Value>,
+    /// The only layers that are adapted.
     pub layers_to_transform: Option<Value>,
+    /// The base model's folder or name.
     pub base_model_name_or_path: Option<String>,
-    /// Keys of the file that have no meaning here.
+    /// PEFT's keys whose value here changes what the adapter computes, in ways that no field above tells.
+    pub unsupported: Vec<String>,
+    /// Keys that PEFT 0.21 does not have either, for a warning.
     pub unknown: Vec<String>,
 }
 
@@ -61,6 +82,7 @@ impl AdapterConfig {
             exclude_modules: None,
             layers_to_transform: None,
             base_model_name_or_path: None,
+            unsupported: Vec::new(),
             unknown: Vec::new(),
         }
     }
@@ -71,12 +93,39 @@ impl AdapterConfig {
     /// A missing or malformed file, or a key of the wrong type.
     pub fn from_dir(folder: &Path) -> Result<Self, FormatsError> {
         let path = folder.join(FILE);
-        let text = std::fs::read_to_string(&path).map_err(FormatsError::io(&path, "read the adapter's settings"))?;
-        let json = serde_json::from_str(&text).map_err(|error| FormatsError::malformed(&path, error.to_string()))?;
-        let Value::Object(object) = json else {
-            return Err(FormatsError::malformed(&path, "must hold a JSON object"));
-        };
-        read(&path, object)
+        let remedy = "give the folder of a PEFT adapter, with adapter_config.json in it";
+        let text = json::read_text(&path, CONFIG_LIMIT_BYTES, remedy)?;
+        AdapterConfig::parse(&path, &text)
+    }
+
+    /// Parses the text of an `adapter_config.json`; `path` is for messages.
+    ///
+    /// # Errors
+    /// As [`AdapterConfig::from_dir`].
+    pub fn parse(path: &Path, text: &str) -> Result<Self, FormatsError> {
+        let json: Value = json::parse(path, text)?;
+        let keys = Keys::new(path, &json)?;
+        let string = |key: &str, default: &str| Ok(keys.string(key)?.unwrap_or(default).to_string());
+        let (unsupported, unknown) = leftovers(&keys);
+        Ok(AdapterConfig {
+            peft_type: string("peft_type", "LORA")?,
+            r: keys.size("r", 8, LARGEST_RANK)?,
+            lora_alpha: keys.maybe_number("lora_alpha")?.unwrap_or(8.0),
+            lora_dropout: keys.probability("lora_dropout", 0.0)?,
+            target_modules: target_modules(&keys)?,
+            bias: string("bias", "none")?,
+            fan_in_fan_out: keys.flag("fan_in_fan_out", false)?,
+            use_rslora: keys.flag("use_rslora", false)?,
+            use_dora: keys.flag("use_dora", false)?,
+            rank_pattern: pattern(&keys, "rank_pattern")?,
+            alpha_pattern: pattern(&keys, "alpha_pattern")?,
+            modules_to_save: keys.strings("modules_to_save")?,
+            exclude_modules: keys.value("exclude_modules").cloned(),
+            layers_to_transform: keys.value("layers_to_transform").cloned(),
+            base_model_name_or_path: keys.string("base_model_name_or_path")?.map(str::to_string),
+            unsupported,
+            unknown,
+        })
     }
 
     /// Writes `adapter_config.json` into a folder, as PEFT does: two spaces, sorted keys.
@@ -88,7 +137,8 @@ impl AdapterConfig {
             TargetModules::Names(names) => Value::from(names.clone()),
             TargetModules::Pattern(pattern) => Value::from(pattern.clone()),
         };
-        // serde_json's map keeps its keys sorted.
+        let saved = (!self.modules_to_save.is_empty()).then_some(&self.modules_to_save);
+        // Named in the order of the alphabet, and serde_json's map keeps its keys sorted.
         let json = serde_json::json!({
             "alpha_pattern": self.alpha_pattern,
             "base_model_name_or_path": self.base_model_name_or_path,
@@ -101,7 +151,7 @@ impl AdapterConfig {
             "layers_to_transform": self.layers_to_transform,
             "lora_alpha": number(self.lora_alpha),
             "lora_dropout": self.lora_dropout,
-            "modules_to_save": if self.modules_to_save.is_empty() { Value::Null } else { self.modules_to_save.clone().into() },
+            "modules_to_save": saved,
             "peft_type": self.peft_type,
             "r": self.r,
             "rank_pattern": self.rank_pattern,
@@ -111,11 +161,7 @@ impl AdapterConfig {
             "use_dora": self.use_dora,
             "use_rslora": self.use_rslora,
         });
-        let path = folder.join(FILE);
-        let mut text =
-            serde_json::to_string_pretty(&json).map_err(|e| FormatsError::malformed(&path, e.to_string()))?;
-        text.push('\n');
-        write_atomic(&path, text.as_bytes())
+        write_atomic(&folder.join(FILE), format!("{json:#}\n").as_bytes())
     }
 }
 
@@ -124,71 +170,101 @@ fn number(x: f64) -> Value {
     if x.fract() == 0.0 && x.abs() < 1e15 { Value::from(x as i64) } else { Value::from(x) }
 }
 
-/// Keys that say nothing about what is computed.
-const IGNORED: [&str; 5] = ["task_type", "inference_mode", "init_lora_weights", "layers_pattern", "revision"];
-
-fn read(path: &Path, mut object: Map<String, Value>) -> Result<AdapterConfig, FormatsError> {
-    let wrong = |key: &str, value: &Value, expected: &str| {
-        FormatsError::key(path, key, format!("is {value}; it must be {expected}"))
-    };
-    let mut take = |key: &str| object.remove(key).filter(|value| !value.is_null());
-    let mut config = AdapterConfig::lora(8, 8.0, TargetModules::Names(Vec::new()));
-    if let Some(value) = take("peft_type") {
-        config.peft_type = value.as_str().ok_or_else(|| wrong("peft_type", &value, "a string"))?.to_string();
+fn target_modules(keys: &Keys<'_>) -> Result<TargetModules, FormatsError> {
+    let key = "target_modules";
+    match keys.value(key) {
+        None => Err(keys.error(key, "is missing; it names the adapted modules")),
+        Some(Value::String(pattern)) => Ok(TargetModules::Pattern(pattern.clone())),
+        Some(_) => match keys.strings(key)? {
+            names if names.is_empty() => Err(keys.error(key, "is empty; it names the adapted modules")),
+            names => Ok(TargetModules::Names(names)),
+        },
     }
-    if let Some(value) = take("r") {
-        let rank = value.as_u64().filter(|rank| (1..=1 << 20).contains(rank));
-        config.r = rank.ok_or_else(|| wrong("r", &value, "a rank of at least 1"))? as usize;
-    }
-    for (key, target) in [("lora_alpha", &mut config.lora_alpha), ("lora_dropout", &mut config.lora_dropout)] {
-        if let Some(value) = take(key) {
-            *target = value.as_f64().ok_or_else(|| wrong(key, &value, "a number"))?;
-        }
-    }
-    if let Some(value) = take("bias") {
-        config.bias = value.as_str().ok_or_else(|| wrong("bias", &value, "a string"))?.to_string();
-    }
-    for (key, target) in [
-        ("fan_in_fan_out", &mut config.fan_in_fan_out),
-        ("use_rslora", &mut config.use_rslora),
-        ("use_dora", &mut config.use_dora),
-    ] {
-        if let Some(value) = take(key) {
-            *target = value.as_bool().ok_or_else(|| wrong(key, &value, "true or false"))?;
-        }
-    }
-    for (key, target) in [("rank_pattern", &mut config.rank_pattern), ("alpha_pattern", &mut config.alpha_pattern)] {
-        if let Some(value) = take(key) {
-            let map = value.as_object().ok_or_else(|| wrong(key, &value, "an object"))?;
-            *target = map.clone().into_iter().collect();
-        }
-    }
-    let strings = |key: &str, value: &Value| -> Result<Vec<String>, FormatsError> {
-        let list = value.as_array().and_then(|list| list.iter().map(|v| v.as_str().map(str::to_string)).collect());
-        list.ok_or_else(|| wrong(key, value, "a list of names"))
-    };
-    match take("target_modules") {
-        Some(Value::String(pattern)) => config.target_modules = TargetModules::Pattern(pattern),
-        Some(value) => config.target_modules = TargetModules::Names(strings("target_modules", &value)?),
-        None => return Err(FormatsError::key(path, "target_modules", "is missing; it names the adapted modules")),
-    }
-    if let Some(value) = take("modules_to_save") {
-        config.modules_to_save = strings("modules_to_save", &value)?;
-    }
-    config.exclude_modules = take("exclude_modules");
-    config.layers_to_transform = take("layers_to_transform");
-    config.base_model_name_or_path = take("base_model_name_or_path").and_then(|v| v.as_str().map(str::to_string));
-    config.unknown = object.into_iter().filter(|(key, value)| is_news(key, value)).map(|(key, _)| key).collect();
-    Ok(config)
 }
 
-/// Whether a key that is not carried may change what the adapter does.
-fn is_news(key: &str, value: &Value) -> bool {
-    let empty = match value {
+fn pattern(keys: &Keys<'_>, key: &str) -> Result<BTreeMap<String, Value>, FormatsError> {
+    let map = keys.object(key)?;
+    Ok(map.iter().flat_map(Keys::entries).map(|(key, value)| (key.to_string(), value.clone())).collect())
+}
+
+/// Keys that become fields.
+const CARRIED: [&str; 15] = [
+    "alpha_pattern",
+    "base_model_name_or_path",
+    "bias",
+    "exclude_modules",
+    "fan_in_fan_out",
+    "layers_to_transform",
+    "lora_alpha",
+    "lora_dropout",
+    "modules_to_save",
+    "peft_type",
+    "r",
+    "rank_pattern",
+    "target_modules",
+    "use_dora",
+    "use_rslora",
+];
+
+/// Keys that say how an adapter was made or is run, not what it computes. `init_lora_weights` is not among them: some of
+/// its methods (PiSSA, OLoRA, CorDA) change the base weights as well.
+const SILENT: [&str; 16] = [
+    "auto_mapping",
+    "corda_config",
+    "ensure_weight_tying",
+    "eva_config",
+    "inference_mode",
+    "layers_pattern",
+    "loftq_config",
+    "lora_ga_config",
+    "megatron_config",
+    "megatron_core",
+    "peft_version",
+    "qalora_group_size",
+    "revision",
+    "runtime_config",
+    "task_type",
+    "velora_config",
+];
+
+/// PEFT's keys that change what an adapter computes unless they are null, false or empty.
+const CHANGING: [&str; 11] = [
+    "alora_invocation_tokens",
+    "arrow_config",
+    "init_lora_weights",
+    "kasa_config",
+    "layer_replication",
+    "lora_bias",
+    "monteclora_config",
+    "target_parameters",
+    "trainable_token_indices",
+    "use_bdlora",
+    "use_qalora",
+];
+
+/// Of the keys that no field carries: those that change what is computed, and those that PEFT does not know.
+fn leftovers(keys: &Keys<'_>) -> (Vec<String>, Vec<String>) {
+    let (mut unsupported, mut unknown) = (Vec::new(), Vec::new());
+    for (key, value) in keys.entries() {
+        if CHANGING.contains(&key) {
+            if !leaves_plain(key, value) {
+                unsupported.push(key.to_string());
+            }
+        } else if !CARRIED.contains(&key) && !SILENT.contains(&key) {
+            unknown.push(excerpt(key));
+        }
+    }
+    (unsupported, unknown)
+}
+
+/// Whether a key's value leaves an adapter plain LoRA.
+fn leaves_plain(key: &str, value: &Value) -> bool {
+    match value {
         Value::Null | Value::Bool(false) => true,
+        Value::Bool(true) => key == "init_lora_weights",
+        Value::String(method) => key == "init_lora_weights" && ["gaussian", "eva", "orthogonal"].contains(&&**method),
         Value::Object(map) => map.is_empty(),
         Value::Array(list) => list.is_empty(),
-        _ => false,
-    };
-    !empty && !IGNORED.contains(&key)
+        Value::Number(_) => false,
+    }
 }

@@ -1,17 +1,27 @@
-//! `tokenizer.json` and what `tokenizer_config.json` says of special tokens.
+//! `tokenizer.json`, and what the files beside it say of special tokens and the chat template.
 //!
-//! Invariant: encoding and decoding are the `tokenizers` library's own; nothing is retokenised here.
+//! Invariant: encoding and decoding are the `tokenizers` library's own, whole texts in, whole texts out: a truncation or
+//! padding stored in the file is switched off, as transformers does. As in transformers 5, the post-processor in
+//! `tokenizer.json` alone decides which special tokens surround a text; `add_bos_token` beside it is not looked at.
 
 use crate::FormatsError;
+use crate::json::{self, CONFIG_LIMIT_BYTES};
 use serde_json::Value;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
+
+const FILE: &str = "tokenizer.json";
+/// Largest `tokenizer.json` that is read; those of 256 thousand tokens take 30 MB.
+const TOKENIZER_LIMIT_BYTES: u64 = 512 << 20;
 
 /// A tokenizer with its special tokens.
 pub struct Tokenizer {
     inner: tokenizers::Tokenizer,
     bos: Option<u32>,
     eos: Option<u32>,
-    add_bos: Option<bool>,
+    pad: Option<u32>,
+    chat_template: Option<String>,
+    id_limit: u32,
     file_bytes: u64,
 }
 
@@ -22,67 +32,81 @@ impl std::fmt::Debug for Tokenizer {
 }
 
 impl Tokenizer {
-    /// Reads `tokenizer.json` and, if it is there, `tokenizer_config.json` of a model folder.
+    /// Reads `tokenizer.json` of a model folder and, if they are there, `tokenizer_config.json`,
+    /// `special_tokens_map.json` and `chat_template.jinja`.
     ///
     /// # Errors
-    /// A missing or malformed file.
+    /// A missing or malformed file; a BOS or EOS token that `tokenizer.json` does not have.
     pub fn from_dir(folder: &Path) -> Result<Self, FormatsError> {
-        let path = folder.join("tokenizer.json");
-        let bytes = std::fs::read(&path).map_err(FormatsError::io(&path, "read the tokenizer"))?;
-        let inner = tokenizers::Tokenizer::from_bytes(&bytes)
-            .map_err(|error| FormatsError::malformed(&path, format!("not a tokenizer file: {error}")))?;
-        let mut tokenizer = Tokenizer { inner, bos: None, eos: None, add_bos: None, file_bytes: bytes.len() as u64 };
-        let path = folder.join("tokenizer_config.json");
-        match std::fs::read_to_string(&path) {
-            Ok(text) => tokenizer.read_config(&path, &text)?,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-            Err(source) => return Err(FormatsError::Io { path, action: "read the tokenizer's settings", source }),
-        }
+        let mut tokenizer = Tokenizer::from_file(&folder.join(FILE))?;
+        let config_path = folder.join("tokenizer_config.json");
+        let map_path = folder.join("special_tokens_map.json");
+        let config = json::read_optional(&config_path)?;
+        let map = json::read_optional(&map_path)?;
+        let token = |key: &str| {
+            let named = |value: &Value| value.as_str().or_else(|| value["content"].as_str()).map(str::to_string);
+            let in_config = config.get(key).and_then(named).map(|token| (token, &config_path));
+            in_config.or_else(|| map.get(key).and_then(named).map(|token| (token, &map_path)))
+        };
+        let known = |key: &str| match token(key) {
+            None => Ok(None),
+            Some((token, path)) => match tokenizer.inner.token_to_id(&token) {
+                Some(id) => Ok(Some(id)),
+                // Without it no text would ever end (or begin) as the model expects: never silently.
+                None => {
+                    let problem = format!("is {:?}, which {FILE} does not have", crate::error::excerpt(&token));
+                    Err(FormatsError::key(path, key, problem))
+                }
+            },
+        };
+        let (bos, eos) = (known("bos_token")?, known("eos_token")?);
+        let pad = token("pad_token").and_then(|(token, _)| tokenizer.inner.token_to_id(&token));
+        (tokenizer.bos, tokenizer.eos, tokenizer.pad) = (bos, eos, pad);
+        tokenizer.chat_template = chat_template(folder, &config)?;
         Ok(tokenizer)
     }
 
-    fn read_config(&mut self, path: &Path, text: &str) -> Result<(), FormatsError> {
-        let json: Value = serde_json::from_str(text).map_err(|e| FormatsError::malformed(path, e.to_string()))?;
-        let id = |key: &str| {
-            let token = json[key].as_str().or_else(|| json[key]["content"].as_str())?;
-            self.inner.token_to_id(token)
-        };
-        (self.bos, self.eos) = (id("bos_token"), id("eos_token"));
-        self.add_bos = json["add_bos_token"].as_bool();
-        Ok(())
-    }
-
-    /// Ids of a text; with `add_special`, the special tokens that the tokenizer puts around a sequence, too.
+    /// Reads a `tokenizer.json` alone; it names no BOS or EOS.
     ///
     /// # Errors
-    /// The library's message, for a text its normaliser refuses.
-    pub fn encode(&self, text: &str, add_special: bool) -> Result<Vec<u32>, String> {
-        let encoding = self.inner.encode_fast(text, add_special).map_err(|error| error.to_string())?;
-        let mut ids = encoding.get_ids().to_vec();
-        if let (true, Some(bos), Some(add_bos)) = (add_special, self.bos, self.add_bos) {
-            // An explicit `add_bos_token` overrules the file's own post-processor, as transformers has it.
-            match (add_bos, ids.first() == Some(&bos)) {
-                (true, false) => ids.insert(0, bos),
-                (false, true) => {
-                    ids.remove(0);
-                }
-                _ => {}
-            }
-        }
-        Ok(ids)
+    /// A missing or malformed file.
+    pub fn from_file(path: &Path) -> Result<Self, FormatsError> {
+        let remedy = "save the tokenizer with transformers' save_pretrained (a fast tokenizer) into this folder";
+        let bytes = json::read_bytes(path, TOKENIZER_LIMIT_BYTES, remedy)?;
+        let bad = |problem: String| FormatsError::malformed(path, format!("is not a tokenizer file: {problem}"));
+        let mut inner = guarded(|| tokenizers::Tokenizer::from_bytes(&bytes)).map_err(bad)?;
+        inner.with_padding(None);
+        guarded(|| inner.with_truncation(None).map(|_| ())).map_err(bad)?;
+        let id_limit = inner.get_vocab(true).into_values().max().map_or(0, |id| id.saturating_add(1));
+        let file_bytes = bytes.len() as u64;
+        Ok(Tokenizer { inner, bos: None, eos: None, pad: None, chat_template: None, id_limit, file_bytes })
     }
 
-    /// The text of ids.
+    /// Ids of a text; with `add_special`, the special tokens that the tokenizer puts around a text, too. Special tokens
+    /// spelled out in the text become their ids either way.
+    ///
+    /// # Errors
+    /// The library's message, for a text its model has no tokens for.
+    pub fn encode(&self, text: &str, add_special: bool) -> Result<Vec<u32>, String> {
+        guarded(|| self.inner.encode_fast(text, add_special)).map(|encoding| encoding.get_ids().to_vec())
+    }
+
+    /// The text of ids; unknown ids are passed over.
     ///
     /// # Errors
     /// The library's message.
     pub fn decode(&self, ids: &[u32], skip_special: bool) -> Result<String, String> {
-        self.inner.decode(ids, skip_special).map_err(|error| error.to_string())
+        guarded(|| self.inner.decode(ids, skip_special))
     }
 
     /// The id of a token's exact text.
     pub fn token_to_id(&self, token: &str) -> Option<u32> {
         self.inner.token_to_id(token)
+    }
+
+    /// The exact text of a token.
+    pub fn id_to_token(&self, id: u32) -> Option<String> {
+        self.inner.id_to_token(id)
     }
 
     /// The token that ends a sequence.
@@ -95,13 +119,52 @@ impl Tokenizer {
         self.bos
     }
 
-    /// Number of ids, added tokens included.
+    /// The token that fills up.
+    pub fn pad(&self) -> Option<u32> {
+        self.pad
+    }
+
+    /// The Jinja template of a conversation, if the folder has one.
+    pub fn chat_template(&self) -> Option<&str> {
+        self.chat_template.as_deref()
+    }
+
+    /// Number of tokens, added ones included.
     pub fn vocab_size(&self) -> usize {
         self.inner.get_vocab_size(true)
+    }
+
+    /// One above the largest id; more than [`Tokenizer::vocab_size`] where ids have gaps.
+    pub fn id_limit(&self) -> u32 {
+        self.id_limit
     }
 
     /// Size of `tokenizer.json`, from which the memory account estimates what the tokenizer holds.
     pub fn file_bytes(&self) -> u64 {
         self.file_bytes
+    }
+}
+
+/// The template file, or the entry of `tokenizer_config.json`: a text, or a list of named ones of which one is `default`.
+fn chat_template(folder: &Path, config: &Value) -> Result<Option<String>, FormatsError> {
+    match json::read_text(&folder.join("chat_template.jinja"), CONFIG_LIMIT_BYTES, "") {
+        Ok(text) => return Ok(Some(text)),
+        Err(FormatsError::Missing { .. }) => {}
+        Err(error) => return Err(error),
+    }
+    let entry = &config["chat_template"];
+    let named = || entry.as_array()?.iter().find(|entry| entry["name"] == "default")?["template"].as_str();
+    Ok(entry.as_str().or_else(named).map(str::to_string))
+}
+
+/// Runs a call of the library. It unwraps in places that a malformed file can reach; that becomes an error here.
+fn guarded<T, E: std::fmt::Display>(call: impl FnOnce() -> Result<T, E>) -> Result<T, String> {
+    match catch_unwind(AssertUnwindSafe(call)) {
+        Ok(result) => result.map_err(|error| error.to_string()),
+        Err(panic) => {
+            let text =
+                panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
+            Err(format!("the tokenizers library failed: {}", text.unwrap_or("no reason given")))
+        }
     }
 }

@@ -1,7 +1,11 @@
 //! Configuration of the Llama-like families: RMSNorm, rotary positions, grouped-query attention, gated MLP.
+//!
+//! Keys, defaults and precedence as in transformers 5 (`LlamaConfig`, `RotaryEmbeddingConfigMixin`).
 
-use super::keys::Keys;
+use super::most;
 use crate::FormatsError;
+use crate::error::excerpt;
+use crate::keys::Keys;
 
 /// How rotary frequencies are stretched for longer contexts.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -21,64 +25,75 @@ pub enum RopeScaling {
         low_freq_factor: f64,
         /// Wavelengths below original / this are kept.
         high_freq_factor: f64,
-        /// Context length of the original training.
+        /// Context length of the original training, in tokens.
         original_max_position_embeddings: usize,
     },
 }
 
-/// Configuration of one Llama-like model.
+/// Configuration of one Llama-like model. Fields are named as in `config.json`.
 #[derive(Debug, Clone, PartialEq)]
-#[allow(missing_docs)]
 pub struct DecoderConfig {
+    /// Rows of the embedding.
     pub vocab_size: usize,
+    /// Width of the residual stream.
     pub hidden_size: usize,
+    /// Width of the MLP.
     pub intermediate_size: usize,
+    /// Blocks.
     pub num_hidden_layers: usize,
+    /// Query heads.
     pub num_attention_heads: usize,
+    /// Key and value heads; divides the query heads.
     pub num_key_value_heads: usize,
+    /// Width of one head, even; the heads together need not be `hidden_size` wide.
     pub head_dim: usize,
+    /// Added to the mean square under the root.
     pub rms_norm_eps: f64,
+    /// Base of the rotary wavelengths.
     pub rope_theta: f64,
+    /// How rotary frequencies are stretched.
     pub rope_scaling: RopeScaling,
+    /// Whether the projections of attention, its output's included, have biases.
     pub attention_bias: bool,
+    /// Whether the projections of the MLP have biases.
     pub mlp_bias: bool,
+    /// Dropout of attention's probabilities in training.
     pub attention_dropout: f64,
+    /// Whether the head is the embedding.
     pub tie_word_embeddings: bool,
+    /// Longest sequence the model was made for, in tokens; rotary positions do not end there.
     pub max_position_embeddings: usize,
+    /// Ids that begin a sequence. Like the others, not checked against `vocab_size`: transformers does not either.
+    pub bos_token_ids: Vec<u32>,
+    /// Ids that end a sequence.
     pub eos_token_ids: Vec<u32>,
 }
 
 impl DecoderConfig {
     /// Reads the keys of `model_type` llama.
     pub(super) fn llama(keys: &Keys<'_>) -> Result<Self, FormatsError> {
-        let hidden_size = keys.size("hidden_size", 4096)?;
-        let heads = keys.size("num_attention_heads", 32)?;
-        let kv_heads = keys.size("num_key_value_heads", heads)?;
+        let hidden_size = keys.size("hidden_size", 4096, most::WIDTH)?;
+        let heads = keys.size("num_attention_heads", 32, most::HEADS)?;
+        let kv_heads = keys.size("num_key_value_heads", heads, most::HEADS)?;
         if !heads.is_multiple_of(kv_heads) {
             let problem = format!("is {kv_heads}, which does not divide num_attention_heads = {heads}");
             return Err(keys.error("num_key_value_heads", problem));
         }
-        let head_dim = match keys.maybe_size("head_dim")? {
-            Some(size) => size,
-            None if hidden_size.is_multiple_of(heads) => hidden_size / heads,
-            None => {
-                let problem = format!("is {hidden_size}, not a multiple of num_attention_heads = {heads}");
-                return Err(keys.error("hidden_size", problem));
-            }
-        };
-        if !head_dim.is_multiple_of(2) {
-            return Err(keys.error("head_dim", format!("is {head_dim}; rotary positions need an even head size")));
-        }
-        match keys.string("hidden_act")?.as_deref() {
+        let head_dim = head_dim(keys, hidden_size, heads)?;
+        match keys.string("hidden_act")? {
             None | Some("silu") => {}
-            Some(other) => return Err(keys.error("hidden_act", format!("is \"{other}\"; only \"silu\" is supported"))),
+            Some(other) => {
+                let problem = format!("is {:?}; only \"silu\" is supported for this architecture", excerpt(other));
+                return Err(keys.error("hidden_act", problem));
+            }
         }
-        let (rope_theta, rope_scaling) = rope(keys)?;
+        let max_position_embeddings = keys.size("max_position_embeddings", 2048, most::POSITIONS)?;
+        let (rope_theta, rope_scaling) = rope(keys, max_position_embeddings)?;
         Ok(DecoderConfig {
-            vocab_size: keys.size("vocab_size", 32000)?,
+            vocab_size: keys.size("vocab_size", 32000, most::VOCAB)?,
             hidden_size,
-            intermediate_size: keys.size("intermediate_size", 11008)?,
-            num_hidden_layers: keys.size("num_hidden_layers", 32)?,
+            intermediate_size: keys.size("intermediate_size", 11008, most::INNER)?,
+            num_hidden_layers: keys.size("num_hidden_layers", 32, most::LAYERS)?,
             num_attention_heads: heads,
             num_key_value_heads: kv_heads,
             head_dim,
@@ -89,55 +104,92 @@ impl DecoderConfig {
             mlp_bias: keys.flag("mlp_bias", false)?,
             attention_dropout: keys.probability("attention_dropout", 0.0)?,
             tie_word_embeddings: keys.flag("tie_word_embeddings", false)?,
-            max_position_embeddings: keys.size("max_position_embeddings", 2048)?,
-            eos_token_ids: keys.token_ids("eos_token_id")?,
+            max_position_embeddings,
+            bos_token_ids: keys.token_ids("bos_token_id", Some(1))?,
+            eos_token_ids: keys.token_ids("eos_token_id", Some(2))?,
         })
     }
 }
 
-/// Theta and scaling, from transformers 5's `rope_parameters` or the older `rope_theta` and `rope_scaling`.
-fn rope(keys: &Keys<'_>) -> Result<(f64, RopeScaling), FormatsError> {
-    const DEFAULT_THETA: f64 = 10_000.0;
-    let older = keys.positive("rope_theta", DEFAULT_THETA)?;
-    if let Some(parameters) = keys.object("rope_parameters")? {
-        return Ok((parameters.positive("rope_theta", older)?, scaling(&parameters)?));
+/// The explicit head size, or what the width leaves for each head.
+fn head_dim(keys: &Keys<'_>, hidden_size: usize, heads: usize) -> Result<usize, FormatsError> {
+    let head_dim = match keys.maybe_size("head_dim", most::WIDTH)? {
+        Some(size) => size,
+        None if hidden_size.is_multiple_of(heads) => hidden_size / heads,
+        None => {
+            let problem = format!("is {hidden_size}, not a multiple of num_attention_heads = {heads}");
+            return Err(keys.error("hidden_size", problem));
+        }
+    };
+    if !head_dim.is_multiple_of(2) {
+        return Err(keys.error("head_dim", format!("is {head_dim}; rotary positions need an even head size")));
     }
-    match keys.object("rope_scaling")? {
-        Some(parameters) => Ok((older, scaling(&parameters)?)),
-        None => Ok((older, RopeScaling::None)),
+    if head_dim * heads > most::WIDTH {
+        let problem = format!("is {heads}; that many heads of size {head_dim} are wider than {}", most::WIDTH);
+        return Err(keys.error("num_attention_heads", problem));
+    }
+    Ok(head_dim)
+}
+
+/// Theta and scaling, from transformers 5's `rope_parameters` or the older `rope_theta` and `rope_scaling`. Where a file
+/// has both spellings, `rope_scaling` wins, and a theta inside the object wins over one beside it.
+fn rope(keys: &Keys<'_>, max_position_embeddings: usize) -> Result<(f64, RopeScaling), FormatsError> {
+    const DEFAULT_THETA: f64 = 10_000.0;
+    let theta = keys.positive("rope_theta", DEFAULT_THETA)?;
+    whole_head(keys)?;
+    let filled = |key| Ok(keys.object(key)?.filter(|parameters| parameters.entries().next().is_some()));
+    let parameters = match filled("rope_scaling")? {
+        Some(older) => Some(older),
+        None => filled("rope_parameters")?,
+    };
+    match parameters {
+        Some(parameters) => {
+            whole_head(&parameters)?;
+            let scaling = scaling(&parameters, max_position_embeddings)?;
+            Ok((parameters.positive("rope_theta", theta)?, scaling))
+        }
+        None => Ok((theta, RopeScaling::None)),
     }
 }
 
-fn scaling(keys: &Keys<'_>) -> Result<RopeScaling, FormatsError> {
-    let kind = match keys.string("rope_type")? {
-        Some(kind) => Some(kind),
-        None => keys.string("type")?,
-    };
-    let required = |key: &str| match keys.maybe_number(key)? {
-        Some(number) if number > 0.0 => Ok(number),
-        Some(number) => Err(keys.error(key, format!("is {number}; it must be above 0"))),
-        None => Err(keys.error(key, "is missing; this rope scaling needs it")),
-    };
-    match kind.as_deref() {
+fn whole_head(keys: &Keys<'_>) -> Result<(), FormatsError> {
+    match keys.maybe_number("partial_rotary_factor")? {
+        None | Some(1.0) => Ok(()),
+        Some(factor) => {
+            let problem = format!("is {factor}; only 1, which rotates the whole head, is supported");
+            Err(keys.error("partial_rotary_factor", problem))
+        }
+    }
+}
+
+fn scaling(keys: &Keys<'_>, max_position_embeddings: usize) -> Result<RopeScaling, FormatsError> {
+    if let Some((key, _)) = keys.entries().find(|(_, value)| value.is_object()) {
+        let problem = "is an object; rotary positions that differ between layers are not supported";
+        return Err(keys.error(key, problem));
+    }
+    let key = if keys.value("rope_type").is_some() { "rope_type" } else { "type" };
+    match keys.string(key)? {
         None | Some("default") => Ok(RopeScaling::None),
-        Some("linear") => Ok(RopeScaling::Linear { factor: required("factor")? }),
+        Some("linear") => Ok(RopeScaling::Linear { factor: keys.required_positive("factor")? }),
         Some("llama3") => {
-            let (low, high) = (required("low_freq_factor")?, required("high_freq_factor")?);
-            if low >= high {
-                return Err(
-                    keys.error("low_freq_factor", format!("is {low}; it must be below high_freq_factor = {high}"))
-                );
+            let low_freq_factor = keys.required_positive("low_freq_factor")?;
+            let high_freq_factor = keys.required_positive("high_freq_factor")?;
+            if low_freq_factor >= high_freq_factor {
+                let problem = format!("is {low_freq_factor}; it must be below high_freq_factor = {high_freq_factor}");
+                return Err(keys.error("low_freq_factor", problem));
             }
+            let original = "original_max_position_embeddings";
             Ok(RopeScaling::Llama3 {
-                factor: required("factor")?,
-                low_freq_factor: low,
-                high_freq_factor: high,
-                original_max_position_embeddings: required("original_max_position_embeddings")? as usize,
+                factor: keys.required_positive("factor")?,
+                low_freq_factor,
+                high_freq_factor,
+                original_max_position_embeddings: keys.size(original, max_position_embeddings, most::POSITIONS)?,
             })
         }
         Some(other) => {
-            let problem = format!("is \"{other}\", which is not supported; supported are default, linear and llama3");
-            Err(keys.error("rope_type", problem))
+            let other = excerpt(other);
+            let problem = format!("is {other:?}, which is not supported; supported are default, linear and llama3");
+            Err(keys.error(key, problem))
         }
     }
 }

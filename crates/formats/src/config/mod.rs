@@ -1,21 +1,34 @@
 //! `config.json` of a model folder, by architecture. Defaults are those of transformers' configuration classes.
 //!
-//! Invariant: a configuration that parses is one that can be built: sizes are positive and bounded, heads divide, and
-//! everything unsupported was refused by name.
+//! Invariant: a configuration that parses is one that can be built: sizes are positive and bounded so that no product
+//! of them overflows 64 bits, heads divide, and everything unsupported was refused by name. `decoder` has the
+//! Llama-like families, `gpt2` GPT-2.
 
 mod decoder;
 mod gpt2;
-mod keys;
 
 pub use decoder::{DecoderConfig, RopeScaling};
 pub use gpt2::Gpt2Config;
 
 use crate::FormatsError;
-use keys::Keys;
+use crate::error::excerpt;
+use crate::json::{self, CONFIG_LIMIT_BYTES};
+use crate::keys::Keys;
 use std::path::Path;
 
 /// Supported values of `model_type`.
 const SUPPORTED: &str = "llama, gpt2";
+
+/// Bounds, generous for any model that exists; above them a file is corrupt. With them the parameters of a model are
+/// below 2^60: vocabulary x width 2^46, and per layer 4 x 2^40 in attention and 3 x 2^42 in the MLP, times 2^12 layers.
+mod most {
+    pub const VOCAB: usize = 1 << 26;
+    pub const WIDTH: usize = 1 << 20;
+    pub const INNER: usize = 1 << 22;
+    pub const LAYERS: usize = 1 << 12;
+    pub const HEADS: usize = 1 << 14;
+    pub const POSITIONS: usize = 1 << 30;
+}
 
 /// The configuration of one supported architecture.
 #[derive(Debug, Clone, PartialEq)]
@@ -33,7 +46,8 @@ impl ModelConfig {
     /// A missing or malformed file, an unknown architecture, a key out of range.
     pub fn from_dir(folder: &Path) -> Result<Self, FormatsError> {
         let path = folder.join("config.json");
-        let text = std::fs::read_to_string(&path).map_err(FormatsError::io(&path, "read the model's configuration"))?;
+        let remedy = "give the folder of a model as Hugging Face writes it, with config.json in it";
+        let text = json::read_text(&path, CONFIG_LIMIT_BYTES, remedy)?;
         ModelConfig::parse(&path, &text)
     }
 
@@ -42,19 +56,23 @@ impl ModelConfig {
     /// # Errors
     /// As [`ModelConfig::from_dir`].
     pub fn parse(path: &Path, text: &str) -> Result<Self, FormatsError> {
-        let json: serde_json::Value =
-            serde_json::from_str(text).map_err(|error| FormatsError::malformed(path, error.to_string()))?;
+        let json: serde_json::Value = json::parse(path, text)?;
         let keys = Keys::new(path, &json)?;
-        match keys.string("model_type")?.as_deref() {
-            Some("llama") => Ok(ModelConfig::Llama(DecoderConfig::llama(&keys)?)),
-            Some("gpt2") => Ok(ModelConfig::Gpt2(Gpt2Config::parse(&keys)?)),
+        let parsed = match keys.string("model_type")? {
+            Some("llama") => ModelConfig::Llama(DecoderConfig::llama(&keys)?),
+            Some("gpt2") => ModelConfig::Gpt2(Gpt2Config::parse(&keys)?),
             Some(other) => {
-                let problem =
-                    format!("is \"{other}\", an architecture that is not supported; supported are {SUPPORTED}");
-                Err(FormatsError::key(path, "model_type", problem))
+                let other = excerpt(other);
+                let problem = format!("is {other:?}, an architecture that is not supported; supported are {SUPPORTED}");
+                return Err(keys.error("model_type", problem));
             }
-            None => Err(FormatsError::key(path, "model_type", format!("is missing; supported are {SUPPORTED}"))),
+            None => return Err(keys.error("model_type", format!("is missing; supported are {SUPPORTED}"))),
+        };
+        if keys.value("quantization_config").is_some() {
+            let problem = "says that the weights are quantised, which is not supported; use the unquantised model";
+            return Err(keys.error("quantization_config", problem));
         }
+        Ok(parsed)
     }
 
     /// `model_type`.
@@ -78,6 +96,14 @@ impl ModelConfig {
         match self {
             ModelConfig::Llama(config) => &config.eos_token_ids,
             ModelConfig::Gpt2(config) => &config.eos_token_ids,
+        }
+    }
+
+    /// Ids that begin a sequence.
+    pub fn bos_token_ids(&self) -> &[u32] {
+        match self {
+            ModelConfig::Llama(config) => &config.bos_token_ids,
+            ModelConfig::Gpt2(config) => &config.bos_token_ids,
         }
     }
 }

@@ -1,0 +1,197 @@
+//! safetensors: an 8-byte little-endian header length, a JSON header, then the tensors' bytes without holes.
+//! Specification: github.com/huggingface/safetensors.
+//!
+//! Invariant: only the header is held; tensors are read at their offsets, through one bounded buffer unless they are
+//! wanted whole. A file is refused at `open` if its header is not what the specification says (`header`), so that
+//! reading a tensor cannot leave the file. `write` makes such files.
+
+mod header;
+mod write;
+
+pub use header::TensorInfo;
+pub use write::{NamedTensor, TensorSpec, write_safetensors, write_safetensors_from};
+
+use crate::FormatsError;
+use crate::error::excerpt;
+use crate::json::open_regular;
+use bytemuck::Pod;
+use half::{bf16, f16};
+use header::Header;
+use remat_tensor::{DType, HostTensor, TensorData};
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Read;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+/// Headers above this size are refused by the reference implementation, too.
+const HEADER_LIMIT_BYTES: u64 = 100_000_000;
+/// Size of the buffer that tensors are streamed through; a multiple of every element size.
+const CHUNK_BYTES: usize = 1 << 20;
+
+/// An open file whose header has been read and checked.
+#[derive(Debug)]
+pub struct SafetensorsFile {
+    path: PathBuf,
+    file: File,
+    header: Header,
+    file_bytes: u64,
+}
+
+impl SafetensorsFile {
+    /// Opens a file and checks its header.
+    ///
+    /// # Errors
+    /// A file that is missing, truncated, too long, or whose header breaks the specification.
+    pub fn open(path: &Path) -> Result<Self, FormatsError> {
+        let (mut file, length) = open_regular(path, "check the path, or download the file again")?;
+        let bad = |problem: String| {
+            FormatsError::malformed(path, format!("not a valid safetensors file: {problem}; download or save it again"))
+        };
+        if length < 8 {
+            return Err(bad(format!("{length} bytes are too few for a header, the file is truncated")));
+        }
+        let mut prefix = [0u8; 8];
+        file.read_exact(&mut prefix).map_err(FormatsError::io(path, "read the header"))?;
+        let header_bytes = u64::from_le_bytes(prefix);
+        if header_bytes > HEADER_LIMIT_BYTES {
+            return Err(bad(format!("the header length {header_bytes} exceeds {HEADER_LIMIT_BYTES}")));
+        }
+        if header_bytes > length - 8 {
+            return Err(bad(format!("the header is {header_bytes} bytes, the file {length}, it is truncated")));
+        }
+        let mut bytes = vec![0; header_bytes as usize];
+        file.read_exact(&mut bytes).map_err(FormatsError::io(path, "read the header"))?;
+        let header = header::parse(&bytes, 8 + header_bytes, length).map_err(bad)?;
+        Ok(SafetensorsFile { path: path.to_path_buf(), file, header, file_bytes: length })
+    }
+
+    /// The file's path.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Size of the file.
+    pub fn file_bytes(&self) -> u64 {
+        self.file_bytes
+    }
+
+    /// Names of all tensors, sorted.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.header.tensors.keys().map(String::as_str)
+    }
+
+    /// The header's `__metadata__`; empty if it has none.
+    pub fn metadata(&self) -> &BTreeMap<String, String> {
+        &self.header.metadata
+    }
+
+    /// What the file says of a tensor.
+    pub fn tensor_info(&self, name: &str) -> Option<&TensorInfo> {
+        self.header.tensors.get(name)
+    }
+
+    /// Streams a tensor's bytes, of whatever dtype, through one bounded buffer; pieces hold whole elements.
+    ///
+    /// # Errors
+    /// A tensor that is not there, a read that fails, or what `sink` returns.
+    pub fn read_chunks(
+        &self,
+        name: &str,
+        sink: &mut dyn FnMut(&[u8]) -> Result<(), FormatsError>,
+    ) -> Result<(), FormatsError> {
+        let info = self.info(name)?;
+        let mut buffer = vec![0; CHUNK_BYTES.min(info.bytes as usize)];
+        let mut at = info.offset;
+        let end = info.offset + info.bytes;
+        while at < end {
+            let piece = &mut buffer[..CHUNK_BYTES.min((end - at) as usize)];
+            self.read_at(name, piece, at)?;
+            sink(piece)?;
+            at += piece.len() as u64;
+        }
+        Ok(())
+    }
+
+    /// Reads a whole tensor, straight into its place.
+    ///
+    /// # Errors
+    /// A tensor that is not there, of a dtype not computed with here, or too large for the memory there is.
+    pub fn read(&self, name: &str) -> Result<HostTensor, FormatsError> {
+        let info = self.info(name)?;
+        let dtype = info.dtype.ok_or_else(|| self.unreadable(name, info))?;
+        let data = match dtype {
+            DType::F32 => TensorData::F32(self.elements(name, info)?),
+            DType::BF16 => TensorData::BF16(self.elements(name, info)?),
+            DType::F16 => TensorData::F16(self.elements(name, info)?),
+            DType::I32 => TensorData::I32(self.elements(name, info)?),
+            DType::U32 => TensorData::U32(self.elements(name, info)?),
+            DType::U8 => TensorData::U8(self.elements(name, info)?),
+        };
+        Ok(HostTensor::new(info.shape.clone(), data))
+    }
+
+    /// Reads an f32, f16 or bf16 tensor into `target`, widened to f32, without holding it twice.
+    ///
+    /// # Errors
+    /// A tensor that is not there, of another size or dtype.
+    pub fn read_as_f32_into(&self, name: &str, target: &mut [f32]) -> Result<(), FormatsError> {
+        let info = self.info(name)?;
+        let dtype = info.dtype.filter(|dtype| dtype.is_float()).ok_or_else(|| self.unreadable(name, info))?;
+        if info.bytes != (target.len() * dtype.bytes()) as u64 {
+            let problem = format!("has {} elements, {} are wanted", info.bytes / dtype.bytes() as u64, target.len());
+            return Err(FormatsError::tensor(&self.path, name, problem));
+        }
+        let mut at = 0;
+        self.read_chunks(name, &mut |piece| {
+            let count = piece.len() / dtype.bytes();
+            let out = &mut target[at..at + count];
+            match dtype {
+                DType::BF16 => widen(piece, out, |bytes| bf16::from_le_bytes(bytes).to_f32()),
+                DType::F16 => widen(piece, out, |bytes| f16::from_le_bytes(bytes).to_f32()),
+                _ => widen(piece, out, f32::from_le_bytes),
+            }
+            at += count;
+            Ok(())
+        })
+    }
+
+    fn elements<T: Pod>(&self, name: &str, info: &TensorInfo) -> Result<Vec<T>, FormatsError> {
+        let count = info.bytes as usize / size_of::<T>();
+        let mut elements: Vec<T> = Vec::new();
+        // A sparse file may claim terabytes at no cost; running out of memory would abort the process.
+        if elements.try_reserve_exact(count).is_err() {
+            let problem = format!("takes {} bytes, more than there is memory", info.bytes);
+            return Err(FormatsError::tensor(&self.path, name, problem));
+        }
+        elements.resize(count, T::zeroed());
+        self.read_at(name, bytemuck::cast_slice_mut(&mut elements), info.offset)?;
+        Ok(elements)
+    }
+
+    fn read_at(&self, name: &str, target: &mut [u8], offset: u64) -> Result<(), FormatsError> {
+        self.file.read_exact_at(target, offset).map_err(|error| match error.kind() {
+            std::io::ErrorKind::UnexpectedEof => FormatsError::tensor(
+                &self.path,
+                name,
+                "lies beyond the end of the file, which was cut since it was opened",
+            ),
+            _ => FormatsError::io(&self.path, "read a tensor")(error),
+        })
+    }
+
+    fn info(&self, name: &str) -> Result<&TensorInfo, FormatsError> {
+        self.tensor_info(name).ok_or_else(|| FormatsError::tensor(&self.path, name, "is not in the file"))
+    }
+
+    fn unreadable(&self, name: &str, info: &TensorInfo) -> FormatsError {
+        let problem = format!("is stored as {:?}; convert it to F32, F16 or BF16", excerpt(&info.stored));
+        FormatsError::tensor(&self.path, name, problem)
+    }
+}
+
+fn widen<const N: usize>(bytes: &[u8], out: &mut [f32], one: impl Fn([u8; N]) -> f32) {
+    for (x, element) in out.iter_mut().zip(bytes.as_chunks::<N>().0) {
+        *x = one(*element);
+    }
+}

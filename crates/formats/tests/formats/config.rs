@@ -1,0 +1,326 @@
+//! `config.json`: what transformers writes, both spellings of rope, and everything that is refused by name.
+
+use crate::bytes::{fixture, folder, message};
+use proptest::prelude::*;
+use remat_formats::{DecoderConfig, Gpt2Config, ModelConfig, RopeScaling};
+use serde_json::{Value, json};
+use std::path::Path;
+
+fn parse(json: &Value) -> Result<ModelConfig, remat_formats::FormatsError> {
+    ModelConfig::parse(Path::new("config.json"), &json.to_string())
+}
+
+/// The JSON of an architecture with some keys set.
+fn with(model_type: &str, keys: &Value) -> Value {
+    let mut json = json!({ "model_type": model_type });
+    for (key, value) in keys.as_object().expect("an object") {
+        json[key] = value.clone();
+    }
+    json
+}
+
+fn llama(keys: &Value) -> DecoderConfig {
+    match parse(&with("llama", keys)) {
+        Ok(ModelConfig::Llama(config)) => config,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn gpt2(keys: &Value) -> Gpt2Config {
+    match parse(&with("gpt2", keys)) {
+        Ok(ModelConfig::Gpt2(config)) => config,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Asserts what is said of a config with these keys.
+fn check(model_type: &str, keys: &Value, expected: &str) {
+    let error = parse(&with(model_type, keys)).expect_err("an error").to_string();
+    assert_eq!(error, format!("config.json: {expected}"));
+}
+
+#[test]
+fn defaults_are_those_of_transformers() {
+    let expected = DecoderConfig {
+        vocab_size: 32000,
+        hidden_size: 4096,
+        intermediate_size: 11008,
+        num_hidden_layers: 32,
+        num_attention_heads: 32,
+        num_key_value_heads: 32,
+        head_dim: 128,
+        rms_norm_eps: 1e-6,
+        rope_theta: 10000.0,
+        rope_scaling: RopeScaling::None,
+        attention_bias: false,
+        mlp_bias: false,
+        attention_dropout: 0.0,
+        tie_word_embeddings: false,
+        max_position_embeddings: 2048,
+        bos_token_ids: vec![1],
+        eos_token_ids: vec![2],
+    };
+    assert_eq!(llama(&json!({})), expected);
+    let expected = Gpt2Config {
+        vocab_size: 50257,
+        n_positions: 1024,
+        n_embd: 768,
+        n_layer: 12,
+        n_head: 12,
+        n_inner: 3072,
+        layer_norm_epsilon: 1e-5,
+        embd_pdrop: 0.1,
+        resid_pdrop: 0.1,
+        attn_pdrop: 0.1,
+        tie_word_embeddings: true,
+        bos_token_ids: vec![50256],
+        eos_token_ids: vec![50256],
+    };
+    assert_eq!(gpt2(&json!({})), expected);
+}
+
+#[test]
+fn folders_of_transformers_are_read() {
+    let ModelConfig::Llama(config) = ModelConfig::from_dir(&fixture("llama-rope3-bias")).expect("read") else {
+        panic!("another architecture");
+    };
+    assert_eq!((config.head_dim, config.num_attention_heads, config.num_key_value_heads), (24, 4, 2));
+    assert!(config.attention_bias && config.mlp_bias && !config.tie_word_embeddings);
+    let scaling = RopeScaling::Llama3 {
+        factor: 8.0,
+        low_freq_factor: 1.0,
+        high_freq_factor: 4.0,
+        original_max_position_embeddings: 32,
+    };
+    assert_eq!(config.rope_scaling, scaling);
+    let config = ModelConfig::from_dir(&fixture("llama-gqa-tied")).expect("read");
+    assert_eq!((config.family(), config.vocab_size(), config.eos_token_ids()), ("llama", 160, &[1][..]));
+    let config = ModelConfig::from_dir(&fixture("gpt2")).expect("read");
+    assert_eq!((config.family(), config.vocab_size(), config.bos_token_ids()), ("gpt2", 150, &[0][..]));
+}
+
+#[test]
+fn both_spellings_of_rope_are_one() {
+    let plain = (500000.0, RopeScaling::None);
+    let linear = (500000.0, RopeScaling::Linear { factor: 4.0 });
+    let llama3 = RopeScaling::Llama3 {
+        factor: 8.0,
+        low_freq_factor: 1.0,
+        high_freq_factor: 4.0,
+        original_max_position_embeddings: 8192,
+    };
+    let inner = json!({
+        "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+        "original_max_position_embeddings": 8192, "rope_type": "llama3",
+    });
+    let mut inner_with_theta = inner.clone();
+    inner_with_theta["rope_theta"] = 500000.into();
+    for (keys, expected) in [
+        (json!({ "rope_theta": 500000.0 }), plain),
+        (json!({ "rope_theta": 500000.0, "rope_scaling": null }), plain),
+        (json!({ "rope_parameters": { "rope_theta": 500000.0, "rope_type": "default" } }), plain),
+        (json!({ "rope_theta": 500000.0, "rope_scaling": {}, "rope_parameters": {} }), plain),
+        (json!({ "rope_theta": 500000.0, "rope_scaling": { "type": "linear", "factor": 4 } }), linear),
+        (json!({ "rope_theta": 500000.0, "rope_scaling": { "rope_type": "linear", "factor": 4.0 } }), linear),
+        (json!({ "rope_theta": 500000.0, "rope_scaling": inner }), (500000.0, llama3)),
+        (json!({ "rope_theta": 1.0, "rope_scaling": inner_with_theta }), (500000.0, llama3)),
+        (json!({ "rope_parameters": inner_with_theta }), (500000.0, llama3)),
+        (json!({ "rope_parameters": inner }), (10000.0, llama3)),
+    ] {
+        let config = llama(&keys);
+        assert_eq!((config.rope_theta, config.rope_scaling), expected, "{keys}");
+    }
+    // As in transformers, the original context falls back to the whole one.
+    let keys = json!({
+        "max_position_embeddings": 4096,
+        "rope_scaling": { "type": "llama3", "factor": 8, "low_freq_factor": 1, "high_freq_factor": 4 },
+    });
+    let RopeScaling::Llama3 { original_max_position_embeddings, .. } = llama(&keys).rope_scaling else {
+        panic!("another scaling");
+    };
+    assert_eq!(original_max_position_embeddings, 4096);
+}
+
+#[test]
+fn token_ids_may_be_one_many_or_none() {
+    assert_eq!(llama(&json!({ "eos_token_id": [128001, 128009] })).eos_token_ids, [128001, 128009]);
+    assert_eq!(llama(&json!({ "eos_token_id": 5 })).eos_token_ids, [5]);
+    assert_eq!(llama(&json!({ "eos_token_id": null })).eos_token_ids, [0; 0]);
+    check("llama", &json!({ "eos_token_id": -1 }), r#""eos_token_id" is -1; it must be a token id or a list of them"#);
+    let list = json!({ "eos_token_id": [1, "2"] });
+    check("llama", &list, r#""eos_token_id" is "2"; it must be a token id or a list of them"#);
+}
+
+#[test]
+fn explicit_head_size_frees_the_width() {
+    assert_eq!(llama(&json!({ "hidden_size": 50, "num_attention_heads": 4, "head_dim": 8 })).head_dim, 8);
+    let keys = json!({ "hidden_size": 50, "num_attention_heads": 4, "head_dim": null });
+    check("llama", &keys, r#""hidden_size" is 50, not a multiple of num_attention_heads = 4"#);
+    assert_eq!(gpt2(&json!({ "n_inner": null, "n_embd": 24 })).n_inner, 96);
+    assert_eq!(gpt2(&json!({ "n_inner": 100, "activation_function": "gelu_pytorch_tanh" })).n_inner, 100);
+}
+
+#[test]
+fn architectures_that_are_not_supported_are_named() {
+    check(
+        "mamba",
+        &json!({}),
+        r#""model_type" is "mamba", an architecture that is not supported; supported are llama, gpt2"#,
+    );
+    let error = parse(&json!({})).expect_err("an error").to_string();
+    assert_eq!(error, r#"config.json: "model_type" is missing; supported are llama, gpt2"#);
+    let error = parse(&json!({ "model_type": 7 })).expect_err("an error").to_string();
+    assert_eq!(error, r#"config.json: "model_type" is 7; it must be a string"#);
+    let quantised = r#""quantization_config" says that the weights are quantised, which is not supported; use the unquantised model"#;
+    check("llama", &json!({ "quantization_config": { "quant_method": "bitsandbytes" } }), quantised);
+}
+
+#[test]
+fn llama_features_that_are_not_supported_are_named() {
+    let rope = |parameters: Value| json!({ "rope_parameters": parameters });
+    let scaling = |parameters: Value| json!({ "rope_scaling": parameters });
+    for (keys, expected) in [
+        (json!({ "hidden_act": "gelu" }), r#""hidden_act" is "gelu"; only "silu" is supported for this architecture"#),
+        (
+            scaling(json!({ "type": "yarn", "factor": 4 })),
+            r#""rope_scaling.type" is "yarn", which is not supported; supported are default, linear and llama3"#,
+        ),
+        (
+            rope(json!({ "rope_type": "longrope" })),
+            r#""rope_parameters.rope_type" is "longrope", which is not supported; supported are default, linear and llama3"#,
+        ),
+        (
+            rope(json!({ "full_attention": { "rope_type": "yarn" } })),
+            r#""rope_parameters.full_attention" is an object; rotary positions that differ between layers are not supported"#,
+        ),
+        (
+            json!({ "partial_rotary_factor": 0.5 }),
+            r#""partial_rotary_factor" is 0.5; only 1, which rotates the whole head, is supported"#,
+        ),
+        (
+            rope(json!({ "rope_type": "default", "partial_rotary_factor": 0.25 })),
+            r#""rope_parameters.partial_rotary_factor" is 0.25; only 1, which rotates the whole head, is supported"#,
+        ),
+        (scaling(json!({ "type": "linear" })), r#""rope_scaling.factor" is missing; it must be a number above 0"#),
+        (
+            scaling(json!({ "type": "llama3", "factor": 8, "low_freq_factor": 4, "high_freq_factor": 4 })),
+            r#""rope_scaling.low_freq_factor" is 4; it must be below high_freq_factor = 4"#,
+        ),
+        (json!({ "rope_scaling": "linear" }), r#""rope_scaling" is "linear"; it must be an object"#),
+    ] {
+        check("llama", &keys, expected);
+    }
+}
+
+#[test]
+fn sizes_out_of_range_are_named() {
+    let layers = "it must be a whole number from 1 to 4096";
+    for bad in [json!(0), json!(-1), json!(1.5), json!(4097), json!(u64::MAX), json!("32"), json!(true)] {
+        let expected = format!(r#""num_hidden_layers" is {bad}; {layers}"#);
+        check("llama", &json!({ "num_hidden_layers": bad }), &expected);
+    }
+    check("gpt2", &json!({ "n_layer": vec![12; 50] }), &format!(r#""n_layer" is a list of 50; {layers}"#));
+    for (keys, expected) in [
+        (
+            json!({ "num_key_value_heads": 5 }),
+            r#""num_key_value_heads" is 5, which does not divide num_attention_heads = 32"#,
+        ),
+        (
+            json!({ "num_key_value_heads": 64 }),
+            r#""num_key_value_heads" is 64, which does not divide num_attention_heads = 32"#,
+        ),
+        (json!({ "head_dim": 7 }), r#""head_dim" is 7; rotary positions need an even head size"#),
+        (
+            json!({ "head_dim": 1048576 }),
+            r#""num_attention_heads" is 32; that many heads of size 1048576 are wider than 1048576"#,
+        ),
+        (json!({ "attention_dropout": 1.0 }), r#""attention_dropout" is 1; it must be at least 0 and below 1"#),
+        (json!({ "rms_norm_eps": 0 }), r#""rms_norm_eps" is 0e0; it must be above 0 and fit 32-bit floating point"#),
+        (json!({ "rope_theta": 1e300 }), r#""rope_theta" is 1e300; it must be above 0 and fit 32-bit floating point"#),
+        (json!({ "tie_word_embeddings": 1 }), r#""tie_word_embeddings" is 1; it must be true or false"#),
+    ] {
+        check("llama", &keys, expected);
+    }
+}
+
+#[test]
+fn gpt2_features_that_are_not_supported_are_named() {
+    for (keys, expected) in [
+        (json!({ "n_embd": 50 }), r#""n_embd" is 50, not a multiple of n_head = 12"#),
+        (
+            json!({ "activation_function": "relu" }),
+            r#""activation_function" is "relu"; supported are gelu_new and gelu_pytorch_tanh"#,
+        ),
+        (
+            json!({ "scale_attn_weights": false }),
+            r#""scale_attn_weights" is false; only scaled attention is supported"#,
+        ),
+        (
+            json!({ "scale_attn_by_inverse_layer_idx": true }),
+            r#""scale_attn_by_inverse_layer_idx" is true; only attention scaled alike in all layers is supported"#,
+        ),
+        (json!({ "add_cross_attention": true }), r#""add_cross_attention" is true; only decoders alone are supported"#),
+        (json!({ "attn_pdrop": -0.1 }), r#""attn_pdrop" is -0.1; it must be at least 0 and below 1"#),
+    ] {
+        check("gpt2", &keys, expected);
+    }
+}
+
+#[test]
+fn files_that_are_no_configuration_are_refused() {
+    let read = |bytes: &[u8]| {
+        let dir = folder(&[("config.json", bytes)]);
+        message(dir.path(), ModelConfig::from_dir(dir.path()))
+    };
+    assert_eq!(read(b"{\n \"a\": }"), "DIR/config.json: is not valid JSON: expected value at line 2 column 7");
+    assert_eq!(read(b"[1, 2]"), "DIR/config.json: must hold a JSON object, not a list of 2");
+    assert_eq!(read(b"{\"a\": \"\xff\"}"), "DIR/config.json: is not UTF-8 text: byte 7 begins no character");
+    assert!(read("[".repeat(100_000).as_bytes()).contains("recursion limit exceeded"));
+    let large = vec![b' '; (16 << 20) + 1];
+    assert_eq!(read(&large), "DIR/config.json: holds 16777217 bytes, more than the 16777216 such a file may have");
+    let dir = folder(&[]);
+    let missing = message(dir.path(), ModelConfig::from_dir(dir.path()));
+    let remedy = "give the folder of a model as Hugging Face writes it, with config.json in it";
+    assert_eq!(missing, format!("DIR/config.json: does not exist; {remedy}"));
+}
+
+/// A JSON value as hostile as it is small.
+fn any_value() -> impl Strategy<Value = Value> {
+    prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        any::<u64>().prop_map(Value::from),
+        (0u64..70_000).prop_map(Value::from),
+        any::<f64>().prop_map(Value::from),
+        "[a-z3]{0,6}".prop_map(Value::from),
+        proptest::collection::vec(0u64..9, 0..3).prop_map(Value::from),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 512, ..ProptestConfig::default() })]
+
+    #[test]
+    fn whatever_parses_can_be_multiplied(
+        values in proptest::collection::vec(any_value(), 7),
+        chosen in proptest::collection::vec(any::<bool>(), 7),
+    ) {
+        let names = ["vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads",
+            "num_key_value_heads", "head_dim"];
+        let mut json = json!({ "model_type": "llama" });
+        for ((name, value), _) in names.iter().zip(values).zip(chosen).filter(|(_, chosen)| *chosen) {
+            json[*name] = value;
+        }
+        if let Ok(ModelConfig::Llama(c)) = parse(&json) {
+            let parameters = (|| {
+                let attention = c.hidden_size.checked_mul(2 * c.head_dim * (c.num_attention_heads + c.num_key_value_heads))?;
+                let mlp = c.hidden_size.checked_mul(3 * c.intermediate_size)?;
+                let blocks = attention.checked_add(mlp)?.checked_mul(c.num_hidden_layers)?;
+                blocks.checked_add(c.vocab_size.checked_mul(2 * c.hidden_size)?)
+            })();
+            prop_assert!(parameters.is_some_and(|p| p < 1 << 60), "{c:?}");
+            prop_assert!(c.head_dim % 2 == 0 && c.num_attention_heads % c.num_key_value_heads == 0);
+        }
+    }
+}

@@ -1,0 +1,10 @@
+//! Tests of the file formats, in one binary: each module is named after what it tests.
+
+mod atomic;
+mod bytes;
+mod config;
+mod hostile;
+mod model_files;
+mod peft;
+mod safetensors;
+mod tokenizer;
