@@ -49,6 +49,12 @@ impl Model {
         if config.peft_type != "LORA" {
             return refuse(&format!("peft_type is {}: only LORA adapters are supported", config.peft_type));
         }
+        if let Some(key) = config.unsupported.first() {
+            return refuse(&format!("{key} makes the adapter more than plain LoRA, which is not supported"));
+        }
+        if config.exclude_modules.is_some() {
+            return refuse("exclude_modules is not supported; list what is adapted in target_modules instead");
+        }
         if config.use_dora {
             return refuse("use_dora is true: DoRA is not supported; merge it into the base with PEFT first");
         }
