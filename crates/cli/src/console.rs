@@ -68,13 +68,10 @@ fn header(plan: &PlannedRun<'_>) -> Vec<String> {
     let config = plan.config;
     let method = match config.method {
         MethodKind::Full => "full".to_string(),
-        MethodKind::Lora => match &config.init_adapter {
-            Some(adapter) => format!("lora from {}", adapter.display()),
-            None => {
-                let alpha = config.alpha.unwrap_or_default();
-                format!("lora, rank {}, alpha {alpha}, {}", config.rank, config.targets)
-            }
-        },
+        MethodKind::Lora => {
+            let start = config.init_adapter.as_ref().map_or(String::new(), |from| format!(", from {}", from.display()));
+            format!("lora, rank {}, alpha {}, {}{start}", config.rank, config.alpha.unwrap_or_default(), config.targets)
+        }
     };
     let share = 100.0 * plan.trained_parameters as f64 / plan.total_parameters.max(1) as f64;
     let trained = format!("{} of {} parameters", count(plan.trained_parameters), count(plan.total_parameters));

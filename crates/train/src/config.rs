@@ -61,11 +61,11 @@ pub struct TrainConfig {
     pub rank: usize,
 
     /// Scale of the adapters: their output is multiplied by ALPHA / R [default: 2 R]
-    #[arg(long, value_name = "ALPHA", help_heading = "Method")]
+    #[arg(long, allow_negative_numbers = true, value_name = "ALPHA", help_heading = "Method")]
     pub alpha: Option<f64>,
 
     /// Dropout on the input of the adapters
-    #[arg(long, value_name = "P", default_value = "0", help_heading = "Method")]
+    #[arg(long, allow_negative_numbers = true, value_name = "P", default_value = "0", help_heading = "Method")]
     pub dropout: f64,
 
     /// Modules that get an adapter: all-linear, names such as q_proj,v_proj, or a regular expression
@@ -73,7 +73,7 @@ pub struct TrainConfig {
     pub targets: String,
 
     /// Start from this PEFT adapter; rank, alpha and targets are then the adapter's
-    #[arg(long, value_name = "DIR", help_heading = "Method")]
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["rank", "alpha", "targets"], help_heading = "Method")]
     pub init_adapter: Option<PathBuf>,
 
     /// Longest sequence in tokens; longer rows are cut [default: 1024, or the model's positions if fewer]
@@ -105,7 +105,7 @@ pub struct TrainConfig {
     pub steps: Option<u64>,
 
     /// Highest learning rate [default: 2e-4 for lora, 2e-5 for full]
-    #[arg(long, value_name = "RATE", help_heading = "Optimizer")]
+    #[arg(long, allow_negative_numbers = true, value_name = "RATE", help_heading = "Optimizer")]
     pub lr: Option<f64>,
 
     /// How the learning rate goes after the warm-up
@@ -117,11 +117,11 @@ pub struct TrainConfig {
     pub warmup: u64,
 
     /// Decoupled weight decay of AdamW; not on biases and norm weights
-    #[arg(long, value_name = "DECAY", default_value = "0", help_heading = "Optimizer")]
+    #[arg(long, allow_negative_numbers = true, value_name = "DECAY", default_value = "0", help_heading = "Optimizer")]
     pub weight_decay: f64,
 
     /// Largest norm of all gradients together; 0 switches clipping off
-    #[arg(long, value_name = "NORM", default_value = "1", help_heading = "Optimizer")]
+    #[arg(long, allow_negative_numbers = true, value_name = "NORM", default_value = "1", help_heading = "Optimizer")]
     pub clip: f64,
 
     /// Number format of weights and activations
@@ -164,8 +164,8 @@ const FREE_ON_RESUME: &[&str] =
     &["data", "out", "epochs", "steps", "checkpointing", "threads", "save-every", "save-total-limit"];
 
 impl TrainConfig {
-    /// The settings with every rule checked, derived defaults filled in, and paths made absolute, so that a run can be
-    /// resumed from anywhere.
+    /// The settings with every rule checked and derived defaults filled in. Paths stay as given: an adapter names its
+    /// base model by this path.
     ///
     /// # Errors
     /// The first key that is missing or out of range.
@@ -181,11 +181,6 @@ impl TrainConfig {
         if self.steps.is_none() {
             self.epochs.get_or_insert(1);
         }
-        let absolute = |path: &PathBuf| std::path::absolute(path).unwrap_or_else(|_| path.clone());
-        self.model = absolute(&self.model);
-        self.out = absolute(&self.out);
-        self.data = self.data.iter().map(absolute).collect();
-        self.init_adapter = self.init_adapter.as_ref().map(absolute);
         Ok(self)
     }
 
@@ -265,7 +260,7 @@ impl TrainConfig {
         let (saved, now) = (saved.to_table(), self.to_table());
         for key in Self::keys() {
             let (before, after) = (saved.get(&key), now.get(&key));
-            if before != after && !FREE_ON_RESUME.contains(&key.as_str()) {
+            if before != after && !FREE_ON_RESUME.contains(&key.as_str()) && !same_file(before, after) {
                 let show = |value: Option<&toml::Value>| value.map_or("unset".to_string(), |value| value.to_string());
                 return Err(TrainError::ResumeChanged { key, saved: show(before), given: show(after) });
             }
@@ -278,6 +273,12 @@ impl TrainConfig {
         let base = self.lr.expect("`resolved` fills in the learning rate");
         Schedule { kind: self.schedule, base, warmup_updates: self.warmup, total_updates }
     }
+}
+
+/// Whether two values are paths to one and the same file or folder.
+fn same_file(a: Option<&toml::Value>, b: Option<&toml::Value>) -> bool {
+    let canonical = |value: Option<&toml::Value>| std::fs::canonicalize(value?.as_str()?).ok();
+    canonical(a).is_some_and(|path| Some(path) == canonical(b))
 }
 
 #[cfg(test)]
@@ -299,7 +300,6 @@ mod tests {
         assert_eq!((lora.alpha, lora.lr, lora.epochs, lora.steps), (Some(8.0), Some(2e-4), Some(1), None));
         let full = TrainConfig { method: MethodKind::Full, steps: Some(7), ..valid() }.resolved().expect("valid");
         assert_eq!((full.lr, full.epochs, full.steps), (Some(2e-5), None, Some(7)));
-        assert!(full.model.is_absolute() && full.out.is_absolute() && full.data[0].is_absolute());
         assert_eq!(full.clone().resolved().expect("still valid"), full);
     }
 
@@ -329,6 +329,15 @@ mod tests {
             let message = config.resolved().expect_err(key).to_string();
             assert!(message.contains(&format!("--{key}")), "{key}: {message}");
         }
+    }
+
+    #[test]
+    fn a_model_may_be_named_by_another_path_on_resume() {
+        let folder = tempfile::tempdir().expect("folder");
+        let named = |model: std::path::PathBuf| TrainConfig { model, ..valid() }.resolved().expect("valid");
+        let saved = named(folder.path().to_path_buf());
+        named(folder.path().join(".")).check_resumes(&saved).expect("the same folder");
+        assert!(named(folder.path().join("other")).check_resumes(&saved).is_err());
     }
 
     #[test]

@@ -66,6 +66,11 @@ pub(crate) fn prepare(mut config: TrainConfig, resumed: Option<Resumed>) -> Resu
     let policy = policy(&config)?;
     let model = Model::open(&config.model)?;
     let method = method(&config, &model, resumed.as_ref())?;
+    if let Method::Lora(lora) = &method {
+        // An adapter that the run starts from decides these.
+        (config.rank, config.alpha, config.targets) =
+            (lora.rank, Some(f64::from(lora.alpha)), lora.targets.to_string());
+    }
     let seq_len = *config.seq_len.get_or_insert(longest_supported(&model).min(DEFAULT_SEQ_LEN));
     if seq_len > longest_supported(&model) {
         // The model's own message, before any data is read.

@@ -1,0 +1,12 @@
+//! The binary from outside: `remat train` on the parity fixtures, as a user runs it.
+//!
+//! Invariant: these tests know files, flags and exit codes, and nothing of the crates behind them.
+
+mod bits;
+mod command;
+mod interrupt;
+mod memory;
+mod refusals;
+mod resume;
+mod settings;
+mod transformers;

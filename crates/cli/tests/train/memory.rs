@@ -1,0 +1,63 @@
+//! The account holds: the process stays within its planned peak, and what is neither arena, weights nor state is small.
+
+use crate::command::{Finished, Train};
+use serde_json::Value;
+
+fn events(finished: &Finished) -> Vec<Value> {
+    finished.stdout.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
+}
+
+fn event(events: &[Value], name: &str) -> Value {
+    events.iter().find(|event| event["event"] == name).unwrap_or_else(|| panic!("no event {name}")).clone()
+}
+
+#[test]
+fn measured_is_within_planned_and_the_rest_is_small() {
+    for (case, flags) in [
+        ("llama-gqa-tied", "--method lora --rank 4 --save-every 2"),
+        ("llama-rope3-bias", "--method full --checkpointing full"),
+        ("gpt2", "--method full --save-every 1"),
+    ] {
+        let flags = format!("{flags} --steps 4 --batch-size 4 --threads 2 --json");
+        let events = events(&Train::on(case, &flags).finish());
+        let (planned, finished) = (event(&events, "planned"), event(&events, "finished"));
+        let bytes = |value: &Value| value.as_u64().expect("a size");
+        let planned_peak = bytes(&planned["planned_peak_bytes"]);
+        let measured = bytes(&finished["peak_bytes"]);
+        assert!(measured <= planned_peak, "{case}: measured {measured}, planned {planned_peak}");
+
+        let parts = planned["parts"].as_object().expect("the account");
+        let part = |name: &str| bytes(&parts[name]);
+        let arena = part("kept_activations") + part("head_workspace") + part("transient");
+        assert_eq!(arena, bytes(&planned["arena_bytes"]), "{case}");
+        let state = part("weights") + part("trained_parameters") + part("gradients") + part("optimizer");
+        let rest: u64 = parts.values().map(bytes).sum::<u64>() - arena - state;
+        assert!(rest <= 64 << 20, "{case}: {rest} bytes beside arena, weights and state");
+        assert!(planned_peak >= arena + state + rest, "{case}");
+    }
+}
+
+#[test]
+fn checkpointing_keeps_less() {
+    let kept = |policy: &str| {
+        let flags = format!("--method lora --steps 1 --batch-size 4 --json --checkpointing {policy}");
+        let events = events(&Train::on("llama-gqa-tied", &flags).finish());
+        event(&events, "planned")["parts"]["kept_activations"].as_u64().expect("a size")
+    };
+    assert!(kept("full") < kept("none"), "{} is not below {}", kept("full"), kept("none"));
+}
+
+#[test]
+fn updates_carry_the_keys_that_others_rely_on() {
+    let finished = Train::on("gpt2", "--steps 2 --batch-size 2 --json").finish();
+    let update = event(&events(&finished), "updated");
+    let line: Value =
+        serde_json::from_slice(finished.train.bytes("metrics.jsonl").split(|&b| b == b'\n').next().unwrap())
+            .expect("JSON");
+    for key in "step epoch loss lr grad_norm tokens tokens_per_s step_seconds peak_bytes planned_peak_bytes".split(' ')
+    {
+        assert!(line[key].is_number(), "{key}");
+        assert_eq!(update[key], line[key], "{key}");
+    }
+    assert_eq!(update["schema"], 1);
+}

@@ -1,0 +1,149 @@
+//! A resumed run is the uninterrupted one, byte for byte, whatever happened in between.
+
+use crate::command::{Train, text};
+use std::fs;
+use std::path::Path;
+
+const LORA: &str = "--method lora --rank 4 --dropout 0.1 --steps 7 --batch-size 2 --grad-accum 3 --warmup 2 \
+                    --seq-len 24 --lr 1e-2 --quiet";
+const FULL: &str = "--method full --steps 5 --batch-size 3 --grad-accum 2 --schedule cosine --seq-len 24 --quiet";
+
+/// Names and bytes of everything in a folder that a resumed run has to have in common with the whole one.
+fn contents(folder: &Path) -> Vec<(String, Vec<u8>)> {
+    let mut files: Vec<(String, Vec<u8>)> = fs::read_dir(folder)
+        .expect("exists")
+        .flatten()
+        .filter(|entry| entry.path().is_file())
+        .map(|entry| (entry.file_name().into_string().expect("utf-8"), fs::read(entry.path()).expect("readable")))
+        // The times in metrics.jsonl, and out, threads and saves in config.toml (and so the manifest), differ rightly.
+        .filter(|(name, _)| !["metrics.jsonl", "config.toml", "manifest.json"].contains(&name.as_str()))
+        .collect();
+    files.sort_unstable();
+    files
+}
+
+fn assert_same(whole: &Train, resumed: &Train, save: &str) {
+    for key in ["step", "epoch", "loss", "lr", "grad_norm", "tokens"] {
+        assert_eq!(whole.metrics(key), resumed.metrics(key), "{key}");
+    }
+    for folder in ["", save] {
+        let (whole, resumed) = (contents(&whole.out().join(folder)), contents(&resumed.out().join(folder)));
+        let names = |files: &[(String, Vec<u8>)]| files.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>();
+        assert_eq!(names(&whole), names(&resumed));
+        for ((name, whole), (_, resumed)) in whole.iter().zip(&resumed) {
+            assert!(whole == resumed, "{folder}/{name} differs");
+        }
+    }
+}
+
+/// Stops a run after the save of update `at` by taking everything away that came later, as a power cut would.
+fn cut_off(train: &Train, at: u64) {
+    for entry in fs::read_dir(train.out()).expect("exists").flatten() {
+        let name = entry.file_name().into_string().expect("utf-8");
+        match name.strip_prefix("checkpoint-").and_then(|step| step.parse::<u64>().ok()) {
+            Some(step) if step > at => fs::remove_dir_all(entry.path()).expect("removed"),
+            Some(_) => {}
+            None if name == "metrics.jsonl" || name == "config.toml" => {}
+            None => fs::remove_file(entry.path()).expect("removed"),
+        }
+    }
+}
+
+fn resumes(flags: &str, last: &str, at: u64, resume_flags: &str) {
+    let whole = Train::on("llama-gqa-tied", &format!("{flags} --save-every 1 --threads 2")).finish().train;
+    let resumed = Train::on("llama-gqa-tied", &format!("{flags} --save-every 1 --threads 2")).finish().train;
+    cut_off(&resumed, at);
+    let output = resumed.resume(resume_flags);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    assert_same(&whole, &resumed, last);
+}
+
+#[test]
+fn lora_resumes_exactly() {
+    resumes(LORA, "checkpoint-7", 3, "");
+}
+
+#[test]
+fn with_other_threads_and_another_policy_too() {
+    resumes(LORA, "checkpoint-7", 4, "--threads 1 --checkpointing full");
+}
+
+#[test]
+fn full_fine_tuning_resumes_exactly() {
+    resumes(FULL, "checkpoint-5", 2, "--threads 3");
+}
+
+#[test]
+fn a_run_started_from_an_adapter_resumes_from_its_save_alone() {
+    let adapter = crate::command::case("llama-gqa-tied").join("adapter");
+    let flags = |adapter: &Path| {
+        format!("--init-adapter {} --steps 4 --batch-size 2 --save-every 2 --seq-len 24 --quiet", adapter.display())
+    };
+    let whole = Train::on("llama-gqa-tied", &flags(&adapter)).finish().train;
+    let copy = tempfile::tempdir().expect("folder");
+    for name in ["adapter_config.json", "adapter_model.safetensors"] {
+        fs::copy(adapter.join(name), copy.path().join(name)).expect("copied");
+    }
+    let resumed = Train::on("llama-gqa-tied", &flags(copy.path())).finish().train;
+    drop(copy);
+    cut_off(&resumed, 2);
+    let output = resumed.resume("");
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    assert_same(&whole, &resumed, "checkpoint-4");
+}
+
+#[test]
+fn a_torn_save_is_skipped_with_a_note_for_the_one_before() {
+    let flags = format!("{LORA} --save-every 2");
+    let whole = Train::on("llama-gqa-tied", &flags).finish().train;
+    let resumed = Train::on("llama-gqa-tied", &flags).finish().train;
+    cut_off(&resumed, 4);
+    let torn = resumed.out().join("checkpoint-4/optimizer.safetensors");
+    let bytes = fs::read(&torn).expect("readable");
+    fs::write(&torn, &bytes[..bytes.len() - 1]).expect("written");
+    let output = resumed.resume("");
+    let stderr = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{stderr}");
+    assert!(stderr.contains("checkpoint-4 is not complete"), "{stderr}");
+    assert_same(&whole, &resumed, "checkpoint-7");
+}
+
+#[test]
+fn only_so_many_saves_are_kept() {
+    let train = Train::on("llama-gqa-tied", &format!("{LORA} --save-every 2 --save-total-limit 2")).finish().train;
+    let mut saves: Vec<String> = fs::read_dir(train.out())
+        .expect("exists")
+        .flatten()
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .filter(|name| name.starts_with("checkpoint"))
+        .collect();
+    saves.sort_unstable();
+    assert_eq!(saves, ["checkpoint-6", "checkpoint-7"]);
+}
+
+#[test]
+fn what_would_change_the_result_is_refused() {
+    let train = Train::on("llama-gqa-tied", &format!("{LORA} --save-every 4")).finish().train;
+    for (flags, key) in [("--lr 0.5", "--lr"), ("--seed 1", "--seed"), ("--batch-size 1", "--batch-size")] {
+        let output = train.resume(flags);
+        let stderr = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{stderr}");
+        assert!(stderr.contains(key) && stderr.contains("would change the result"), "{stderr}");
+    }
+    let rows = train.folder.path().join("other.jsonl");
+    fs::write(&rows, "{\"input_ids\": [1, 2, 3]}\n").expect("written");
+    let output = train.resume(&format!("--data {}", rows.display()));
+    let stderr = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{stderr}");
+    assert!(stderr.contains("the saved data position does not fit"), "{stderr}");
+}
+
+#[test]
+fn a_finished_run_goes_on_when_given_more_steps() {
+    let constant = "--method lora --rank 4 --schedule constant --batch-size 2 --seq-len 24 --save-every 3 --quiet";
+    let whole = Train::on("gpt2", &format!("{constant} --steps 6")).finish().train;
+    let longer = Train::on("gpt2", &format!("{constant} --steps 3")).finish().train;
+    let output = longer.resume("--steps 6");
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    assert_same(&whole, &longer, "checkpoint-6");
+}
