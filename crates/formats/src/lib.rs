@@ -15,7 +15,7 @@ mod safetensors;
 mod tokenizer;
 
 pub use atomic::{fsync_folder, sha256_file, write_atomic};
-pub use config::{DecoderConfig, Gpt2Config, ModelConfig, RopeScaling};
+pub use config::{DecoderConfig, Gpt2Config, ModelConfig, RopeScaling, SlidingWindow, WindowedLayers};
 pub use error::FormatsError;
 pub use model_files::ModelFiles;
 pub use peft::{AdapterConfig, TargetModules};

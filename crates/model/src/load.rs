@@ -4,7 +4,6 @@
 
 use crate::rope::{INV_FREQ, inv_freq};
 use crate::{Model, ModelError};
-use remat_formats::ModelConfig;
 use remat_ir::{Graph, Storage, Type};
 use remat_plan::Executor;
 
@@ -18,11 +17,9 @@ impl Model {
         self.check_weights(graph)?;
         for value in graph.values.iter().filter(|value| value.producer.is_none()) {
             if value.name == INV_FREQ {
-                let table = match &self.config {
-                    ModelConfig::Llama(config) => inv_freq(config),
-                    ModelConfig::Gpt2(_) => continue,
-                };
-                floats(executor.weight_mut(INV_FREQ)?.bytes).copy_from_slice(&table);
+                if let Some(config) = self.config.decoder() {
+                    floats(executor.weight_mut(INV_FREQ)?.bytes).copy_from_slice(&inv_freq(config));
+                }
             } else if let Some(tensor) = self.tensor_of(&value.name) {
                 let target = match value.storage {
                     Storage::Weight => executor.weight_mut(&value.name)?,

@@ -13,7 +13,6 @@ use crate::{MemoryAccount, Schedule, TrainConfig, TrainError, memory};
 use remat_compiler::{Target, compile, differentiate};
 use remat_cpu::{CpuExecutor, CpuOptions};
 use remat_data::{Batch, DataLoader, Dataset, Encoder, LoaderOptions, Order};
-use remat_formats::ModelConfig;
 use remat_ir::{Graph, Storage};
 use remat_model::{AdamWSettings, BatchShape, LoraConfig, Method, Model, Parameter, Targets, update_graph};
 use remat_plan::{Executor, Plan, Policy};
@@ -71,8 +70,8 @@ pub(crate) fn prepare(mut config: TrainConfig, resumed: Option<Resumed>) -> Resu
         (config.rank, config.alpha, config.targets) =
             (lora.rank, Some(f64::from(lora.alpha)), lora.targets.to_string());
     }
-    let seq_len = *config.seq_len.get_or_insert(longest_supported(&model).min(DEFAULT_SEQ_LEN));
-    if seq_len > longest_supported(&model) {
+    let seq_len = *config.seq_len.get_or_insert(model.config().max_positions().min(DEFAULT_SEQ_LEN));
+    if seq_len > model.config().max_positions() {
         // The model's own message, before any data is read.
         model.training(&method, BatchShape { batch: 1, seq_len })?;
     }
@@ -148,13 +147,6 @@ fn method(config: &TrainConfig, model: &Model, resumed: Option<&Resumed>) -> Res
     let alpha = config.alpha.expect("`resolved` fills in alpha") as f32;
     let dropout = config.dropout as f32;
     Ok(Method::Lora(LoraConfig { rank: config.rank, alpha, dropout, rank_stabilised: false, targets }))
-}
-
-fn longest_supported(model: &Model) -> usize {
-    match model.config() {
-        ModelConfig::Llama(config) => config.max_position_embeddings,
-        ModelConfig::Gpt2(config) => config.n_positions,
-    }
 }
 
 fn load_data(config: &TrainConfig, model: &Model, seq_len: usize) -> Result<DataLoader, TrainError> {

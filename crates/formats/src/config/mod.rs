@@ -6,9 +6,11 @@
 
 mod decoder;
 mod gpt2;
+mod sliding_window;
 
 pub use decoder::{DecoderConfig, RopeScaling};
 pub use gpt2::Gpt2Config;
+pub use sliding_window::{SlidingWindow, WindowedLayers};
 
 use crate::FormatsError;
 use crate::error::excerpt;
@@ -17,7 +19,7 @@ use crate::keys::Keys;
 use std::path::Path;
 
 /// Supported values of `model_type`.
-const SUPPORTED: &str = "llama, gpt2";
+const SUPPORTED: &str = "llama, mistral, qwen2, qwen3, gpt2";
 
 /// Bounds, generous for any model that exists; above them a file is corrupt. With them the parameters of a model are
 /// below 2^60: vocabulary x width 2^46, and per layer 4 x 2^40 in attention and 3 x 2^42 in the MLP, times 2^12 layers.
@@ -35,6 +37,12 @@ mod most {
 pub enum ModelConfig {
     /// Llama.
     Llama(DecoderConfig),
+    /// Mistral.
+    Mistral(DecoderConfig),
+    /// Qwen 2 and 2.5.
+    Qwen2(DecoderConfig),
+    /// Qwen 3.
+    Qwen3(DecoderConfig),
     /// GPT-2.
     Gpt2(Gpt2Config),
 }
@@ -59,7 +67,10 @@ impl ModelConfig {
         let json: serde_json::Value = json::parse(path, text)?;
         let keys = Keys::new(path, &json)?;
         let parsed = match keys.string("model_type")? {
-            Some("llama") => ModelConfig::Llama(DecoderConfig::llama(&keys)?),
+            Some("llama") => ModelConfig::Llama(DecoderConfig::parse(&keys, &decoder::LLAMA)?),
+            Some("mistral") => ModelConfig::Mistral(DecoderConfig::parse(&keys, &decoder::MISTRAL)?),
+            Some("qwen2") => ModelConfig::Qwen2(DecoderConfig::parse(&keys, &decoder::QWEN2)?),
+            Some("qwen3") => ModelConfig::Qwen3(DecoderConfig::parse(&keys, &decoder::QWEN3)?),
             Some("gpt2") => ModelConfig::Gpt2(Gpt2Config::parse(&keys)?),
             Some(other) => {
                 let other = excerpt(other);
@@ -79,31 +90,55 @@ impl ModelConfig {
     pub fn family(&self) -> &'static str {
         match self {
             ModelConfig::Llama(_) => "llama",
+            ModelConfig::Mistral(_) => "mistral",
+            ModelConfig::Qwen2(_) => "qwen2",
+            ModelConfig::Qwen3(_) => "qwen3",
             ModelConfig::Gpt2(_) => "gpt2",
+        }
+    }
+
+    /// The configuration of a Llama-like family; `None` for GPT-2.
+    pub fn decoder(&self) -> Option<&DecoderConfig> {
+        match self {
+            ModelConfig::Llama(config)
+            | ModelConfig::Mistral(config)
+            | ModelConfig::Qwen2(config)
+            | ModelConfig::Qwen3(config) => Some(config),
+            ModelConfig::Gpt2(_) => None,
         }
     }
 
     /// Number of token ids.
     pub fn vocab_size(&self) -> usize {
-        match self {
-            ModelConfig::Llama(config) => config.vocab_size,
-            ModelConfig::Gpt2(config) => config.vocab_size,
-        }
+        self.each(|decoder| decoder.vocab_size, |gpt2| gpt2.vocab_size)
+    }
+
+    /// Longest sequence the model was made for, in tokens.
+    pub fn max_positions(&self) -> usize {
+        self.each(|decoder| decoder.max_position_embeddings, |gpt2| gpt2.n_positions)
     }
 
     /// Ids that end a sequence.
     pub fn eos_token_ids(&self) -> &[u32] {
-        match self {
-            ModelConfig::Llama(config) => &config.eos_token_ids,
-            ModelConfig::Gpt2(config) => &config.eos_token_ids,
-        }
+        self.each(|decoder| &decoder.eos_token_ids[..], |gpt2| &gpt2.eos_token_ids)
     }
 
     /// Ids that begin a sequence.
     pub fn bos_token_ids(&self) -> &[u32] {
+        self.each(|decoder| &decoder.bos_token_ids[..], |gpt2| &gpt2.bos_token_ids)
+    }
+
+    fn each<'a, T>(
+        &'a self,
+        decoder: impl FnOnce(&'a DecoderConfig) -> T,
+        gpt2: impl FnOnce(&'a Gpt2Config) -> T,
+    ) -> T {
         match self {
-            ModelConfig::Llama(config) => &config.bos_token_ids,
-            ModelConfig::Gpt2(config) => &config.bos_token_ids,
+            ModelConfig::Llama(config)
+            | ModelConfig::Mistral(config)
+            | ModelConfig::Qwen2(config)
+            | ModelConfig::Qwen3(config) => decoder(config),
+            ModelConfig::Gpt2(config) => gpt2(config),
         }
     }
 }

@@ -54,6 +54,7 @@ fn defaults_are_those_of_transformers() {
         rope_scaling: RopeScaling::None,
         attention_bias: false,
         mlp_bias: false,
+        sliding_window: None,
         attention_dropout: 0.0,
         tie_word_embeddings: false,
         max_position_embeddings: 2048,
@@ -165,10 +166,10 @@ fn architectures_that_are_not_supported_are_named() {
     check(
         "mamba",
         &json!({}),
-        r#""model_type" is "mamba", an architecture that is not supported; supported are llama, gpt2"#,
+        r#""model_type" is "mamba", an architecture that is not supported; supported are llama, mistral, qwen2, qwen3, gpt2"#,
     );
     let error = parse(&json!({})).expect_err("an error").to_string();
-    assert_eq!(error, r#"config.json: "model_type" is missing; supported are llama, gpt2"#);
+    assert_eq!(error, r#"config.json: "model_type" is missing; supported are llama, mistral, qwen2, qwen3, gpt2"#);
     let error = parse(&json!({ "model_type": 7 })).expect_err("an error").to_string();
     assert_eq!(error, r#"config.json: "model_type" is 7; it must be a string"#);
     let quantised = r#""quantization_config" says that the weights are quantised, which is not supported; use the unquantised model"#;

@@ -3,6 +3,7 @@
 mod atomic;
 mod bytes;
 mod config;
+mod families;
 mod hostile;
 mod model_files;
 mod peft;

@@ -1,7 +1,12 @@
-//! The supported architectures, one file each. A family is a function from configuration to graph.
+//! The supported architectures, one file each. A family is a function from configuration to graph; the Llama-like ones
+//! share `decoder` and differ in its traits.
 
+mod decoder;
 mod gpt2;
 mod llama;
+mod mistral;
+mod qwen2;
+mod qwen3;
 
 use crate::ModelError;
 use crate::build::{Hidden, ModelBuilder};
@@ -10,7 +15,10 @@ use remat_formats::ModelConfig;
 /// The graph up to the last hidden state.
 pub(crate) fn forward(config: &ModelConfig, m: &mut ModelBuilder<'_>) -> Result<Hidden, ModelError> {
     match config {
-        ModelConfig::Llama(config) => llama::forward(config, m),
+        ModelConfig::Llama(config) => decoder::forward(config, llama::traits(config), m),
+        ModelConfig::Mistral(config) => decoder::forward(config, mistral::traits(), m),
+        ModelConfig::Qwen2(config) => decoder::forward(config, qwen2::traits(), m),
+        ModelConfig::Qwen3(config) => decoder::forward(config, qwen3::traits(config), m),
         ModelConfig::Gpt2(config) => gpt2::forward(config, m),
     }
 }
@@ -18,7 +26,10 @@ pub(crate) fn forward(config: &ModelConfig, m: &mut ModelBuilder<'_>) -> Result<
 /// Full names of the linear modules of all blocks, in graph order.
 pub(crate) fn linear_names(config: &ModelConfig) -> Vec<String> {
     match config {
-        ModelConfig::Llama(config) => llama::linear_names(config),
+        ModelConfig::Llama(config)
+        | ModelConfig::Mistral(config)
+        | ModelConfig::Qwen2(config)
+        | ModelConfig::Qwen3(config) => decoder::linear_names(config),
         ModelConfig::Gpt2(config) => gpt2::linear_names(config),
     }
 }
@@ -27,7 +38,9 @@ pub(crate) fn linear_names(config: &ModelConfig) -> Vec<String> {
 pub(crate) fn max_positions(config: &ModelConfig) -> usize {
     match config {
         // Rotary positions have no table that ends; a longer sequence than trained for is the user's decision.
-        ModelConfig::Llama(_) => i32::MAX as usize,
+        ModelConfig::Llama(_) | ModelConfig::Mistral(_) | ModelConfig::Qwen2(_) | ModelConfig::Qwen3(_) => {
+            i32::MAX as usize
+        }
         ModelConfig::Gpt2(config) => config.n_positions,
     }
 }

@@ -1,0 +1,97 @@
+//! Sliding windows of attention: how many keys a token sees, and in which layers.
+//!
+//! Invariant: a window is at least 1 token wide; a `null` window is none, and so is one that `use_sliding_window` switches off.
+//! Keys as in transformers 5 (`MistralConfig`, `Qwen2Config`).
+
+use super::most;
+use crate::FormatsError;
+use crate::error::excerpt;
+use crate::keys::Keys;
+
+/// Window if the key is absent, in all families that have one.
+const DEFAULT_TOKENS: usize = 4096;
+
+/// Attention that sees the last few tokens only.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SlidingWindow {
+    /// Keys that a token sees at most, itself included.
+    pub tokens: usize,
+    /// Where.
+    pub layers: WindowedLayers,
+}
+
+/// The layers whose attention has the window.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum WindowedLayers {
+    /// This layer and all behind it.
+    From(usize),
+    /// Those with `true`, layer by layer.
+    Listed(Vec<bool>),
+}
+
+impl WindowedLayers {
+    /// Whether a layer has the window.
+    pub fn contains(&self, layer: usize) -> bool {
+        match self {
+            WindowedLayers::From(first) => layer >= *first,
+            WindowedLayers::Listed(list) => list.get(layer).copied().unwrap_or(false),
+        }
+    }
+}
+
+impl SlidingWindow {
+    /// Mistral: `sliding_window` in every layer; `null` is none.
+    pub(super) fn of_all_layers(keys: &Keys<'_>) -> Result<Option<Self>, FormatsError> {
+        let tokens = tokens(keys)?;
+        let expected = if tokens.is_some() { "sliding_attention" } else { "full_attention" };
+        if let Some(kind) = layer_types(keys)?.iter().find(|kind| *kind != expected) {
+            let problem = format!("has {:?}; with this sliding_window all layers have {expected:?}", excerpt(kind));
+            return Err(keys.error("layer_types", problem));
+        }
+        Ok(tokens.map(|tokens| SlidingWindow { tokens, layers: WindowedLayers::From(0) }))
+    }
+
+    /// Qwen: only if `use_sliding_window`, then by `layer_types`, or from layer `max_window_layers` on.
+    pub(super) fn of_some_layers(keys: &Keys<'_>, layers: usize) -> Result<Option<Self>, FormatsError> {
+        let tokens = if keys.flag("use_sliding_window", false)? { tokens(keys)? } else { None };
+        let listed = layer_types(keys)?;
+        if listed.is_empty() {
+            let from = match keys.value("max_window_layers").and_then(|value| value.as_u64()) {
+                // A size counts from 1; here 0 says that every layer has the window.
+                Some(0) => 0,
+                _ => keys.size("max_window_layers", 28, most::POSITIONS)?,
+            };
+            return Ok(tokens.map(|tokens| SlidingWindow { tokens, layers: WindowedLayers::From(from) }));
+        }
+        if listed.len() != layers {
+            let problem = format!("lists {} layers; num_hidden_layers is {layers}", listed.len());
+            return Err(keys.error("layer_types", problem));
+        }
+        let is_windowed = |kind: &String| match kind.as_str() {
+            "full_attention" => Ok(false),
+            "sliding_attention" if tokens.is_some() => Ok(true),
+            "sliding_attention" => {
+                let problem = "has \"sliding_attention\", but use_sliding_window is false or sliding_window is null";
+                Err(keys.error("layer_types", problem))
+            }
+            other => {
+                let problem = format!("has {:?}; supported are full_attention, sliding_attention", excerpt(other));
+                Err(keys.error("layer_types", problem))
+            }
+        };
+        let listed: Vec<bool> = listed.iter().map(is_windowed).collect::<Result<_, _>>()?;
+        Ok(tokens.map(|tokens| SlidingWindow { tokens, layers: WindowedLayers::Listed(listed) }))
+    }
+}
+
+fn layer_types(keys: &Keys<'_>) -> Result<Vec<String>, FormatsError> {
+    keys.strings("layer_types")
+}
+
+/// The window; a `null` means none.
+fn tokens(keys: &Keys<'_>) -> Result<Option<usize>, FormatsError> {
+    match keys.maybe_size("sliding_window", most::POSITIONS)? {
+        None if !keys.has("sliding_window") => Ok(Some(DEFAULT_TOKENS)),
+        tokens => Ok(tokens),
+    }
+}
