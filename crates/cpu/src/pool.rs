@@ -84,6 +84,7 @@ impl ThreadPool {
     }
 
     /// A pool whose kernels run at a given level. Panics if the machine lacks it: callers ask `is_available` first.
+    /// Where the system refuses to start so many threads the pool has fewer; `threads` tells.
     pub fn with_level(threads: usize, level: Level) -> Self {
         assert!(level.is_available(), "thread pool: this machine does not run kernel level {level}");
         let helpers = threads.max(1).min(INSIDE as usize) - 1;
@@ -95,15 +96,13 @@ impl ThreadPool {
             stop: AtomicBool::new(false),
             panic: Mutex::new(None),
         });
-        let workers = (0..helpers)
-            .map(|index| {
-                let shared = Arc::clone(&shared);
-                std::thread::Builder::new()
-                    .name(format!("remat-{}", index + 1))
-                    .spawn(move || work(&shared, index))
-                    .expect("thread pool: the system refused to start a thread; use fewer threads")
-            })
-            .collect();
+        let start = |index: usize| {
+            let shared = Arc::clone(&shared);
+            let name = format!("remat-{}", index + 1);
+            std::thread::Builder::new().name(name).spawn(move || work(&shared, index)).ok()
+        };
+        // A system that refuses more threads gets a smaller pool: no result depends on their number.
+        let workers = (0..helpers).map_while(start).collect();
         ThreadPool { shared, workers, own: Mutex::new(Scratch::new()), level }
     }
 

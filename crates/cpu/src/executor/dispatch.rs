@@ -6,6 +6,7 @@
 use super::resolve::{Operand, ResolvedStep};
 use crate::ThreadPool;
 use crate::element::Element;
+use crate::kernels::attention::MAX_HEAD_SIZE;
 use crate::kernels::gemm::{Epilogue, Start};
 use crate::kernels::linear_cross_entropy::{Head, HeadSize};
 use crate::kernels::linear_cross_entropy_grad::HeadGrad;
@@ -18,6 +19,16 @@ use remat_tensor::DType;
 
 /// Whether this executor has kernels for an op on these operands.
 pub(super) fn supports(op: &Op, reads: &[Operand], writes: &[Operand]) -> Result<(), String> {
+    let (heads, q) = if let Op::Attention(op) = op {
+        (op.heads, reads.first())
+    } else if let Op::AttentionGrad(op) = op {
+        (op.heads, reads.get(1))
+    } else {
+        (1, None)
+    };
+    if let Some(head_size) = q.map(|q| q.ty.shape.last() / heads).filter(|&size| size > MAX_HEAD_SIZE) {
+        return Err(format!("{} has kernels for head sizes up to {MAX_HEAD_SIZE}, not {head_size}", op.name()));
+    }
     let unknown = |operand: &&Operand| operand.ty.dtype.is_float() && operand.ty.dtype != DType::F32;
     match reads.iter().chain(writes).find(unknown) {
         Some(operand) => Err(format!("{} has no kernel for {} here; use f32", op.name(), operand.ty.dtype)),
@@ -337,4 +348,23 @@ fn run_adamw(call: &Call<'_>, op: &ops::AdamW) -> Result<(), ExecError> {
     };
     kernels::adamw::adamw(call.pool, update, call.write(0), call.write(1), call.write(2), call.write(3));
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use remat_ir::Type;
+
+    #[test]
+    fn attention_beyond_the_largest_head_size_is_refused_at_load() {
+        let forward = ops::Attention { heads: 2, kv_heads: 1, scale: 1.0, window: None, dropout: 0.0, stream: 0 };
+        let backward = Op::from(ops::AttentionGrad::of(&forward));
+        for (op, q) in [(Op::from(forward), 0), (backward, 1)] {
+            let operand = |width| Operand { start: std::ptr::null_mut(), ty: Type::new(DType::F32, [1, 4, width]) };
+            let reads = |width| (0..3).map(|index| operand(if index == q { width } else { 8 })).collect::<Vec<_>>();
+            assert_eq!(supports(&op, &reads(2 * MAX_HEAD_SIZE), &[]), Ok(()));
+            let refused = supports(&op, &reads(2 * MAX_HEAD_SIZE + 2), &[]).unwrap_err();
+            assert!(refused.contains("up to 256, not 257"), "{refused}");
+        }
+    }
 }

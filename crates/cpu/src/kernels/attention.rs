@@ -24,8 +24,9 @@ use crate::vector_math::exp;
 pub const MAX_HEAD_SIZE: usize = K_BLOCK;
 /// Keys per tile: enough to make up for the end of each row's softmax.
 const KEYS: usize = 128;
-/// Rows per tile: queries times heads, or keys. Nine whole register tiles at 14 rows, 21 at 6.
-pub(super) const ROWS: usize = 126;
+/// Rows per tile: queries times heads, or keys. A power of two, as lengths often are: a tile of a few rows left over
+/// packs as many keys as a full one.
+pub(super) const ROWS: usize = 128;
 /// Heads of one kv head that are stacked in a tile.
 const STACKED_HEADS: usize = 8;
 

@@ -1,0 +1,150 @@
+//! The kernels besides `gemm`, on sizes of a 1B model's layer: attention in FLOP/s, the others in bytes per second of
+//! what they must read and write. `cargo bench -p remat-cpu --bench kernels`; one thread unless a name says otherwise.
+
+use divan::Bencher;
+use divan::counter::{BytesCount, ItemsCount};
+use remat_cpu::ThreadPool;
+use remat_cpu::kernels::attention::{Attention, attention};
+use remat_cpu::kernels::attention_grad::{AttentionGrad, attention_grad};
+use remat_cpu::kernels::dropout::{Dropout, dropout};
+use remat_cpu::kernels::linear_cross_entropy::{Head, HeadSize};
+use remat_cpu::kernels::linear_cross_entropy_grad::{HeadGrad, linear_cross_entropy_grad};
+use remat_cpu::kernels::{adamw, add, rms_norm, rms_norm_dw, rope, swiglu, swiglu_grad};
+
+const TOKENS: usize = 1024;
+const MODEL: usize = 2048;
+const LEN: usize = TOKENS * MODEL;
+
+fn values(n: usize) -> Vec<f32> {
+    (0..n).map(|i| (i % 97) as f32 * 0.02 - 1.0).collect()
+}
+
+fn bytes(arrays: usize) -> BytesCount {
+    BytesCount::of_many::<f32>(arrays * LEN)
+}
+
+#[divan::bench]
+fn add_in_place(bencher: Bencher<'_, '_>) {
+    let (pool, x, mut y) = (ThreadPool::new(1), values(LEN), values(LEN));
+    bencher.counter(bytes(3)).bench_local(|| add::add(&pool, &x, &x, &mut y));
+}
+
+#[divan::bench]
+fn rms_norm_forward(bencher: Bencher<'_, '_>) {
+    let (pool, x, w) = (ThreadPool::new(1), values(LEN), values(MODEL));
+    let (mut y, mut rstd) = (values(LEN), values(TOKENS));
+    bencher.counter(bytes(2)).bench_local(|| rms_norm::rms_norm(&pool, &x, &w, 1e-5, &mut y, &mut rstd));
+}
+
+#[divan::bench]
+fn rms_norm_weight_gradient(bencher: Bencher<'_, '_>) {
+    let (pool, x, rstd, mut dw) = (ThreadPool::new(1), values(LEN), values(TOKENS), values(MODEL));
+    bencher.counter(bytes(2)).bench_local(|| rms_norm_dw::rms_norm_dw(&pool, &x, &x, &rstd, true, &mut dw));
+}
+
+#[divan::bench]
+fn swiglu_forward(bencher: Bencher<'_, '_>) {
+    let (pool, x, mut y) = (ThreadPool::new(1), values(LEN), values(LEN));
+    bencher.counter(bytes(3)).bench_local(|| swiglu::swiglu(&pool, &x, &x, &mut y));
+}
+
+#[divan::bench]
+fn swiglu_gradient(bencher: Bencher<'_, '_>) {
+    let (pool, x, mut dgate, mut dup) = (ThreadPool::new(1), values(LEN), values(LEN), values(LEN));
+    bencher.counter(bytes(5)).bench_local(|| swiglu_grad::swiglu_grad(&pool, &x, &x, &x, &mut dgate, &mut dup));
+}
+
+#[divan::bench]
+fn rope_of_heads_of_64(bencher: Bencher<'_, '_>) {
+    let (pool, x, mut y) = (ThreadPool::new(1), values(LEN), values(LEN));
+    let (positions, inv_freq): (Vec<i32>, _) = ((0..TOKENS as i32).collect(), values(32));
+    bencher
+        .counter(bytes(2))
+        .bench_local(|| rope::rope(&pool, MODEL / 64, &x, &positions, &inv_freq, 1.0, false, &mut y));
+}
+
+#[divan::bench]
+fn dropout_of_a_tenth(bencher: Bencher<'_, '_>) {
+    let (pool, x, mut y) = (ThreadPool::new(1), values(LEN), values(LEN));
+    let op = Dropout::new(0.1, [1, 2, 3, 4], 5);
+    bencher.counter(bytes(2)).bench_local(|| dropout(&pool, op, &x, &mut y));
+}
+
+#[divan::bench]
+fn adamw_step(bencher: Bencher<'_, '_>) {
+    let pool = ThreadPool::new(1);
+    let update = adamw::AdamW { lr: 1e-3, betas: [0.9, 0.999], eps: 1e-8, weight_decay: 0.0, step: 1, grad_scale: 1.0 };
+    let [mut p, mut g, mut m, mut v] = [(); 4].map(|()| vec![0.1f32; LEN]);
+    bencher.counter(bytes(8)).bench_local(|| adamw::adamw(&pool, update, &mut p, &mut g, &mut m, &mut v));
+}
+
+/// Batch, tokens, heads, kv heads, head size.
+const ATTENTION: [[usize; 5]; 3] = [[1, 2048, 16, 16, 64], [4, 512, 16, 4, 64], [1, 1024, 32, 8, 128]];
+
+struct Tensors {
+    size: [usize; 5],
+    q: Vec<f32>,
+    k: Vec<f32>,
+    o: Vec<f32>,
+    lse: Vec<f32>,
+    segment_start: Vec<i32>,
+}
+
+impl Tensors {
+    fn new(size: [usize; 5]) -> Self {
+        let [batch, tokens, heads, kv_heads, head_size] = size;
+        let q = values(batch * tokens * heads * head_size);
+        let k = values(batch * tokens * kv_heads * head_size);
+        let (o, lse) = (q.clone(), values(batch * heads * tokens));
+        Tensors { size, q, k, o, lse, segment_start: vec![0; batch * tokens] }
+    }
+
+    fn op(&self) -> Attention<'_> {
+        let [batch, tokens, heads, kv_heads, head_size] = self.size;
+        let (scale, segment_start) = (0.125, self.segment_start.as_slice());
+        Attention { batch, tokens, heads, kv_heads, head_size, scale, window: None, dropout: None, segment_start }
+    }
+
+    /// FLOP of `products` products over the visible pairs; items per second are then FLOP/s.
+    fn flops(&self, products: usize) -> ItemsCount {
+        let [batch, tokens, heads, _, head_size] = self.size;
+        ItemsCount::new(products * batch * heads * head_size * tokens * (tokens + 1))
+    }
+}
+
+#[divan::bench(args = ATTENTION)]
+fn attention_forward(bencher: Bencher<'_, '_>, size: [usize; 5]) {
+    let (pool, t) = (ThreadPool::new(1), Tensors::new(size));
+    let (mut o, mut lse) = (t.o.clone(), t.lse.clone());
+    bencher.counter(t.flops(2)).bench_local(|| attention(&pool, t.op(), &t.q, &t.k, &t.k, &mut o, &mut lse));
+}
+
+#[divan::bench(args = ATTENTION)]
+fn attention_gradient(bencher: Bencher<'_, '_>, size: [usize; 5]) {
+    let (pool, mut t) = (ThreadPool::new(1), Tensors::new(size));
+    let (mut o, mut lse) = (t.o.clone(), t.lse.clone());
+    attention(&pool, t.op(), &t.q, &t.k, &t.k, &mut o, &mut lse);
+    (t.o, t.lse) = (o, lse);
+    let (mut dq, mut dk, mut dv) = (t.q.clone(), t.k.clone(), t.k.clone());
+    bencher.counter(t.flops(5)).bench_local(|| {
+        let grad = AttentionGrad { op: t.op(), dy: &t.q, q: &t.q, k: &t.k, v: &t.k, o: &t.o, lse: &t.lse };
+        attention_grad(&pool, grad, &mut dq, &mut dk, &mut dv);
+    });
+}
+
+#[divan::bench(sample_count = 3)]
+fn head_input_gradient(bencher: Bencher<'_, '_>) {
+    let size = HeadSize { tokens: 256, hidden: MODEL, vocab: 32_000 };
+    let (pool, h, weight) = (ThreadPool::new(1), values(size.tokens * MODEL), values(size.vocab * MODEL));
+    let targets: Vec<i32> = (0..size.tokens as i32).collect();
+    let (dloss, mut workspace, mut dh) = (vec![1e-3; size.tokens], vec![0.0; size.workspace_len()], h.clone());
+    let head = Head { size, h: &h, weight: &weight, targets: &targets };
+    bencher.counter(ItemsCount::new(4 * size.tokens * MODEL * size.vocab)).bench_local(|| {
+        let grad = HeadGrad { dh: Some(&mut dh), dw: None, accumulate: false };
+        linear_cross_entropy_grad(&pool, head, &dloss, &mut workspace, grad);
+    });
+}
+
+fn main() {
+    divan::main();
+}
