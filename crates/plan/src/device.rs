@@ -2,6 +2,8 @@
 //!
 //! Invariant: two equal profiles give two equal plans.
 
+use crate::Prices;
+
 /// A machine as the compiler sees it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct DeviceProfile {
@@ -13,11 +15,14 @@ pub struct DeviceProfile {
     pub threads: usize,
     /// Bytes the executor holds beside arena, weights and states: packing scratch, thread stacks in use, tables.
     pub executor_bytes: usize,
+    /// What ops cost in time.
+    pub prices: Prices,
 }
 
 impl DeviceProfile {
     /// A profile for tests and shape-only planning: one cache line of alignment, one thread, nothing reserved.
     pub fn generic() -> Self {
-        DeviceProfile { name: "generic".to_string(), slot_alignment_bytes: 64, threads: 1, executor_bytes: 0 }
+        let prices = Prices::nominal(1);
+        DeviceProfile { name: "generic".to_string(), slot_alignment_bytes: 64, threads: 1, executor_bytes: 0, prices }
     }
 }

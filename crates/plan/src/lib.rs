@@ -9,6 +9,8 @@ mod executor;
 mod liveness;
 mod plan;
 mod policy;
+mod price;
+mod residuals;
 
 pub use check::{CheckError, check};
 pub use device::DeviceProfile;
@@ -17,4 +19,6 @@ pub use liveness::lower_bound_bytes;
 pub use plan::{
     Action, Buffer, BufferId, Collective, Place, Plan, Queue, Slot, Step, StepId, Tier, WeightLayout, WeightOperand,
 };
-pub use policy::Policy;
+pub use policy::{Policy, format_bytes, parse_bytes};
+pub use price::{OpClass, Prices, THIN};
+pub use residuals::Residual;

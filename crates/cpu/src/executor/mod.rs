@@ -10,7 +10,7 @@ mod resolve;
 use crate::{Level, ThreadPool};
 use memory::Region;
 use remat_ir::Storage;
-use remat_plan::{DeviceProfile, ExecError, Executor, Plan, ProgramId, RunObserver, SourceBytes, StepId};
+use remat_plan::{DeviceProfile, ExecError, Executor, Plan, Prices, ProgramId, RunObserver, SourceBytes, StepId};
 use remat_plan::{TensorView, TensorViewMut};
 use resolve::{Program, Sources};
 
@@ -39,6 +39,7 @@ impl CpuOptions {
             slot_alignment_bytes: ALIGNMENT_BYTES,
             threads: self.threads,
             executor_bytes: self.threads * crate::SCRATCH_BYTES_PER_THREAD,
+            prices: Prices::nominal(self.threads),
         }
     }
 }

@@ -1,0 +1,94 @@
+//! What a plan keeps from forward to backward, and what it is predicted to take.
+//!
+//! Invariant: re-derived from the plan's own steps and graph, never from what a solver claims.
+
+use crate::{Action, Plan, Prices, StepId};
+use remat_ir::{Node, OpId, Phase, RegionId, Storage, Type, ValueId};
+
+/// A value that lives from forward to backward.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Residual {
+    /// Its name.
+    pub name: String,
+    /// Element type and shape.
+    pub ty: Type,
+    /// Its size.
+    pub bytes: usize,
+    /// The outermost region that makes it, by name.
+    pub region: Option<String>,
+    /// The first step behind the forward that reads it, by the name of its op.
+    pub read_by: &'static str,
+}
+
+impl Plan {
+    /// Nodes in the order of their steps.
+    fn computed(&self) -> impl Iterator<Item = (StepId, OpId, &Node)> {
+        self.steps.iter().enumerate().filter_map(|(at, step)| match step.action {
+            Action::Compute(op) => Some((StepId(at as u32), op, self.graph.node(op))),
+            Action::Evict { .. } | Action::Fetch { .. } | Action::Collective { .. } => None,
+        })
+    }
+
+    /// The last step of the forward: the last that is neither backward nor a repetition. `None` without a forward.
+    fn end_of_forward(&self) -> Option<StepId> {
+        let forward = |node: &Node| node.phase == Phase::Forward && node.recompute_of.is_none();
+        self.computed().filter(|(_, _, node)| forward(node)).last().map(|(at, _, _)| at)
+    }
+
+    /// The arena values made by the forward and read after it has ended, in the order they are made. A cotangent that
+    /// the loss makes in its own step is one of them; weights, states and temporaries are not.
+    pub fn saved_residuals(&self) -> Vec<Residual> {
+        self.residuals().into_iter().map(|(value, reader)| self.residual(value, reader)).collect()
+    }
+
+    /// Bytes alive between forward and backward: the sum over [`Plan::saved_residuals`].
+    pub fn activation_bytes(&self) -> usize {
+        self.residuals().into_iter().map(|(value, _)| self.graph.ty(value).bytes()).sum()
+    }
+
+    /// Predicted seconds of one run: the sum over its compute steps.
+    pub fn step_seconds(&self, prices: &Prices) -> f64 {
+        self.computed().map(|(_, _, node)| prices.seconds(&self.graph, node)).sum()
+    }
+
+    /// Predicted seconds of the repeated steps alone.
+    pub fn recompute_seconds(&self, prices: &Prices) -> f64 {
+        let repeated = self.computed().filter(|(_, _, node)| node.recompute_of.is_some());
+        repeated.map(|(_, _, node)| prices.seconds(&self.graph, node)).sum()
+    }
+
+    /// Values kept, each with its first reader behind the forward.
+    fn residuals(&self) -> Vec<(ValueId, OpId)> {
+        let Some(end) = self.end_of_forward() else { return Vec::new() };
+        let mut kept = Vec::new();
+        let mut made = vec![false; self.graph.values.len()];
+        let mut reader: Vec<Option<OpId>> = vec![None; self.graph.values.len()];
+        for (at, op, node) in self.computed() {
+            for &output in node.outputs.iter().filter(|&&output| at <= end && self.is_residual(node, output)) {
+                made[output.index()] = true;
+                kept.push(output);
+            }
+            for &input in node.inputs.iter().filter(|input| at > end && made[input.index()]) {
+                reader[input.index()].get_or_insert(op);
+            }
+        }
+        kept.into_iter().filter_map(|value| Some((value, reader[value.index()]?))).collect()
+    }
+
+    fn is_residual(&self, producer: &Node, value: ValueId) -> bool {
+        producer.phase == Phase::Forward && self.graph.value(value).storage == Storage::Arena
+    }
+
+    fn residual(&self, value: ValueId, reader: OpId) -> Residual {
+        let graph = &self.graph;
+        let region = graph.value(value).producer.and_then(|(op, _)| graph.node(op).region);
+        let outermost: Option<RegionId> = graph.region_path(region).first().copied();
+        Residual {
+            name: graph.value(value).name.clone(),
+            ty: graph.ty(value).clone(),
+            bytes: graph.ty(value).bytes(),
+            region: outermost.map(|id| graph.regions[id.index()].name.clone()),
+            read_by: graph.node(reader).op.name(),
+        }
+    }
+}
