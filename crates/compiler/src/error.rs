@@ -26,7 +26,44 @@ pub enum CompileError {
         /// Its shape.
         shape: String,
     },
+    /// No plan keeps so few bytes from forward to backward.
+    #[error(
+        "a budget of {budget_bytes} bytes is below the smallest possible: this step keeps at least {smallest_bytes} bytes \
+         from forward to backward; allow budget:{smallest_bytes}, or shorten --seq-len or --batch-size"
+    )]
+    BudgetDoesNotFit {
+        /// What was asked for.
+        budget_bytes: usize,
+        /// What would do.
+        smallest_bytes: usize,
+    },
+    /// No plan found has so small an arena.
+    #[error(
+        "an arena of {cap_bytes} bytes is too small: this step needs at least {smallest_bytes} bytes under this policy; \
+         allow more memory, or shorten --seq-len or --batch-size, or try --checkpointing auto"
+    )]
+    ArenaDoesNotFit {
+        /// What was asked for.
+        cap_bytes: usize,
+        /// What would do.
+        smallest_bytes: usize,
+    },
     /// The checker refused the plan: a defect of the compiler, never of the input.
     #[error("internal error, please report it: the compiled plan is wrong: {0}")]
     Plan(#[from] CheckError),
+}
+
+impl CompileError {
+    /// The smallest limit that would do, if the error is that one is too small.
+    pub fn smallest_bytes(&self) -> Option<usize> {
+        match self {
+            CompileError::BudgetDoesNotFit { smallest_bytes, .. }
+            | CompileError::ArenaDoesNotFit { smallest_bytes, .. } => Some(*smallest_bytes),
+            CompileError::Graph(_)
+            | CompileError::NotReached { .. }
+            | CompileError::NothingTrainable
+            | CompileError::LossNotScalar { .. }
+            | CompileError::Plan(_) => None,
+        }
+    }
 }

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! Graph ──differentiate──▶ simplify ──rematerialise──▶ schedule ──place──▶ Plan ──check
+//!                                        ▲ kept values: a policy's, or the solver's for a budget
 //! ```
 //!
 //! Invariant: a pure function of graph, policy and device profile: no tensor bytes, no device, no clock, no I/O. In debug
@@ -9,34 +10,62 @@
 
 mod differentiate;
 mod error;
+mod kept;
 mod place;
 mod rebuild;
 mod rematerialise;
 mod schedule;
+mod select;
 mod simplify;
+mod solve;
 
 pub use differentiate::{Gradient, Target, differentiate};
 pub use error::CompileError;
+pub use kept::{Footprint, Kept};
 pub use place::place;
 pub use rematerialise::rematerialise;
 pub use schedule::schedule;
+pub use select::FrontierPoint;
 pub use simplify::simplify;
 
 use remat_ir::{Graph, verify};
 use remat_plan::{DeviceProfile, Plan, Policy, check};
+use select::Selection;
 
 /// Compiles a graph whose backward, if it has one, is already there.
 ///
 /// # Errors
-/// A malformed graph; a plan that the checker refuses is a defect of the compiler and is reported as such.
+/// A malformed graph; a budget below the smallest feasible one; a plan that the checker refuses is a defect of the
+/// compiler and is reported as such.
 pub fn compile(graph: Graph, policy: &Policy, profile: &DeviceProfile) -> Result<Plan, CompileError> {
+    compile_within(graph, policy, profile, None)
+}
+
+/// As [`compile`], with an arena of at most `arena_cap_bytes` if that is given.
+///
+/// # Errors
+/// As [`compile`]; an arena cap that no plan of the policy meets.
+pub fn compile_within(
+    graph: Graph,
+    policy: &Policy,
+    profile: &DeviceProfile,
+    arena_cap_bytes: Option<usize>,
+) -> Result<Plan, CompileError> {
     verify(&graph)?;
     let source = verified(simplify(graph));
-    let graph = verified(rematerialise(&source, policy));
-    let graph = verified(schedule(graph));
-    let plan = place(graph, policy, profile);
+    let plan = Selection { source: &source, policy, profile }.plan(arena_cap_bytes)?;
     check(&plan, &source)?;
     Ok(plan)
+}
+
+/// The time-memory frontier of a graph: up to `count` plans, from the smallest to the fastest.
+///
+/// # Errors
+/// A malformed graph.
+pub fn frontier(graph: Graph, profile: &DeviceProfile, count: usize) -> Result<Vec<FrontierPoint>, CompileError> {
+    verify(&graph)?;
+    let source = verified(simplify(graph));
+    Ok(Selection { source: &source, policy: &Policy::Auto, profile }.frontier(count))
 }
 
 /// The graph, verified in debug builds: a pass that breaks it is a defect.

@@ -2,7 +2,7 @@
 //! source graph means. (Executors run the same plans in their own tests.)
 
 use proptest::prelude::*;
-use remat_compiler::{compile, rematerialise, simplify};
+use remat_compiler::{Kept, compile, rematerialise, simplify};
 use remat_ir::{Array, Graph, Interpreter, Storage, parse, verify};
 use remat_plan::{DeviceProfile, Policy, lower_bound_bytes};
 use remat_testkit::{random_model, source_values};
@@ -52,7 +52,7 @@ proptest! {
         verify(&source).expect("simplification keeps graphs valid");
         // Simplification may reassociate sums; it does so the same way for every policy.
         prop_assert_eq!(nearly_equal(&meaning(&graph, 1), &meaning(&source, 1)), Ok(()));
-        let rematerialised = rematerialise(&source, &policy);
+        let rematerialised = rematerialise(&source, &Kept::of(&source, &policy).expect("needs no search"));
         verify(&rematerialised).expect("rematerialisation keeps graphs valid");
         prop_assert_eq!(meaning(&source, 1), meaning(&rematerialised, 1));
         // `compile` runs the checker itself.
@@ -65,7 +65,7 @@ proptest! {
     #[test]
     fn each_node_is_repeated_at_most_once_and_the_last_region_never(seed in any::<u64>(), policy in policies()) {
         let source = simplify(random_model(seed).with_backward());
-        let graph = rematerialise(&source, &policy);
+        let graph = rematerialise(&source, &Kept::of(&source, &policy).expect("needs no search"));
         let mut repeated = std::collections::HashSet::new();
         let outermost = |node: &remat_ir::Node| graph.region_path(node.region).first().copied();
         let last = graph.nodes.iter().filter(|n| n.phase == remat_ir::Phase::Forward).filter_map(outermost).max();

@@ -1,0 +1,152 @@
+//! Policies to plans: what needs no search at once, `budget` and `auto` from the solver's frontier.
+//!
+//! Invariants: a larger budget or cap never gives a slower plan: the frontier depends on neither, and the bisection on the
+//! arena asks about the same plans in the same order until two caps answer differently. A plan that is returned was
+//! compiled, and its own bytes were compared with the limit.
+
+use crate::solve::{Point, frontier};
+use crate::{CompileError, Kept, place, rematerialise, schedule, verified};
+use remat_ir::Graph;
+use remat_plan::{DeviceProfile, Plan, Policy};
+
+/// Steps between the plans that `auto` tries before it bisects.
+const GRID: usize = 8;
+
+/// One plan of the time-memory frontier.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FrontierPoint {
+    /// Bytes alive between forward and backward.
+    pub activation_bytes: usize,
+    /// Size of the arena.
+    pub arena_bytes: usize,
+    /// Predicted seconds of one micro-step.
+    pub step_seconds: f64,
+    /// Of these, seconds of recomputation.
+    pub recompute_seconds: f64,
+}
+
+/// What plans of one simplified graph are made with.
+pub(crate) struct Selection<'a> {
+    pub source: &'a Graph,
+    pub policy: &'a Policy,
+    pub profile: &'a DeviceProfile,
+}
+
+impl Selection<'_> {
+    /// The plan of the policy, with an arena of at most `arena_cap_bytes` if that is given.
+    pub(crate) fn plan(&self, arena_cap_bytes: Option<usize>) -> Result<Plan, CompileError> {
+        if let Some(kept) = Kept::of(self.source, self.policy) {
+            let plan = self.laid_out(&kept);
+            return match arena_cap_bytes {
+                Some(cap) if plan.arena_bytes > cap => {
+                    Err(CompileError::ArenaDoesNotFit { cap_bytes: cap, smallest_bytes: plan.arena_bytes })
+                }
+                _ => Ok(plan),
+            };
+        }
+        let budget = match self.policy {
+            Policy::Budget(bytes) => Some(*bytes),
+            _ => None,
+        };
+        match (budget, arena_cap_bytes) {
+            (None, None) => Ok(self.laid_out(&Kept::everything(self.source))),
+            (budget, None) => Ok(self.plan_of(self.within(&self.points(false), budget)?.last())),
+            (budget, Some(cap)) => self.within_arena(budget, cap),
+        }
+    }
+
+    fn points(&self, keep_boundaries: bool) -> Vec<Point> {
+        frontier(self.source, &self.profile.prices, keep_boundaries)
+    }
+
+    /// The points that keep no more than the budget; at least one.
+    fn within<'p>(&self, points: &'p [Point], budget: Option<usize>) -> Result<&'p [Point], CompileError> {
+        let Some(budget_bytes) = budget else { return Ok(points) };
+        match points.partition_point(|point| point.footprint.activation_bytes <= budget_bytes) {
+            0 => {
+                let smallest_bytes = points.first().map_or(0, |point| point.footprint.activation_bytes);
+                Err(CompileError::BudgetDoesNotFit { budget_bytes, smallest_bytes })
+            }
+            count => Ok(&points[..count]),
+        }
+    }
+
+    fn plan_of(&self, point: Option<&Point>) -> Plan {
+        self.laid_out(&point.expect("a frontier has points").kept(self.source))
+    }
+
+    /// The fastest plan found under both limits, among plans that keep what regions hand on (their arena shrinks with
+    /// the kept bytes) and among all.
+    fn within_arena(&self, budget: Option<usize>, cap: usize) -> Result<Plan, CompileError> {
+        let mut refusals = Vec::new();
+        let mut found: Vec<Plan> = Vec::new();
+        for keep_boundaries in [true, false] {
+            let points = self.points(keep_boundaries);
+            match self.within(&points, budget).and_then(|points| self.fitting(points, cap)) {
+                Ok(plan) => found.push(plan),
+                Err(refusal) => refusals.push(refusal),
+            }
+        }
+        let prices = &self.profile.prices;
+        let fastest = found.into_iter().min_by(|a, b| a.step_seconds(prices).total_cmp(&b.step_seconds(prices)));
+        fastest.ok_or_else(|| refusals.into_iter().min_by_key(CompileError::smallest_bytes).expect("both refused"))
+    }
+
+    /// The fastest plan found with an arena of at most `cap`. Compiles some plans of a fixed grid from the fastest down to
+    /// the first that fits, then bisects between that and the one before: O(log points) plans.
+    fn fitting(&self, points: &[Point], cap: usize) -> Result<Plan, CompileError> {
+        let last = points.len() - 1;
+        let steps = last.min(GRID);
+        let grid: Vec<usize> = (0..=steps).map(|index| index * last / steps.max(1)).collect();
+        let mut smallest_bytes = usize::MAX;
+        let mut high = last + 1;
+        for &index in grid.iter().rev() {
+            let plan = self.plan_of(points.get(index));
+            if plan.arena_bytes <= cap {
+                return Ok(self.bisected(points, cap, (index, high), plan));
+            }
+            smallest_bytes = smallest_bytes.min(plan.arena_bytes);
+            high = index;
+        }
+        Err(CompileError::ArenaDoesNotFit { cap_bytes: cap, smallest_bytes })
+    }
+
+    /// Between `low`, which fits and is `found`, and `high`, which does not.
+    fn bisected(&self, points: &[Point], cap: usize, (mut low, mut high): (usize, usize), mut found: Plan) -> Plan {
+        while high - low > 1 {
+            let middle = low + (high - low) / 2;
+            let plan = self.plan_of(points.get(middle));
+            if plan.arena_bytes <= cap {
+                (low, found) = (middle, plan);
+            } else {
+                high = middle;
+            }
+        }
+        found
+    }
+
+    /// Rematerialised, scheduled and placed.
+    fn laid_out(&self, kept: &Kept) -> Plan {
+        let graph = verified(rematerialise(self.source, kept));
+        let graph = verified(schedule(graph));
+        place(graph, self.policy, self.profile)
+    }
+
+    /// Up to `count` plans from the smallest to the fastest, each with fewer seconds than the one before it.
+    pub(crate) fn frontier(&self, count: usize) -> Vec<FrontierPoint> {
+        let points = self.points(true);
+        let last = points.len() - 1;
+        let count = count.clamp(1, points.len());
+        let picked = (0..count).map(|index| if count == 1 { last } else { index * last / (count - 1) });
+        let row = |index: usize| {
+            let plan = self.plan_of(points.get(index));
+            FrontierPoint {
+                activation_bytes: plan.activation_bytes(),
+                arena_bytes: plan.arena_bytes,
+                step_seconds: plan.step_seconds(&self.profile.prices),
+                recompute_seconds: plan.recompute_seconds(&self.profile.prices),
+            }
+        };
+        picked.map(row).collect()
+    }
+}

@@ -1,0 +1,106 @@
+//! Groups joined: dynamic programming over the chain of groups, one frontier of the whole graph.
+//!
+//! Maths: bytes and seconds of groups add, so the frontier of the first g + 1 groups is the Minkowski sum of that of the
+//! first g with the choices of the next, pruned: a multiple-choice knapsack (Kellerer, Pferschy, Pisinger, *Knapsack
+//! Problems*, 2004). Bytes are sorted into at most [`BUCKETS`] buckets, of which each keeps its fastest sum with its exact
+//! bytes: what is dropped is never misjudged. O(groups · BUCKETS · choices).
+//! Groups of one class can trade their choices freely; the later gets the choice that keeps more, since it is freed first.
+
+use super::block::Choice;
+
+const BUCKETS: usize = 8192;
+
+/// Per group, the index of its choice.
+pub(super) type Assignment = Vec<u16>;
+
+#[derive(Debug, Clone, Copy)]
+struct Sum {
+    bytes: usize,
+    seconds: f64,
+    before: u32,
+    choice: u16,
+}
+
+/// Assignments that no other beats in both bytes and seconds, fewest bytes first, at most `most` of them. `class_of` names
+/// for each group its entry in `choices`.
+pub(super) fn assignments(choices: &[Vec<Choice>], class_of: &[usize], most: usize) -> Vec<Assignment> {
+    let bytes_of = |&class: &usize| choices[class].last().map_or(0, |choice| choice.bytes);
+    let total: usize = class_of.iter().map(bytes_of).sum();
+    let unit = choices.iter().flatten().fold(0, |unit, choice| gcd(unit, choice.bytes));
+    let width = unit.max(total.div_ceil(BUCKETS)).max(1);
+    let mut layers: Vec<Vec<Sum>> = vec![vec![Sum { bytes: 0, seconds: 0.0, before: 0, choice: 0 }]];
+    for &class in class_of {
+        let next = joined(&layers[layers.len() - 1], &choices[class], width);
+        layers.push(next);
+    }
+    let ends = layers[layers.len() - 1].len();
+    let stride = ends.div_ceil(most.max(2) - 1).max(1);
+    let mut wanted: Vec<usize> = (0..ends).step_by(stride).collect();
+    if wanted.last() != Some(&(ends - 1)) {
+        wanted.push(ends - 1);
+    }
+    wanted.into_iter().map(|end| late_keeps_more(traced(&layers, end), class_of)).collect()
+}
+
+fn joined(sums: &[Sum], choices: &[Choice], width: usize) -> Vec<Sum> {
+    let most = sums.last().map_or(0, |sum| sum.bytes) + choices.last().map_or(0, |choice| choice.bytes);
+    let mut buckets: Vec<Option<Sum>> = vec![None; most / width + 1];
+    for (before, sum) in sums.iter().enumerate() {
+        for (index, choice) in choices.iter().enumerate() {
+            let next = Sum {
+                bytes: sum.bytes + choice.bytes,
+                seconds: sum.seconds + choice.seconds,
+                before: before as u32,
+                choice: index as u16,
+            };
+            let bucket = &mut buckets[next.bytes / width];
+            let better = |old: &Sum| (next.seconds, next.bytes) < (old.seconds, old.bytes);
+            if bucket.as_ref().is_none_or(better) {
+                *bucket = Some(next);
+            }
+        }
+    }
+    // The fewest bytes of all are the smallest feasible budget: they must not lose their bucket to a faster sum.
+    let fewest = Sum {
+        bytes: sums[0].bytes + choices[0].bytes,
+        seconds: sums[0].seconds + choices[0].seconds,
+        before: 0,
+        choice: 0,
+    };
+    let mut best = fewest.seconds;
+    let mut next = vec![fewest];
+    for sum in buckets.into_iter().flatten() {
+        if sum.seconds < best {
+            best = sum.seconds;
+            next.push(sum);
+        }
+    }
+    next
+}
+
+fn traced(layers: &[Vec<Sum>], end: usize) -> Assignment {
+    let mut at = end;
+    let mut assignment: Assignment = Vec::with_capacity(layers.len() - 1);
+    for layer in layers[1..].iter().rev() {
+        assignment.push(layer[at].choice);
+        at = layer[at].before as usize;
+    }
+    assignment.reverse();
+    assignment
+}
+
+/// Choices are numbered from the fewest bytes, so sorting them within a class gives the last group the most.
+fn late_keeps_more(mut assignment: Assignment, class_of: &[usize]) -> Assignment {
+    let classes = class_of.iter().copied().max().map_or(0, |most| most + 1);
+    for class in 0..classes {
+        let places: Vec<usize> = (0..class_of.len()).filter(|&group| class_of[group] == class).collect();
+        let mut chosen: Vec<u16> = places.iter().map(|&group| assignment[group]).collect();
+        chosen.sort_unstable();
+        places.into_iter().zip(chosen).for_each(|(group, choice)| assignment[group] = choice);
+    }
+    assignment
+}
+
+fn gcd(a: usize, b: usize) -> usize {
+    if b == 0 { a } else { gcd(b, a % b) }
+}
