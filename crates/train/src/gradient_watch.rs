@@ -1,8 +1,12 @@
 //! Watches that every trained parameter learns: a gradient that is all zero where it should not be stops the run.
 //!
-//! A parameter is watched until its gradient was non-zero once. Two zeros are right by construction and wait: that of
-//! `lora_A` while its `lora_B` is zero, and anything in an update whose trained tokens all stand at the first position
-//! of their sample, where attention looks at one key only and no query or key can matter.
+//! A parameter is watched until its gradient was non-zero once. Some zeros are right by construction and wait:
+//!
+//! - any before the first update that moved something: behind a layer that starts at zero, as the output projections of
+//!   inserted blocks and `lora_B` do, nothing gets a gradient until that layer has moved;
+//! - `lora_A` as long as its `lora_B` is zero;
+//! - all in an update whose trained tokens stand at the first position of their sample, where attention looks at one key
+//!   only, so that no query or key can matter.
 //!
 //! Invariant: nothing is read once every parameter has passed.
 
@@ -16,12 +20,14 @@ pub(crate) struct GradientWatch {
     pending: Vec<String>,
     /// Whether the present update has a trained token with something before it.
     conclusive: bool,
+    /// Whether an update with a conclusive batch and a rate above zero was made.
+    moved: bool,
 }
 
 impl GradientWatch {
     /// Watches all of them.
     pub(crate) fn new(names: impl Iterator<Item = String>) -> Self {
-        GradientWatch { pending: names.collect(), conclusive: false }
+        GradientWatch { pending: names.collect(), conclusive: false, moved: false }
     }
 
     /// Takes note of a micro-batch of the present update.
@@ -32,8 +38,8 @@ impl GradientWatch {
         }
     }
 
-    /// Checks the accumulated gradients of update `step`, before it is made.
-    pub(crate) fn check(&mut self, step: u64, executor: &dyn Executor) -> Result<(), TrainError> {
+    /// Checks the accumulated gradients of update `step`, before it is made with the rate `lr`.
+    pub(crate) fn check(&mut self, step: u64, lr: f64, executor: &dyn Executor) -> Result<(), TrainError> {
         if self.pending.is_empty() || !std::mem::take(&mut self.conclusive) {
             return Ok(());
         }
@@ -43,10 +49,11 @@ impl GradientWatch {
             if !is_zero(executor, &format!("{name}.grad"))? {
                 continue;
             }
-            let waits = name.contains(".lora_A.") && is_zero(executor, &name.replace(".lora_A.", ".lora_B."))?;
-            if waits { still.push(name) } else { silent.push(name) }
+            let gated = name.contains(".lora_A.") && is_zero(executor, &name.replace(".lora_A.", ".lora_B."))?;
+            if gated || !self.moved { still.push(name) } else { silent.push(name) }
         }
         self.pending = still;
+        self.moved |= lr > 0.0;
         match silent.split_first() {
             None => Ok(()),
             Some((first, rest)) => Err(TrainError::NoGradient { step, name: first.clone(), others: rest.len() }),

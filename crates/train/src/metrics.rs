@@ -6,9 +6,12 @@
 use crate::TrainError;
 use crate::run_folder::METRICS_FILE;
 use serde::{Deserialize, Serialize};
-use std::fs::{self, File, OpenOptions};
-use std::io::Write;
+use std::fs::{File, OpenOptions};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
+
+/// Longer than any line can be.
+const MOST_LINE_BYTES: u64 = 1 << 16;
 
 /// What is known of one update.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -51,7 +54,8 @@ impl MetricsLog {
     pub fn open(folder: &Path, updates: u64) -> Result<Self, TrainError> {
         let path = folder.join(METRICS_FILE);
         let failed = |source| TrainError::Io { path: path.clone(), what: "write", source };
-        let kept_bytes = prefix(&path, updates)?.iter().map(|line| line.len() as u64).sum();
+        let mut kept_bytes = 0;
+        scan(&path, updates, &mut |line, _| kept_bytes += line.len() as u64)?;
         let file = OpenOptions::new().create(true).append(true).open(&path).map_err(failed)?;
         file.set_len(kept_bytes).map_err(failed)?;
         Ok(MetricsLog { path, file, line: Vec::with_capacity(512) })
@@ -75,31 +79,37 @@ impl MetricsLog {
 /// # Errors
 /// A file that cannot be read.
 pub fn read_metrics(folder: &Path, updates: u64) -> Result<Vec<StepMetrics>, TrainError> {
-    let lines = prefix(&folder.join(METRICS_FILE), updates)?;
-    Ok(lines.iter().filter_map(|line| serde_json::from_str(line).ok()).collect())
+    let mut found = Vec::new();
+    scan(&folder.join(METRICS_FILE), updates, &mut |_, metrics| found.push(metrics))?;
+    Ok(found)
 }
 
-/// The whole lines, with their ends, before the first that is torn or of an update beyond `updates`.
-fn prefix(path: &Path, updates: u64) -> Result<Vec<String>, TrainError> {
-    if updates == 0 {
-        return Ok(Vec::new());
+/// Gives the whole lines, with their ends, up to the first that is torn or of an update beyond `updates`. Holds one line
+/// at a time: a long run's log is larger than many an arena.
+fn scan(path: &Path, updates: u64, sink: &mut dyn FnMut(&[u8], StepMetrics)) -> Result<(), TrainError> {
+    let failed = |source| TrainError::Io { path: path.to_path_buf(), what: "read", source };
+    let mut reader = match File::open(path) {
+        Ok(file) => BufReader::new(file),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(source) => return Err(failed(source)),
+    };
+    let mut line = Vec::new();
+    for _ in 0..updates {
+        line.clear();
+        (&mut reader).take(MOST_LINE_BYTES).read_until(b'\n', &mut line).map_err(failed)?;
+        let metrics = serde_json::from_slice::<StepMetrics>(&line);
+        match metrics {
+            Ok(metrics) if line.ends_with(b"\n") && metrics.step <= updates => sink(&line, metrics),
+            _ => break,
+        }
     }
-    let bytes = match fs::read(path) {
-        Ok(bytes) => bytes,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(source) => return Err(TrainError::Io { path: path.to_path_buf(), what: "read", source }),
-    };
-    let text = String::from_utf8_lossy(&bytes);
-    let belongs = |line: &&str| {
-        let metrics = serde_json::from_str::<StepMetrics>(line);
-        line.ends_with('\n') && metrics.is_ok_and(|metrics| metrics.step <= updates)
-    };
-    Ok(text.split_inclusive('\n').take_while(belongs).map(str::to_string).collect())
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
 
     fn metrics(step: u64) -> StepMetrics {
         StepMetrics {

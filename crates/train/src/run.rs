@@ -128,8 +128,8 @@ impl<'a> Run<'a> {
             self.watch.see(&session.step.batch);
         }
         let loss = finite(step, "loss", sum / batch.trained as f64)?;
-        self.watch.check(step, &session.step.executor)?;
         let lr = session.schedule.rate(made);
+        self.watch.check(step, lr, &session.step.executor)?;
         let grad_norm = finite(step, "gradient norm", session.step.run_update(lr, made)?)?;
         session.made_updates = step;
         self.position = session.loader.state();

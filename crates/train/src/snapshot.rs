@@ -19,6 +19,7 @@ use remat_formats::{FormatsError, NamedTensor, SafetensorsFile, write_safetensor
 use remat_plan::Executor;
 use serde::{Deserialize, Serialize};
 use std::fs;
+use std::io::{BufWriter, Write};
 use std::path::Path;
 
 const OPTIMIZER_FILE: &str = "optimizer.safetensors";
@@ -130,8 +131,12 @@ fn saved_states(parameters: &[String]) -> impl Iterator<Item = String> {
 }
 
 fn write_json(path: &Path, value: &impl Serialize) -> Result<(), TrainError> {
-    let text = serde_json::to_string_pretty(value).expect("plain data has a JSON form");
-    write_text(path, &(text + "\n"))
+    let write = |mut file: BufWriter<fs::File>| {
+        serde_json::to_writer_pretty(&mut file, value)?;
+        file.write_all(b"\n").and_then(|()| file.flush())
+    };
+    let written = fs::File::create(path).map(BufWriter::new).and_then(write);
+    written.map_err(|source| TrainError::Io { path: path.to_path_buf(), what: "write", source })
 }
 
 /// Saves are flushed and put in place as a whole, so their files need no care of their own.

@@ -15,6 +15,15 @@ pub fn case(name: &str) -> PathBuf {
     fixtures().join("parity").join(name)
 }
 
+/// A copy of a case's model folder, to be changed.
+pub fn copied(name: &str) -> tempfile::TempDir {
+    let copy = tempfile::tempdir().expect("temporary folder");
+    for entry in std::fs::read_dir(case(name)).expect("a case").flatten().filter(|entry| entry.path().is_file()) {
+        std::fs::copy(entry.path(), copy.path().join(entry.file_name())).expect("copied");
+    }
+    copy
+}
+
 /// `remat` with these arguments, not yet run.
 pub fn remat<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_remat"));

@@ -1,6 +1,6 @@
 //! Bad input: exit code 2, a message that names the file, key or line, no panic, and nothing half-written.
 
-use crate::command::{Train, case, text};
+use crate::command::{Train, case, copied, text};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Output;
@@ -21,12 +21,9 @@ fn assert_message(output: &Output, code: i32, parts: &[&str]) {
     }
 }
 
-/// A copy of a case's model folder, to be damaged.
+/// A run on a copy of a case's model folder that was damaged.
 fn damaged(name: &str, damage: impl Fn(&Path)) -> (tempfile::TempDir, Train) {
-    let copy = tempfile::tempdir().expect("folder");
-    for entry in fs::read_dir(case(name)).expect("a case").flatten().filter(|entry| entry.path().is_file()) {
-        fs::copy(entry.path(), copy.path().join(entry.file_name())).expect("copied");
-    }
+    let copy = copied(name);
     damage(copy.path());
     let train = Train::on(name, "--steps 1 --batch-size 2").model(copy.path());
     (copy, train)

@@ -47,7 +47,7 @@ fn compare(name: &str, series: &str, method: &str) {
     close("grad_norm", "grad_norms", 1e-3);
 }
 
-const CASES: [&str; 4] = ["llama-gqa-tied", "llama-rope3-bias", "llama-f16", "gpt2"];
+const CASES: [&str; 7] = ["llama-gqa-tied", "llama-rope3-bias", "llama-f16", "gpt2", "mistral", "qwen2", "qwen3"];
 
 fn lora(name: &str) -> String {
     format!("--method lora --init-adapter {}", case(name).join("adapter").display())
