@@ -11,6 +11,8 @@ pub mod attention_grad;
 pub mod bias_grad;
 mod block_sums;
 pub mod broadcast;
+pub mod cache_write;
+pub mod cached_attention;
 pub mod cast;
 pub mod clip_scale;
 mod column_sums;

@@ -38,6 +38,8 @@ const NOT_DIFFERENTIABLE: &[&str] = &[
     "layer_norm_grad",
     "layer_norm_dw",
     "attention_grad",
+    "cache_write",
+    "cached_attention",
     "swiglu_grad",
     "gelu_grad",
     "linear_cross_entropy_grad",

@@ -226,6 +226,26 @@ fn samples_reach_what_kernels_get_wrong() {
     assert!(heads.iter().any(|sample| sample.inputs[1].shape[0] % 16 != 0), "a ragged vocabulary");
 }
 
+#[test]
+fn attention_over_caches_is_attention_of_the_whole_sequence() {
+    let (tokens, op) = (6, CachedAttention { heads: 4, kv_heads: 2, scale: 0.4, window: Some(3) });
+    let CachedAttention { heads, kv_heads, scale, window } = op;
+    let whole = Attention { heads, kv_heads, scale, window, dropout: 0.0, stream: 0 };
+    let q = wave(&[1, tokens, 12], 0.7, 0.1, 1.0);
+    let [k, v] = [0.3, 0.9].map(|step| wave(&[1, tokens, 6], step, 0.2, 1.0));
+    let starts = Array::zeros([1, tokens]);
+    let f32 = |array| (DType::F32, array);
+    let expected = &eval(whole, &[f32(&q), f32(&k), f32(&v), (DType::I32, &starts)])[0];
+    // The caches are longer, and hold what is not to be seen.
+    let garbage = wave(&[1, tokens + 3, 6], 0.2, 0.5, 100.0);
+    let places = Array::new([1, tokens], (0..tokens).map(|t| t as f64).collect());
+    let filled = |x| eval(CacheWrite, &[f32(&garbage), f32(x), (DType::I32, &places)]).remove(0);
+    let (keys, values) = (filled(&k), filled(&v));
+    let cached = &eval(op, &[f32(&q), f32(&keys), f32(&values), (DType::I32, &places)])[0];
+    let difference = expected.zip(cached, |a, b| (a - b).abs());
+    assert!(difference.data.iter().all(|&d| d < 1e-12), "{difference:?}");
+}
+
 /// The same sample without its gradient states, and how many those are, for ops that can accumulate.
 fn without_accumulation(sample: &Sample) -> Option<(Sample, usize)> {
     let op: Op = match &sample.op {

@@ -133,6 +133,15 @@ impl<'a> Call<'a> {
         }
     }
 
+    /// Positions in a cache of `capacity` tokens.
+    fn positions(&self, index: usize, capacity: usize) -> Result<&'a [i32], ExecError> {
+        let positions = self.ints(index);
+        match positions.iter().find(|&&position| !usize::try_from(position).is_ok_and(|p| p < capacity)) {
+            Some(position) => Err(self.bad_input(format!("position {position} lies outside the cache of {capacity}"))),
+            None => Ok(positions),
+        }
+    }
+
     fn dropout(&self, p: f32, stream: u64, rng: usize) -> Option<Dropout> {
         (p > 0.0).then(|| Dropout::new(p, self.rng(rng), stream))
     }
@@ -196,6 +205,12 @@ fn compute<T: Element>(call: &Call<'_>) -> Result<(), ExecError> {
         }
         Op::Attention(op) => run_attention::<T>(call, op),
         Op::AttentionGrad(op) => run_attention_grad::<T>(call, op),
+        Op::CacheWrite(_) => {
+            let positions = call.positions(2, call.shape(0)[1])?;
+            let (batch, width) = (call.shape(0)[0], call.last(0));
+            kernels::cache_write::cache_write(pool, batch, width, call.read::<T>(1), positions, call.write::<T>(0));
+        }
+        Op::CachedAttention(op) => run_cached_attention::<T>(call, op)?,
         Op::Swiglu(_) => kernels::swiglu::swiglu(pool, call.shared::<T>(0), call.shared::<T>(1), call.out::<T>(0)),
         Op::SwigluGrad(_) => {
             let (dy, gate, up) = (call.shared::<T>(0), call.shared::<T>(1), call.shared::<T>(2));
@@ -317,6 +332,24 @@ fn run_attention_grad<T: Element>(call: &Call<'_>, op: &ops::AttentionGrad) {
         call.write::<T>(1),
         call.write::<T>(2),
     );
+}
+
+fn run_cached_attention<T: Element>(call: &Call<'_>, op: &ops::CachedAttention) -> Result<(), ExecError> {
+    let (shape, capacity) = (call.shape(0), call.shape(1)[1]);
+    let kernel = kernels::cached_attention::CachedAttention {
+        batch: shape[0],
+        tokens: shape[1],
+        capacity,
+        heads: op.heads,
+        kv_heads: op.kv_heads,
+        head_size: shape[2] / op.heads,
+        scale: op.scale,
+        window: op.window,
+        positions: call.positions(3, capacity)?,
+    };
+    let (q, k, v) = (call.read::<T>(0), call.read::<T>(1), call.read::<T>(2));
+    kernels::cached_attention::cached_attention(call.pool, kernel, q, k, v, call.write::<T>(0));
+    Ok(())
 }
 
 /// The language-model head's operands; a target outside the vocabulary is an error, not a crash.

@@ -154,6 +154,8 @@ ops! {
     Rope rope,
     Attention attention,
     AttentionGrad attention_grad,
+    CacheWrite cache_write,
+    CachedAttention cached_attention,
     Swiglu swiglu,
     SwigluGrad swiglu_grad,
     Gelu gelu,
