@@ -1,7 +1,7 @@
 //! Small operand sets on which every op is tested: against central differences, and by executors against `eval`.
 
 use crate::{Array, Op, OpDef, Type};
-use remat_tensor::{DType, Philox, Shape, stream_of_name};
+use remat_tensor::{DType, HostTensor, Philox, Shape, stream_of_name};
 
 /// One op with concrete operands.
 #[derive(Debug, Clone)]
@@ -56,6 +56,30 @@ impl Sample {
     pub fn f32(self, shape: impl Into<Shape>, data: Vec<f64>) -> Self {
         let rounded = data.iter().map(|&x| f64::from(x as f32)).collect();
         self.push(DType::F32, shape.into(), rounded)
+    }
+
+    /// Changes the dtype of operand `index` to another float dtype, its values rounded to it.
+    pub fn in_dtype(mut self, index: usize, dtype: DType) -> Self {
+        let shape = self.types[index].shape.clone();
+        let data = HostTensor::from_f64(shape.clone(), dtype, &self.inputs[index].data).to_f64();
+        self.types[index] = Type::new(dtype, shape.clone());
+        self.inputs[index] = Array::new(shape, data);
+        self
+    }
+
+    /// The sample with its activations, weights and cotangents in another dtype: as many real operands as the op takes
+    /// in it together. The others (statistics, gradients, losses, moments) are f32 by the op's `infer`. `None` if the op
+    /// takes no operand in that dtype.
+    pub fn with_activations(&self, dtype: DType) -> Option<Self> {
+        let real: Vec<usize> = (0..self.types.len()).filter(|&i| self.types[i].dtype == DType::F32).collect();
+        let chosen = |set: u32| real.iter().enumerate().filter(move |(bit, _)| set >> bit & 1 == 1).map(|(_, &i)| i);
+        let fits = |set: u32| {
+            let mut types = self.types.clone();
+            chosen(set).for_each(|index| types[index].dtype = dtype);
+            self.op.infer(&types.iter().collect::<Vec<_>>()).is_ok()
+        };
+        let set = (1..1u32 << real.len()).filter(|&set| fits(set)).max_by_key(|set| set.count_ones())?;
+        Some(chosen(set).fold(self.clone(), |sample, index| sample.in_dtype(index, dtype)))
     }
 
     /// Adds an i32 operand with these values.

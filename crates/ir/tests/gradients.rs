@@ -19,6 +19,7 @@ const DIFFERENTIABLE: &[&str] = &[
     "gelu",
     "add",
     "scale",
+    "cast",
     "dropout",
     "split",
     "concat",
@@ -50,8 +51,8 @@ const NOT_DIFFERENTIABLE: &[&str] = &[
     "adamw",
 ];
 
-/// Real operands that are tables, not variables: (op, operand).
-const CONSTANT: &[(&str, usize)] = &[("rope", 2)];
+/// Real operands that are tables or only give their memory, not variables: (op, operand).
+const CONSTANT: &[(&str, usize)] = &[("rope", 2), ("cast", 1)];
 
 /// Results that are statistics without a derivative: ops all of whose results but the first are such.
 const WITH_STATISTICS: &[&str] = &["rms_norm", "layer_norm", "attention"];

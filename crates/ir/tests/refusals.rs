@@ -102,6 +102,8 @@ fn refusals() -> Vec<(Op, &'static str, &'static str)> {
             "f32[2, 4] f32[2, 4] f32[2, 1] f32[2, 1]",
             "expects 6 operands, got 4",
         ),
+        (Cast { to: DType::I32, into: false }.into(), "f32[2]", "attribute to = i32 must be a dtype of real numbers"),
+        (Cast { to: DType::BF16, into: true }.into(), "f32[2] f32[2]", "the state f32[2] must be bf16[2]"),
         (
             Rope { head_size: 3, inverse: false, scale: 1.0 }.into(),
             "f32[1, 2, 6] i32[1, 2] f32[1]",

@@ -88,6 +88,7 @@ impl OpClass {
             | Op::GeluGrad(_)
             | Op::Add(_)
             | Op::Scale(_)
+            | Op::Cast(_)
             | Op::Dropout(_)
             | Op::Split(_)
             | Op::Concat(_)

@@ -1,7 +1,8 @@
 //! Runs one plan on an executor and collects outputs and final states as bytes, so that comparisons are bitwise.
 
-use remat_ir::{Array, Graph, Storage};
+use remat_ir::{Array, Graph, Storage, Type};
 use remat_plan::{ExecError, Executor, Plan};
+use remat_tensor::HostTensor;
 use std::collections::{BTreeMap, HashMap};
 
 /// What one run computed: outputs and final states, by the name of the *source* state for states.
@@ -12,6 +13,12 @@ pub struct RunResult {
 }
 
 impl RunResult {
+    /// One result, widened.
+    pub fn array(&self, name: &str, ty: &Type) -> Array {
+        let tensor = HostTensor::from_le_bytes(ty.shape.clone(), ty.dtype, &self.bytes[name]);
+        Array::from_host(&tensor.expect("as many bytes as the type says"))
+    }
+
     /// One f32 result.
     pub fn f32(&self, name: &str) -> Vec<f32> {
         bytemuck::pod_collect_to_vec(&self.bytes[name])

@@ -3,43 +3,29 @@
 //! Invariant: this file converts addresses to slices and attributes to kernel arguments, and nothing else. Operands
 //! were laid out by a checked plan: distinct ones do not overlap, except where the op works in place.
 
-use super::resolve::{Operand, ResolvedStep};
+use super::resolve::ResolvedStep;
+use super::support::activations;
 use crate::ThreadPool;
 use crate::element::Element;
-use crate::kernels::attention::MAX_HEAD_SIZE;
 use crate::kernels::gemm::{Epilogue, Start};
 use crate::kernels::linear_cross_entropy::{Head, HeadSize};
 use crate::kernels::linear_cross_entropy_grad::HeadGrad;
 use crate::kernels::{self as kernels, dropout::Dropout, linear::LinearSize};
 use crate::shared::{Out, View};
+use half::bf16;
 use remat_ir::ops;
 use remat_ir::{Node, Op};
 use remat_plan::{ExecError, Plan};
 use remat_tensor::DType;
 
-/// Whether this executor has kernels for an op on these operands.
-pub(super) fn supports(op: &Op, reads: &[Operand], writes: &[Operand]) -> Result<(), String> {
-    let (heads, q) = if let Op::Attention(op) = op {
-        (op.heads, reads.first())
-    } else if let Op::AttentionGrad(op) = op {
-        (op.heads, reads.get(1))
-    } else {
-        (1, None)
-    };
-    if let Some(head_size) = q.map(|q| q.ty.shape.last() / heads).filter(|&size| size > MAX_HEAD_SIZE) {
-        return Err(format!("{} has kernels for head sizes up to {MAX_HEAD_SIZE}, not {head_size}", op.name()));
-    }
-    let unknown = |operand: &&Operand| operand.ty.dtype.is_float() && operand.ty.dtype != DType::F32;
-    match reads.iter().chain(writes).find(unknown) {
-        Some(operand) => Err(format!("{} has no kernel for {} here; use f32", op.name(), operand.ty.dtype)),
-        None => Ok(()),
-    }
-}
-
-/// Runs one resolved step.
+/// Runs one resolved step, with the kernels of its activations' dtype.
 pub(super) fn run(pool: &ThreadPool, plan: &Plan, step: &ResolvedStep) -> Result<(), ExecError> {
     let node = plan.graph.node(step.op);
-    compute::<f32>(&Call { pool, step, node })
+    let call = Call { pool, step, node };
+    match step.reads.get(activations(&node.op, step.reads.len()).start).map(|operand| operand.ty.dtype) {
+        Some(DType::BF16) => compute::<bf16>(&call),
+        _ => compute::<f32>(&call),
+    }
 }
 
 /// A step with everything its kernel needs.
@@ -151,7 +137,7 @@ impl<'a> Call<'a> {
 fn compute<T: Element>(call: &Call<'_>) -> Result<(), ExecError> {
     let pool = call.pool;
     match &call.node.op {
-        Op::Zeros(_) => kernels::zeros::zeros(pool, call.write::<T>(0)),
+        Op::Zeros(_) => zeros(call),
         Op::Embedding(_) => {
             let ids = call.ids(1, call.shape(0)[0])?;
             kernels::embedding::embedding(pool, call.last(0), ids, call.read::<T>(0), call.write::<T>(0));
@@ -222,6 +208,10 @@ fn compute<T: Element>(call: &Call<'_>) -> Result<(), ExecError> {
         }
         Op::Add(_) => kernels::add::add(pool, call.shared::<T>(0), call.shared::<T>(1), call.out::<T>(0)),
         Op::Scale(op) => kernels::scale::scale(pool, call.shared::<T>(0), op.factor, call.out::<T>(0)),
+        Op::Cast(op) => match op.to {
+            DType::BF16 => kernels::cast::cast(pool, call.read::<T>(0), call.write::<bf16>(0)),
+            _ => kernels::cast::cast(pool, call.read::<T>(0), call.write::<f32>(0)),
+        },
         Op::Dropout(op) => {
             let dropout = Dropout::new(op.p, call.rng(1), op.stream);
             kernels::dropout::dropout(pool, dropout, call.shared::<T>(0), call.out::<T>(0));
@@ -273,6 +263,14 @@ fn compute<T: Element>(call: &Call<'_>) -> Result<(), ExecError> {
         Op::AdamW(op) => run_adamw(call, op)?,
     }
     Ok(())
+}
+
+/// Zero is zero bytes in every dtype, so only the size of one element matters.
+fn zeros(call: &Call<'_>) {
+    match call.step.writes[0].ty.dtype {
+        DType::BF16 => kernels::zeros::zeros(call.pool, call.write::<bf16>(0)),
+        _ => kernels::zeros::zeros(call.pool, call.write::<f32>(0)),
+    }
 }
 
 fn run_linear<T: Element>(call: &Call<'_>, op: &ops::Linear) {

@@ -6,6 +6,7 @@
 mod dispatch;
 mod memory;
 mod resolve;
+mod support;
 
 use crate::{Level, ThreadPool};
 use memory::Region;

@@ -2,8 +2,9 @@
 //!
 //! Invariant: a resolved operand points at as many bytes as its type says, inside the arena or a source's own memory.
 
+use super::ALIGNMENT_BYTES;
 use super::memory::Region;
-use super::{ALIGNMENT_BYTES, dispatch};
+use super::support::supports;
 use remat_ir::{OpId, Storage, Type, ValueId};
 use remat_plan::{Action, ExecError, Place, Plan, Queue, SourceBytes, Step, TensorView, TensorViewMut, Tier};
 use std::collections::HashMap;
@@ -58,7 +59,7 @@ impl Program {
                 None => (arena.at(0), 0),
             };
             let unsupported = |why| ExecError::Unsupported { step: index, what: node.op.name().to_string(), why };
-            dispatch::supports(&node.op, &reads, &writes).map_err(unsupported)?;
+            supports(&node.op, &reads, &writes).map_err(unsupported)?;
             steps.push(ResolvedStep { op, reads, writes, workspace });
         }
         Ok(Program { plan, steps })

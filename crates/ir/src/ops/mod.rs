@@ -162,6 +162,7 @@ ops! {
     GeluGrad gelu_grad,
     Add add,
     Scale scale,
+    Cast cast,
     Dropout dropout,
     Split split,
     Concat concat,

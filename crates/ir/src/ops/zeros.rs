@@ -19,7 +19,7 @@ pub struct Zeros {
 }
 
 /// Writes a dtype by its name, as everywhere else in the text form.
-mod dtype_name {
+pub(super) mod dtype_name {
     use remat_tensor::DType;
     use serde::{Deserialize, Deserializer, Serializer, de};
 
@@ -53,6 +53,6 @@ impl OpDef for Zeros {
 
     fn samples() -> Vec<Sample> {
         let of = |dtype, shape: &[usize]| Sample::new(Zeros { dtype, shape: shape.to_vec() });
-        vec![of(DType::F32, &[1]), of(DType::F32, &[2, 3, 17]), of(DType::I32, &[5])]
+        vec![of(DType::F32, &[1]), of(DType::F32, &[2, 3, 17]), of(DType::I32, &[5]), of(DType::BF16, &[3, 7])]
     }
 }

@@ -1,0 +1,59 @@
+//! Which dtypes this executor has kernels for: f32 and bf16 activations, everything else as the op's `infer` demands.
+//!
+//! Invariant: `dispatch` runs only what `supports` admitted, at load. Look next at `dispatch`.
+
+use super::resolve::Operand;
+use crate::kernels::attention::MAX_HEAD_SIZE;
+use remat_ir::Op;
+use remat_tensor::DType;
+use std::ops::Range;
+
+/// The operands that are activations, weights or cotangents: all of one dtype, after which the kernel is chosen. The
+/// others have the dtype that the op's `infer` demands.
+pub(super) fn activations(op: &Op, operands: usize) -> Range<usize> {
+    match op {
+        Op::Zeros(_) => 0..0,
+        Op::Embedding(_) | Op::EmbeddingGrad(_) | Op::BiasGrad(_) | Op::Rope(_) => 0..1,
+        Op::Gelu(_) | Op::Scale(_) | Op::Cast(_) | Op::Dropout(_) | Op::Split(_) => 0..1,
+        Op::LinearDw(_) | Op::RmsNorm(_) | Op::RmsNormDw(_) | Op::LayerNormDw(_) => 0..2,
+        Op::Swiglu(_) | Op::GeluGrad(_) | Op::Add(_) => 0..2,
+        Op::LinearCrossEntropy(_) | Op::LinearCrossEntropyGrad(_) | Op::LinearCrossEntropyWithGrad(_) => 0..2,
+        Op::RmsNormGrad(_) | Op::LayerNorm(_) | Op::LayerNormGrad(_) | Op::SwigluGrad(_) => 0..3,
+        Op::Attention(_) => 0..3,
+        Op::AttentionGrad(_) => 0..5,
+        Op::Linear(_) | Op::Concat(_) => 0..operands,
+        Op::Accumulate(_) => 1..2,
+        // Here `infer` demands f32 alone.
+        Op::Sum(_) | Op::Broadcast(_) | Op::GradNorm(_) | Op::ClipScale(_) | Op::AdamW(_) => 0..1,
+    }
+}
+
+/// Whether this executor has kernels for an op on these operands.
+pub(super) fn supports(op: &Op, reads: &[Operand], writes: &[Operand]) -> Result<(), String> {
+    if let (Op::Zeros(_), DType::U8) = (op, writes[0].ty.dtype) {
+        return Err("zeros has no kernel for u8 here; use i32".to_string());
+    }
+    let (heads, q) = if let Op::Attention(op) = op {
+        (op.heads, reads.first())
+    } else if let Op::AttentionGrad(op) = op {
+        (op.heads, reads.get(1))
+    } else {
+        (1, None)
+    };
+    if let Some(head_size) = q.map(|q| q.ty.shape.last() / heads).filter(|&size| size > MAX_HEAD_SIZE) {
+        return Err(format!("{} has kernels for head sizes up to {MAX_HEAD_SIZE}, not {head_size}", op.name()));
+    }
+    let known = |dtype: DType| matches!(dtype, DType::F32 | DType::BF16);
+    let unknown = |operand: &&Operand| operand.ty.dtype.is_float() && !known(operand.ty.dtype);
+    if let Some(operand) = reads.iter().chain(writes).find(unknown) {
+        return Err(format!("{} has no kernel for {} here; use f32 or bf16", op.name(), operand.ty.dtype));
+    }
+    let activations = &reads[activations(op, reads.len())];
+    match activations.windows(2).find(|pair| pair[0].ty.dtype != pair[1].ty.dtype) {
+        Some(pair) => {
+            let (one, other) = (&pair[0].ty, &pair[1].ty);
+            Err(format!("{} has no kernel for {one} with {other} here; cast one of them", op.name()))
+        }
+        None => Ok(()),
+    }
+}
