@@ -61,6 +61,8 @@ struct Shared {
     job: UnsafeCell<Option<Job>>,
     sleeping: Vec<AtomicBool>,
     stop: AtomicBool,
+    /// Workers that hold their scratch.
+    started: AtomicUsize,
     panic: Mutex<Option<Box<dyn Any + Send>>>,
 }
 
@@ -94,6 +96,7 @@ impl ThreadPool {
             job: UnsafeCell::new(None),
             sleeping: (0..helpers).map(|_| AtomicBool::new(false)).collect(),
             stop: AtomicBool::new(false),
+            started: AtomicUsize::new(0),
             panic: Mutex::new(None),
         });
         let start = |index: usize| {
@@ -103,7 +106,12 @@ impl ThreadPool {
         };
         // A system that refuses more threads gets a smaller pool: no result depends on their number.
         let workers = (0..helpers).map_while(start).collect();
-        ThreadPool { shared, workers, own: Mutex::new(Scratch::new()), level }
+        let pool = ThreadPool { shared, workers, own: Mutex::new(Scratch::new()), level };
+        // Once this returns, the pool allocates nothing more.
+        while pool.shared.started.load(Ordering::Acquire) < pool.workers.len() {
+            std::thread::yield_now();
+        }
+        pool
     }
 
     /// Number of threads, the caller's included.
@@ -204,6 +212,7 @@ fn drain(next: &AtomicUsize, tasks: usize, body: &Body<'_>, scratch: &mut Scratc
 
 fn work(shared: &Shared, index: usize) {
     let mut scratch = Scratch::new();
+    shared.started.fetch_add(1, Ordering::Release);
     let mut seen = 0;
     while let Some(epoch) = wait(shared, index, seen) {
         seen = epoch;
