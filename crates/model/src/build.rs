@@ -89,7 +89,11 @@ pub(crate) struct Hidden {
     pub head: ValueId,
 }
 
-pub(crate) fn training(config: &ModelConfig, method: &Method, shape: BatchShape) -> Result<Training, ModelError> {
+/// The forward graph with its loss, from a configuration alone: what planning needs of a model, without its weights.
+///
+/// # Errors
+/// As [`crate::Model::training`].
+pub fn training(config: &ModelConfig, method: &Method, shape: BatchShape) -> Result<Training, ModelError> {
     let mut builder = ModelBuilder::new(config, method, shape, true)?;
     let Hidden { hidden, head } = family::forward(config, &mut builder)?;
     let tokens = Type::new(DType::I32, [shape.batch, shape.seq_len]);

@@ -14,7 +14,7 @@ mod model;
 mod rope;
 mod update;
 
-pub use build::{BatchShape, Inference, Method, Parameter, Training};
+pub use build::{BatchShape, Inference, Method, Parameter, Training, training};
 pub use error::ModelError;
 pub use lora::{LoraConfig, Targets};
 pub use model::Model;

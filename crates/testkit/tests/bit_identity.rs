@@ -5,15 +5,30 @@ mod case;
 
 use case::{Case, Run};
 use proptest::prelude::*;
-use remat_compiler::compile;
+use remat_compiler::{Target, compile, differentiate};
 use remat_cpu::{CpuExecutor, CpuOptions};
-use remat_ir::{Interpreter, Storage};
-use remat_model::Method;
-use remat_plan::Policy;
+use remat_ir::{Graph, Interpreter, Storage};
+use remat_model::{Method, Parameter};
+use remat_plan::{DeviceProfile, Policy};
 use remat_testkit::{random_model, run_plan, source_values};
 
-fn policies() -> [Policy; 3] {
-    [Policy::None, Policy::Full, Policy::Every(2)]
+/// Named policies, and three budgets between the smallest that the graph can be trained in and keeping everything.
+fn policies(graph: &Graph) -> Vec<Policy> {
+    let bytes = |policy| compile(graph.clone(), &policy, &DeviceProfile::generic()).map(|plan| plan.activation_bytes());
+    let most = bytes(Policy::None).expect("compiles");
+    let least = match bytes(Policy::Budget(0)) {
+        Ok(bytes) => bytes,
+        Err(error) => error.smallest_bytes().expect("only the budget can be wrong"),
+    };
+    let budgets = [least, least + (most - least) / 3, least + (most - least) * 2 / 3].map(Policy::Budget);
+    [Policy::None, Policy::Full, Policy::Every(2)].into_iter().chain(budgets).collect()
+}
+
+fn backward(case: &Case, method: &Method) -> Graph {
+    let training = case.training(method);
+    let target = |p: &Parameter| Target { value: p.value, accumulate_into: Some(p.gradient) };
+    let targets: Vec<Target> = training.parameters.iter().map(target).collect();
+    differentiate(training.graph, training.loss, training.seed, &targets).expect("differentiable").graph
 }
 
 /// Losses of three updates, the gradients before each update, and the parameters at the end, as bits.
@@ -42,7 +57,7 @@ fn training_is_byte_equal_under_every_policy_and_thread_count() {
         lora.dropout = 0.1;
         for method in [Method::Lora(lora), Method::Full] {
             let reference = trace(&case, &method, &Policy::None, 1);
-            for policy in policies() {
+            for policy in policies(&backward(&case, &method)) {
                 for threads in [1, 2, 4] {
                     let other = trace(&case, &method, &policy, threads);
                     assert!(reference == other, "{name} {method:?}: {policy} on {threads} threads differs");
@@ -61,7 +76,7 @@ proptest! {
         let sources = source_values(&graph, 3);
         let exact = Interpreter::exact().run(&graph, &sources).expect("all sources are given");
         let mut first = None;
-        for policy in policies() {
+        for policy in policies(&graph) {
             for threads in [1, 2] {
                 let options = CpuOptions::new(threads);
                 let plan = compile(graph.clone(), &policy, &options.profile()).expect("compiles");
