@@ -69,7 +69,7 @@ impl OpClass {
             Op::LinearCrossEntropy(_) | Op::LinearCrossEntropyGrad(_) | Op::LinearCrossEntropyWithGrad(_) => {
                 OpClass::Head
             }
-            Op::Attention(_) => OpClass::Attention,
+            Op::Attention(_) | Op::CachedAttention(_) => OpClass::Attention,
             Op::AttentionGrad(_) => OpClass::AttentionGrad,
             Op::Zeros(_)
             | Op::Embedding(_)
@@ -97,6 +97,7 @@ impl OpClass {
             | Op::Accumulate(_)
             | Op::GradNorm(_)
             | Op::ClipScale(_)
+            | Op::CacheWrite(_)
             | Op::AdamW(_) => OpClass::Pointwise,
         }
     }
