@@ -73,6 +73,7 @@ impl OpClass {
             Op::AttentionGrad(_) => OpClass::AttentionGrad,
             Op::Zeros(_)
             | Op::Embedding(_)
+            | Op::CacheWrite(_)
             | Op::EmbeddingGrad(_)
             | Op::BiasGrad(_)
             | Op::RmsNorm(_)
