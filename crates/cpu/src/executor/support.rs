@@ -19,7 +19,8 @@ pub(super) fn activations(op: &Op, operands: usize) -> Range<usize> {
         Op::Swiglu(_) | Op::GeluGrad(_) | Op::Add(_) => 0..2,
         Op::LinearCrossEntropy(_) | Op::LinearCrossEntropyGrad(_) | Op::LinearCrossEntropyWithGrad(_) => 0..2,
         Op::RmsNormGrad(_) | Op::LayerNorm(_) | Op::LayerNormGrad(_) | Op::SwigluGrad(_) => 0..3,
-        Op::Attention(_) => 0..3,
+        Op::Attention(_) | Op::CachedAttention(_) => 0..3,
+        Op::CacheWrite(_) => 0..2,
         Op::AttentionGrad(_) => 0..5,
         Op::Linear(_) | Op::Concat(_) => 0..operands,
         Op::Accumulate(_) => 1..2,
@@ -37,6 +38,8 @@ pub(super) fn supports(op: &Op, reads: &[Operand], writes: &[Operand]) -> Result
         (op.heads, reads.first())
     } else if let Op::AttentionGrad(op) = op {
         (op.heads, reads.get(1))
+    } else if let Op::CachedAttention(op) = op {
+        (op.heads, reads.first())
     } else {
         (1, None)
     };
