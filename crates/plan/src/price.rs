@@ -73,7 +73,6 @@ impl OpClass {
             Op::AttentionGrad(_) => OpClass::AttentionGrad,
             Op::Zeros(_)
             | Op::Embedding(_)
-            | Op::CacheWrite(_)
             | Op::EmbeddingGrad(_)
             | Op::BiasGrad(_)
             | Op::RmsNorm(_)

@@ -380,22 +380,3 @@ fn run_adamw(call: &Call<'_>, op: &ops::AdamW) -> Result<(), ExecError> {
     kernels::adamw::adamw(call.pool, update, call.write(0), call.write(1), call.write(2), call.write(3));
     Ok(())
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use remat_ir::Type;
-
-    #[test]
-    fn attention_beyond_the_largest_head_size_is_refused_at_load() {
-        let forward = ops::Attention { heads: 2, kv_heads: 1, scale: 1.0, window: None, dropout: 0.0, stream: 0 };
-        let backward = Op::from(ops::AttentionGrad::of(&forward));
-        for (op, q) in [(Op::from(forward), 0), (backward, 1)] {
-            let operand = |width| Operand { start: std::ptr::null_mut(), ty: Type::new(DType::F32, [1, 4, width]) };
-            let reads = |width| (0..3).map(|index| operand(if index == q { width } else { 8 })).collect::<Vec<_>>();
-            assert_eq!(supports(&op, &reads(2 * MAX_HEAD_SIZE), &[]), Ok(()));
-            let refused = supports(&op, &reads(2 * MAX_HEAD_SIZE + 2), &[]).unwrap_err();
-            assert!(refused.contains("up to 256, not 257"), "{refused}");
-        }
-    }
-}
