@@ -72,7 +72,7 @@ mod tests {
         let backward = Op::from(ops::AttentionGrad::of(&forward));
         for (op, q) in [(Op::from(forward), 0), (backward, 1)] {
             let operand = |width| Operand { start: std::ptr::null_mut(), ty: Type::new(DType::F32, [1, 4, width]) };
-            let reads = |width| (0..3).map(|index| operand(if index == q { width } else { 8 })).collect::<Vec<_>>();
+            let reads = |width| (0..6).map(|index| operand(if index == q { width } else { 8 })).collect::<Vec<_>>();
             assert_eq!(supports(&op, &reads(2 * MAX_HEAD_SIZE), &[]), Ok(()));
             let refused = supports(&op, &reads(2 * MAX_HEAD_SIZE + 2), &[]).unwrap_err();
             assert!(refused.contains("up to 256, not 257"), "{refused}");
