@@ -31,7 +31,7 @@ pub(super) fn activations(op: &Op, operands: usize) -> Range<usize> {
 
 /// Whether this executor has kernels for an op on these operands.
 pub(super) fn supports(op: &Op, reads: &[Operand], writes: &[Operand]) -> Result<(), String> {
-    if let (Op::Zeros(_), DType::U8) = (op, writes[0].ty.dtype) {
+    if matches!(op, Op::Zeros(_)) && writes[0].ty.dtype == DType::U8 {
         return Err("zeros has no kernel for u8 here; use i32".to_string());
     }
     let (heads, q) = if let Op::Attention(op) = op {
