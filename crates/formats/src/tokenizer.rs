@@ -7,8 +7,11 @@
 use crate::FormatsError;
 use crate::json::{self, CONFIG_LIMIT_BYTES};
 use serde_json::Value;
+use std::collections::BTreeSet;
+use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
+use tokenizers::{PostProcessor, PostProcessorWrapper};
 
 const FILE: &str = "tokenizer.json";
 /// Largest `tokenizer.json` that is read; those of 256 thousand tokens take 30 MB.
@@ -16,7 +19,10 @@ const TOKENIZER_LIMIT_BYTES: u64 = 512 << 20;
 
 /// A tokenizer with its special tokens.
 pub struct Tokenizer {
+    /// The library's tokenizer without its post-processor, which would move the offsets of tokens.
     inner: tokenizers::Tokenizer,
+    post_processor: Option<PostProcessorWrapper>,
+    special: BTreeSet<u32>,
     bos: Option<u32>,
     eos: Option<u32>,
     pad: Option<u32>,
@@ -77,9 +83,14 @@ impl Tokenizer {
         let mut inner = guarded(|| tokenizers::Tokenizer::from_bytes(&bytes)).map_err(bad)?;
         inner.with_padding(None);
         guarded(|| inner.with_truncation(None).map(|_| ())).map_err(bad)?;
+        let post_processor = inner.get_post_processor().cloned();
+        inner.with_post_processor(None::<PostProcessorWrapper>);
+        let added = inner.get_added_tokens_decoder();
+        let special = added.iter().filter(|(_, token)| token.special).map(|(&id, _)| id).collect();
         let id_limit = inner.get_vocab(true).into_values().max().map_or(0, |id| id.saturating_add(1));
         let file_bytes = bytes.len() as u64;
-        Ok(Tokenizer { inner, bos: None, eos: None, pad: None, chat_template: None, id_limit, file_bytes })
+        let (bos, eos, pad, chat_template) = (None, None, None, None);
+        Ok(Tokenizer { inner, post_processor, special, bos, eos, pad, chat_template, id_limit, file_bytes })
     }
 
     /// Ids of a text; with `add_special`, the special tokens that the tokenizer puts around a text, too. Special tokens
@@ -88,7 +99,29 @@ impl Tokenizer {
     /// # Errors
     /// The library's message, for a text its model has no tokens for.
     pub fn encode(&self, text: &str, add_special: bool) -> Result<Vec<u32>, String> {
-        guarded(|| self.inner.encode_fast(text, add_special)).map(|encoding| encoding.get_ids().to_vec())
+        let ids = guarded(|| {
+            let encoding = self.inner.encode_fast(text, false)?;
+            match &self.post_processor {
+                Some(post_processor) => post_processor.process(encoding, None, add_special),
+                None => Ok(encoding),
+            }
+        });
+        ids.map(|encoding| encoding.get_ids().to_vec())
+    }
+
+    /// Ids of a text without any around it, each with the bytes of the text that it stands for.
+    ///
+    /// # Errors
+    /// As [`Tokenizer::encode`].
+    pub fn encode_spans(&self, text: &str) -> Result<Vec<(u32, Range<usize>)>, String> {
+        let encoding = guarded(|| self.inner.encode(text, false))?;
+        let spans = encoding.get_offsets().iter().map(|&(start, end)| start..end);
+        Ok(encoding.get_ids().iter().copied().zip(spans).collect())
+    }
+
+    /// Whether an id is a special token: one that stands for itself, not for a piece of text.
+    pub fn is_special(&self, id: u32) -> bool {
+        self.special.contains(&id)
     }
 
     /// The text of ids; unknown ids are passed over.

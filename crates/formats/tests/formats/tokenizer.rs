@@ -43,6 +43,51 @@ fn ids_are_those_of_transformers() {
 }
 
 #[test]
+fn spans_cover_the_text_they_stand_for() {
+    let texts = ["The keeper  of the lamp,\n\n at last EOS a", "", " x", "EOSEOS", "Take time\n"];
+    for (case, eos) in [("llama-gqa-tied", "</s>"), ("gpt2", "<|endoftext|>")] {
+        let tokenizer = open(&fixture(case));
+        for text in texts.map(|text| text.replace("EOS", eos)) {
+            let text = text.as_str();
+            let spans = tokenizer.encode_spans(text).expect("encoded");
+            let ids: Vec<u32> = spans.iter().map(|(id, _)| *id).collect();
+            assert_eq!(ids, tokenizer.encode(text, false).expect("encoded"), "{case}: {text:?}");
+            let mut end = 0;
+            for (id, range) in spans {
+                assert_eq!(range.start, end, "{case}: {text:?}");
+                end = range.end;
+                let token = tokenizer.decode(&[id], false).expect("decoded");
+                assert_eq!(token, text[range], "{case}: {text:?}");
+            }
+            assert_eq!(end, text.len(), "{case}: {text:?}");
+        }
+    }
+}
+
+#[test]
+fn a_trimming_post_processor_does_not_move_spans() {
+    let mut json: Value = serde_json::from_str(tokenizer_json()).expect("JSON");
+    let trimming = json!({"type": "ByteLevel", "add_prefix_space": true, "trim_offsets": true, "use_regex": true});
+    json["post_processor"] = json!({"type": "Sequence", "processors": [trimming, json["post_processor"]]});
+    let folder = folder(&[("tokenizer.json", json.to_string().as_bytes())]);
+    let (plain, trimming) = (open(&fixture("llama-gqa-tied")), open(folder.path()));
+    let text = "a lamp \n\n and </s> more";
+    assert_eq!(trimming.encode_spans(text).expect("encoded"), plain.encode_spans(text).expect("encoded"));
+    for add_special in [false, true] {
+        let [ours, theirs] = [&trimming, &plain].map(|it| it.encode(text, add_special).expect("encoded"));
+        assert_eq!(ours, theirs);
+    }
+}
+
+#[test]
+fn only_special_tokens_are_special() {
+    let tokenizer = open(&fixture("llama-gqa-tied"));
+    let id = |token: &str| tokenizer.token_to_id(token).expect("a token");
+    assert!(tokenizer.is_special(id("<s>")) && tokenizer.is_special(id("</s>")));
+    assert!(!tokenizer.is_special(id("a")) && !tokenizer.is_special(u32::MAX));
+}
+
+#[test]
 fn special_tokens_are_found_by_their_names() {
     let tokenizer = open(&fixture("llama-gqa-tied"));
     let bos = tokenizer.bos().expect("a BOS");
