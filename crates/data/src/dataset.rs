@@ -48,7 +48,8 @@ pub struct SampleStats {
     pub cut_tokens: usize,
     /// Rows left out because no predicted token is trained on, as they came or after the cut.
     pub dropped: usize,
-    /// Rows that should end in EOS, but for which the tokenizer knows none.
+    /// Rows that should end in EOS, but for which the tokenizer knows none; conversations with a trained turn that the
+    /// chat template does not end with a special token.
     pub unterminated: usize,
     /// Tokens of the longest row, before any cut.
     pub longest: usize,
@@ -121,6 +122,11 @@ impl DatasetBuilder {
         self.labels.extend_from_slice(labels);
         self.ends.push(self.ids.len());
         Ok(())
+    }
+
+    /// What became of the samples so far, source by source.
+    pub fn stats(&self) -> &[SampleStats] {
+        &self.stats
     }
 
     /// The dataset, or an error if there is nothing to train on.

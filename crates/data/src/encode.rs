@@ -5,10 +5,16 @@
 //! |---|---|---|
 //! | text | the tokenizer's, special tokens included, then EOS | all ids |
 //! | prompt, completion | prompt with special tokens, completion without, then EOS | -100 on the prompt |
+//! | conversation | the chat template's rendering, which holds its special tokens | -100 but on the assistant's turns |
+//! | instruction | as a conversation; without a chat template as prompt and completion | -100 on the task |
 //! | tokens | as given | as given, or all ids |
+//!
+//! A conversation is tokenised in one piece, as the model will read it; a turn's span of text then says which tokens
+//! are trained on. A token that begins before the turn is not.
 
+use crate::chat::{ChatTemplate, Conversation, TrainOn, Turn, TurnEnd, trained_turns};
 use crate::error::Place;
-use crate::{DataError, Row, RowKind, TokenSource};
+use crate::{DataError, ModelTokens, Row, RowKind, TokenSource, TokenSpan};
 
 /// The label of a token that is not trained on.
 pub const IGNORED_LABEL: i32 = -100;
@@ -20,13 +26,16 @@ pub struct Sample {
     pub ids: Vec<u32>,
     /// One label per token, unshifted; -100 where the token is not trained on.
     pub labels: Vec<i32>,
-    /// False if the row's text should end in EOS, but the tokenizer knows none.
+    /// False if the row's text should end in EOS, but the tokenizer knows none; or if a trained turn of a conversation
+    /// ends without a special token, so that the model would not learn to stop.
     pub terminated: bool,
 }
 
 /// Turns rows into samples.
 pub struct Encoder<'a> {
     tokens: Option<&'a dyn TokenSource>,
+    chat: Result<&'a ChatTemplate, &'a str>,
+    train_on: TrainOn,
     last_id: u32,
 }
 
@@ -37,7 +46,27 @@ impl<'a> Encoder<'a> {
     pub fn new(tokens: Option<&'a dyn TokenSource>, vocab_size: usize) -> Self {
         assert!(vocab_size > 0, "Encoder: the vocabulary is empty");
         // Batches hold ids as i32.
-        Encoder { tokens, last_id: (vocab_size - 1).min(i32::MAX as usize) as u32 }
+        let last_id = (vocab_size - 1).min(i32::MAX as usize) as u32;
+        Encoder { tokens, chat: Err("none was given"), train_on: TrainOn::Assistant, last_id }
+    }
+
+    /// An encoder with a model's own tokenizer, if it has one, and chat template.
+    ///
+    /// Panics if `vocab_size` is 0.
+    pub fn for_model(tokens: Option<&'a ModelTokens>, vocab_size: usize) -> Self {
+        let encoder = Encoder::new(tokens.map(|tokens| tokens as &dyn TokenSource), vocab_size);
+        Encoder { chat: tokens.map_or(encoder.chat, ModelTokens::chat), ..encoder }
+    }
+
+    /// With a chat template, for conversations.
+    pub fn with_chat(self, chat: &'a ChatTemplate) -> Self {
+        Encoder { chat: Ok(chat), ..self }
+    }
+
+    /// With what is trained on; the assistant's turns and completions if nothing is said. Rows of text are trained on
+    /// whole, rows of tokens as their labels say.
+    pub fn with_train_on(self, train_on: TrainOn) -> Self {
+        Encoder { train_on, ..self }
     }
 
     /// Encodes one row; `place` is for messages.
@@ -51,20 +80,71 @@ impl<'a> Encoder<'a> {
                 let labels = ids.iter().map(|&id| id as i32).collect();
                 Ok(Sample { ids, labels, terminated })
             }
-            Row::PromptCompletion { prompt, completion } => self.completion_sample(prompt, completion, place),
+            Row::PromptCompletion { prompt, completion } => {
+                self.completion_sample(RowKind::PromptCompletion, prompt, completion, place)
+            }
+            Row::Conversation(conversation) => self.conversation_sample(conversation, place),
+            Row::Instruction { instruction, input, output } => {
+                self.instruction_sample(instruction, input, output, place)
+            }
             Row::Tokens { input_ids, labels } => self.token_sample(input_ids, labels.as_deref(), place),
         }
     }
 
-    fn completion_sample(&self, prompt: &str, completion: &str, place: &Place) -> Result<Sample, DataError> {
-        let tokens = self.tokenizer(RowKind::PromptCompletion, place)?;
+    fn instruction_sample(
+        &self,
+        instruction: &str,
+        input: &str,
+        output: &str,
+        place: &Place,
+    ) -> Result<Sample, DataError> {
+        let task = if input.is_empty() { instruction.to_string() } else { format!("{instruction}\n\n{input}") };
+        if self.chat.is_ok() {
+            let conversation = Conversation::new(&[("user", &task), ("assistant", output)]);
+            return self.conversation_sample(&conversation, place);
+        }
+        // Without a chat template: the headings that Alpaca's data is commonly rendered with.
+        let input = if input.is_empty() { String::new() } else { format!("### Input:\n{input}\n\n") };
+        let prompt = format!("### Instruction:\n{instruction}\n\n{input}### Response:\n");
+        self.completion_sample(RowKind::Instruction, &prompt, output, place)
+    }
+
+    fn conversation_sample(&self, conversation: &Conversation, place: &Place) -> Result<Sample, DataError> {
+        let tokens = self.tokenizer(RowKind::Messages, place)?;
+        let chat = self.chat.map_err(|reason| {
+            let (place, kind, reason) = (place.clone(), RowKind::Messages, reason.to_string());
+            DataError::NoChatTemplate { place, kind, reason }
+        })?;
+        let (text, turns) = trained_turns(chat, conversation, self.train_on)
+            .map_err(|reason| DataError::Rendering { place: place.clone(), reason })?;
+        let refused = |reason| DataError::Tokenizer { place: place.clone(), key: "messages", reason };
+        let spans = tokens.encode_spans(&text).map_err(refused)?;
+        let ids: Vec<u32> = spans.iter().map(|span| span.id).collect();
+        self.check_ids(&ids, place)?;
+        let mut labels = vec![IGNORED_LABEL; ids.len()];
+        let mut terminated = true;
+        for turn in &turns {
+            terminated &= label_turn(turn, &spans, &mut labels);
+        }
+        Ok(Sample { ids, labels, terminated })
+    }
+
+    fn completion_sample(
+        &self,
+        kind: RowKind,
+        prompt: &str,
+        completion: &str,
+        place: &Place,
+    ) -> Result<Sample, DataError> {
+        let tokens = self.tokenizer(kind, place)?;
         let mut ids = self.prompt_ids(tokens, prompt, place)?;
         let prompt_len = ids.len();
         ids.extend(self.ids(tokens, "completion", completion, false, place)?);
         let terminated = terminate(&mut ids, prompt_len, tokens.eos());
         self.check_ids(&ids, place)?;
-        let mut labels = vec![IGNORED_LABEL; prompt_len];
-        labels.extend(ids[prompt_len..].iter().map(|&id| id as i32));
+        let trained_from = if self.train_on == TrainOn::All { 0 } else { prompt_len };
+        let mut labels = vec![IGNORED_LABEL; trained_from];
+        labels.extend(ids[trained_from..].iter().map(|&id| id as i32));
         Ok(Sample { ids, labels, terminated })
     }
 
@@ -142,4 +222,27 @@ fn terminate(ids: &mut Vec<u32>, from: usize, eos: Option<u32>) -> bool {
         }
         None => false,
     }
+}
+
+/// Labels the tokens of one turn. False if it ends without a special token.
+fn label_turn(turn: &Turn, spans: &[TokenSpan], labels: &mut [i32]) -> bool {
+    let special_within =
+        |from: usize, to: usize| move |span: &&TokenSpan| span.special && (from..to).contains(&span.start);
+    let (end, terminated) = match turn.end {
+        TurnEnd::Here(end) => (end, true),
+        TurnEnd::FirstSpecial { content_end, limit, otherwise } => {
+            let closing = spans.iter().find(special_within(content_end, limit));
+            (closing.map_or(otherwise, |span| span.end), closing.is_some())
+        }
+        TurnEnd::LastSpecial { limit } => {
+            let closing = spans.iter().rev().find(special_within(turn.start, limit));
+            (closing.map_or(limit, |span| span.end), closing.is_some())
+        }
+    };
+    for (span, label) in spans.iter().zip(labels) {
+        if turn.start <= span.start && span.start < end {
+            *label = span.id as i32;
+        }
+    }
+    terminated
 }

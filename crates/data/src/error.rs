@@ -28,7 +28,10 @@ impl fmt::Display for Place {
 }
 
 /// The formats a row may have, for messages.
-pub(crate) const ACCEPTED: &str = r#"{"text"}, {"prompt", "completion"} or {"input_ids", "labels" (optional)}"#;
+pub(crate) const ACCEPTED: &str = concat!(
+    r#"{"messages"}, {"conversations"}, {"instruction", "input" (optional), "output"}, "#,
+    r#"{"prompt", "completion"}, {"text"} or {"input_ids", "labels" (optional)}"#
+);
 
 /// Every error of this crate.
 #[derive(Debug, thiserror::Error)]
@@ -75,6 +78,9 @@ pub enum DataError {
     #[error("{place}: `{key}` is {found}, but must be {expected}")]
     WrongType { place: Place, key: String, expected: &'static str, found: String },
 
+    #[error("{place}: `{key}` must be {expected}")]
+    BadMessage { place: Place, key: String, expected: &'static str },
+
     #[error(
         "{place}: `labels` has {labels} entries, but `input_ids` has {ids}; give one label per token, unshifted, with \
          -100 for tokens that are not trained on"
@@ -107,6 +113,18 @@ pub enum DataError {
 
     #[error("{place}: the tokenizer refused `{key}`: {reason}; check tokenizer.json in the model folder")]
     Tokenizer { place: Place, key: &'static str, reason: String },
+
+    #[error("{place}: a row of format {kind} needs the model's chat template: {reason}")]
+    NoChatTemplate { place: Place, kind: RowKind, reason: String },
+
+    #[error(
+        "{place}: the model's chat template cannot render this conversation: {reason}; check the order of its roles, \
+         or the template in the model folder"
+    )]
+    Rendering { place: Place, reason: String },
+
+    #[error(transparent)]
+    Formats(#[from] remat_formats::FormatsError),
 
     #[error("--seq-len {seq_len} leaves no token to predict; it must be at least 2")]
     SeqLen { seq_len: usize },

@@ -11,24 +11,30 @@
 //! first batch nothing is allocated. Look next at `train`, which feeds batches to the compiled step.
 
 mod batch;
+mod chat;
+mod check;
 mod dataset;
 mod encode;
 mod error;
 mod json_array;
 mod jsonl;
 mod loader;
+mod model_tokens;
 mod order;
 mod packing;
 mod row;
 mod tokens;
 
 pub use batch::Batch;
+pub use chat::{ChatTemplate, Conversation, SpecialTokens, TrainOn};
+pub use check::{FileCheck, Piece, ShownRow, check_file};
 pub use dataset::{Dataset, DatasetBuilder, SampleId, SampleRef, SampleStats};
 pub use encode::{Encoder, IGNORED_LABEL, Sample};
 pub use error::{DataError, Place};
 pub use jsonl::{MAX_ROW_BYTES, RowSink, read_rows, read_rows_from};
 pub use loader::{DataLoader, LoaderOptions, UpdateBatch};
+pub use model_tokens::ModelTokens;
 pub use order::{Order, Sampler, SamplerState};
 pub use packing::{SequenceId, Sequences};
 pub use row::{Row, RowKind};
-pub use tokens::TokenSource;
+pub use tokens::{TokenSource, TokenSpan};

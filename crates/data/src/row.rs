@@ -4,6 +4,7 @@
 //! A new format is a variant of `RowKind` and `Row`, a line in `REQUIRED`, an arm in `Fields::row` and one in `encode`.
 
 use crate::DataError;
+use crate::chat::Conversation;
 use crate::error::Place;
 use serde_json::value::RawValue;
 use std::collections::BTreeMap;
@@ -14,27 +15,33 @@ use std::fmt;
 pub enum RowKind {
     /// `{"text"}`.
     Text,
+    /// `{"messages"}`: a role and a content each.
+    Messages,
+    /// `{"conversations"}`: as ShareGPT has it, "from" and "value" each.
+    Conversations,
     /// `{"prompt", "completion"}`.
     PromptCompletion,
+    /// `{"instruction", "input"?, "output"}`.
+    Instruction,
     /// `{"input_ids", "labels"?}`.
     Tokens,
 }
 
 /// Each format with the keys it cannot do without, the more specific formats first: a row that also carries the text
 /// it was tokenised from is a tokens row.
-const REQUIRED: [(RowKind, &[&str]); 3] = [
+const REQUIRED: [(RowKind, &[&str]); 6] = [
     (RowKind::Tokens, &["input_ids"]),
+    (RowKind::Messages, &["messages"]),
+    (RowKind::Conversations, &["conversations"]),
     (RowKind::PromptCompletion, &["prompt", "completion"]),
+    (RowKind::Instruction, &["instruction", "output"]),
     (RowKind::Text, &["text"]),
 ];
 
 impl RowKind {
     fn required(self) -> &'static [&'static str] {
-        match self {
-            RowKind::Tokens => REQUIRED[0].1,
-            RowKind::PromptCompletion => REQUIRED[1].1,
-            RowKind::Text => REQUIRED[2].1,
-        }
+        let entry = REQUIRED.iter().find(|(kind, _)| *kind == self);
+        entry.expect("every format has a line in REQUIRED").1
     }
 }
 
@@ -42,7 +49,10 @@ impl fmt::Display for RowKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             RowKind::Text => r#"{"text"}"#,
+            RowKind::Messages => r#"{"messages"}"#,
+            RowKind::Conversations => r#"{"conversations"}"#,
             RowKind::PromptCompletion => r#"{"prompt", "completion"}"#,
+            RowKind::Instruction => r#"{"instruction", "output"}"#,
             RowKind::Tokens => r#"{"input_ids"}"#,
         })
     }
@@ -62,6 +72,17 @@ pub enum Row {
         prompt: String,
         /// Trained on, with the end-of-text token after it.
         completion: String,
+    },
+    /// A conversation: the assistant's turns are trained on.
+    Conversation(Conversation),
+    /// A task and its answer, which is trained on.
+    Instruction {
+        /// What to do.
+        instruction: String,
+        /// What to do it with; may be empty.
+        input: String,
+        /// The answer.
+        output: String,
     },
     /// Tokens as given. The numbers are not yet held to the vocabulary.
     Tokens {
@@ -153,6 +174,14 @@ impl<'a> Fields<'a> {
             RowKind::PromptCompletion => {
                 Row::PromptCompletion { prompt: self.string("prompt")?, completion: self.string("completion")? }
             }
+            RowKind::Messages => Row::Conversation(self.conversation("messages")?),
+            RowKind::Conversations => Row::Conversation(self.conversation("conversations")?),
+            RowKind::Instruction => {
+                let (instruction, output) = (self.string("instruction")?, self.string("output")?);
+                let has_input = self.values.get("input").is_some_and(|raw| type_name(raw) != NULL);
+                let input = if has_input { self.string("input")? } else { String::new() };
+                Row::Instruction { instruction, input, output }
+            }
             RowKind::Tokens => {
                 let labels = self.values.get("labels").filter(|raw| type_name(raw) != NULL);
                 Row::Tokens {
@@ -172,6 +201,15 @@ impl<'a> Fields<'a> {
         serde_json::from_str(raw.get()).map_err(|error| {
             let before = raw.get().as_ptr().addr() - self.json.as_ptr().addr();
             not_json_at(self.json, before + error.column(), &error, self.place)
+        })
+    }
+
+    fn conversation(&self, key: &'static str) -> Result<Conversation, DataError> {
+        let raw = self.values[key];
+        let tools = self.values.get("tools").copied().filter(|raw| type_name(raw) != NULL);
+        Conversation::parse(key, raw, tools).map_err(|bad| match bad.key == key {
+            true => self.wrong_type(bad.key, bad.expected, raw),
+            false => DataError::BadMessage { place: self.place.clone(), key: bad.key, expected: bad.expected },
         })
     }
 

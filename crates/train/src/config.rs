@@ -28,6 +28,28 @@ pub enum Precision {
     F32,
 }
 
+/// Which turns of a conversation are trained on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum TrainedTurns {
+    /// Every token, prompts too.
+    All,
+    /// The assistant's turns, and completions.
+    Assistant,
+    /// The assistant's last turn, and completions.
+    Last,
+}
+
+impl From<TrainedTurns> for remat_data::TrainOn {
+    fn from(turns: TrainedTurns) -> Self {
+        match turns {
+            TrainedTurns::All => remat_data::TrainOn::All,
+            TrainedTurns::Assistant => remat_data::TrainOn::Assistant,
+            TrainedTurns::Last => remat_data::TrainOn::Last,
+        }
+    }
+}
+
 /// A key that has to come from somewhere, the command line or a file, but from neither in particular.
 const FROM_FILE: &str = "";
 
@@ -80,6 +102,10 @@ pub struct TrainConfig {
     #[arg(long, value_name = "T", help_heading = "Batches")]
     pub seq_len: Option<usize>,
 
+    /// What is trained on: every token, the assistant's turns and completions, or the assistant's last turn
+    #[arg(long, value_enum, value_name = "TURNS", default_value = "assistant", help_heading = "Batches")]
+    pub train_on: TrainedTurns,
+
     /// Sequences of a micro-batch
     #[arg(long, value_name = "B", default_value = "2", help_heading = "Batches")]
     pub batch_size: usize,
@@ -128,14 +154,9 @@ pub struct TrainConfig {
     #[arg(long, value_enum, default_value = "f32", help_heading = "Machine")]
     pub precision: Precision,
 
-    /// What is recomputed instead of kept: auto (the fastest that fits into memory), none, full, every:N for segments of N
-    /// blocks, or budget:SIZE for what may be kept; the result does not depend on it
-    #[arg(long, value_name = "POLICY", default_value = "auto", help_heading = "Machine")]
+    /// What is recomputed instead of kept: none, full, or every:N for segments of N blocks
+    #[arg(long, value_name = "POLICY", default_value = "none", help_heading = "Machine")]
     pub checkpointing: String,
-
-    /// Most memory for the whole process, such as 6GiB [default: what the machine has]
-    #[arg(long, value_name = "SIZE", help_heading = "Machine")]
-    pub memory: Option<String>,
 
     /// Threads to compute with [default: all]; the result does not depend on it
     #[arg(long, value_name = "N", help_heading = "Machine")]
@@ -166,7 +187,7 @@ impl Default for TrainConfig {
 /// Keys that may differ between a save and the run that resumes it, because they do not change what is computed.
 /// Other data is refused by its content, whatever its path.
 const FREE_ON_RESUME: &[&str] =
-    &["data", "out", "epochs", "steps", "checkpointing", "memory", "threads", "save-every", "save-total-limit"];
+    &["data", "out", "epochs", "steps", "checkpointing", "threads", "save-every", "save-total-limit"];
 
 impl TrainConfig {
     /// The settings with every rule checked and derived defaults filled in. Paths stay as given: an adapter names its

@@ -10,7 +10,6 @@ mod error;
 mod gradient_watch;
 mod memory;
 mod metrics;
-mod planning;
 mod prepare;
 mod report;
 mod run;
@@ -18,9 +17,8 @@ mod run_folder;
 mod saves;
 mod schedule;
 mod snapshot;
-mod tokens;
 
-pub use config::{MethodKind, Precision, TrainConfig};
+pub use config::{MethodKind, Precision, TrainConfig, TrainedTurns};
 pub use config_file::read as read_config_file;
 pub use error::{ErrorKind, TrainError};
 pub use memory::{MemoryAccount, MemoryRow};

@@ -1,14 +1,15 @@
 //! The crate's tests, one binary. `messages`: each error in its exact words. `samples`: rows to samples and counts.
-//! `batches`: layouts computed by hand. `properties`: order, resume, look-ahead and packing on random data.
+//! `batches`: layouts computed by hand. `chat`: templates and trained turns. `properties`: order, resume, look-ahead and packing on random data.
 
 #![allow(missing_docs)]
 
 mod batches;
+mod chat;
 mod messages;
 mod properties;
 mod samples;
 
-use remat_data::{Dataset, DatasetBuilder, Encoder, Sample, TokenSource};
+use remat_data::{Dataset, DatasetBuilder, Encoder, Sample, TokenSource, TokenSpan};
 use std::path::{Path, PathBuf};
 
 /// One id per byte, 256 for BOS (a special token) and 257 for EOS, which also stands for the word `</s>`.
@@ -33,6 +34,11 @@ impl TokenSource for Bytes {
         }
         ids.extend((add_special && self.closes_texts).then_some(EOS));
         Ok(ids)
+    }
+
+    fn encode_spans(&self, text: &str) -> Result<Vec<TokenSpan>, String> {
+        let span = |(start, byte)| TokenSpan { id: u32::from(byte), start, end: start + 1, special: false };
+        Ok(text.bytes().enumerate().map(span).collect())
     }
 
     fn eos(&self) -> Option<u32> {

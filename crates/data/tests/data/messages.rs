@@ -15,7 +15,10 @@ fn check(contents: &str, message: &str) {
     check_files(&[contents.as_bytes()], message);
 }
 
-const ACCEPTED: &str = r#"accepted: {"text"}, {"prompt", "completion"} or {"input_ids", "labels" (optional)}"#;
+const ACCEPTED: &str = concat!(
+    r#"accepted: {"messages"}, {"conversations"}, {"instruction", "input" (optional), "output"}, "#,
+    r#"{"prompt", "completion"}, {"text"} or {"input_ids", "labels" (optional)}"#
+);
 
 #[test]
 fn files_that_cannot_be_read() {
@@ -34,10 +37,10 @@ fn files_that_cannot_be_read() {
 
 #[test]
 fn files_without_rows() {
-    let message = "a.jsonl: holds no rows; it needs one JSON object per line: \
-        {\"text\"}, {\"prompt\", \"completion\"} or {\"input_ids\", \"labels\" (optional)}";
+    let formats = ACCEPTED.strip_prefix("accepted: ").unwrap();
+    let message = format!("a.jsonl: holds no rows; it needs one JSON object per line: {formats}");
     for empty in ["", "\n", "\u{feff}", "\u{feff}\r\n \n\t", "[]", " [ ]\n"] {
-        check(empty, message);
+        check(empty, &message);
     }
 }
 
@@ -99,8 +102,8 @@ fn rows_of_no_format() {
     check("{\"text\": \"a\"}\n[]", &format!("a.jsonl:2: this row is an array, not a JSON object; {ACCEPTED}"));
     check("{}", &format!("a.jsonl:1: no known format has the keys (none); {ACCEPTED}"));
     check(
-        r#"{"messages": [], "id\u001b[2J": 1}"#,
-        &format!("a.jsonl:1: no known format has the keys `id\\u{{1b}}[2J`, `messages`; {ACCEPTED}"),
+        r#"{"turns": [], "id\u001b[2J": 1}"#,
+        &format!("a.jsonl:1: no known format has the keys `id\\u{{1b}}[2J`, `turns`; {ACCEPTED}"),
     );
     check(
         r#"{"k1":0,"k2":0,"k3":0,"k4":0,"k5":0,"k6":0,"k7":0,"k8":0,"k9":0}"#,

@@ -1,0 +1,20 @@
+//! Conversations and how a model reads them: the messages of a row, the model's chat template, the trained turns.
+//!
+//! ```text
+//! row ──conversation──▶ Conversation ──template──▶ text ──turns──▶ the spans of the assistant's turns
+//! ```
+//!
+//! Look next at `encode`, where spans of text become labels of tokens.
+
+mod clock;
+mod conversation;
+mod python_json;
+mod source;
+mod template;
+mod turns;
+
+pub use conversation::Conversation;
+pub use template::{ChatTemplate, SpecialTokens};
+pub use turns::TrainOn;
+
+pub(crate) use turns::{Turn, TurnEnd, trained_turns};
