@@ -12,6 +12,7 @@
 //! Invariant: data goes to stdout, everything else to stderr; nothing below this crate prints. One file per verb.
 
 mod console;
+mod data_check;
 mod json_lines;
 mod train;
 mod units;
@@ -35,11 +36,16 @@ struct Cli {
     verb: Verb,
 }
 
+// There is one value of it in a process.
+#[allow(clippy::large_enum_variant)]
 #[derive(Debug, Subcommand)]
 enum Verb {
     /// Fine-tune a model on rows of text or tokens
     #[command(after_help = train::AFTER_HELP)]
     Train(train::TrainArgs),
+
+    /// Look at training data as a run would see it
+    Data(data_check::DataArgs),
 }
 
 fn main() -> ExitCode {
@@ -52,6 +58,7 @@ fn main() -> ExitCode {
     let verb_matches = matches.subcommand().map(|(_, matches)| matches).expect("clap requires a verb");
     ExitCode::from(match cli.verb {
         Verb::Train(arguments) => train::run(arguments, verb_matches),
+        Verb::Data(arguments) => data_check::run(arguments),
     })
 }
 

@@ -20,7 +20,8 @@ Examples:
   remat train --model Llama-3.2-1B --data rows.jsonl --out run --checkpointing full --save-every 100
   remat train --resume --out run
 
-Rows: {\"text\"}, {\"prompt\", \"completion\"} or {\"input_ids\", \"labels\" (optional)}, one JSON object per line.
+Rows, one JSON object per line: {\"messages\"}, {\"conversations\"}, {\"instruction\", \"output\"},
+{\"prompt\", \"completion\"}, {\"text\"} or {\"input_ids\", \"labels\" (optional)}; see remat data check.
 Exit codes: 0 done; 1 failed; 2 bad input or usage; 3 does not fit; 4 stopped by a numeric guard; 130 interrupted.";
 
 /// Set by the first Ctrl-C.

@@ -1,0 +1,108 @@
+//! The binary from outside: `remat data check` on a fixture's tokenizer with a chat template beside it.
+
+#![allow(missing_docs)]
+
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+const TEMPLATE: &str = "{% for m in messages %}{{ bos_token + m.role + ': ' + m.content + eos_token + '\n' }}\
+                        {% endfor %}{% if add_generation_prompt %}{{ bos_token + 'assistant: ' }}{% endif %}";
+
+fn fixtures() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures")
+}
+
+/// A model folder with a template, and a file of rows in it.
+fn model(rows: &str) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().expect("temporary folder");
+    for name in ["config.json", "tokenizer.json", "tokenizer_config.json"] {
+        let from = fixtures().join("parity/llama-gqa-tied").join(name);
+        std::fs::copy(from, folder.path().join(name)).expect("copied");
+    }
+    std::fs::write(folder.path().join("chat_template.jinja"), TEMPLATE).expect("written");
+    std::fs::write(folder.path().join("rows.jsonl"), rows).expect("written");
+    folder
+}
+
+fn check(folder: &Path, flags: &str) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_remat"));
+    command.args(["data", "check", "rows.jsonl", "--model", "."]).args(flags.split_whitespace());
+    command.current_dir(folder).output().expect("the binary runs")
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).expect("UTF-8")
+}
+
+const CHAT: &str = r#"{"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "The sea"}]}
+{"messages": [{"role": "user", "content": "What does the tide take?"}, {"role": "assistant", "content": "Time"}]}
+{"messages": [{"role": "user", "content": "Nobody answers"}]}
+"#;
+
+#[test]
+fn rows_are_shown_with_their_trained_tokens() {
+    let folder = model(CHAT);
+    let output = check(folder.path(), "--samples 3");
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let page = text(&output.stdout);
+    for part in [
+        "rows.jsonl · {\"messages\"} · 3 rows\n",
+        "trained tokens are ⟦between brackets⟧\n",
+        "line 1 · ",
+        "  │ <s>user: Hi</s>\n  │ <s>assistant: ⟦The sea</s>⟧\n",
+        "  │ <s>assistant: ⟦Time</s>⟧\n",
+        "line 3 · ",
+        "none trained: left out\n",
+        "kept      2 of 3 rows: ",
+        "left out  1 row without a trained token\n",
+    ] {
+        assert!(page.contains(part), "'{part}' is not in:\n{page}");
+    }
+    assert!(!page.contains('\x1b'), "no colour off a terminal");
+}
+
+#[test]
+fn cuts_and_turns_are_told() {
+    let folder = model(CHAT);
+    let page = text(&check(folder.path(), "--seq-len 24 --train-on all").stdout);
+    assert!(page.contains(" … ") && page.contains("to 24 tokens, ") && page.contains("  some cut\n"), "{page}");
+    let output = check(folder.path(), "--seq-len 4");
+    assert_eq!(output.status.code(), Some(2));
+    let error = text(&output.stderr);
+    assert!(error.contains("none of the 3 rows has a token to train on within the first 4 tokens"), "{error}");
+}
+
+#[test]
+fn the_json_has_the_same_counts() {
+    let folder = model(CHAT);
+    let json: Value = serde_json::from_slice(&check(folder.path(), "--json --samples 1").stdout).expect("JSON");
+    assert_eq!((&json["schema"], &json["train_on"], &json["seq_len"]), (&1.into(), &"assistant".into(), &128.into()));
+    let file = &json["files"][0];
+    assert_eq!((&file["rows"], &file["kept"], &file["left_out"]), (&3.into(), &2.into(), &1.into()));
+    let pieces = file["samples"][0]["pieces"].as_array().expect("pieces");
+    let trained: Vec<&str> =
+        pieces.iter().filter(|piece| piece["trained"] == true).map(|piece| piece["text"].as_str().unwrap()).collect();
+    assert_eq!(trained, ["The sea</s>"]);
+    let bars = file["lengths"].as_array().expect("bars");
+    assert_eq!(bars.iter().map(|bar| bar["rows"].as_u64().unwrap()).sum::<u64>(), 3);
+}
+
+#[test]
+fn what_cannot_be_read_is_refused() {
+    let folder = model(CHAT);
+    let refused = |flags: &str, parts: &[&str]| {
+        let output = check(folder.path(), flags);
+        assert_eq!(output.status.code(), Some(2));
+        let error = text(&output.stderr);
+        assert!(parts.iter().all(|part| error.contains(part)), "{error}");
+    };
+    std::fs::write(folder.path().join("chat_template.jinja"), "{% for %}").expect("written");
+    refused("", &["rows.jsonl:1", "its chat template is broken: syntax error", "line 1 of the template"]);
+    std::fs::remove_file(folder.path().join("chat_template.jinja")).expect("removed");
+    refused("", &["rows.jsonl:1", "it has no chat template; put the chat_template.jinja"]);
+    std::fs::remove_file(folder.path().join("tokenizer.json")).expect("removed");
+    refused("", &["rows.jsonl:1", "needs the model's tokenizer, and there is none"]);
+    std::fs::write(folder.path().join("rows.jsonl"), "{\"txt\": 1}").expect("written");
+    refused("", &["rows.jsonl:1: no known format has the keys `txt`"]);
+}
