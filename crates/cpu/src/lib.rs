@@ -12,6 +12,7 @@
 // Constants that are exact in f32 are written exactly.
 #![allow(clippy::excessive_precision)]
 
+mod calibrate;
 mod element;
 mod executor;
 pub mod kernels;

@@ -20,5 +20,5 @@ pub use plan::{
     Action, Buffer, BufferId, Collective, Place, Plan, Queue, Slot, Step, StepId, Tier, WeightLayout, WeightOperand,
 };
 pub use policy::{Policy, format_bytes, parse_bytes};
-pub use price::{OpClass, Prices, THIN};
+pub use price::{OpClass, Prices, Rate, THIN};
 pub use residuals::Residual;

@@ -1,95 +1,95 @@
 //! What an op costs in seconds: a class for every op, and prices per class as data.
 //!
-//! Model: `seconds = max(FLOPs / rate of the class, bytes / bandwidth) + overhead`, the roofline of Williams, Waterman and
-//! Patterson, *Roofline*, 2009, with a rate measured per class in place of one peak. Invariant: a price depends on the op
-//! and the types of its operands only, never on the plan, so that a recomputed node costs what its original costs.
+//! Model: `seconds = max(FLOPs / arithmetic rate, bytes / memory rate) + overhead`, the roofline of Williams, Waterman and
+//! Patterson, *Roofline*, 2009, with both rates measured per class in place of one peak. Invariant: a price depends on the
+//! op and the types of its operands only, never on the plan, so that a recomputed node costs what its original costs.
 
-use remat_ir::{Graph, Node, Op, OpDef};
+use remat_ir::ops::Layout;
+use remat_ir::{Graph, Node, Op, OpDef, ValueId};
+use serde::{Deserialize, Serialize};
 
 /// Matrix products with a side of at most this are thin: an adapter's, bound by memory more than by arithmetic.
 pub const THIN: usize = 128;
 
-/// Ops whose time is predicted by one rate.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum OpClass {
-    /// Matrix products of activations and weights with wide sides, forward or towards the input.
-    Gemm,
-    /// The same with one thin side.
-    ThinGemm,
-    /// Gradients of wide weights.
-    WeightGradient,
-    /// Gradients of weights with a thin side.
-    ThinWeightGradient,
-    /// The language-model head with its cross entropy and gradients.
-    Head,
-    /// Attention.
-    Attention,
-    /// The gradient of attention.
-    AttentionGrad,
-    /// Everything else: element-wise work, norms, gathers, sums.
-    Pointwise,
+/// Declares the classes with their names, so that table and enum cannot differ.
+macro_rules! classes {
+    ($($class:ident $name:literal,)*) => {
+        /// Ops whose time is predicted by one pair of rates.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub enum OpClass { $(#[doc = $name] $class,)* }
+
+        impl OpClass {
+            /// All classes, in the order of their numbers.
+            pub const ALL: &'static [OpClass] = &[$(OpClass::$class,)*];
+
+            /// A word for reports.
+            pub const fn name(self) -> &'static str {
+                match self { $(OpClass::$class => $name,)* }
+            }
+        }
+    };
+}
+
+classes! {
+    // Wide matrix products, by the layout of the weight; then those with few outputs, and with few inputs.
+    GemmOutIn "gemm out-in",
+    GemmInOut "gemm in-out",
+    ThinOut "gemm to thin",
+    ThinIn "gemm from thin",
+    WeightGradient "weight gradient",
+    ThinWeightGradient "thin weight gradient",
+    Head "head",
+    Attention "attention",
+    AttentionGrad "attention gradient",
+    RmsNorm "rms norm",
+    RmsNormGrad "rms norm gradient",
+    LayerNorm "layer norm",
+    LayerNormGrad "layer norm gradient",
+    Swiglu "swiglu",
+    SwigluGrad "swiglu gradient",
+    Gelu "gelu",
+    GeluGrad "gelu gradient",
+    Rope "rope",
+    Dropout "dropout",
+    // Everything else: sums, copies, gathers, updates.
+    Stream "stream",
 }
 
 impl OpClass {
-    /// All classes.
-    pub const ALL: [OpClass; 8] = [
-        OpClass::Gemm,
-        OpClass::ThinGemm,
-        OpClass::WeightGradient,
-        OpClass::ThinWeightGradient,
-        OpClass::Head,
-        OpClass::Attention,
-        OpClass::AttentionGrad,
-        OpClass::Pointwise,
-    ];
-
-    /// A word for reports.
-    pub const fn name(self) -> &'static str {
-        match self {
-            OpClass::Gemm => "gemm",
-            OpClass::ThinGemm => "thin gemm",
-            OpClass::WeightGradient => "weight gradient",
-            OpClass::ThinWeightGradient => "thin weight gradient",
-            OpClass::Head => "head",
-            OpClass::Attention => "attention",
-            OpClass::AttentionGrad => "attention gradient",
-            OpClass::Pointwise => "pointwise",
-        }
-    }
-
     /// The class of a node of `graph`.
     pub fn of(graph: &Graph, node: &Node) -> OpClass {
-        let thin = |narrowest: Option<usize>| narrowest.is_some_and(|side| side <= THIN);
-        let narrowest = |value: remat_ir::ValueId| graph.ty(value).shape.dims().iter().copied().min();
+        let last = |value: ValueId| graph.ty(value).shape.last();
         match &node.op {
-            Op::Linear(_) if thin(narrowest(node.inputs[1])) => OpClass::ThinGemm,
-            Op::Linear(_) => OpClass::Gemm,
-            Op::LinearDw(_) if thin(narrowest(node.outputs[0])) => OpClass::ThinWeightGradient,
+            Op::Linear(_) if last(node.outputs[0]) <= THIN => OpClass::ThinOut,
+            Op::Linear(_) if last(node.inputs[0]) <= THIN => OpClass::ThinIn,
+            Op::Linear(op) if op.layout == Layout::OutIn => OpClass::GemmOutIn,
+            Op::Linear(_) => OpClass::GemmInOut,
+            Op::LinearDw(_) if last(node.inputs[0]).min(last(node.inputs[1])) <= THIN => OpClass::ThinWeightGradient,
             Op::LinearDw(_) => OpClass::WeightGradient,
             Op::LinearCrossEntropy(_) | Op::LinearCrossEntropyGrad(_) | Op::LinearCrossEntropyWithGrad(_) => {
                 OpClass::Head
             }
             Op::Attention(_) | Op::CachedAttention(_) => OpClass::Attention,
             Op::AttentionGrad(_) => OpClass::AttentionGrad,
+            Op::RmsNorm(_) => OpClass::RmsNorm,
+            Op::RmsNormGrad(_) => OpClass::RmsNormGrad,
+            Op::LayerNorm(_) => OpClass::LayerNorm,
+            Op::LayerNormGrad(_) => OpClass::LayerNormGrad,
+            Op::Swiglu(_) => OpClass::Swiglu,
+            Op::SwigluGrad(_) => OpClass::SwigluGrad,
+            Op::Gelu(_) => OpClass::Gelu,
+            Op::GeluGrad(_) => OpClass::GeluGrad,
+            Op::Rope(_) => OpClass::Rope,
+            Op::Dropout(_) => OpClass::Dropout,
             Op::Zeros(_)
             | Op::Embedding(_)
             | Op::EmbeddingGrad(_)
             | Op::BiasGrad(_)
-            | Op::RmsNorm(_)
-            | Op::RmsNormGrad(_)
             | Op::RmsNormDw(_)
-            | Op::LayerNorm(_)
-            | Op::LayerNormGrad(_)
             | Op::LayerNormDw(_)
-            | Op::Rope(_)
-            | Op::Swiglu(_)
-            | Op::SwigluGrad(_)
-            | Op::Gelu(_)
-            | Op::GeluGrad(_)
             | Op::Add(_)
             | Op::Scale(_)
             | Op::Cast(_)
-            | Op::Dropout(_)
             | Op::Split(_)
             | Op::Concat(_)
             | Op::Sum(_)
@@ -98,18 +98,25 @@ impl OpClass {
             | Op::GradNorm(_)
             | Op::ClipScale(_)
             | Op::CacheWrite(_)
-            | Op::AdamW(_) => OpClass::Pointwise,
+            | Op::AdamW(_) => OpClass::Stream,
         }
     }
 }
 
-/// Measured or assumed rates of one machine with a fixed number of threads.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Prices {
-    /// FLOPs per second of each class, in the order of [`OpClass::ALL`].
-    pub flops_per_second: [f64; OpClass::ALL.len()],
-    /// Bytes per second that a streaming kernel moves.
+/// How fast one class runs.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Rate {
+    /// FLOPs per second.
+    pub flops_per_second: f64,
+    /// Bytes of operands and results per second.
     pub bytes_per_second: f64,
+}
+
+/// Measured or assumed rates of one machine, for a fixed number of threads and one dtype of activations.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Prices {
+    /// One rate per class, in the order of [`OpClass::ALL`].
+    pub rates: Vec<Rate>,
     /// Seconds per step beside the kernel's work: dispatch and the barrier of the threads.
     pub step_overhead_seconds: f64,
     /// Whether they were measured on this machine.
@@ -117,35 +124,30 @@ pub struct Prices {
 }
 
 impl Prices {
-    /// Prices by arithmetic alone, for a machine nobody measured: 100 GFLOP/s per thread in matrix products, half of that
-    /// in attention and thin products, 10 GB/s per thread up to 40 GB/s in all.
+    /// Prices by arithmetic alone, for a machine nobody measured: 200 GFLOP/s per thread in matrix products, a quarter of
+    /// that in attention, 10 GB/s per thread up to 40 GB/s in all.
     pub fn nominal(threads: usize) -> Self {
         let threads = threads.max(1) as f64;
-        let rate = |class: &OpClass| match class {
-            OpClass::Gemm | OpClass::WeightGradient | OpClass::Head => 100e9,
-            OpClass::ThinGemm | OpClass::ThinWeightGradient => 50e9,
-            OpClass::Attention | OpClass::AttentionGrad => 50e9,
-            OpClass::Pointwise => 20e9,
+        let flops_per_second = |class: &OpClass| match class {
+            OpClass::Attention | OpClass::AttentionGrad => threads * 50e9,
+            _ => threads * 200e9,
         };
-        Prices {
-            flops_per_second: OpClass::ALL.each_ref().map(|class| threads * rate(class)),
-            bytes_per_second: (threads * 10e9).min(40e9),
-            step_overhead_seconds: 2e-6,
-            measured: false,
-        }
+        let bytes_per_second = (threads * 10e9).min(40e9);
+        let rate = |class| Rate { flops_per_second: flops_per_second(class), bytes_per_second };
+        Prices { rates: OpClass::ALL.iter().map(rate).collect(), step_overhead_seconds: 2e-6, measured: false }
     }
 
-    /// The rate of a class.
-    pub fn rate(&self, class: OpClass) -> f64 {
-        self.flops_per_second[class as usize]
+    /// The rates of a class.
+    pub fn rate(&self, class: OpClass) -> Rate {
+        self.rates[class as usize]
     }
 
     /// Predicted seconds of one node of `graph`.
     pub fn seconds(&self, graph: &Graph, node: &Node) -> f64 {
         let (inputs, outputs) = graph.node_types(node);
         let cost = node.op.cost(&inputs, &outputs);
-        let arithmetic = cost.flops / self.rate(OpClass::of(graph, node));
-        arithmetic.max(cost.bytes / self.bytes_per_second) + self.step_overhead_seconds
+        let rate = self.rate(OpClass::of(graph, node));
+        (cost.flops / rate.flops_per_second).max(cost.bytes / rate.bytes_per_second) + self.step_overhead_seconds
     }
 }
 
@@ -155,11 +157,11 @@ mod tests {
 
     #[test]
     fn classes_index_their_rates() {
-        let prices = Prices::nominal(1);
-        for (index, class) in OpClass::ALL.into_iter().enumerate() {
-            assert_eq!(class as usize, index);
-            assert!(prices.rate(class) > 0.0, "{}", class.name());
+        let (one, two) = (Prices::nominal(1), Prices::nominal(2));
+        assert_eq!(one.rates.len(), OpClass::ALL.len());
+        for (index, &class) in OpClass::ALL.iter().enumerate() {
+            assert_eq!(class as usize, index, "{}", class.name());
+            assert!(two.rate(class).flops_per_second > one.rate(class).flops_per_second);
         }
-        assert_eq!(Prices::nominal(2).rate(OpClass::Gemm), 2.0 * prices.rate(OpClass::Gemm));
     }
 }
