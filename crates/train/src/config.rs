@@ -154,9 +154,14 @@ pub struct TrainConfig {
     #[arg(long, value_enum, default_value = "f32", help_heading = "Machine")]
     pub precision: Precision,
 
-    /// What is recomputed instead of kept: none, full, or every:N for segments of N blocks
-    #[arg(long, value_name = "POLICY", default_value = "none", help_heading = "Machine")]
+    /// What is recomputed instead of kept: auto (the fastest that fits into memory), none, full, every:N for segments of N
+    /// blocks, or budget:SIZE for what may be kept; the result does not depend on it
+    #[arg(long, value_name = "POLICY", default_value = "auto", help_heading = "Machine")]
     pub checkpointing: String,
+
+    /// Most memory for the whole process, such as 6GiB [default: what the machine has]
+    #[arg(long, value_name = "SIZE", help_heading = "Machine")]
+    pub memory: Option<String>,
 
     /// Threads to compute with [default: all]; the result does not depend on it
     #[arg(long, value_name = "N", help_heading = "Machine")]
@@ -187,7 +192,7 @@ impl Default for TrainConfig {
 /// Keys that may differ between a save and the run that resumes it, because they do not change what is computed.
 /// Other data is refused by its content, whatever its path.
 const FREE_ON_RESUME: &[&str] =
-    &["data", "out", "epochs", "steps", "checkpointing", "threads", "save-every", "save-total-limit"];
+    &["data", "out", "epochs", "steps", "checkpointing", "memory", "threads", "save-every", "save-total-limit"];
 
 impl TrainConfig {
     /// The settings with every rule checked and derived defaults filled in. Paths stay as given: an adapter names its

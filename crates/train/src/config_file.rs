@@ -167,6 +167,7 @@ mod tests {
             steps: Some(1),
             lr: Some(1.0),
             threads: Some(1),
+            memory: Some("1GiB".to_string()),
             save_every: Some(1),
             save_total_limit: Some(1),
             ..TrainConfig::default()

@@ -70,11 +70,11 @@ pub enum TrainError {
     BadFlag { key: &'static str, problem: String },
 
     #[error(
-        "the plan needs {} MiB more memory and {} MiB are available; choose a smaller --batch-size (with a larger \
-         --grad-accum), a smaller --seq-len or --checkpointing full",
-        needed_bytes >> 20, available_bytes >> 20
+        "this run needs {} MiB and {whose} {} MiB; choose a smaller --batch-size (with a larger --grad-accum), a smaller \
+         --seq-len, or --checkpointing auto",
+        needed_bytes.div_ceil(1 << 20), limit_bytes >> 20
     )]
-    DoesNotFit { needed_bytes: u64, available_bytes: u64 },
+    DoesNotFit { needed_bytes: usize, limit_bytes: usize, whose: &'static str },
 
     #[error(
         "update {step}: the {what} is {value}; nothing of this update was saved. Lower --lr or --clip, lengthen --warmup, \
@@ -129,6 +129,7 @@ impl TrainError {
             TrainError::Model(ModelError::Executor(error)) | TrainError::Executor(error) => kind_of(error),
             TrainError::Model(_) => ErrorKind::Input,
             TrainError::Compile(CompileError::Plan(_)) => ErrorKind::Failed,
+            TrainError::Compile(error) if error.smallest_bytes().is_some() => ErrorKind::DoesNotFit,
             TrainError::Compile(_) => ErrorKind::Input,
             TrainError::DoesNotFit { .. } => ErrorKind::DoesNotFit,
             TrainError::NotFinite { .. } | TrainError::NoGradient { .. } => ErrorKind::Numeric,

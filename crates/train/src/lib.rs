@@ -10,6 +10,7 @@ mod error;
 mod gradient_watch;
 mod memory;
 mod metrics;
+mod planning;
 mod prepare;
 mod report;
 mod run;

@@ -4,7 +4,7 @@
 //! allocates at load; what the process has when the account is made is measured; the reserve covers what is neither:
 //! read and write buffers, page rounding, thread stacks.
 
-use remat_ir::{Phase, Storage};
+use remat_ir::{Graph, Phase, Storage};
 use remat_plan::{Action, Plan, Step};
 use std::collections::HashSet;
 use std::fs;
@@ -37,8 +37,7 @@ impl MemoryAccount {
     /// Of a run of these plans on an executor that holds `executor_bytes` beside them, with `data_bytes` of samples
     /// already in memory.
     pub fn new(micro: &Plan, update: &Plan, executor_bytes: usize, data_bytes: usize) -> Self {
-        let resident = process_bytes("VmRSS:").unwrap_or(0) as usize;
-        let sources = SourceTotals::of(&[micro, update]);
+        let sources = SourceTotals::of(&[&micro.graph, &update.graph]);
         let arena = ArenaParts::of(micro, micro.arena_bytes.max(update.arena_bytes));
         let row = |name, bytes| MemoryRow { name, bytes };
         let rows = vec![
@@ -52,7 +51,7 @@ impl MemoryAccount {
             row("inputs", sources.inputs),
             row("kernel scratch", executor_bytes),
             row("data", data_bytes),
-            row("program and tokenizer", resident.saturating_sub(data_bytes)),
+            row("program and tokenizer", program_bytes(data_bytes)),
             row("reserve", RESERVE_BYTES),
         ];
         MemoryAccount { rows, earlier_peak_bytes: process_bytes("VmHWM:").unwrap_or(0) as usize }
@@ -64,11 +63,17 @@ impl MemoryAccount {
         running.max(self.earlier_peak_bytes)
     }
 
-    /// What has still to be allocated.
-    pub fn additional_bytes(&self) -> usize {
-        let held = ["data", "program and tokenizer"];
-        self.rows.iter().filter(|row| !held.contains(&row.name)).map(|row| row.bytes).sum()
+    /// What a run of these graphs needs beside the arena, as far as can be said before they are compiled.
+    pub(crate) fn beside_arena(graphs: &[&Graph], executor_bytes: usize, data_bytes: usize) -> usize {
+        let SourceTotals { weights, parameters, gradients, moments, inputs } = SourceTotals::of(graphs);
+        let sources = weights + parameters + gradients + moments + inputs;
+        sources + executor_bytes + data_bytes + program_bytes(data_bytes) + RESERVE_BYTES
     }
+}
+
+/// What the process holds beside `data_bytes` of samples: code, libraries, what the tokenizer and compiler left behind.
+fn program_bytes(data_bytes: usize) -> usize {
+    (resident_bytes() as usize).saturating_sub(data_bytes)
 }
 
 /// Bytes of sources by what they are for; a source that both plans name counts once.
@@ -82,10 +87,10 @@ struct SourceTotals {
 }
 
 impl SourceTotals {
-    fn of(plans: &[&Plan]) -> Self {
+    fn of(graphs: &[&Graph]) -> Self {
         let mut totals = SourceTotals::default();
         let mut seen = HashSet::new();
-        for value in plans.iter().flat_map(|plan| &plan.graph.values).filter(|value| value.producer.is_none()) {
+        for value in graphs.iter().flat_map(|graph| &graph.values).filter(|value| value.producer.is_none()) {
             if !seen.insert(value.name.as_str()) {
                 continue;
             }
@@ -135,6 +140,11 @@ impl ArenaParts {
 /// The process's highest resident memory so far, where the system tells.
 pub fn peak_resident_bytes() -> Option<u64> {
     process_bytes("VmHWM:")
+}
+
+/// The process's present resident memory; 0 where the system does not tell.
+pub(crate) fn resident_bytes() -> u64 {
+    process_bytes("VmRSS:").unwrap_or(0)
 }
 
 fn process_bytes(key: &str) -> Option<u64> {

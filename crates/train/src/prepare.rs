@@ -5,16 +5,16 @@
 
 use crate::compiled_step::CompiledStep;
 use crate::config::MethodKind;
+use crate::planning::{PlannedStep, plan_step};
 use crate::report::{Event, PlannedRun, Reporter};
 use crate::saves::Save;
 use crate::snapshot::{self, DataState};
-use crate::{MemoryAccount, Schedule, TrainConfig, TrainError, memory};
-use remat_compiler::{Target, compile, differentiate};
+use crate::{Schedule, TrainConfig, TrainError};
 use remat_cpu::{CpuExecutor, CpuOptions};
 use remat_data::{Batch, DataLoader, Dataset, Encoder, LoaderOptions, ModelTokens, Order};
 use remat_ir::{Graph, Storage};
-use remat_model::{AdamWSettings, BatchShape, LoraConfig, Method, Model, Parameter, Targets, update_graph};
-use remat_plan::{Executor, Plan, Policy};
+use remat_model::{BatchShape, LoraConfig, Method, Model, Parameter, Targets};
+use remat_plan::Executor;
 
 /// Sequence lengths are rounded up to this where data is shorter than `--seq-len`.
 const SEQ_LEN_MULTIPLE: usize = 16;
@@ -33,16 +33,12 @@ pub(crate) struct Prepared {
     pub(crate) config: TrainConfig,
     pub(crate) model: Model,
     pub(crate) method: Method,
-    pub(crate) parameters: Vec<Parameter>,
     pub(crate) loader: DataLoader,
     pub(crate) shape: BatchShape,
     pub(crate) total_updates: u64,
-    pub(crate) account: MemoryAccount,
     resumed: Option<Resumed>,
     options: CpuOptions,
-    micro: Plan,
-    update: Plan,
-    random: bool,
+    planned: PlannedStep,
 }
 
 /// A run whose executor is filled.
@@ -61,7 +57,6 @@ pub(crate) struct Session {
 
 /// Reads all input and compiles the step.
 pub(crate) fn prepare(mut config: TrainConfig, resumed: Option<Resumed>) -> Result<Prepared, TrainError> {
-    let policy = policy(&config)?;
     let model = Model::open(&config.model)?;
     let method = method(&config, &model, resumed.as_ref())?;
     if let Method::Lora(lora) = &method {
@@ -85,18 +80,8 @@ pub(crate) fn prepare(mut config: TrainConfig, resumed: Option<Resumed>) -> Resu
 
     let options = CpuOptions::new(config.threads.unwrap_or_else(all_threads));
     let profile = options.profile();
-    let targets: Vec<Target> = training.parameters.iter().map(accumulated).collect();
-    let gradient = differentiate(training.graph, training.loss, training.seed, &targets)?;
-    let micro = compile(gradient.graph, &policy, &profile)?;
-    let adamw = AdamWSettings {
-        weight_decay: config.weight_decay as f32,
-        clip_norm: config.clip as f32,
-        ..AdamWSettings::default()
-    };
-    let update = compile(update_graph(&training.parameters, &adamw)?, &Policy::None, &profile)?;
-
     let data_bytes = loader.bytes() + Batch::bytes_of(shape.batch, shape.seq_len);
-    let account = MemoryAccount::new(&micro, &update, profile.executor_bytes, data_bytes);
+    let planned = plan_step(&config, training, &profile, data_bytes)?;
     let per_epoch = loader.updates_per_epoch() as u64;
     let epochs = config.epochs.unwrap_or(1);
     let total_updates = config.steps.unwrap_or(per_epoch.saturating_mul(epochs));
@@ -104,26 +89,7 @@ pub(crate) fn prepare(mut config: TrainConfig, resumed: Option<Resumed>) -> Resu
         let value = total_updates.to_string();
         return Err(TrainError::OutOfRange { key: "steps", value, rule: "at most 2147483647 updates" });
     }
-    Ok(Prepared {
-        config,
-        model,
-        method,
-        parameters: training.parameters,
-        loader,
-        shape,
-        total_updates,
-        account,
-        resumed,
-        options,
-        micro,
-        update,
-        random: training.random,
-    })
-}
-
-fn policy(config: &TrainConfig) -> Result<Policy, TrainError> {
-    let refuse = |problem| TrainError::BadFlag { key: "checkpointing", problem };
-    config.checkpointing.parse().map_err(refuse)
+    Ok(Prepared { config, model, method, loader, shape, total_updates, resumed, options, planned })
 }
 
 /// The method, with the settings of the adapter that the run starts or goes on from.
@@ -158,10 +124,6 @@ fn load_data(config: &TrainConfig, model: &Model, seq_len: usize) -> Result<Data
     Ok(DataLoader::new(dataset, LoaderOptions { batch_size, grad_accum, packing, order })?)
 }
 
-fn accumulated(parameter: &Parameter) -> Target {
-    Target { value: parameter.value, accumulate_into: Some(parameter.gradient) }
-}
-
 fn all_threads() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
@@ -173,12 +135,13 @@ impl Prepared {
             let sources = graph.values.iter().filter(|value| value.producer.is_none() && value.storage == storage);
             sources.map(|value| value.ty.shape.numel()).sum()
         };
-        let trained_parameters: usize = self.parameters.iter().map(|parameter| parameter.ty.shape.numel()).sum();
+        let trained_parameters: usize =
+            self.planned.parameters.iter().map(|parameter| parameter.ty.shape.numel()).sum();
         reporter.report(Event::Planned(&PlannedRun {
             config: &self.config,
             family: self.model.config().family(),
             trained_parameters,
-            total_parameters: trained_parameters + elements(&self.micro.graph, Storage::Weight),
+            total_parameters: trained_parameters + elements(&self.planned.micro.graph, Storage::Weight),
             data: self.loader.dataset().stats(),
             shape: self.shape,
             updates_per_epoch: self.loader.updates_per_epoch() as u64,
@@ -186,28 +149,28 @@ impl Prepared {
             resumed_from: self.resumed.as_ref().map(|resumed| resumed.save.step),
             device: &self.options.profile().name,
             threads: self.options.threads,
-            plan_steps: self.micro.steps.len(),
-            recomputed_steps: self.micro.recomputed_steps().count(),
-            arena_bytes: self.micro.arena_bytes.max(self.update.arena_bytes),
-            memory: &self.account,
+            plan_steps: self.planned.micro.steps.len(),
+            recomputed_steps: self.planned.micro.recomputed_steps().count(),
+            arena_bytes: self.planned.micro.arena_bytes.max(self.planned.update.arena_bytes),
+            memory: &self.planned.account,
         }));
     }
 
     /// Allocates everything and fills it: base weights, then the adapter or the saved state.
     pub(crate) fn load(self) -> Result<Session, TrainError> {
-        self.check_fits()?;
-        let graph = self.micro.graph.clone();
+        let PlannedStep { micro, update, account, parameters, random } = self.planned;
+        let graph = micro.graph.clone();
         let mut executor = CpuExecutor::new(self.options);
-        let programs = executor.load(vec![self.micro, self.update])?;
+        let programs = executor.load(vec![micro, update])?;
         self.model.load_weights(&graph, &mut executor)?;
         match (&self.resumed, &self.config.init_adapter, &self.method) {
             (Some(resumed), _, _) => {
-                let names: Vec<String> = self.parameters.iter().map(|parameter| parameter.name.clone()).collect();
+                let names: Vec<String> = parameters.iter().map(|parameter| parameter.name.clone()).collect();
                 snapshot::restore(&resumed.save, &names, &mut executor)?;
             }
-            (None, Some(adapter), _) => self.model.load_adapter(adapter, &self.parameters, &mut executor)?,
+            (None, Some(adapter), _) => self.model.load_adapter(adapter, &parameters, &mut executor)?,
             (None, None, Method::Lora(_)) => {
-                self.model.init_adapter(&self.parameters, self.config.seed, &mut executor)?;
+                self.model.init_adapter(&parameters, self.config.seed, &mut executor)?;
             }
             (None, None, Method::Full) => {}
         }
@@ -216,30 +179,19 @@ impl Prepared {
             micro: programs[0],
             update: programs[1],
             batch: Batch::new(self.shape.batch, self.shape.seq_len),
-            dropout_seed: self.random.then_some(self.config.seed),
+            dropout_seed: random.then_some(self.config.seed),
         };
         Ok(Session {
             schedule: self.config.lr_schedule(self.total_updates),
             made_updates: self.resumed.as_ref().map_or(0, |resumed| resumed.save.step),
-            planned_peak_bytes: self.account.planned_peak_bytes() as u64,
+            planned_peak_bytes: account.planned_peak_bytes() as u64,
             config: self.config,
             model: self.model,
             method: self.method,
-            parameters: self.parameters,
+            parameters,
             loader: self.loader,
             step,
             total_updates: self.total_updates,
         })
-    }
-
-    /// Refuses a plan for which the machine has no memory, instead of being killed half-way.
-    fn check_fits(&self) -> Result<(), TrainError> {
-        let needed_bytes = self.account.additional_bytes() as u64;
-        match memory::available_bytes() {
-            Some(available_bytes) if needed_bytes > available_bytes => {
-                Err(TrainError::DoesNotFit { needed_bytes, available_bytes })
-            }
-            _ => Ok(()),
-        }
     }
 }

@@ -1,6 +1,6 @@
 //! The account holds: the process stays within its planned peak, and what is neither arena, weights nor state is small.
 
-use crate::command::{Finished, Train};
+use crate::command::{Finished, Train, text};
 use serde_json::Value;
 
 fn events(finished: &Finished) -> Vec<Value> {
@@ -60,4 +60,41 @@ fn updates_carry_the_keys_that_others_rely_on() {
         assert_eq!(update[key], line[key], "{key}");
     }
     assert_eq!(update["schema"], 1);
+}
+
+/// Planned peak, recomputed steps, losses and measured peak of a run with an arena that matters.
+fn planned(flags: &str) -> (u64, u64, Vec<f64>, u64) {
+    let all = "--method lora --rank 4 --steps 2 --batch-size 64 --grad-accum 1 --threads 2 --json";
+    let finished = Train::on("llama-gqa-tied", &format!("{all} {flags}")).finish();
+    let events = events(&finished);
+    let (planned, end) = (event(&events, "planned"), event(&events, "finished"));
+    let number = |value: &Value| value.as_u64().expect("a number");
+    let losses = finished.train.metrics("loss");
+    (number(&planned["planned_peak_bytes"]), number(&planned["recomputed_steps"]), losses, number(&end["peak_bytes"]))
+}
+
+#[test]
+fn a_memory_limit_is_kept_by_recomputing_and_changes_no_number() {
+    let (most, none_recomputed, losses, _) = planned("--checkpointing none");
+    let (least, ..) = planned("--checkpointing full");
+    assert!(least + (4 << 20) < most, "the test needs room between {least} and {most}");
+    let limit = (least + most) / 2;
+    let (peak, recomputed, limited_losses, measured) = planned(&format!("--memory {limit}"));
+    assert!(peak <= limit && measured <= limit, "planned {peak}, measured {measured}, limit {limit}");
+    assert!(none_recomputed == 0 && recomputed > 0, "{none_recomputed}, {recomputed}");
+    assert!(losses == limited_losses, "{losses:?}, {limited_losses:?}");
+    let (_, unlimited_recomputed, ..) = planned("--memory 1TiB");
+    assert_eq!(unlimited_recomputed, 0, "nothing is recomputed where memory is plenty");
+}
+
+#[test]
+fn a_memory_limit_that_nothing_meets_is_refused() {
+    for (flags, part) in [("--memory 8MiB", "--memory allows 8 MiB"), ("--checkpointing budget:1KiB", "budget:")] {
+        let train = Train::on("llama-gqa-tied", "--steps 1 --batch-size 64");
+        let output = train.command(flags).output().expect("the binary runs");
+        let stderr = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(3), "{stderr}");
+        assert!(stderr.contains(part), "{stderr}");
+        assert!(!train.out().exists());
+    }
 }

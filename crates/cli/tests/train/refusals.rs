@@ -179,6 +179,7 @@ fn settings_out_of_range() {
         ("--checkpointing sometimes", "--checkpointing"),
         ("--seq-len 1", "--seq-len"),
         ("--seq-len 100000", "--seq-len"),
+        ("--memory much", "--memory"),
         ("--config /does/not/exist.toml", "/does/not/exist.toml"),
     ] {
         assert_refused(&train, flags, &[part]);

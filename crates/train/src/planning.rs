@@ -1,0 +1,109 @@
+//! Compiles both graphs of a run within the memory it may use.
+//!
+//! The limit is `--memory`, or what the machine has; from it goes everything that is not the arena, and what is left caps
+//! the arena. Since compiling itself takes memory, the account is made afterwards and the cap tightened by what it
+//! overshoots. Invariant: the account of a plan that is returned is within the limit.
+
+use crate::{MemoryAccount, TrainConfig, TrainError, memory};
+use remat_compiler::{CompileError, Target, compile, compile_within, differentiate};
+use remat_ir::Graph;
+use remat_model::{AdamWSettings, Parameter, Training, update_graph};
+use remat_plan::{DeviceProfile, Plan, Policy, parse_bytes};
+
+/// How often a plan is made anew because the account overshot.
+const ATTEMPTS: usize = 4;
+
+/// A run's plans and what they need.
+pub(crate) struct PlannedStep {
+    pub(crate) micro: Plan,
+    pub(crate) update: Plan,
+    pub(crate) account: MemoryAccount,
+    pub(crate) parameters: Vec<Parameter>,
+    /// Whether the micro-step reads the input `rng`.
+    pub(crate) random: bool,
+}
+
+/// How much the process may hold at most, and who says so.
+#[derive(Debug, Clone, Copy)]
+struct Limit {
+    bytes: usize,
+    whose: &'static str,
+}
+
+impl Limit {
+    /// Of the settings; of the machine where they set none and it tells.
+    fn of(config: &TrainConfig) -> Result<Option<Limit>, TrainError> {
+        if let Some(text) = &config.memory {
+            let bytes = parse_bytes(text).map_err(|problem| TrainError::BadFlag { key: "memory", problem })?;
+            return Ok(Some(Limit { bytes, whose: "--memory allows" }));
+        }
+        let available = memory::available_bytes();
+        let of_machine = |available: u64| Limit { bytes: available as usize, whose: "the machine has" };
+        Ok(available.map(|available| of_machine(available + memory::resident_bytes())))
+    }
+
+    fn refuse(self, needed_bytes: usize) -> TrainError {
+        TrainError::DoesNotFit { needed_bytes, limit_bytes: self.bytes, whose: self.whose }
+    }
+}
+
+/// Compiles the micro-step and the update. `data_bytes` of samples are in memory already.
+pub(crate) fn plan_step(
+    config: &TrainConfig,
+    training: Training,
+    profile: &DeviceProfile,
+    data_bytes: usize,
+) -> Result<PlannedStep, TrainError> {
+    let refuse = |problem| TrainError::BadFlag { key: "checkpointing", problem };
+    let policy: Policy = config.checkpointing.parse().map_err(refuse)?;
+    let limit = Limit::of(config)?;
+    let Training { graph, loss, seed, parameters, random } = training;
+    let accumulated =
+        |parameter: &Parameter| Target { value: parameter.value, accumulate_into: Some(parameter.gradient) };
+    let targets: Vec<Target> = parameters.iter().map(accumulated).collect();
+    let gradient = differentiate(graph, loss, seed, &targets)?.graph;
+    let adamw = AdamWSettings {
+        weight_decay: config.weight_decay as f32,
+        clip_norm: config.clip as f32,
+        ..AdamWSettings::default()
+    };
+    let update = compile(update_graph(&parameters, &adamw)?, &Policy::None, profile)?;
+    let (micro, account) = fitting(&gradient, &update, &policy, profile, data_bytes, limit)?;
+    Ok(PlannedStep { micro, update, account, parameters, random })
+}
+
+/// The plan of the micro-step whose account is within the limit.
+fn fitting(
+    gradient: &Graph,
+    update: &Plan,
+    policy: &Policy,
+    profile: &DeviceProfile,
+    data_bytes: usize,
+    limit: Option<Limit>,
+) -> Result<(Plan, MemoryAccount), TrainError> {
+    let account = |micro: &Plan| MemoryAccount::new(micro, update, profile.executor_bytes, data_bytes);
+    let Some(limit) = limit else {
+        let micro = compile(gradient.clone(), policy, profile)?;
+        let account = account(&micro);
+        return Ok((micro, account));
+    };
+    let mut rest = MemoryAccount::beside_arena(&[gradient, &update.graph], profile.executor_bytes, data_bytes);
+    let mut needed = rest;
+    for _ in 0..ATTEMPTS {
+        let Some(cap) = limit.bytes.checked_sub(rest).filter(|&cap| cap > update.arena_bytes) else { break };
+        let micro = match compile_within(gradient.clone(), policy, profile, Some(cap)) {
+            Ok(micro) => micro,
+            Err(CompileError::ArenaDoesNotFit { smallest_bytes, .. }) => {
+                return Err(limit.refuse(rest.saturating_add(smallest_bytes)));
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let account = account(&micro);
+        needed = account.planned_peak_bytes();
+        let Some(excess) = needed.checked_sub(limit.bytes).filter(|&excess| excess > 0) else {
+            return Ok((micro, account));
+        };
+        rest = rest.saturating_add(excess);
+    }
+    Err(limit.refuse(needed))
+}
