@@ -5,11 +5,14 @@
 use crate::load::floats;
 use crate::{LoraConfig, Model, ModelError, Parameter, Targets};
 use remat_formats::{AdapterConfig, ModelConfig, NamedTensor, SafetensorsFile, TargetModules, write_safetensors};
+use remat_ir::{Graph, Type, Value};
 use remat_plan::Executor;
 use remat_tensor::{Philox, stream_of_name};
 use std::path::Path;
 
 const WEIGHTS: &str = "adapter_model.safetensors";
+/// What PEFT puts before a module's name.
+const PREFIX: &str = "base_model.model.";
 
 impl Model {
     /// Initialises adapters as PEFT does: A uniform in ±1/√in (Kaiming with a = √5), B zero. Each draws from a stream of
@@ -96,6 +99,26 @@ impl Model {
         parameters: &[Parameter],
         executor: &mut dyn Executor,
     ) -> Result<(), ModelError> {
+        let adapters: Vec<(&str, &Type)> = parameters.iter().map(|p| (p.name.as_str(), &p.ty)).collect();
+        self.load_adapters(folder, &adapters, executor)
+    }
+
+    /// As [`Model::load_adapter`], for the adapters that `graph` names; without gradients there are no parameters.
+    ///
+    /// # Errors
+    /// As [`Model::load_adapter`].
+    pub fn load_adapter_of(&self, folder: &Path, graph: &Graph, executor: &mut dyn Executor) -> Result<(), ModelError> {
+        let is_adapter = |value: &&Value| value.producer.is_none() && value.name.starts_with(PREFIX);
+        let adapters = graph.values.iter().filter(is_adapter).map(|value| (value.name.as_str(), &value.ty));
+        self.load_adapters(folder, &adapters.collect::<Vec<_>>(), executor)
+    }
+
+    fn load_adapters(
+        &self,
+        folder: &Path,
+        adapters: &[(&str, &Type)],
+        executor: &mut dyn Executor,
+    ) -> Result<(), ModelError> {
         let path = folder.join(WEIGHTS);
         let file = SafetensorsFile::open(&path)?;
         let fail = |tensor: &str, problem: String| ModelError::Tensor {
@@ -103,21 +126,21 @@ impl Model {
             tensor: tensor.to_string(),
             problem,
         };
-        for parameter in parameters {
-            let Some(info) = file.tensor_info(&parameter.name) else {
-                return Err(fail(&parameter.name, "is missing: the adapter was made for another base model".into()));
+        for (name, ty) in adapters {
+            let Some(info) = file.tensor_info(name) else {
+                return Err(fail(name, "is missing: the adapter was made for another base model".into()));
             };
-            if info.shape.dims() != parameter.ty.shape.dims() {
-                let (found, expected) = (&info.shape, &parameter.ty.shape);
-                return Err(fail(&parameter.name, format!("has shape {found}, the base model needs {expected}")));
+            if info.shape.dims() != ty.shape.dims() {
+                let (found, expected) = (&info.shape, &ty.shape);
+                return Err(fail(name, format!("has shape {found}, the base model needs {expected}")));
             }
         }
-        if let Some(extra) = file.names().find(|name| !parameters.iter().any(|p| p.name == *name)) {
+        if let Some(extra) = file.names().find(|extra| !adapters.iter().any(|(name, _)| name == extra)) {
             return Err(fail(extra, "belongs to no target module of this base model".into()));
         }
-        for parameter in parameters {
-            let target = executor.state_mut(&parameter.name)?;
-            file.read_as_f32_into(&parameter.name, floats(target.bytes))?;
+        for (name, _) in adapters {
+            let target = executor.state_mut(name)?;
+            file.read_as_f32_into(name, floats(target.bytes))?;
         }
         Ok(())
     }

@@ -6,9 +6,13 @@
 use crate::lora::{Adapters, LoraConfig};
 use crate::{ModelError, family};
 use remat_formats::ModelConfig;
-use remat_ir::ops::{Add, Dropout, Layout, Linear, LinearCrossEntropy, Sum};
+use remat_ir::ops::{Add, Attention, CacheWrite, CachedAttention, Dropout, Layout, Linear, LinearCrossEntropy, Sum};
 use remat_ir::{Builder, Graph, IrError, Type, ValueId};
 use remat_tensor::{DType, stream_of_name};
+
+/// Ends of the names of the states that hold an attention's keys and values.
+pub(crate) const K_CACHE: &str = ".k_cache";
+pub(crate) const V_CACHE: &str = ".v_cache";
 
 /// What is trained.
 #[derive(Debug, Clone, PartialEq)]
@@ -65,20 +69,51 @@ pub struct Inference {
     pub graph: Graph,
 }
 
+/// A forward graph with its loss, without dropout and without gradients: output `loss`, the sum of the negative
+/// log-likelihoods, f32 [1]. Sources have the names and storage they have in training.
+#[derive(Debug, Clone)]
+pub struct Evaluation {
+    /// The forward computation.
+    pub graph: Graph,
+}
+
 /// Values that every family reads, each by the name of its field.
 pub(crate) struct Inputs {
     pub ids: ValueId,
     pub positions: ValueId,
-    pub segment_start: ValueId,
+}
+
+/// Where attention's keys and values come from.
+enum Keys {
+    /// The tokens' own sequence, from this input on: the start of each token's segment.
+    Sequence(ValueId),
+    /// Caches of so many tokens, into which the tokens' own are written first.
+    Cache { capacity: usize },
+}
+
+/// One attention as families ask for it.
+pub(crate) struct Heads {
+    /// H.
+    pub heads: usize,
+    /// K; divides H.
+    pub kv_heads: usize,
+    /// E.
+    pub head_size: usize,
+    /// How many keys a token sees at most, itself included.
+    pub window: Option<usize>,
+    /// Dropout of the probabilities in training.
+    pub dropout: f32,
 }
 
 /// A model's graph under construction.
 pub(crate) struct ModelBuilder<'a> {
     pub b: Builder,
     pub inputs: Inputs,
+    keys: Keys,
     adapters: Adapters<'a>,
     train_base: bool,
-    dropout: bool,
+    /// Whether parameters have gradients and dropout applies.
+    training: bool,
     rng: Option<ValueId>,
     parameters: Vec<Parameter>,
 }
@@ -94,30 +129,36 @@ pub(crate) struct Hidden {
 /// # Errors
 /// As [`crate::Model::training`].
 pub fn training(config: &ModelConfig, method: &Method, shape: BatchShape) -> Result<Training, ModelError> {
-    let mut builder = ModelBuilder::new(config, method, shape, true)?;
-    let Hidden { hidden, head } = family::forward(config, &mut builder)?;
-    let tokens = Type::new(DType::I32, [shape.batch, shape.seq_len]);
-    let targets = builder.b.input("targets", tokens);
-    let per_token = builder.b.op1("nll", LinearCrossEntropy, &[hidden, head, targets])?;
-    let loss = builder.b.op1("loss", Sum, &[per_token])?;
-    builder.b.output(loss);
+    let mut builder = ModelBuilder::new(config, Some(method), shape, true)?;
+    let loss = builder.loss(config, shape)?;
     let seed = builder.b.input("seed", Type::new(DType::F32, [1]));
-    builder.adapters.all_matched()?;
     let random = builder.rng.is_some();
     Ok(Training { graph: builder.b.finish(), loss, seed, parameters: builder.parameters, random })
 }
 
-pub(crate) fn inference(config: &ModelConfig, method: &Method, shape: BatchShape) -> Result<Inference, ModelError> {
+pub(crate) fn evaluation(
+    config: &ModelConfig,
+    method: Option<&Method>,
+    shape: BatchShape,
+) -> Result<Evaluation, ModelError> {
     let mut builder = ModelBuilder::new(config, method, shape, false)?;
-    let Hidden { hidden, head } = family::forward(config, &mut builder)?;
-    let logits = builder.b.op1("logits", Linear::plain(Layout::OutIn), &[hidden, head])?;
-    builder.b.output(logits);
-    builder.adapters.all_matched()?;
+    builder.loss(config, shape)?;
+    Ok(Evaluation { graph: builder.b.finish() })
+}
+
+pub(crate) fn inference(config: &ModelConfig, method: &Method, shape: BatchShape) -> Result<Inference, ModelError> {
+    let mut builder = ModelBuilder::new(config, Some(method), shape, false)?;
+    builder.logits(config)?;
     Ok(Inference { graph: builder.b.finish() })
 }
 
 impl<'a> ModelBuilder<'a> {
-    fn new(config: &'a ModelConfig, method: &'a Method, shape: BatchShape, training: bool) -> Result<Self, ModelError> {
+    fn new(
+        config: &'a ModelConfig,
+        method: Option<&'a Method>,
+        shape: BatchShape,
+        training: bool,
+    ) -> Result<Self, ModelError> {
         let limit = family::max_positions(config);
         if shape.batch == 0 || shape.seq_len == 0 {
             return Err(ModelError::Setting("batch size and sequence length must be at least 1".to_string()));
@@ -128,18 +169,89 @@ impl<'a> ModelBuilder<'a> {
                 format!("--seq-len {seq_len}: this model has {limit} positions; use --seq-len {limit} or less");
             return Err(ModelError::Setting(message));
         }
-        let mut b = Builder::new();
-        let tokens = || Type::new(DType::I32, [shape.batch, shape.seq_len]);
-        let inputs = Inputs {
-            ids: b.input("ids", tokens()),
-            positions: b.input("positions", tokens()),
-            segment_start: b.input("segment_start", tokens()),
-        };
+        let (mut b, ty) = (Builder::new(), Type::new(DType::I32, [shape.batch, shape.seq_len]));
+        let mut input = |name: &str| b.input(name, ty.clone());
+        let inputs = Inputs { ids: input("ids"), positions: input("positions") };
+        let keys = Keys::Sequence(input("segment_start"));
+        ModelBuilder::of(config, method, training, b, inputs, keys)
+    }
+
+    /// A builder whose attention reads caches of `capacity` tokens, with `tokens` new ones in one row. Inputs are
+    /// `<prefix>.ids` and `<prefix>.positions`, since graphs that share sources cannot differ in an input's shape.
+    pub fn cached(
+        config: &'a ModelConfig,
+        method: Option<&'a Method>,
+        (prefix, tokens): (&str, usize),
+        capacity: usize,
+    ) -> Result<Self, ModelError> {
+        let (mut b, ty) = (Builder::new(), Type::new(DType::I32, [1, tokens]));
+        let mut input = |name: &str| b.input(&format!("{prefix}.{name}"), ty.clone());
+        let inputs = Inputs { ids: input("ids"), positions: input("positions") };
+        ModelBuilder::of(config, method, false, b, inputs, Keys::Cache { capacity })
+    }
+
+    fn of(
+        config: &'a ModelConfig,
+        method: Option<&'a Method>,
+        training: bool,
+        b: Builder,
+        inputs: Inputs,
+        keys: Keys,
+    ) -> Result<Self, ModelError> {
         let (adapters, train_base) = match method {
-            Method::Full => (Adapters::none(), true),
-            Method::Lora(lora) => (Adapters::new(lora, family::linear_names(config))?, false),
+            None => (Adapters::none(), false),
+            Some(Method::Full) => (Adapters::none(), true),
+            Some(Method::Lora(lora)) => (Adapters::new(lora, family::linear_names(config))?, false),
         };
-        Ok(ModelBuilder { b, inputs, adapters, train_base, dropout: training, rng: None, parameters: Vec::new() })
+        Ok(ModelBuilder { b, inputs, keys, adapters, train_base, training, rng: None, parameters: Vec::new() })
+    }
+
+    /// The family's graph with its head as output `logits`.
+    pub fn logits(&mut self, config: &ModelConfig) -> Result<(), ModelError> {
+        let Hidden { hidden, head } = family::forward(config, self)?;
+        let logits = self.b.op1("logits", Linear::plain(Layout::OutIn), &[hidden, head])?;
+        self.b.output(logits);
+        self.adapters.all_matched()
+    }
+
+    /// The family's graph with the sum of the losses as output `loss`.
+    fn loss(&mut self, config: &ModelConfig, shape: BatchShape) -> Result<ValueId, ModelError> {
+        let Hidden { hidden, head } = family::forward(config, self)?;
+        let targets = self.b.input("targets", Type::new(DType::I32, [shape.batch, shape.seq_len]));
+        let per_token = self.b.op1("nll", LinearCrossEntropy, &[hidden, head, targets])?;
+        let loss = self.b.op1("loss", Sum, &[per_token])?;
+        self.b.output(loss);
+        self.adapters.all_matched()?;
+        Ok(loss)
+    }
+
+    /// Causal attention named `path`, of the sequence itself or over caches.
+    pub fn attention(&mut self, path: &str, heads: Heads, [q, k, v]: [ValueId; 3]) -> Result<ValueId, IrError> {
+        let Heads { heads, kv_heads, head_size, window, dropout } = heads;
+        let scale = 1.0 / (head_size as f32).sqrt();
+        match self.keys {
+            Keys::Sequence(segment_start) => {
+                let (dropout, rng) = self.inner_dropout(dropout);
+                let op = Attention { heads, kv_heads, scale, window, dropout, stream: stream_of_name(path) };
+                let mut operands = vec![q, k, v, segment_start];
+                operands.extend(rng);
+                self.b.op1(path, op, &operands)
+            }
+            Keys::Cache { capacity } => {
+                let k = self.written(&format!("{path}{K_CACHE}"), k, capacity)?;
+                let v = self.written(&format!("{path}{V_CACHE}"), v, capacity)?;
+                let op = CachedAttention { heads, kv_heads, scale, window };
+                self.b.op1(path, op, &[q, k, v, self.inputs.positions])
+            }
+        }
+    }
+
+    /// The cache of this name with the tokens' own rows in it.
+    fn written(&mut self, name: &str, rows: ValueId, capacity: usize) -> Result<ValueId, IrError> {
+        let ty = self.b.ty(rows);
+        let ty = Type::new(ty.dtype, [ty.shape[0], capacity, ty.shape.last()]);
+        let cache = self.b.state(name, ty);
+        self.b.op1(&format!("{name}.write"), CacheWrite, &[cache, rows, self.inputs.positions])
     }
 
     /// A base parameter: a trained state under full fine-tuning, else a frozen weight.
@@ -155,6 +267,9 @@ impl<'a> ModelBuilder<'a> {
 
     fn trained(&mut self, name: &str, ty: Type, decay: bool) -> ValueId {
         let value = self.b.state(name, ty.clone());
+        if !self.training {
+            return value;
+        }
         let gradient = self.b.state(&format!("{name}.grad"), ty.clone());
         self.parameters.push(Parameter { name: name.to_string(), ty, value, gradient, decay });
         value
@@ -193,7 +308,7 @@ impl<'a> ModelBuilder<'a> {
 
     /// Dropout while training; the value itself otherwise, or if `p` is 0.
     pub fn dropout(&mut self, name: &str, x: ValueId, p: f32) -> Result<ValueId, IrError> {
-        if !self.dropout || p == 0.0 {
+        if !self.training || p == 0.0 {
             return Ok(x);
         }
         let rng = self.rng();
@@ -201,8 +316,8 @@ impl<'a> ModelBuilder<'a> {
     }
 
     /// The dropout probability to use in an op that has its own, with the generator key if it is not 0.
-    pub fn inner_dropout(&mut self, p: f32) -> (f32, Option<ValueId>) {
-        if !self.dropout || p == 0.0 { (0.0, None) } else { (p, Some(self.rng())) }
+    fn inner_dropout(&mut self, p: f32) -> (f32, Option<ValueId>) {
+        if !self.training || p == 0.0 { (0.0, None) } else { (p, Some(self.rng())) }
     }
 
     fn rng(&mut self) -> ValueId {

@@ -8,14 +8,16 @@ mod build;
 mod error;
 pub mod family;
 mod full;
+mod generation;
 mod load;
 mod lora;
 mod model;
 mod rope;
 mod update;
 
-pub use build::{BatchShape, Inference, Method, Parameter, Training, training};
+pub use build::{BatchShape, Evaluation, Inference, Method, Parameter, Training, training};
 pub use error::ModelError;
+pub use generation::{CacheShape, Generation};
 pub use lora::{LoraConfig, Targets};
 pub use model::Model;
 pub use update::{AdamWSettings, update_graph};

@@ -2,6 +2,7 @@
 //!
 //! Invariant: no tensor is ever held twice; f16 and bf16 are widened on the way.
 
+use crate::build::{K_CACHE, V_CACHE};
 use crate::rope::{INV_FREQ, inv_freq};
 use crate::{Model, ModelError};
 use remat_ir::{Graph, Storage, Type};
@@ -74,9 +75,9 @@ impl Model {
     }
 }
 
-/// Whether a state is a parameter of the base model: not an adapter, gradient or moment.
+/// Whether a state is a parameter of the base model: not an adapter, gradient, moment or cache.
 fn is_base_parameter(name: &str) -> bool {
-    !name.contains(".lora_") && ![".grad", ".m", ".v"].iter().any(|suffix| name.ends_with(suffix))
+    !name.contains(".lora_") && ![".grad", ".m", ".v", K_CACHE, V_CACHE].iter().any(|suffix| name.ends_with(suffix))
 }
 
 /// An executor's f32 tensor as numbers. Executors align tensors to at least 64 bytes.

@@ -1,6 +1,7 @@
 //! A pretrained model folder: its configuration, its weight files, and the graphs made of them.
 
-use crate::build::{self, BatchShape, Inference, Method, Training};
+use crate::build::{self, BatchShape, Evaluation, Inference, Method, Training};
+use crate::generation::{self, CacheShape, Generation};
 use crate::{ModelError, family};
 use remat_formats::{ModelConfig, ModelFiles};
 use std::path::{Path, PathBuf};
@@ -48,6 +49,23 @@ impl Model {
     /// As [`Model::training`].
     pub fn inference(&self, method: &Method, shape: BatchShape) -> Result<Inference, ModelError> {
         build::inference(&self.config, method, shape)
+    }
+
+    /// The forward graph with its loss, without dropout or gradients; of the base alone, all frozen, without a method.
+    ///
+    /// # Errors
+    /// As [`Model::training`].
+    pub fn evaluation(&self, method: Option<&Method>, shape: BatchShape) -> Result<Evaluation, ModelError> {
+        build::evaluation(&self.config, method, shape)
+    }
+
+    /// The graphs of generation with caches; of the base alone, all frozen, without a method. With a method, sources have
+    /// the names and storage of its training graph.
+    ///
+    /// # Errors
+    /// As [`Model::training`]; sizes that do not fit each other.
+    pub fn generation(&self, method: Option<&Method>, shape: CacheShape) -> Result<Generation, ModelError> {
+        generation::generation(&self.config, method, shape)
     }
 
     /// Full names of the linear modules that can be targets.

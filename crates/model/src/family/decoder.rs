@@ -5,12 +5,12 @@
 //! checkpoint's own names.
 
 use crate::ModelError;
-use crate::build::{Hidden, ModelBuilder};
+use crate::build::{Heads, Hidden, ModelBuilder};
 use crate::rope::INV_FREQ;
 use remat_formats::DecoderConfig;
-use remat_ir::ops::{Add, Attention, Embedding, Layout, RmsNorm, Rope, Swiglu};
+use remat_ir::ops::{Add, Embedding, Layout, RmsNorm, Rope, Swiglu};
 use remat_ir::{IrError, Type, ValueId};
-use remat_tensor::{DType, stream_of_name};
+use remat_tensor::DType;
 
 const LINEARS: [&str; 7] = [
     "self_attn.q_proj",
@@ -95,19 +95,14 @@ impl Decoder<'_> {
         let v = m.linear(&format!("{path}.v_proj"), x, (width, keys), qkv_bias, Layout::OutIn)?;
         let q = self.turned(m, path, "q", q)?;
         let k = self.turned(m, path, "k", k)?;
-        let (dropout, rng) = m.inner_dropout(config.attention_dropout as f32);
-        let name = format!("{path}.attention");
-        let op = Attention {
+        let heads = Heads {
             heads: config.num_attention_heads,
             kv_heads: config.num_key_value_heads,
-            scale: 1.0 / (head as f32).sqrt(),
+            head_size: head,
             window: config.window(layer),
-            dropout,
-            stream: stream_of_name(&name),
+            dropout: config.attention_dropout as f32,
         };
-        let mut operands = vec![q, k, v, m.inputs.segment_start];
-        operands.extend(rng);
-        let o = m.b.op1(&name, op, &operands)?;
+        let o = m.attention(&format!("{path}.attention"), heads, [q, k, v])?;
         m.linear(&format!("{path}.o_proj"), o, (queries, width), output_bias, Layout::OutIn)
     }
 

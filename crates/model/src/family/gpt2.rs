@@ -2,11 +2,10 @@
 //! Radford et al., 2019; transformers' modeling_gpt2. Its own dropouts apply in training, as its configuration says.
 
 use crate::ModelError;
-use crate::build::{Hidden, ModelBuilder};
+use crate::build::{Heads, Hidden, ModelBuilder};
 use remat_formats::Gpt2Config;
-use remat_ir::ops::{Add, Attention, Embedding, Gelu, LayerNorm, Layout, Split};
+use remat_ir::ops::{Add, Embedding, Gelu, LayerNorm, Layout, Split};
 use remat_ir::{IrError, ValueId};
-use remat_tensor::stream_of_name;
 
 const LINEARS: [&str; 4] = ["attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj"];
 
@@ -61,18 +60,13 @@ fn attention(config: &Gpt2Config, m: &mut ModelBuilder<'_>, path: &str, x: Value
     let width = config.n_embd;
     let qkv = m.linear(&format!("{path}.c_attn"), x, (width, 3 * width), true, Layout::InOut)?;
     let qkv = m.b.op(&format!("{path}.qkv"), Split { sizes: vec![width; 3] }, &[qkv])?;
-    let (dropout, rng) = m.inner_dropout(config.attn_pdrop as f32);
-    let name = format!("{path}.attention");
-    let op = Attention {
+    let heads = Heads {
         heads: config.n_head,
         kv_heads: config.n_head,
-        scale: 1.0 / ((width / config.n_head) as f32).sqrt(),
+        head_size: width / config.n_head,
         window: None,
-        dropout,
-        stream: stream_of_name(&name),
+        dropout: config.attn_pdrop as f32,
     };
-    let mut operands = vec![qkv[0], qkv[1], qkv[2], m.inputs.segment_start];
-    operands.extend(rng);
-    let o = m.b.op1(&name, op, &operands)?;
+    let o = m.attention(&format!("{path}.attention"), heads, [qkv[0], qkv[1], qkv[2]])?;
     m.linear(&format!("{path}.c_proj"), o, (width, width), true, Layout::InOut)
 }

@@ -1,0 +1,51 @@
+//! The graphs of generation: new tokens in, keys and values into caches, logits of one token out.
+//!
+//! Invariants: both graphs name the same weights and states, so one executor holds them once; a cache is a state
+//! `<attention>.k_cache` or `.v_cache`, [1, S, K·E], and row p of it belongs to the token at position p. Only the
+//! graph of one token has a head: of a prompt, all but the last token need no logits. Look next at
+//! `remat_ir::ops::CachedAttention`.
+
+use crate::build::{Method, ModelBuilder};
+use crate::{ModelError, family};
+use remat_formats::ModelConfig;
+use remat_ir::Graph;
+
+/// Static sizes of generation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CacheShape {
+    /// Tokens that the caches hold: those of the prompt and all that follow.
+    pub capacity: usize,
+    /// Tokens of a prompt that are taken at a time; at most `capacity`.
+    pub chunk: usize,
+}
+
+/// The two graphs of generation.
+#[derive(Debug, Clone)]
+pub struct Generation {
+    /// T = `chunk` tokens of a prompt into the caches. Inputs `prompt.ids` and `prompt.positions`, i32 [1, T]; no output.
+    pub prefill: Graph,
+    /// One token. Inputs `token.ids` and `token.positions`, i32 [1, 1]; output `logits`, [1, 1, V].
+    pub decode: Graph,
+}
+
+pub(crate) fn generation(
+    config: &ModelConfig,
+    method: Option<&Method>,
+    shape: CacheShape,
+) -> Result<Generation, ModelError> {
+    let CacheShape { capacity, chunk } = shape;
+    let limit = family::max_positions(config);
+    if capacity > limit {
+        let problem = format!("a prompt and its continuation of {capacity} tokens: this model has {limit} positions");
+        return Err(ModelError::Setting(problem));
+    }
+    if chunk == 0 || chunk > capacity {
+        let problem = format!("a prompt in chunks of {chunk}: must be from 1 to the caches' {capacity} tokens");
+        return Err(ModelError::Setting(problem));
+    }
+    let mut prefill = ModelBuilder::cached(config, method, ("prompt", chunk), capacity)?;
+    family::forward(config, &mut prefill)?;
+    let mut decode = ModelBuilder::cached(config, method, ("token", 1), capacity)?;
+    decode.logits(config)?;
+    Ok(Generation { prefill: prefill.b.finish(), decode: decode.b.finish() })
+}
