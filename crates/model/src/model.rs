@@ -35,6 +35,11 @@ impl Model {
         &self.folder
     }
 
+    /// The weight files, for hashing.
+    pub fn weight_files(&self) -> impl Iterator<Item = PathBuf> {
+        self.files.paths()
+    }
+
     /// The forward graph with its loss.
     ///
     /// # Errors

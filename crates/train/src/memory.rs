@@ -63,6 +63,11 @@ impl MemoryAccount {
         running.max(self.earlier_peak_bytes)
     }
 
+    /// The bytes of one row, 0 if there is none of this name.
+    pub fn bytes_of(&self, name: &str) -> usize {
+        self.rows.iter().find(|row| row.name == name).map_or(0, |row| row.bytes)
+    }
+
     /// What a run of these graphs needs beside the arena, as far as can be said before they are compiled.
     pub(crate) fn beside_arena(graphs: &[&Graph], executor_bytes: usize, data_bytes: usize) -> usize {
         let SourceTotals { weights, parameters, gradients, moments, inputs } = SourceTotals::of(graphs);
@@ -145,6 +150,11 @@ pub fn peak_resident_bytes() -> Option<u64> {
 /// The process's present resident memory; 0 where the system does not tell.
 pub(crate) fn resident_bytes() -> u64 {
     process_bytes("VmRSS:").unwrap_or(0)
+}
+
+/// Memory of the machine.
+pub(crate) fn total_bytes() -> Option<u64> {
+    kibibytes(&fs::read_to_string("/proc/meminfo").ok()?, "MemTotal:")
 }
 
 fn process_bytes(key: &str) -> Option<u64> {

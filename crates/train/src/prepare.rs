@@ -6,13 +6,14 @@
 use crate::compiled_step::CompiledStep;
 use crate::config::MethodKind;
 use crate::planning::{PlannedStep, plan_step};
+use crate::record::{self, Machine, PlanRecord};
 use crate::report::{Event, PlannedRun, Reporter};
 use crate::saves::Save;
 use crate::snapshot::{self, DataState};
 use crate::{Schedule, TrainConfig, TrainError};
 use remat_cpu::{CpuExecutor, CpuOptions};
 use remat_data::{Batch, DataLoader, Dataset, Encoder, LoaderOptions, ModelTokens, Order};
-use remat_ir::{Graph, Storage};
+use remat_ir::Storage;
 use remat_model::{BatchShape, LoraConfig, Method, Model, Parameter, Targets};
 use remat_plan::Executor;
 
@@ -53,6 +54,15 @@ pub(crate) struct Session {
     pub(crate) total_updates: u64,
     pub(crate) made_updates: u64,
     pub(crate) planned_peak_bytes: u64,
+    pub(crate) facts: RunFacts,
+}
+
+/// What the lab record says of a run beside its settings and results.
+pub(crate) struct RunFacts {
+    pub(crate) machine: Machine,
+    pub(crate) total_parameters: usize,
+    pub(crate) plan: PlanRecord,
+    pub(crate) bound_by: String,
 }
 
 /// Reads all input and compiles the step.
@@ -131,17 +141,11 @@ fn all_threads() -> usize {
 impl Prepared {
     /// Tells what was planned.
     pub(crate) fn announce(&self, reporter: &mut dyn Reporter) {
-        let elements = |graph: &Graph, storage: Storage| -> usize {
-            let sources = graph.values.iter().filter(|value| value.producer.is_none() && value.storage == storage);
-            sources.map(|value| value.ty.shape.numel()).sum()
-        };
-        let trained_parameters: usize =
-            self.planned.parameters.iter().map(|parameter| parameter.ty.shape.numel()).sum();
         reporter.report(Event::Planned(&PlannedRun {
             config: &self.config,
             family: self.model.config().family(),
-            trained_parameters,
-            total_parameters: trained_parameters + elements(&self.planned.micro.graph, Storage::Weight),
+            trained_parameters: self.trained_parameters(),
+            total_parameters: self.total_parameters(),
             data: self.loader.dataset().stats(),
             shape: self.shape,
             updates_per_epoch: self.loader.updates_per_epoch() as u64,
@@ -154,6 +158,33 @@ impl Prepared {
             arena_bytes: self.planned.micro.arena_bytes.max(self.planned.update.arena_bytes),
             memory: &self.planned.account,
         }));
+    }
+
+    fn trained_parameters(&self) -> usize {
+        self.planned.parameters.iter().map(|parameter| parameter.ty.shape.numel()).sum()
+    }
+
+    /// Parameters of base and adapters together.
+    fn total_parameters(&self) -> usize {
+        let weights = self.planned.micro.graph.values.iter().filter(|value| value.storage == Storage::Weight);
+        self.trained_parameters() + weights.map(|value| value.ty.shape.numel()).sum::<usize>()
+    }
+
+    fn facts(&self) -> RunFacts {
+        let facts = self.facts();
+        let PlannedStep { micro, update, account, .. } = &self.planned;
+        RunFacts {
+            machine: Machine::this(&self.options.level.to_string(), self.options.threads),
+            total_parameters: self.total_parameters(),
+            plan: PlanRecord {
+                policy: micro.policy.to_string(),
+                steps: micro.steps.len(),
+                recomputed_steps: micro.recomputed_steps().count(),
+                arena_bytes: micro.arena_bytes.max(update.arena_bytes),
+                activation_bytes: account.bytes_of("kept activations"),
+            },
+            bound_by: record::bound_by(account),
+        }
     }
 
     /// Allocates everything and fills it: base weights, then the adapter or the saved state.
@@ -192,6 +223,7 @@ impl Prepared {
             loader: self.loader,
             step,
             total_updates: self.total_updates,
+            facts,
         })
     }
 }

@@ -6,6 +6,7 @@
 
 use crate::gradient_watch::GradientWatch;
 use crate::prepare::{Prepared, Resumed, Session, prepare};
+use crate::record::{self, ModelRecord, Observed, Record, now_utc};
 use crate::report::{Event, Outcome, Reporter, Summary};
 use crate::run_folder::{Existing, RunFolder};
 use crate::saves::Saves;
@@ -73,6 +74,7 @@ struct Run<'a> {
     seconds: f64,
     tokens: u64,
     updates_here: u64,
+    started_at: String,
 }
 
 impl<'a> Run<'a> {
@@ -91,6 +93,7 @@ impl<'a> Run<'a> {
             seconds: 0.0,
             tokens: 0,
             updates_here: 0,
+            started_at: now_utc(),
             session,
         })
     }
@@ -109,7 +112,43 @@ impl<'a> Run<'a> {
             }
         }
         self.write_result(&self.session.config.out)?;
+        self.write_record()?;
         Ok(self.summary(Outcome::Finished))
+    }
+
+    /// Writes the lab record of a finished run.
+    fn write_record(&self) -> Result<(), TrainError> {
+        let session = &self.session;
+        let (remat_version, commit, build) = record::build();
+        let facts = &session.facts;
+        let record = Record {
+            schema: 1,
+            remat_version,
+            commit,
+            build,
+            started_at: self.started_at.clone(),
+            machine: facts.machine.clone(),
+            model: ModelRecord {
+                path: session.model.folder().to_path_buf(),
+                sha256: record::hash_all(session.model.weight_files())?,
+                family: session.model.config().family().to_string(),
+                parameters: facts.total_parameters,
+            },
+            data: record::data_records(session.loader.dataset().stats())?,
+            config: session.config.clone(),
+            plan: facts.plan.clone(),
+            observed: Observed {
+                steps: session.made_updates,
+                first_loss: self.first_loss,
+                last_loss: self.last_loss,
+                peak_bytes: memory::peak_resident_bytes(),
+                planned_peak_bytes: session.planned_peak_bytes,
+                seconds: self.seconds,
+                tokens_per_second: if self.seconds > 0.0 { self.tokens as f64 / self.seconds } else { 0.0 },
+            },
+            bound_by: facts.bound_by.clone(),
+        };
+        record.write(&session.config.out)
     }
 
     /// Makes one update; false if the run was interrupted before it could be made.

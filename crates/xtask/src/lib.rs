@@ -1,3 +1,4 @@
 //! Chores of this repository. Look next at [`tidy`] for the rules that the code base keeps.
 
+pub mod quickstart_model;
 pub mod tidy;

@@ -1,20 +1,38 @@
 //! `cargo xtask <chore>`.
 
-use std::path::Path;
+use remat_xtask::{quickstart_model, tidy};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+
+const CHORES: &str = "\
+tidy                                     checks floors, file heads, sizes, matches on ops
+quickstart-model [WORDNET_DIR [UPDATES]] makes the model and data of `remat quickstart` (run with --release)";
 
 fn main() -> ExitCode {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-    match std::env::args().nth(1).as_deref() {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match arguments.first().map(String::as_str) {
         Some("tidy") => {
-            let faults = remat_xtask::tidy::faults(&root);
+            let faults = tidy::faults(&root);
             for fault in &faults {
                 eprintln!("{fault}");
             }
             if faults.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
         }
+        Some("quickstart-model") => {
+            let [wordnet, work, assets] = quickstart_model::defaults(&root);
+            let wordnet = arguments.get(1).map_or(wordnet, PathBuf::from);
+            let updates = arguments.get(2).and_then(|updates| updates.parse().ok()).unwrap_or(4000);
+            match quickstart_model::make(&wordnet, &work, &assets, updates) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) => {
+                    eprintln!("error: {error}");
+                    ExitCode::FAILURE
+                }
+            }
+        }
         other => {
-            eprintln!("unknown chore {other:?}; the chores are: tidy (floors, file heads, sizes, matches on ops)");
+            eprintln!("unknown chore {other:?}; the chores are:\n{CHORES}");
             ExitCode::from(2)
         }
     }

@@ -3,7 +3,7 @@
 //! - *floors*: a crate depends only on crates of lower floors (dev-dependencies are free);
 //! - *file heads*: every source file opens with a `//!` sentence;
 //! - *sizes*: no source file above 600 lines;
-//! - *closed ops*: no `_ =>` in a match that names `Op::` variants in executors' dispatch;
+//! - *closed ops*: no `_ =>` in a match on `Op::` variants in an executor's dispatch;
 //! - *open ends*: no `todo!`, `unimplemented!` or marker comments;
 //! - *one stem per op*: every op of the table has its file in `ir/src/ops`;
 //! - *unsafe*: only in `cpu`.
@@ -87,9 +87,21 @@ fn source_faults(shown: &str, text: &str, crate_name: &str, faults: &mut Vec<Str
             faults.push(format!("{shown}:{at}: unsafe code outside kernels"));
         }
     }
-    if shown.ends_with("dispatch.rs") && text.lines().any(|line| line.trim_start().starts_with("_ =>")) {
-        faults.push(format!("{shown}: a catch-all arm hides a missing kernel"));
+    if shown.ends_with("dispatch.rs") {
+        faults.extend(catch_all_of_ops(text).map(|at| format!("{shown}:{at}: a catch-all arm hides a missing kernel")));
     }
+}
+
+/// Lines with a `_ =>` whose match has arms that begin with `Op::`: the arm above at the same depth tells.
+fn catch_all_of_ops(text: &str) -> impl Iterator<Item = usize> {
+    let depth = |line: &str| line.len() - line.trim_start().len();
+    let lines: Vec<&str> = text.lines().collect();
+    let hides = move |at: &usize| {
+        let line = lines[*at - 1];
+        let above = lines[..*at - 1].iter().rev().find(|other| depth(other) == depth(line) && other.contains("=>"));
+        line.trim_start().starts_with("_ =>") && above.is_some_and(|arm| arm.trim_start().starts_with("Op::"))
+    };
+    (1..=text.lines().count()).filter(hides)
 }
 
 fn rust_files(folder: &Path) -> Vec<PathBuf> {

@@ -7,6 +7,7 @@ mod command;
 mod guards;
 mod interrupt;
 mod memory;
+mod record;
 mod refusals;
 mod resume;
 mod settings;
