@@ -171,7 +171,6 @@ impl Prepared {
     }
 
     fn facts(&self) -> RunFacts {
-        let facts = self.facts();
         let PlannedStep { micro, update, account, .. } = &self.planned;
         RunFacts {
             machine: Machine::this(&self.options.level.to_string(), self.options.threads),
@@ -189,6 +188,7 @@ impl Prepared {
 
     /// Allocates everything and fills it: base weights, then the adapter or the saved state.
     pub(crate) fn load(self) -> Result<Session, TrainError> {
+        let facts = self.facts();
         let PlannedStep { micro, update, account, parameters, random } = self.planned;
         let graph = micro.graph.clone();
         let mut executor = CpuExecutor::new(self.options);
