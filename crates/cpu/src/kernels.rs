@@ -44,6 +44,9 @@ pub mod swiglu;
 pub mod swiglu_grad;
 pub mod zeros;
 
+#[cfg(test)]
+mod bf16_tests;
+
 /// Sums over tokens (weight gradients, norm gradients) may be cut into calls at multiples of this many tokens without
 /// changing a bit: every kernel's own reduction block divides it.
 pub const TOKEN_BLOCK: usize = 512;

@@ -1,0 +1,123 @@
+//! bf16 operands give the bits of the f32 kernel on the widened operands, rounded once: arithmetic is f32 throughout.
+
+use half::bf16;
+
+use super::attention::{Attention, attention};
+use super::attention_grad::{AttentionGrad, attention_grad};
+use super::dropout::{Dropout, dropout};
+use super::layer_norm::layer_norm;
+use super::layer_norm_grad::layer_norm_grad;
+use super::rms_norm::rms_norm;
+use super::rms_norm_dw::rms_norm_dw;
+use super::rms_norm_grad::rms_norm_grad;
+use super::{embedding::embedding, gelu::gelu, gelu_grad::gelu_grad, rope::rope, swiglu::swiglu};
+use crate::testing::{normals, pools};
+use crate::{Element, ThreadPool};
+
+/// Normal numbers that bf16 holds exactly, in either element type.
+fn numbers<T: Element>(n: usize, stream: u64) -> Vec<T> {
+    normals(n, stream).into_iter().map(|x| T::from_f32(bf16::from_f32(x).to_f32())).collect()
+}
+
+/// Runs the same computation in both element types and compares what it returns, rounded.
+fn same_but_rounded<const N: usize>(
+    narrow: impl Fn(&ThreadPool) -> [Vec<bf16>; N],
+    wide: impl Fn(&ThreadPool) -> [Vec<f32>; N],
+) {
+    for pool in pools(&[2]) {
+        for (output, (narrow, wide)) in narrow(&pool).iter().zip(wide(&pool)).enumerate() {
+            let rounded: Vec<bf16> = wide.into_iter().map(bf16::from_f32).collect();
+            assert!(narrow.iter().any(|x| *x != bf16::ZERO), "output {output} is all zeros");
+            assert_eq!(narrow, &rounded, "{}: output {output}", pool.level());
+        }
+    }
+}
+
+const ROWS: usize = 37;
+const SIZE: usize = 70;
+
+fn norms<T: Element>(pool: &ThreadPool) -> [Vec<T>; 4] {
+    let [x, dy] = [1, 2].map(|stream| numbers::<T>(ROWS * SIZE, stream));
+    let [w, b] = [3, 4].map(|stream| numbers::<T>(SIZE, stream));
+    let mut out = [(); 4].map(|()| vec![T::from_f32(0.0); ROWS * SIZE]);
+    let (mut mean, mut rstd) = (vec![0.0; ROWS], vec![0.0; ROWS]);
+    let [y, dx, y2, dx2] = &mut out;
+    rms_norm(pool, &x, &w, 1e-5, y, &mut rstd);
+    rms_norm_grad(pool, &dy, &x, &w, &rstd, dx);
+    layer_norm(pool, &x, &w, &b, 1e-5, y2, &mut mean, &mut rstd);
+    layer_norm_grad(pool, &dy, &x, &w, &mean, &rstd, dx2);
+    out
+}
+
+fn pointwise<T: Element>(pool: &ThreadPool) -> [Vec<T>; 6] {
+    let [x, z] = [1, 2].map(|stream| numbers::<T>(ROWS * SIZE, stream));
+    let mut out = [(); 6].map(|()| vec![T::from_f32(0.0); ROWS * SIZE]);
+    let [silu, g, dg, dropped, turned, rows] = &mut out;
+    swiglu(pool, &x, &z, silu);
+    gelu(pool, &x, g);
+    gelu_grad(pool, &z, &x, dg);
+    dropout(pool, Dropout::new(0.3, [1, 2, 3, 4], 5), &x, dropped);
+    let positions: Vec<i32> = (0..ROWS as i32).collect();
+    let inv_freq: Vec<f32> = (0..SIZE / 2).map(|i| 0.9f32.powi(i as i32)).collect();
+    rope(pool, 1, &x, &positions, &inv_freq, 1.0, false, turned);
+    let ids: Vec<i32> = (0..ROWS as i32).rev().collect();
+    embedding(pool, SIZE, &ids, &x, rows);
+    out
+}
+
+fn attentions<T: Element>(pool: &ThreadPool) -> [Vec<T>; 4] {
+    let (tokens, heads, kv_heads, head_size) = (75, 4, 2, 20);
+    let segment_start: Vec<i32> = (0..tokens).map(|i| if i < 30 { 0 } else { 30 }).collect();
+    let op = Attention {
+        batch: 1,
+        tokens,
+        heads,
+        kv_heads,
+        head_size,
+        scale: 0.25,
+        window: Some(40),
+        dropout: None,
+        segment_start: &segment_start,
+    };
+    let (q_len, k_len) = (tokens * heads * head_size, tokens * kv_heads * head_size);
+    let [q, dy, o] = [1, 2, 3].map(|stream| numbers::<T>(q_len, stream));
+    let [k, v] = [4, 5].map(|stream| numbers::<T>(k_len, stream));
+    let mut out = [q_len, q_len, k_len, k_len].map(|len| vec![T::from_f32(0.0); len]);
+    let mut lse = vec![0.0; heads * tokens];
+    let [y, dq, dk, dv] = &mut out;
+    attention(pool, op, &q, &k, &v, y, &mut lse);
+    attention_grad(pool, AttentionGrad { op, dy: &dy, q: &q, k: &k, v: &v, o: &o, lse: &lse }, dq, dk, dv);
+    out
+}
+
+#[test]
+fn norms_round_once() {
+    same_but_rounded(norms::<bf16>, norms::<f32>);
+}
+
+#[test]
+fn pointwise_ops_round_once() {
+    same_but_rounded(pointwise::<bf16>, pointwise::<f32>);
+}
+
+#[test]
+fn attention_rounds_once() {
+    same_but_rounded(attentions::<bf16>, attentions::<f32>);
+}
+
+#[test]
+fn gradients_of_parameters_stay_f32() {
+    for pool in pools(&[1]) {
+        let rstd = vec![0.5; ROWS];
+        let dw = |dy: &[bf16], x: &[bf16]| {
+            let mut dw = vec![0.0; SIZE];
+            rms_norm_dw(&pool, dy, x, &rstd, false, &mut dw);
+            dw
+        };
+        let narrow = dw(&numbers::<bf16>(ROWS * SIZE, 1), &numbers::<bf16>(ROWS * SIZE, 2));
+        let mut wide = vec![0.0; SIZE];
+        let [dy, x] = [1, 2].map(|stream| numbers::<f32>(ROWS * SIZE, stream));
+        rms_norm_dw(&pool, &dy, &x, &rstd, false, &mut wide);
+        assert_eq!(narrow, wide);
+    }
+}
