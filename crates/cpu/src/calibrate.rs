@@ -91,10 +91,7 @@ fn probe(class: OpClass, dtype: DType) -> Probe {
         OpClass::GemmOutIn => Probe::new(Linear::plain(Layout::OutIn), vec![x(WIDTH), w(WIDTH, WIDTH)], 2),
         OpClass::GemmInOut => Probe::new(Linear::plain(Layout::InOut), vec![x(WIDTH), w(WIDTH, WIDTH)], 2),
         OpClass::ThinOut => Probe::new(Linear::plain(Layout::OutIn), vec![x(WIDTH), w(RANK, WIDTH)], 4),
-        OpClass::ThinIn => {
-            let residual = Linear { residual: true, ..Linear::plain(Layout::OutIn) };
-            Probe::new(residual, vec![x(RANK), w(WIDTH, RANK), x(WIDTH)], 4)
-        }
+        OpClass::ThinIn => Probe::new(Linear::plain(Layout::OutIn), vec![x(RANK), w(WIDTH, RANK)], 4),
         OpClass::WeightGradient => Probe::new(dw(), vec![x(WIDTH), x(WIDTH)], 2),
         OpClass::ThinWeightGradient => Probe::new(dw(), vec![x(WIDTH), x(RANK)], 4),
         OpClass::Head => {

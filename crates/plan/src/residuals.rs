@@ -48,13 +48,13 @@ impl Plan {
 
     /// Predicted seconds of one run: the sum over its compute steps.
     pub fn step_seconds(&self, prices: &Prices) -> f64 {
-        self.computed().map(|(_, _, node)| prices.seconds(&self.graph, node)).sum()
+        self.computed().fold(0.0, |sum, (_, _, node)| sum + prices.seconds(&self.graph, node))
     }
 
     /// Predicted seconds of the repeated steps alone.
     pub fn recompute_seconds(&self, prices: &Prices) -> f64 {
         let repeated = self.computed().filter(|(_, _, node)| node.recompute_of.is_some());
-        repeated.map(|(_, _, node)| prices.seconds(&self.graph, node)).sum()
+        repeated.fold(0.0, |sum, (_, _, node)| sum + prices.seconds(&self.graph, node))
     }
 
     /// Values kept, each with its first reader behind the forward.

@@ -3,12 +3,12 @@
 //! `cargo run --release -p remat-testkit --example prices -- LAYERS SEQ_LEN THREADS` runs LoRA steps of a model as wide as
 //! TinyLlama on random numbers. Prices come from `calibrated_profile`; no number of the run enters them.
 
-use remat_compiler::{Target, compile, differentiate};
+use remat_compiler::{Target, compile, differentiate, frontier};
 use remat_cpu::{CpuExecutor, CpuOptions};
 use remat_formats::ModelConfig;
 use remat_ir::{Graph, Storage};
 use remat_model::{BatchShape, LoraConfig, Method, Targets, training};
-use remat_plan::{Action, Executor, OpClass, Plan, Policy, Prices, RunObserver, Step, StepId};
+use remat_plan::{Action, DeviceProfile, Executor, OpClass, Plan, Policy, Prices, RunObserver, Step, StepId};
 use remat_tensor::{DType, Philox, stream_of_name};
 use std::path::Path;
 use std::time::Instant;
@@ -118,6 +118,17 @@ fn main() {
     let prices = options.calibrated_profile(DType::F32).expect("memory for small operands").prices;
     println!("calibrated in {:.2} s", start.elapsed().as_secs_f64());
     let graph = graph(layers, seq_len);
+    let profile = DeviceProfile { prices: prices.clone(), ..options.profile() };
+    let points = frontier(graph.clone(), &profile, 16).expect("a frontier");
+    let most = points[points.len() - 1].clone();
+    for point in points {
+        let kept = 100.0 * point.activation_bytes as f64 / most.activation_bytes as f64;
+        let extra = 100.0 * point.recompute_seconds / most.step_seconds;
+        println!(
+            "kept {kept:5.1} % of none, arena {:7.1} MiB: {extra:5.2} % extra",
+            point.arena_bytes as f64 / 1048576.0
+        );
+    }
     for (index, policy) in [Policy::None, Policy::Full, Policy::Every(2)].iter().enumerate() {
         measure(&graph, policy, options, &prices, index == 0);
     }
