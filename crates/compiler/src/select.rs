@@ -51,6 +51,10 @@ impl Selection<'_> {
         match (budget, arena_cap_bytes) {
             (None, None) => Ok(self.laid_out(&Kept::everything(self.source))),
             (budget, None) => Ok(self.plan_of(self.within(&self.points(false), budget)?.last())),
+            (None, Some(cap)) => {
+                let fastest = self.laid_out(&Kept::everything(self.source));
+                if fastest.arena_bytes <= cap { Ok(fastest) } else { self.within_arena(None, cap) }
+            }
             (budget, Some(cap)) => self.within_arena(budget, cap),
         }
     }
@@ -89,7 +93,10 @@ impl Selection<'_> {
         }
         let prices = &self.profile.prices;
         let fastest = found.into_iter().min_by(|a, b| a.step_seconds(prices).total_cmp(&b.step_seconds(prices)));
-        fastest.ok_or_else(|| refusals.into_iter().min_by_key(CompileError::smallest_bytes).expect("both refused"))
+        // Where the budget alone can be met, the arena is what is too small.
+        let of_budget = |refusal: &CompileError| matches!(refusal, CompileError::BudgetDoesNotFit { .. });
+        let first = |refusal: &CompileError| (of_budget(refusal), refusal.smallest_bytes());
+        fastest.ok_or_else(|| refusals.into_iter().min_by_key(first).expect("both refused"))
     }
 
     /// The fastest plan found with an arena of at most `cap`. Compiles some plans of a fixed grid from the fastest down to
