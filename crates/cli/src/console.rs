@@ -90,7 +90,8 @@ fn header(plan: &PlannedRun<'_>) -> Vec<String> {
         for (number, what) in [
             (file.truncated, "cut to the sequence length"),
             (file.dropped, "left out without a trained token"),
-            (file.unterminated, "without an end of text, since the tokenizer has none"),
+            (file.unterminated, "without a token that ends the answer"),
+            (file.incomplete, "with a message that the chat template leaves out"),
         ] {
             if number > 0 {
                 text.push_str(&format!("; {} {what}", counted(number, "row")));

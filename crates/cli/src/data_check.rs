@@ -143,6 +143,8 @@ fn shown(row: &ShownRow, marks: Marks) -> String {
     if row.cut_tokens > 0 {
         text.push_str(&format!(" … {} cut off", counted(row.cut_tokens, "token")));
     }
+    // A template's last line end would show as an empty line.
+    let text = text.strip_suffix('\n').unwrap_or(&text);
     let body = text.split('\n').map(|line| format!("  │ {line}\n")).collect::<String>();
     let trained =
         if row.trained == 0 { "none trained: left out".to_string() } else { format!("{} trained", count(row.trained)) };
@@ -214,6 +216,10 @@ fn counts(file: &FileCheck, seq_len: usize) -> String {
     if stats.dropped > 0 {
         lines.push(format!("left out  {} without a trained token", counted(stats.dropped, "row")));
     }
+    if stats.incomplete > 0 {
+        let rows = counted(stats.incomplete, "row");
+        lines.push(format!("lost      {rows} with a message that the chat template leaves out"));
+    }
     if stats.unterminated > 0 {
         let rows = counted(stats.unterminated, "row");
         lines.push(format!("no end    {rows} without a token that ends the answer: the model will not learn to stop"));
@@ -236,7 +242,7 @@ fn json(files: &[FileCheck], seq_len: usize, train_on: TrainedTurns) -> serde_js
         serde_json::json!({
             "path": stats.path, "format": stats.kind.map(|kind| kind.to_string()), "rows": stats.rows,
             "kept": stats.rows - stats.dropped, "left_out": stats.dropped, "cut": stats.truncated,
-            "cut_tokens": stats.cut_tokens, "without_end": stats.unterminated, "longest": stats.longest,
+            "cut_tokens": stats.cut_tokens, "incomplete": stats.incomplete, "without_end": stats.unterminated, "longest": stats.longest,
             "tokens": stats.tokens, "trained_tokens": stats.trained_tokens,
             "lengths": bars(&file.lengths).iter().map(bar).collect::<Vec<_>>(),
             "samples": file.shown.iter().map(row).collect::<Vec<_>>(),

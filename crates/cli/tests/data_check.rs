@@ -74,6 +74,16 @@ fn cuts_and_turns_are_told() {
 }
 
 #[test]
+fn what_the_tokenizer_has_no_token_for_is_refused() {
+    // The fixture's tokenizer has no `<`; real ones of bytes have everything.
+    let folder = model(&CHAT.replace("Hi", "a < b"));
+    let output = check(folder.path(), "");
+    assert_eq!(output.status.code(), Some(2));
+    let error = text(&output.stderr);
+    assert!(error.contains("rows.jsonl:1: the tokenizer refused `messages`: it has no token for some of"), "{error}");
+}
+
+#[test]
 fn the_json_has_the_same_counts() {
     let folder = model(CHAT);
     let json: Value = serde_json::from_slice(&check(folder.path(), "--json --samples 1").stdout).expect("JSON");

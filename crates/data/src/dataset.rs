@@ -51,6 +51,8 @@ pub struct SampleStats {
     /// Rows that should end in EOS, but for which the tokenizer knows none; conversations with a trained turn that the
     /// chat template does not end with a special token.
     pub unterminated: usize,
+    /// Conversations with a message that the chat template leaves out.
+    pub incomplete: usize,
     /// Tokens of the longest row, before any cut.
     pub longest: usize,
     /// Tokens of the samples that are kept.
@@ -88,6 +90,7 @@ impl DatasetBuilder {
             cut_tokens: 0,
             dropped: 0,
             unterminated: 0,
+            incomplete: 0,
             longest: 0,
             tokens: 0,
             trained_tokens: 0,
@@ -105,6 +108,7 @@ impl DatasetBuilder {
         stats.rows += 1;
         stats.longest = stats.longest.max(full_len);
         stats.unterminated += usize::from(!sample.terminated);
+        stats.incomplete += usize::from(!sample.complete);
         stats.truncated += usize::from(full_len > kept_len);
         stats.cut_tokens += full_len - kept_len;
         let labels = &sample.labels[..kept_len];

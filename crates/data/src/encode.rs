@@ -12,7 +12,7 @@
 //! A conversation is tokenised in one piece, as the model will read it; a turn's span of text then says which tokens
 //! are trained on. A token that begins before the turn is not.
 
-use crate::chat::{ChatTemplate, Conversation, TrainOn, Turn, TurnEnd, trained_turns};
+use crate::chat::{ChatTemplate, Conversation, TrainOn, Turn, TurnEnd, renders_all, trained_turns};
 use crate::error::Place;
 use crate::{DataError, ModelTokens, Row, RowKind, TokenSource, TokenSpan};
 
@@ -29,6 +29,8 @@ pub struct Sample {
     /// False if the row's text should end in EOS, but the tokenizer knows none; or if a trained turn of a conversation
     /// ends without a special token, so that the model would not learn to stop.
     pub terminated: bool,
+    /// False if the chat template leaves out a message that somebody else than the assistant says.
+    pub complete: bool,
 }
 
 /// Turns rows into samples.
@@ -78,7 +80,7 @@ impl<'a> Encoder<'a> {
                 let terminated = terminate(&mut ids, 0, tokens.eos());
                 self.check_ids(&ids, place)?;
                 let labels = ids.iter().map(|&id| id as i32).collect();
-                Ok(Sample { ids, labels, terminated })
+                Ok(Sample { ids, labels, terminated, complete: true })
             }
             Row::PromptCompletion { prompt, completion } => {
                 self.completion_sample(RowKind::PromptCompletion, prompt, completion, place)
@@ -126,7 +128,8 @@ impl<'a> Encoder<'a> {
         for turn in &turns {
             terminated &= label_turn(turn, &spans, &mut labels);
         }
-        Ok(Sample { ids, labels, terminated })
+        let complete = renders_all(&text, conversation);
+        Ok(Sample { ids, labels, terminated, complete })
     }
 
     fn completion_sample(
@@ -145,7 +148,7 @@ impl<'a> Encoder<'a> {
         let trained_from = if self.train_on == TrainOn::All { 0 } else { prompt_len };
         let mut labels = vec![IGNORED_LABEL; trained_from];
         labels.extend(ids[trained_from..].iter().map(|&id| id as i32));
-        Ok(Sample { ids, labels, terminated })
+        Ok(Sample { ids, labels, terminated, complete: true })
     }
 
     /// The prompt with the tokens that the tokenizer puts around a text, but not with an end of text that some
@@ -182,7 +185,7 @@ impl<'a> Encoder<'a> {
         }
         let ids = input_ids.iter().map(|&id| id as u32).collect();
         let labels = labels.iter().map(|&label| label as i32).collect();
-        Ok(Sample { ids, labels, terminated: true })
+        Ok(Sample { ids, labels, terminated: true, complete: true })
     }
 
     fn tokenizer(&self, kind: RowKind, place: &Place) -> Result<&'a dyn TokenSource, DataError> {

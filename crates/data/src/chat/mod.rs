@@ -17,4 +17,4 @@ pub use conversation::Conversation;
 pub use template::{ChatTemplate, SpecialTokens};
 pub use turns::TrainOn;
 
-pub(crate) use turns::{Turn, TurnEnd, trained_turns};
+pub(crate) use turns::{Turn, TurnEnd, renders_all, trained_turns};

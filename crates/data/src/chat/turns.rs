@@ -77,6 +77,13 @@ pub(crate) fn trained_turns(
     Ok((text, turns))
 }
 
+/// Whether the text has every message that is not the assistant's, but for the white space around it. Some templates leave
+/// out a system prompt in places, which the rows' author should know.
+pub(crate) fn renders_all(text: &str, conversation: &Conversation) -> bool {
+    let others = (0..conversation.roles().len()).filter(|&index| conversation.roles()[index] != "assistant");
+    others.filter_map(|index| conversation.plain_text(index)).all(|content| text.contains(content.trim()))
+}
+
 impl Turn {
     /// The turn ends here or before.
     fn limit(&self) -> usize {

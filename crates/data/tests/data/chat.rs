@@ -200,6 +200,18 @@ fn the_assistants_turns_and_their_ends_are_trained() {
 }
 
 #[test]
+fn a_message_that_the_template_leaves_out_is_counted() {
+    for (name, complete) in [("chatml", true), ("mistral_v0_3", false)] {
+        let (folder, paths) = files(&[TWO_TURNS.replace('\n', " ").replace("\"S\"", "\"System prompt\"").as_bytes()]);
+        let template = template(name);
+        let encoder = Encoder::new(Some(&Characters), VOCABULARY).with_chat(&template);
+        let data = remat_data::Dataset::load(&paths, &encoder, 512).unwrap();
+        assert_eq!(data.stats()[0].incomplete, usize::from(!complete), "{name}");
+        drop(folder);
+    }
+}
+
+#[test]
 fn the_last_turn_or_everything_can_be_trained() {
     let chatml = template("chatml");
     let (text, _) = marked(&chatml, &two_turns(), TrainOn::Last).unwrap();
