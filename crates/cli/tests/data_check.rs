@@ -74,6 +74,28 @@ fn cuts_and_turns_are_told() {
 }
 
 #[test]
+fn a_run_trains_on_what_the_check_shows() {
+    let folder = model(CHAT);
+    let weights = fixtures().join("parity/llama-gqa-tied/model.safetensors");
+    std::fs::copy(weights, folder.path().join("model.safetensors")).expect("copied");
+    for train_on in ["all", "assistant", "last"] {
+        let flags = format!("--json --train-on {train_on}");
+        let shown: Value = serde_json::from_slice(&check(folder.path(), &flags).stdout).expect("JSON");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_remat"));
+        command.args(["train", "--model", ".", "--data", "rows.jsonl", "--out", train_on, "--steps", "1"]);
+        let output = command.args(flags.split(' ')).current_dir(folder.path()).output();
+        let output = output.expect("the binary runs");
+        assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+        let events: Vec<Value> =
+            text(&output.stdout).lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+        let planned = events.iter().find_map(|event| event.get("data")?.get(0)).expect("what is planned");
+        for key in ["rows", "tokens", "trained_tokens"] {
+            assert_eq!(planned[key], shown["files"][0][key], "{train_on}: {key}");
+        }
+    }
+}
+
+#[test]
 fn what_the_tokenizer_has_no_token_for_is_refused() {
     // The fixture's tokenizer has no `<`; real ones of bytes have everything.
     let folder = model(&CHAT.replace("Hi", "a < b"));

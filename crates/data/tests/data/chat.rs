@@ -2,6 +2,7 @@
 //! conversation, and templates that mean no good.
 
 use crate::{VOCABULARY, files};
+use proptest::prelude::*;
 use remat_data::{ChatTemplate, Conversation, Encoder, IGNORED_LABEL, Place, Row, SpecialTokens};
 use remat_data::{TokenSource, TokenSpan, TrainOn, read_rows_from};
 use serde_json::Value;
@@ -241,6 +242,39 @@ fn odd_contents_keep_their_bounds() {
         assert_eq!(turn(&template("mistral_v0_3"), content), format!(" {}</s>", content.trim()));
     }
     assert_eq!(turn(&template("qwen3"), "<think>\nno\n</think>\n\nx"), "x<|im_end|>", "past thoughts are left out");
+}
+
+/// The trained text of an answer.
+type Trained = fn(&str) -> String;
+
+/// Texts of the characters that templates and turns could stumble over.
+fn content() -> impl Strategy<Value = String> {
+    let pieces = prop::sample::select(vec!["x", "y", "z", "one", "assistant", " ", "\n", "<", "|", "ä", "😀", "</"]);
+    prop::collection::vec(pieces, 0..5).prop_map(|pieces| pieces.concat())
+}
+
+proptest! {
+    #[test]
+    fn any_content_is_trained_whole_and_alone(turns in prop::collection::vec((content(), content()), 1..4)) {
+        let messages: Vec<(&str, &str)> =
+            turns.iter().flat_map(|(question, answer)| [("user", question.as_str()), ("assistant", answer.as_str())]).collect();
+        let row = Row::Conversation(Conversation::new(&messages));
+        let templates: [(&str, Trained); 5] = [
+            ("chatml", |answer| format!("{answer}<|im_end|>")),
+            ("llama3", |answer| format!("{}<|eot_id|>", answer.trim())),
+            ("phi3", |answer| format!("{answer}<|end|>")),
+            ("zephyr", |answer| format!("{answer}</s>")),
+            ("mistral_v0_3", |answer| format!(" {}</s>", answer.trim())),
+        ];
+        for (name, expected) in templates {
+            let (text, terminated) = marked(&template(name), &row, TrainOn::Assistant).unwrap();
+            let trained: Vec<&str> =
+                text.split('⟦').skip(1).map(|part| part.split_once('⟧').unwrap().0).collect();
+            let expected: Vec<String> = turns.iter().map(|(_, answer)| expected(answer)).collect();
+            prop_assert_eq!(trained, expected, "{}: {}", name, text);
+            prop_assert!(terminated);
+        }
+    }
 }
 
 #[test]
