@@ -77,6 +77,18 @@ pub enum TrainError {
     DoesNotFit { needed_bytes: usize, limit_bytes: usize, whose: &'static str },
 
     #[error(
+        "this needs {} MiB and {} MiB are available; choose a smaller model, a shorter text or a smaller batch",
+        needed_bytes.div_ceil(1 << 20), available_bytes >> 20
+    )]
+    ForwardDoesNotFit { needed_bytes: u64, available_bytes: u64 },
+
+    #[error("token {number}: no logit is a number; the weights or the adapter are damaged")]
+    NoToken { number: usize },
+
+    #[error("the loss is {loss}; the weights or the adapter are damaged")]
+    LossNotFinite { loss: f64 },
+
+    #[error(
         "update {step}: the {what} is {value}; nothing of this update was saved. Lower --lr or --clip, lengthen --warmup, \
          and look at the rows of this update; a run with --save-every can go on from before it with --resume"
     )]
@@ -131,7 +143,8 @@ impl TrainError {
             TrainError::Compile(CompileError::Plan(_)) => ErrorKind::Failed,
             TrainError::Compile(error) if error.smallest_bytes().is_some() => ErrorKind::DoesNotFit,
             TrainError::Compile(_) => ErrorKind::Input,
-            TrainError::DoesNotFit { .. } => ErrorKind::DoesNotFit,
+            TrainError::DoesNotFit { .. } | TrainError::ForwardDoesNotFit { .. } => ErrorKind::DoesNotFit,
+            TrainError::NoToken { .. } | TrainError::LossNotFinite { .. } => ErrorKind::Numeric,
             TrainError::NotFinite { .. } | TrainError::NoGradient { .. } => ErrorKind::Numeric,
             TrainError::NotSaved { .. } => ErrorKind::Failed,
             TrainError::Io { what, .. } if *what == "read" => ErrorKind::Input,

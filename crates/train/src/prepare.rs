@@ -18,10 +18,10 @@ use remat_model::{BatchShape, LoraConfig, Method, Model, Parameter, Targets};
 use remat_plan::Executor;
 
 /// Sequence lengths are rounded up to this where data is shorter than `--seq-len`.
-const SEQ_LEN_MULTIPLE: usize = 16;
+pub(crate) const SEQ_LEN_MULTIPLE: usize = 16;
 
 /// Longest sequence unless the user says otherwise.
-const DEFAULT_SEQ_LEN: usize = 1024;
+pub(crate) const DEFAULT_SEQ_LEN: usize = 1024;
 
 /// A save that a run goes on from.
 pub(crate) struct Resumed {
@@ -134,7 +134,7 @@ fn load_data(config: &TrainConfig, model: &Model, seq_len: usize) -> Result<Data
     Ok(DataLoader::new(dataset, LoaderOptions { batch_size, grad_accum, packing, order })?)
 }
 
-fn all_threads() -> usize {
+pub(crate) fn all_threads() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 

@@ -1,0 +1,103 @@
+//! Evaluation: the mean negative log-likelihood of a file's trained tokens under a model, and its perplexity.
+//!
+//! Invariants: each sample is counted once; the loss is the sum over all tokens divided once by their number, as in
+//! training, so that it does not depend on the batch size; no dropout.
+
+use crate::forward;
+use crate::prepare::{DEFAULT_SEQ_LEN, SEQ_LEN_MULTIPLE, all_threads};
+use crate::{TrainError, TrainedTurns};
+use remat_compiler::compile;
+use remat_cpu::CpuOptions;
+use remat_data::{Batch, DataLoader, Dataset, Encoder, LoaderOptions, ModelTokens, Order, SampleStats};
+use remat_model::{BatchShape, Model};
+use remat_plan::{Executor, Policy};
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+/// What to evaluate on, and how.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EvaluationRequest {
+    /// Files of rows.
+    pub data: Vec<PathBuf>,
+    /// Longest sequence in tokens; longer rows are cut.
+    pub seq_len: Option<usize>,
+    /// Which turns of a conversation count.
+    pub train_on: TrainedTurns,
+    /// Rows at a time.
+    pub batch_size: usize,
+    /// Threads; all of the machine's if not given.
+    pub threads: Option<usize>,
+}
+
+/// What evaluation found.
+#[derive(Debug, Clone, PartialEq)]
+pub struct EvaluationReport {
+    /// Mean negative log-likelihood per trained token, in nats.
+    pub loss: f64,
+    /// Its exponential.
+    pub perplexity: f64,
+    /// Trained tokens, which the loss is the mean of.
+    pub tokens: usize,
+    /// Samples they are in.
+    pub samples: usize,
+    /// What was read, cut and left out, file by file.
+    pub data: Vec<SampleStats>,
+    /// Time of the passes, without loading.
+    pub seconds: f64,
+}
+
+/// Evaluates a model, with a PEFT adapter if one is given.
+///
+/// # Errors
+/// Bad rows or settings, files that are missing or do not fit each other, too little memory, a loss that is no number.
+pub fn evaluate(
+    model: &Model,
+    adapter: Option<&Path>,
+    request: &EvaluationRequest,
+) -> Result<EvaluationReport, TrainError> {
+    let EvaluationRequest { data, batch_size, .. } = request;
+    let method = forward::method(model, adapter)?;
+    let limit = request.seq_len.unwrap_or(model.config().max_positions().min(DEFAULT_SEQ_LEN));
+    // Refuses a batch or sequence that cannot be before any data is read.
+    model.evaluation(method.as_ref(), BatchShape { batch: *batch_size, seq_len: limit })?;
+    let tokens = ModelTokens::open(model.folder(), model.config().eos_token_ids().first().copied())?;
+    let encoder = Encoder::for_model(tokens.as_ref(), model.config().vocab_size());
+    let encoder = encoder.with_train_on(request.train_on.into());
+    let dataset = Dataset::load(data, &encoder, limit)?;
+    let options = LoaderOptions { batch_size: *batch_size, grad_accum: 1, packing: false, order: Order::InOrder };
+    let mut loader = DataLoader::new(dataset, options)?;
+    let seq_len = limit.min(loader.longest_sequence().next_multiple_of(SEQ_LEN_MULTIPLE));
+    let shape = BatchShape { batch: *batch_size, seq_len };
+
+    let graph = model.evaluation(method.as_ref(), shape)?.graph;
+    let options = CpuOptions::new(request.threads.unwrap_or_else(all_threads));
+    let plan = compile(graph, &Policy::None, &options.profile())?;
+    let (mut executor, programs) = forward::load(model, adapter, vec![plan], options)?;
+
+    let started = Instant::now();
+    let (mut update, mut batch) = (loader.update_buffer(), Batch::new(shape.batch, shape.seq_len));
+    let (mut sum, mut tokens) = (0.0, 0);
+    for _ in 0..loader.updates_per_epoch() {
+        loader.next_update(&mut update);
+        loader.fill(&update, 0, &mut batch);
+        forward::fill(&mut executor, "ids", &batch.ids)?;
+        forward::fill(&mut executor, "targets", &batch.targets)?;
+        forward::fill(&mut executor, "positions", &batch.positions)?;
+        forward::fill(&mut executor, "segment_start", &batch.segment_start)?;
+        executor.run(programs[0])?;
+        sum += f64::from(forward::floats(&executor, programs[0], "loss")?[0]);
+        tokens += update.trained;
+    }
+    let loss = sum / tokens as f64;
+    if !loss.is_finite() {
+        return Err(TrainError::LossNotFinite { loss });
+    }
+    Ok(EvaluationReport {
+        loss,
+        perplexity: loss.exp(),
+        tokens,
+        samples: loader.sequences().len(),
+        data: loader.dataset().stats().to_vec(),
+        seconds: started.elapsed().as_secs_f64(),
+    })
+}
