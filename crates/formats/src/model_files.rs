@@ -5,6 +5,7 @@
 use crate::FormatsError;
 use crate::json::{self, UniqueMap};
 use crate::safetensors::{SafetensorsFile, TensorInfo};
+use half::bf16;
 use remat_tensor::HostTensor;
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -128,6 +129,14 @@ impl ModelFiles {
     /// As [`SafetensorsFile::read_as_f32_into`].
     pub fn read_as_f32_into(&self, name: &str, target: &mut [f32]) -> Result<(), FormatsError> {
         self.file_of(name)?.read_as_f32_into(name, target)
+    }
+
+    /// Reads a tensor into `target`, rounded to bf16.
+    ///
+    /// # Errors
+    /// As [`SafetensorsFile::read_as_bf16_into`].
+    pub fn read_as_bf16_into(&self, name: &str, target: &mut [bf16]) -> Result<(), FormatsError> {
+        self.file_of(name)?.read_as_bf16_into(name, target)
     }
 }
 

@@ -3,6 +3,7 @@
 //! Invariant: a state `base_model.model.<module>.lora_A.weight` is PEFT's tensor of that name, unchanged.
 
 use crate::load::floats;
+use crate::precision::{parameter_name, refresh_working_copies, write_parameter};
 use crate::{LoraConfig, Model, ModelError, Parameter, Targets};
 use remat_formats::{AdapterConfig, ModelConfig, NamedTensor, SafetensorsFile, TargetModules, write_safetensors};
 use remat_ir::{Graph, Type, Value};
@@ -34,7 +35,7 @@ impl Model {
                 *x = (2.0 * philox.uniform(i as u64) - 1.0) * bound;
             }
         }
-        Ok(())
+        refresh_working_copies(parameters, executor)
     }
 
     /// The adapter settings of a PEFT folder.
@@ -109,7 +110,7 @@ impl Model {
     /// As [`Model::load_adapter`].
     pub fn load_adapter_of(&self, folder: &Path, graph: &Graph, executor: &mut dyn Executor) -> Result<(), ModelError> {
         let is_adapter = |value: &&Value| value.producer.is_none() && value.name.starts_with(PREFIX);
-        let adapters = graph.values.iter().filter(is_adapter).map(|value| (value.name.as_str(), &value.ty));
+        let adapters = graph.values.iter().filter(is_adapter).map(|value| (parameter_name(&value.name), &value.ty));
         self.load_adapters(folder, &adapters.collect::<Vec<_>>(), executor)
     }
 
@@ -139,8 +140,8 @@ impl Model {
             return Err(fail(extra, "belongs to no target module of this base model".into()));
         }
         for (name, _) in adapters {
-            let target = executor.state_mut(name)?;
-            file.read_as_f32_into(name, floats(target.bytes))?;
+            let read_f32 = |target: &mut [f32]| Ok(file.read_as_f32_into(name, target)?);
+            write_parameter(name, executor, read_f32, |target| Ok(file.read_as_bf16_into(name, target)?))?;
         }
         Ok(())
     }

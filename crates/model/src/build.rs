@@ -4,7 +4,8 @@
 //! saving need no table.
 
 use crate::lora::{Adapters, LoraConfig};
-use crate::{ModelError, family};
+use crate::precision::working_copy_name;
+use crate::{ModelError, Precision, family};
 use remat_formats::ModelConfig;
 use remat_ir::ops::{Add, Attention, CacheWrite, CachedAttention, Dropout, Layout, Linear, LinearCrossEntropy, Sum};
 use remat_ir::{Builder, Graph, IrError, Type, ValueId};
@@ -39,12 +40,24 @@ pub struct Parameter {
     pub name: String,
     /// Its type: f32.
     pub ty: Type,
-    /// The state that holds it.
+    /// The state that the forward computation reads: the parameter, or under bf16 its working copy.
     pub value: ValueId,
+    /// The precision of the graph it was made for.
+    pub precision: Precision,
     /// The f32 state its gradient is added onto, named `<name>.grad`.
     pub gradient: ValueId,
     /// Whether weight decay applies: to all but norm weights and biases, as transformers' Trainer has it.
     pub decay: bool,
+}
+
+impl Parameter {
+    /// Name of the bf16 state that the forward computation reads in its place, if it does.
+    pub fn working_copy(&self) -> Option<String> {
+        match self.precision {
+            Precision::F32 => None,
+            Precision::Bf16 => Some(working_copy_name(&self.name)),
+        }
+    }
 }
 
 /// A forward graph with its loss, ready to be differentiated.
@@ -110,6 +123,7 @@ pub(crate) struct ModelBuilder<'a> {
     pub b: Builder,
     pub inputs: Inputs,
     keys: Keys,
+    precision: Precision,
     adapters: Adapters<'a>,
     train_base: bool,
     /// Whether parameters have gradients and dropout applies.
@@ -128,8 +142,13 @@ pub(crate) struct Hidden {
 ///
 /// # Errors
 /// As [`crate::Model::training`].
-pub fn training(config: &ModelConfig, method: &Method, shape: BatchShape) -> Result<Training, ModelError> {
-    let mut builder = ModelBuilder::new(config, Some(method), shape, true)?;
+pub fn training(
+    config: &ModelConfig,
+    precision: Precision,
+    method: &Method,
+    shape: BatchShape,
+) -> Result<Training, ModelError> {
+    let mut builder = ModelBuilder::new(config, precision, Some(method), shape, true)?;
     let loss = builder.loss(config, shape)?;
     let seed = builder.b.input("seed", Type::new(DType::F32, [1]));
     let random = builder.rng.is_some();
@@ -138,16 +157,22 @@ pub fn training(config: &ModelConfig, method: &Method, shape: BatchShape) -> Res
 
 pub(crate) fn evaluation(
     config: &ModelConfig,
+    precision: Precision,
     method: Option<&Method>,
     shape: BatchShape,
 ) -> Result<Evaluation, ModelError> {
-    let mut builder = ModelBuilder::new(config, method, shape, false)?;
+    let mut builder = ModelBuilder::new(config, precision, method, shape, false)?;
     builder.loss(config, shape)?;
     Ok(Evaluation { graph: builder.b.finish() })
 }
 
-pub(crate) fn inference(config: &ModelConfig, method: &Method, shape: BatchShape) -> Result<Inference, ModelError> {
-    let mut builder = ModelBuilder::new(config, Some(method), shape, false)?;
+pub(crate) fn inference(
+    config: &ModelConfig,
+    precision: Precision,
+    method: &Method,
+    shape: BatchShape,
+) -> Result<Inference, ModelError> {
+    let mut builder = ModelBuilder::new(config, precision, Some(method), shape, false)?;
     builder.logits(config)?;
     Ok(Inference { graph: builder.b.finish() })
 }
@@ -155,6 +180,7 @@ pub(crate) fn inference(config: &ModelConfig, method: &Method, shape: BatchShape
 impl<'a> ModelBuilder<'a> {
     fn new(
         config: &'a ModelConfig,
+        precision: Precision,
         method: Option<&'a Method>,
         shape: BatchShape,
         training: bool,
@@ -173,13 +199,14 @@ impl<'a> ModelBuilder<'a> {
         let mut input = |name: &str| b.input(name, ty.clone());
         let inputs = Inputs { ids: input("ids"), positions: input("positions") };
         let keys = Keys::Sequence(input("segment_start"));
-        ModelBuilder::of(config, method, training, b, inputs, keys)
+        ModelBuilder::of(config, precision, method, training, b, inputs, keys)
     }
 
     /// A builder whose attention reads caches of `capacity` tokens, with `tokens` new ones in one row. Inputs are
     /// `<prefix>.ids` and `<prefix>.positions`, since graphs that share sources cannot differ in an input's shape.
     pub fn cached(
         config: &'a ModelConfig,
+        precision: Precision,
         method: Option<&'a Method>,
         (prefix, tokens): (&str, usize),
         capacity: usize,
@@ -187,11 +214,12 @@ impl<'a> ModelBuilder<'a> {
         let (mut b, ty) = (Builder::new(), Type::new(DType::I32, [1, tokens]));
         let mut input = |name: &str| b.input(&format!("{prefix}.{name}"), ty.clone());
         let inputs = Inputs { ids: input("ids"), positions: input("positions") };
-        ModelBuilder::of(config, method, false, b, inputs, Keys::Cache { capacity })
+        ModelBuilder::of(config, precision, method, false, b, inputs, Keys::Cache { capacity })
     }
 
     fn of(
         config: &'a ModelConfig,
+        precision: Precision,
         method: Option<&'a Method>,
         training: bool,
         b: Builder,
@@ -203,7 +231,17 @@ impl<'a> ModelBuilder<'a> {
             Some(Method::Full) => (Adapters::none(), true),
             Some(Method::Lora(lora)) => (Adapters::new(lora, family::linear_names(config))?, false),
         };
-        Ok(ModelBuilder { b, inputs, keys, adapters, train_base, training, rng: None, parameters: Vec::new() })
+        Ok(ModelBuilder {
+            b,
+            inputs,
+            keys,
+            precision,
+            adapters,
+            train_base,
+            training,
+            rng: None,
+            parameters: Vec::new(),
+        })
     }
 
     /// The family's graph with its head as output `logits`.
@@ -256,22 +294,26 @@ impl<'a> ModelBuilder<'a> {
 
     /// A base parameter: a trained state under full fine-tuning, else a frozen weight.
     pub fn parameter(&mut self, name: &str, shape: &[usize]) -> ValueId {
-        let ty = Type::new(DType::F32, shape);
         if self.train_base {
             let decay = shape.len() > 1;
-            self.trained(name, ty, decay)
+            self.trained(name, shape, decay)
         } else {
-            self.b.weight(name, ty)
+            self.b.weight(name, Type::new(self.precision.dtype(), shape))
         }
     }
 
-    fn trained(&mut self, name: &str, ty: Type, decay: bool) -> ValueId {
-        let value = self.b.state(name, ty.clone());
+    fn trained(&mut self, name: &str, shape: &[usize], decay: bool) -> ValueId {
+        let ty = Type::new(DType::F32, shape);
+        let value = match self.precision {
+            Precision::F32 => self.b.state(name, ty.clone()),
+            Precision::Bf16 => self.b.state(&working_copy_name(name), Type::new(DType::BF16, shape)),
+        };
         if !self.training {
             return value;
         }
         let gradient = self.b.state(&format!("{name}.grad"), ty.clone());
-        self.parameters.push(Parameter { name: name.to_string(), ty, value, gradient, decay });
+        let (name, precision) = (name.to_string(), self.precision);
+        self.parameters.push(Parameter { name, ty, value, precision, gradient, decay });
         value
     }
 
@@ -297,8 +339,8 @@ impl<'a> ModelBuilder<'a> {
         let Some(lora) = self.adapters.of(path) else { return Ok(y) };
         let (rank, scale, p) = (lora.rank, lora.scale(), lora.dropout);
         let prefix = format!("base_model.model.{path}");
-        let a = self.trained(&format!("{prefix}.lora_A.weight"), Type::new(DType::F32, [rank, fan_in]), true);
-        let b = self.trained(&format!("{prefix}.lora_B.weight"), Type::new(DType::F32, [fan_out, rank]), true);
+        let a = self.trained(&format!("{prefix}.lora_A.weight"), &[rank, fan_in], true);
+        let b = self.trained(&format!("{prefix}.lora_B.weight"), &[fan_out, rank], true);
         let x = self.dropout(&format!("{path}.lora_dropout"), x, p)?;
         let u = self.b.op1(&format!("{path}.lora_A"), Linear::plain(Layout::OutIn), &[x, a])?;
         let up = Linear { alpha: scale, ..Linear::plain(Layout::OutIn) };

@@ -6,7 +6,7 @@
 //! `remat_ir::ops::CachedAttention`.
 
 use crate::build::{Method, ModelBuilder};
-use crate::{ModelError, family};
+use crate::{ModelError, Precision, family};
 use remat_formats::ModelConfig;
 use remat_ir::Graph;
 
@@ -30,6 +30,7 @@ pub struct Generation {
 
 pub(crate) fn generation(
     config: &ModelConfig,
+    precision: Precision,
     method: Option<&Method>,
     shape: CacheShape,
 ) -> Result<Generation, ModelError> {
@@ -43,9 +44,9 @@ pub(crate) fn generation(
         let problem = format!("a prompt in chunks of {chunk}: must be from 1 to the caches' {capacity} tokens");
         return Err(ModelError::Setting(problem));
     }
-    let mut prefill = ModelBuilder::cached(config, method, ("prompt", chunk), capacity)?;
+    let mut prefill = ModelBuilder::cached(config, precision, method, ("prompt", chunk), capacity)?;
     family::forward(config, &mut prefill)?;
-    let mut decode = ModelBuilder::cached(config, method, ("token", 1), capacity)?;
+    let mut decode = ModelBuilder::cached(config, precision, method, ("token", 1), capacity)?;
     decode.logits(config)?;
     Ok(Generation { prefill: prefill.b.finish(), decode: decode.b.finish() })
 }

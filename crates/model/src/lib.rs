@@ -12,6 +12,7 @@ mod generation;
 mod load;
 mod lora;
 mod model;
+mod precision;
 mod rope;
 mod update;
 
@@ -20,4 +21,5 @@ pub use error::ModelError;
 pub use generation::{CacheShape, Generation};
 pub use lora::{LoraConfig, Targets};
 pub use model::Model;
+pub use precision::{Precision, refresh_working_copies};
 pub use update::{AdamWSettings, update_graph};

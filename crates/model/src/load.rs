@@ -1,16 +1,19 @@
 //! Fills an executor's weights and states from the checkpoint, one tensor at a time through a bounded buffer.
 //!
-//! Invariant: no tensor is ever held twice; f16 and bf16 are widened on the way.
+//! Invariant: no tensor is ever held twice; elements are converted to the target's dtype on the way.
 
 use crate::build::{K_CACHE, V_CACHE};
+use crate::precision::{parameter_name, write_parameter};
 use crate::rope::{INV_FREQ, inv_freq};
 use crate::{Model, ModelError};
+use half::bf16;
 use remat_ir::{Graph, Storage, Type};
 use remat_plan::Executor;
+use remat_tensor::DType;
 
 impl Model {
-    /// Loads every base parameter that `graph` names: frozen weights, and trained states under full fine-tuning.
-    /// Tensor shapes are checked before the first byte is copied.
+    /// Loads every base parameter that `graph` names: frozen weights, and trained states under full fine-tuning, with
+    /// the f32 master of a bf16 working copy if the executor has one. f16 becomes bf16 where the graph is bf16. Tensor shapes are checked before the first byte is copied.
     ///
     /// # Errors
     /// A tensor that is missing, of another shape, or of a dtype that cannot be widened to f32.
@@ -22,12 +25,16 @@ impl Model {
                     floats(executor.weight_mut(INV_FREQ)?.bytes).copy_from_slice(&inv_freq(config));
                 }
             } else if let Some(tensor) = self.tensor_of(&value.name) {
-                let target = match value.storage {
-                    Storage::Weight => executor.weight_mut(&value.name)?,
-                    Storage::State => executor.state_mut(&value.name)?,
-                    Storage::Input | Storage::Arena => continue,
-                };
-                self.files.read_as_f32_into(&tensor, floats(target.bytes))?;
+                let read_f32 = |target: &mut [f32]| Ok(self.files.read_as_f32_into(&tensor, target)?);
+                let read_bf16 = |target: &mut [bf16]| Ok(self.files.read_as_bf16_into(&tensor, target)?);
+                match (value.storage, value.ty.dtype) {
+                    (Storage::Weight, DType::BF16) => read_bf16(halves(executor.weight_mut(&value.name)?.bytes))?,
+                    (Storage::Weight, _) => read_f32(floats(executor.weight_mut(&value.name)?.bytes))?,
+                    (Storage::State, _) => {
+                        write_parameter(parameter_name(&value.name), executor, read_f32, read_bf16)?;
+                    }
+                    (Storage::Input | Storage::Arena, _) => {}
+                }
             }
         }
         Ok(())
@@ -68,8 +75,9 @@ impl Model {
         Ok(())
     }
 
-    /// The checkpoint's name of a parameter: as given, or without the outer module that base-only checkpoints omit.
+    /// The checkpoint's name of a source's parameter: as given, or without the outer module that base-only checkpoints omit.
     fn tensor_of(&self, name: &str) -> Option<String> {
+        let name = parameter_name(name);
         let without_outer = || name.split_once('.').map(|(_, inner)| inner.to_string());
         [Some(name.to_string()), without_outer()].into_iter().flatten().find(|n| self.files.tensor_info(n).is_some())
     }
@@ -82,5 +90,10 @@ fn is_base_parameter(name: &str) -> bool {
 
 /// An executor's f32 tensor as numbers. Executors align tensors to at least 64 bytes.
 pub(crate) fn floats(bytes: &mut [u8]) -> &mut [f32] {
+    bytemuck::cast_slice_mut(bytes)
+}
+
+/// An executor's bf16 tensor as numbers.
+pub(crate) fn halves(bytes: &mut [u8]) -> &mut [bf16] {
     bytemuck::cast_slice_mut(bytes)
 }

@@ -2,7 +2,7 @@
 
 use crate::build::{self, BatchShape, Evaluation, Inference, Method, Training};
 use crate::generation::{self, CacheShape, Generation};
-use crate::{ModelError, family};
+use crate::{ModelError, Precision, family};
 use remat_formats::{ModelConfig, ModelFiles};
 use std::path::{Path, PathBuf};
 
@@ -12,6 +12,7 @@ pub struct Model {
     pub(crate) folder: PathBuf,
     pub(crate) config: ModelConfig,
     pub(crate) files: ModelFiles,
+    pub(crate) precision: Precision,
 }
 
 impl Model {
@@ -22,7 +23,17 @@ impl Model {
     pub fn open(folder: &Path) -> Result<Self, ModelError> {
         let config = ModelConfig::from_dir(folder)?;
         let files = ModelFiles::open(folder)?;
-        Ok(Model { folder: folder.to_path_buf(), config, files })
+        Ok(Model { folder: folder.to_path_buf(), config, files, precision: Precision::F32 })
+    }
+
+    /// The model computed in another precision than f32; its graphs and what is loaded follow.
+    pub fn in_precision(self, precision: Precision) -> Self {
+        Model { precision, ..self }
+    }
+
+    /// The precision it is computed in.
+    pub fn precision(&self) -> Precision {
+        self.precision
     }
 
     /// The configuration.
@@ -45,7 +56,7 @@ impl Model {
     /// # Errors
     /// Targets that match nothing, a sequence longer than the model's positions, a setting out of range.
     pub fn training(&self, method: &Method, shape: BatchShape) -> Result<Training, ModelError> {
-        build::training(&self.config, method, shape)
+        build::training(&self.config, self.precision, method, shape)
     }
 
     /// The forward graph to logits, without dropout.
@@ -53,7 +64,7 @@ impl Model {
     /// # Errors
     /// As [`Model::training`].
     pub fn inference(&self, method: &Method, shape: BatchShape) -> Result<Inference, ModelError> {
-        build::inference(&self.config, method, shape)
+        build::inference(&self.config, self.precision, method, shape)
     }
 
     /// The forward graph with its loss, without dropout or gradients; of the base alone, all frozen, without a method.
@@ -61,7 +72,7 @@ impl Model {
     /// # Errors
     /// As [`Model::training`].
     pub fn evaluation(&self, method: Option<&Method>, shape: BatchShape) -> Result<Evaluation, ModelError> {
-        build::evaluation(&self.config, method, shape)
+        build::evaluation(&self.config, self.precision, method, shape)
     }
 
     /// The graphs of generation with caches; of the base alone, all frozen, without a method. With a method, sources have
@@ -70,7 +81,7 @@ impl Model {
     /// # Errors
     /// As [`Model::training`]; sizes that do not fit each other.
     pub fn generation(&self, method: Option<&Method>, shape: CacheShape) -> Result<Generation, ModelError> {
-        generation::generation(&self.config, method, shape)
+        generation::generation(&self.config, self.precision, method, shape)
     }
 
     /// Full names of the linear modules that can be targets.

@@ -3,7 +3,7 @@
 //! Invariant: a parameter's update reads no other parameter, so one graph serves any number of them.
 
 use crate::{ModelError, Parameter};
-use remat_ir::ops::{AdamW, ClipScale, GradNorm};
+use remat_ir::ops::{AdamW, Cast, ClipScale, GradNorm};
 use remat_ir::{Builder, Graph, Type};
 use remat_tensor::DType;
 
@@ -29,6 +29,7 @@ impl Default for AdamWSettings {
 }
 
 /// The update of all parameters. States: each parameter, and `<name>.grad`, `<name>.m`, `<name>.v`; gradients are zeroed.
+/// Under bf16 also `<name>.bf16`, the working copy, made anew from the updated parameter.
 /// Inputs: `lr` f32 [1] and `step` i32 [1], counted from 1. Output: `grad_norm` f32 [1], before clipping.
 ///
 /// # Errors
@@ -54,7 +55,11 @@ pub fn update_graph(parameters: &[Parameter], settings: &AdamWSettings) -> Resul
         let op = AdamW { beta1: settings.beta1, beta2: settings.beta2, eps: settings.eps, weight_decay };
         let value = state(&mut b, parameter, "");
         let (m, v) = (state(&mut b, parameter, ".m"), state(&mut b, parameter, ".v"));
-        b.op(&format!("adamw.{}", parameter.name), op, &[value, gradient, m, v, lr, step, scale])?;
+        let updated = b.op(&format!("adamw.{}", parameter.name), op, &[value, gradient, m, v, lr, step, scale])?[0];
+        if let Some(name) = parameter.working_copy() {
+            let copy = b.state(&name, Type::new(DType::BF16, parameter.ty.shape.clone()));
+            b.op1(&format!("cast.{}", parameter.name), Cast { to: DType::BF16, into: true }, &[updated, copy])?;
+        }
     }
     Ok(b.finish())
 }

@@ -7,7 +7,7 @@ use remat_compiler::{Target, compile, differentiate, frontier};
 use remat_cpu::{CpuExecutor, CpuOptions};
 use remat_formats::ModelConfig;
 use remat_ir::{Graph, Storage};
-use remat_model::{BatchShape, LoraConfig, Method, Targets, training};
+use remat_model::{BatchShape, LoraConfig, Method, Precision, Targets, training};
 use remat_plan::{Action, DeviceProfile, Executor, OpClass, Plan, Policy, Prices, RunObserver, Step, StepId};
 use remat_tensor::{DType, Philox, stream_of_name};
 use std::path::Path;
@@ -34,7 +34,8 @@ fn graph(layers: usize, seq_len: usize) -> Graph {
     );
     let config = ModelConfig::parse(Path::new("config.json"), &config).expect("a configuration");
     let lora = LoraConfig { rank: 16, alpha: 32.0, dropout: 0.0, rank_stabilised: false, targets: Targets::AllLinear };
-    let training = training(&config, &Method::Lora(lora), BatchShape { batch: 1, seq_len }).expect("a graph");
+    let training =
+        training(&config, Precision::F32, &Method::Lora(lora), BatchShape { batch: 1, seq_len }).expect("a graph");
     let target = |p: &remat_model::Parameter| Target { value: p.value, accumulate_into: Some(p.gradient) };
     let targets: Vec<Target> = training.parameters.iter().map(target).collect();
     differentiate(training.graph, training.loss, training.seed, &targets).expect("differentiable").graph

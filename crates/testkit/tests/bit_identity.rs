@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use remat_compiler::{Target, compile, differentiate};
 use remat_cpu::{CpuExecutor, CpuOptions};
 use remat_ir::{Graph, Interpreter, Storage};
-use remat_model::{Method, Parameter};
+use remat_model::{Method, Parameter, Precision};
 use remat_plan::{DeviceProfile, Policy};
 use remat_testkit::{random_model, run_plan, source_values};
 
@@ -51,8 +51,13 @@ fn trace(case: &Case, method: &Method, policy: &Policy, threads: usize) -> Vec<u
 
 #[test]
 fn training_is_byte_equal_under_every_policy_and_thread_count() {
-    for name in ["llama-gqa-tied", "gpt2"] {
-        let case = Case::open(name);
+    for (name, precision) in [
+        ("llama-gqa-tied", Precision::F32),
+        ("gpt2", Precision::F32),
+        ("llama-gqa-tied", Precision::Bf16),
+        ("gpt2", Precision::Bf16),
+    ] {
+        let case = Case::open_in(name, precision);
         let Method::Lora(mut lora) = case.lora() else { unreachable!("lora() makes one") };
         lora.dropout = 0.1;
         for method in [Method::Lora(lora), Method::Full] {
@@ -60,7 +65,7 @@ fn training_is_byte_equal_under_every_policy_and_thread_count() {
             for policy in policies(&backward(&case, &method)) {
                 for threads in [1, 2, 4] {
                     let other = trace(&case, &method, &policy, threads);
-                    assert!(reference == other, "{name} {method:?}: {policy} on {threads} threads differs");
+                    assert!(reference == other, "{name} {precision} {method:?}: {policy} on {threads} threads differs");
                 }
             }
         }

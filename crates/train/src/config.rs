@@ -26,6 +26,17 @@ pub enum MethodKind {
 pub enum Precision {
     /// 32-bit floats throughout.
     F32,
+    /// 16-bit weights and activations; sums, gradients, moments and what is trained stay 32-bit.
+    Bf16,
+}
+
+impl From<Precision> for remat_model::Precision {
+    fn from(precision: Precision) -> Self {
+        match precision {
+            Precision::F32 => remat_model::Precision::F32,
+            Precision::Bf16 => remat_model::Precision::Bf16,
+        }
+    }
 }
 
 /// Which turns of a conversation are trained on.

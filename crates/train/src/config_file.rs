@@ -197,7 +197,7 @@ mod tests {
         check("colour = 5", "run.toml:1: unknown key `colour`");
         check("\n\nrank = \"four\"", "run.toml:3: rank: invalid type: string \"four\", expected usize");
         check("rank = 4\nrank == 5", "run.toml:2: not TOML: extra `=`, expected nothing");
-        check("precision = \"bf16\"", "run.toml:1: precision: unknown variant `bf16`, expected `f32`");
+        check("precision = \"f16\"", "run.toml:1: precision: unknown variant `f16`, expected `f32` or `bf16`");
         check("seed = -1", "run.toml:1: seed: invalid value: integer `-1`, expected u64");
     }
 

@@ -14,7 +14,7 @@ use crate::{Schedule, TrainConfig, TrainError};
 use remat_cpu::{CpuExecutor, CpuOptions};
 use remat_data::{Batch, DataLoader, Dataset, Encoder, LoaderOptions, ModelTokens, Order};
 use remat_ir::Storage;
-use remat_model::{BatchShape, LoraConfig, Method, Model, Parameter, Targets};
+use remat_model::{BatchShape, LoraConfig, Method, Model, Parameter, Targets, refresh_working_copies};
 use remat_plan::Executor;
 
 /// Sequence lengths are rounded up to this where data is shorter than `--seq-len`.
@@ -67,7 +67,7 @@ pub(crate) struct RunFacts {
 
 /// Reads all input and compiles the step.
 pub(crate) fn prepare(mut config: TrainConfig, resumed: Option<Resumed>) -> Result<Prepared, TrainError> {
-    let model = Model::open(&config.model)?;
+    let model = Model::open(&config.model)?.in_precision(config.precision.into());
     let method = method(&config, &model, resumed.as_ref())?;
     if let Method::Lora(lora) = &method {
         // An adapter that the run starts from decides these.
@@ -198,6 +198,7 @@ impl Prepared {
             (Some(resumed), _, _) => {
                 let names: Vec<String> = parameters.iter().map(|parameter| parameter.name.clone()).collect();
                 snapshot::restore(&resumed.save, &names, &mut executor)?;
+                refresh_working_copies(&parameters, &mut executor)?;
             }
             (None, Some(adapter), _) => self.model.load_adapter(adapter, &parameters, &mut executor)?,
             (None, None, Method::Lora(_)) => {

@@ -72,6 +72,12 @@ fn with_other_threads_and_another_policy_too() {
 }
 
 #[test]
+fn bf16_resumes_exactly() {
+    resumes(&format!("{LORA} --precision bf16"), "checkpoint-7", 3, "--threads 1 --checkpointing full");
+    resumes(&format!("{FULL} --precision bf16"), "checkpoint-5", 2, "");
+}
+
+#[test]
 fn full_fine_tuning_resumes_exactly() {
     resumes(FULL, "checkpoint-5", 2, "--threads 3");
 }

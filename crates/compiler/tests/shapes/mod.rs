@@ -4,7 +4,7 @@
 use remat_compiler::{Target, differentiate};
 use remat_formats::ModelConfig;
 use remat_ir::Graph;
-use remat_model::{BatchShape, LoraConfig, Method, Targets, training};
+use remat_model::{BatchShape, LoraConfig, Method, Precision, Targets, training};
 use std::path::Path;
 
 /// `config.json` of a model with another number of layers.
@@ -39,7 +39,8 @@ impl Shape {
         let config = ModelConfig::parse(Path::new(self.name), &(self.config)(layers)).expect("a configuration");
         let lora =
             LoraConfig { rank: 16, alpha: 32.0, dropout: 0.0, rank_stabilised: false, targets: Targets::AllLinear };
-        let training = training(&config, &Method::Lora(lora), BatchShape { batch: 1, seq_len }).expect("a graph");
+        let training =
+            training(&config, Precision::F32, &Method::Lora(lora), BatchShape { batch: 1, seq_len }).expect("a graph");
         let target = |p: &remat_model::Parameter| Target { value: p.value, accumulate_into: Some(p.gradient) };
         let targets: Vec<Target> = training.parameters.iter().map(target).collect();
         differentiate(training.graph, training.loss, training.seed, &targets).expect("differentiable").graph

@@ -136,6 +136,31 @@ impl SafetensorsFile {
     /// # Errors
     /// A tensor that is not there, of another size or dtype.
     pub fn read_as_f32_into(&self, name: &str, target: &mut [f32]) -> Result<(), FormatsError> {
+        self.read_converted(name, target, |dtype, piece, out| match dtype {
+            DType::BF16 => convert(piece, out, |bytes| bf16::from_le_bytes(bytes).to_f32()),
+            DType::F16 => convert(piece, out, |bytes| f16::from_le_bytes(bytes).to_f32()),
+            _ => convert(piece, out, f32::from_le_bytes),
+        })
+    }
+
+    /// Reads an f32, f16 or bf16 tensor into `target`: bf16 as it is, the others rounded to nearest, ties to even.
+    ///
+    /// # Errors
+    /// A tensor that is not there, of another size or dtype.
+    pub fn read_as_bf16_into(&self, name: &str, target: &mut [bf16]) -> Result<(), FormatsError> {
+        self.read_converted(name, target, |dtype, piece, out| match dtype {
+            DType::BF16 => convert(piece, out, bf16::from_le_bytes),
+            DType::F16 => convert(piece, out, |bytes| bf16::from_f32(f16::from_le_bytes(bytes).to_f32())),
+            _ => convert(piece, out, |bytes| bf16::from_f32(f32::from_le_bytes(bytes))),
+        })
+    }
+
+    fn read_converted<T>(
+        &self,
+        name: &str,
+        target: &mut [T],
+        convert: impl Fn(DType, &[u8], &mut [T]),
+    ) -> Result<(), FormatsError> {
         let info = self.info(name)?;
         let dtype = info.dtype.filter(|dtype| dtype.is_float()).ok_or_else(|| self.unreadable(name, info))?;
         if info.bytes != (target.len() * dtype.bytes()) as u64 {
@@ -145,12 +170,7 @@ impl SafetensorsFile {
         let mut at = 0;
         self.read_chunks(name, &mut |piece| {
             let count = piece.len() / dtype.bytes();
-            let out = &mut target[at..at + count];
-            match dtype {
-                DType::BF16 => widen(piece, out, |bytes| bf16::from_le_bytes(bytes).to_f32()),
-                DType::F16 => widen(piece, out, |bytes| f16::from_le_bytes(bytes).to_f32()),
-                _ => widen(piece, out, f32::from_le_bytes),
-            }
+            convert(dtype, piece, &mut target[at..at + count]);
             at += count;
             Ok(())
         })
@@ -190,7 +210,7 @@ impl SafetensorsFile {
     }
 }
 
-fn widen<const N: usize>(bytes: &[u8], out: &mut [f32], one: impl Fn([u8; N]) -> f32) {
+fn convert<const N: usize, T>(bytes: &[u8], out: &mut [T], one: impl Fn([u8; N]) -> T) {
     for (x, element) in out.iter_mut().zip(bytes.as_chunks::<N>().0) {
         *x = one(*element);
     }

@@ -127,6 +127,30 @@ fn half_precision_is_widened_exactly() {
 }
 
 #[test]
+fn bf16_is_copied_and_the_others_are_rounded_to_it() {
+    let dir = folder(&[]);
+    let path = dir.path().join("t.safetensors");
+    // A tie to even either way, above a tie, the smallest of f16, and what f16 cannot hold.
+    let values = [1.0 + 1.0 / 256.0, 1.0 + 3.0 / 256.0, -1.00390726, 5.960464477539063e-8, 1e30, f64::INFINITY];
+    let wanted = [1.0, 1.015625, -1.0078125, 5.960464477539063e-8, 1.0002555517425873e30, f64::INFINITY];
+    let f32 = HostTensor::from_f64([6], DType::F32, &values);
+    let bf16 = HostTensor::from_f64([6], DType::BF16, &wanted);
+    let f16 = HostTensor::from_f64([6], DType::F16, &[1.00390625, 1.01171875, -1.005859375, 5.96e-8, 65504.0, -0.0]);
+    write(&path, &[("f32", &f32), ("bf16", &bf16), ("f16", &f16)], &[]).expect("written");
+    let file = SafetensorsFile::open(&path).expect("opened");
+    let read = |name: &str| {
+        let mut rounded = [half::bf16::ZERO; 6];
+        file.read_as_bf16_into(name, &mut rounded).expect("read");
+        rounded.map(|x| x.to_f64())
+    };
+    assert_eq!(read("f32"), wanted);
+    assert_eq!(read("bf16"), wanted);
+    assert_eq!(read("f16"), [1.0, 1.015625, -1.0078125, 5.960464477539063e-8, 65536.0, 0.0]);
+    let wrong = message(dir.path(), file.read_as_bf16_into("f16", &mut [half::bf16::ZERO; 7]));
+    assert_eq!(wrong, r#"DIR/t.safetensors: tensor "f16" has 6 elements, 7 are wanted"#);
+}
+
+#[test]
 fn other_dtypes_hurt_only_who_reads_them() {
     let header = format!(
         "{{{},{},{},{}}}",

@@ -4,8 +4,8 @@
 use remat_compiler::{Target, compile, differentiate};
 use remat_cpu::{CpuExecutor, CpuOptions};
 use remat_formats::SafetensorsFile;
-use remat_model::{AdamWSettings, BatchShape, Method, Model, Parameter, Training, update_graph};
-use remat_plan::{Executor, Policy, ProgramId};
+use remat_model::{AdamWSettings, BatchShape, Method, Model, Parameter, Precision, Training, update_graph};
+use remat_plan::{Executor, Policy, ProgramId, TensorView};
 use remat_tensor::HostTensor;
 use serde_json::Value as Json;
 use std::path::{Path, PathBuf};
@@ -19,10 +19,14 @@ pub struct Case {
 
 impl Case {
     pub fn open(name: &str) -> Case {
+        Case::open_in(name, Precision::F32)
+    }
+
+    pub fn open_in(name: &str, precision: Precision) -> Case {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/parity").join(name);
         let json = std::fs::read_to_string(folder.join("reference.json")).expect("the fixtures are committed");
         Case {
-            model: Model::open(&folder).expect("a model folder"),
+            model: Model::open(&folder).expect("a model folder").in_precision(precision),
             tensors: SafetensorsFile::open(&folder.join("reference.safetensors")).expect("reference tensors"),
             json: serde_json::from_str(&json).expect("JSON"),
             folder,
@@ -126,7 +130,7 @@ impl Case {
         }
         fill(&mut executor, &ids, &labels, shape);
         executor.run(program).expect("runs");
-        floats(executor.output(program, "logits").expect("an output").bytes)
+        numbers(executor.output(program, "logits").expect("an output"))
     }
 
     fn load_adapter(&self, folder: &str, parameters: &[Parameter], executor: &mut CpuExecutor) {
@@ -176,8 +180,19 @@ impl<'a> Run<'a> {
         self.parameters.iter().map(|parameter| parameter.name.as_str())
     }
 
+    /// Names of the bf16 working copies, one per parameter under bf16.
+    pub fn working_copies(&self) -> Vec<String> {
+        self.parameters.iter().filter_map(Parameter::working_copy).collect()
+    }
+
+    /// A frozen parameter.
+    pub fn weight(&mut self, name: &str) -> Vec<f32> {
+        let view = self.executor.weight_mut(name).expect("a weight");
+        numbers(TensorView { ty: view.ty, bytes: view.bytes })
+    }
+
     pub fn state(&self, name: &str) -> Vec<f32> {
-        floats(self.executor.state(name).expect("a state").bytes)
+        numbers(self.executor.state(name).expect("a state"))
     }
 
     /// Runs every micro-batch of an update; returns the loss over its trained tokens.
@@ -226,6 +241,12 @@ fn fill(executor: &mut CpuExecutor, ids: &[i32], labels: &[i32], shape: BatchSha
 fn write<T: bytemuck::NoUninit>(executor: &mut CpuExecutor, name: &str, values: &[T]) {
     let target = executor.input_mut(name).expect("an input");
     target.bytes.copy_from_slice(bytemuck::cast_slice(values));
+}
+
+/// A tensor of real numbers, widened.
+fn numbers(view: TensorView<'_>) -> Vec<f32> {
+    let tensor = HostTensor::from_le_bytes(view.ty.shape.clone(), view.ty.dtype, view.bytes).expect("sizes agree");
+    tensor.to_f64().into_iter().map(|x| x as f32).collect()
 }
 
 fn floats(bytes: &[u8]) -> Vec<f32> {
