@@ -13,6 +13,7 @@ mod load;
 mod lora;
 mod model;
 mod precision;
+mod preset;
 mod rope;
 mod update;
 
@@ -22,4 +23,5 @@ pub use generation::{CacheShape, Generation};
 pub use lora::{LoraConfig, Targets};
 pub use model::Model;
 pub use precision::{Precision, refresh_working_copies};
+pub use preset::{preset, preset_names};
 pub use update::{AdamWSettings, update_graph};
