@@ -13,6 +13,8 @@
 
 mod console;
 mod data_check;
+mod eval;
+mod generate;
 mod json_lines;
 mod train;
 mod units;
@@ -44,6 +46,14 @@ enum Verb {
     #[command(after_help = train::AFTER_HELP)]
     Train(train::TrainArgs),
 
+    /// Continue a prompt
+    #[command(after_help = generate::AFTER_HELP)]
+    Generate(generate::GenerateArgs),
+
+    /// Loss and perplexity on rows of text or tokens
+    #[command(after_help = eval::AFTER_HELP)]
+    Eval(eval::EvalArgs),
+
     /// Look at training data as a run would see it
     Data(data_check::DataArgs),
 }
@@ -58,8 +68,18 @@ fn main() -> ExitCode {
     let verb_matches = matches.subcommand().map(|(_, matches)| matches).expect("clap requires a verb");
     ExitCode::from(match cli.verb {
         Verb::Train(arguments) => train::run(arguments, verb_matches),
+        Verb::Generate(arguments) => generate::run(&arguments),
+        Verb::Eval(arguments) => eval::run(arguments),
         Verb::Data(arguments) => data_check::run(arguments),
     })
+}
+
+/// A number of threads.
+fn threads(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(threads @ 1..=1024) => Ok(threads),
+        _ => Err("must be from 1 to 1024".to_string()),
+    }
 }
 
 #[cfg(test)]

@@ -1,0 +1,116 @@
+//! The verb `eval`: loss and perplexity of a model on a file's rows.
+//!
+//! Invariant: the figures go to stdout, as text or as one JSON object (schema 1; keys are only ever added).
+
+use crate::console;
+use crate::train::exit_code;
+use crate::units::{count, counted, duration};
+use remat_model::Model;
+use remat_train::{EvaluationReport, EvaluationRequest, TrainError, TrainedTurns, evaluate};
+use serde_json::{Value, json};
+use std::io::Write;
+use std::path::PathBuf;
+
+pub(crate) const AFTER_HELP: &str = "\
+Examples:
+  remat eval --model Llama-3.2-1B --data held-out.jsonl
+  remat eval --model Llama-3.2-1B --adapter run --data held-out.jsonl --json";
+
+/// Flags of `remat eval`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct EvalArgs {
+    /// Model folder as Hugging Face writes it
+    #[arg(long, value_name = "DIR")]
+    model: PathBuf,
+
+    /// PEFT adapter to apply
+    #[arg(long, value_name = "DIR")]
+    adapter: Option<PathBuf>,
+
+    /// File of rows; may be given more than once
+    #[arg(long, value_name = "FILE", required = true)]
+    data: Vec<PathBuf>,
+
+    /// Longest sequence in tokens; longer rows are cut [default: 1024, or what the model has positions for]
+    #[arg(long, value_name = "T")]
+    seq_len: Option<usize>,
+
+    /// What counts: every token, the assistant's turns and completions, or the assistant's last turn
+    #[arg(long, value_enum, value_name = "TURNS", default_value = "assistant")]
+    train_on: TrainedTurns,
+
+    /// Rows at a time
+    #[arg(long, value_name = "B", default_value = "1")]
+    batch_size: usize,
+
+    /// Threads [default: all]
+    #[arg(long, value_name = "N", value_parser = crate::threads)]
+    threads: Option<usize>,
+
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+/// Evaluates and returns the exit code.
+pub(crate) fn run(arguments: EvalArgs) -> u8 {
+    let json = arguments.json;
+    match start(arguments) {
+        Ok(report) => {
+            let text = if json { as_json(&report).to_string() } else { as_text(&report) };
+            // A reader that went away is no failure of the evaluation.
+            drop(writeln!(std::io::stdout(), "{text}"));
+            0
+        }
+        Err(error) => {
+            console::error(&error.to_string());
+            exit_code(error.kind())
+        }
+    }
+}
+
+fn start(arguments: EvalArgs) -> Result<EvaluationReport, TrainError> {
+    let EvalArgs { model, adapter, data, seq_len, train_on, batch_size, threads, .. } = arguments;
+    let model = Model::open(&model)?;
+    evaluate(&model, adapter.as_deref(), &EvaluationRequest { data, seq_len, train_on, batch_size, threads })
+}
+
+fn as_text(report: &EvaluationReport) -> String {
+    let cut: usize = report.data.iter().map(|file| file.truncated).sum();
+    let dropped: usize = report.data.iter().map(|file| file.dropped).sum();
+    let mut text = format!(
+        "loss {:.4} · perplexity {:.3} · {} of {} · {}",
+        report.loss,
+        report.perplexity,
+        counted(report.tokens, "token"),
+        counted(report.samples, "row"),
+        duration(report.seconds)
+    );
+    for (number, what) in [(cut, "cut to the sequence length"), (dropped, "left out without a token that counts")] {
+        if number > 0 {
+            text.push_str(&format!(" · {} rows {what}", count(number)));
+        }
+    }
+    text
+}
+
+fn as_json(report: &EvaluationReport) -> Value {
+    let file = |stats: &remat_data::SampleStats| {
+        json!({
+            "path": stats.path.display().to_string(),
+            "rows": stats.rows,
+            "truncated": stats.truncated,
+            "dropped": stats.dropped,
+            "trained_tokens": stats.trained_tokens,
+        })
+    };
+    json!({
+        "schema": 1,
+        "loss": report.loss,
+        "perplexity": report.perplexity,
+        "tokens": report.tokens,
+        "samples": report.samples,
+        "seconds": report.seconds,
+        "data": report.data.iter().map(file).collect::<Vec<_>>(),
+    })
+}

@@ -1,0 +1,75 @@
+//! The verbs `generate` and `eval` as a user runs them: what stands on stdout, exit codes, refusals.
+
+use serde_json::Value;
+use std::path::Path;
+use std::process::{Command, Output};
+
+const MODEL: &str = "fixtures/parity/llama-gqa-tied";
+
+fn remat(arguments: &[&str]) -> Output {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    Command::new(env!("CARGO_BIN_EXE_remat")).current_dir(root).args(arguments).output().expect("runs")
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).expect("UTF-8")
+}
+
+/// Asserts exit code 2, nothing on stdout, and what stderr says.
+fn refused(arguments: &[&str], expected: &str) {
+    let output = remat(arguments);
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(error.contains(expected), "'{expected}' is not in: {error}");
+    assert_eq!((output.status.code(), stdout(&output).as_str()), (Some(2), ""), "{arguments:?}");
+}
+
+#[test]
+fn a_prompt_is_continued_on_stdout() {
+    let base = ["generate", "--model", MODEL, "--prompt", "the red box", "--max-tokens", "12"];
+    let greedy = remat(&base);
+    assert_eq!(greedy.status.code(), Some(0), "{greedy:?}");
+    let text = stdout(&greedy);
+    assert!(text.ends_with('\n') && text.trim().len() > 3, "{text:?}");
+    assert!(String::from_utf8_lossy(&greedy.stderr).contains(" after a prompt of "));
+    let with = |more: &[&str]| stdout(&remat(&[&base[..], more].concat()));
+    assert_eq!(with(&["--threads", "1"]), text, "greedy text does not depend on threads");
+    assert_ne!(with(&["--adapter", &format!("{MODEL}/adapter")]), text, "the adapter counts");
+    let random = ["--temperature", "1.5", "--top-k", "40", "--top-p", "0.95", "--seed"];
+    let seeded = |seed| with(&[&random[..], &[seed]].concat());
+    assert_eq!(seeded("1"), seeded("1"));
+    assert_ne!(seeded("1"), seeded("2"));
+    let quiet = remat(&[&base[..], &["--quiet"]].concat());
+    assert_eq!((stdout(&quiet), quiet.stderr.len()), (text, 0));
+}
+
+#[test]
+fn a_loss_is_the_same_at_any_batch_size() {
+    let loss = |batch_size: &str| {
+        let data = "fixtures/tiny/data.jsonl";
+        let output = remat(&["eval", "--model", MODEL, "--data", data, "--batch-size", batch_size, "--json"]);
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        let json: Value = serde_json::from_str(&stdout(&output)).expect("one JSON object");
+        assert_eq!(json["schema"], 1);
+        assert!(json["tokens"].as_u64().expect("a count") > 100);
+        let (loss, perplexity) = (json["loss"].as_f64().expect("a loss"), json["perplexity"].as_f64().expect("one"));
+        assert!((perplexity - loss.exp()).abs() < 1e-9 * perplexity);
+        loss
+    };
+    assert!((loss("1") - loss("5")).abs() < 1e-5);
+    let text = stdout(&remat(&["eval", "--model", MODEL, "--data", "fixtures/tiny/text.jsonl"]));
+    assert!(text.starts_with("loss ") && text.contains(" · perplexity "), "{text}");
+}
+
+#[test]
+fn bad_input_ends_with_code_2_and_the_remedy() {
+    let generate = ["generate", "--model", MODEL, "--prompt", "box"];
+    let with = |more: &[&'static str]| [&generate[..], more].concat();
+    refused(&with(&["--temperature", "-1"]), "--temperature -1: must be a number from 0");
+    refused(&with(&["--top-k", "0"]), "--top-k 0: must be at least 1 token");
+    refused(&with(&["--top-p", "1.5"]), "--top-p 1.5: must be above 0 and at most 1");
+    refused(&with(&["--threads", "0"]), "must be from 1 to 1024");
+    refused(&with(&["--adapter", "fixtures/parity/gpt2/adapter"]), "fan_in_fan_out does not fit this base model");
+    refused(&["generate", "--model", "nowhere", "--prompt", "a"], "nowhere");
+    refused(&["eval", "--model", MODEL, "--data", "nowhere.jsonl"], "nowhere.jsonl");
+    refused(&["eval", "--model", MODEL, "--data", "fixtures/tiny/data.jsonl", "--batch-size", "0"], "batch size");
+}
