@@ -1,6 +1,7 @@
 //! Reads WordNet 3.0's database files (format: `man 5 wndb`) into text rows and nouns with their hypernyms.
 //!
-//! Only words that occur in WordNet's own tagged corpus are taken, each in its commonest sense.
+//! Text comes from every synset with a plain word; questions are asked about nouns that occur in WordNet's own tagged
+//! corpus, each in its commonest sense.
 
 use std::collections::HashMap;
 use std::error::Error;
@@ -11,17 +12,25 @@ use std::path::Path;
 #[derive(Debug, Clone)]
 pub(super) struct Noun {
     word: String,
+    meaning: String,
     kind: String,
     uses: u32,
 }
 
 impl Noun {
-    /// `Question: What is a dog?\nAnswer:`
-    pub(super) fn question(&self) -> String {
-        format!("Question: What is {} {}?\nAnswer:", article(&self.word), self.word)
+    /// Whether the word is in use and its meaning is short and names its kind.
+    fn can_be_asked(&self) -> bool {
+        let mut words = self.meaning.split(|c: char| !c.is_ascii_alphabetic());
+        self.uses > 0 && self.meaning.len() <= LONGEST_MEANING && words.any(|word| word == self.kind)
     }
 
-    /// ` A dog is a kind of canine.`
+    /// `Dictionary: river (noun): a large natural stream of water.\nQuestion: What is a river?\nAnswer:`
+    pub(super) fn question(&self) -> String {
+        let Noun { word, meaning, .. } = self;
+        format!("Dictionary: {word} (noun): {meaning}.\nQuestion: What is {} {word}?\nAnswer:", article(word))
+    }
+
+    /// ` A river is a kind of stream.`
     pub(super) fn answer(&self) -> String {
         format!(" {}", self.sentence())
     }
@@ -36,6 +45,9 @@ impl Noun {
 fn article(word: &str) -> &'static str {
     if word.starts_with(['a', 'e', 'i', 'o', 'u']) { "an" } else { "a" }
 }
+
+/// Nouns whose meaning takes more characters are not asked about.
+const LONGEST_MEANING: usize = 90;
 
 /// What is taken from the database.
 #[derive(Debug, Default)]
@@ -74,9 +86,11 @@ pub(super) fn read(folder: &Path) -> Result<Words, Box<dyn Error>> {
             let Some((word, count)) = commonest(synset, number, &uses) else { continue };
             let kind = synset.hypernym.as_ref().and_then(|h| synsets.get(h)).and_then(|s| s.words.first());
             let kind = kind.map(|(kind, _)| kind.clone()).filter(|kind| is_plain(kind) && *kind != word);
-            let noun = kind.filter(|_| part == "noun").map(|kind| Noun { word: word.clone(), kind, uses: count });
+            let meaning = meaning(synset).to_string();
+            let noun =
+                kind.filter(|_| part == "noun").map(|kind| Noun { word: word.clone(), meaning, kind, uses: count });
             words.texts.extend(texts(&word, name, synset, noun.as_ref()));
-            words.nouns.extend(noun);
+            words.nouns.extend(noun.filter(Noun::can_be_asked));
         }
     }
     words.nouns.sort_by(|a, b| b.uses.cmp(&a.uses).then_with(|| a.word.cmp(&b.word)));
@@ -89,7 +103,8 @@ pub(super) fn licence(folder: &Path) -> Result<String, Box<dyn Error>> {
     let text = String::from_utf8_lossy(&bytes);
     let head = text.lines().take_while(|line| line.starts_with("  "));
     // Each line of the head is numbered.
-    let lines: Vec<&str> = head.map(|line| line.trim_start().split_once(' ').map_or("", |(_, rest)| rest)).collect();
+    let lines: Vec<&str> =
+        head.map(|line| line.trim_start().split_once(' ').map_or("", |(_, rest)| rest.trim_end())).collect();
     Ok(format!("{}\n", lines.join("\n").trim()))
 }
 
@@ -133,10 +148,16 @@ fn synset(line: &str) -> Option<(String, Synset)> {
     Some((offset, Synset { words, hypernym, gloss: gloss.trim().to_string() }))
 }
 
-/// The word of a synset that is used most, if it is one plain word in its first sense.
+/// The plain word of a synset that is used most in its first sense, and how often; the first of equals.
 fn commonest(synset: &Synset, part: u32, uses: &HashMap<String, u32>) -> Option<(String, u32)> {
-    let count = |(word, id): &(String, String)| Some((word.clone(), *uses.get(&format!("{word}%{part}:{id}"))?));
-    synset.words.iter().filter(|(word, _)| is_plain(word)).filter_map(count).max_by_key(|(_, count)| *count)
+    let count =
+        |(word, id): &(String, String)| (word.clone(), uses.get(&format!("{word}%{part}:{id}")).copied().unwrap_or(0));
+    synset.words.iter().filter(|(word, _)| is_plain(word)).map(count).rev().max_by_key(|(_, count)| *count)
+}
+
+/// What a synset means: its gloss up to the first example.
+fn meaning(synset: &Synset) -> &str {
+    synset.gloss.split("; \"").next().unwrap_or_default().trim_matches('"')
 }
 
 fn is_plain(word: &str) -> bool {
@@ -145,13 +166,9 @@ fn is_plain(word: &str) -> bool {
 
 /// A row that says what the word means and, if it is a noun, what kind of thing it is; and a row of its examples.
 fn texts(word: &str, part: &str, synset: &Synset, noun: Option<&Noun>) -> Vec<String> {
-    let mut pieces = synset.gloss.split("; \"");
-    let meaning = pieces.next().unwrap_or_default().trim_matches('"');
+    let pieces = synset.gloss.split("; \"").skip(1);
     let kind = noun.map(|noun| format!(" {}", noun.sentence())).unwrap_or_default();
-    let mut rows = vec![format!("{word} ({part}): {meaning}.{kind}")];
-    if let Some(noun) = noun {
-        rows.push(format!("{} It is {meaning}.", noun.sentence()));
-    }
+    let mut rows = vec![format!("{word} ({part}): {}.{kind}", meaning(synset))];
     let examples: Vec<String> = pieces.map(|example| sentence(example.split('"').next().unwrap_or_default())).collect();
     rows.extend((!examples.is_empty()).then(|| examples.join(" ")));
     rows
