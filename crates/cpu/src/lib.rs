@@ -12,6 +12,7 @@
 // Constants that are exact in f32 are written exactly.
 #![allow(clippy::excessive_precision)]
 
+mod allocator;
 mod calibrate;
 mod element;
 mod executor;
@@ -24,6 +25,7 @@ mod simd;
 mod testing;
 mod vector_math;
 
+pub use allocator::release_freed_memory;
 pub use element::Element;
 pub use executor::{CpuExecutor, CpuOptions};
 pub use level::Level;

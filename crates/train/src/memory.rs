@@ -78,6 +78,7 @@ impl MemoryAccount {
 
 /// What the process holds beside `data_bytes` of samples: code, libraries, what the tokenizer and compiler left behind.
 fn program_bytes(data_bytes: usize) -> usize {
+    remat_cpu::release_freed_memory();
     (resident_bytes() as usize).saturating_sub(data_bytes)
 }
 

@@ -103,7 +103,9 @@ fn fitting(
         let Some(excess) = needed.checked_sub(limit.bytes).filter(|&excess| excess > 0) else {
             return Ok((micro, account));
         };
-        rest = rest.saturating_add(excess);
+        // What is there beside this arena, and again what compiling added: the next attempt touches new pages too.
+        let beside = needed.saturating_sub(micro.arena_bytes.max(update.arena_bytes));
+        rest = rest.max(beside).saturating_add(excess);
     }
     Err(limit.refuse(needed))
 }
