@@ -1,20 +1,22 @@
-//! Progress for people: a header, a line per update, an end; all on stderr, plain text that survives a pipe.
+//! What people see of a run: a header, its progress, an end; all on stderr, plain text that survives a pipe.
 //!
-//! Invariant: `--quiet` leaves only notes and errors.
+//! Invariants: `--quiet` leaves only notes and errors; nothing is coloured off a terminal or with `NO_COLOR` set.
 
+use crate::progress::{self, Progress};
 use crate::units::{bytes, count, counted, duration};
-use remat_train::{Event, MemoryAccount, MethodKind, Outcome, PlannedRun, Reporter, StepMetrics, Summary};
+use remat_train::{Event, MemoryAccount, MethodKind, Outcome, PlannedRun, Reporter, Summary};
 use std::io::{IsTerminal, Write};
 
 /// Prints to stderr.
 #[derive(Debug)]
 pub(crate) struct Console {
     quiet: bool,
+    progress: Progress,
 }
 
 impl Console {
     pub(crate) fn new(quiet: bool) -> Self {
-        Console { quiet }
+        Console { quiet, progress: Progress::new() }
     }
 
     /// How the run ended.
@@ -31,7 +33,8 @@ impl Console {
             summary.peak_bytes.map_or("not measured".to_string(), |peak| format!("{} measured", bytes(peak)));
         let planned = bytes(summary.planned_peak_bytes);
         let (updates, seconds) = (counted(summary.updates as usize, "update"), duration(summary.seconds));
-        line(&format!("{updates} made, this run in {seconds}{losses} · peak memory {measured}, {planned} planned"));
+        line(&format!("{updates} made, this run in {seconds}{losses}"));
+        line(&format!("peak memory {measured}, {planned} planned"));
         if summary.outcome == Outcome::Finished {
             line(&format!("written to {}", summary.out.display()));
         }
@@ -40,27 +43,50 @@ impl Console {
 
 /// An error, on stderr, whatever else is switched off.
 pub(crate) fn error(message: &str) {
-    let coloured = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-    let word = if coloured { "\x1b[1;31merror\x1b[0m" } else { "error" };
-    line(&format!("{word}: {message}"));
+    line(&format!("{}: {message}", painted("1;31", "error")));
+}
+
+/// The text in bold on a terminal, for stdout.
+pub(crate) fn bold(text: &str) -> String {
+    painted_on(std::io::stdout().is_terminal(), "1", text)
+}
+
+/// The text in a colour of the terminal (an SGR code), for stderr.
+fn painted(code: &str, text: &str) -> String {
+    painted_on(std::io::stderr().is_terminal(), code, text)
+}
+
+/// As it is where there is no terminal or `NO_COLOR` is set.
+fn painted_on(terminal: bool, code: &str, text: &str) -> String {
+    let coloured = terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    if coloured { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_string() }
 }
 
 /// One line on stderr. A closed stderr is no reason to stop a run.
 pub(crate) fn line(text: &str) {
+    progress::end();
     drop(writeln!(std::io::stderr(), "{text}"));
 }
 
 impl Reporter for Console {
     fn report(&mut self, event: Event<'_>) {
         match event {
-            Event::Note(note) => line(&format!("note: {note}")),
+            Event::Note(note) => line(&format!("{}: {note}", painted("1;33", "note"))),
             _ if self.quiet => {}
-            Event::Planned(plan) => header(plan).iter().for_each(|text| line(text)),
+            Event::Planned(plan) => header(plan).iter().for_each(|text| line(&labelled(text))),
             Event::Updated { metrics, total_updates, remaining_seconds } => {
-                line(&progress(metrics, total_updates, remaining_seconds));
+                self.progress.update(metrics, total_updates, remaining_seconds);
             }
             Event::Saved { path } => line(&format!("saved {}", path.display())),
         }
+    }
+}
+
+/// A header line with its first word, which says what it is about, in bold.
+fn labelled(text: &str) -> String {
+    match text.split_once(' ') {
+        Some((label, rest)) if !label.is_empty() => format!("{} {rest}", painted("1", label)),
+        _ => text.to_string(),
     }
 }
 
@@ -130,17 +156,4 @@ fn memory_table(account: &MemoryAccount) -> Vec<String> {
     let rows = account.rows.iter().filter(|row| row.bytes > 0);
     lines.extend(rows.map(|row| format!("          {:>11}  {}", bytes(row.bytes as u64), row.name)));
     lines
-}
-
-fn progress(metrics: &StepMetrics, total_updates: u64, remaining_seconds: f64) -> String {
-    let StepMetrics { step, epoch, loss, lr, grad_norm, tokens_per_s, peak_bytes, planned_peak_bytes, .. } = *metrics;
-    let width = total_updates.to_string().len();
-    format!(
-        "{step:>width$}/{total_updates} · epoch {epoch:.2} · loss {loss:.4} · lr {lr:.2e} · grad norm {grad_norm:.3} · \
-         {} tok/s · memory {} of {} · ETA {}",
-        count(tokens_per_s as u64),
-        bytes(peak_bytes),
-        bytes(planned_peak_bytes),
-        duration(remaining_seconds)
-    )
 }

@@ -6,7 +6,7 @@ use crate::console;
 use crate::train::exit_code;
 use crate::units::{count, counted, duration};
 use remat_model::Model;
-use remat_train::{EvaluationReport, EvaluationRequest, TrainError, TrainedTurns, evaluate};
+use remat_train::{EvaluationReport, EvaluationRequest, Precision, TrainError, TrainedTurns, evaluate};
 use serde_json::{Value, json};
 use std::io::Write;
 use std::path::PathBuf;
@@ -43,6 +43,10 @@ pub(crate) struct EvalArgs {
     #[arg(long, value_name = "B", default_value = "1")]
     batch_size: usize,
 
+    /// Number format of weights and activations
+    #[arg(long, value_enum, default_value = "f32")]
+    precision: Precision,
+
     /// Threads [default: all]
     #[arg(long, value_name = "N", value_parser = crate::threads)]
     threads: Option<usize>,
@@ -70,8 +74,8 @@ pub(crate) fn run(arguments: EvalArgs) -> u8 {
 }
 
 fn start(arguments: EvalArgs) -> Result<EvaluationReport, TrainError> {
-    let EvalArgs { model, adapter, data, seq_len, train_on, batch_size, threads, .. } = arguments;
-    let model = Model::open(&model)?;
+    let EvalArgs { model, adapter, data, seq_len, train_on, batch_size, precision, threads, .. } = arguments;
+    let model = Model::open(&model)?.in_precision(precision.into());
     evaluate(&model, adapter.as_deref(), &EvaluationRequest { data, seq_len, train_on, batch_size, threads })
 }
 

@@ -7,7 +7,7 @@ use crate::train::exit_code;
 use crate::units::{bytes, counted, duration};
 use remat_formats::Tokenizer;
 use remat_model::Model;
-use remat_train::{Continuation, Ending, Generator, Request, Sampling, TextStream, TrainError};
+use remat_train::{Continuation, Ending, Generator, Precision, Request, Sampling, TextStream, TrainError};
 use std::io::Write;
 use std::path::PathBuf;
 use std::time::Instant;
@@ -55,6 +55,14 @@ pub(crate) struct GenerateArgs {
     #[arg(long, value_name = "N", default_value = "0")]
     seed: u64,
 
+    /// End before this token too, beside the model's own ends: the text of one token, as <|im_end|>; may be repeated
+    #[arg(long, value_name = "TOKEN")]
+    stop: Vec<String>,
+
+    /// Number format of weights and activations
+    #[arg(long, value_enum, default_value = "f32")]
+    precision: Precision,
+
     /// Threads [default: all]
     #[arg(long, value_name = "N", value_parser = crate::threads)]
     threads: Option<usize>,
@@ -79,13 +87,16 @@ fn generate(arguments: &GenerateArgs) -> Result<(), TrainError> {
     let GenerateArgs { temperature, top_k, top_p, seed, .. } = *arguments;
     let sampling = Sampling { temperature, top_k, top_p, seed };
     sampling.check()?;
-    let model = Model::open(&arguments.model)?;
+    let model = Model::open(&arguments.model)?.in_precision(arguments.precision.into());
     let tokenizer = Tokenizer::from_dir(&arguments.model)?;
     let of_prompt = |problem| TrainError::BadFlag { key: "prompt", problem };
     let prompt = tokenizer.encode(&arguments.prompt, true).map_err(of_prompt)?;
     let left = model.config().max_positions().saturating_sub(prompt.len());
     let max_tokens = arguments.max_tokens.unwrap_or(DEFAULT_MAX_TOKENS.min(left).max(1));
-    let stop: Vec<u32> = model.config().eos_token_ids().iter().copied().chain(tokenizer.eos()).collect();
+    let mut stop: Vec<u32> = model.config().eos_token_ids().iter().copied().chain(tokenizer.eos()).collect();
+    for text in &arguments.stop {
+        stop.push(one_token(&tokenizer, text).map_err(|problem| TrainError::BadFlag { key: "stop", problem })?);
+    }
     let capacity = prompt.len().saturating_add(max_tokens);
     let mut generator = Generator::open(&model, arguments.adapter.as_deref(), capacity.max(1), arguments.threads)?;
 
@@ -114,6 +125,16 @@ fn generate(arguments: &GenerateArgs) -> Result<(), TrainError> {
         console::line(&summary(&text, prompt.len(), seconds, generator.allocated_bytes()));
     }
     Ok(())
+}
+
+/// The token that is exactly this text.
+fn one_token(tokenizer: &Tokenizer, text: &str) -> Result<u32, String> {
+    match tokenizer.encode(text, false)?[..] {
+        [id] => Ok(id),
+        ref ids => {
+            Err(format!("{text:?} is {} for this model; give the text of one token", counted(ids.len(), "token")))
+        }
+    }
 }
 
 fn summary(text: &Continuation, prompt_tokens: usize, seconds: f64, allocated_bytes: usize) -> String {

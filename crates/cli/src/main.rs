@@ -16,6 +16,8 @@ mod data_check;
 mod eval;
 mod generate;
 mod json_lines;
+mod progress;
+mod quickstart;
 mod train;
 mod units;
 
@@ -54,6 +56,10 @@ enum Verb {
     #[command(after_help = eval::AFTER_HELP)]
     Eval(eval::EvalArgs),
 
+    /// See it all in a minute or two, on a small model that is in this program
+    #[command(after_help = quickstart::AFTER_HELP)]
+    Quickstart(quickstart::QuickstartArgs),
+
     /// Look at training data as a run would see it
     Data(data_check::DataArgs),
 }
@@ -70,6 +76,7 @@ fn main() -> ExitCode {
         Verb::Train(arguments) => train::run(arguments, verb_matches),
         Verb::Generate(arguments) => generate::run(&arguments),
         Verb::Eval(arguments) => eval::run(arguments),
+        Verb::Quickstart(arguments) => quickstart::run(&arguments),
         Verb::Data(arguments) => data_check::run(arguments),
     })
 }

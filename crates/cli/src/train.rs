@@ -122,8 +122,13 @@ fn merged(arguments: TrainArgs, matches: &ArgMatches) -> Result<TrainConfig, Tra
     Ok(TrainConfig { out, ..config })
 }
 
+/// Set by the first signal.
+pub(crate) fn interrupt() -> &'static AtomicBool {
+    &INTERRUPT
+}
+
 /// First signal: the run saves and stops. Second: the process stops at once.
-fn catch_interrupts() {
+pub(crate) fn catch_interrupts() {
     let handler = || {
         if INTERRUPT.swap(true, Ordering::Relaxed) {
             console::line("aborted without saving");

@@ -38,6 +38,9 @@ fn a_prompt_is_continued_on_stdout() {
     let seeded = |seed| with(&[&random[..], &[seed]].concat());
     assert_eq!(seeded("1"), seeded("1"));
     assert_ne!(seeded("1"), seeded("2"));
+    assert!(with(&["--precision", "bf16"]).trim().len() > 3);
+    let (before, _) = text.split_once('.').expect("the fixture's greedy text has a full stop");
+    assert_eq!(with(&["--stop", "."]).trim_end(), before, "ends before the token");
     let quiet = remat(&[&base[..], &["--quiet"]].concat());
     assert_eq!((stdout(&quiet), quiet.stderr.len()), (text, 0));
 }
@@ -68,6 +71,7 @@ fn bad_input_ends_with_code_2_and_the_remedy() {
     refused(&with(&["--top-k", "0"]), "--top-k 0: must be at least 1 token");
     refused(&with(&["--top-p", "1.5"]), "--top-p 1.5: must be above 0 and at most 1");
     refused(&with(&["--threads", "0"]), "must be from 1 to 1024");
+    refused(&with(&["--stop", "the red box"]), "give the text of one token");
     refused(&with(&["--adapter", "fixtures/parity/gpt2/adapter"]), "fan_in_fan_out does not fit this base model");
     refused(&["generate", "--model", "nowhere", "--prompt", "a"], "nowhere");
     refused(&["eval", "--model", MODEL, "--data", "nowhere.jsonl"], "nowhere.jsonl");

@@ -7,7 +7,9 @@ use crate::lora::{Adapters, LoraConfig};
 use crate::precision::working_copy_name;
 use crate::{ModelError, Precision, family};
 use remat_formats::ModelConfig;
-use remat_ir::ops::{Add, Attention, CacheWrite, CachedAttention, Dropout, Layout, Linear, LinearCrossEntropy, Sum};
+use remat_ir::ops::{
+    Add, Attention, CacheWrite, CachedAttention, Cast, Dropout, Layout, Linear, LinearCrossEntropy, Sum,
+};
 use remat_ir::{Builder, Graph, IrError, Type, ValueId};
 use remat_tensor::{DType, stream_of_name};
 
@@ -75,7 +77,7 @@ pub struct Training {
     pub random: bool,
 }
 
-/// A forward graph without loss: output `logits`, [B, T, V].
+/// A forward graph without loss: output `logits`, f32 [B, T, V].
 #[derive(Debug, Clone)]
 pub struct Inference {
     /// The forward computation.
@@ -247,7 +249,14 @@ impl<'a> ModelBuilder<'a> {
     /// The family's graph with its head as output `logits`.
     pub fn logits(&mut self, config: &ModelConfig) -> Result<(), ModelError> {
         let Hidden { hidden, head } = family::forward(config, self)?;
-        let logits = self.b.op1("logits", Linear::plain(Layout::OutIn), &[hidden, head])?;
+        // Whoever reads logits reads f32; under bf16 they are rounded once, as all results of a linear are.
+        let logits = match self.b.ty(hidden).dtype {
+            DType::F32 => self.b.op1("logits", Linear::plain(Layout::OutIn), &[hidden, head])?,
+            _ => {
+                let narrow = self.b.op1("logits.narrow", Linear::plain(Layout::OutIn), &[hidden, head])?;
+                self.b.op1("logits", Cast { to: DType::F32, into: false }, &[narrow])?
+            }
+        };
         self.b.output(logits);
         self.adapters.all_matched()
     }

@@ -24,7 +24,7 @@ pub struct CacheShape {
 pub struct Generation {
     /// T = `chunk` tokens of a prompt into the caches. Inputs `prompt.ids` and `prompt.positions`, i32 [1, T]; no output.
     pub prefill: Graph,
-    /// One token. Inputs `token.ids` and `token.positions`, i32 [1, 1]; output `logits`, [1, 1, V].
+    /// One token. Inputs `token.ids` and `token.positions`, i32 [1, 1]; output `logits`, f32 [1, 1, V].
     pub decode: Graph,
 }
 

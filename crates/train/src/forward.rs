@@ -6,6 +6,7 @@ use crate::{TrainError, memory};
 use remat_cpu::{CpuExecutor, CpuOptions};
 use remat_model::{Method, Model};
 use remat_plan::{Executor, Plan, ProgramId};
+use remat_tensor::DType;
 use std::collections::HashMap;
 use std::path::Path;
 
@@ -62,5 +63,7 @@ pub(crate) fn fill<T: bytemuck::NoUninit>(
 
 /// An f32 output. Executors align tensors to at least 64 bytes.
 pub(crate) fn floats<'a>(executor: &'a dyn Executor, program: ProgramId, name: &str) -> Result<&'a [f32], TrainError> {
-    Ok(bytemuck::cast_slice(executor.output(program, name)?.bytes))
+    let output = executor.output(program, name)?;
+    assert_eq!(output.ty.dtype, DType::F32, "output {name} of an f32 graph");
+    Ok(bytemuck::cast_slice(output.bytes))
 }

@@ -59,8 +59,12 @@ impl MemoryAccount {
 
     /// The peak resident memory of the whole process.
     pub fn planned_peak_bytes(&self) -> usize {
-        let running: usize = self.rows.iter().map(|row| row.bytes).sum();
-        running.max(self.earlier_peak_bytes)
+        self.running_bytes().max(self.earlier_peak_bytes)
+    }
+
+    /// What is held while the steps run: the sum of the rows.
+    pub fn running_bytes(&self) -> usize {
+        self.rows.iter().map(|row| row.bytes).sum()
     }
 
     /// The bytes of one row, 0 if there is none of this name.
@@ -151,6 +155,12 @@ pub fn peak_resident_bytes() -> Option<u64> {
 /// The process's present resident memory; 0 where the system does not tell.
 pub(crate) fn resident_bytes() -> u64 {
     process_bytes("VmRSS:").unwrap_or(0)
+}
+
+/// Sets the high-water mark back to what is resident now, where the system lets a process do so.
+pub(crate) fn reset_peak() {
+    // A system without this file keeps the old mark, and the peak read later is an upper bound.
+    let _ = fs::write("/proc/self/clear_refs", "5");
 }
 
 /// Memory of the machine.

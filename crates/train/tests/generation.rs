@@ -1,7 +1,7 @@
 //! Generation and evaluation on the fixtures: greedy tokens and losses are those of transformers and peft.
 
 use remat_formats::Tokenizer;
-use remat_model::Model;
+use remat_model::{Model, Precision};
 use remat_train::{Ending, EvaluationRequest, Generator, Request, Sampling, TextStream, TrainedTurns, evaluate};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
@@ -58,6 +58,25 @@ fn greedy_tokens_of_base_and_adapter_equal_the_reference() {
             }
         }
     }
+}
+
+#[test]
+fn in_bf16_nearly_every_next_token_is_that_of_f32() {
+    let (mut equal, mut all) = (0, 0);
+    for case in CASES {
+        let model = model(case).in_precision(Precision::Bf16);
+        let mut generator = Generator::open(&model, None, 40, Some(2)).expect("loads");
+        for (prompt, expected) in continuations(case, "base") {
+            for (index, &token) in expected.iter().enumerate() {
+                let fed: Vec<u32> = prompt.iter().chain(&expected[..index]).copied().collect();
+                let next = generator.generate(&greedy(&fed, 1), &mut |_| true).expect("generates").tokens;
+                equal += usize::from(next == [token]);
+                all += 1;
+            }
+        }
+    }
+    // Random small models have close seconds; a wrong dtype anywhere agrees by chance only.
+    assert!(all > 200 && equal * 100 >= all * 95, "{equal} of {all}");
 }
 
 #[test]

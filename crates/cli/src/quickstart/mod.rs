@@ -1,0 +1,183 @@
+//! The verb `quickstart`: the whole of remat in a minute or two, on a model that is in the binary.
+//!
+//! Unpack, ask, measure policies side by side, fine-tune with LoRA, ask again. Invariant: everything printed was computed
+//! in this run; the questions shown and the held-out loss are never trained on. Look next at `policies` for the table and
+//! at `asking` for the answers; `cargo xtask quickstart-model` makes the embedded files.
+
+mod asking;
+mod policies;
+
+use crate::console::{self, Console};
+use crate::train::{catch_interrupts, exit_code, interrupt};
+use crate::units;
+use crate::{INTERRUPTED, threads};
+use remat_formats::write_atomic;
+use remat_model::{Model, Precision};
+use remat_train::{Existing, MethodKind, Outcome, RunControl, TrainConfig, TrainError, train};
+use std::path::{Path, PathBuf};
+
+/// The embedded files, by their place in the run folder.
+const FILES: [(&str, &[u8]); 7] = [
+    ("model/config.json", include_bytes!("../../assets/quickstart/model/config.json")),
+    ("model/model.safetensors", include_bytes!("../../assets/quickstart/model/model.safetensors")),
+    ("model/tokenizer.json", include_bytes!("../../assets/quickstart/model/tokenizer.json")),
+    ("model/tokenizer_config.json", include_bytes!("../../assets/quickstart/model/tokenizer_config.json")),
+    ("questions.jsonl", include_bytes!("../../assets/quickstart/questions.jsonl")),
+    ("held-out.jsonl", include_bytes!("../../assets/quickstart/held-out.jsonl")),
+    ("LICENSE-WORDNET", include_bytes!("../../assets/quickstart/LICENSE-WORDNET")),
+];
+const RANK: usize = 8;
+const BATCH: usize = 16;
+const SEQ_LEN: usize = 80;
+const LEARNING_RATE: f64 = 2e-3;
+
+/// What `--help` says after the flags.
+pub(crate) const AFTER_HELP: &str = "Everything is in this program: nothing is downloaded, no file is needed. \
+The model learned from WordNet; its licence is written beside it.";
+
+/// Flags of `remat quickstart`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct QuickstartArgs {
+    /// Folder to write: the small model, its data, the adapter, metrics and the lab record
+    #[arg(long, value_name = "DIR", default_value = "remat-quickstart")]
+    out: PathBuf,
+
+    /// How often to go through the questions
+    #[arg(long, value_name = "N", default_value = "3", value_parser = clap::value_parser!(u64).range(1..=100))]
+    epochs: u64,
+
+    /// Threads to compute with [default: all]
+    #[arg(long, value_name = "N", value_parser = threads)]
+    threads: Option<usize>,
+
+    /// Replace an earlier quickstart in --out
+    #[arg(long)]
+    force: bool,
+}
+
+/// Runs it and returns the exit code.
+pub(crate) fn run(arguments: &QuickstartArgs) -> u8 {
+    match tour(arguments) {
+        Ok(code) => code,
+        Err(error) => {
+            console::error(&error.to_string());
+            exit_code(error.kind())
+        }
+    }
+}
+
+fn tour(arguments: &QuickstartArgs) -> Result<u8, TrainError> {
+    let threads = arguments.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
+    let out = &arguments.out;
+    unpack(out, arguments.force)?;
+    let model = Model::open(&out.join("model"))?.in_precision(Precision::Bf16);
+    let rows = asking::held_out(out)?;
+
+    say("");
+    say("A small language model, of 3 million parameters, is in this program. It has read a dictionary, but it");
+    say("was never asked a question. In the next minute it learns to answer, by LoRA: the model itself stays as");
+    say("it is, and small matrices beside its own (the adapter) are trained.");
+
+    heading("1", "Before: what it says to questions it is never trained on");
+    let before = asking::answers(&model, None, &rows, threads)?;
+    asking::show(&rows, &[("", &before)]);
+
+    heading("2", "The plan: what to keep in memory between forward and backward");
+    policies::explain();
+    policies::compare(&model, threads)?;
+
+    heading("3", "Fine-tuning, with checkpointing full. Loss is the surprise per token; it should fall");
+    let adapter = out.join("adapter");
+    let summary = {
+        let config = training(arguments, &model, &adapter);
+        catch_interrupts();
+        train(config, RunControl { existing: Existing::Replace, interrupt: interrupt() }, &mut Console::new(false))?
+    };
+    let console = Console::new(false);
+    console.summary(&summary);
+    if let Outcome::Interrupted { save } = &summary.outcome {
+        console::line(&format!("interrupted after update {}, saved {}", summary.updates, save.display()));
+        return Ok(INTERRUPTED);
+    }
+
+    heading("4", "After: the same questions, with the adapter");
+    let after = asking::answers(&model, Some(&adapter), &rows, threads)?;
+    asking::show(&rows, &[("before", &before), ("after", &after)]);
+    let (loss_before, loss_after) =
+        (asking::loss(&model, None, out, threads)?, asking::loss(&model, Some(&adapter), out, threads)?);
+    let (right_before, right_after) = (asking::right(&rows, &before), asking::right(&rows, &after));
+    let fall = 100.0 * (1.0 - loss_after / loss_before);
+    let number = rows.len();
+    say(&format!("   on {number} held-out questions    before     after"));
+    say(&format!("   loss of the answers       {loss_before:>8.3}  {loss_after:>8.3}   ({fall:.0} % less)"));
+    say(&format!(
+        "   answered word for word    {:>8}  {:>8}",
+        format!("{right_before}/{number}"),
+        format!("{right_after}/{number}")
+    ));
+
+    heading("5", "What is left, and what next");
+    leave(out, &summary.peak_bytes.map_or_else(|| "unknown".to_string(), units::bytes));
+    Ok(0)
+}
+
+fn training(arguments: &QuickstartArgs, model: &Model, adapter: &Path) -> TrainConfig {
+    TrainConfig {
+        model: model.folder().to_path_buf(),
+        data: vec![arguments.out.join("questions.jsonl")],
+        out: adapter.to_path_buf(),
+        method: MethodKind::Lora,
+        rank: RANK,
+        seq_len: Some(SEQ_LEN),
+        batch_size: BATCH,
+        grad_accum: 1,
+        epochs: Some(arguments.epochs),
+        lr: Some(LEARNING_RATE),
+        precision: remat_train::Precision::Bf16,
+        checkpointing: "full".to_string(),
+        threads: arguments.threads,
+        ..TrainConfig::default()
+    }
+}
+
+/// Writes the embedded files.
+fn unpack(out: &Path, force: bool) -> Result<(), TrainError> {
+    let used = std::fs::read_dir(out).is_ok_and(|mut entries| entries.next().is_some());
+    if used && !force {
+        return Err(TrainError::OutExists { path: out.to_path_buf() });
+    }
+    std::fs::create_dir_all(out.join("model"))
+        .map_err(|source| TrainError::OutUnwritable { path: out.to_path_buf(), source })?;
+    for (name, bytes) in FILES {
+        write_atomic(&out.join(name), bytes)?;
+    }
+    Ok(())
+}
+
+fn leave(out: &Path, peak: &str) {
+    let folder = out.display();
+    say(&format!(
+        "   {folder}/adapter          the adapter, as PEFT reads it; metrics.jsonl; record.md, the lab record"
+    ));
+    say(&format!("   {folder}/model            the model it belongs to"));
+    say(&format!("   {folder}/questions.jsonl  what it was trained on: one JSON object a line"));
+    say(&format!("   The process needed {peak} at most.\n"));
+    say("   Ask it yourself:");
+    say(&format!(
+        "     remat generate --model {folder}/model --adapter {folder}/adapter --prompt \"$(printf 'Dictionary: \
+         canoe (noun): a small and light boat.\\nQuestion: What is a canoe?\\nAnswer:')\"\n"
+    ));
+    say("   Your own model (a folder as Hugging Face has it) and rows:");
+    say("     remat data check rows.jsonl --model MODEL");
+    say("     remat train --model MODEL --data rows.jsonl --method lora --memory 6GiB --out run");
+}
+
+fn heading(number: &str, text: &str) {
+    say(&format!("\n{} {}\n", console::bold(number), console::bold(text)));
+}
+
+/// One line of data. A reader that went away (a closed pipe) is no reason to fail.
+fn say(text: &str) {
+    use std::io::Write;
+    drop(writeln!(std::io::stdout(), "{text}"));
+}

@@ -1,0 +1,223 @@
+//! Policies measured side by side, before committing to one: memory and time of the same step under each.
+//!
+//! Method: for memory, each policy alone is loaded and run twice, after the process's high-water mark was set back. For
+//! time, all plans are loaded into one executor and take turns, a warm-up round first, so that drift of the machine
+//! hits all alike; the median counts. Planned times come from prices that are measured just before, on other shapes.
+//! Invariant: the same tokens and weights under every policy, so that what they train must be equal in every bit.
+
+use crate::{MemoryAccount, TrainError, memory};
+use remat_compiler::{Target, compile, differentiate};
+use remat_cpu::{CpuExecutor, CpuOptions, release_freed_memory};
+use remat_ir::Graph;
+use remat_model::{AdamWSettings, BatchShape, Method, Model, Parameter, Precision, update_graph};
+use remat_plan::{Action, Executor, Plan, Policy, Prices, ProgramId};
+use remat_tensor::{DType, Philox};
+use serde::Serialize;
+use std::hash::{DefaultHasher, Hasher};
+use std::time::Instant;
+
+/// What to measure.
+pub struct ProfileJob<'a> {
+    /// The model folder.
+    pub model: &'a Model,
+    /// What is trained.
+    pub method: &'a Method,
+    /// Shape of a micro-batch.
+    pub shape: BatchShape,
+    /// The policies, in the order of the rows.
+    pub policies: &'a [Policy],
+    /// Counted steps of each.
+    pub repeats: usize,
+    /// Threads.
+    pub threads: usize,
+}
+
+/// One policy's figures.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ProfileRow {
+    /// The policy.
+    pub policy: String,
+    /// Peak of the process that the memory account says.
+    pub planned_peak_bytes: u64,
+    /// Peak resident memory of the process while this policy alone was loaded and run.
+    pub measured_peak_bytes: Option<u64>,
+    /// What lives from forward to backward.
+    pub activation_bytes: usize,
+    /// Size of the arena.
+    pub arena_bytes: usize,
+    /// Steps that repeat forward work.
+    pub recomputed_steps: usize,
+    /// Seconds of a micro-step and an update that the prices say.
+    pub planned_step_seconds: f64,
+    /// Median seconds of a micro-step and an update.
+    pub step_seconds: f64,
+    /// More time than the first row, in percent.
+    pub extra_percent: f64,
+    /// Tokens per second.
+    pub tokens_per_second: f64,
+    /// A hash of every trained parameter after two updates: equal under all policies.
+    pub trained_hash: u64,
+}
+
+/// Measures every policy of the job.
+///
+/// # Errors
+/// A graph that cannot be built or compiled, weights that cannot be loaded.
+pub fn profile(job: &ProfileJob<'_>) -> Result<Vec<ProfileRow>, TrainError> {
+    let training = job.model.training(job.method, job.shape)?;
+    let parameters = training.parameters;
+    let target = |p: &Parameter| Target { value: p.value, accumulate_into: Some(p.gradient) };
+    let targets: Vec<Target> = parameters.iter().map(target).collect();
+    let graph = differentiate(training.graph, training.loss, training.seed, &targets)?.graph;
+    let options = CpuOptions::new(job.threads);
+    let dtype = match job.model.precision() {
+        Precision::F32 => DType::F32,
+        Precision::Bf16 => DType::BF16,
+    };
+    let device = options.calibrated_profile(dtype)?;
+    let compiled = |graph: &Graph, policy: &Policy| compile(graph.clone(), policy, &device);
+    let update = compiled(&update_graph(&parameters, &AdamWSettings::default())?, &Policy::None)?;
+    let mut rows = Vec::with_capacity(job.policies.len());
+    let mut plans = Vec::with_capacity(job.policies.len());
+    for policy in job.policies {
+        let plan = compiled(&graph, policy)?;
+        let account = MemoryAccount::new(&plan, &update, device.executor_bytes, 0);
+        memory::reset_peak();
+        // Loads, runs twice (adapters that start at zero have gradients only then), and gives the memory back before the
+        // next policy is measured.
+        let mut turns = Turns::load(job, &parameters, vec![plan.clone(), update.clone()], options)?;
+        turns.step(0)?;
+        turns.step(0)?;
+        let trained_hash = turns.trained_hash(&parameters)?;
+        let measured_peak_bytes = memory::peak_resident_bytes();
+        drop(turns);
+        release_freed_memory();
+        rows.push(ProfileRow {
+            policy: policy.to_string(),
+            planned_peak_bytes: account.running_bytes() as u64,
+            measured_peak_bytes,
+            activation_bytes: account.bytes_of("kept activations"),
+            arena_bytes: plan.arena_bytes.max(update.arena_bytes),
+            recomputed_steps: plan.recomputed_steps().count(),
+            planned_step_seconds: seconds(&plan, &device.prices) + seconds(&update, &device.prices),
+            step_seconds: 0.0,
+            extra_percent: 0.0,
+            tokens_per_second: 0.0,
+            trained_hash,
+        });
+        plans.push(plan);
+    }
+    plans.push(update);
+    time(job, &parameters, plans, options, &mut rows)?;
+    // What comes next in this process has a mark of its own.
+    release_freed_memory();
+    memory::reset_peak();
+    Ok(rows)
+}
+
+/// Fills in the times: all plans in one executor, taking turns.
+fn time(
+    job: &ProfileJob<'_>,
+    parameters: &[Parameter],
+    plans: Vec<Plan>,
+    options: CpuOptions,
+    rows: &mut [ProfileRow],
+) -> Result<(), TrainError> {
+    let mut turns = Turns::load(job, parameters, plans, options)?;
+    let mut seconds = vec![Vec::with_capacity(job.repeats); rows.len()];
+    for round in 0..=job.repeats {
+        for (index, seconds) in seconds.iter_mut().enumerate() {
+            let start = Instant::now();
+            turns.step(index)?;
+            if round > 0 {
+                seconds.push(start.elapsed().as_secs_f64());
+            }
+        }
+    }
+    let tokens = (job.shape.batch * job.shape.seq_len) as f64;
+    let first = median(&mut seconds[0].clone());
+    for (row, seconds) in rows.iter_mut().zip(&mut seconds) {
+        row.step_seconds = median(seconds);
+        row.extra_percent = 100.0 * (row.step_seconds / first - 1.0);
+        row.tokens_per_second = tokens / row.step_seconds;
+    }
+    Ok(())
+}
+
+/// What the prices say of a plan.
+fn seconds(plan: &Plan, prices: &Prices) -> f64 {
+    let step = |action: &Action| match action {
+        Action::Compute(node) => prices.seconds(&plan.graph, plan.graph.node(*node)),
+        _ => 0.0,
+    };
+    plan.steps.iter().map(|plan_step| step(&plan_step.action)).sum()
+}
+
+fn median(seconds: &mut [f64]) -> f64 {
+    seconds.sort_by(f64::total_cmp);
+    match seconds.len() {
+        0 => f64::NAN,
+        n if n % 2 == 1 => seconds[n / 2],
+        n => (seconds[n / 2 - 1] + seconds[n / 2]) / 2.0,
+    }
+}
+
+/// Several micro-steps and one update, loaded with the same weights and tokens.
+struct Turns {
+    executor: CpuExecutor,
+    programs: Vec<ProgramId>,
+    updates: i32,
+}
+
+impl Turns {
+    /// The last plan is the update.
+    fn load(
+        job: &ProfileJob<'_>,
+        parameters: &[Parameter],
+        plans: Vec<Plan>,
+        options: CpuOptions,
+    ) -> Result<Self, TrainError> {
+        let mut executor = CpuExecutor::new(options);
+        let graph = plans[0].graph.clone();
+        let programs = executor.load(plans)?;
+        job.model.load_weights(&graph, &mut executor)?;
+        if let Method::Lora(_) = job.method {
+            job.model.init_adapter(parameters, 0, &mut executor)?;
+        }
+        let (tokens, vocabulary) = (job.shape.batch * job.shape.seq_len, job.model.config().vocab_size());
+        let philox = Philox::new(0, 0);
+        let ids: Vec<i32> = (0..tokens as u64).map(|i| (philox.word(i) as usize % vocabulary) as i32).collect();
+        let positions: Vec<i32> = (0..tokens).map(|i| (i % job.shape.seq_len) as i32).collect();
+        let mut fill = |name: &str, bytes: &[u8]| {
+            if let Ok(input) = executor.input_mut(name) {
+                input.bytes.copy_from_slice(bytes);
+            }
+        };
+        fill("ids", bytemuck::cast_slice(&ids));
+        fill("targets", bytemuck::cast_slice(&ids));
+        fill("positions", bytemuck::cast_slice(&positions));
+        fill("segment_start", bytemuck::cast_slice(&vec![0i32; tokens]));
+        fill("seed", bytemuck::bytes_of(&(1.0f32 / tokens as f32)));
+        fill("rng", bytemuck::cast_slice(&[0u32; 4]));
+        fill("lr", bytemuck::bytes_of(&1e-4f32));
+        Ok(Turns { executor, programs, updates: 0 })
+    }
+
+    /// One micro-step of plan `index`, and the update.
+    fn step(&mut self, index: usize) -> Result<(), TrainError> {
+        self.updates += 1;
+        self.executor.input_mut("step")?.bytes.copy_from_slice(&self.updates.to_le_bytes());
+        self.executor.run(self.programs[index])?;
+        let update = self.programs.last().expect("the update is loaded last");
+        Ok(self.executor.run(*update)?)
+    }
+
+    /// Of every trained parameter, in the order of the model.
+    fn trained_hash(&mut self, parameters: &[Parameter]) -> Result<u64, TrainError> {
+        let mut hasher = DefaultHasher::new();
+        for parameter in parameters {
+            hasher.write(self.executor.state_mut(&parameter.name)?.bytes);
+        }
+        Ok(hasher.finish())
+    }
+}
