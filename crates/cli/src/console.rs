@@ -26,7 +26,10 @@ impl Console {
         }
         let pace = summary.tokens as f64 / summary.seconds.max(f64::MIN_POSITIVE);
         let losses = match (summary.first_loss, summary.last_loss) {
-            (Some(first), Some(last)) => format!(" · loss {first:.4} → {last:.4} · {} tok/s", count(pace as u64)),
+            (Some(first), Some(last)) => {
+                let val = summary.last_val_loss.map_or(String::new(), |loss| format!(", held out {loss:.4}"));
+                format!(" · loss {first:.4} → {last:.4}{val} · {} tok/s", count(pace as u64))
+            }
             _ => String::new(),
         };
         let measured =
@@ -105,9 +108,10 @@ fn header(plan: &PlannedRun<'_>) -> Vec<String> {
         format!("model     {} ({})", config.model.display(), plan.family),
         format!("method    {method} · trains {trained} ({share:.2} %)"),
     ];
-    for file in plan.data {
+    let of = |label, files| std::iter::repeat(label).zip(files);
+    for (label, file) in of("data     ", plan.data).chain(of("held out ", plan.eval_data)) {
         let mut text = format!(
-            "data      {}: {}, {}, {} trained",
+            "{label} {}: {}, {}, {} trained",
             file.path.display(),
             counted(file.rows, "row"),
             counted(file.tokens, "token"),

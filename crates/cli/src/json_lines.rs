@@ -2,6 +2,7 @@
 //!
 //! Invariant: keys are only ever added; an update has the keys of a line of `metrics.jsonl`.
 
+use remat_data::SampleStats;
 use remat_train::{Event, Outcome, PlannedRun, Reporter, Summary};
 use serde_json::{Map, Value, json};
 use std::io::Write;
@@ -25,6 +26,7 @@ impl JsonLines {
                 "steps": summary.updates,
                 "first_loss": summary.first_loss,
                 "last_loss": summary.last_loss,
+                "last_val_loss": summary.last_val_loss,
                 "seconds": summary.seconds,
                 "tokens": summary.tokens,
                 "peak_bytes": summary.peak_bytes,
@@ -58,26 +60,14 @@ impl Reporter for JsonLines {
 fn planned(plan: &PlannedRun<'_>) -> Value {
     let rows: Map<String, Value> =
         plan.memory.rows.iter().map(|row| (row.name.replace(' ', "_"), json!(row.bytes))).collect();
-    let data: Vec<Value> = plan
-        .data
-        .iter()
-        .map(|file| {
-            json!({
-                "path": file.path.display().to_string(),
-                "rows": file.rows,
-                "truncated": file.truncated,
-                "dropped": file.dropped,
-                "tokens": file.tokens,
-                "trained_tokens": file.trained_tokens,
-            })
-        })
-        .collect();
+    let files = |files: &[SampleStats]| files.iter().map(file).collect::<Vec<Value>>();
     json!({
         "config": plan.config,
         "family": plan.family,
         "trained_parameters": plan.trained_parameters,
         "total_parameters": plan.total_parameters,
-        "data": data,
+        "data": files(plan.data),
+        "eval_data": files(plan.eval_data),
         "batch_size": plan.shape.batch,
         "seq_len": plan.shape.seq_len,
         "total_steps": plan.total_updates,
@@ -89,6 +79,17 @@ fn planned(plan: &PlannedRun<'_>) -> Value {
         "arena_bytes": plan.arena_bytes,
         "planned_peak_bytes": plan.memory.planned_peak_bytes(),
         "parts": rows,
+    })
+}
+
+fn file(stats: &SampleStats) -> Value {
+    json!({
+        "path": stats.path.display().to_string(),
+        "rows": stats.rows,
+        "truncated": stats.truncated,
+        "dropped": stats.dropped,
+        "tokens": stats.tokens,
+        "trained_tokens": stats.trained_tokens,
     })
 }
 

@@ -1,6 +1,6 @@
 //! The progress of a run: one line that is written over itself on a terminal, now and then a plain line elsewhere.
 //!
-//! Invariant: whatever else is printed stands on a line of its own; the first and the last update are always shown, and a
+//! Invariant: whatever else is printed stands on a line of its own; the first and the last update, and those with an evaluation, are always shown, and a
 //! line never wraps, so that overwriting it leaves nothing behind. `metrics.jsonl` has every update.
 
 use crate::units::{bytes, count, duration};
@@ -26,23 +26,26 @@ static OPEN: AtomicBool = AtomicBool::new(false);
 pub(crate) struct Progress {
     terminal: bool,
     written: Option<Instant>,
+    /// The held-out rows' loss when they were last evaluated.
+    val_loss: Option<f64>,
 }
 
 impl Progress {
     /// On stderr.
     pub(crate) fn new() -> Self {
-        Progress { terminal: std::io::stderr().is_terminal(), written: None }
+        Progress { terminal: std::io::stderr().is_terminal(), written: None, val_loss: None }
     }
 
     /// Shows an update.
     pub(crate) fn update(&mut self, metrics: &StepMetrics, total_updates: u64, remaining_seconds: f64) {
-        let last = metrics.step >= total_updates;
+        self.val_loss = metrics.val_loss.or(self.val_loss);
+        let last = metrics.step >= total_updates || metrics.val_loss.is_some();
         let between = if self.terminal { BETWEEN_REWRITES } else { BETWEEN_LINES };
         if !last && self.written.is_some_and(|written| written.elapsed() < between) {
             return;
         }
         self.written = Some(Instant::now());
-        let fields = fields(metrics, total_updates, remaining_seconds);
+        let fields = fields(metrics, self.val_loss, total_updates, remaining_seconds);
         if self.terminal {
             let text = fitted(&fields, terminal_width().saturating_sub(1));
             // A closed stderr is no reason to stop a run.
@@ -65,13 +68,14 @@ fn terminal_width() -> usize {
     terminal_size::terminal_size_of(std::io::stderr()).map_or(DEFAULT_WIDTH, |(width, _)| usize::from(width.0))
 }
 
-fn fields(metrics: &StepMetrics, total_updates: u64, remaining_seconds: f64) -> Vec<String> {
+fn fields(metrics: &StepMetrics, val_loss: Option<f64>, total_updates: u64, remaining_seconds: f64) -> Vec<String> {
     let StepMetrics { step, epoch, loss, lr, grad_norm, tokens_per_s, peak_bytes, planned_peak_bytes, .. } = *metrics;
+    let val = val_loss.map_or(String::new(), |loss| format!(" · val {loss:.4}"));
     let width = total_updates.to_string().len();
     vec![
         format!("{step:>width$}/{total_updates}"),
         format!("epoch {epoch:.2}"),
-        format!("loss {loss:.4}"),
+        format!("loss {loss:.4}{val}"),
         format!("lr {lr:.2e}"),
         format!("grad norm {grad_norm:.3}"),
         format!("{} tok/s", count(tokens_per_s as u64)),

@@ -85,12 +85,16 @@ pub struct Inference {
 }
 
 /// A forward graph with its loss, without dropout and without gradients: output `loss`, the sum of the negative
-/// log-likelihoods, f32 [1]. Sources have the names and storage they have in training.
+/// log-likelihoods, f32 [1]. Weights and states have the names and storage they have in training; inputs are
+/// `evaluation.ids`, `.positions`, `.segment_start` and `.targets`, so that its shape may differ from the training's.
 #[derive(Debug, Clone)]
 pub struct Evaluation {
     /// The forward computation.
     pub graph: Graph,
 }
+
+/// What the names of an evaluation's inputs begin with.
+const EVALUATION: &str = "evaluation.";
 
 /// Values that every family reads, each by the name of its field.
 pub(crate) struct Inputs {
@@ -150,8 +154,8 @@ pub fn training(
     method: &Method,
     shape: BatchShape,
 ) -> Result<Training, ModelError> {
-    let mut builder = ModelBuilder::new(config, precision, Some(method), shape, true)?;
-    let loss = builder.loss(config, shape)?;
+    let mut builder = ModelBuilder::new(config, precision, Some(method), shape, true, "")?;
+    let loss = builder.loss(config, shape, "")?;
     let seed = builder.b.input("seed", Type::new(DType::F32, [1]));
     let random = builder.rng.is_some();
     Ok(Training { graph: builder.b.finish(), loss, seed, parameters: builder.parameters, random })
@@ -163,8 +167,8 @@ pub(crate) fn evaluation(
     method: Option<&Method>,
     shape: BatchShape,
 ) -> Result<Evaluation, ModelError> {
-    let mut builder = ModelBuilder::new(config, precision, method, shape, false)?;
-    builder.loss(config, shape)?;
+    let mut builder = ModelBuilder::new(config, precision, method, shape, false, EVALUATION)?;
+    builder.loss(config, shape, EVALUATION)?;
     Ok(Evaluation { graph: builder.b.finish() })
 }
 
@@ -174,7 +178,7 @@ pub(crate) fn inference(
     method: &Method,
     shape: BatchShape,
 ) -> Result<Inference, ModelError> {
-    let mut builder = ModelBuilder::new(config, precision, Some(method), shape, false)?;
+    let mut builder = ModelBuilder::new(config, precision, Some(method), shape, false, "")?;
     builder.logits(config)?;
     Ok(Inference { graph: builder.b.finish() })
 }
@@ -186,6 +190,7 @@ impl<'a> ModelBuilder<'a> {
         method: Option<&'a Method>,
         shape: BatchShape,
         training: bool,
+        prefix: &str,
     ) -> Result<Self, ModelError> {
         let limit = family::max_positions(config);
         if shape.batch == 0 || shape.seq_len == 0 {
@@ -198,7 +203,7 @@ impl<'a> ModelBuilder<'a> {
             return Err(ModelError::Setting(message));
         }
         let (mut b, ty) = (Builder::new(), Type::new(DType::I32, [shape.batch, shape.seq_len]));
-        let mut input = |name: &str| b.input(name, ty.clone());
+        let mut input = |name: &str| b.input(&format!("{prefix}{name}"), ty.clone());
         let inputs = Inputs { ids: input("ids"), positions: input("positions") };
         let keys = Keys::Sequence(input("segment_start"));
         ModelBuilder::of(config, precision, method, training, b, inputs, keys)
@@ -262,9 +267,9 @@ impl<'a> ModelBuilder<'a> {
     }
 
     /// The family's graph with the sum of the losses as output `loss`.
-    fn loss(&mut self, config: &ModelConfig, shape: BatchShape) -> Result<ValueId, ModelError> {
+    fn loss(&mut self, config: &ModelConfig, shape: BatchShape, prefix: &str) -> Result<ValueId, ModelError> {
         let Hidden { hidden, head } = family::forward(config, self)?;
-        let targets = self.b.input("targets", Type::new(DType::I32, [shape.batch, shape.seq_len]));
+        let targets = self.b.input(&format!("{prefix}targets"), Type::new(DType::I32, [shape.batch, shape.seq_len]));
         let per_token = self.b.op1("nll", LinearCrossEntropy, &[hidden, head, targets])?;
         let loss = self.b.op1("loss", Sum, &[per_token])?;
         self.b.output(loss);

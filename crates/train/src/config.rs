@@ -183,6 +183,15 @@ pub struct TrainConfig {
           value_parser = clap::value_parser!(u64).range(..=i64::MAX as u64))]
     pub seed: u64,
 
+    /// File of held-out rows to evaluate on; may be given several times
+    #[arg(long, value_name = "FILE", help_heading = "Evaluation")]
+    #[serde(default)]
+    pub eval_data: Vec<PathBuf>,
+
+    /// Evaluate after every so many updates, and after the last [default: an epoch's]
+    #[arg(long, value_name = "STEPS", help_heading = "Evaluation")]
+    pub eval_every: Option<u64>,
+
     /// Save checkpoint-N after every so many updates [default: only when interrupted]
     #[arg(long, value_name = "STEPS", help_heading = "Saving")]
     pub save_every: Option<u64>,
@@ -202,8 +211,19 @@ impl Default for TrainConfig {
 
 /// Keys that may differ between a save and the run that resumes it, because they do not change what is computed.
 /// Other data is refused by its content, whatever its path.
-const FREE_ON_RESUME: &[&str] =
-    &["data", "out", "epochs", "steps", "checkpointing", "memory", "threads", "save-every", "save-total-limit"];
+const FREE_ON_RESUME: &[&str] = &[
+    "data",
+    "out",
+    "epochs",
+    "steps",
+    "checkpointing",
+    "memory",
+    "threads",
+    "eval-data",
+    "eval-every",
+    "save-every",
+    "save-total-limit",
+];
 
 impl TrainConfig {
     /// The settings with every rule checked and derived defaults filled in. Paths stay as given: an adapter names its
@@ -231,7 +251,9 @@ impl TrainConfig {
         let single =
             [("model", Some(&self.model)), ("out", Some(&self.out)), ("init-adapter", self.init_adapter.as_ref())];
         let paths = single.into_iter().filter_map(|(key, path)| Some((key, path?)));
-        match paths.chain(self.data.iter().map(|path| ("data", path))).find(|(_, path)| path.to_str().is_none()) {
+        let lists = [("data", &self.data), ("eval-data", &self.eval_data)];
+        let listed = lists.into_iter().flat_map(|(key, paths)| paths.iter().map(move |path| (key, path)));
+        match paths.chain(listed).find(|(_, path)| path.to_str().is_none()) {
             Some((key, path)) => {
                 let value = path.to_string_lossy().into_owned();
                 Err(TrainError::OutOfRange { key, value, rule: "a path in UTF-8; rename it or use a link" })
@@ -256,13 +278,14 @@ impl TrainConfig {
 
     fn check_ranges(&self) -> Result<(), TrainError> {
         let bad = |key, value: String, rule| Err(TrainError::OutOfRange { key, value, rule });
-        let counts: [(&'static str, Option<u64>); 8] = [
+        let counts: [(&'static str, Option<u64>); 9] = [
             ("rank", Some(self.rank as u64)),
             ("seq-len", self.seq_len.map(|tokens| tokens as u64)),
             ("batch-size", Some(self.batch_size as u64)),
             ("grad-accum", Some(self.grad_accum as u64)),
             ("epochs", self.epochs),
             ("steps", self.steps),
+            ("eval-every", self.eval_every),
             ("save-every", self.save_every),
             ("save-total-limit", self.save_total_limit.map(|limit| limit as u64)),
         ];
@@ -270,6 +293,9 @@ impl TrainConfig {
             if count == Some(0) {
                 return bad(key, "0".to_string(), "at least 1");
             }
+        }
+        if self.eval_every.is_some() && self.eval_data.is_empty() {
+            return bad("eval-every", "given without eval-data".to_string(), "both; add --eval-data FILE");
         }
         if self.epochs.is_some() && self.steps.is_some() {
             return bad("steps", "given together with epochs".to_string(), "one of the two");
@@ -364,6 +390,8 @@ mod tests {
             ("weight-decay", TrainConfig { weight_decay: f64::INFINITY, ..valid() }),
             ("clip", TrainConfig { clip: -0.5, ..valid() }),
             ("dropout", TrainConfig { dropout: 1.0, ..valid() }),
+            ("eval-every", TrainConfig { eval_every: Some(0), eval_data: vec!["e".into()], ..valid() }),
+            ("eval-every", TrainConfig { eval_every: Some(5), ..valid() }),
             ("save-every", TrainConfig { save_every: Some(0), ..valid() }),
             ("save-total-limit", TrainConfig { save_total_limit: Some(0), ..valid() }),
         ];

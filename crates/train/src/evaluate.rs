@@ -8,10 +8,11 @@ use crate::prepare::{DEFAULT_SEQ_LEN, SEQ_LEN_MULTIPLE, all_threads};
 use crate::{TrainError, TrainedTurns};
 use remat_compiler::compile;
 use remat_cpu::CpuOptions;
-use remat_data::{Batch, DataLoader, Dataset, Encoder, LoaderOptions, ModelTokens, Order, SampleStats};
+use remat_data::{Batch, DataLoader, Dataset, Encoder, LoaderOptions, ModelTokens, Order, SampleStats, UpdateBatch};
 use remat_model::{BatchShape, Model};
-use remat_plan::{Executor, Policy};
+use remat_plan::{Executor, Policy, ProgramId};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 /// What to evaluate on, and how.
@@ -65,7 +66,7 @@ pub fn evaluate(
     let encoder = encoder.with_train_on(request.train_on.into());
     let dataset = Dataset::load(data, &encoder, limit)?;
     let options = LoaderOptions { batch_size: *batch_size, grad_accum: 1, packing: false, order: Order::InOrder };
-    let mut loader = DataLoader::new(dataset, options)?;
+    let loader = DataLoader::new(dataset, options)?;
     let seq_len = limit.min(loader.longest_sequence().next_multiple_of(SEQ_LEN_MULTIPLE));
     let shape = BatchShape { batch: *batch_size, seq_len };
 
@@ -75,29 +76,58 @@ pub fn evaluate(
     let (mut executor, programs) = forward::load(model, adapter, vec![plan], options)?;
 
     let started = Instant::now();
-    let (mut update, mut batch) = (loader.update_buffer(), Batch::new(shape.batch, shape.seq_len));
-    let (mut sum, mut tokens) = (0.0, 0);
-    for _ in 0..loader.updates_per_epoch() {
-        loader.next_update(&mut update);
-        loader.fill(&update, 0, &mut batch);
-        forward::fill(&mut executor, "ids", &batch.ids)?;
-        forward::fill(&mut executor, "targets", &batch.targets)?;
-        forward::fill(&mut executor, "positions", &batch.positions)?;
-        forward::fill(&mut executor, "segment_start", &batch.segment_start)?;
-        executor.run(programs[0])?;
-        sum += f64::from(forward::floats(&executor, programs[0], "loss")?[0]);
-        tokens += update.trained;
-    }
-    let loss = sum / tokens as f64;
+    let samples = loader.sequences().len();
+    let data = loader.dataset().stats().to_vec();
+    let mut rows = EvaluationRows::new(loader, shape);
+    let never = AtomicBool::new(false);
+    let loss = rows.loss(&mut executor, programs[0], &never)?.expect("nobody interrupts it");
     if !loss.is_finite() {
         return Err(TrainError::LossNotFinite { loss });
     }
-    Ok(EvaluationReport {
-        loss,
-        perplexity: loss.exp(),
-        tokens,
-        samples: loader.sequences().len(),
-        data: loader.dataset().stats().to_vec(),
-        seconds: started.elapsed().as_secs_f64(),
-    })
+    let seconds = started.elapsed().as_secs_f64();
+    Ok(EvaluationReport { loss, perplexity: loss.exp(), tokens: rows.tokens, samples, data, seconds })
+}
+
+/// Rows to evaluate on, again and again, in file order.
+pub(crate) struct EvaluationRows {
+    loader: DataLoader,
+    update: UpdateBatch,
+    batch: Batch,
+    /// Trained tokens of one pass, known after it.
+    tokens: usize,
+}
+
+impl EvaluationRows {
+    /// In batches of `shape`, which all rows fit. The loader is in order, without accumulation.
+    pub(crate) fn new(loader: DataLoader, shape: BatchShape) -> Self {
+        let (update, batch) = (loader.update_buffer(), Batch::new(shape.batch, shape.seq_len));
+        EvaluationRows { loader, update, batch, tokens: 0 }
+    }
+
+    /// Mean loss of one pass over all rows; `None` if it was interrupted.
+    pub(crate) fn loss(
+        &mut self,
+        executor: &mut dyn Executor,
+        program: ProgramId,
+        interrupt: &AtomicBool,
+    ) -> Result<Option<f64>, TrainError> {
+        let (mut sum, mut tokens) = (0.0, 0);
+        for _ in 0..self.loader.updates_per_epoch() {
+            if interrupt.load(Ordering::Relaxed) {
+                return Ok(None);
+            }
+            self.loader.next_update(&mut self.update);
+            self.loader.fill(&self.update, 0, &mut self.batch);
+            forward::fill(executor, "evaluation.ids", &self.batch.ids)?;
+            forward::fill(executor, "evaluation.targets", &self.batch.targets)?;
+            forward::fill(executor, "evaluation.positions", &self.batch.positions)?;
+            forward::fill(executor, "evaluation.segment_start", &self.batch.segment_start)?;
+            executor.run(program)?;
+            sum += f64::from(forward::floats(executor, program, "loss")?[0]);
+            tokens += self.update.trained;
+        }
+        self.tokens = tokens;
+        // The next pass is the same pass: an epoch later, in the same order.
+        Ok(Some(sum / tokens as f64))
+    }
 }

@@ -34,11 +34,12 @@ pub struct MemoryAccount {
 }
 
 impl MemoryAccount {
-    /// Of a run of these plans on an executor that holds `executor_bytes` beside them, with `data_bytes` of samples
-    /// already in memory.
-    pub fn new(micro: &Plan, update: &Plan, executor_bytes: usize, data_bytes: usize) -> Self {
-        let sources = SourceTotals::of(&[&micro.graph, &update.graph]);
-        let arena = ArenaParts::of(micro, micro.arena_bytes.max(update.arena_bytes));
+    /// Of a run of these plans, `others` beside the micro-step's, on an executor that holds `executor_bytes` beside them,
+    /// with `data_bytes` of samples already in memory.
+    pub fn new(micro: &Plan, others: &[&Plan], executor_bytes: usize, data_bytes: usize) -> Self {
+        let graphs: Vec<&Graph> = std::iter::once(&micro.graph).chain(others.iter().map(|plan| &plan.graph)).collect();
+        let sources = SourceTotals::of(&graphs);
+        let arena = ArenaParts::of(micro, largest_arena(micro, others));
         let row = |name, bytes| MemoryRow { name, bytes };
         let rows = vec![
             row("weights", sources.weights),
@@ -78,6 +79,11 @@ impl MemoryAccount {
         let sources = weights + parameters + gradients + moments + inputs;
         sources + executor_bytes + data_bytes + program_bytes(data_bytes) + RESERVE_BYTES
     }
+}
+
+/// Bytes of the arena that all plans run in.
+pub(crate) fn largest_arena(micro: &Plan, others: &[&Plan]) -> usize {
+    others.iter().map(|plan| plan.arena_bytes).fold(micro.arena_bytes, usize::max)
 }
 
 /// What the process holds beside `data_bytes` of samples: code, libraries, what the tokenizer and compiler left behind.

@@ -22,6 +22,9 @@ pub struct StepMetrics {
     pub epoch: f64,
     /// Negative log-likelihood per trained token of this update's batch, before the update.
     pub loss: f64,
+    /// Negative log-likelihood per token of the held-out rows after this update, where it was evaluated.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub val_loss: Option<f64>,
     /// The learning rate used.
     pub lr: f64,
     /// Norm of all gradients together, before clipping.
@@ -116,6 +119,7 @@ mod tests {
             step,
             epoch: step as f64 / 3.0,
             loss: 2.5,
+            val_loss: step.is_multiple_of(2).then_some(2.25),
             lr: 1e-4,
             grad_norm: 0.7,
             tokens: 100,

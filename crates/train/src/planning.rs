@@ -1,4 +1,4 @@
-//! Compiles both graphs of a run within the memory it may use.
+//! Compiles the graphs of a run within the memory it may use.
 //!
 //! The limit is `--memory`, or what the machine has; from it goes everything that is not the arena, and what is left caps
 //! the arena. Since compiling itself takes memory, the account is made afterwards and the cap tightened by what it
@@ -17,6 +17,8 @@ const ATTEMPTS: usize = 4;
 pub(crate) struct PlannedStep {
     pub(crate) micro: Plan,
     pub(crate) update: Plan,
+    /// Of the held-out rows, if there are any.
+    pub(crate) evaluation: Option<Plan>,
     pub(crate) account: MemoryAccount,
     pub(crate) parameters: Vec<Parameter>,
     /// Whether the micro-step reads the input `rng`.
@@ -47,10 +49,18 @@ impl Limit {
     }
 }
 
-/// Compiles the micro-step and the update. `data_bytes` of samples are in memory already.
+impl PlannedStep {
+    /// All plans but the micro-step's.
+    pub(crate) fn others(&self) -> Vec<&Plan> {
+        std::iter::once(&self.update).chain(&self.evaluation).collect()
+    }
+}
+
+/// Compiles the micro-step, the update and the evaluation. `data_bytes` of samples are in memory already.
 pub(crate) fn plan_step(
     config: &TrainConfig,
     training: Training,
+    evaluation: Option<Graph>,
     profile: &DeviceProfile,
     data_bytes: usize,
 ) -> Result<PlannedStep, TrainError> {
@@ -68,29 +78,33 @@ pub(crate) fn plan_step(
         ..AdamWSettings::default()
     };
     let update = compile(update_graph(&parameters, &adamw)?, &Policy::None, profile)?;
-    let (micro, account) = fitting(&gradient, &update, &policy, profile, data_bytes, limit)?;
-    Ok(PlannedStep { micro, update, account, parameters, random })
+    let evaluation = evaluation.map(|graph| compile(graph, &Policy::None, profile)).transpose()?;
+    let others: Vec<&Plan> = std::iter::once(&update).chain(&evaluation).collect();
+    let (micro, account) = fitting(&gradient, &others, &policy, profile, data_bytes, limit)?;
+    Ok(PlannedStep { micro, update, evaluation, account, parameters, random })
 }
 
 /// The plan of the micro-step whose account is within the limit.
 fn fitting(
     gradient: &Graph,
-    update: &Plan,
+    others: &[&Plan],
     policy: &Policy,
     profile: &DeviceProfile,
     data_bytes: usize,
     limit: Option<Limit>,
 ) -> Result<(Plan, MemoryAccount), TrainError> {
-    let account = |micro: &Plan| MemoryAccount::new(micro, update, profile.executor_bytes, data_bytes);
+    let account = |micro: &Plan| MemoryAccount::new(micro, others, profile.executor_bytes, data_bytes);
     let Some(limit) = limit else {
         let micro = compile(gradient.clone(), policy, profile)?;
         let account = account(&micro);
         return Ok((micro, account));
     };
-    let mut rest = MemoryAccount::beside_arena(&[gradient, &update.graph], profile.executor_bytes, data_bytes);
+    let graphs: Vec<&Graph> = std::iter::once(gradient).chain(others.iter().map(|plan| &plan.graph)).collect();
+    let mut rest = MemoryAccount::beside_arena(&graphs, profile.executor_bytes, data_bytes);
+    let least = others.iter().map(|plan| plan.arena_bytes).max().unwrap_or(0);
     let mut needed = rest;
     for _ in 0..ATTEMPTS {
-        let Some(cap) = limit.bytes.checked_sub(rest).filter(|&cap| cap > update.arena_bytes) else { break };
+        let Some(cap) = limit.bytes.checked_sub(rest).filter(|&cap| cap > least) else { break };
         let micro = match compile_within(gradient.clone(), policy, profile, Some(cap)) {
             Ok(micro) => micro,
             Err(CompileError::ArenaDoesNotFit { smallest_bytes, .. }) => {
@@ -104,7 +118,7 @@ fn fitting(
             return Ok((micro, account));
         };
         // What is there beside this arena, and again what compiling added: the next attempt touches new pages too.
-        let beside = needed.saturating_sub(micro.arena_bytes.max(update.arena_bytes));
+        let beside = needed.saturating_sub(memory::largest_arena(&micro, others));
         rest = rest.max(beside).saturating_add(excess);
     }
     Err(limit.refuse(needed))

@@ -5,17 +5,19 @@
 
 use crate::compiled_step::CompiledStep;
 use crate::config::MethodKind;
+use crate::evaluate::EvaluationRows;
 use crate::planning::{PlannedStep, plan_step};
 use crate::record::{self, Machine, PlanRecord};
 use crate::report::{Event, PlannedRun, Reporter};
 use crate::saves::Save;
 use crate::snapshot::{self, DataState};
-use crate::{Schedule, TrainConfig, TrainError};
+use crate::{Schedule, TrainConfig, TrainError, memory};
 use remat_cpu::{CpuExecutor, CpuOptions};
 use remat_data::{Batch, DataLoader, Dataset, Encoder, LoaderOptions, ModelTokens, Order};
 use remat_ir::Storage;
 use remat_model::{BatchShape, LoraConfig, Method, Model, Parameter, Targets, refresh_working_copies};
-use remat_plan::Executor;
+use remat_plan::{Executor, ProgramId};
+use std::path::PathBuf;
 
 /// Sequence lengths are rounded up to this where data is shorter than `--seq-len`.
 pub(crate) const SEQ_LEN_MULTIPLE: usize = 16;
@@ -37,9 +39,23 @@ pub(crate) struct Prepared {
     pub(crate) loader: DataLoader,
     pub(crate) shape: BatchShape,
     pub(crate) total_updates: u64,
+    evaluation: Option<EvaluationData>,
     resumed: Option<Resumed>,
     options: CpuOptions,
     planned: PlannedStep,
+}
+
+/// Held-out rows and the shape they are evaluated in.
+struct EvaluationData {
+    loader: DataLoader,
+    shape: BatchShape,
+}
+
+/// Held-out rows with the program that evaluates them.
+pub(crate) struct Evaluation {
+    pub(crate) rows: EvaluationRows,
+    pub(crate) program: ProgramId,
+    pub(crate) every: u64,
 }
 
 /// A run whose executor is filled.
@@ -50,6 +66,7 @@ pub(crate) struct Session {
     pub(crate) parameters: Vec<Parameter>,
     pub(crate) loader: DataLoader,
     pub(crate) step: CompiledStep,
+    pub(crate) evaluation: Option<Evaluation>,
     pub(crate) schedule: Schedule,
     pub(crate) total_updates: u64,
     pub(crate) made_updates: u64,
@@ -79,7 +96,11 @@ pub(crate) fn prepare(mut config: TrainConfig, resumed: Option<Resumed>) -> Resu
         // The model's own message, before any data is read.
         model.training(&method, BatchShape { batch: 1, seq_len })?;
     }
-    let mut loader = load_data(&config, &model, seq_len)?;
+    let order = if config.no_shuffle { Order::InOrder } else { Order::Shuffled { seed: config.seed } };
+    let TrainConfig { batch_size, grad_accum, packing, .. } = config;
+    let options = LoaderOptions { batch_size, grad_accum, packing, order };
+    let mut loader = load_data(&config, &config.data, &model, seq_len, options)?;
+    let evaluation = evaluation_data(&config, &model, seq_len)?;
     if let Some(resumed) = &resumed {
         loader.restore(&resumed.data.sampler)?;
     }
@@ -91,7 +112,9 @@ pub(crate) fn prepare(mut config: TrainConfig, resumed: Option<Resumed>) -> Resu
     let options = CpuOptions::new(config.threads.unwrap_or_else(all_threads));
     let profile = options.profile();
     let data_bytes = loader.bytes() + Batch::bytes_of(shape.batch, shape.seq_len);
-    let planned = plan_step(&config, training, &profile, data_bytes)?;
+    let data_bytes = data_bytes + evaluation.as_ref().map_or(0, EvaluationData::bytes);
+    let held_out = evaluation.as_ref().map(|data| model.evaluation(Some(&method), data.shape)).transpose()?;
+    let planned = plan_step(&config, training, held_out.map(|evaluation| evaluation.graph), &profile, data_bytes)?;
     let per_epoch = loader.updates_per_epoch() as u64;
     let epochs = config.epochs.unwrap_or(1);
     let total_updates = config.steps.unwrap_or(per_epoch.saturating_mul(epochs));
@@ -99,7 +122,7 @@ pub(crate) fn prepare(mut config: TrainConfig, resumed: Option<Resumed>) -> Resu
         let value = total_updates.to_string();
         return Err(TrainError::OutOfRange { key: "steps", value, rule: "at most 2147483647 updates" });
     }
-    Ok(Prepared { config, model, method, loader, shape, total_updates, resumed, options, planned })
+    Ok(Prepared { config, model, method, loader, shape, total_updates, evaluation, resumed, options, planned })
 }
 
 /// The method, with the settings of the adapter that the run starts or goes on from.
@@ -124,14 +147,36 @@ fn method(config: &TrainConfig, model: &Model, resumed: Option<&Resumed>) -> Res
     Ok(Method::Lora(LoraConfig { rank: config.rank, alpha, dropout, rank_stabilised: false, targets }))
 }
 
-fn load_data(config: &TrainConfig, model: &Model, seq_len: usize) -> Result<DataLoader, TrainError> {
+/// The held-out rows, if the settings name any: as the data of training are, but in file order.
+fn evaluation_data(config: &TrainConfig, model: &Model, seq_len: usize) -> Result<Option<EvaluationData>, TrainError> {
+    if config.eval_data.is_empty() {
+        return Ok(None);
+    }
+    let TrainConfig { batch_size, packing, .. } = *config;
+    let options = LoaderOptions { batch_size, grad_accum: 1, packing, order: Order::InOrder };
+    let loader = load_data(config, &config.eval_data, model, seq_len, options)?;
+    let seq_len = seq_len.min(loader.longest_sequence().next_multiple_of(SEQ_LEN_MULTIPLE));
+    Ok(Some(EvaluationData { loader, shape: BatchShape { batch: batch_size, seq_len } }))
+}
+
+fn load_data(
+    config: &TrainConfig,
+    files: &[PathBuf],
+    model: &Model,
+    seq_len: usize,
+    options: LoaderOptions,
+) -> Result<DataLoader, TrainError> {
     let tokens = ModelTokens::open(model.folder(), model.config().eos_token_ids().first().copied())?;
     let encoder = Encoder::for_model(tokens.as_ref(), model.config().vocab_size());
     let encoder = encoder.with_train_on(config.train_on.into());
-    let dataset = Dataset::load(&config.data, &encoder, seq_len)?;
-    let order = if config.no_shuffle { Order::InOrder } else { Order::Shuffled { seed: config.seed } };
-    let TrainConfig { batch_size, grad_accum, packing, .. } = *config;
-    Ok(DataLoader::new(dataset, LoaderOptions { batch_size, grad_accum, packing, order })?)
+    let dataset = Dataset::load(files, &encoder, seq_len)?;
+    Ok(DataLoader::new(dataset, options)?)
+}
+
+impl EvaluationData {
+    fn bytes(&self) -> usize {
+        self.loader.bytes() + Batch::bytes_of(self.shape.batch, self.shape.seq_len)
+    }
 }
 
 pub(crate) fn all_threads() -> usize {
@@ -147,6 +192,7 @@ impl Prepared {
             trained_parameters: self.trained_parameters(),
             total_parameters: self.total_parameters(),
             data: self.loader.dataset().stats(),
+            eval_data: self.evaluation.as_ref().map_or(&[], |data| data.loader.dataset().stats()),
             shape: self.shape,
             updates_per_epoch: self.loader.updates_per_epoch() as u64,
             total_updates: self.total_updates,
@@ -155,9 +201,13 @@ impl Prepared {
             threads: self.options.threads,
             plan_steps: self.planned.micro.steps.len(),
             recomputed_steps: self.planned.micro.recomputed_steps().count(),
-            arena_bytes: self.planned.micro.arena_bytes.max(self.planned.update.arena_bytes),
+            arena_bytes: self.arena_bytes(),
             memory: &self.planned.account,
         }));
+    }
+
+    fn arena_bytes(&self) -> usize {
+        memory::largest_arena(&self.planned.micro, &self.planned.others())
     }
 
     fn trained_parameters(&self) -> usize {
@@ -171,7 +221,7 @@ impl Prepared {
     }
 
     fn facts(&self) -> RunFacts {
-        let PlannedStep { micro, update, account, .. } = &self.planned;
+        let PlannedStep { micro, account, .. } = &self.planned;
         RunFacts {
             machine: Machine::this(&self.options.level.to_string(), self.options.threads),
             total_parameters: self.total_parameters(),
@@ -179,7 +229,7 @@ impl Prepared {
                 policy: micro.policy.to_string(),
                 steps: micro.steps.len(),
                 recomputed_steps: micro.recomputed_steps().count(),
-                arena_bytes: micro.arena_bytes.max(update.arena_bytes),
+                arena_bytes: self.arena_bytes(),
                 activation_bytes: account.bytes_of("kept activations"),
             },
             bound_by: record::bound_by(account),
@@ -189,10 +239,16 @@ impl Prepared {
     /// Allocates everything and fills it: base weights, then the adapter or the saved state.
     pub(crate) fn load(self) -> Result<Session, TrainError> {
         let facts = self.facts();
-        let PlannedStep { micro, update, account, parameters, random } = self.planned;
+        let PlannedStep { micro, update, evaluation, account, parameters, random } = self.planned;
         let graph = micro.graph.clone();
         let mut executor = CpuExecutor::new(self.options);
-        let programs = executor.load(vec![micro, update])?;
+        let programs = executor.load([micro, update].into_iter().chain(evaluation).collect())?;
+        let per_epoch = self.loader.updates_per_epoch() as u64;
+        let evaluation = self.evaluation.zip(programs.get(2)).map(|(data, &program)| Evaluation {
+            rows: EvaluationRows::new(data.loader, data.shape),
+            program,
+            every: self.config.eval_every.unwrap_or(per_epoch),
+        });
         self.model.load_weights(&graph, &mut executor)?;
         match (&self.resumed, &self.config.init_adapter, &self.method) {
             (Some(resumed), _, _) => {
@@ -214,6 +270,7 @@ impl Prepared {
             dropout_seed: random.then_some(self.config.seed),
         };
         Ok(Session {
+            evaluation,
             schedule: self.config.lr_schedule(self.total_updates),
             made_updates: self.resumed.as_ref().map_or(0, |resumed| resumed.save.step),
             planned_peak_bytes: account.planned_peak_bytes() as u64,

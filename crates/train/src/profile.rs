@@ -81,7 +81,7 @@ pub fn profile(job: &ProfileJob<'_>) -> Result<Vec<ProfileRow>, TrainError> {
     let mut plans = Vec::with_capacity(job.policies.len());
     for policy in job.policies {
         let plan = compiled(&graph, policy)?;
-        let account = MemoryAccount::new(&plan, &update, device.executor_bytes, 0);
+        let account = MemoryAccount::new(&plan, &[&update], device.executor_bytes, 0);
         memory::reset_peak();
         // Loads, runs twice (adapters that start at zero have gradients only then), and gives the memory back before the
         // next policy is measured.

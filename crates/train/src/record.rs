@@ -79,6 +79,7 @@ pub struct Observed {
     pub steps: u64,
     pub first_loss: Option<f64>,
     pub last_loss: Option<f64>,
+    pub last_val_loss: Option<f64>,
     pub peak_bytes: Option<u64>,
     pub planned_peak_bytes: u64,
     pub seconds: f64,
@@ -185,6 +186,9 @@ impl Record {
         let seen = &self.observed;
         let loss = |loss: Option<f64>| loss.map_or("none".to_string(), |loss| format!("{loss:.6}"));
         row("loss", format!("{} → {} in {} updates", loss(seen.first_loss), loss(seen.last_loss), seen.steps));
+        if let Some(val_loss) = seen.last_val_loss {
+            row("loss of held-out rows", format!("{val_loss:.6} at last"));
+        }
         row("time", format!("{:.2} s in updates, {:.0} tokens per second", seen.seconds, seen.tokens_per_second));
         let measured = seen.peak_bytes.map_or("unknown".to_string(), |bytes| format!("{bytes} bytes"));
         row("peak memory of the process", format!("{measured} measured, {} bytes planned", seen.planned_peak_bytes));

@@ -47,6 +47,8 @@ pub struct PlannedRun<'a> {
     pub total_parameters: usize,
     /// The data, file by file.
     pub data: &'a [SampleStats],
+    /// The held-out data, file by file.
+    pub eval_data: &'a [SampleStats],
     /// Shape of a micro-batch.
     pub shape: BatchShape,
     /// Updates of an epoch.
@@ -94,6 +96,8 @@ pub struct Summary {
     pub first_loss: Option<f64>,
     /// Loss of the last update.
     pub last_loss: Option<f64>,
+    /// Loss of the held-out rows, when they were last evaluated.
+    pub last_val_loss: Option<f64>,
     /// Seconds spent in updates by this process.
     pub seconds: f64,
     /// Tokens of this process's updates.

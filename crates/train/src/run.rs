@@ -71,6 +71,7 @@ struct Run<'a> {
     epoch: f64,
     first_loss: Option<f64>,
     last_loss: Option<f64>,
+    last_val_loss: Option<f64>,
     seconds: f64,
     tokens: u64,
     updates_here: u64,
@@ -90,6 +91,7 @@ impl<'a> Run<'a> {
             epoch: 0.0,
             first_loss: None,
             last_loss: None,
+            last_val_loss: None,
             seconds: 0.0,
             tokens: 0,
             updates_here: 0,
@@ -141,6 +143,7 @@ impl<'a> Run<'a> {
                 steps: session.made_updates,
                 first_loss: self.first_loss,
                 last_loss: self.last_loss,
+                last_val_loss: self.last_val_loss,
                 peak_bytes: memory::peak_resident_bytes(),
                 planned_peak_bytes: session.planned_peak_bytes,
                 seconds: self.seconds,
@@ -176,10 +179,12 @@ impl<'a> Run<'a> {
 
         let step_seconds = start.elapsed().as_secs_f64();
         self.count(loss, batch.tokens as u64, step_seconds);
+        let val_loss = self.evaluate()?;
         let metrics = StepMetrics {
             step,
             epoch: batch.epoch,
             loss,
+            val_loss,
             lr,
             grad_norm,
             tokens: batch.tokens as u64,
@@ -193,6 +198,19 @@ impl<'a> Run<'a> {
         let remaining_seconds = self.seconds / self.updates_here as f64 * (total_updates - step) as f64;
         self.reporter.report(Event::Updated { metrics: &metrics, total_updates, remaining_seconds });
         Ok(true)
+    }
+
+    /// Loss of the held-out rows, if it is time for it; `None` also if it was interrupted.
+    fn evaluate(&mut self) -> Result<Option<f64>, TrainError> {
+        let Session { evaluation, made_updates, total_updates, step, .. } = &mut self.session;
+        let Some(evaluation) = evaluation else { return Ok(None) };
+        if !made_updates.is_multiple_of(evaluation.every) && made_updates != total_updates {
+            return Ok(None);
+        }
+        let loss = evaluation.rows.loss(&mut step.executor, evaluation.program, self.interrupt)?;
+        let loss = loss.map(|loss| finite(*made_updates, "loss of the held-out rows", loss)).transpose()?;
+        self.last_val_loss = loss.or(self.last_val_loss);
+        Ok(loss)
     }
 
     fn count(&mut self, loss: f64, tokens: u64, seconds: f64) {
@@ -256,6 +274,7 @@ impl<'a> Run<'a> {
             updates: self.session.made_updates,
             first_loss: self.first_loss,
             last_loss: self.last_loss,
+            last_val_loss: self.last_val_loss,
             seconds: self.seconds,
             tokens: self.tokens,
             peak_bytes: memory::peak_resident_bytes(),

@@ -60,6 +60,8 @@ pub(crate) struct TrainerState {
 #[derive(Debug, Serialize)]
 pub(crate) struct LogEntry {
     epoch: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    eval_loss: Option<f64>,
     grad_norm: f64,
     learning_rate: f64,
     loss: f64,
@@ -68,8 +70,8 @@ pub(crate) struct LogEntry {
 
 impl LogEntry {
     pub(crate) fn of(metrics: &StepMetrics) -> Self {
-        let StepMetrics { epoch, grad_norm, lr, loss, step, .. } = *metrics;
-        LogEntry { epoch, grad_norm, learning_rate: lr, loss, step }
+        let StepMetrics { epoch, grad_norm, lr, loss, val_loss, step, .. } = *metrics;
+        LogEntry { epoch, eval_loss: val_loss, grad_norm, learning_rate: lr, loss, step }
     }
 }
 

@@ -4,6 +4,7 @@
 
 mod bits;
 mod command;
+mod evaluation;
 mod guards;
 mod interrupt;
 mod memory;
