@@ -168,6 +168,7 @@ mod tests {
             lr: Some(1.0),
             threads: Some(1),
             memory: Some("1GiB".to_string()),
+            eval_every: Some(1),
             save_every: Some(1),
             save_total_limit: Some(1),
             ..TrainConfig::default()
