@@ -47,6 +47,8 @@ mod private {
         const IS_F32: bool;
         unsafe fn load<S: Simd>(p: *const Self, lanes: usize) -> S::V;
         unsafe fn store<S: Simd>(p: *mut Self, v: S::V, lanes: usize);
+        /// 64 elements of a table, by codes of four bits, the first of two in the high half of a byte.
+        unsafe fn look_up<S: Simd>(table: &[Self; 16], codes: *const u8, to: *mut Self);
     }
 
     impl Lanes for f32 {
@@ -58,6 +60,10 @@ mod private {
         #[inline(always)]
         unsafe fn store<S: Simd>(p: *mut f32, v: S::V, lanes: usize) {
             unsafe { if lanes == S::LANES { S::store(p, v) } else { S::store_partial(p, v, lanes) } }
+        }
+        #[inline(always)]
+        unsafe fn look_up<S: Simd>(table: &[f32; 16], codes: *const u8, to: *mut f32) {
+            unsafe { S::look_up_words(bytemuck::cast_ref(table), codes, to.cast()) }
         }
     }
 
@@ -84,6 +90,10 @@ mod private {
                 S::store_bf16(words.as_mut_ptr(), v);
                 std::ptr::copy_nonoverlapping(words.as_ptr(), p.cast::<u16>(), lanes);
             }
+        }
+        #[inline(always)]
+        unsafe fn look_up<S: Simd>(table: &[bf16; 16], codes: *const u8, to: *mut bf16) {
+            unsafe { S::look_up_halves(bytemuck::cast_ref(table), codes, to.cast()) }
         }
     }
 }

@@ -73,11 +73,34 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     /// The largest lane.
     unsafe fn fold_max(a: Self::V) -> f32;
 
+    /// 64 words of a table by codes of four bits in 32 bytes, the first of two codes in the high half of a byte.
+    #[inline(always)]
+    unsafe fn look_up_words(table: &[u32; 16], codes: *const u8, to: *mut u32) {
+        unsafe { look_up(table, codes, to) }
+    }
+    /// The same with 16-bit words.
+    #[inline(always)]
+    unsafe fn look_up_halves(table: &[u16; 16], codes: *const u8, to: *mut u16) {
+        unsafe { look_up(table, codes, to) }
+    }
+
     /// Transposes a square block of LANES x LANES f32-sized words given as its rows.
     unsafe fn transpose(rows: &mut [Self::V; 16]);
 
     /// Runs `body` in a function of its own, compiled for this level.
     unsafe fn outline<F: Outlined>(body: F);
+}
+
+/// Looks 64 codes up, one by one.
+#[inline(always)]
+unsafe fn look_up<T: Copy>(table: &[T; 16], codes: *const u8, to: *mut T) {
+    for pair in 0..32 {
+        unsafe {
+            let byte = usize::from(*codes.add(pair));
+            *to.add(2 * pair) = table[byte >> 4];
+            *to.add(2 * pair + 1) = table[byte & 15];
+        }
+    }
 }
 
 /// Runs a kernel's tasks on the pool at the pool's level.

@@ -2,7 +2,7 @@
 //!
 //! Checked: ids in range; nodes in execution order; one producer per value; unique names; result types equal to what
 //! `infer` gives; donations as the op declares them, from a state, once, and with no reader of the old bytes after;
-//! recomputed nodes repeat what they name; regions form a forest; outputs exist.
+//! recomputed nodes repeat what they name; regions form a forest; outputs exist; quantised values are weights.
 
 use crate::{Graph, IrError, Node, OpDef, OpId, Storage, ValueId};
 use std::collections::HashSet;
@@ -21,6 +21,10 @@ pub fn verify(graph: &Graph) -> Result<(), IrError> {
     for value in &graph.values {
         if let Err(fault) = value.ty.check() {
             return invalid(format!("value \"{}\": {} {fault}", value.name, value.ty));
+        }
+        if value.ty.dtype.scale_kind().is_some() && value.storage != Storage::Weight {
+            let (name, ty, at) = (&value.name, &value.ty, value.storage.name());
+            return invalid(format!("value \"{name}\": {ty} is quantised and cannot be {at}, only weight"));
         }
     }
     let mut defined: Vec<bool> = graph.values.iter().map(|v| v.producer.is_none()).collect();

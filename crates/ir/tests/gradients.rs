@@ -168,7 +168,11 @@ fn forward(sample: &Sample) -> (Builder, Vec<ValueId>, Vec<ValueId>) {
     let mut builder = Builder::new();
     let sources = sample.types.iter().enumerate();
     // States, so that ops that update in place can be applied too.
-    let inputs: Vec<ValueId> = sources.map(|(i, ty)| builder.state(&format!("x{i}"), ty.clone())).collect();
+    let mut source = |(i, ty): (usize, &remat_ir::Type)| match ty.dtype.scale_kind() {
+        None => builder.state(&format!("x{i}"), ty.clone()),
+        Some(_) => builder.weight(&format!("x{i}"), ty.clone()),
+    };
+    let inputs: Vec<ValueId> = sources.map(&mut source).collect();
     let outputs = builder.op("forward", sample.op.clone(), &inputs).expect("samples are valid");
     (builder, inputs, outputs)
 }

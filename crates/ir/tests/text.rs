@@ -20,7 +20,11 @@ fn f32(shape: &[usize]) -> Type {
 fn graph_of(sample: &Sample) -> Graph {
     let mut b = Builder::new();
     let sources = sample.types.iter().enumerate();
-    let inputs: Vec<_> = sources.map(|(i, ty)| b.state(&format!("x{i}"), ty.clone())).collect();
+    let mut source = |(i, ty): (usize, &Type)| match ty.dtype.scale_kind() {
+        None => b.state(&format!("x{i}"), ty.clone()),
+        Some(_) => b.weight(&format!("x{i}"), ty.clone()),
+    };
+    let inputs: Vec<_> = sources.map(&mut source).collect();
     let results = b.op("node", sample.op.clone(), &inputs).expect("samples are valid");
     results.into_iter().for_each(|id| b.output(id));
     b.finish()
@@ -117,7 +121,7 @@ fn faults_are_told_with_their_line() {
         ),
         (
             format!("{head}  input %1 \"z\": f64[2]\n"),
-            "line 3: unknown dtype 'f64' (known: f32, bf16, f16, i32, u32, u8)",
+            "line 3: unknown dtype 'f64' (known: f32, bf16, f16, i32, u32, u8, nf4, nf4_single)",
         ),
         (
             format!("{head}  input %1 \"z\": f32[99999999999999999999]\n"),

@@ -1,5 +1,6 @@
 //! Tensors in host memory, owned and typed. Invariant: the data's length is the shape's element count.
 
+use crate::nf4::{Nf4Data, ScaleKind};
 use crate::{DType, Shape};
 use half::{bf16, f16};
 
@@ -13,6 +14,7 @@ pub enum TensorData {
     I32(Vec<i32>),
     U32(Vec<u32>),
     U8(Vec<u8>),
+    Nf4(Nf4Data),
 }
 
 /// A row-major tensor in host memory.
@@ -52,6 +54,7 @@ impl HostTensor {
             DType::I32 => TensorData::I32(vec![0; n]),
             DType::U32 => TensorData::U32(vec![0; n]),
             DType::U8 => TensorData::U8(vec![0; n]),
+            DType::Nf4 | DType::Nf4Single => return HostTensor::from_f64(shape, dtype, &vec![0.0; n]),
         };
         HostTensor { shape, data }
     }
@@ -59,7 +62,7 @@ impl HostTensor {
     /// A tensor from little-endian bytes as files hold them; `None` if the length does not match.
     pub fn from_le_bytes(shape: impl Into<Shape>, dtype: DType, bytes: &[u8]) -> Option<Self> {
         let shape = shape.into();
-        if shape.checked_numel()?.checked_mul(dtype.bytes())? != bytes.len() {
+        if dtype.bytes_of(shape.checked_numel()?)? != bytes.len() {
             return None;
         }
         let data = match dtype {
@@ -69,6 +72,8 @@ impl HostTensor {
             DType::I32 => TensorData::I32(bytemuck::pod_collect_to_vec(bytes)),
             DType::U32 => TensorData::U32(bytemuck::pod_collect_to_vec(bytes)),
             DType::U8 => TensorData::U8(bytes.to_vec()),
+            DType::Nf4 => TensorData::Nf4(Nf4Data::from_bytes(shape.numel(), ScaleKind::Nested, bytes.to_vec())?),
+            DType::Nf4Single => TensorData::Nf4(Nf4Data::from_bytes(shape.numel(), ScaleKind::Single, bytes.to_vec())?),
         };
         Some(HostTensor { shape, data })
     }
@@ -85,13 +90,17 @@ impl HostTensor {
 
     /// The element type.
     pub fn dtype(&self) -> DType {
-        match self.data {
+        match &self.data {
             TensorData::F32(_) => DType::F32,
             TensorData::BF16(_) => DType::BF16,
             TensorData::F16(_) => DType::F16,
             TensorData::I32(_) => DType::I32,
             TensorData::U32(_) => DType::U32,
             TensorData::U8(_) => DType::U8,
+            TensorData::Nf4(data) => match data.layout().kind {
+                ScaleKind::Nested => DType::Nf4,
+                ScaleKind::Single => DType::Nf4Single,
+            },
         }
     }
 
@@ -103,6 +112,7 @@ impl HostTensor {
             TensorData::I32(v) => v.len(),
             TensorData::U32(v) => v.len(),
             TensorData::U8(v) => v.len(),
+            TensorData::Nf4(data) => data.layout().elements,
         }
     }
 
@@ -115,6 +125,7 @@ impl HostTensor {
             TensorData::I32(v) => bytemuck::cast_slice(v),
             TensorData::U32(v) => bytemuck::cast_slice(v),
             TensorData::U8(v) => v,
+            TensorData::Nf4(data) => data.bytes(),
         }
     }
 
@@ -135,10 +146,12 @@ impl HostTensor {
             TensorData::I32(v) => v.iter().map(|&x| f64::from(x)).collect(),
             TensorData::U32(v) => v.iter().map(|&x| f64::from(x)).collect(),
             TensorData::U8(v) => v.iter().map(|&x| f64::from(x)).collect(),
+            TensorData::Nf4(data) => data.to_f32().into_iter().map(f64::from).collect(),
         }
     }
 
-    /// f64 values rounded once to `dtype` (to nearest, ties to even; integers truncate).
+    /// f64 values rounded once to `dtype` (to nearest, ties to even; integers truncate; blocks are quantised from f32,
+    /// which panics on a number that is not finite).
     pub fn from_f64(shape: impl Into<Shape>, dtype: DType, values: &[f64]) -> Self {
         let data = match dtype {
             DType::F32 => TensorData::F32(values.iter().map(|&x| x as f32).collect()),
@@ -147,6 +160,8 @@ impl HostTensor {
             DType::I32 => TensorData::I32(values.iter().map(|&x| x as i32).collect()),
             DType::U32 => TensorData::U32(values.iter().map(|&x| x as u32).collect()),
             DType::U8 => TensorData::U8(values.iter().map(|&x| x as u8).collect()),
+            DType::Nf4 => quantised(values, ScaleKind::Nested),
+            DType::Nf4Single => quantised(values, ScaleKind::Single),
         };
         HostTensor::new(shape, data)
     }
@@ -160,13 +175,19 @@ impl HostTensor {
     }
 }
 
+fn quantised(values: &[f64], kind: ScaleKind) -> TensorData {
+    let values: Vec<f32> = values.iter().map(|&x| x as f32).collect();
+    let data = Nf4Data::quantise(&values, kind);
+    TensorData::Nf4(data.unwrap_or_else(|fault| panic!("HostTensor: element {} is {}", fault.index, fault.value)))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn bytes_round_trip_for_every_dtype() {
-        for dtype in DType::ALL {
+        for dtype in DType::PLAIN {
             let t = HostTensor::from_f64([2, 3], dtype, &[0.0, 1.0, 2.0, 3.0, 4.0, 200.0]);
             let back = HostTensor::from_le_bytes([2, 3], dtype, t.as_bytes()).expect("lengths match");
             assert_eq!(t, back);

@@ -1,9 +1,10 @@
-//! The ground floor: element types, shapes, host tensors and the counter-based generator.
+//! The ground floor: element types, shapes, host tensors, the NF4 block format and the counter-based generator.
 //!
 //! Invariant: nothing here knows of graphs, files or devices. Look next at `ir` for what is computed with these.
 
 mod dtype;
 mod host;
+pub mod nf4;
 mod philox;
 mod shape;
 

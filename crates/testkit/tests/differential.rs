@@ -18,7 +18,11 @@ fn graph_of(sample: &Sample) -> (remat_ir::Graph, HashMap<String, Array>) {
         let name = format!("operand{index}");
         sources.insert(name.clone(), array.clone());
         let state = donated.contains(&index);
-        operands.push(if state { b.state(&name, ty.clone()) } else { b.input(&name, ty.clone()) });
+        operands.push(match ty.dtype.scale_kind() {
+            Some(_) => b.weight(&name, ty.clone()),
+            None if state => b.state(&name, ty.clone()),
+            None => b.input(&name, ty.clone()),
+        });
     }
     let results = b.op("op", sample.op.clone(), &operands).expect("a valid sample");
     for result in results {
@@ -50,7 +54,11 @@ fn samples() -> impl Iterator<Item = Sample> {
 /// operands are: that may cost as much again.
 fn tolerance(sample: &Sample, want: &Array, result: DType) -> f64 {
     let magnitude = |array: &Array| array.data.iter().fold(0.0f64, |m, x| m.max(x.abs()));
-    let inputs = sample.types.iter().zip(&sample.inputs).filter(|(ty, _)| ty.dtype.is_float());
+    let inputs = sample
+        .types
+        .iter()
+        .zip(&sample.inputs)
+        .filter(|(ty, _)| ty.dtype.is_float() || ty.dtype.scale_kind().is_some());
     let largest_input = inputs.map(|(_, array)| magnitude(array)).fold(1.0, f64::max);
     let terms = match &sample.op {
         op if op.is_contraction() => sample.types[0].shape.last().max(sample.types[0].shape.rows()) as f64,

@@ -10,13 +10,14 @@ use crate::element::Element;
 use crate::kernels::gemm::{Epilogue, Start};
 use crate::kernels::linear_cross_entropy::{Head, HeadSize};
 use crate::kernels::linear_cross_entropy_grad::HeadGrad;
-use crate::kernels::{self as kernels, dropout::Dropout, linear::LinearSize};
+use crate::kernels::{self as kernels, dropout::Dropout, linear::LinearSize, linear::Weight};
 use crate::shared::{Out, View};
 use half::bf16;
 use remat_ir::ops;
 use remat_ir::{Node, Op};
 use remat_plan::{ExecError, Plan};
 use remat_tensor::DType;
+use remat_tensor::nf4::Nf4View;
 
 /// Runs one resolved step, with the kernels of its activations' dtype.
 pub(super) fn run(pool: &ThreadPool, plan: &Plan, step: &ResolvedStep) -> Result<(), ExecError> {
@@ -39,10 +40,19 @@ impl<'a> Call<'a> {
     /// Operand `index` as a slice.
     fn read<T: Element>(&self, index: usize) -> &'a [T] {
         let operand = &self.step.reads[index];
-        debug_assert_eq!(operand.ty.dtype.bytes(), size_of::<T>());
+        debug_assert_eq!(operand.ty.dtype.element_bytes(), Some(size_of::<T>()));
         // SAFETY: the plan gave the operand this many bytes, aligned; nothing writes them during this step, except for
         // ops in place, which use `shared` instead.
         unsafe { std::slice::from_raw_parts(operand.start.cast(), operand.ty.shape.numel()) }
+    }
+
+    /// Operand `index`, a weight that is dense or quantised.
+    fn weight<T: Element>(&self, index: usize) -> Weight<'a, T> {
+        let operand = &self.step.reads[index];
+        let Some(kind) = operand.ty.dtype.scale_kind() else { return Weight::Dense(self.read(index)) };
+        // SAFETY: as in `read`.
+        let bytes = unsafe { std::slice::from_raw_parts(operand.start, operand.ty.bytes()) };
+        Weight::Nf4(Nf4View::new(operand.ty.shape.numel(), kind, bytes))
     }
 
     /// Operand `index` of integers.
@@ -71,7 +81,7 @@ impl<'a> Call<'a> {
     #[allow(clippy::mut_from_ref)]
     fn write<T: Element>(&self, index: usize) -> &'a mut [T] {
         let result = &self.step.writes[index];
-        debug_assert_eq!(result.ty.dtype.bytes(), size_of::<T>());
+        debug_assert_eq!(result.ty.dtype.element_bytes(), Some(size_of::<T>()));
         // SAFETY: the plan gave the result this many bytes, aligned; no operand that the kernel reads through a slice
         // overlaps it (checked plan); each result is taken once per step.
         unsafe { std::slice::from_raw_parts_mut(result.start.cast(), result.ty.shape.numel()) }
@@ -278,8 +288,15 @@ fn run_linear<T: Element>(call: &Call<'_>, op: &ops::Linear) {
     let size = LinearSize { tokens: call.rows(0), input: call.last(0), output };
     let start = op.residual_operand().map_or(Start::Zero, |index| Start::Residual(call.shared::<T>(index)));
     let epilogue = Epilogue { alpha: op.alpha, start, bias: op.bias.then(|| call.read::<T>(2)) };
-    let (x, w) = (call.read::<T>(0), call.read::<T>(1));
-    kernels::linear::linear(call.pool, size, op.layout, x, w, epilogue, call.out::<T>(0));
+    kernels::linear::linear(
+        call.pool,
+        size,
+        op.layout,
+        call.read::<T>(0),
+        call.weight::<T>(1),
+        epilogue,
+        call.out::<T>(0),
+    );
 }
 
 fn run_attention<T: Element>(call: &Call<'_>, op: &ops::Attention) {

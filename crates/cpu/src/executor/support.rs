@@ -4,7 +4,7 @@
 
 use super::resolve::Operand;
 use crate::kernels::attention::MAX_HEAD_SIZE;
-use remat_ir::Op;
+use remat_ir::{Op, Type};
 use remat_tensor::DType;
 use std::ops::Range;
 
@@ -51,12 +51,12 @@ pub(super) fn supports(op: &Op, reads: &[Operand], writes: &[Operand]) -> Result
     if let Some(operand) = reads.iter().chain(writes).find(unknown) {
         return Err(format!("{} has no kernel for {} here; use f32 or bf16", op.name(), operand.ty.dtype));
     }
-    let activations = &reads[activations(op, reads.len())];
-    match activations.windows(2).find(|pair| pair[0].ty.dtype != pair[1].ty.dtype) {
-        Some(pair) => {
-            let (one, other) = (&pair[0].ty, &pair[1].ty);
-            Err(format!("{} has no kernel for {one} with {other} here; cast one of them", op.name()))
-        }
+    let mut activations = reads[activations(op, reads.len())].iter().map(|operand| &operand.ty);
+    let first = activations.next();
+    // A quantised weight is read in the dtype of the others.
+    let other = |ty: &&Type| ty.dtype.scale_kind().is_none() && first.is_some_and(|first| first.dtype != ty.dtype);
+    match first.zip(activations.find(other)) {
+        Some((one, other)) => Err(format!("{} has no kernel for {one} with {other} here; cast one of them", op.name())),
         None => Ok(()),
     }
 }
@@ -64,7 +64,7 @@ pub(super) fn supports(op: &Op, reads: &[Operand], writes: &[Operand]) -> Result
 #[cfg(test)]
 mod tests {
     use super::*;
-    use remat_ir::{Type, ops};
+    use remat_ir::ops;
 
     #[test]
     fn attention_beyond_the_largest_head_size_is_refused_at_load() {

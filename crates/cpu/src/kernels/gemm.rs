@@ -3,12 +3,13 @@
 //! Numbers: k is cut into blocks of `K_BLOCK`; each block is one chain of multiply-adds in order, from zero; then
 //! `alpha * chain` is added onto the start, block after block, in f32; the bias comes last; a bf16 C is rounded once,
 //! at the end. How C is cut into tiles and tasks changes no bit, and neither does calling again with `accumulate` for the next
-//! multiple of `TOKEN_BLOCK` of k. Look next at `gemm/tile.rs` (the registers), `gemm/pack.rs` (the layouts)
-//! and `gemm/dot.rs` (two bf16 operands, with blocks twice as long).
+//! multiple of `TOKEN_BLOCK` of k. Look next at `gemm/tile.rs` (the registers), `gemm/pack.rs` (the layouts),
+//! `gemm/dot.rs` (two bf16 operands, with blocks twice as long) and `gemm/quantised.rs` (B in four bits).
 
 #[cfg(target_arch = "x86_64")]
 mod dot;
 pub(crate) mod pack;
+mod quantised;
 pub(crate) mod tile;
 
 use crate::element::{Element, Lanes};
@@ -16,6 +17,7 @@ use crate::pool::{Scratch, ThreadPool};
 use crate::shared::{Out, View};
 use crate::simd::{Kernel, Simd, for_lanes, launch};
 use pack::{Source, pack_panels, pack_rows};
+pub use quantised::Nf4Matrix;
 use tile::{Update, multiply};
 
 /// Length of one chain of f32 multiply-adds; a panel of two vectors this deep stays in the second-level cache.
@@ -63,6 +65,27 @@ impl<'a, T> Matrix<'a, T> {
     }
 }
 
+/// The right operand: dense, or decoded while it is packed.
+#[derive(Clone, Copy)]
+pub enum Right<'a, T> {
+    /// In memory as it is multiplied.
+    Dense(Matrix<'a, T>),
+    /// In blocks of four bits.
+    Nf4(Nf4Matrix<'a, T>),
+}
+
+impl<'a, T> From<Matrix<'a, T>> for Right<'a, T> {
+    fn from(matrix: Matrix<'a, T>) -> Self {
+        Right::Dense(matrix)
+    }
+}
+
+impl<'a, T> From<Nf4Matrix<'a, T>> for Right<'a, T> {
+    fn from(matrix: Nf4Matrix<'a, T>) -> Self {
+        Right::Nf4(matrix)
+    }
+}
+
 /// What the product is added onto.
 #[derive(Clone, Copy)]
 pub enum Start<'a, T> {
@@ -102,7 +125,7 @@ struct Gemm<'a, A, B, C> {
     size: [usize; 3],
     grid: Grid,
     a: Matrix<'a, A>,
-    b: Matrix<'a, B>,
+    b: Right<'a, B>,
     c: Out<'a, C>,
     epilogue: Epilogue<'a, C>,
     /// Both operands are bf16 and the level has the dot product.
@@ -112,18 +135,21 @@ struct Gemm<'a, A, B, C> {
 /// Multiplies A `[m, k]` by B `[k, n]` into C `[m, n]`, row-major. `size` is `[m, n, k]`.
 ///
 /// Work 2mnk FLOP; bound by the multipliers once m, n and k exceed about 64.
-pub fn gemm<'c, A: Element, B: Element, C: Element>(
+pub fn gemm<'b, 'c, A: Element, B: Element, C: Element>(
     pool: &ThreadPool,
     size: [usize; 3],
     a: Matrix<'_, A>,
-    b: Matrix<'_, B>,
+    b: impl Into<Right<'b, B>>,
     epilogue: Epilogue<'c, C>,
     c: impl Into<Out<'c, C>>,
 ) {
-    let c = c.into();
+    let (b, c) = (b.into(), c.into());
     let [m, n, k] = size;
     a.check("A", m, k);
-    b.check("B", k, n);
+    match &b {
+        Right::Dense(b) => b.check("B", k, n),
+        Right::Nf4(b) => b.check(k, n),
+    }
     assert_eq!(c.len(), m * n, "gemm: C is not [{m}, {n}]");
     assert!(epilogue.bias.is_none_or(|bias| bias.len() == n), "gemm: bias is not [{n}]");
     if let Start::Residual(residual) = epilogue.start {
@@ -178,6 +204,7 @@ impl<A: Element, B: Element, C: Element> Kernel for Gemm<'_, A, B, C> {
         let (rows, cols) = (self.grid.rows.min(m - i), self.grid.cols.min(n - j));
         let (packed_a, rest) = scratch.f32s().split_at_mut(TASK_ROWS * ROW_STRIDE);
         let (packed_b, rest) = rest.split_at_mut(K_BLOCK * PACKED_COLS);
+        let (decoded, rest) = rest.split_at_mut(quantised::DECODED);
         let sums = &mut rest[..if C::IS_F32 { 0 } else { TASK_ROWS * PACKED_COLS }];
         let block = if self.dot { 2 * K_BLOCK } else { K_BLOCK };
         let mut from = 0;
@@ -189,7 +216,7 @@ impl<A: Element, B: Element, C: Element> Kernel for Gemm<'_, A, B, C> {
                 for first in (0..cols).step_by(PACKED_COLS) {
                     let width = (cols - first).min(PACKED_COLS);
                     let update = self.update(i, j + first, from == 0, last, sums);
-                    self.pack_panels::<S>(from, j + first, depth, width, packed_b.as_mut_ptr());
+                    self.pack_right::<S>(from, j + first, depth, width, packed_b.as_mut_ptr(), decoded);
                     self.multiply::<S>(packed_a.as_ptr(), rows, packed_b.as_ptr(), width, depth, update);
                 }
             }
@@ -217,10 +244,34 @@ impl<A: Element, B: Element, C: Element> Gemm<'_, A, B, C> {
         }
     }
 
+    /// Packs `depth` x `cols` of the right operand, decoding it first if need be.
     #[inline(always)]
-    unsafe fn pack_panels<S: Simd>(&self, from: usize, j: usize, depth: usize, cols: usize, to: *mut f32) {
+    unsafe fn pack_right<S: Simd>(
+        &self,
+        from: usize,
+        j: usize,
+        depth: usize,
+        cols: usize,
+        to: *mut f32,
+        decoded: &mut [f32],
+    ) {
         unsafe {
-            let b = self.b.source().from(from, j);
+            let b = match &self.b {
+                Right::Dense(b) => return self.pack_panels::<S>(b.source().from(from, j), depth, cols, to),
+                Right::Nf4(b) => b,
+            };
+            let words = if self.dot { depth.div_ceil(2) } else { depth };
+            for first in (0..cols).step_by(b.step()) {
+                let width = (cols - first).min(b.step());
+                let source = b.decode::<S>(from, j + first, depth, width, decoded.as_mut_ptr().cast());
+                self.pack_panels::<S>(source, depth, width, to.add(first * words));
+            }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn pack_panels<S: Simd>(&self, b: Source<B>, depth: usize, cols: usize, to: *mut f32) {
+        unsafe {
             #[cfg(target_arch = "x86_64")]
             if self.dot {
                 return dot::pack_panels(b.as_words(), depth, cols, to);
@@ -293,3 +344,7 @@ impl<A: Element, B: Element, C: Element> Gemm<'_, A, B, C> {
 #[cfg(test)]
 #[path = "gemm/tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "gemm/quantised_tests.rs"]
+mod quantised_tests;

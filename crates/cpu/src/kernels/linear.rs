@@ -5,16 +5,42 @@
 
 use remat_ir::ops::Layout;
 
-use super::gemm::{Epilogue, Matrix, gemm};
+use super::gemm::{Epilogue, Matrix, Nf4Matrix, Right, gemm};
 use crate::element::Element;
 use crate::pool::ThreadPool;
 use crate::shared::Out;
+use remat_tensor::nf4::Nf4View;
 
-/// A weight as a matrix `[I, O]`.
-fn in_out<T>(layout: Layout, weight: &[T], input: usize, output: usize) -> Matrix<'_, T> {
-    match layout {
-        Layout::OutIn => Matrix::transposed(weight, input),
-        Layout::InOut => Matrix::rows(weight, output),
+/// A layer's weight as it lies in memory.
+#[derive(Clone, Copy)]
+pub enum Weight<'a, T> {
+    /// Element by element.
+    Dense(&'a [T]),
+    /// Four bits per element, read as `T`.
+    Nf4(Nf4View<'a>),
+}
+
+impl<'a, T> From<&'a [T]> for Weight<'a, T> {
+    fn from(weight: &'a [T]) -> Self {
+        Weight::Dense(weight)
+    }
+}
+
+impl<'a, T> From<&'a Vec<T>> for Weight<'a, T> {
+    fn from(weight: &'a Vec<T>) -> Self {
+        Weight::Dense(weight)
+    }
+}
+
+impl<'a, T: Element> Weight<'a, T> {
+    /// As a matrix `[I, O]`.
+    fn in_out(self, layout: Layout, input: usize, output: usize) -> Right<'a, T> {
+        match (self, layout) {
+            (Weight::Dense(weight), Layout::OutIn) => Matrix::transposed(weight, input).into(),
+            (Weight::Dense(weight), Layout::InOut) => Matrix::rows(weight, output).into(),
+            (Weight::Nf4(weight), Layout::OutIn) => Nf4Matrix::transposed(weight, input).into(),
+            (Weight::Nf4(weight), Layout::InOut) => Nf4Matrix::rows(weight, output).into(),
+        }
     }
 }
 
@@ -30,17 +56,18 @@ pub struct LinearSize {
 }
 
 /// `y[N, O] = start + alpha * x[N, I] W + bias`; a residual to start from may be `y`, in place.
-pub fn linear<'y, X: Element, W: Element, Y: Element>(
+pub fn linear<'w, 'y, X: Element, W: Element, Y: Element>(
     pool: &ThreadPool,
     size: LinearSize,
     layout: Layout,
     x: &[X],
-    weight: &[W],
+    weight: impl Into<Weight<'w, W>>,
     epilogue: Epilogue<'y, Y>,
     y: impl Into<Out<'y, Y>>,
 ) {
     let LinearSize { tokens, input, output } = size;
-    gemm(pool, [tokens, output, input], Matrix::rows(x, input), in_out(layout, weight, input, output), epilogue, y);
+    let weight = weight.into().in_out(layout, input, output);
+    gemm(pool, [tokens, output, input], Matrix::rows(x, input), weight, epilogue, y);
 }
 
 #[cfg(test)]

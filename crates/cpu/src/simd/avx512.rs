@@ -29,6 +29,16 @@ fn mask(lanes: usize) -> __mmask16 {
     ((1u32 << lanes) - 1) as __mmask16
 }
 
+/// The 32 codes of 16 bytes, one per byte, in order.
+#[inline(always)]
+unsafe fn split(codes: *const u8) -> (__m128i, __m128i) {
+    unsafe {
+        let (bytes, four_bits) = (_mm_loadu_si128(codes.cast()), _mm_set1_epi8(15));
+        let (high, low) = (_mm_and_si128(_mm_srli_epi16::<4>(bytes), four_bits), _mm_and_si128(bytes, four_bits));
+        (_mm_unpacklo_epi8(high, low), _mm_unpackhi_epi8(high, low))
+    }
+}
+
 impl Simd for Avx512 {
     type V = __m512;
     const LANES: usize = 16;
@@ -136,6 +146,30 @@ impl Simd for Avx512 {
             let four = _mm_max_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps::<1>(eight));
             let two = _mm_max_ps(four, _mm_movehl_ps(four, four));
             _mm_cvtss_f32(_mm_max_ss(two, _mm_shuffle_ps::<1>(two, two)))
+        }
+    }
+    #[inline(always)]
+    unsafe fn look_up_words(table: &[u32; 16], codes: *const u8, to: *mut u32) {
+        unsafe {
+            let table = _mm512_loadu_si512(table.as_ptr().cast());
+            for part in 0..2 {
+                let (first, second) = split(codes.add(16 * part));
+                for (half, bytes) in [first, second].into_iter().enumerate() {
+                    let words = _mm512_permutexvar_epi32(_mm512_cvtepu8_epi32(bytes), table);
+                    _mm512_storeu_si512(to.add(32 * part + 16 * half).cast(), words);
+                }
+            }
+        }
+    }
+    #[inline(always)]
+    unsafe fn look_up_halves(table: &[u16; 16], codes: *const u8, to: *mut u16) {
+        unsafe {
+            let table = _mm512_castsi256_si512(_mm256_loadu_si256(table.as_ptr().cast()));
+            for part in 0..2 {
+                let (first, second) = split(codes.add(16 * part));
+                let indices = _mm512_cvtepu8_epi16(_mm256_set_m128i(second, first));
+                _mm512_storeu_si512(to.add(32 * part).cast(), _mm512_permutexvar_epi16(indices, table));
+            }
         }
     }
     #[inline(always)]

@@ -161,15 +161,16 @@ fn element(stored: &str) -> (Option<DType>, Option<u64>) {
     (dtype, Some(bits))
 }
 
-/// The name of a dtype in a header.
-pub(super) fn stored_name(dtype: DType) -> &'static str {
+/// The name of a dtype in a header, and the size of an element; `None` for block formats, which are stored in parts.
+pub(super) fn stored_name(dtype: DType) -> Option<(&'static str, u64)> {
     match dtype {
-        DType::F32 => "F32",
-        DType::BF16 => "BF16",
-        DType::F16 => "F16",
-        DType::I32 => "I32",
-        DType::U32 => "U32",
-        DType::U8 => "U8",
+        DType::F32 => Some(("F32", 4)),
+        DType::BF16 => Some(("BF16", 2)),
+        DType::F16 => Some(("F16", 2)),
+        DType::I32 => Some(("I32", 4)),
+        DType::U32 => Some(("U32", 4)),
+        DType::U8 => Some(("U8", 1)),
+        DType::Nf4 | DType::Nf4Single => None,
     }
 }
 

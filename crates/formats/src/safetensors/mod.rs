@@ -127,6 +127,7 @@ impl SafetensorsFile {
             DType::I32 => TensorData::I32(self.elements(name, info)?),
             DType::U32 => TensorData::U32(self.elements(name, info)?),
             DType::U8 => TensorData::U8(self.elements(name, info)?),
+            DType::Nf4 | DType::Nf4Single => return Err(self.unreadable(name, info)),
         };
         Ok(HostTensor::new(info.shape.clone(), data))
     }
@@ -163,13 +164,14 @@ impl SafetensorsFile {
     ) -> Result<(), FormatsError> {
         let info = self.info(name)?;
         let dtype = info.dtype.filter(|dtype| dtype.is_float()).ok_or_else(|| self.unreadable(name, info))?;
-        if info.bytes != (target.len() * dtype.bytes()) as u64 {
-            let problem = format!("has {} elements, {} are wanted", info.bytes / dtype.bytes() as u64, target.len());
+        let element_bytes = dtype.element_bytes().ok_or_else(|| self.unreadable(name, info))?;
+        if info.bytes != (target.len() * element_bytes) as u64 {
+            let problem = format!("has {} elements, {} are wanted", info.bytes / element_bytes as u64, target.len());
             return Err(FormatsError::tensor(&self.path, name, problem));
         }
         let mut at = 0;
         self.read_chunks(name, &mut |piece| {
-            let count = piece.len() / dtype.bytes();
+            let count = piece.len() / element_bytes;
             convert(dtype, piece, &mut target[at..at + count]);
             at += count;
             Ok(())

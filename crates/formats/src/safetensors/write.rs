@@ -65,7 +65,7 @@ pub fn write_safetensors_from(
     source: &mut dyn FnMut(usize, &mut Sink<'_>) -> Result<(), FormatsError>,
 ) -> Result<(), FormatsError> {
     let mut order: Vec<usize> = (0..specs.len()).collect();
-    order.sort_by_key(|&index| (Reverse(specs[index].dtype.bytes()), specs[index].name));
+    order.sort_by_key(|&index| (Reverse(specs[index].dtype.element_bytes()), specs[index].name));
     let header = header(path, specs, &order, metadata)?;
     let failed = || FormatsError::io(path, "write the file");
     write_atomic_with(path, |file| {
@@ -107,7 +107,7 @@ fn header(
         let spec = &specs[index];
         let too_large = || FormatsError::tensor(path, spec.name, "does not fit a file");
         let end = at.checked_add(bytes_of(path, spec)?).ok_or_else(too_large)?;
-        let dtype = stored_name(spec.dtype);
+        let (dtype, _) = stored_name(spec.dtype).ok_or_else(|| in_blocks(path, spec))?;
         let entry = json!({ "dtype": dtype, "shape": spec.shape.dims(), "data_offsets": [at, end] });
         if header.insert(spec.name.to_string(), entry).is_some() {
             return Err(FormatsError::tensor(path, spec.name, "would be written twice, or has a reserved name"));
@@ -127,6 +127,11 @@ fn header(
 }
 
 fn bytes_of(path: &Path, spec: &TensorSpec<'_>) -> Result<u64, FormatsError> {
-    let bytes = spec.shape.checked_numel().and_then(|n| (n as u64).checked_mul(spec.dtype.bytes() as u64));
+    let (_, element_bytes) = stored_name(spec.dtype).ok_or_else(|| in_blocks(path, spec))?;
+    let bytes = spec.shape.checked_numel().and_then(|n| (n as u64).checked_mul(element_bytes));
     bytes.ok_or_else(|| FormatsError::tensor(path, spec.name, format!("of shape {} does not fit a file", spec.shape)))
+}
+
+fn in_blocks(path: &Path, spec: &TensorSpec<'_>) -> FormatsError {
+    FormatsError::tensor(path, spec.name, format!("is {}, which a file holds in parts", spec.dtype))
 }

@@ -19,7 +19,7 @@ fn write(path: &Path, tensors: &[(&str, &HostTensor)], metadata: &[(&str, &str)]
 fn what_is_written_is_read_back_for_every_dtype() {
     let dir = folder(&[]);
     let path = dir.path().join("t.safetensors");
-    let tensors: Vec<(&str, HostTensor)> = DType::ALL
+    let tensors: Vec<(&str, HostTensor)> = DType::PLAIN
         .into_iter()
         .map(|dtype| (dtype.name(), HostTensor::from_f64([3, 1], dtype, &[1.0, 2.0, 250.0])))
         .chain([("empty", HostTensor::zeros([0, 4], DType::F32)), ("scalar", HostTensor::from_f32(vec![], vec![7.5]))])
@@ -35,7 +35,7 @@ fn what_is_written_is_read_back_for_every_dtype() {
     for (name, tensor) in &tensors {
         assert_eq!(&file.read(name).expect("read"), tensor, "{name}");
         let info = file.tensor_info(name).expect("listed");
-        assert_eq!(info.offset % tensor.dtype().bytes() as u64, 0, "{name} is aligned");
+        assert_eq!(info.offset % tensor.dtype().element_bytes().expect("plain") as u64, 0, "{name} is aligned");
     }
 }
 

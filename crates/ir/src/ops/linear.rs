@@ -2,9 +2,12 @@
 //!
 //! Operands: x [.., in], w ([out, in] or [in, out] by `layout`), then bias [out] if `bias`, then residual [.., out] if
 //! `residual`. Result: y [.., out]. With a flipped layout it is also its own dX. Cost: 2·N·in·out FLOPs.
+//! w may be NF4: it stands for its decoded numbers, rounded to the dtype of x as a dense w is when it is loaded. It is
+//! frozen: there is no dW.
 
 use super::{Layout, LinearDw, BiasGrad, OpDef, finite, float, operands};
 use crate::{Array, Cost, IrError, Sample, Type, ValueId, Vjp};
+use remat_tensor::{DType, bf16};
 use serde::{Deserialize, Serialize};
 
 /// Attributes of `linear`.
@@ -39,7 +42,9 @@ impl OpDef for Linear {
         finite("alpha", self.alpha)?;
         let (x, w) = (inputs[0], inputs[1]);
         float("x", x)?;
-        float("w", w)?;
+        if w.dtype.scale_kind().is_none() {
+            float("w", w)?;
+        }
         if w.shape.len() != 2 {
             return Err(format!("w {w} must have two axes"));
         }
@@ -72,6 +77,9 @@ impl OpDef for Linear {
         let (x, w) = (cx.inputs[0], cx.inputs[1]);
         let mut cotangents = vec![None; cx.inputs.len()];
         if cx.needs[1] {
+            if cx.builder.ty(w).dtype.scale_kind().is_some() {
+                return Err(cx.refuse("linear", "its weight is quantised and cannot be trained; train an adapter"));
+            }
             let dw = LinearDw { layout: self.layout, alpha: self.alpha, accumulate: false };
             cotangents[1] = Some(cx.emit1("dw", dw, &[x, dy])?);
         }
@@ -99,6 +107,9 @@ impl OpDef for Linear {
         let (x, w) = (inputs[0], inputs[1]);
         let (fan_in, fan_out) = self.layout.in_out(&w.shape);
         let mut y = Array::zeros(results[0].shape.clone());
+        // A quantised weight is read in the dtype of x; a dense one has it already.
+        let rounded = (results[0].dtype == DType::BF16).then(|| w.map(|x| bf16::from_f64(x).to_f64()));
+        let w = rounded.as_ref().unwrap_or(w);
         for n in 0..x.rows() {
             for o in 0..fan_out {
                 let product: f64 =
@@ -129,6 +140,27 @@ impl OpDef for Linear {
                 samples.extend([plain, full]);
             }
         }
+        samples.extend(quantised_samples());
         samples
     }
+}
+
+/// With w in NF4. Samples are kept as numbers and quantised again by whoever runs them, so they are such that this
+/// changes nothing: single scales, or double quantisation of scales that are all 1.
+fn quantised_samples() -> Vec<Sample> {
+    let mut samples = Vec::new();
+    for (rows, fan_in, fan_out) in [(17, 33, 19), (40, 128, 70), (3, 300, 65)] {
+        for layout in [Layout::OutIn, Layout::InOut] {
+            let w = match layout {
+                Layout::OutIn => [fan_out, fan_in],
+                Layout::InOut => [fan_in, fan_out],
+            };
+            let full = Linear { layout, alpha: 0.5, bias: true, residual: true };
+            let full = Sample::new(full).normal([1, rows, fan_in]).normal(w).normal([fan_out]).normal([1, rows, fan_out]);
+            let ones = (0..fan_in * fan_out).map(|i| if i % 64 == 0 { 1.0 } else { (i as f64 * 0.7).sin() });
+            let plain = Sample::new(Linear::plain(layout)).normal([1, rows, fan_in]).f32(w, ones.collect());
+            samples.extend([full.in_dtype(1, DType::Nf4Single), plain.in_dtype(1, DType::Nf4)]);
+        }
+    }
+    samples
 }

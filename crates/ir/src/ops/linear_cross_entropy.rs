@@ -37,7 +37,7 @@ pub(super) fn fit(h: &Type, w: &Type, targets: &Type) -> Result<(), String> {
 
 /// Bytes of the logits of one chunk, in f32.
 pub(super) fn logits_bytes(h: &Type, w: &Type) -> usize {
-    h.shape.rows().min(TOKEN_CHUNK) * w.shape[0] * DType::F32.bytes()
+    h.shape.rows().min(TOKEN_CHUNK) * w.shape[0] * size_of::<f32>()
 }
 
 /// FLOPs of one product between all tokens and w.
