@@ -97,9 +97,15 @@ fn header(plan: &PlannedRun<'_>) -> Vec<String> {
     let config = plan.config;
     let method = match config.method {
         MethodKind::Full => "full".to_string(),
-        MethodKind::Lora => {
+        MethodKind::Lora | MethodKind::Qlora => {
             let start = config.init_adapter.as_ref().map_or(String::new(), |from| format!(", from {}", from.display()));
-            format!("lora, rank {}, alpha {}, {}{start}", config.rank, config.alpha.unwrap_or_default(), config.targets)
+            let kind = if config.method == MethodKind::Qlora { "qlora" } else { "lora" };
+            format!(
+                "{kind}, rank {}, alpha {}, {}{start}",
+                config.rank,
+                config.alpha.unwrap_or_default(),
+                config.targets
+            )
         }
     };
     let share = 100.0 * plan.trained_parameters as f64 / plan.total_parameters.max(1) as f64;
@@ -158,6 +164,10 @@ fn header(plan: &PlannedRun<'_>) -> Vec<String> {
 fn memory_table(account: &MemoryAccount) -> Vec<String> {
     let mut lines = vec![format!("memory    {} planned peak", bytes(account.planned_peak_bytes() as u64))];
     let rows = account.rows.iter().filter(|row| row.bytes > 0);
-    lines.extend(rows.map(|row| format!("          {:>11}  {}", bytes(row.bytes as u64), row.name)));
+    lines.extend(rows.map(|row| {
+        let bits = account.bits_per_quantised_parameter().filter(|_| row.name == "quantised weights");
+        let bits = bits.map_or(String::new(), |bits| format!(", {bits:.3} bits per parameter"));
+        format!("          {:>11}  {}{bits}", bytes(row.bytes as u64), row.name)
+    }));
     lines
 }

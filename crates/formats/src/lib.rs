@@ -5,6 +5,7 @@
 //! `model`; this crate only says what the files say.
 
 mod atomic;
+mod bitsandbytes;
 mod config;
 mod error;
 mod json;
@@ -15,6 +16,7 @@ mod safetensors;
 mod tokenizer;
 
 pub use atomic::{fsync_folder, sha256_file, write_atomic};
+pub use bitsandbytes::{Nf4Content, Nf4Info, Nf4Part, nf4_parts};
 pub use config::{DecoderConfig, Gpt2Config, ModelConfig, RopeScaling, SlidingWindow, WindowedLayers};
 pub use error::FormatsError;
 pub use model_files::ModelFiles;

@@ -94,6 +94,11 @@ impl ModelFiles {
         self.files[*self.tensors.get(name)?].tensor_info(name)
     }
 
+    /// The folder they lie in.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     /// Names of all tensors, sorted.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.tensors.keys().map(String::as_str)
@@ -129,6 +134,18 @@ impl ModelFiles {
     /// As [`SafetensorsFile::read_as_f32_into`].
     pub fn read_as_f32_into(&self, name: &str, target: &mut [f32]) -> Result<(), FormatsError> {
         self.file_of(name)?.read_as_f32_into(name, target)
+    }
+
+    /// Streams a tensor through one bounded buffer, widened to f32.
+    ///
+    /// # Errors
+    /// As [`SafetensorsFile::read_chunks_as_f32`].
+    pub fn read_chunks_as_f32(
+        &self,
+        name: &str,
+        sink: &mut dyn FnMut(&[f32]) -> Result<(), FormatsError>,
+    ) -> Result<(), FormatsError> {
+        self.file_of(name)?.read_chunks_as_f32(name, sink)
     }
 
     /// Reads a tensor into `target`, rounded to bf16.

@@ -3,6 +3,7 @@
 //! Invariant: a parameter's value name is its name in the checkpoint (adapters: in PEFT's file), so that loading and
 //! saving need no table.
 
+use crate::four_bit::StoredFourBit;
 use crate::lora::{Adapters, LoraConfig};
 use crate::precision::working_copy_name;
 use crate::{ModelError, Precision, family};
@@ -24,6 +25,26 @@ pub enum Method {
     Full,
     /// Low-rank adapters; the base is frozen.
     Lora(LoraConfig),
+    /// Low-rank adapters on a base whose linears are held in four bits (Dettmers et al., *QLoRA*, 2023).
+    Qlora(LoraConfig),
+}
+
+impl Method {
+    /// The adapters' settings, unless the base itself is trained.
+    pub fn adapter(&self) -> Option<&LoraConfig> {
+        match self {
+            Method::Full => None,
+            Method::Lora(lora) | Method::Qlora(lora) => Some(lora),
+        }
+    }
+}
+
+/// What graphs are made of: a configuration, the precision, and the weights that the files hold in four bits.
+#[derive(Clone, Copy)]
+pub(crate) struct Base<'a> {
+    pub config: &'a ModelConfig,
+    pub precision: Precision,
+    pub stored: &'a StoredFourBit,
 }
 
 /// Static shape of a micro-batch: rows and tokens per row.
@@ -132,6 +153,9 @@ pub(crate) struct ModelBuilder<'a> {
     precision: Precision,
     adapters: Adapters<'a>,
     train_base: bool,
+    stored: &'a StoredFourBit,
+    /// Whether linears that are stored otherwise are held in four bits, too.
+    quantise: bool,
     /// Whether parameters have gradients and dropout applies.
     training: bool,
     rng: Option<ValueId>,
@@ -154,45 +178,39 @@ pub fn training(
     method: &Method,
     shape: BatchShape,
 ) -> Result<Training, ModelError> {
-    let mut builder = ModelBuilder::new(config, precision, Some(method), shape, true, "")?;
+    training_of(Base { config, precision, stored: &StoredFourBit::default() }, method, shape)
+}
+
+pub(crate) fn training_of(base: Base<'_>, method: &Method, shape: BatchShape) -> Result<Training, ModelError> {
+    let config = base.config;
+    let mut builder = ModelBuilder::new(base, Some(method), shape, true, "")?;
     let loss = builder.loss(config, shape, "")?;
     let seed = builder.b.input("seed", Type::new(DType::F32, [1]));
     let random = builder.rng.is_some();
     Ok(Training { graph: builder.b.finish(), loss, seed, parameters: builder.parameters, random })
 }
 
-pub(crate) fn evaluation(
-    config: &ModelConfig,
-    precision: Precision,
-    method: Option<&Method>,
-    shape: BatchShape,
-) -> Result<Evaluation, ModelError> {
-    let mut builder = ModelBuilder::new(config, precision, method, shape, false, EVALUATION)?;
-    builder.loss(config, shape, EVALUATION)?;
+pub(crate) fn evaluation(base: Base<'_>, method: Option<&Method>, shape: BatchShape) -> Result<Evaluation, ModelError> {
+    let mut builder = ModelBuilder::new(base, method, shape, false, EVALUATION)?;
+    builder.loss(base.config, shape, EVALUATION)?;
     Ok(Evaluation { graph: builder.b.finish() })
 }
 
-pub(crate) fn inference(
-    config: &ModelConfig,
-    precision: Precision,
-    method: &Method,
-    shape: BatchShape,
-) -> Result<Inference, ModelError> {
-    let mut builder = ModelBuilder::new(config, precision, Some(method), shape, false, "")?;
-    builder.logits(config)?;
+pub(crate) fn inference(base: Base<'_>, method: &Method, shape: BatchShape) -> Result<Inference, ModelError> {
+    let mut builder = ModelBuilder::new(base, Some(method), shape, false, "")?;
+    builder.logits(base.config)?;
     Ok(Inference { graph: builder.b.finish() })
 }
 
 impl<'a> ModelBuilder<'a> {
     fn new(
-        config: &'a ModelConfig,
-        precision: Precision,
+        base: Base<'a>,
         method: Option<&'a Method>,
         shape: BatchShape,
         training: bool,
         prefix: &str,
     ) -> Result<Self, ModelError> {
-        let limit = family::max_positions(config);
+        let limit = family::max_positions(base.config);
         if shape.batch == 0 || shape.seq_len == 0 {
             return Err(ModelError::Setting("batch size and sequence length must be at least 1".to_string()));
         }
@@ -206,14 +224,13 @@ impl<'a> ModelBuilder<'a> {
         let mut input = |name: &str| b.input(&format!("{prefix}{name}"), ty.clone());
         let inputs = Inputs { ids: input("ids"), positions: input("positions") };
         let keys = Keys::Sequence(input("segment_start"));
-        ModelBuilder::of(config, precision, method, training, b, inputs, keys)
+        ModelBuilder::of(base, method, training, b, inputs, keys)
     }
 
     /// A builder whose attention reads caches of `capacity` tokens, with `tokens` new ones in one row. Inputs are
     /// `<prefix>.ids` and `<prefix>.positions`, since graphs that share sources cannot differ in an input's shape.
     pub fn cached(
-        config: &'a ModelConfig,
-        precision: Precision,
+        base: Base<'a>,
         method: Option<&'a Method>,
         (prefix, tokens): (&str, usize),
         capacity: usize,
@@ -221,23 +238,28 @@ impl<'a> ModelBuilder<'a> {
         let (mut b, ty) = (Builder::new(), Type::new(DType::I32, [1, tokens]));
         let mut input = |name: &str| b.input(&format!("{prefix}.{name}"), ty.clone());
         let inputs = Inputs { ids: input("ids"), positions: input("positions") };
-        ModelBuilder::of(config, precision, method, false, b, inputs, Keys::Cache { capacity })
+        ModelBuilder::of(base, method, false, b, inputs, Keys::Cache { capacity })
     }
 
     fn of(
-        config: &'a ModelConfig,
-        precision: Precision,
+        base: Base<'a>,
         method: Option<&'a Method>,
         training: bool,
         b: Builder,
         inputs: Inputs,
         keys: Keys,
     ) -> Result<Self, ModelError> {
-        let (adapters, train_base) = match method {
-            None => (Adapters::none(), false),
-            Some(Method::Full) => (Adapters::none(), true),
-            Some(Method::Lora(lora)) => (Adapters::new(lora, family::linear_names(config))?, false),
+        let Base { config, precision, stored } = base;
+        let adapters = match method.and_then(Method::adapter) {
+            Some(lora) => Adapters::new(lora, family::linear_names(config))?,
+            None => Adapters::none(),
         };
+        let train_base = method == Some(&Method::Full);
+        if train_base && !stored.is_empty() {
+            let message = "--method full: the weights of this model are stored in 4 bits and cannot be trained; \
+                           use --method lora, or the unquantised model";
+            return Err(ModelError::Setting(message.to_string()));
+        }
         Ok(ModelBuilder {
             b,
             inputs,
@@ -245,6 +267,8 @@ impl<'a> ModelBuilder<'a> {
             precision,
             adapters,
             train_base,
+            stored,
+            quantise: matches!(method, Some(Method::Qlora(_))),
             training,
             rng: None,
             parameters: Vec::new(),
@@ -316,6 +340,11 @@ impl<'a> ModelBuilder<'a> {
         }
     }
 
+    /// The dtype of a linear's weight, if it is held in four bits.
+    fn four_bit(&self, name: &str) -> Option<DType> {
+        self.stored.dtype(name).or(self.quantise.then_some(DType::Nf4))
+    }
+
     fn trained(&mut self, name: &str, shape: &[usize], decay: bool) -> ValueId {
         let ty = Type::new(DType::F32, shape);
         let value = match self.precision {
@@ -341,11 +370,13 @@ impl<'a> ModelBuilder<'a> {
         bias: bool,
         layout: Layout,
     ) -> Result<ValueId, IrError> {
-        let shape = match layout {
-            Layout::OutIn => [fan_out, fan_in],
-            Layout::InOut => [fan_in, fan_out],
+        let name = format!("{path}.weight");
+        let (layout, weight) = match (self.four_bit(&name), layout) {
+            (Some(dtype), _) => (Layout::OutIn, self.b.weight(&name, Type::new(dtype, [fan_out, fan_in]))),
+            (None, Layout::OutIn) => (layout, self.parameter(&name, &[fan_out, fan_in])),
+            (None, Layout::InOut) => (layout, self.parameter(&name, &[fan_in, fan_out])),
         };
-        let mut operands = vec![x, self.parameter(&format!("{path}.weight"), &shape)];
+        let mut operands = vec![x, weight];
         if bias {
             operands.push(self.parameter(&format!("{path}.bias"), &[fan_out]));
         }

@@ -5,9 +5,8 @@
 //! graph of one token has a head: of a prompt, all but the last token need no logits. Look next at
 //! `remat_ir::ops::CachedAttention`.
 
-use crate::build::{Method, ModelBuilder};
-use crate::{ModelError, Precision, family};
-use remat_formats::ModelConfig;
+use crate::build::{Base, Method, ModelBuilder};
+use crate::{ModelError, family};
 use remat_ir::Graph;
 
 /// Static sizes of generation.
@@ -28,14 +27,9 @@ pub struct Generation {
     pub decode: Graph,
 }
 
-pub(crate) fn generation(
-    config: &ModelConfig,
-    precision: Precision,
-    method: Option<&Method>,
-    shape: CacheShape,
-) -> Result<Generation, ModelError> {
+pub(crate) fn generation(base: Base<'_>, method: Option<&Method>, shape: CacheShape) -> Result<Generation, ModelError> {
     let CacheShape { capacity, chunk } = shape;
-    let limit = family::max_positions(config);
+    let limit = family::max_positions(base.config);
     if capacity > limit {
         let problem = format!("a prompt and its continuation of {capacity} tokens: this model has {limit} positions");
         return Err(ModelError::Setting(problem));
@@ -44,9 +38,9 @@ pub(crate) fn generation(
         let problem = format!("a prompt in chunks of {chunk}: must be from 1 to the caches' {capacity} tokens");
         return Err(ModelError::Setting(problem));
     }
-    let mut prefill = ModelBuilder::cached(config, precision, method, ("prompt", chunk), capacity)?;
-    family::forward(config, &mut prefill)?;
-    let mut decode = ModelBuilder::cached(config, precision, method, ("token", 1), capacity)?;
-    decode.logits(config)?;
+    let mut prefill = ModelBuilder::cached(base, method, ("prompt", chunk), capacity)?;
+    family::forward(base.config, &mut prefill)?;
+    let mut decode = ModelBuilder::cached(base, method, ("token", 1), capacity)?;
+    decode.logits(base.config)?;
     Ok(Generation { prefill: prefill.b.finish(), decode: decode.b.finish() })
 }

@@ -7,6 +7,7 @@ mod adapter;
 mod build;
 mod error;
 pub mod family;
+mod four_bit;
 mod full;
 mod generation;
 mod load;

@@ -1,15 +1,17 @@
 //! Fills an executor's weights and states from the checkpoint, one tensor at a time through a bounded buffer.
 //!
-//! Invariant: no tensor is ever held twice; elements are converted to the target's dtype on the way.
+//! Invariant: no tensor is ever held twice; elements are converted to the target's dtype on the way, or quantised. (A
+//! GPT-2 weight that is quantised is held once in f32, since it has to be transposed.)
 
 use crate::build::{K_CACHE, V_CACHE};
 use crate::precision::{parameter_name, write_parameter};
 use crate::rope::{INV_FREQ, inv_freq};
-use crate::{Model, ModelError};
+use crate::{Model, ModelError, Precision, family};
 use half::bf16;
 use remat_ir::{Graph, Storage, Type};
 use remat_plan::Executor;
-use remat_tensor::DType;
+use remat_tensor::nf4::{Nf4Layout, Nf4Quantiser, NotFinite, ScaleKind};
+use remat_tensor::{DType, Shape};
 
 impl Model {
     /// Loads every base parameter that `graph` names: frozen weights, and trained states under full fine-tuning, with
@@ -19,11 +21,15 @@ impl Model {
     /// A tensor that is missing, of another shape, or of a dtype that cannot be widened to f32.
     pub fn load_weights(&self, graph: &Graph, executor: &mut dyn Executor) -> Result<(), ModelError> {
         self.check_weights(graph)?;
+        let mut quantiser = Nf4Quantiser::new();
         for value in graph.values.iter().filter(|value| value.producer.is_none()) {
             if value.name == INV_FREQ {
                 if let Some(config) = self.config.decoder() {
                     floats(executor.weight_mut(INV_FREQ)?.bytes).copy_from_slice(&inv_freq(config));
                 }
+            } else if let Some(kind) = value.ty.dtype.scale_kind() {
+                let target = executor.weight_mut(&value.name)?.bytes;
+                self.load_nf4(&value.name, &value.ty.shape, kind, &mut quantiser, target)?;
             } else if let Some(tensor) = self.tensor_of(&value.name) {
                 let read_f32 = |target: &mut [f32]| Ok(self.files.read_as_f32_into(&tensor, target)?);
                 let read_bf16 = |target: &mut [bf16]| Ok(self.files.read_as_bf16_into(&tensor, target)?);
@@ -36,6 +42,70 @@ impl Model {
                     (Storage::Input | Storage::Arena, _) => {}
                 }
             }
+        }
+        Ok(())
+    }
+
+    /// Reads a weight that the files hold in four bits, or quantises it from pieces.
+    fn load_nf4(
+        &self,
+        name: &str,
+        shape: &Shape,
+        kind: ScaleKind,
+        quantiser: &mut Nf4Quantiser,
+        target: &mut [u8],
+    ) -> Result<(), ModelError> {
+        if let Some(stored) = self.stored.get(name) {
+            return Ok(self.files.read_nf4_into(&stored.tensor, &stored.info, target)?);
+        }
+        let layout = Nf4Layout::new(shape.numel(), kind).expect("a value's size was checked");
+        let mut tensor = quantiser.begin(layout, target);
+        let mut fault = Ok(());
+        let mut rounded: Vec<f32> = Vec::new();
+        self.read_out_in(name, shape, &mut |piece| {
+            let mut values = piece;
+            if self.precision == Precision::Bf16 {
+                // What is quantised is the weight as it would be computed with.
+                rounded.clear();
+                rounded.extend(piece.iter().map(|&x| bf16::from_f32(x).to_f32()));
+                values = &rounded;
+            }
+            // The first fault is told once the tensor has been read.
+            if fault.is_ok() {
+                fault = tensor.push(values);
+            }
+        })?;
+        fault.map_err(|NotFinite { index, value }| {
+            self.tensor_error(
+                name,
+                format!("holds {value} at element {index} and cannot be quantised; check the model"),
+            )
+        })?;
+        tensor.finish();
+        Ok(())
+    }
+
+    /// Streams a linear's weight as f32 in the order [out, in].
+    pub(crate) fn read_out_in(
+        &self,
+        name: &str,
+        shape: &Shape,
+        sink: &mut dyn FnMut(&[f32]),
+    ) -> Result<(), ModelError> {
+        let tensor = self.tensor_of(name).ok_or_else(|| self.tensor_error(name, "is missing".to_string()))?;
+        if !family::stores_in_out(&self.config) {
+            return Ok(self.files.read_chunks_as_f32(&tensor, &mut |piece| {
+                sink(piece);
+                Ok(())
+            })?);
+        }
+        let (fan_out, mut stored) = (shape[0], vec![0.0; shape.numel()]);
+        self.files.read_as_f32_into(&tensor, &mut stored)?;
+        let mut row = vec![0.0; shape[1]];
+        for out in 0..fan_out {
+            let column = stored[out..].iter().step_by(fan_out);
+            row.iter_mut().zip(column).for_each(|(to, &from)| *to = from);
+            sink(&row);
         }
         Ok(())
     }
@@ -59,20 +129,27 @@ impl Model {
     }
 
     fn check_tensor(&self, name: &str, ty: &Type) -> Result<(), ModelError> {
-        let fail = |problem: String| ModelError::Tensor {
-            folder: self.folder.display().to_string(),
-            tensor: name.to_string(),
-            problem,
-        };
+        let fail = |problem: String| self.tensor_error(name, problem);
+        if let Some(stored) = self.stored.get(name) {
+            let (found, expected) = (&stored.info.shape, &ty.shape);
+            let message = || format!("has shape {found} in 4 bits, config.json implies {expected}");
+            return if found == expected { Ok(()) } else { Err(fail(message())) };
+        }
         let Some(tensor) = self.tensor_of(name) else {
             return Err(fail("is missing: the files are incomplete or belong to another config.json".to_string()));
         };
         let info = self.files.tensor_info(&tensor).ok_or_else(|| fail("is missing".to_string()))?;
-        if info.shape.dims() != ty.shape.dims() {
-            let (found, expected) = (&info.shape, &ty.shape);
+        let turned = ty.dtype.scale_kind().is_some() && family::stores_in_out(&self.config);
+        let expected = if turned { Shape::from([ty.shape[1], ty.shape[0]]) } else { ty.shape.clone() };
+        if info.shape != expected {
+            let found = &info.shape;
             return Err(fail(format!("has shape {found}, config.json implies {expected}")));
         }
         Ok(())
+    }
+
+    pub(crate) fn tensor_error(&self, name: &str, problem: String) -> ModelError {
+        ModelError::Tensor { folder: self.folder.display().to_string(), tensor: name.to_string(), problem }
     }
 
     /// The checkpoint's name of a source's parameter: as given, or without the outer module that base-only checkpoints omit.

@@ -1,6 +1,7 @@
 //! A pretrained model folder: its configuration, its weight files, and the graphs made of them.
 
-use crate::build::{self, BatchShape, Evaluation, Inference, Method, Training};
+use crate::build::{self, Base, BatchShape, Evaluation, Inference, Method, Training};
+use crate::four_bit::StoredFourBit;
 use crate::generation::{self, CacheShape, Generation};
 use crate::{ModelError, Precision, family};
 use remat_formats::{ModelConfig, ModelFiles};
@@ -13,6 +14,7 @@ pub struct Model {
     pub(crate) config: ModelConfig,
     pub(crate) files: ModelFiles,
     pub(crate) precision: Precision,
+    pub(crate) stored: StoredFourBit,
 }
 
 impl Model {
@@ -23,7 +25,8 @@ impl Model {
     pub fn open(folder: &Path) -> Result<Self, ModelError> {
         let config = ModelConfig::from_dir(folder)?;
         let files = ModelFiles::open(folder)?;
-        Ok(Model { folder: folder.to_path_buf(), config, files, precision: Precision::F32 })
+        let stored = StoredFourBit::of(&config, &files)?;
+        Ok(Model { folder: folder.to_path_buf(), config, files, precision: Precision::F32, stored })
     }
 
     /// The model computed in another precision than f32; its graphs and what is loaded follow.
@@ -41,6 +44,10 @@ impl Model {
         &self.config
     }
 
+    pub(crate) fn base(&self) -> Base<'_> {
+        Base { config: &self.config, precision: self.precision, stored: &self.stored }
+    }
+
     /// Where it lies.
     pub fn folder(&self) -> &Path {
         &self.folder
@@ -56,7 +63,7 @@ impl Model {
     /// # Errors
     /// Targets that match nothing, a sequence longer than the model's positions, a setting out of range.
     pub fn training(&self, method: &Method, shape: BatchShape) -> Result<Training, ModelError> {
-        build::training(&self.config, self.precision, method, shape)
+        build::training_of(self.base(), method, shape)
     }
 
     /// The forward graph to logits, without dropout.
@@ -64,7 +71,7 @@ impl Model {
     /// # Errors
     /// As [`Model::training`].
     pub fn inference(&self, method: &Method, shape: BatchShape) -> Result<Inference, ModelError> {
-        build::inference(&self.config, self.precision, method, shape)
+        build::inference(self.base(), method, shape)
     }
 
     /// The forward graph with its loss, without dropout or gradients; of the base alone, all frozen, without a method.
@@ -72,7 +79,7 @@ impl Model {
     /// # Errors
     /// As [`Model::training`].
     pub fn evaluation(&self, method: Option<&Method>, shape: BatchShape) -> Result<Evaluation, ModelError> {
-        build::evaluation(&self.config, self.precision, method, shape)
+        build::evaluation(self.base(), method, shape)
     }
 
     /// The graphs of generation with caches; of the base alone, all frozen, without a method. With a method, sources have
@@ -81,7 +88,7 @@ impl Model {
     /// # Errors
     /// As [`Model::training`]; sizes that do not fit each other.
     pub fn generation(&self, method: Option<&Method>, shape: CacheShape) -> Result<Generation, ModelError> {
-        generation::generation(&self.config, self.precision, method, shape)
+        generation::generation(self.base(), method, shape)
     }
 
     /// Full names of the linear modules that can be targets.

@@ -155,8 +155,8 @@ impl HostTensor {
     pub fn from_f64(shape: impl Into<Shape>, dtype: DType, values: &[f64]) -> Self {
         let data = match dtype {
             DType::F32 => TensorData::F32(values.iter().map(|&x| x as f32).collect()),
-            DType::BF16 => TensorData::BF16(values.iter().map(|&x| bf16::from_f64(x)).collect()),
-            DType::F16 => TensorData::F16(values.iter().map(|&x| f16::from_f64(x)).collect()),
+            DType::BF16 => TensorData::BF16(values.iter().map(|&x| bf16::from_f32(to_odd(x))).collect()),
+            DType::F16 => TensorData::F16(values.iter().map(|&x| f16::from_f32(to_odd(x))).collect()),
             DType::I32 => TensorData::I32(values.iter().map(|&x| x as i32).collect()),
             DType::U32 => TensorData::U32(values.iter().map(|&x| x as u32).collect()),
             DType::U8 => TensorData::U8(values.iter().map(|&x| x as u8).collect()),
@@ -173,6 +173,17 @@ impl HostTensor {
         }
         HostTensor::from_f64(self.shape.clone(), dtype, &self.to_f64())
     }
+}
+
+/// The f32 next to `x`, the one with an odd last bit if `x` is none: rounding it further is rounding `x` once. (The
+/// conversions of `half` from f64 look at the upper 20 bits of the mantissa only.)
+fn to_odd(x: f64) -> f32 {
+    let near = x as f32;
+    let bits = near.to_bits();
+    if f64::from(near) == x || !near.is_finite() || bits % 2 == 1 {
+        return near;
+    }
+    f32::from_bits(if f64::from(near.abs()) > x.abs() { bits - 1 } else { bits + 1 })
 }
 
 fn quantised(values: &[f64], kind: ScaleKind) -> TensorData {
@@ -192,6 +203,22 @@ mod tests {
             let back = HostTensor::from_le_bytes([2, 3], dtype, t.as_bytes()).expect("lengths match");
             assert_eq!(t, back);
             assert!(HostTensor::from_le_bytes([2, 4], dtype, t.as_bytes()).is_none());
+        }
+    }
+
+    #[test]
+    fn rounding_from_f64_is_one_rounding() {
+        let (half, tiny) = (1.0 + 1.0 / 256.0, 1.0 / f64::from(1u32 << 23));
+        for (x, rounded) in [
+            (half, 1.0),
+            (half + tiny, 1.0 + 1.0 / 128.0),
+            (half + 1e-15, 1.0 + 1.0 / 128.0),
+            (half - 1e-15, 1.0),
+            (-half - 1e-15, -1.0 - 1.0 / 128.0),
+            (1e300, f64::INFINITY),
+            (1e-300, 0.0),
+        ] {
+            assert_eq!(HostTensor::from_f64([1], DType::BF16, &[x]).to_f64(), [rounded], "{x:e}");
         }
     }
 

@@ -16,6 +16,8 @@ use std::path::PathBuf;
 pub enum MethodKind {
     /// Low-rank adapters on a frozen base.
     Lora,
+    /// The same on a base held in 4 bits (NF4 with double quantisation); embeddings and head stay as they are.
+    Qlora,
     /// Every parameter.
     Full,
 }
@@ -237,7 +239,7 @@ impl TrainConfig {
         self.check_ranges()?;
         self.alpha.get_or_insert(2.0 * self.rank as f64);
         self.lr.get_or_insert(match self.method {
-            MethodKind::Lora => 2e-4,
+            MethodKind::Lora | MethodKind::Qlora => 2e-4,
             MethodKind::Full => 2e-5,
         });
         if self.steps.is_none() {

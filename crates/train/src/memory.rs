@@ -12,6 +12,9 @@ use std::fs;
 /// For buffers of files, rounding to pages, stacks and the allocator's own tables.
 const RESERVE_BYTES: usize = 16 << 20;
 
+/// The row of weights in four bits.
+const QUANTISED: &str = "quantised weights";
+
 /// Sources begin on pages of their own.
 const PAGE_BYTES: usize = 4096;
 
@@ -31,6 +34,8 @@ pub struct MemoryAccount {
     pub rows: Vec<MemoryRow>,
     /// What the process had used at most before the account was made: a tokenizer may need more than the training.
     pub earlier_peak_bytes: usize,
+    /// Parameters in quantised weights.
+    pub quantised_parameters: usize,
 }
 
 impl MemoryAccount {
@@ -43,6 +48,7 @@ impl MemoryAccount {
         let row = |name, bytes| MemoryRow { name, bytes };
         let rows = vec![
             row("weights", sources.weights),
+            row(QUANTISED, sources.quantised),
             row("trained parameters", sources.parameters),
             row("gradients", sources.gradients),
             row("optimizer", sources.moments),
@@ -55,7 +61,8 @@ impl MemoryAccount {
             row("program and tokenizer", program_bytes(data_bytes)),
             row("reserve", RESERVE_BYTES),
         ];
-        MemoryAccount { rows, earlier_peak_bytes: process_bytes("VmHWM:").unwrap_or(0) as usize }
+        let quantised_parameters = sources.quantised_elements;
+        MemoryAccount { rows, earlier_peak_bytes: process_bytes("VmHWM:").unwrap_or(0) as usize, quantised_parameters }
     }
 
     /// The peak resident memory of the whole process.
@@ -68,6 +75,12 @@ impl MemoryAccount {
         self.rows.iter().map(|row| row.bytes).sum()
     }
 
+    /// Bits that a quantised weight takes for each of its parameters, scales and maps included, if there are any.
+    pub fn bits_per_quantised_parameter(&self) -> Option<f64> {
+        let bits = 8.0 * self.bytes_of(QUANTISED) as f64;
+        (self.quantised_parameters > 0).then(|| bits / self.quantised_parameters as f64)
+    }
+
     /// The bytes of one row, 0 if there is none of this name.
     pub fn bytes_of(&self, name: &str) -> usize {
         self.rows.iter().find(|row| row.name == name).map_or(0, |row| row.bytes)
@@ -75,8 +88,8 @@ impl MemoryAccount {
 
     /// What a run of these graphs needs beside the arena, as far as can be said before they are compiled.
     pub(crate) fn beside_arena(graphs: &[&Graph], executor_bytes: usize, data_bytes: usize) -> usize {
-        let SourceTotals { weights, parameters, gradients, moments, inputs } = SourceTotals::of(graphs);
-        let sources = weights + parameters + gradients + moments + inputs;
+        let SourceTotals { weights, quantised, parameters, gradients, moments, inputs, .. } = SourceTotals::of(graphs);
+        let sources = weights + quantised + parameters + gradients + moments + inputs;
         sources + executor_bytes + data_bytes + program_bytes(data_bytes) + RESERVE_BYTES
     }
 }
@@ -96,6 +109,8 @@ fn program_bytes(data_bytes: usize) -> usize {
 #[derive(Default)]
 struct SourceTotals {
     weights: usize,
+    quantised: usize,
+    quantised_elements: usize,
     parameters: usize,
     gradients: usize,
     moments: usize,
@@ -110,7 +125,12 @@ impl SourceTotals {
             if !seen.insert(value.name.as_str()) {
                 continue;
             }
+            let is_quantised = value.ty.dtype.scale_kind().is_some();
+            if is_quantised {
+                totals.quantised_elements += value.ty.shape.numel();
+            }
             let total = match value.storage {
+                Storage::Weight if is_quantised => &mut totals.quantised,
                 Storage::Weight => &mut totals.weights,
                 Storage::State if value.name.ends_with(".grad") => &mut totals.gradients,
                 Storage::State if value.name.ends_with(".m") || value.name.ends_with(".v") => &mut totals.moments,

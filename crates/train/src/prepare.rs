@@ -86,7 +86,7 @@ pub(crate) struct RunFacts {
 pub(crate) fn prepare(mut config: TrainConfig, resumed: Option<Resumed>) -> Result<Prepared, TrainError> {
     let model = Model::open(&config.model)?.in_precision(config.precision.into());
     let method = method(&config, &model, resumed.as_ref())?;
-    if let Method::Lora(lora) = &method {
+    if let Some(lora) = method.adapter() {
         // An adapter that the run starts from decides these.
         (config.rank, config.alpha, config.targets) =
             (lora.rank, Some(f64::from(lora.alpha)), lora.targets.to_string());
@@ -136,15 +136,16 @@ fn method(config: &TrainConfig, model: &Model, resumed: Option<&Resumed>) -> Res
             }
         };
     }
+    let with = if config.method == MethodKind::Qlora { Method::Qlora } else { Method::Lora };
     if let Some(adapter) = &config.init_adapter {
         let folder = resumed.map_or(adapter, |resumed| &resumed.save.path);
         let settings = model.adapter_settings(folder)?;
-        return Ok(Method::Lora(LoraConfig { dropout: config.dropout as f32, ..settings }));
+        return Ok(with(LoraConfig { dropout: config.dropout as f32, ..settings }));
     }
     let targets: Targets = config.targets.parse().map_err(|problem| TrainError::BadFlag { key: "targets", problem })?;
     let alpha = config.alpha.expect("`resolved` fills in alpha") as f32;
     let dropout = config.dropout as f32;
-    Ok(Method::Lora(LoraConfig { rank: config.rank, alpha, dropout, rank_stabilised: false, targets }))
+    Ok(with(LoraConfig { rank: config.rank, alpha, dropout, rank_stabilised: false, targets }))
 }
 
 /// The held-out rows, if the settings name any: as the data of training are, but in file order.
@@ -257,7 +258,7 @@ impl Prepared {
                 refresh_working_copies(&parameters, &mut executor)?;
             }
             (None, Some(adapter), _) => self.model.load_adapter(adapter, &parameters, &mut executor)?,
-            (None, None, Method::Lora(_)) => {
+            (None, None, Method::Lora(_) | Method::Qlora(_)) => {
                 self.model.init_adapter(&parameters, self.config.seed, &mut executor)?;
             }
             (None, None, Method::Full) => {}

@@ -181,7 +181,7 @@ impl Turns {
         let graph = plans[0].graph.clone();
         let programs = executor.load(plans)?;
         job.model.load_weights(&graph, &mut executor)?;
-        if let Method::Lora(_) = job.method {
+        if job.method.adapter().is_some() {
             job.model.init_adapter(parameters, 0, &mut executor)?;
         }
         let (tokens, vocabulary) = (job.shape.batch * job.shape.seq_len, job.model.config().vocab_size());

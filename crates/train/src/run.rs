@@ -13,7 +13,6 @@ use crate::saves::Saves;
 use crate::snapshot::{self, DataState, LogEntry, TrainerState};
 use crate::{MetricsLog, StepMetrics, TrainConfig, TrainError, memory, read_metrics};
 use remat_data::{SamplerState, UpdateBatch};
-use remat_model::Method;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
@@ -260,9 +259,9 @@ impl<'a> Run<'a> {
     /// Writes the adapter or the model.
     fn write_result(&self, folder: &Path) -> Result<(), TrainError> {
         let Session { model, method, parameters, step, .. } = &self.session;
-        let written = match method {
-            Method::Full => model.save_full(folder, parameters, &step.executor),
-            Method::Lora(lora) => model.save_adapter(folder, lora, parameters, &step.executor),
+        let written = match method.adapter() {
+            None => model.save_full(folder, parameters, &step.executor),
+            Some(lora) => model.save_adapter(folder, lora, parameters, &step.executor),
         };
         written.map_err(|error| TrainError::NotSaved { problem: error.to_string() })
     }

@@ -8,6 +8,7 @@ mod evaluation;
 mod guards;
 mod interrupt;
 mod memory;
+mod qlora;
 mod record;
 mod refusals;
 mod resume;

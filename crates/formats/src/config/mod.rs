@@ -47,6 +47,25 @@ pub enum ModelConfig {
     Gpt2(Gpt2Config),
 }
 
+/// Refuses every quantisation but bitsandbytes' NF4; what holds for each weight stands beside it in the files.
+fn is_nf4(keys: &Keys<'_>) -> Result<(), FormatsError> {
+    let expected = [("quant_method", "bitsandbytes", None), ("bnb_4bit_quant_type", "nf4", Some("fp4"))];
+    for (key, wanted, default) in expected {
+        let found = keys.string(key)?.or(default).unwrap_or("missing");
+        if found != wanted {
+            let problem = format!(
+                "is {:?}; weights quantised otherwise than to bitsandbytes' nf4 are not supported; use the unquantised model",
+                excerpt(found)
+            );
+            return Err(keys.error(key, problem));
+        }
+    }
+    if !keys.flag("load_in_4bit", false)? {
+        return Err(keys.error("load_in_4bit", "must be true; use the unquantised model"));
+    }
+    Ok(())
+}
+
 impl ModelConfig {
     /// Reads `config.json` of a folder.
     ///
@@ -79,9 +98,8 @@ impl ModelConfig {
             }
             None => return Err(keys.error("model_type", format!("is missing; supported are {SUPPORTED}"))),
         };
-        if keys.value("quantization_config").is_some() {
-            let problem = "says that the weights are quantised, which is not supported; use the unquantised model";
-            return Err(keys.error("quantization_config", problem));
+        if let Some(quantization) = keys.object("quantization_config")? {
+            is_nf4(&quantization)?;
         }
         Ok(parsed)
     }

@@ -156,6 +156,28 @@ impl SafetensorsFile {
         })
     }
 
+    /// Streams an f32, f16 or bf16 tensor through one bounded buffer, widened to f32.
+    ///
+    /// # Errors
+    /// A tensor that is not there or of another dtype, a read that fails, or what `sink` returns.
+    pub fn read_chunks_as_f32(
+        &self,
+        name: &str,
+        sink: &mut dyn FnMut(&[f32]) -> Result<(), FormatsError>,
+    ) -> Result<(), FormatsError> {
+        let info = self.info(name)?;
+        let dtype = info.dtype.filter(|dtype| dtype.is_float()).ok_or_else(|| self.unreadable(name, info))?;
+        let mut numbers: Vec<f32> = Vec::new();
+        self.read_chunks(name, &mut |piece| {
+            match dtype {
+                DType::BF16 => widen(piece, &mut numbers, |bytes| bf16::from_le_bytes(bytes).to_f32()),
+                DType::F16 => widen(piece, &mut numbers, |bytes| f16::from_le_bytes(bytes).to_f32()),
+                _ => widen(piece, &mut numbers, f32::from_le_bytes),
+            }
+            sink(&numbers)
+        })
+    }
+
     fn read_converted<T>(
         &self,
         name: &str,
@@ -210,6 +232,11 @@ impl SafetensorsFile {
         let problem = format!("is stored as {:?}; convert it to F32, F16 or BF16", excerpt(&info.stored));
         FormatsError::tensor(&self.path, name, problem)
     }
+}
+
+fn widen<const N: usize>(bytes: &[u8], numbers: &mut Vec<f32>, one: impl Fn([u8; N]) -> f32) {
+    numbers.clear();
+    numbers.extend(bytes.as_chunks::<N>().0.iter().map(|&element| one(element)));
 }
 
 fn convert<const N: usize, T>(bytes: &[u8], out: &mut [T], one: impl Fn([u8; N]) -> T) {

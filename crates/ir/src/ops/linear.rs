@@ -108,7 +108,7 @@ impl OpDef for Linear {
         let (fan_in, fan_out) = self.layout.in_out(&w.shape);
         let mut y = Array::zeros(results[0].shape.clone());
         // A quantised weight is read in the dtype of x; a dense one has it already.
-        let rounded = (results[0].dtype == DType::BF16).then(|| w.map(|x| bf16::from_f64(x).to_f64()));
+        let rounded = (results[0].dtype == DType::BF16).then(|| w.map(|x| bf16::from_f32(x as f32).to_f64()));
         let w = rounded.as_ref().unwrap_or(w);
         for n in 0..x.rows() {
             for o in 0..fan_out {

@@ -34,6 +34,11 @@ pub(crate) fn linear_names(config: &ModelConfig) -> Vec<String> {
     }
 }
 
+/// Whether linears are stored [in, out].
+pub(crate) fn stores_in_out(config: &ModelConfig) -> bool {
+    matches!(config, ModelConfig::Gpt2(_))
+}
+
 /// Longest sequence the model has positions for.
 pub(crate) fn max_positions(config: &ModelConfig) -> usize {
     match config {

@@ -154,6 +154,14 @@ impl<'a> Nf4View<'a> {
         self.elements
     }
 
+    /// The mean of the scales, added to each 8-bit one; 0 for single scales.
+    pub fn offset(&self) -> f32 {
+        match self.scales {
+            Scales::Single(_) => 0.0,
+            Scales::Nested { offset, .. } => offset,
+        }
+    }
+
     /// The scale of a block.
     #[inline]
     pub fn absmax(&self, block: usize) -> f32 {

@@ -6,7 +6,7 @@ use remat_cpu::{CpuExecutor, CpuOptions};
 use remat_formats::SafetensorsFile;
 use remat_model::{AdamWSettings, BatchShape, Method, Model, Parameter, Precision, Training, update_graph};
 use remat_plan::{Executor, Policy, ProgramId, TensorView};
-use remat_tensor::HostTensor;
+use remat_tensor::{DType, HostTensor};
 use serde_json::Value as Json;
 use std::path::{Path, PathBuf};
 
@@ -41,6 +41,18 @@ impl Case {
         self.adapter("adapter")
     }
 
+    /// The case's adapter on a base in four bits.
+    pub fn qlora(&self) -> Method {
+        Method::Qlora(self.lora().adapter().expect("an adapter").clone())
+    }
+
+    /// The case with the model of another folder.
+    pub fn with_model_of(mut self, folder: &Path) -> Case {
+        let precision = self.model.precision();
+        self.model = Model::open(folder).unwrap_or_else(|error| panic!("{error}")).in_precision(precision);
+        self
+    }
+
     /// The method of one of the case's adapter folders.
     pub fn adapter(&self, folder: &str) -> Method {
         Method::Lora(self.model.adapter_settings(&self.folder.join(folder)).expect("an adapter"))
@@ -57,12 +69,20 @@ impl Case {
         self.model.training(method, self.micro_batch(0, 0).2).expect("a graph")
     }
 
+    pub fn try_training(&self, method: &Method) -> Result<Training, remat_model::ModelError> {
+        self.model.training(method, self.micro_batch(0, 0).2)
+    }
+
     pub fn linear_names(&self) -> Vec<String> {
         self.model.linear_names()
     }
 
     pub fn method(&self, kind: &str) -> Method {
-        if kind == "full" { self.full() } else { self.lora() }
+        match kind {
+            "full" => self.full(),
+            "qlora" => self.qlora(),
+            _ => self.lora(),
+        }
     }
 
     pub fn tensor(&self, name: &str) -> HostTensor {
@@ -124,7 +144,7 @@ impl Case {
         let plan = compile(graph.clone(), &Policy::None, &CpuOptions::new(2).profile()).expect("a plan");
         let program = executor.load(vec![plan]).expect("loads")[0];
         self.model.load_weights(&graph, &mut executor).expect("weights");
-        if let Method::Lora(_) = method {
+        if method.adapter().is_some() {
             let training = self.model.training(method, shape).expect("a graph");
             self.load_adapter(adapter, &training.parameters, &mut executor);
         }
@@ -170,7 +190,7 @@ impl<'a> Run<'a> {
         let mut executor = CpuExecutor::new(options);
         let programs = executor.load(plans).expect("loads");
         case.model.load_weights(&training.graph, &mut executor).expect("weights");
-        if let Method::Lora(_) = method {
+        if method.adapter().is_some() {
             case.load_adapter("adapter", &training.parameters, &mut executor);
         }
         Run { case, executor, micro: programs[0], update: programs[1], parameters: training.parameters, random }
@@ -189,6 +209,20 @@ impl<'a> Run<'a> {
     pub fn weight(&mut self, name: &str) -> Vec<f32> {
         let view = self.executor.weight_mut(name).expect("a weight");
         numbers(TensorView { ty: view.ty, bytes: view.bytes })
+    }
+
+    /// Dtype, shape and bytes of a frozen parameter.
+    pub fn stored_weight(&mut self, name: &str) -> (DType, Vec<usize>, Vec<u8>) {
+        let view = self.executor.weight_mut(name).expect("a weight");
+        (view.ty.dtype, view.ty.shape.to_vec(), view.bytes.to_vec())
+    }
+
+    /// Replaces a frozen parameter, rounded to its dtype.
+    pub fn set_weight(&mut self, name: &str, values: &[f32]) {
+        let view = self.executor.weight_mut(name).expect("a weight");
+        let values: Vec<f64> = values.iter().map(|&x| f64::from(x)).collect();
+        let tensor = HostTensor::from_f64(view.ty.shape.clone(), view.ty.dtype, &values);
+        view.bytes.copy_from_slice(tensor.as_bytes());
     }
 
     pub fn state(&self, name: &str) -> Vec<f32> {

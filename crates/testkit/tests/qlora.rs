@@ -1,0 +1,142 @@
+//! QLoRA: a run on 4-bit weights is, bit for bit, a run on the dense weights that decoding gives; and it is what
+//! transformers, bitsandbytes and PEFT compute (`fixtures/qlora.py`), from their files, too.
+
+mod case;
+
+use case::{Case, Run, relative_distance};
+use remat_formats::SafetensorsFile;
+use remat_model::Precision;
+use remat_plan::Policy;
+use remat_tensor::DType;
+use std::path::{Path, PathBuf};
+
+const CASES: [&str; 2] = ["llama-gqa-tied", "gpt2"];
+
+fn folder(case: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/nf4").join(case)
+}
+
+/// Weights of linears, by name.
+fn linear_weights(case: &Case) -> Vec<String> {
+    case.linear_names().into_iter().map(|module| format!("{module}.weight")).collect()
+}
+
+/// The dense run on the decoded weights: GPT-2 stores them the other way round.
+fn dense_twin<'a>(case: &'a Case, quantised: &mut Run<'_>, policy: &Policy) -> Run<'a> {
+    let mut dense = Run::new(case, &case.lora(), policy);
+    for name in linear_weights(case) {
+        let (decoded, (_, shape, _)) = (quantised.weight(&name), quantised.stored_weight(&name));
+        let (out, input) = (shape[0], shape[1]);
+        let turned: Vec<f32> = (0..out * input).map(|at| decoded[at % out * input + at / out]).collect();
+        let in_out = dense.stored_weight(&name).1 != shape || name.contains(".c_");
+        dense.set_weight(&name, if in_out { &turned } else { &decoded });
+    }
+    dense
+}
+
+#[test]
+fn losses_and_gradients_have_the_bits_of_a_dense_run_on_the_decoded_weights() {
+    for name in CASES {
+        for precision in [Precision::F32, Precision::Bf16] {
+            for policy in [Policy::None, Policy::Full] {
+                let case = Case::open_in(name, precision);
+                let mut quantised = Run::new(&case, &case.qlora(), &policy);
+                let mut dense = dense_twin(&case, &mut quantised, &policy);
+                for update in 0..3 {
+                    let (loss, twin) = (quantised.accumulate(update), dense.accumulate(update));
+                    assert_eq!(loss.to_bits(), twin.to_bits(), "{name} {precision}: loss {loss}, dense {twin}");
+                    for parameter in case.training(&case.lora()).parameters {
+                        let gradient = format!("{}.grad", parameter.name);
+                        let bits = |run: &Run<'_>| run.state(&gradient).iter().map(|x| x.to_bits()).collect::<Vec<_>>();
+                        assert_eq!(bits(&quantised), bits(&dense), "{name} {precision}: {gradient}");
+                    }
+                    quantised.update(update, 1e-2);
+                    dense.update(update, 1e-2);
+                }
+            }
+        }
+    }
+}
+
+/// The weights differ from the unquantised ones, so that the tests of this file compare what they say.
+#[test]
+fn every_linear_is_in_four_bits_and_nothing_else() {
+    for name in CASES {
+        let case = Case::open(name);
+        let (mut quantised, mut plain) =
+            (Run::new(&case, &case.qlora(), &Policy::Full), Run::new(&case, &case.lora(), &Policy::Full));
+        let graph = case.training(&case.qlora()).graph;
+        let in_four_bits = graph.values.iter().filter(|value| value.ty.dtype == DType::Nf4);
+        let names: Vec<&str> = in_four_bits.map(|value| value.name.as_str()).collect();
+        let mut wanted = linear_weights(&case);
+        wanted.sort_unstable();
+        let mut found = names.clone();
+        found.sort_unstable();
+        assert_eq!(found, wanted, "{name}");
+        let sorted = |mut values: Vec<f32>| {
+            values.sort_by(f32::total_cmp);
+            values
+        };
+        for weight in names {
+            assert_ne!(sorted(quantised.weight(weight)), sorted(plain.weight(weight)), "{name}: {weight}");
+        }
+    }
+}
+
+#[test]
+fn gradients_and_twenty_losses_are_those_of_peft_and_bitsandbytes() {
+    for name in CASES {
+        let text = std::fs::read_to_string(folder(name).join("reference.json")).expect("the fixtures are committed");
+        let json: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+        let reference = SafetensorsFile::open(&folder(name).join("reference.safetensors")).expect("tensors");
+        for (precision, key, tolerance) in [(Precision::F32, "float32", 1e-4), (Precision::Bf16, "bfloat16", 2e-2)] {
+            let case = Case::open_in(name, precision);
+            let mut run = Run::new(&case, &case.qlora(), &Policy::Full);
+            let list = |what: &str| -> Vec<f64> { serde_json::from_value(json[key][what].clone()).expect("numbers") };
+            let (losses, rates) = (list("losses"), list("lrs"));
+            assert_eq!(losses.len(), 20);
+            for (update, (expected, rate)) in losses.iter().zip(rates).enumerate() {
+                let loss = run.accumulate(update);
+                if update == 0 && precision == Precision::F32 {
+                    for parameter in run.parameters() {
+                        let expected = reference.read(&format!("grad.lora.{parameter}")).expect("recorded");
+                        let distance = relative_distance(&run.state(&format!("{parameter}.grad")), &expected);
+                        assert!(distance < 1e-4, "{name}: the gradient of {parameter} differs by {distance:e}");
+                    }
+                }
+                let off = (loss - expected).abs();
+                assert!(off < tolerance, "{name} {key}: update {update}: loss {loss}, not {expected} ({off:e})");
+                run.update(update, rate);
+            }
+        }
+    }
+}
+
+#[test]
+fn checkpoints_in_four_bits_hold_what_is_quantised_while_loading() {
+    for name in CASES {
+        let case = Case::open(name);
+        let mut loaded = Run::new(&case, &case.qlora(), &Policy::Full);
+        let nested = Case::open(name).with_model_of(&folder(name).join("nested"));
+        let single = Case::open(name).with_model_of(&folder(name).join("single"));
+        let mut from_nested = Run::new(&nested, &nested.lora(), &Policy::Full);
+        let mut from_single = Run::new(&single, &single.lora(), &Policy::Full);
+        for weight in linear_weights(&case) {
+            assert_eq!(from_nested.stored_weight(&weight), loaded.stored_weight(&weight), "{name}: {weight}");
+            let (dtype, shape, bytes) = from_single.stored_weight(&weight);
+            assert_eq!((dtype, &shape), (DType::Nf4Single, &loaded.stored_weight(&weight).1), "{name}: {weight}");
+            let codes = bytes.len().min(shape.iter().product::<usize>().div_ceil(2));
+            assert_eq!(bytes[..codes], loaded.stored_weight(&weight).2[..codes], "{name}: codes of {weight}");
+        }
+        let losses = [loaded.accumulate(0), from_nested.accumulate(0), from_single.accumulate(0)];
+        assert_eq!(losses[0].to_bits(), losses[1].to_bits(), "{name}: {losses:?}");
+        assert!((losses[2] - losses[0]).abs() < 2e-2, "{name}: {losses:?}");
+    }
+}
+
+#[test]
+fn a_checkpoint_in_four_bits_cannot_be_trained_in_full() {
+    let case = Case::open("gpt2").with_model_of(&folder("gpt2").join("nested"));
+    let error = case.try_training(&case.full()).expect_err("refused").to_string();
+    assert!(error.starts_with("--method full: the weights of this model are stored in 4 bits"), "{error}");
+}
