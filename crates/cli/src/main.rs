@@ -16,8 +16,10 @@ mod data_check;
 mod eval;
 mod generate;
 mod json_lines;
+mod plan;
 mod progress;
 mod quickstart;
+mod settings;
 mod train;
 mod units;
 
@@ -48,6 +50,10 @@ enum Verb {
     #[command(after_help = train::AFTER_HELP)]
     Train(train::TrainArgs),
 
+    /// Will it fit, how, and how fast: from config.json or a preset alone
+    #[command(after_help = plan::AFTER_HELP)]
+    Plan(plan::PlanArgs),
+
     /// Continue a prompt
     #[command(after_help = generate::AFTER_HELP)]
     Generate(generate::GenerateArgs),
@@ -74,6 +80,7 @@ fn main() -> ExitCode {
     let verb_matches = matches.subcommand().map(|(_, matches)| matches).expect("clap requires a verb");
     ExitCode::from(match cli.verb {
         Verb::Train(arguments) => train::run(arguments, verb_matches),
+        Verb::Plan(arguments) => plan::run(arguments, verb_matches),
         Verb::Generate(arguments) => generate::run(&arguments),
         Verb::Eval(arguments) => eval::run(arguments),
         Verb::Quickstart(arguments) => quickstart::run(&arguments),

@@ -4,14 +4,13 @@
 
 use crate::console::{self, Console};
 use crate::json_lines::JsonLines;
+use crate::settings::SettingsArgs;
 use crate::{FAILED, INTERRUPTED};
 use clap::ArgMatches;
-use clap::parser::ValueSource;
 use remat_train::{
-    CONFIG_FILE, ErrorKind, Event, Existing, Outcome, Reporter, RunControl, Summary, TrainConfig, TrainError,
-    read_config_file, train,
+    CONFIG_FILE, ErrorKind, Event, Existing, Outcome, Reporter, RunControl, Summary, TrainConfig, TrainError, train,
 };
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 pub(crate) const AFTER_HELP: &str = "\
@@ -31,11 +30,7 @@ static INTERRUPT: AtomicBool = AtomicBool::new(false);
 #[derive(Debug, clap::Args)]
 pub(crate) struct TrainArgs {
     #[command(flatten)]
-    settings: TrainConfig,
-
-    /// TOML file with the flags' names as keys; flags win over it
-    #[arg(long = "config", value_name = "FILE")]
-    config_file: Option<PathBuf>,
+    settings: SettingsArgs,
 
     /// Go on from the newest complete checkpoint-N in --out, with the settings saved there
     #[arg(long, conflicts_with = "force")]
@@ -99,18 +94,12 @@ fn start(arguments: TrainArgs, matches: &ArgMatches, output: &mut Output) -> Res
 
 /// The settings from all sources.
 fn merged(arguments: TrainArgs, matches: &ArgMatches) -> Result<TrainConfig, TrainError> {
-    let TrainArgs { settings, config_file, resume, .. } = arguments;
-    let is_given = |key: &str| matches.value_source(&key.replace('-', "_")) == Some(ValueSource::CommandLine);
-    let overlay = |config: TrainConfig, path: &Path| config.overlaid(path, &read_config_file(path)?, &is_given);
-    let with_file = |config: TrainConfig| match &config_file {
-        Some(path) => overlay(config, path),
-        None => Ok(config),
-    };
+    let TrainArgs { settings, resume, .. } = arguments;
     if !resume {
-        return with_file(settings);
+        return settings.merged(matches);
     }
     // Where the run is may itself come from the file.
-    let out = with_file(settings.clone())?.out;
+    let out = settings.clone().merged(matches)?.out;
     if out.as_os_str().is_empty() {
         return Err(TrainError::MissingKey { key: "out", example: "--out DIR, the folder of the run to resume" });
     }
@@ -118,7 +107,7 @@ fn merged(arguments: TrainArgs, matches: &ArgMatches) -> Result<TrainConfig, Tra
     if !saved.exists() {
         return Err(TrainError::NothingToResume { out, notes: format!(", nor a {CONFIG_FILE}") });
     }
-    let config = with_file(overlay(settings, &saved)?)?;
+    let config = settings.over(&saved, matches)?.merged(matches)?;
     Ok(TrainConfig { out, ..config })
 }
 

@@ -68,6 +68,27 @@ pub fn frontier(graph: Graph, profile: &DeviceProfile, count: usize) -> Result<V
     Ok(Selection { source: &source, policy: &Policy::Auto, profile }.frontier(count))
 }
 
+/// What plans of a graph there are, around the one that is chosen.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Survey {
+    /// From the smallest plan to the fastest.
+    pub frontier: Vec<FrontierPoint>,
+    /// The smallest arena of any plan of the policy.
+    pub smallest_arena_bytes: usize,
+    /// The smallest feasible budget.
+    pub smallest_activation_bytes: usize,
+}
+
+/// The frontier of up to `count` plans, and the smallest limits that can be met: by `policy` for the arena.
+///
+/// # Errors
+/// As [`compile`].
+pub fn survey(graph: Graph, policy: &Policy, profile: &DeviceProfile, count: usize) -> Result<Survey, CompileError> {
+    verify(&graph)?;
+    let source = verified(simplify(graph));
+    Selection { source: &source, policy, profile }.survey(count)
+}
+
 /// The graph, verified in debug builds: a pass that breaks it is a defect.
 fn verified(graph: Graph) -> Graph {
     if cfg!(debug_assertions)

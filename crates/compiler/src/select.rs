@@ -5,7 +5,7 @@
 //! compiled, and its own bytes were compared with the limit.
 
 use crate::solve::{Point, frontier};
-use crate::{CompileError, Kept, place, rematerialise, schedule, verified};
+use crate::{CompileError, Kept, Survey, place, rematerialise, schedule, verified};
 use remat_ir::Graph;
 use remat_plan::{DeviceProfile, Plan, Policy};
 
@@ -141,7 +141,36 @@ impl Selection<'_> {
 
     /// Up to `count` plans from the smallest to the fastest, each with fewer seconds than the one before it.
     pub(crate) fn frontier(&self, count: usize) -> Vec<FrontierPoint> {
-        let points = self.points(true);
+        self.rows(&self.points(true), count)
+    }
+
+    /// The frontier, the smallest arena of the policy and the smallest budget.
+    pub(crate) fn survey(&self, count: usize) -> Result<Survey, CompileError> {
+        let (steady, all) = (self.points(true), self.points(false));
+        let least = |points: &[Point]| points.first().map_or(0, |point| point.footprint.activation_bytes);
+        let smallest_activation_bytes = least(&steady).min(least(&all));
+        let frontier = self.rows(&steady, count);
+        let smallest_arena_bytes = match Kept::of(self.source, self.policy) {
+            Some(kept) => self.laid_out(&kept).arena_bytes,
+            None => {
+                let budget = match self.policy {
+                    Policy::Budget(bytes) => Some((*bytes).max(smallest_activation_bytes)),
+                    _ => None,
+                };
+                let arenas = [&steady, &all].into_iter().filter_map(|points| {
+                    let points = self.within(points, budget).ok()?;
+                    match self.fitting(points, 0) {
+                        Ok(plan) => Some(plan.arena_bytes),
+                        Err(refusal) => refusal.smallest_bytes(),
+                    }
+                });
+                arenas.min().unwrap_or(0)
+            }
+        };
+        Ok(Survey { frontier, smallest_arena_bytes, smallest_activation_bytes })
+    }
+
+    fn rows(&self, points: &[Point], count: usize) -> Vec<FrontierPoint> {
         let last = points.len() - 1;
         let count = count.clamp(1, points.len());
         let picked = (0..count).map(|index| if count == 1 { last } else { index * last / (count - 1) });

@@ -79,6 +79,10 @@ pub struct TrainConfig {
     #[arg(long, value_name = "DIR", default_value = FROM_FILE, hide_default_value = true, value_parser = path_parser())]
     pub model: PathBuf,
 
+    /// Shape of a published model by its name instead of a model folder, such as llama-3.1-8b
+    #[arg(long, value_name = "NAME", conflicts_with = "model")]
+    pub preset: Option<String>,
+
     /// File of training rows, JSON lines; may be given several times
     #[arg(long, value_name = "FILE")]
     pub data: Vec<PathBuf>,
@@ -233,9 +237,26 @@ impl TrainConfig {
     ///
     /// # Errors
     /// The first key that is missing or out of range.
-    pub fn resolved(mut self) -> Result<Self, TrainError> {
+    pub fn resolved(self) -> Result<Self, TrainError> {
         self.check_paths()?;
         self.check_presence()?;
+        self.resolved_to_plan()
+    }
+
+    /// As [`resolved`](Self::resolved), for a plan: data and a folder to write are not asked for, and a preset does in
+    /// place of a model folder.
+    ///
+    /// # Errors
+    /// The first key that is missing or out of range.
+    pub fn resolved_to_plan(mut self) -> Result<Self, TrainError> {
+        self.check_paths()?;
+        if self.model.as_os_str().is_empty() && self.preset.is_none() {
+            return Err(TrainError::MissingKey { key: "model", example: "--model DIR or --preset NAME" });
+        }
+        if let (false, Some(name)) = (self.model.as_os_str().is_empty(), &self.preset) {
+            let problem = format!("{name} and --model {} are two models; give one of them", self.model.display());
+            return Err(TrainError::BadFlag { key: "preset", problem });
+        }
         self.check_ranges()?;
         self.alpha.get_or_insert(2.0 * self.rank as f64);
         self.lr.get_or_insert(match self.method {
@@ -266,6 +287,11 @@ impl TrainConfig {
 
     fn check_presence(&self) -> Result<(), TrainError> {
         let absent = |key, example| Err(TrainError::MissingKey { key, example });
+        if let Some(name) = &self.preset {
+            let problem =
+                format!("{name} is a shape without weights: give it to `remat plan`, or train with --model alone");
+            return Err(TrainError::BadFlag { key: "preset", problem });
+        }
         if self.model.as_os_str().is_empty() {
             return absent("model", "--model DIR");
         }

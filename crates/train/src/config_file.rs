@@ -161,6 +161,7 @@ mod tests {
     fn every_key_is_a_field_and_every_field_a_key() {
         let config = TrainConfig {
             alpha: Some(1.0),
+            preset: Some("gpt2".to_string()),
             seq_len: Some(1),
             init_adapter: Some("x".into()),
             epochs: Some(1),

@@ -1,5 +1,6 @@
 //! What can go wrong in a run. Invariant: each message names the flag, key, file or step, and the remedy.
 
+use crate::alternatives::{Alternative, listed};
 use remat_compiler::CompileError;
 use remat_data::DataError;
 use remat_formats::FormatsError;
@@ -70,11 +71,17 @@ pub enum TrainError {
     BadFlag { key: &'static str, problem: String },
 
     #[error(
-        "this run needs {} MiB and {whose} {} MiB; choose a smaller --batch-size (with a larger --grad-accum), a smaller \
-         --seq-len, or --checkpointing auto",
-        needed_bytes.div_ceil(1 << 20), limit_bytes >> 20
+        "this run needs {needed_bytes} bytes ({} MiB) at least and {whose} {} MiB; allow --memory {}MiB{}",
+        needed_bytes.div_ceil(1 << 20), limit_bytes >> 20, needed_bytes.div_ceil(1 << 20), listed(alternatives)
     )]
-    DoesNotFit { needed_bytes: usize, limit_bytes: usize, whose: &'static str },
+    DoesNotFit { needed_bytes: usize, limit_bytes: usize, whose: &'static str, alternatives: Vec<Alternative> },
+
+    #[error(
+        "--checkpointing budget:{budget_bytes} is below the smallest possible: this step keeps at least {smallest_bytes} \
+         bytes from forward to backward; allow budget:{smallest_bytes}{}",
+        listed(alternatives)
+    )]
+    BudgetTooSmall { budget_bytes: usize, smallest_bytes: usize, alternatives: Vec<Alternative> },
 
     #[error(
         "this needs {} MiB and {} MiB are available; choose a smaller model, a shorter text or a smaller batch",
@@ -143,7 +150,9 @@ impl TrainError {
             TrainError::Compile(CompileError::Plan(_)) => ErrorKind::Failed,
             TrainError::Compile(error) if error.smallest_bytes().is_some() => ErrorKind::DoesNotFit,
             TrainError::Compile(_) => ErrorKind::Input,
-            TrainError::DoesNotFit { .. } | TrainError::ForwardDoesNotFit { .. } => ErrorKind::DoesNotFit,
+            TrainError::DoesNotFit { .. }
+            | TrainError::BudgetTooSmall { .. }
+            | TrainError::ForwardDoesNotFit { .. } => ErrorKind::DoesNotFit,
             TrainError::NoToken { .. } | TrainError::LossNotFinite { .. } => ErrorKind::Numeric,
             TrainError::NotFinite { .. } | TrainError::NoGradient { .. } => ErrorKind::Numeric,
             TrainError::NotSaved { .. } => ErrorKind::Failed,

@@ -3,6 +3,7 @@
 //! Invariant: only the run folder does I/O here and nothing prints; the command line does. Look next at [`TrainConfig`]
 //! for what can be set and at [`Saves`] for how a run survives a power cut.
 
+mod alternatives;
 mod compiled_step;
 mod config;
 mod config_file;
@@ -20,24 +21,28 @@ mod record;
 mod report;
 mod run;
 mod run_folder;
+mod run_plan;
 mod sampling;
 mod saves;
 mod schedule;
 mod snapshot;
 mod text_stream;
 
+pub use alternatives::Alternative;
 pub use config::{MethodKind, Precision, TrainConfig, TrainedTurns};
 pub use config_file::read as read_config_file;
 pub use error::{ErrorKind, TrainError};
 pub use evaluate::{EvaluationReport, EvaluationRequest, evaluate};
 pub use generate::{Continuation, Ending, Generator, Request};
-pub use memory::{MemoryAccount, MemoryRow};
+pub use memory::{MemoryAccount, MemoryRow, PhaseMemory};
 pub use metrics::{MetricsLog, StepMetrics, read_metrics};
+pub use planning::Limit;
 pub use profile::{ProfileJob, ProfileRow, profile};
 pub use record::{Machine, RECORD_FILE, RECORD_TEXT_FILE, Record, build, now_utc};
 pub use report::{Event, Outcome, PlannedRun, Reporter, Summary};
 pub use run::{RunControl, train};
 pub use run_folder::{CONFIG_FILE, Existing, METRICS_FILE, RunFolder};
+pub use run_plan::{Fit, FrontierRow, RunPlan, plan};
 pub use sampling::Sampling;
 pub use saves::{Save, Saves};
 pub use schedule::{Schedule, ScheduleKind};

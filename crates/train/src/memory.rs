@@ -2,15 +2,20 @@
 //!
 //! Invariant: the rows add up to the planned peak. Arena, sources and kernel scratch are exactly what the executor
 //! allocates at load; what the process has when the account is made is measured; the reserve covers what is neither:
-//! read and write buffers, page rounding, thread stacks.
+//! code that was not run yet, read and write buffers, page rounding, thread stacks. [`MemoryAccount::phases`] has the same
+//! by phase of a run.
 
 use remat_ir::{Graph, Phase, Storage};
 use remat_plan::{Action, Plan, Step};
 use std::collections::HashSet;
 use std::fs;
 
-/// For buffers of files, rounding to pages, stacks and the allocator's own tables.
-const RESERVE_BYTES: usize = 16 << 20;
+/// For code that runs first after the account is made, buffers of files, rounding to pages, stacks and the allocator's own
+/// tables: two to three MiB where it was measured, and no slack to hide an error in.
+const RESERVE_BYTES: usize = 4 << 20;
+
+/// What the process holds is rounded up to this, so that two runs of one plan agree on it.
+const PROGRAM_STEP_BYTES: usize = 1 << 20;
 
 /// The row of weights in four bits.
 const QUANTISED: &str = "quantised weights";
@@ -36,6 +41,24 @@ pub struct MemoryAccount {
     pub earlier_peak_bytes: usize,
     /// Parameters in quantised weights.
     pub quantised_parameters: usize,
+    /// Whether what is trained are adapters, beside the model's own weights.
+    pub trains_adapters: bool,
+}
+
+/// What a run holds in one of its phases.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PhaseMemory {
+    /// `load`, `step`, `evaluation`, `save` or `resume`.
+    pub name: &'static str,
+    /// By what it is for, in the order of a table; every phase has the same rows.
+    pub parts: Vec<MemoryRow>,
+}
+
+impl PhaseMemory {
+    /// The peak resident memory of the whole process in this phase.
+    pub fn peak_bytes(&self) -> usize {
+        self.parts.iter().map(|part| part.bytes).sum()
+    }
 }
 
 impl MemoryAccount {
@@ -62,7 +85,58 @@ impl MemoryAccount {
             row("reserve", RESERVE_BYTES),
         ];
         let quantised_parameters = sources.quantised_elements;
-        MemoryAccount { rows, earlier_peak_bytes: process_bytes("VmHWM:").unwrap_or(0) as usize, quantised_parameters }
+        let earlier_peak_bytes = process_bytes("VmHWM:").unwrap_or(0) as usize;
+        MemoryAccount { rows, earlier_peak_bytes, quantised_parameters, trains_adapters: sources.has_adapters }
+    }
+
+    /// The same, phase by phase. Sources are resident once they are filled: states when the first update writes them, or a
+    /// resumed run reads them. Pages of the arena that a step has touched stay, so evaluation and saves hold them, too.
+    pub fn phases(&self) -> Vec<PhaseMemory> {
+        let loading = self.phase("load", &["weights", QUANTISED, "trained parameters"]);
+        let reading = self.earlier_peak_bytes.saturating_sub(loading.peak_bytes());
+        let resumed = ["weights", QUANTISED, "trained parameters", "gradients", "optimizer"];
+        let all: Vec<&str> = self.rows.iter().map(|row| row.name).collect();
+        let mut phases = vec![loading, self.phase("step", &all), self.phase("evaluation", &all)];
+        phases.extend([self.phase("save", &all), self.phase("resume", &resumed)]);
+        for phase in phases.iter_mut().filter(|phase| ["load", "resume"].contains(&phase.name)) {
+            // A tokenizer at work, before weights are loaded.
+            phase.parts.iter_mut().filter(|part| part.name == "tokenizer").for_each(|part| part.bytes += reading);
+        }
+        phases
+    }
+
+    /// One phase that holds the given rows and what every phase holds.
+    fn phase(&self, name: &'static str, held: &[&str]) -> PhaseMemory {
+        let always = ["data", "inputs", "program and tokenizer", "reserve"];
+        let sum = |names: &[&str]| -> usize {
+            names
+                .iter()
+                .filter(|name| held.contains(name) || always.contains(name))
+                .map(|name| self.bytes_of(name))
+                .sum()
+        };
+        let (weights, adapter): (&[&str], &[&str]) = match self.trains_adapters {
+            true => (&["weights", QUANTISED], &["trained parameters"]),
+            false => (&["weights", QUANTISED, "trained parameters"], &[]),
+        };
+        let parts: [(&'static str, &[&str]); 14] = [
+            ("weights", weights),
+            ("packed_weights", &[]),
+            ("adapter", adapter),
+            ("gradients", &["gradients"]),
+            ("optimizer", &["optimizer"]),
+            ("activations", &["kept activations"]),
+            ("transient", &["transient"]),
+            ("head", &["head workspace"]),
+            ("kv_cache", &[]),
+            ("workspace", &["kernel scratch"]),
+            ("data_buffers", &["data", "inputs"]),
+            ("tokenizer", &[]),
+            ("offload_host", &[]),
+            ("reserve", &["program and tokenizer", "reserve"]),
+        ];
+        let parts = parts.into_iter().map(|(name, rows)| MemoryRow { name, bytes: sum(rows) }).collect();
+        PhaseMemory { name, parts }
     }
 
     /// The peak resident memory of the whole process.
@@ -102,7 +176,7 @@ pub(crate) fn largest_arena(micro: &Plan, others: &[&Plan]) -> usize {
 /// What the process holds beside `data_bytes` of samples: code, libraries, what the tokenizer and compiler left behind.
 fn program_bytes(data_bytes: usize) -> usize {
     remat_cpu::release_freed_memory();
-    (resident_bytes() as usize).saturating_sub(data_bytes)
+    (resident_bytes() as usize).saturating_sub(data_bytes).next_multiple_of(PROGRAM_STEP_BYTES)
 }
 
 /// Bytes of sources by what they are for; a source that both plans name counts once.
@@ -115,6 +189,7 @@ struct SourceTotals {
     gradients: usize,
     moments: usize,
     inputs: usize,
+    has_adapters: bool,
 }
 
 impl SourceTotals {
@@ -129,6 +204,7 @@ impl SourceTotals {
             if is_quantised {
                 totals.quantised_elements += value.ty.shape.numel();
             }
+            totals.has_adapters |= value.storage == Storage::State && value.name.contains(".lora_");
             let total = match value.storage {
                 Storage::Weight if is_quantised => &mut totals.quantised,
                 Storage::Weight => &mut totals.weights,

@@ -26,15 +26,17 @@ pub(crate) struct PlannedStep {
 }
 
 /// How much the process may hold at most, and who says so.
-#[derive(Debug, Clone, Copy)]
-struct Limit {
-    bytes: usize,
-    whose: &'static str,
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limit {
+    /// How much.
+    pub bytes: usize,
+    /// For instance `--memory allows`.
+    pub whose: &'static str,
 }
 
 impl Limit {
     /// Of the settings; of the machine where they set none and it tells.
-    fn of(config: &TrainConfig) -> Result<Option<Limit>, TrainError> {
+    pub(crate) fn of(config: &TrainConfig) -> Result<Option<Limit>, TrainError> {
         if let Some(text) = &config.memory {
             let bytes = parse_bytes(text).map_err(|problem| TrainError::BadFlag { key: "memory", problem })?;
             return Ok(Some(Limit { bytes, whose: "--memory allows" }));
@@ -45,7 +47,7 @@ impl Limit {
     }
 
     fn refuse(self, needed_bytes: usize) -> TrainError {
-        TrainError::DoesNotFit { needed_bytes, limit_bytes: self.bytes, whose: self.whose }
+        TrainError::DoesNotFit { needed_bytes, limit_bytes: self.bytes, whose: self.whose, alternatives: Vec::new() }
     }
 }
 
@@ -63,25 +65,38 @@ pub(crate) fn plan_step(
     evaluation: Option<Graph>,
     profile: &DeviceProfile,
     data_bytes: usize,
+    limit: Option<Limit>,
 ) -> Result<PlannedStep, TrainError> {
-    let refuse = |problem| TrainError::BadFlag { key: "checkpointing", problem };
-    let policy: Policy = config.checkpointing.parse().map_err(refuse)?;
-    let limit = Limit::of(config)?;
+    let policy = policy_of(config)?;
     let Training { graph, loss, seed, parameters, random } = training;
-    let accumulated =
-        |parameter: &Parameter| Target { value: parameter.value, accumulate_into: Some(parameter.gradient) };
-    let targets: Vec<Target> = parameters.iter().map(accumulated).collect();
-    let gradient = differentiate(graph, loss, seed, &targets)?.graph;
-    let adamw = AdamWSettings {
-        weight_decay: config.weight_decay as f32,
-        clip_norm: config.clip as f32,
-        ..AdamWSettings::default()
-    };
-    let update = compile(update_graph(&parameters, &adamw)?, &Policy::None, profile)?;
+    let gradient = differentiate(graph, loss, seed, &targets(&parameters))?.graph;
+    let update = compile(update_graph(&parameters, &adamw(config))?, &Policy::None, profile)?;
     let evaluation = evaluation.map(|graph| compile(graph, &Policy::None, profile)).transpose()?;
     let others: Vec<&Plan> = std::iter::once(&update).chain(&evaluation).collect();
     let (micro, account) = fitting(&gradient, &others, &policy, profile, data_bytes, limit)?;
     Ok(PlannedStep { micro, update, evaluation, account, parameters, random })
+}
+
+/// The policy that the settings name.
+pub(crate) fn policy_of(config: &TrainConfig) -> Result<Policy, TrainError> {
+    let refuse = |problem| TrainError::BadFlag { key: "checkpointing", problem };
+    config.checkpointing.parse().map_err(refuse)
+}
+
+/// What is differentiated for: every parameter, its gradient added onto the accumulator.
+pub(crate) fn targets(parameters: &[Parameter]) -> Vec<Target> {
+    let accumulated =
+        |parameter: &Parameter| Target { value: parameter.value, accumulate_into: Some(parameter.gradient) };
+    parameters.iter().map(accumulated).collect()
+}
+
+/// The optimizer of the settings.
+pub(crate) fn adamw(config: &TrainConfig) -> AdamWSettings {
+    AdamWSettings {
+        weight_decay: config.weight_decay as f32,
+        clip_norm: config.clip as f32,
+        ..AdamWSettings::default()
+    }
 }
 
 /// The plan of the micro-step whose account is within the limit.
@@ -104,11 +119,12 @@ fn fitting(
     let least = others.iter().map(|plan| plan.arena_bytes).max().unwrap_or(0);
     let mut needed = rest;
     for _ in 0..ATTEMPTS {
-        let Some(cap) = limit.bytes.checked_sub(rest).filter(|&cap| cap > least) else { break };
+        // Where there is no room at all, a cap of nothing still says what the smallest plan would need.
+        let cap = limit.bytes.checked_sub(rest).filter(|&cap| cap >= least).unwrap_or(0);
         let micro = match compile_within(gradient.clone(), policy, profile, Some(cap)) {
             Ok(micro) => micro,
             Err(CompileError::ArenaDoesNotFit { smallest_bytes, .. }) => {
-                return Err(limit.refuse(rest.saturating_add(smallest_bytes)));
+                return Err(limit.refuse(rest.saturating_add(smallest_bytes.max(least))));
             }
             Err(error) => return Err(error.into()),
         };

@@ -3,10 +3,11 @@
 //! Invariant: [`prepare`] reads input and compiles, and [`Prepared::load`] fills the executor; neither writes a file, so a
 //! run that is refused leaves nothing behind. All errors of a user's input come from here.
 
+use crate::alternatives::{Setting, with_alternatives};
 use crate::compiled_step::CompiledStep;
 use crate::config::MethodKind;
 use crate::evaluate::EvaluationRows;
-use crate::planning::{PlannedStep, plan_step};
+use crate::planning::{Limit, PlannedStep, plan_step};
 use crate::record::{self, Machine, PlanRecord};
 use crate::report::{Event, PlannedRun, Reporter};
 use crate::saves::Save;
@@ -14,10 +15,11 @@ use crate::snapshot::{self, DataState};
 use crate::{Schedule, TrainConfig, TrainError, memory};
 use remat_cpu::{CpuExecutor, CpuOptions};
 use remat_data::{Batch, DataLoader, Dataset, Encoder, LoaderOptions, ModelTokens, Order};
+use remat_formats::ModelConfig;
 use remat_ir::Storage;
 use remat_model::{BatchShape, LoraConfig, Method, Model, Parameter, Targets, refresh_working_copies};
 use remat_plan::{Executor, ProgramId};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Sequence lengths are rounded up to this where data is shorter than `--seq-len`.
 pub(crate) const SEQ_LEN_MULTIPLE: usize = 16;
@@ -85,7 +87,11 @@ pub(crate) struct RunFacts {
 /// Reads all input and compiles the step.
 pub(crate) fn prepare(mut config: TrainConfig, resumed: Option<Resumed>) -> Result<Prepared, TrainError> {
     let model = Model::open(&config.model)?.in_precision(config.precision.into());
-    let method = method(&config, &model, resumed.as_ref())?;
+    let settings_of = |adapter: &Path| {
+        let folder = resumed.as_ref().map_or(adapter, |resumed| &resumed.save.path);
+        Ok(model.adapter_settings(folder)?)
+    };
+    let method = method(&config, &settings_of)?;
     if let Some(lora) = method.adapter() {
         // An adapter that the run starts from decides these.
         (config.rank, config.alpha, config.targets) =
@@ -96,16 +102,12 @@ pub(crate) fn prepare(mut config: TrainConfig, resumed: Option<Resumed>) -> Resu
         // The model's own message, before any data is read.
         model.training(&method, BatchShape { batch: 1, seq_len })?;
     }
-    let order = if config.no_shuffle { Order::InOrder } else { Order::Shuffled { seed: config.seed } };
-    let TrainConfig { batch_size, grad_accum, packing, .. } = config;
-    let options = LoaderOptions { batch_size, grad_accum, packing, order };
-    let mut loader = load_data(&config, &config.data, &model, seq_len, options)?;
+    let mut loader = training_data(&config, model.folder(), model.config(), seq_len)?;
     let evaluation = evaluation_data(&config, &model, seq_len)?;
     if let Some(resumed) = &resumed {
         loader.restore(&resumed.data.sampler)?;
     }
-    let seq_len = seq_len.min(loader.longest_sequence().next_multiple_of(SEQ_LEN_MULTIPLE));
-    let shape = BatchShape { batch: config.batch_size, seq_len };
+    let shape = shape_of(&config, &loader, seq_len);
     let training = model.training(&method, shape)?;
     model.check_weights(&training.graph)?;
 
@@ -114,7 +116,12 @@ pub(crate) fn prepare(mut config: TrainConfig, resumed: Option<Resumed>) -> Resu
     let data_bytes = loader.bytes() + Batch::bytes_of(shape.batch, shape.seq_len);
     let data_bytes = data_bytes + evaluation.as_ref().map_or(0, EvaluationData::bytes);
     let held_out = evaluation.as_ref().map(|data| model.evaluation(Some(&method), data.shape)).transpose()?;
-    let planned = plan_step(&config, training, held_out.map(|evaluation| evaluation.graph), &profile, data_bytes)?;
+    let held_out = held_out.map(|evaluation| evaluation.graph);
+    let refusal = |error| {
+        with_alternatives(error, Setting { config: &config, model: model.config(), method: &method, shape }, &profile)
+    };
+    let limit = Limit::of(&config)?;
+    let planned = plan_step(&config, training, held_out, &profile, data_bytes, limit).map_err(refusal)?;
     let per_epoch = loader.updates_per_epoch() as u64;
     let epochs = config.epochs.unwrap_or(1);
     let total_updates = config.steps.unwrap_or(per_epoch.saturating_mul(epochs));
@@ -126,7 +133,10 @@ pub(crate) fn prepare(mut config: TrainConfig, resumed: Option<Resumed>) -> Resu
 }
 
 /// The method, with the settings of the adapter that the run starts or goes on from.
-fn method(config: &TrainConfig, model: &Model, resumed: Option<&Resumed>) -> Result<Method, TrainError> {
+pub(crate) fn method(
+    config: &TrainConfig,
+    settings_of: &dyn Fn(&Path) -> Result<LoraConfig, TrainError>,
+) -> Result<Method, TrainError> {
     if config.method == MethodKind::Full {
         return match config.init_adapter {
             None => Ok(Method::Full),
@@ -138,14 +148,32 @@ fn method(config: &TrainConfig, model: &Model, resumed: Option<&Resumed>) -> Res
     }
     let with = if config.method == MethodKind::Qlora { Method::Qlora } else { Method::Lora };
     if let Some(adapter) = &config.init_adapter {
-        let folder = resumed.map_or(adapter, |resumed| &resumed.save.path);
-        let settings = model.adapter_settings(folder)?;
+        let settings = settings_of(adapter)?;
         return Ok(with(LoraConfig { dropout: config.dropout as f32, ..settings }));
     }
     let targets: Targets = config.targets.parse().map_err(|problem| TrainError::BadFlag { key: "targets", problem })?;
     let alpha = config.alpha.expect("`resolved` fills in alpha") as f32;
     let dropout = config.dropout as f32;
     Ok(with(LoraConfig { rank: config.rank, alpha, dropout, rank_stabilised: false, targets }))
+}
+
+/// The rows to train on, of a model of this configuration with a tokenizer in `folder`.
+pub(crate) fn training_data(
+    config: &TrainConfig,
+    folder: &Path,
+    model: &ModelConfig,
+    seq_len: usize,
+) -> Result<DataLoader, TrainError> {
+    let order = if config.no_shuffle { Order::InOrder } else { Order::Shuffled { seed: config.seed } };
+    let TrainConfig { batch_size, grad_accum, packing, .. } = *config;
+    let options = LoaderOptions { batch_size, grad_accum, packing, order };
+    load_data(config, &config.data, folder, model, seq_len, options)
+}
+
+/// The shape of a micro-batch: as long as the longest row needs, `seq_len` at most.
+pub(crate) fn shape_of(config: &TrainConfig, loader: &DataLoader, seq_len: usize) -> BatchShape {
+    let longest = loader.longest_sequence().next_multiple_of(SEQ_LEN_MULTIPLE);
+    BatchShape { batch: config.batch_size, seq_len: seq_len.min(longest) }
 }
 
 /// The held-out rows, if the settings name any: as the data of training are, but in file order.
@@ -155,7 +183,7 @@ fn evaluation_data(config: &TrainConfig, model: &Model, seq_len: usize) -> Resul
     }
     let TrainConfig { batch_size, packing, .. } = *config;
     let options = LoaderOptions { batch_size, grad_accum: 1, packing, order: Order::InOrder };
-    let loader = load_data(config, &config.eval_data, model, seq_len, options)?;
+    let loader = load_data(config, &config.eval_data, model.folder(), model.config(), seq_len, options)?;
     let seq_len = seq_len.min(loader.longest_sequence().next_multiple_of(SEQ_LEN_MULTIPLE));
     Ok(Some(EvaluationData { loader, shape: BatchShape { batch: batch_size, seq_len } }))
 }
@@ -163,12 +191,13 @@ fn evaluation_data(config: &TrainConfig, model: &Model, seq_len: usize) -> Resul
 fn load_data(
     config: &TrainConfig,
     files: &[PathBuf],
-    model: &Model,
+    folder: &Path,
+    model: &ModelConfig,
     seq_len: usize,
     options: LoaderOptions,
 ) -> Result<DataLoader, TrainError> {
-    let tokens = ModelTokens::open(model.folder(), model.config().eos_token_ids().first().copied())?;
-    let encoder = Encoder::for_model(tokens.as_ref(), model.config().vocab_size());
+    let tokens = ModelTokens::open(folder, model.eos_token_ids().first().copied())?;
+    let encoder = Encoder::for_model(tokens.as_ref(), model.vocab_size());
     let encoder = encoder.with_train_on(config.train_on.into());
     let dataset = Dataset::load(files, &encoder, seq_len)?;
     Ok(DataLoader::new(dataset, options)?)

@@ -1,0 +1,66 @@
+//! A plan as one JSON object that others rely on.
+
+use super::explain::{Treatment, values};
+use remat_train::{Fit, RunPlan};
+use serde_json::{Map, Value, json};
+
+/// The object; with `explain`, also every value that backward reads.
+pub(super) fn object(plan: &RunPlan, explain: bool) -> Value {
+    let phase = |phase: &remat_train::PhaseMemory| {
+        let parts: Map<String, Value> =
+            phase.parts.iter().map(|part| (part.name.to_string(), json!(part.bytes))).collect();
+        json!({ "name": phase.name, "peak_bytes": phase.peak_bytes(), "parts": parts })
+    };
+    let point = |row: &remat_train::FrontierRow| {
+        json!({
+            "peak_bytes": row.peak_bytes,
+            "activation_bytes": row.activation_bytes,
+            "step_seconds": row.step_seconds,
+        })
+    };
+    let prices = &plan.profile.prices;
+    let mut object = json!({
+        "schema": 1,
+        "model": plan.model,
+        "family": plan.family,
+        "config": plan.config,
+        "batch_size": plan.shape.batch,
+        "seq_len": plan.shape.seq_len,
+        "trained_parameters": plan.trained_parameters,
+        "total_parameters": plan.total_parameters,
+        "device": plan.profile.name,
+        "threads": plan.profile.threads,
+        "prices_measured": prices.measured,
+        "fits": plan.fit != Fit::DoesNotFit,
+        "verdict": plan.fit.as_str(),
+        "policy": plan.config.checkpointing,
+        "budget_bytes": plan.limit.map(|limit| limit.bytes),
+        "peak_bytes": plan.account.planned_peak_bytes(),
+        "smallest_budget_bytes": plan.smallest_memory_bytes,
+        "smallest_activation_bytes": plan.smallest_activation_bytes,
+        "step_seconds": plan.step_seconds,
+        "recompute_seconds": plan.config.grad_accum as f64 * plan.micro.recompute_seconds(prices),
+        "activation_bytes": plan.micro.activation_bytes(),
+        "arena_bytes": plan.micro.arena_bytes.max(plan.update.arena_bytes),
+        "plan_steps": plan.micro.steps.len(),
+        "recomputed_steps": plan.micro.recomputed_steps().count(),
+        "phases": plan.phases().iter().map(phase).collect::<Vec<_>>(),
+        "frontier": plan.frontier.iter().map(point).collect::<Vec<_>>(),
+        "arena_over_lower_bound": plan.arena_over_lower_bound,
+        "alternatives": plan.alternatives,
+    });
+    if explain {
+        let value = |value: &super::explain::Value| {
+            json!({
+                "name": value.name,
+                "layer": value.layer,
+                "bytes": value.bytes,
+                "treatment": if value.treatment == Treatment::Kept { "kept" } else { "recomputed" },
+                "seconds": value.seconds,
+                "why": value.why(),
+            })
+        };
+        object["values"] = values(plan).iter().map(value).collect();
+    }
+    object
+}

@@ -1,0 +1,84 @@
+//! The verb `plan`: will it fit, how, how fast; from `config.json` or a preset alone.
+//!
+//! Invariant: the plan goes to stdout, as text or as one JSON object (schema 1; keys are only ever added); the exit code is
+//! 0 if it fits and 3 if it does not. One file per view: `text`, `json`, `explain`, `timeline`, `diff`.
+
+mod chart;
+mod diff;
+mod explain;
+mod json;
+mod text;
+mod timeline;
+
+use crate::console;
+use crate::settings::SettingsArgs;
+use crate::train::exit_code;
+use clap::ArgMatches;
+use remat_train::{ErrorKind, Fit, TrainError, plan};
+use std::io::Write;
+use std::path::PathBuf;
+
+pub(crate) const AFTER_HELP: &str = "\
+Examples:
+  remat plan --preset llama-3.1-8b --precision bf16 --seq-len 4096 --memory 24GiB
+  remat plan --model Llama-3.2-1B --data rows.jsonl --memory 6GiB --timeline step.svg
+  remat plan --preset gpt2 --json > a.json; remat plan --preset gpt2 --rank 64 --json > b.json; remat plan --diff a.json b.json
+
+Exit codes: 0 it fits; 2 bad input or usage; 3 it does not fit.";
+
+/// Flags of `remat plan`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct PlanArgs {
+    #[command(flatten)]
+    settings: SettingsArgs,
+
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+
+    /// List every value that backward reads: its bytes, whether it is kept or recomputed, and why
+    #[arg(long)]
+    explain: bool,
+
+    /// Draw the arena over the time of a micro-step
+    #[arg(long, value_name = "FILE.svg")]
+    timeline: Option<PathBuf>,
+
+    /// Compare two plans that --json wrote
+    #[arg(long, num_args = 2, value_names = ["A", "B"])]
+    diff: Option<Vec<PathBuf>>,
+}
+
+/// Plans and returns the exit code.
+pub(crate) fn run(arguments: PlanArgs, matches: &ArgMatches) -> u8 {
+    match start(arguments, matches) {
+        Ok((page, code)) => {
+            // A reader that went away is no failure of the plan.
+            drop(write!(std::io::stdout(), "{page}"));
+            code
+        }
+        Err(error) => {
+            console::error(&error.to_string());
+            exit_code(error.kind())
+        }
+    }
+}
+
+/// The page to print, and the exit code.
+fn start(arguments: PlanArgs, matches: &ArgMatches) -> Result<(String, u8), TrainError> {
+    if let Some([a, b]) = arguments.diff.as_deref() {
+        return Ok((diff::page(a, b)?, 0));
+    }
+    let plan = plan(arguments.settings.merged(matches)?)?;
+    if let Some(path) = &arguments.timeline {
+        let written = std::fs::write(path, timeline::svg(&plan));
+        written.map_err(|source| TrainError::Io { path: path.clone(), what: "write", source })?;
+    }
+    let page = match (arguments.json, arguments.explain) {
+        (true, explain) => format!("{}\n", json::object(&plan, explain)),
+        (false, true) => text::page(&plan) + &explain::table(&plan),
+        (false, false) => text::page(&plan),
+    };
+    let code = if plan.fit == Fit::DoesNotFit { exit_code(ErrorKind::DoesNotFit) } else { 0 };
+    Ok((page, code))
+}

@@ -1,0 +1,137 @@
+//! A plan as a page to read: the verdict, memory by phase, the frontier, alternatives.
+
+use super::chart::chart;
+use crate::units::{bytes, count, counted};
+use remat_train::{Fit, FrontierRow, MethodKind, RunPlan};
+use std::fmt::Write;
+
+/// The whole page.
+pub(super) fn page(plan: &RunPlan) -> String {
+    let mut page = verdict(plan);
+    page.push_str(&phases(plan));
+    page.push_str(&frontier(plan));
+    page.push_str(&alternatives(plan));
+    page
+}
+
+/// Seconds in a unit that shows them.
+pub(super) fn seconds(seconds: f64) -> String {
+    match seconds {
+        s if s < 1.0 => format!("{:.1} ms", 1e3 * s),
+        s => format!("{s:.2} s"),
+    }
+}
+
+fn verdict(plan: &RunPlan) -> String {
+    let RunPlan { config, shape, micro, .. } = plan;
+    let peak = bytes(plan.account.planned_peak_bytes() as u64);
+    let least = bytes(plan.smallest_memory_bytes as u64);
+    let limit = plan.limit.map(|limit| (bytes(limit.bytes as u64), limit.whose));
+    let headline = match (plan.fit, limit) {
+        (Fit::Fits, Some((limit, whose))) => format!("fits: peak {peak}, {whose} {limit}"),
+        (Fit::Tight, Some((limit, whose))) => format!("tight: peak {peak}, {whose} {limit}; the least is {least}"),
+        (Fit::DoesNotFit, Some((limit, whose))) if plan.smallest_memory_bytes > plan.limit.map_or(0, |l| l.bytes) => {
+            format!(
+                "does not fit: {whose} {limit}, and the least is {least} ({} bytes); what follows is that plan",
+                plan.smallest_memory_bytes
+            )
+        }
+        (Fit::DoesNotFit, _) => format!(
+            "does not fit: checkpointing {}, and the least that can be kept is budget:{}; what follows is that plan",
+            config.checkpointing, plan.smallest_activation_bytes
+        ),
+        (_, None) => format!("peak {peak}; how much memory there is, this system does not tell"),
+    };
+    let method = match config.method {
+        MethodKind::Full => "full".to_string(),
+        MethodKind::Lora => format!("lora, rank {}, {}", config.rank, config.targets),
+        MethodKind::Qlora => format!("qlora, rank {}, {}", config.rank, config.targets),
+    };
+    let share = 100.0 * plan.trained_parameters as f64 / plan.total_parameters.max(1) as f64;
+    let dtype = match config.precision {
+        remat_train::Precision::F32 => "f32",
+        remat_train::Precision::Bf16 => "bf16",
+    };
+    let prices = if plan.profile.prices.measured { "measured here" } else { "by arithmetic, not measured" };
+    let recompute = config.grad_accum as f64 * micro.recompute_seconds(&plan.profile.prices);
+    let lines = [
+        headline,
+        format!("model     {} ({}), {} parameters, {dtype}", plan.model, plan.family, count(plan.total_parameters)),
+        format!("method    {method} · trains {} ({share:.2} %)", counted(plan.trained_parameters, "parameter")),
+        format!("batches   {} × {} tokens, {} accumulated", shape.batch, shape.seq_len, config.grad_accum),
+        format!(
+            "plan      checkpointing {}: {}, {} recomputed · {} kept for backward · arena {}, {:.4} of its lower bound",
+            config.checkpointing,
+            counted(micro.steps.len(), "step"),
+            count(micro.recomputed_steps().count()),
+            bytes(micro.activation_bytes() as u64),
+            bytes(micro.arena_bytes as u64),
+            plan.arena_over_lower_bound
+        ),
+        format!(
+            "time      {} for an update, {} of it to recompute · {}, {} · prices {prices}",
+            seconds(plan.step_seconds),
+            seconds(recompute),
+            plan.profile.name,
+            counted(plan.profile.threads, "thread")
+        ),
+    ];
+    lines.join("\n") + "\n"
+}
+
+fn phases(plan: &RunPlan) -> String {
+    let phases = plan.phases();
+    let mut page = format!("\n{:<16}", "memory");
+    phases.iter().for_each(|phase| page.push_str(&format!("{:>12}", phase.name)));
+    page.push('\n');
+    for (index, part) in phases[0].parts.iter().enumerate() {
+        if phases.iter().all(|phase| phase.parts[index].bytes == 0) {
+            continue;
+        }
+        page.push_str(&format!("{:<16}", part.name.replace('_', " ")));
+        for phase in &phases {
+            let size = phase.parts[index].bytes;
+            let shown = if size == 0 { "-".to_string() } else { bytes(size as u64) };
+            page.push_str(&format!("{shown:>12}"));
+        }
+        page.push('\n');
+    }
+    page.push_str(&format!("{:<16}", "peak"));
+    phases.iter().for_each(|phase| page.push_str(&format!("{:>12}", bytes(phase.peak_bytes() as u64))));
+    page.push('\n');
+    page
+}
+
+fn frontier(plan: &RunPlan) -> String {
+    let rows = &plan.frontier;
+    let fastest = rows.iter().map(|row| row.step_seconds).fold(f64::INFINITY, f64::min);
+    let mut page = format!("\n{:>12}{:>12}{:>12}{:>9}   what memory buys\n", "peak", "kept", "update", "more");
+    for FrontierRow { peak_bytes, activation_bytes, step_seconds } in rows {
+        let more = 100.0 * (step_seconds / fastest - 1.0);
+        // Writing to a string cannot fail.
+        let _ = writeln!(
+            page,
+            "{:>12}{:>12}{:>12}{more:>8.1}%",
+            bytes(*peak_bytes as u64),
+            bytes(*activation_bytes as u64),
+            seconds(*step_seconds)
+        );
+    }
+    page + &chart(rows, plan.account.planned_peak_bytes(), plan.step_seconds)
+}
+
+fn alternatives(plan: &RunPlan) -> String {
+    if plan.alternatives.is_empty() {
+        return String::new();
+    }
+    let mut page = String::from("\nalternatives, cheapest first\n");
+    for alternative in &plan.alternatives {
+        let saves = bytes(alternative.saves_bytes as u64);
+        let _ = writeln!(
+            page,
+            "  {:<36} saves {saves:>10}   {:+6.1} % time per token",
+            alternative.change, alternative.costs_percent
+        );
+    }
+    page
+}

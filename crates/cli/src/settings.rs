@@ -1,0 +1,36 @@
+//! The flags that `train` and `plan` share: the settings of a run, and the file that holds them.
+//!
+//! Invariant: a flag wins over `--config`, and both mean the same under every verb.
+
+use clap::ArgMatches;
+use clap::parser::ValueSource;
+use remat_train::{TrainConfig, TrainError, read_config_file};
+use std::path::{Path, PathBuf};
+
+/// Settings from flags, and the file beneath them.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct SettingsArgs {
+    #[command(flatten)]
+    config: TrainConfig,
+
+    /// TOML file with the flags' names as keys; flags win over it
+    #[arg(long = "config", value_name = "FILE")]
+    config_file: Option<PathBuf>,
+}
+
+impl SettingsArgs {
+    /// The settings of both. `matches` are those of the verb, and say which flags were given.
+    pub(crate) fn merged(self, matches: &ArgMatches) -> Result<TrainConfig, TrainError> {
+        match self.config_file.clone() {
+            Some(path) => Ok(self.over(&path, matches)?.config),
+            None => Ok(self.config),
+        }
+    }
+
+    /// With the settings of another file beneath the flags.
+    pub(crate) fn over(self, path: &Path, matches: &ArgMatches) -> Result<Self, TrainError> {
+        let is_given = |key: &str| matches.value_source(&key.replace('-', "_")) == Some(ValueSource::CommandLine);
+        let config = self.config.overlaid(path, &read_config_file(path)?, &is_given)?;
+        Ok(SettingsArgs { config, ..self })
+    }
+}

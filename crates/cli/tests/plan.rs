@@ -1,0 +1,144 @@
+//! `remat plan`: from shapes alone, what it prints and writes, its exit codes, and that a run agrees with it.
+
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+fn case(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/parity").join(name)
+}
+
+fn remat(arguments: &str) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_remat"));
+    command.args(arguments.split_whitespace()).env("NO_COLOR", "1").output().expect("the binary runs")
+}
+
+fn plan(arguments: &str) -> (Value, Option<i32>) {
+    let output = remat(&format!("plan --json {arguments}"));
+    let page = String::from_utf8_lossy(&output.stdout).into_owned();
+    let object = serde_json::from_str(&page);
+    (object.unwrap_or_else(|_| panic!("{page}{}", String::from_utf8_lossy(&output.stderr))), output.status.code())
+}
+
+fn bytes(value: &Value) -> u64 {
+    value.as_u64().unwrap_or_else(|| panic!("{value} is not a size"))
+}
+
+#[test]
+fn the_schema_holds_and_parts_add_up() {
+    let (plan, code) = plan("--preset gpt2 --seq-len 128 --memory 64GiB");
+    assert_eq!((code, &plan["schema"], &plan["fits"]), (Some(0), &Value::from(1), &Value::from(true)));
+    let names: Vec<&str> =
+        plan["phases"].as_array().expect("phases").iter().filter_map(|phase| phase["name"].as_str()).collect();
+    assert_eq!(names, ["load", "step", "evaluation", "save", "resume"]);
+    let mut highest = 0;
+    for phase in plan["phases"].as_array().expect("phases") {
+        let parts = phase["parts"].as_object().expect("parts");
+        for part in "weights packed_weights adapter gradients optimizer activations transient head kv_cache workspace \
+                     data_buffers tokenizer offload_host reserve"
+            .split_whitespace()
+        {
+            assert!(parts[part].is_u64(), "{part}");
+        }
+        assert_eq!(parts.values().map(bytes).sum::<u64>(), bytes(&phase["peak_bytes"]));
+        highest = highest.max(bytes(&phase["peak_bytes"]));
+    }
+    assert_eq!(highest, bytes(&plan["peak_bytes"]));
+    for key in ["budget_bytes", "smallest_budget_bytes", "activation_bytes"] {
+        assert!(bytes(&plan[key]) > 0, "{key}");
+    }
+    let points = plan["frontier"].as_array().expect("a frontier");
+    assert!(points.len() >= 3);
+    for pair in points.windows(2) {
+        assert!(bytes(&pair[0]["activation_bytes"]) < bytes(&pair[1]["activation_bytes"]));
+        assert!(pair[0]["step_seconds"].as_f64() > pair[1]["step_seconds"].as_f64());
+    }
+    for alternative in plan["alternatives"].as_array().expect("alternatives") {
+        assert!(alternative["change"].as_str().is_some_and(|change| change.starts_with("--")));
+        assert!(bytes(&alternative["saves_bytes"]) > 0 && alternative["costs_percent"].is_f64());
+    }
+    assert!(plan["arena_over_lower_bound"].as_f64().is_some_and(|ratio| (1.0..=1.02).contains(&ratio)));
+}
+
+#[test]
+fn what_does_not_fit_says_what_would_and_that_does() {
+    let (small, code) = plan("--preset gpt2 --seq-len 512 --memory 100MiB");
+    assert_eq!((code, &small["fits"]), (Some(3), &Value::from(false)));
+    let smallest = bytes(&small["smallest_budget_bytes"]);
+    assert!(smallest > 100 << 20 && bytes(&small["peak_bytes"]) <= smallest + (16 << 20), "{small}");
+    // Two processes differ by some pages of code.
+    let (enough, code) = plan(&format!("--preset gpt2 --seq-len 512 --memory {}", smallest + (4 << 20)));
+    assert_eq!((code, &enough["fits"]), (Some(0), &Value::from(true)), "{enough}");
+    let (budget, code) = plan("--preset gpt2 --seq-len 512 --memory 64GiB --checkpointing budget:1KiB");
+    assert_eq!(code, Some(3));
+    let least = bytes(&budget["smallest_activation_bytes"]);
+    let (kept, code) = plan(&format!("--preset gpt2 --seq-len 512 --memory 64GiB --checkpointing budget:{least}"));
+    assert_eq!((code, bytes(&kept["activation_bytes"])), (Some(0), least));
+}
+
+#[test]
+fn explain_timeline_and_diff_show_the_plan() {
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let all = "--preset gpt2 --seq-len 128 --memory 64GiB";
+    let output = remat(&format!("plan {all} --checkpointing full --explain --timeline {}", path("step.svg")));
+    let page = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(page.starts_with("fits: peak "), "{page}");
+    for part in ["h.0", "h.11", "  recomputed  ", "  kept  ", "what memory buys", "alternatives, cheapest first"] {
+        assert!(page.contains(part), "{part}: {page}");
+    }
+    let svg = std::fs::read_to_string(path("step.svg")).expect("written");
+    assert!(svg.starts_with("<svg ") && svg.trim_end().ends_with("</svg>") && svg.matches("<title>").count() > 300);
+
+    for (name, flags) in [("a.json", ""), ("b.json", "--rank 64 --checkpointing full")] {
+        let output = remat(&format!("plan {all} {flags} --json"));
+        std::fs::write(path(name), output.stdout).expect("written");
+    }
+    let output = remat(&format!("plan --diff {} {}", path("a.json"), path("b.json")));
+    let page = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_eq!(output.status.code(), Some(0), "{page}");
+    for part in ["--rank", "--checkpointing", "step seconds", "step: activations", "step: adapter"] {
+        assert!(page.contains(part), "{part}: {page}");
+    }
+    std::fs::write(path("bad.json"), "{}").expect("written");
+    assert_eq!(remat(&format!("plan --diff {0} {0}", path("bad.json"))).status.code(), Some(2));
+}
+
+#[test]
+fn a_run_plans_what_plan_says() {
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let model = case("llama-gqa-tied");
+    let flags = format!(
+        "--model {} --data {} --rank 4 --batch-size 64 --grad-accum 1 --threads 2 --checkpointing full",
+        model.display(),
+        model.join("rows.jsonl").display()
+    );
+    let (planned, _) = plan(&flags);
+    let run = remat(&format!("train --json --steps 1 --out {} {flags}", folder.path().join("out").display()));
+    let lines = String::from_utf8_lossy(&run.stdout).into_owned();
+    let line = lines.lines().find(|line| line.contains("\"planned\"")).expect("an event");
+    let event: Value = serde_json::from_str(line).expect("JSON");
+    for key in ["arena_bytes", "seq_len", "plan_steps", "recomputed_steps", "trained_parameters"] {
+        assert_eq!(planned[key], event[key], "{key}");
+    }
+    let (a, b) = (bytes(&planned["peak_bytes"]), bytes(&event["planned_peak_bytes"]));
+    assert!(a.abs_diff(b) <= 4 << 20, "{a}, {b}");
+}
+
+#[test]
+fn bad_input_is_refused_with_the_remedy() {
+    for (arguments, part) in [
+        ("plan", "--model DIR or --preset NAME"),
+        ("plan --preset gpt9", "there are gpt2, gpt2-medium"),
+        ("plan --preset gpt2 --seq-len 4096", "1024 positions"),
+        ("plan --preset gpt2 --memory lots", "--memory"),
+        ("plan --model /nowhere", "/nowhere"),
+        ("train --preset gpt2 --data a --out b", "--preset"),
+    ] {
+        let output = remat(arguments);
+        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(2), "{arguments}: {stderr}");
+        assert!(stderr.contains(part), "{arguments}: {stderr}");
+    }
+}

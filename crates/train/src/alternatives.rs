@@ -1,0 +1,238 @@
+//! What else could be chosen: settings that need less memory, each with what it saves and what it costs.
+//!
+//! Method: each change is compiled on its own, under the same policy; where a budget or limit shaped the plan, in an arena
+//! as much smaller as the change makes the activations. So a saving is the change's own and not another trade of time for
+//! memory. Invariant: every figure is of a plan that was made; nothing is extrapolated.
+
+use crate::config::MethodKind;
+use crate::planning::{adamw, policy_of, targets};
+use crate::{MemoryAccount, TrainConfig, TrainError};
+use remat_compiler::{CompileError, compile, compile_within, differentiate};
+use remat_formats::ModelConfig;
+use remat_ir::Graph;
+use remat_model::{BatchShape, LoraConfig, Method, Precision, Targets, training, update_graph};
+use remat_plan::{DeviceProfile, Plan, Policy, format_bytes};
+use serde::Serialize;
+use std::thread;
+
+/// A setting that needs less memory.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Alternative {
+    /// The flags that make it.
+    pub change: String,
+    /// Bytes of the planned peak that it saves.
+    pub saves_bytes: usize,
+    /// More time for the same number of tokens, in percent; negative if it is faster.
+    pub costs_percent: f64,
+}
+
+/// The alternatives as the end of a message, one per line.
+pub(crate) fn listed(alternatives: &[Alternative]) -> String {
+    let line = |a: &Alternative| {
+        let mebibytes = a.saves_bytes.div_ceil(1 << 20);
+        format!("\n  {:<34} saves {mebibytes} MiB, {:+.0} % time per token", a.change, a.costs_percent)
+    };
+    match alternatives {
+        [] => String::new(),
+        _ => format!("; or, by what they cost:{}", alternatives.iter().map(line).collect::<String>()),
+    }
+}
+
+/// What a plan is made of, without data.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Setting<'a> {
+    pub(crate) config: &'a TrainConfig,
+    pub(crate) model: &'a ModelConfig,
+    pub(crate) method: &'a Method,
+    pub(crate) shape: BatchShape,
+}
+
+/// What a setting comes to under one policy.
+#[derive(Debug, Clone, Copy)]
+struct Figures {
+    sources_and_arena_bytes: usize,
+    arena_bytes: usize,
+    seconds_per_token: f64,
+}
+
+impl Setting<'_> {
+    /// Forward and backward, and the update.
+    fn graphs(&self) -> Result<(Graph, Graph), TrainError> {
+        let training = training(self.model, self.config.precision.into(), self.method, self.shape)?;
+        let gradient =
+            differentiate(training.graph, training.loss, training.seed, &targets(&training.parameters))?.graph;
+        Ok((gradient, update_graph(&training.parameters, &adamw(self.config))?))
+    }
+
+    /// The figures of the plan of `policy` in an arena of at most `cap` bytes, or of the smallest that there is.
+    fn figures(&self, policy: &Policy, cap: Option<usize>, profile: &DeviceProfile) -> Result<Figures, TrainError> {
+        let (gradient, update) = self.graphs()?;
+        let update = compile(update, &Policy::None, profile)?;
+        let micro = match compile_within(gradient.clone(), policy, profile, cap) {
+            Err(CompileError::ArenaDoesNotFit { smallest_bytes, .. }) => {
+                compile_within(gradient, policy, profile, Some(smallest_bytes))?
+            }
+            other => other?,
+        };
+        Ok(self.of(&micro, &update, profile))
+    }
+
+    fn of(&self, micro: &Plan, update: &Plan, profile: &DeviceProfile) -> Figures {
+        let account = MemoryAccount::new(micro, &[update], profile.executor_bytes, 0);
+        // What the process holds anyway is the same on both sides, up to when it is measured.
+        let same = account.bytes_of("program and tokenizer");
+        let accumulated = self.config.grad_accum as f64;
+        let seconds = accumulated * micro.step_seconds(&profile.prices) + update.step_seconds(&profile.prices);
+        Figures {
+            sources_and_arena_bytes: account.running_bytes() - same,
+            arena_bytes: micro.arena_bytes,
+            seconds_per_token: seconds / (accumulated * (self.shape.batch * self.shape.seq_len) as f64),
+        }
+    }
+}
+
+/// A change: its flags, the settings with it, and the part of the activations that is left of the same policy.
+struct Change {
+    flags: String,
+    config: TrainConfig,
+    method: Method,
+    shape: BatchShape,
+    policy: Option<Policy>,
+    activations: f64,
+}
+
+/// Alternatives to the plan of `setting`, those that cost least first. None that saves nothing.
+pub(crate) fn alternatives(
+    setting: Setting<'_>,
+    micro: &Plan,
+    update: &Plan,
+    profile: &DeviceProfile,
+) -> Result<Vec<Alternative>, TrainError> {
+    let now = setting.of(micro, update, profile);
+    let named = match &micro.policy {
+        Policy::Budget(_) | Policy::Auto if micro.recomputed_steps().next().is_none() => Policy::None,
+        policy => policy.clone(),
+    };
+    let figured = |change: Change| {
+        let (policy, cap) = match (change.policy, &named) {
+            (Some(policy), _) => (policy, None),
+            (None, Policy::Budget(_) | Policy::Auto) => {
+                (Policy::Auto, Some((now.arena_bytes as f64 * change.activations) as usize))
+            }
+            (None, policy) => (policy.clone(), None),
+        };
+        let changed = Setting { config: &change.config, method: &change.method, shape: change.shape, ..setting };
+        let then = changed.figures(&policy, cap, profile)?;
+        let saves_bytes = now.sources_and_arena_bytes.saturating_sub(then.sources_and_arena_bytes);
+        let costs_percent = 100.0 * (then.seconds_per_token / now.seconds_per_token - 1.0);
+        Ok(Alternative { change: change.flags, saves_bytes, costs_percent })
+    };
+    let figured = &figured;
+    // Each is a compilation of its own; a machine with several cores makes them at once.
+    let found: Vec<Result<Alternative, TrainError>> = thread::scope(|scope| {
+        let changes = changes(setting, micro).into_iter();
+        let threads: Vec<_> = changes.map(|change| scope.spawn(move || figured(change))).collect();
+        let joined = threads.into_iter().map(|thread| thread.join());
+        joined.map(|result| result.unwrap_or_else(|panic| std::panic::resume_unwind(panic))).collect()
+    });
+    let mut found: Vec<Alternative> = found.into_iter().collect::<Result<_, TrainError>>()?;
+    found.retain(|alternative| alternative.saves_bytes > 0);
+    found.sort_by(|a, b| a.costs_percent.total_cmp(&b.costs_percent));
+    Ok(found)
+}
+
+fn changes(setting: Setting<'_>, micro: &Plan) -> Vec<Change> {
+    let Setting { config, method, shape, .. } = setting;
+    let same = |flags: String| Change {
+        flags,
+        config: config.clone(),
+        method: method.clone(),
+        shape,
+        policy: None,
+        activations: 1.0,
+    };
+    let mut changes = Vec::new();
+    let shorter = (shape.seq_len / 2).next_multiple_of(16);
+    if shorter < shape.seq_len {
+        let activations = shorter as f64 / shape.seq_len as f64;
+        let shape = BatchShape { seq_len: shorter, ..shape };
+        changes.push(Change { shape, activations, ..same(format!("--seq-len {shorter}")) });
+    }
+    if shape.batch > 1 {
+        let batch = shape.batch / 2;
+        let accumulated = (config.grad_accum * shape.batch).div_ceil(batch);
+        let config = TrainConfig { batch_size: batch, grad_accum: accumulated, ..config.clone() };
+        let activations = batch as f64 / shape.batch as f64;
+        let flags = format!("--batch-size {batch} --grad-accum {accumulated}");
+        changes.push(Change { config, shape: BatchShape { batch, ..shape }, activations, ..same(flags) });
+    }
+    if let Some(lora) = method.adapter().filter(|lora| lora.rank > 1) {
+        let halved = LoraConfig { rank: lora.rank / 2, ..lora.clone() };
+        let method = if matches!(method, Method::Qlora(_)) { Method::Qlora(halved) } else { Method::Lora(halved) };
+        changes.push(Change { method, ..same(format!("--rank {}", lora.rank / 2)) });
+    }
+    if let Method::Lora(lora) = method {
+        let config = TrainConfig { method: MethodKind::Qlora, ..config.clone() };
+        changes.push(Change { config, method: Method::Qlora(lora.clone()), ..same("--method qlora".to_string()) });
+    }
+    if config.method == MethodKind::Full {
+        let alpha = 2.0 * config.rank as f32;
+        let targets = Targets::AllLinear;
+        let lora = LoraConfig { rank: config.rank, alpha, dropout: 0.0, rank_stabilised: false, targets };
+        let config = TrainConfig { method: MethodKind::Lora, ..config.clone() };
+        changes.push(Change { config, method: Method::Lora(lora), ..same("--method lora".to_string()) });
+    }
+    if Precision::from(config.precision) == Precision::F32 {
+        let config = TrainConfig { precision: crate::Precision::Bf16, ..config.clone() };
+        changes.push(Change { config, activations: 0.5, ..same("--precision bf16".to_string()) });
+    }
+    if micro.policy == Policy::None || (micro.policy != Policy::Full && micro.recomputed_steps().next().is_none()) {
+        changes.push(Change { policy: Some(Policy::Full), ..same("--checkpointing full".to_string()) });
+        let bytes = micro.activation_bytes() / 2;
+        let policy = Policy::Budget(bytes);
+        let flags = format!("--checkpointing budget:{}", format_bytes(bytes.next_multiple_of(1 << 20)));
+        changes.push(Change { policy: Some(policy), ..same(flags) });
+    }
+    changes
+}
+
+/// A refusal for want of memory, with the alternatives to the smallest plan; any other error as it is.
+pub(crate) fn with_alternatives(error: TrainError, setting: Setting<'_>, profile: &DeviceProfile) -> TrainError {
+    let (limited, budget) = match &error {
+        TrainError::DoesNotFit { .. } => (true, None),
+        TrainError::Compile(CompileError::BudgetDoesNotFit { budget_bytes, smallest_bytes }) => {
+            (false, Some((*budget_bytes, *smallest_bytes)))
+        }
+        _ => return error,
+    };
+    // What cannot be planned has no alternatives to name; the refusal itself stands.
+    let found = smallest(setting, budget.map(|(_, smallest)| smallest), profile)
+        .and_then(|(micro, update)| alternatives(setting, &micro, &update, profile))
+        .unwrap_or_default();
+    match (error, budget) {
+        (TrainError::DoesNotFit { needed_bytes, limit_bytes, whose, .. }, _) if limited => {
+            TrainError::DoesNotFit { needed_bytes, limit_bytes, whose, alternatives: found }
+        }
+        (_, Some((budget_bytes, smallest_bytes))) => {
+            TrainError::BudgetTooSmall { budget_bytes, smallest_bytes, alternatives: found }
+        }
+        (error, None) => error,
+    }
+}
+
+/// The smallest plan of a setting: of its policy, or under the smallest budget.
+fn smallest(setting: Setting<'_>, budget: Option<usize>, profile: &DeviceProfile) -> Result<(Plan, Plan), TrainError> {
+    let (gradient, update) = setting.graphs()?;
+    let update = compile(update, &Policy::None, profile)?;
+    let policy = match budget {
+        Some(bytes) => Policy::Budget(bytes),
+        None => policy_of(setting.config)?,
+    };
+    let micro = match compile_within(gradient.clone(), &policy, profile, Some(0)) {
+        Err(CompileError::ArenaDoesNotFit { smallest_bytes, .. }) => {
+            compile_within(gradient, &policy, profile, Some(smallest_bytes))?
+        }
+        other => other?,
+    };
+    Ok((micro, update))
+}

@@ -1,0 +1,238 @@
+//! A run planned from shapes alone: will it fit, how, how fast. What `remat plan` shows.
+//!
+//! Method: the same passes, limit and account as a run's own, without weights; with `--data`, the rows are read as a run
+//! would read them, since they decide how long a sequence is. Invariant: what is shown is of plans that were made. Look
+//! next at `planning` for the limit and at `alternatives`.
+
+use crate::alternatives::{Alternative, Setting, alternatives};
+use crate::planning::{Limit, PlannedStep, plan_step, policy_of, targets};
+use crate::prepare::{DEFAULT_SEQ_LEN, all_threads, method, shape_of, training_data};
+use crate::{MemoryAccount, PhaseMemory, TrainConfig, TrainError};
+use remat_compiler::{CompileError, Survey, differentiate, survey};
+use remat_cpu::CpuOptions;
+use remat_data::Batch;
+use remat_formats::ModelConfig;
+use remat_ir::Storage;
+use remat_model::{BatchShape, Model, preset, training};
+use remat_plan::{DeviceProfile, Plan, lower_bound_bytes};
+
+/// Points of the frontier that are shown.
+const POINTS: usize = 8;
+
+/// What is added to the smallest limit each time that planning took more memory meanwhile.
+const SPARE_BYTES: usize = 4 << 20;
+
+/// How a plan stands to the limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fit {
+    /// It fits, with room.
+    Fits,
+    /// It fits, but the smallest plan of all would need more than nine tenths of the limit.
+    Tight,
+    /// Not even the smallest plan fits; what is shown is that one.
+    DoesNotFit,
+}
+
+impl Fit {
+    /// In words.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Fit::Fits => "fits",
+            Fit::Tight => "tight",
+            Fit::DoesNotFit => "does not fit",
+        }
+    }
+}
+
+/// One plan of the time-memory frontier, as a run would take it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct FrontierRow {
+    /// Peak of the whole process.
+    pub peak_bytes: usize,
+    /// Bytes alive from forward to backward.
+    pub activation_bytes: usize,
+    /// Predicted seconds of one update: all its micro-steps and the optimizer.
+    pub step_seconds: f64,
+}
+
+/// A run planned from shapes.
+#[derive(Debug, Clone)]
+pub struct RunPlan {
+    /// The settings, as resolved.
+    pub config: TrainConfig,
+    /// The model's name: its folder or preset.
+    pub model: String,
+    /// The model's architecture.
+    pub family: &'static str,
+    /// Shape of a micro-batch.
+    pub shape: BatchShape,
+    /// Parameters that are trained.
+    pub trained_parameters: usize,
+    /// Parameters of base and adapters together.
+    pub total_parameters: usize,
+    /// What it is planned for.
+    pub profile: DeviceProfile,
+    /// What it has to fit into, if that is known.
+    pub limit: Option<Limit>,
+    /// Whether it does.
+    pub fit: Fit,
+    /// The micro-step's plan; the smallest if it does not fit.
+    pub micro: Plan,
+    /// The update's plan.
+    pub update: Plan,
+    /// What the run would hold.
+    pub account: MemoryAccount,
+    /// The least that `--memory` can be for this policy.
+    pub smallest_memory_bytes: usize,
+    /// The least that can be kept from forward to backward.
+    pub smallest_activation_bytes: usize,
+    /// Predicted seconds of one update.
+    pub step_seconds: f64,
+    /// Arena over the bytes that its order of steps has alive at once.
+    pub arena_over_lower_bound: f64,
+    /// From the smallest plan to the fastest.
+    pub frontier: Vec<FrontierRow>,
+    /// What else could be chosen.
+    pub alternatives: Vec<Alternative>,
+}
+
+impl RunPlan {
+    /// What the run would hold, phase by phase.
+    pub fn phases(&self) -> Vec<PhaseMemory> {
+        self.account.phases()
+    }
+}
+
+/// Plans a run without its weights.
+///
+/// # Errors
+/// Bad settings or rows, a model that cannot be planned. That it does not fit is no error but the plan's [`Fit`].
+pub fn plan(config: TrainConfig) -> Result<RunPlan, TrainError> {
+    let mut config = config.resolved_to_plan()?;
+    let (name, model) = match &config.preset {
+        Some(name) => (name.clone(), preset(name)?),
+        None => (config.model.display().to_string(), ModelConfig::from_dir(&config.model)?),
+    };
+    let method = method(&config, &|adapter| match &config.preset {
+        None => Ok(Model::open(&config.model)?.adapter_settings(adapter)?),
+        Some(_) => {
+            let problem = "an adapter belongs to a model folder: give --model DIR in place of --preset".to_string();
+            Err(TrainError::BadFlag { key: "init-adapter", problem })
+        }
+    })?;
+    let (shape, data_bytes) = batches(&mut config, &model)?;
+    let options = CpuOptions::new(config.threads.unwrap_or_else(all_threads));
+    let profile = options.profile();
+    let setting = Setting { config: &config, model: &model, method: &method, shape };
+    let limit = Limit::of(&config)?;
+    let (planned, fits) = planned_or_smallest(setting, &profile, data_bytes, limit)?;
+    let around = Surroundings::of(setting, &planned, &profile)?;
+    let PlannedStep { micro, update, account, parameters, .. } = planned;
+    let alternatives = alternatives(setting, &micro, &update, &profile)?;
+    let tight = |limit: Limit| around.smallest_memory_bytes > limit.bytes / 10 * 9;
+    let trained_parameters = parameters.iter().map(|parameter| parameter.ty.shape.numel()).sum::<usize>();
+    let weights = micro.graph.values.iter().filter(|value| value.storage == Storage::Weight);
+    Ok(RunPlan {
+        model: name,
+        family: model.family(),
+        shape,
+        trained_parameters,
+        total_parameters: trained_parameters + weights.map(|value| value.ty.shape.numel()).sum::<usize>(),
+        limit,
+        fit: match limit {
+            _ if !fits => Fit::DoesNotFit,
+            Some(limit) if tight(limit) => Fit::Tight,
+            _ => Fit::Fits,
+        },
+        step_seconds: around.seconds_of_update(micro.step_seconds(&profile.prices)),
+        arena_over_lower_bound: micro.arena_bytes as f64 / lower_bound_bytes(&micro).max(1) as f64,
+        smallest_memory_bytes: around.smallest_memory_bytes,
+        smallest_activation_bytes: around.smallest_activation_bytes,
+        frontier: around.frontier,
+        alternatives,
+        micro,
+        update,
+        account,
+        profile,
+        config,
+    })
+}
+
+/// The shape of a micro-batch, and the bytes of the data: of the rows if the settings name any.
+fn batches(config: &mut TrainConfig, model: &ModelConfig) -> Result<(BatchShape, usize), TrainError> {
+    let seq_len = *config.seq_len.get_or_insert(model.max_positions().min(DEFAULT_SEQ_LEN));
+    if config.data.is_empty() || config.preset.is_some() {
+        let shape = BatchShape { batch: config.batch_size, seq_len };
+        return Ok((shape, Batch::bytes_of(shape.batch, shape.seq_len)));
+    }
+    let loader = training_data(config, &config.model, model, seq_len)?;
+    let shape = shape_of(config, &loader, seq_len);
+    Ok((shape, loader.bytes() + Batch::bytes_of(shape.batch, shape.seq_len)))
+}
+
+/// The plan of the settings and whether it fits; the smallest of their policy if it does not.
+fn planned_or_smallest(
+    setting: Setting<'_>,
+    profile: &DeviceProfile,
+    data_bytes: usize,
+    limit: Option<Limit>,
+) -> Result<(PlannedStep, bool), TrainError> {
+    let (mut config, mut limit, mut fits) = (setting.config.clone(), limit, true);
+    loop {
+        let training = training(setting.model, config.precision.into(), setting.method, setting.shape)?;
+        match plan_step(&config, training, None, profile, data_bytes, limit) {
+            Err(TrainError::DoesNotFit { needed_bytes, whose, limit_bytes, .. }) => {
+                // A second refusal means that planning itself took more memory meanwhile.
+                let bytes = needed_bytes.max(limit_bytes + if fits { 0 } else { SPARE_BYTES });
+                (limit, fits) = (Some(Limit { bytes, whose }), false);
+            }
+            Err(TrainError::Compile(CompileError::BudgetDoesNotFit { smallest_bytes, .. })) => {
+                (config.checkpointing, fits) = (format!("budget:{smallest_bytes}"), false);
+            }
+            planned => return Ok((planned?, fits)),
+        }
+    }
+}
+
+/// What lies around a plan: the frontier it is a point of, and the smallest plans.
+struct Surroundings {
+    frontier: Vec<FrontierRow>,
+    smallest_memory_bytes: usize,
+    smallest_activation_bytes: usize,
+    micro_steps: f64,
+    update_seconds: f64,
+}
+
+impl Surroundings {
+    fn of(setting: Setting<'_>, planned: &PlannedStep, profile: &DeviceProfile) -> Result<Self, TrainError> {
+        let Setting { config, model, method, shape } = setting;
+        let training = training(model, config.precision.into(), method, shape)?;
+        let gradient =
+            differentiate(training.graph, training.loss, training.seed, &targets(&training.parameters))?.graph;
+        let Survey { frontier, smallest_arena_bytes, smallest_activation_bytes } =
+            survey(gradient, &policy_of(config)?, profile, POINTS)?;
+        let arena_bytes = planned.micro.arena_bytes.max(planned.update.arena_bytes);
+        let beside = planned.account.running_bytes() - arena_bytes;
+        let peak = |arena_bytes: usize| {
+            (beside + arena_bytes.max(planned.update.arena_bytes)).max(planned.account.earlier_peak_bytes)
+        };
+        let mut around = Surroundings {
+            frontier: Vec::new(),
+            smallest_memory_bytes: peak(smallest_arena_bytes),
+            smallest_activation_bytes,
+            micro_steps: config.grad_accum as f64,
+            update_seconds: planned.update.step_seconds(&profile.prices),
+        };
+        let row = |point: &remat_compiler::FrontierPoint| FrontierRow {
+            peak_bytes: peak(point.arena_bytes),
+            activation_bytes: point.activation_bytes,
+            step_seconds: around.seconds_of_update(point.step_seconds),
+        };
+        around.frontier = frontier.iter().map(row).collect();
+        Ok(around)
+    }
+
+    fn seconds_of_update(&self, micro_seconds: f64) -> f64 {
+        self.micro_steps * micro_seconds + self.update_seconds
+    }
+}
