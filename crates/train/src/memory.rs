@@ -17,6 +17,12 @@ const RESERVE_BYTES: usize = 4 << 20;
 /// What the process holds is rounded up to this, so that two runs of one plan agree on it.
 const PROGRAM_STEP_BYTES: usize = 1 << 20;
 
+/// Buffers that weights are read through, one piece after the other: as they are stored, and as numbers.
+const LOAD_BUFFER_BYTES: usize = 3 << 20;
+
+/// The same where weights are quantised on the way: also as they are rounded, and their scales.
+const QUANTISING_BUFFER_BYTES: usize = 6 << 20;
+
 /// The row of weights in four bits.
 const QUANTISED: &str = "quantised weights";
 
@@ -92,6 +98,7 @@ impl MemoryAccount {
     /// The same, phase by phase. Sources are resident once they are filled: states when the first update writes them, or a
     /// resumed run reads them. Pages of the arena that a step has touched stay, so evaluation and saves hold them, too.
     pub fn phases(&self) -> Vec<PhaseMemory> {
+        let buffers = if self.quantised_parameters > 0 { QUANTISING_BUFFER_BYTES } else { LOAD_BUFFER_BYTES };
         let loading = self.phase("load", &["weights", QUANTISED, "trained parameters"]);
         let reading = self.earlier_peak_bytes.saturating_sub(loading.peak_bytes());
         let resumed = ["weights", QUANTISED, "trained parameters", "gradients", "optimizer"];
@@ -99,8 +106,14 @@ impl MemoryAccount {
         let mut phases = vec![loading, self.phase("step", &all), self.phase("evaluation", &all)];
         phases.extend([self.phase("save", &all), self.phase("resume", &resumed)]);
         for phase in phases.iter_mut().filter(|phase| ["load", "resume"].contains(&phase.name)) {
-            // A tokenizer at work, before weights are loaded.
-            phase.parts.iter_mut().filter(|part| part.name == "tokenizer").for_each(|part| part.bytes += reading);
+            for part in &mut phase.parts {
+                // Weights are read when a tokenizer has done its work: the larger of the two counts.
+                match part.name {
+                    "tokenizer" => part.bytes += reading.saturating_sub(buffers),
+                    "data_buffers" => part.bytes += buffers,
+                    _ => {}
+                }
+            }
         }
         phases
     }
@@ -139,9 +152,9 @@ impl MemoryAccount {
         PhaseMemory { name, parts }
     }
 
-    /// The peak resident memory of the whole process.
+    /// The peak resident memory of the whole process: of its highest phase.
     pub fn planned_peak_bytes(&self) -> usize {
-        self.running_bytes().max(self.earlier_peak_bytes)
+        self.phases().iter().map(PhaseMemory::peak_bytes).fold(self.earlier_peak_bytes, usize::max)
     }
 
     /// What is held while the steps run: the sum of the rows.

@@ -292,6 +292,8 @@ impl Prepared {
             }
             (None, None, Method::Full) => {}
         }
+        // The buffers that weights were read through are no part of a step.
+        remat_cpu::release_freed_memory();
         let step = CompiledStep {
             executor,
             micro: programs[0],

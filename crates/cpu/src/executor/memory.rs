@@ -1,4 +1,8 @@
 //! Zeroed, page-aligned memory that is allocated once and never grows.
+//!
+//! Invariant: a page is resident from its first use on, not before, so that what is loaded first does not pay for what
+//! runs later: the allocator is asked for zeroed memory without an alignment of its own, which it takes from fresh pages,
+//! and the start is moved to a page. (Asked for aligned memory it would write the zeros itself.)
 
 use remat_plan::ExecError;
 use std::alloc::{Layout, alloc_zeroed, dealloc};
@@ -7,8 +11,13 @@ use std::ptr::NonNull;
 /// Page alignment: slots aligned to less stay aligned, and huge pages can back it.
 const PAGE_BYTES: usize = 4096;
 
+/// What the system's allocator aligns everything to.
+const ALLOCATOR_ALIGNMENT: usize = 16;
+
 /// Owned bytes at a fixed address.
 pub(super) struct Region {
+    /// What the allocator gave: up to a page before `start`.
+    allocation: NonNull<u8>,
     start: NonNull<u8>,
     bytes: usize,
 }
@@ -20,7 +29,7 @@ unsafe impl Send for Region {}
 impl Region {
     /// No memory at all.
     pub(super) fn empty() -> Self {
-        Region { start: NonNull::dangling(), bytes: 0 }
+        Region { allocation: NonNull::dangling(), start: NonNull::dangling(), bytes: 0 }
     }
 
     /// `bytes` zeroed bytes.
@@ -29,10 +38,18 @@ impl Region {
             return Ok(Region::empty());
         }
         let refused = || ExecError::OutOfMemory { what, bytes };
-        let layout = Layout::from_size_align(bytes, PAGE_BYTES).map_err(|_| refused())?;
+        let layout = Region::layout(bytes).ok_or_else(refused)?;
         // SAFETY: the layout has a non-zero size.
-        let start = NonNull::new(unsafe { alloc_zeroed(layout) }).ok_or_else(refused)?;
-        Ok(Region { start, bytes })
+        let allocation = NonNull::new(unsafe { alloc_zeroed(layout) }).ok_or_else(refused)?;
+        let skipped = allocation.align_offset(PAGE_BYTES);
+        // SAFETY: the allocation is longer than `bytes` by a page, and less than a page is skipped.
+        let start = unsafe { allocation.add(skipped) };
+        Ok(Region { allocation, start, bytes })
+    }
+
+    /// Of the allocation behind a region.
+    fn layout(bytes: usize) -> Option<Layout> {
+        Layout::from_size_align(bytes.checked_add(PAGE_BYTES)?, ALLOCATOR_ALIGNMENT).ok()
     }
 
     /// Address of the byte at `offset`, which must not exceed the size.
@@ -56,9 +73,9 @@ impl Region {
 impl Drop for Region {
     fn drop(&mut self) {
         if self.bytes > 0 {
-            let layout = Layout::from_size_align(self.bytes, PAGE_BYTES).expect("the layout it was allocated with");
+            let layout = Region::layout(self.bytes).expect("the layout it was allocated with");
             // SAFETY: allocated in `new` with this very layout.
-            unsafe { dealloc(self.start.as_ptr(), layout) }
+            unsafe { dealloc(self.allocation.as_ptr(), layout) }
         }
     }
 }
