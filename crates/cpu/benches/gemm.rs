@@ -1,12 +1,14 @@
 //! Matrix products against the register-only peak of the multipliers, measured in turns so that both see the same
-//! clock. `cargo bench -p remat-cpu --bench gemm` prints divan's table and then achieved / peak for one thread.
+//! clock. `cargo bench -p remat-cpu --bench gemm` prints divan's table and then achieved / peak for one thread;
+//! with `-- --nf4` it prints 4-bit weights beside dense ones instead.
 
 use std::hint::black_box;
 use std::time::Instant;
 
 use half::bf16;
-use remat_cpu::kernels::gemm::{Epilogue, Matrix, gemm};
+use remat_cpu::kernels::gemm::{Epilogue, Matrix, Nf4Matrix, Right, gemm};
 use remat_cpu::{Element, ThreadPool};
+use remat_tensor::nf4::{Nf4Data, ScaleKind};
 
 /// m, n, k: a feed-forward product, its transpose's shape, an attention projection, a LoRA down and up projection.
 const SIZES: [[usize; 3]; 5] =
@@ -124,7 +126,49 @@ fn report<T: Element>(name: &str, dot: bool) {
     }
 }
 
+/// NF4 weights against dense ones of the same product, in turns, one thread: forward, and backward by the transpose.
+fn report_nf4<T: Element>(name: &str) {
+    let pool = ThreadPool::new(1);
+    for tokens in [512, 256] {
+        for [out, input] in [[5632, 2048], [2048, 5632], [4096, 4096]] {
+            let values: Vec<f32> = (0..out * input).map(|i| ((i % 101) as f32 - 50.0) * 1e-3).collect();
+            let quantised = Nf4Data::quantise(&values, ScaleKind::Nested).expect("finite");
+            let dense: Vec<T> = values.into_iter().map(T::from_f32).collect();
+            for forward in [true, false] {
+                let [n, k] = if forward { [out, input] } else { [input, out] };
+                let x: Vec<T> = (0..tokens * k).map(|i| T::from_f32((i % 17) as f32 * 0.1 - 0.8)).collect();
+                let mut y: Vec<T> = (0..tokens * n).map(|_| T::from_f32(0.0)).collect();
+                let weights: [Right<'_, T>; 2] = if forward {
+                    [Matrix::transposed(&dense, input).into(), Nf4Matrix::transposed(quantised.view(), input).into()]
+                } else {
+                    [Matrix::rows(&dense, input).into(), Nf4Matrix::rows(quantised.view(), input).into()]
+                };
+                let mut best = [f64::INFINITY; 2];
+                for _ in 0..12 {
+                    for (best, weight) in best.iter_mut().zip(weights) {
+                        let start = Instant::now();
+                        gemm(&pool, [tokens, n, k], Matrix::rows(&x, k), weight, Epilogue::default(), &mut y[..]);
+                        *best = best.min(start.elapsed().as_secs_f64());
+                    }
+                }
+                let rate = |seconds: f64| 2e-9 * (tokens * n * k) as f64 / seconds;
+                println!(
+                    "{name} nf4 M={tokens} [{out}, {input}] {}: {:6.1} GFLOP/s, dense {:6.1}, {:+5.1} % time",
+                    if forward { "forward " } else { "backward" },
+                    rate(best[1]),
+                    rate(best[0]),
+                    100.0 * (best[1] / best[0] - 1.0)
+                );
+            }
+        }
+    }
+}
+
 fn main() {
+    if std::env::args().any(|argument| argument == "--nf4") {
+        report_nf4::<bf16>("bf16");
+        return report_nf4::<f32>("f32 ");
+    }
     if !std::env::args().any(|argument| argument == "--report") {
         divan::main();
     }
