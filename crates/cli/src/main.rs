@@ -18,6 +18,7 @@ mod generate;
 mod json_lines;
 mod plan;
 mod progress;
+mod quantize;
 mod quickstart;
 mod settings;
 mod train;
@@ -27,6 +28,7 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use std::process::ExitCode;
 
 const FAILED: u8 = 1;
+const USAGE: u8 = 2;
 const INTERRUPTED: u8 = 130;
 
 /// Fine-tune language models in the memory you have
@@ -62,6 +64,10 @@ enum Verb {
     #[command(after_help = eval::AFTER_HELP)]
     Eval(eval::EvalArgs),
 
+    /// Write a model in four bits, as bitsandbytes stores it
+    #[command(after_help = quantize::AFTER_HELP)]
+    Quantize(quantize::QuantizeArgs),
+
     /// See it all in a minute or two, on a small model that is in this program
     #[command(after_help = quickstart::AFTER_HELP)]
     Quickstart(quickstart::QuickstartArgs),
@@ -83,6 +89,7 @@ fn main() -> ExitCode {
         Verb::Plan(arguments) => plan::run(arguments, verb_matches),
         Verb::Generate(arguments) => generate::run(&arguments),
         Verb::Eval(arguments) => eval::run(arguments),
+        Verb::Quantize(arguments) => quantize::run(&arguments),
         Verb::Quickstart(arguments) => quickstart::run(&arguments),
         Verb::Data(arguments) => data_check::run(arguments),
     })

@@ -3,13 +3,15 @@
 //! Invariant: tensor names stay those of the checkpoint; weights are written as they were trained, in f32.
 
 use crate::adapter::write_parameters;
+use crate::preset::preset_json;
+use crate::source::Source;
 use crate::{Model, ModelError, Parameter};
 use remat_formats::{FormatsError, write_atomic};
 use remat_plan::Executor;
 use std::path::Path;
 
 /// Files of a model folder that training does not change.
-const COMPANIONS: [&str; 8] = [
+pub(crate) const COMPANIONS: [&str; 8] = [
     "tokenizer.json",
     "tokenizer_config.json",
     "special_tokens_map.json",
@@ -21,6 +23,20 @@ const COMPANIONS: [&str; 8] = [
 ];
 
 impl Model {
+    /// The model's `config.json`.
+    pub(crate) fn config_json(&self) -> Result<serde_json::Value, ModelError> {
+        let path = self.folder.join("config.json");
+        let text = match self.source {
+            Source::Random => preset_json(&self.folder.to_string_lossy())?.to_string(),
+            Source::Files(_) => std::fs::read_to_string(&path).map_err(|source| FormatsError::Io {
+                path: path.clone(),
+                action: "read the configuration",
+                source,
+            })?,
+        };
+        Ok(serde_json::from_str(&text).map_err(|error| FormatsError::Malformed { path, problem: error.to_string() })?)
+    }
+
     /// Writes `model.safetensors` (f32), `config.json` with its dtype set to float32, and the tokenizer's files.
     ///
     /// # Errors
@@ -32,17 +48,13 @@ impl Model {
         executor: &dyn Executor,
     ) -> Result<(), ModelError> {
         write_parameters(&folder.join("model.safetensors"), parameters, executor)?;
-        let path = self.folder.join("config.json");
-        let read_error = |source| FormatsError::Io { path: path.clone(), action: "read the configuration", source };
-        let text = std::fs::read_to_string(&path).map_err(read_error)?;
-        let malformed = |problem: String| FormatsError::Malformed { path: path.clone(), problem };
-        let mut json: serde_json::Value = serde_json::from_str(&text).map_err(|e| malformed(e.to_string()))?;
+        let mut json = self.config_json()?;
         for key in ["dtype", "torch_dtype"] {
             if let Some(value) = json.get_mut(key) {
                 *value = "float32".into();
             }
         }
-        let text = serde_json::to_string_pretty(&json).map_err(|e| malformed(e.to_string()))?;
+        let text = serde_json::to_string_pretty(&json).expect("JSON that was parsed");
         write_atomic(&folder.join("config.json"), format!("{text}\n").as_bytes())?;
         for name in COMPANIONS {
             let path = self.folder.join(name);

@@ -15,7 +15,9 @@ mod lora;
 mod model;
 mod precision;
 mod preset;
+mod quantise;
 mod rope;
+mod source;
 mod update;
 
 pub use build::{BatchShape, Evaluation, Inference, Method, Parameter, Training, training};
@@ -25,4 +27,5 @@ pub use lora::{LoraConfig, Targets};
 pub use model::Model;
 pub use precision::{Precision, refresh_working_copies};
 pub use preset::{preset, preset_names};
+pub use quantise::QuantiseReport;
 pub use update::{AdamWSettings, update_graph};

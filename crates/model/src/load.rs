@@ -6,11 +6,12 @@
 use crate::build::{K_CACHE, V_CACHE};
 use crate::precision::{parameter_name, write_parameter};
 use crate::rope::{INV_FREQ, inv_freq};
+use crate::source::Source;
 use crate::{Model, ModelError, Precision, family};
-use half::bf16;
+use half::{bf16, f16};
 use remat_ir::{Graph, Storage, Type};
 use remat_plan::Executor;
-use remat_tensor::nf4::{Nf4Layout, Nf4Quantiser, NotFinite, ScaleKind};
+use remat_tensor::nf4::{Nf4Layout, Nf4Quantiser, Nf4Tensor, NotFinite, ScaleKind};
 use remat_tensor::{DType, Shape};
 
 impl Model {
@@ -31,8 +32,8 @@ impl Model {
                 let target = executor.weight_mut(&value.name)?.bytes;
                 self.load_nf4(&value.name, &value.ty.shape, kind, &mut quantiser, target)?;
             } else if let Some(tensor) = self.tensor_of(&value.name) {
-                let read_f32 = |target: &mut [f32]| Ok(self.files.read_as_f32_into(&tensor, target)?);
-                let read_bf16 = |target: &mut [bf16]| Ok(self.files.read_as_bf16_into(&tensor, target)?);
+                let read_f32 = |target: &mut [f32]| self.source.read_f32(&tensor, target);
+                let read_bf16 = |target: &mut [bf16]| self.source.read_bf16(&tensor, target);
                 match (value.storage, value.ty.dtype) {
                     (Storage::Weight, DType::BF16) => read_bf16(halves(executor.weight_mut(&value.name)?.bytes))?,
                     (Storage::Weight, _) => read_f32(floats(executor.weight_mut(&value.name)?.bytes))?,
@@ -55,19 +56,33 @@ impl Model {
         quantiser: &mut Nf4Quantiser,
         target: &mut [u8],
     ) -> Result<(), ModelError> {
-        if let Some(stored) = self.stored.get(name) {
-            return Ok(self.files.read_nf4_into(&stored.tensor, &stored.info, target)?);
+        if let (Some(stored), Source::Files(files)) = (self.stored.get(name), &self.source) {
+            return Ok(files.read_nf4_into(&stored.tensor, &stored.info, target)?);
         }
         let layout = Nf4Layout::new(shape.numel(), kind).expect("a value's size was checked");
-        let mut tensor = quantiser.begin(layout, target);
+        // What is quantised is the weight as it would be computed with.
+        let rounded_to = (self.precision == Precision::Bf16).then_some(DType::BF16);
+        self.quantise_into(name, shape, rounded_to, quantiser.begin(layout, target))
+    }
+
+    /// Quantises a linear's weight from pieces, rounded to a 16-bit dtype first if one is given.
+    pub(crate) fn quantise_into(
+        &self,
+        name: &str,
+        shape: &Shape,
+        rounded_to: Option<DType>,
+        mut tensor: Nf4Tensor<'_>,
+    ) -> Result<(), ModelError> {
         let mut fault = Ok(());
         let mut rounded: Vec<f32> = Vec::new();
         self.read_out_in(name, shape, &mut |piece| {
             let mut values = piece;
-            if self.precision == Precision::Bf16 {
-                // What is quantised is the weight as it would be computed with.
+            if let Some(dtype) = rounded_to {
                 rounded.clear();
-                rounded.extend(piece.iter().map(|&x| bf16::from_f32(x).to_f32()));
+                match dtype {
+                    DType::F16 => rounded.extend(piece.iter().map(|&x| f16::from_f32(x).to_f32())),
+                    _ => rounded.extend(piece.iter().map(|&x| bf16::from_f32(x).to_f32())),
+                }
                 values = &rounded;
             }
             // The first fault is told once the tensor has been read.
@@ -94,13 +109,13 @@ impl Model {
     ) -> Result<(), ModelError> {
         let tensor = self.tensor_of(name).ok_or_else(|| self.tensor_error(name, "is missing".to_string()))?;
         if !family::stores_in_out(&self.config) {
-            return Ok(self.files.read_chunks_as_f32(&tensor, &mut |piece| {
+            return self.source.read_chunks(&tensor, shape.numel(), &mut |piece| {
                 sink(piece);
                 Ok(())
-            })?);
+            });
         }
         let (fan_out, mut stored) = (shape[0], vec![0.0; shape.numel()]);
-        self.files.read_as_f32_into(&tensor, &mut stored)?;
+        self.source.read_f32(&tensor, &mut stored)?;
         let mut row = vec![0.0; shape[1]];
         for out in 0..fan_out {
             let column = stored[out..].iter().step_by(fan_out);
@@ -138,11 +153,11 @@ impl Model {
         let Some(tensor) = self.tensor_of(name) else {
             return Err(fail("is missing: the files are incomplete or belong to another config.json".to_string()));
         };
-        let info = self.files.tensor_info(&tensor).ok_or_else(|| fail("is missing".to_string()))?;
         let turned = ty.dtype.scale_kind().is_some() && family::stores_in_out(&self.config);
         let expected = if turned { Shape::from([ty.shape[1], ty.shape[0]]) } else { ty.shape.clone() };
-        if info.shape != expected {
-            let found = &info.shape;
+        if let Some(found) = self.source.shape_of(&tensor)
+            && *found != expected
+        {
             return Err(fail(format!("has shape {found}, config.json implies {expected}")));
         }
         Ok(())
@@ -152,11 +167,9 @@ impl Model {
         ModelError::Tensor { folder: self.folder.display().to_string(), tensor: name.to_string(), problem }
     }
 
-    /// The checkpoint's name of a source's parameter: as given, or without the outer module that base-only checkpoints omit.
+    /// The checkpoint's name of a source's parameter.
     fn tensor_of(&self, name: &str) -> Option<String> {
-        let name = parameter_name(name);
-        let without_outer = || name.split_once('.').map(|(_, inner)| inner.to_string());
-        [Some(name.to_string()), without_outer()].into_iter().flatten().find(|n| self.files.tensor_info(n).is_some())
+        self.source.tensor_of(parameter_name(name))
     }
 }
 

@@ -1,18 +1,20 @@
-//! A pretrained model folder: its configuration, its weight files, and the graphs made of them.
+//! A pretrained model folder, or a preset: its configuration, its weights, and the graphs made of them.
 
 use crate::build::{self, Base, BatchShape, Evaluation, Inference, Method, Training};
 use crate::four_bit::StoredFourBit;
 use crate::generation::{self, CacheShape, Generation};
+use crate::preset::preset;
+use crate::source::Source;
 use crate::{ModelError, Precision, family};
 use remat_formats::{ModelConfig, ModelFiles};
 use std::path::{Path, PathBuf};
 
-/// A model folder as Hugging Face writes it: `config.json` and safetensors.
+/// A model folder as Hugging Face writes it (`config.json` and safetensors), or a preset with random weights.
 #[derive(Debug)]
 pub struct Model {
     pub(crate) folder: PathBuf,
     pub(crate) config: ModelConfig,
-    pub(crate) files: ModelFiles,
+    pub(crate) source: Source,
     pub(crate) precision: Precision,
     pub(crate) stored: StoredFourBit,
 }
@@ -26,7 +28,18 @@ impl Model {
         let config = ModelConfig::from_dir(folder)?;
         let files = ModelFiles::open(folder)?;
         let stored = StoredFourBit::of(&config, &files)?;
-        Ok(Model { folder: folder.to_path_buf(), config, files, precision: Precision::F32, stored })
+        let source = Source::Files(files);
+        Ok(Model { folder: folder.to_path_buf(), config, source, precision: Precision::F32, stored })
+    }
+
+    /// A preset with random weights, which are made when they are loaded. Its folder is its name: there is none.
+    ///
+    /// # Errors
+    /// A name that is not in [`preset_names`](crate::preset_names).
+    pub fn from_preset(name: &str) -> Result<Self, ModelError> {
+        let (folder, config) = (PathBuf::from(name), preset(name)?);
+        let (source, stored) = (Source::Random, StoredFourBit::default());
+        Ok(Model { folder, config, source, precision: Precision::F32, stored })
     }
 
     /// The model computed in another precision than f32; its graphs and what is loaded follow.
@@ -53,9 +66,13 @@ impl Model {
         &self.folder
     }
 
-    /// The weight files, for hashing.
+    /// The weight files, for hashing; none of a preset.
     pub fn weight_files(&self) -> impl Iterator<Item = PathBuf> {
-        self.files.paths()
+        let files = match &self.source {
+            Source::Files(files) => Some(files.paths()),
+            Source::Random => None,
+        };
+        files.into_iter().flatten()
     }
 
     /// The forward graph with its loss.

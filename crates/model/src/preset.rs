@@ -77,8 +77,13 @@ pub fn preset_names() -> impl Iterator<Item = &'static str> {
 /// # Errors
 /// A name that is not in [`preset_names`].
 pub fn preset(name: &str) -> Result<ModelConfig, ModelError> {
+    Ok(ModelConfig::parse(Path::new(name), preset_json(name)?)?)
+}
+
+/// The `config.json` of a preset.
+pub(crate) fn preset_json(name: &str) -> Result<&'static str, ModelError> {
     match PRESETS.iter().find(|(known, _)| *known == name) {
-        Some((_, config)) => Ok(ModelConfig::parse(Path::new(name), config)?),
+        Some((_, config)) => Ok(config),
         None => {
             let known = preset_names().collect::<Vec<_>>().join(", ");
             Err(ModelError::Setting(format!("--preset {name}: there is no such preset; there are {known}")))

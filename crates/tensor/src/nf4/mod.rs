@@ -14,7 +14,7 @@ mod mean;
 mod quantise;
 mod scales;
 
-pub use quantise::{Nf4Quantiser, NotFinite, block_absmax, quantise_block};
+pub use quantise::{Nf4Quantiser, Nf4Tensor, NotFinite, block_absmax, quantise_block};
 pub use scales::nested_map;
 
 use std::ops::Range;

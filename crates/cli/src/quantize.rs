@@ -1,0 +1,106 @@
+//! The verb `quantize`: a model folder in four bits, as bitsandbytes stores it.
+//!
+//! Invariant: the folder is there whole or not at all, and what it replaces under `--force` goes only once it is written.
+
+use crate::console;
+use crate::train::exit_code;
+use crate::units::{bytes, count, duration};
+use crate::{FAILED, USAGE};
+use remat_formats::FormatsError;
+use remat_model::{Model, ModelError, QuantiseReport};
+use remat_train::TrainError;
+use serde_json::json;
+use std::io::Write;
+use std::path::PathBuf;
+use std::time::Instant;
+
+pub(crate) const AFTER_HELP: &str = "\
+Examples:
+  remat quantize --model Llama-3.2-1B --out Llama-3.2-1B-nf4
+  remat train --model Llama-3.2-1B-nf4 --data rows.jsonl --out run
+
+Linears become NF4 with double quantisation; embeddings, norms and the head stay in 16 bits. transformers loads the
+folder with bitsandbytes. The model is read tensor by tensor, so it may be larger than memory.";
+
+/// Flags of `remat quantize`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct QuantizeArgs {
+    /// Model folder as Hugging Face writes it
+    #[arg(long, value_name = "DIR", required_unless_present = "preset")]
+    model: Option<PathBuf>,
+
+    /// Shape of a published model by its name, with random weights, instead of a model folder
+    #[arg(long, value_name = "NAME", conflicts_with = "model")]
+    preset: Option<String>,
+
+    /// Folder to write
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+
+    /// Replace a model that is in --out already
+    #[arg(long)]
+    force: bool,
+
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+/// Quantises and returns the exit code.
+pub(crate) fn run(arguments: &QuantizeArgs) -> u8 {
+    let start = Instant::now();
+    match quantise(arguments) {
+        Ok(report) => {
+            let seconds = start.elapsed().as_secs_f64();
+            let text = if arguments.json { as_json(&report, seconds) } else { as_text(&report, seconds) };
+            // A reader that went away is no failure of what was written.
+            drop(writeln!(std::io::stdout(), "{text}"));
+            0
+        }
+        Err(error) => {
+            console::error(&error.to_string());
+            match error {
+                // What may be asked for but did not work out: above all a full disk.
+                ModelError::Formats(FormatsError::Io { .. }) => FAILED,
+                ModelError::Setting(_) => USAGE,
+                other => exit_code(TrainError::from(other).kind()),
+            }
+        }
+    }
+}
+
+fn quantise(arguments: &QuantizeArgs) -> Result<QuantiseReport, ModelError> {
+    let model = match (&arguments.model, &arguments.preset) {
+        (Some(folder), _) => Model::open(folder)?,
+        (None, Some(name)) => Model::from_preset(name)?,
+        (None, None) => return Err(ModelError::Setting("--model is missing: give --model DIR".to_string())),
+    };
+    model.write_quantised(&arguments.out, arguments.force)
+}
+
+fn bits(report: &QuantiseReport) -> f64 {
+    8.0 * report.quantised_bytes as f64 / report.quantised_parameters.max(1) as f64
+}
+
+fn as_text(report: &QuantiseReport, seconds: f64) -> String {
+    format!(
+        "{} parameters in {:.3} bits each, {} in 16 bits · {} · {}",
+        count(report.quantised_parameters),
+        bits(report),
+        count(report.other_parameters),
+        bytes(report.file_bytes),
+        duration(seconds)
+    )
+}
+
+fn as_json(report: &QuantiseReport, seconds: f64) -> String {
+    json!({
+        "schema": 1,
+        "quantised_parameters": report.quantised_parameters,
+        "bits_per_quantised_parameter": bits(report),
+        "other_parameters": report.other_parameters,
+        "file_bytes": report.file_bytes,
+        "seconds": seconds,
+    })
+    .to_string()
+}

@@ -1,0 +1,248 @@
+//! Writes a model in four bits, as transformers and bitsandbytes write and load it.
+//!
+//! Invariants: the model is read one tensor at a time and no more than one quantised tensor is held, so it may be larger
+//! than memory; the folder appears under its name when it is complete and on disk, and not at all if anything fails. Every
+//! linear is quantised twice, since a file wants the scales of scales before the codes. Look next at
+//! `remat_formats::nf4_parts` for the tensors of a weight.
+
+use crate::build::{self, BatchShape};
+use crate::full::COMPANIONS;
+use crate::rope::INV_FREQ;
+use crate::{Model, ModelError, family};
+use half::{bf16, f16};
+use remat_formats::{
+    FormatsError, Nf4Content, Nf4Part, TensorSpec, fsync_folder, nf4_parts, write_atomic, write_safetensors_from,
+};
+use remat_ir::Storage;
+use remat_tensor::nf4::{Nf4Layout, Nf4Quantiser, ScaleKind};
+use remat_tensor::{DType, Shape};
+use serde_json::{Value, json};
+use std::path::{Path, PathBuf};
+
+/// What was written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct QuantiseReport {
+    /// Parameters of the weights that are in four bits.
+    pub quantised_parameters: usize,
+    /// Bytes of these, scales and maps included.
+    pub quantised_bytes: usize,
+    /// Parameters that stay in 16 bits.
+    pub other_parameters: usize,
+    /// Size of the file of weights.
+    pub file_bytes: u64,
+}
+
+/// One tensor of the file.
+struct Planned {
+    part: Nf4Part,
+    /// The parameter it is made of.
+    parameter: usize,
+}
+
+/// A parameter of the model.
+struct Parameter {
+    name: String,
+    shape: Shape,
+    quantised: bool,
+}
+
+/// The quantised tensor that was made last.
+struct Current {
+    parameter: Option<usize>,
+    bytes: Vec<u8>,
+    quantiser: Nf4Quantiser,
+}
+
+impl Model {
+    /// Writes the model with its linears in NF4 with double quantisation; everything else in bf16, or in f16 if the model
+    /// is. The tokenizer's files are copied. A model that is in `out` goes only under `replace`, once the new one is there.
+    ///
+    /// # Errors
+    /// A model that is quantised already, tensors that are missing or cannot be quantised, a disk that is full.
+    pub fn write_quantised(&self, out: &Path, replace: bool) -> Result<QuantiseReport, ModelError> {
+        let refuse = |problem: &str| Err(ModelError::Setting(format!("--out {}: {problem}", out.display())));
+        let there = out.symlink_metadata().is_ok();
+        if there && !replace {
+            return refuse("exists; choose another folder, or replace it with --force");
+        }
+        if there && !out.join("config.json").is_file() {
+            return refuse("is not a model folder, so --force does not replace it; choose another");
+        }
+        if !self.stored.is_empty() {
+            return Err(ModelError::Setting(format!("{}: is quantised already", self.folder.display())));
+        }
+        let parameters = self.parameters()?;
+        let dtype = match self.source.tensor_of(&parameters[0].name) {
+            Some(tensor) if self.source.is_f16(&tensor) => DType::F16,
+            _ => DType::BF16,
+        };
+        let temporary = beside(out);
+        let written = self.write_into(&temporary, &parameters, dtype).and_then(|report| {
+            if there {
+                std::fs::remove_dir_all(out).map_err(failed(out, "remove what it replaces"))?;
+            }
+            std::fs::rename(&temporary, out).map_err(failed(out, "give the folder its name"))?;
+            let parent = out.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+            fsync_folder(parent)?;
+            Ok(report)
+        });
+        written.inspect_err(|_| {
+            // The write has failed already; a leftover that cannot be removed either changes nothing.
+            let _ = std::fs::remove_dir_all(&temporary);
+        })
+    }
+
+    fn write_into(&self, folder: &Path, parameters: &[Parameter], dtype: DType) -> Result<QuantiseReport, ModelError> {
+        std::fs::create_dir_all(folder).map_err(failed(folder, "create the folder"))?;
+        let mut current = Current { parameter: None, bytes: Vec::new(), quantiser: Nf4Quantiser::new() };
+        let mut planned = Vec::new();
+        let mut report =
+            QuantiseReport { quantised_parameters: 0, quantised_bytes: 0, other_parameters: 0, file_bytes: 0 };
+        for (index, parameter) in parameters.iter().enumerate() {
+            let Parameter { name, shape, quantised } = parameter;
+            if *quantised {
+                self.quantise(parameters, index, dtype, &mut current)?;
+                report.quantised_parameters += shape.numel();
+                report.quantised_bytes += current.bytes.len();
+                let parts = nf4_parts(name, shape, dtype, &current.bytes);
+                planned.extend(parts.into_iter().map(|part| Planned { part, parameter: index }));
+            } else {
+                report.other_parameters += shape.numel();
+                let content = Nf4Content::Range(0..0);
+                let part = Nf4Part { name: name.clone(), dtype, shape: shape.clone(), content };
+                planned.push(Planned { part, parameter: index });
+            }
+        }
+        let specs: Vec<TensorSpec<'_>> = planned
+            .iter()
+            .map(|Planned { part, .. }| TensorSpec { name: &part.name, dtype: part.dtype, shape: &part.shape })
+            .collect();
+        let path = folder.join("model.safetensors");
+        write_safetensors_from(&path, &specs, &[("format", "pt")], &mut |index, sink| {
+            let Planned { part, parameter } = &planned[index];
+            let problem = |error: ModelError| match error {
+                ModelError::Formats(error) => error,
+                other => FormatsError::Malformed { path: self.folder.clone(), problem: other.to_string() },
+            };
+            match &part.content {
+                Nf4Content::Bytes(bytes) => sink(bytes),
+                Nf4Content::Range(range) if parameters[*parameter].quantised => {
+                    self.quantise(parameters, *parameter, dtype, &mut current).map_err(problem)?;
+                    sink(&current.bytes[range.clone()])
+                }
+                Nf4Content::Range(_) => self.copy_rounded(&parameters[*parameter], dtype, sink),
+            }
+        })?;
+        report.file_bytes = std::fs::metadata(&path).map_err(failed(&path, "read its size"))?.len();
+        self.write_companions(folder, dtype)?;
+        Ok(report)
+    }
+
+    /// All parameters with their shapes; linears as they are quantised, [out, in].
+    fn parameters(&self) -> Result<Vec<Parameter>, ModelError> {
+        let graph = build::evaluation(self.base(), None, BatchShape { batch: 1, seq_len: 1 })?.graph;
+        self.check_weights(&graph)?;
+        let linears = family::linear_names(&self.config);
+        let linears: std::collections::HashSet<String> =
+            linears.into_iter().map(|module| format!("{module}.weight")).collect();
+        let turned = family::stores_in_out(&self.config);
+        let weights = graph.values.iter().filter(|value| value.storage == Storage::Weight && value.name != INV_FREQ);
+        Ok(weights
+            .map(|value| {
+                let (name, dims) = (value.name.clone(), &value.ty.shape);
+                let quantised = linears.contains(&name);
+                let shape = if quantised && turned { Shape::from([dims[1], dims[0]]) } else { dims.clone() };
+                Parameter { name, shape, quantised }
+            })
+            .collect())
+    }
+
+    /// Makes a parameter the current one.
+    fn quantise(
+        &self,
+        parameters: &[Parameter],
+        index: usize,
+        dtype: DType,
+        current: &mut Current,
+    ) -> Result<(), ModelError> {
+        if current.parameter == Some(index) {
+            return Ok(());
+        }
+        current.parameter = None;
+        let Parameter { name, shape, .. } = &parameters[index];
+        let layout = Nf4Layout::new(shape.numel(), ScaleKind::Nested).expect("a value's size was checked");
+        current.bytes.clear();
+        current.bytes.resize(layout.bytes(), 0);
+        self.quantise_into(name, shape, Some(dtype), current.quantiser.begin(layout, &mut current.bytes))?;
+        current.parameter = Some(index);
+        Ok(())
+    }
+
+    /// Hands over a parameter in 16 bits.
+    fn copy_rounded(
+        &self,
+        parameter: &Parameter,
+        dtype: DType,
+        sink: &mut dyn FnMut(&[u8]) -> Result<(), FormatsError>,
+    ) -> Result<(), FormatsError> {
+        let tensor = self.source.tensor_of(&parameter.name).unwrap_or_else(|| parameter.name.clone());
+        let mut bytes = Vec::new();
+        let read = self.source.read_chunks(&tensor, parameter.shape.numel(), &mut |piece| {
+            bytes.clear();
+            match dtype {
+                DType::F16 => bytes.extend(piece.iter().flat_map(|&x| f16::from_f32(x).to_le_bytes())),
+                _ => bytes.extend(piece.iter().flat_map(|&x| bf16::from_f32(x).to_le_bytes())),
+            }
+            sink(&bytes)
+        });
+        read.map_err(|error| match error {
+            ModelError::Formats(error) => error,
+            other => FormatsError::Malformed { path: self.folder.clone(), problem: other.to_string() },
+        })
+    }
+
+    /// Writes `config.json`, which says how the weights are stored, and copies the tokenizer's files.
+    fn write_companions(&self, folder: &Path, dtype: DType) -> Result<(), ModelError> {
+        let mut config: Value = self.config_json()?;
+        let name = if dtype == DType::F16 { "float16" } else { "bfloat16" };
+        let old = config.get("torch_dtype").is_some();
+        config[if old { "torch_dtype" } else { "dtype" }] = name.into();
+        config["quantization_config"] = json!({
+            "_load_in_4bit": true,
+            "_load_in_8bit": false,
+            "bnb_4bit_compute_dtype": name,
+            "bnb_4bit_quant_storage": "uint8",
+            "bnb_4bit_quant_type": "nf4",
+            "bnb_4bit_use_double_quant": true,
+            "llm_int8_enable_fp32_cpu_offload": false,
+            "llm_int8_has_fp16_weight": false,
+            "llm_int8_skip_modules": null,
+            "llm_int8_threshold": 6.0,
+            "load_in_4bit": true,
+            "load_in_8bit": false,
+            "quant_method": "bitsandbytes",
+        });
+        let text = serde_json::to_string_pretty(&config).expect("JSON that was parsed");
+        write_atomic(&folder.join("config.json"), format!("{text}\n").as_bytes())?;
+        for name in COMPANIONS {
+            let path = self.folder.join(name);
+            match std::fs::read(&path) {
+                Ok(bytes) => write_atomic(&folder.join(name), &bytes)?,
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                Err(source) => return Err(FormatsError::Io { path, action: "copy the file", source }.into()),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A name beside `out` that nobody else uses.
+fn beside(out: &Path) -> PathBuf {
+    let name = out.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
+    out.with_file_name(format!(".{name}.remat-{}", std::process::id()))
+}
+
+fn failed(path: &Path, action: &'static str) -> impl FnOnce(std::io::Error) -> ModelError {
+    let path = path.to_path_buf();
+    move |source| FormatsError::Io { path, action, source }.into()
+}

@@ -1,0 +1,146 @@
+//! Where a model's parameters come from: the files of a folder, or for a preset a generator.
+//!
+//! Invariant: both are read in pieces through a bounded buffer, and a parameter of a preset is a pure function of its name:
+//! the same on every machine, whatever is read before it.
+
+use crate::ModelError;
+use half::bf16;
+use remat_formats::{FormatsError, ModelFiles};
+use remat_tensor::{DType, Philox, Shape, stream_of_name};
+
+/// Standard deviation of random matrices, as models of these families are initialised.
+const DEVIATION: f32 = 0.02;
+/// Blocks of four numbers that are made at a time.
+const BLOCKS: usize = 16;
+/// Elements that are handed over at a time.
+const PIECE: usize = 1 << 14;
+
+/// Parameters by name.
+#[derive(Debug)]
+pub(crate) enum Source {
+    /// A checkpoint.
+    Files(ModelFiles),
+    /// Random matrices, norms of one, biases of zero.
+    Random,
+}
+
+impl Source {
+    /// The name a parameter has here, as given or without the outer module, which base-only checkpoints omit.
+    pub fn tensor_of(&self, name: &str) -> Option<String> {
+        let Source::Files(files) = self else { return Some(name.to_string()) };
+        let without_outer = || name.split_once('.').map(|(_, inner)| inner.to_string());
+        [Some(name.to_string()), without_outer()].into_iter().flatten().find(|n| files.tensor_info(n).is_some())
+    }
+
+    /// The shape a tensor has here; `None` if it takes any.
+    pub fn shape_of(&self, tensor: &str) -> Option<&Shape> {
+        match self {
+            Source::Files(files) => files.tensor_info(tensor).map(|info| &info.shape),
+            Source::Random => None,
+        }
+    }
+
+    /// Whether a tensor is stored as f16.
+    pub fn is_f16(&self, tensor: &str) -> bool {
+        match self {
+            Source::Files(files) => files.tensor_info(tensor).is_some_and(|info| info.dtype == Some(DType::F16)),
+            Source::Random => false,
+        }
+    }
+
+    /// Streams a tensor of so many elements as f32.
+    pub fn read_chunks(
+        &self,
+        tensor: &str,
+        elements: usize,
+        sink: &mut dyn FnMut(&[f32]) -> Result<(), FormatsError>,
+    ) -> Result<(), ModelError> {
+        match self {
+            Source::Files(files) => Ok(files.read_chunks_as_f32(tensor, sink)?),
+            Source::Random => {
+                let mut piece = vec![0.0; PIECE.min(elements)];
+                for first in (0..elements).step_by(PIECE) {
+                    let count = PIECE.min(elements - first);
+                    fill(tensor, first as u64, &mut piece[..count]);
+                    sink(&piece[..count])?;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Reads a tensor, widened to f32.
+    pub fn read_f32(&self, tensor: &str, target: &mut [f32]) -> Result<(), ModelError> {
+        match self {
+            Source::Files(files) => Ok(files.read_as_f32_into(tensor, target)?),
+            Source::Random => {
+                fill(tensor, 0, target);
+                Ok(())
+            }
+        }
+    }
+
+    /// Reads a tensor, rounded to bf16.
+    pub fn read_bf16(&self, tensor: &str, target: &mut [bf16]) -> Result<(), ModelError> {
+        if let Source::Files(files) = self {
+            return Ok(files.read_as_bf16_into(tensor, target)?);
+        }
+        let mut at = 0;
+        self.read_chunks(tensor, target.len(), &mut |piece| {
+            target[at..at + piece.len()].iter_mut().zip(piece).for_each(|(to, &x)| *to = bf16::from_f32(x));
+            at += piece.len();
+            Ok(())
+        })
+    }
+}
+
+/// The elements of a random tensor from `first` on, which is a multiple of four.
+fn fill(tensor: &str, first: u64, target: &mut [f32]) {
+    if tensor.ends_with(".bias") {
+        return target.fill(0.0);
+    }
+    let is_norm = ["norm.weight", "ln_1.weight", "ln_2.weight", "ln_f.weight"].iter().any(|end| tensor.ends_with(end));
+    if is_norm {
+        return target.fill(1.0);
+    }
+    // The sum of a word's four bytes: close to normal, and far cheaper than logarithms for billions of numbers.
+    let (mean, deviation) = (510.0, (4.0 * (65536.0 - 1.0) / 12.0f32).sqrt());
+    let number = |word: u32| {
+        (word.to_le_bytes().iter().map(|&b| u32::from(b)).sum::<u32>() as f32 - mean) * (DEVIATION / deviation)
+    };
+    let philox = Philox::new(0, stream_of_name(tensor));
+    for (index, numbers) in target.chunks_mut(4 * BLOCKS).enumerate() {
+        let words = philox.blocks::<BLOCKS>(first / 4 + (index * BLOCKS) as u64);
+        for (at, to) in numbers.iter_mut().enumerate() {
+            *to = number(words[at % 4][at / 4]);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn random_tensors_have_the_usual_spread_and_do_not_depend_on_how_they_are_read() {
+        let (source, name, count) = (Source::Random, "model.layers.0.mlp.up_proj.weight", 100_000);
+        let mut whole = vec![0.0; count];
+        source.read_f32(name, &mut whole).expect("never fails");
+        let mut pieces = Vec::new();
+        let take = &mut |piece: &[f32]| {
+            pieces.extend_from_slice(piece);
+            Ok(())
+        };
+        source.read_chunks(name, count, take).expect("never fails");
+        assert_eq!(whole, pieces);
+        let mean = whole.iter().sum::<f32>() / count as f32;
+        let deviation = (whole.iter().map(|x| (x - mean).powi(2)).sum::<f32>() / count as f32).sqrt();
+        assert!(mean.abs() < 3e-4 && (deviation / DEVIATION - 1.0).abs() < 0.02, "{mean} {deviation}");
+        for (name, value) in [("model.norm.weight", 1.0), ("transformer.h.0.ln_1.weight", 1.0), ("h.0.ln_1.bias", 0.0)]
+        {
+            let mut few = [7.0; 5];
+            source.read_f32(name, &mut few).expect("never fails");
+            assert_eq!(few, [value; 5], "{name}");
+        }
+    }
+}
