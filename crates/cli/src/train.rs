@@ -40,6 +40,10 @@ pub(crate) struct TrainArgs {
     #[arg(long)]
     force: bool,
 
+    /// Write the time of every step of the second update, in Chrome's trace format
+    #[arg(long, value_name = "FILE")]
+    trace: Option<PathBuf>,
+
     /// Print events as JSON lines on stdout
     #[arg(long)]
     json: bool,
@@ -87,9 +91,10 @@ fn start(arguments: TrainArgs, matches: &ArgMatches, output: &mut Output) -> Res
         (false, true) => Existing::Replace,
         (false, false) => Existing::Refuse,
     };
+    let trace = arguments.trace.clone();
     let config = merged(arguments, matches)?;
     catch_interrupts();
-    train(config, RunControl { existing, interrupt: &INTERRUPT }, output)
+    train(config, RunControl { existing, interrupt: &INTERRUPT, trace: trace.as_deref() }, output)
 }
 
 /// The settings from all sources.

@@ -5,6 +5,7 @@
 //! whatever the accumulation.
 
 use crate::TrainError;
+use crate::trace::Trace;
 use remat_cpu::CpuExecutor;
 use remat_data::{Batch, DataLoader, UpdateBatch};
 use remat_plan::{ExecError, Executor, ProgramId};
@@ -17,6 +18,8 @@ pub(crate) struct CompiledStep {
     pub(crate) batch: Batch,
     /// Key of the random ops; `None` if the graph has none.
     pub(crate) dropout_seed: Option<u64>,
+    /// Takes the time of every step, if it is there.
+    pub(crate) trace: Option<Trace>,
 }
 
 impl CompiledStep {
@@ -39,7 +42,7 @@ impl CompiledStep {
         if let Some(seed) = self.dropout_seed {
             fill(executor, "rng", &[seed as u32, (seed >> 32) as u32, made as u32, micro as u32])?;
         }
-        executor.run(self.micro)?;
+        run(executor, self.micro, &mut self.trace)?;
         number(executor, self.micro, "loss")
     }
 
@@ -48,8 +51,18 @@ impl CompiledStep {
     pub(crate) fn run_update(&mut self, lr: f64, made: u64) -> Result<f64, TrainError> {
         fill(&mut self.executor, "lr", &[lr as f32])?;
         fill(&mut self.executor, "step", &[(made + 1) as i32])?;
-        self.executor.run(self.update)?;
+        run(&mut self.executor, self.update, &mut self.trace)?;
         number(&self.executor, self.update, "grad_norm")
+    }
+}
+
+fn run(executor: &mut CpuExecutor, program: ProgramId, trace: &mut Option<Trace>) -> Result<(), ExecError> {
+    match trace {
+        None => executor.run(program),
+        Some(trace) => {
+            trace.begin();
+            executor.run_observed(program, trace)
+        }
     }
 }
 

@@ -27,6 +27,7 @@ mod saves;
 mod schedule;
 mod snapshot;
 mod text_stream;
+mod trace;
 
 pub use alternatives::Alternative;
 pub use config::{MethodKind, Precision, TrainConfig, TrainedTurns};

@@ -300,6 +300,7 @@ impl Prepared {
             update: programs[1],
             batch: Batch::new(self.shape.batch, self.shape.seq_len),
             dropout_seed: random.then_some(self.config.seed),
+            trace: None,
         };
         Ok(Session {
             evaluation,

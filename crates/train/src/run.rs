@@ -11,6 +11,7 @@ use crate::report::{Event, Outcome, Reporter, Summary};
 use crate::run_folder::{Existing, RunFolder};
 use crate::saves::Saves;
 use crate::snapshot::{self, DataState, LogEntry, TrainerState};
+use crate::trace::Trace;
 use crate::{MetricsLog, StepMetrics, TrainConfig, TrainError, memory, read_metrics};
 use remat_data::{SamplerState, UpdateBatch};
 use std::path::{Path, PathBuf};
@@ -24,6 +25,8 @@ pub struct RunControl<'a> {
     pub existing: Existing,
     /// Set by whoever wants the run to save and stop.
     pub interrupt: &'a AtomicBool,
+    /// Where the trace of one update goes, if it is wanted.
+    pub trace: Option<&'a Path>,
 }
 
 /// Trains.
@@ -64,6 +67,7 @@ struct Run<'a> {
     log: MetricsLog,
     watch: GradientWatch,
     interrupt: &'a AtomicBool,
+    trace: Option<&'a Path>,
     reporter: &'a mut dyn Reporter,
     /// Position of the next update in the data.
     position: SamplerState,
@@ -85,6 +89,7 @@ impl<'a> Run<'a> {
             log: MetricsLog::open(&session.config.out, session.made_updates)?,
             watch: GradientWatch::new(names),
             interrupt: control.interrupt,
+            trace: control.trace,
             reporter,
             position: session.loader.state(),
             epoch: 0.0,
@@ -160,6 +165,8 @@ impl<'a> Run<'a> {
         let made = session.made_updates;
         let step = made + 1;
         session.loader.next_update(batch);
+        session.step.trace =
+            self.trace.filter(|_| Trace::is_due(self.updates_here, session.total_updates - made)).map(Trace::new);
         let mut sum = 0.0;
         for micro in 0..batch.micro_batches() {
             if self.interrupt.load(Ordering::Relaxed) {
@@ -172,6 +179,9 @@ impl<'a> Run<'a> {
         let lr = session.schedule.rate(made);
         self.watch.check(step, lr, &session.step.executor)?;
         let grad_norm = finite(step, "gradient norm", session.step.run_update(lr, made)?)?;
+        if let Some(trace) = session.step.trace.take() {
+            self.reporter.report(Event::Note(&trace.write()?));
+        }
         session.made_updates = step;
         self.position = session.loader.state();
         self.epoch = batch.epoch;

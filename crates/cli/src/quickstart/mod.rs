@@ -91,7 +91,11 @@ fn tour(arguments: &QuickstartArgs) -> Result<u8, TrainError> {
     let summary = {
         let config = training(arguments, &model, &adapter);
         catch_interrupts();
-        train(config, RunControl { existing: Existing::Replace, interrupt: interrupt() }, &mut Console::new(false))?
+        train(
+            config,
+            RunControl { existing: Existing::Replace, interrupt: interrupt(), trace: None },
+            &mut Console::new(false),
+        )?
     };
     let console = Console::new(false);
     console.summary(&summary);

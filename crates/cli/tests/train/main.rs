@@ -13,4 +13,5 @@ mod record;
 mod refusals;
 mod resume;
 mod settings;
+mod trace;
 mod transformers;
