@@ -5,14 +5,16 @@
 //! tile for up to eight heads of one kv head, stacked as rows, and walks the key tiles in ascending order:
 //! m' = max(m, row max), p = exp(s - m'), l' = l exp(m - m') + sum p, o' = o exp(m - m') + p v.
 //! Key tiles lie at multiples of `KEYS`; skipping one that a row does not see changes no bit of that row, since its
-//! p would be 0 and its m unchanged. Work 4 E FLOP per visible pair and head. Dao, *FlashAttention-2*, 2023; Milakov,
+//! p would be 0 and its m unchanged. Of bf16 operands, p is rounded to bf16 for its product with v where the level has
+//! the dot product; its sum l is not. Work 4 E FLOP per visible pair and head. Dao, *FlashAttention-2*, 2023; Milakov,
 //! Gimelshein, *Online normalizer calculation for softmax*, 2018.
 
 use std::ops::Range;
 
 use super::dropout::Dropout;
-use super::gemm::pack::{Source, pack_panels, pack_rows};
-use super::gemm::tile::{Update, multiply};
+use super::gemm::form::Form;
+use super::gemm::pack::Source;
+use super::gemm::tile::Update;
 use super::gemm::{K_BLOCK, ROW_STRIDE};
 use crate::element::Element;
 use crate::pool::{Scratch, ThreadPool};
@@ -165,11 +167,11 @@ impl QueryTile {
 
     /// Packs the tile's rows of a tensor like q.
     #[inline(always)]
-    pub(super) unsafe fn pack<S: Simd, T: Element>(&self, op: &Attention<'_>, q: &[T], to: *mut f32) {
+    pub(super) unsafe fn pack<S: Simd, T: Element>(&self, form: Form, op: &Attention<'_>, q: &[T], to: *mut f32) {
         for h in 0..self.heads {
             unsafe {
                 let from = op.queries(q, self.b, self.first, self.head + h);
-                pack_rows::<S, T>(from, self.count, op.head_size, to.add(h * self.count * ROW_STRIDE));
+                form.pack_rows::<S, T>(from, self.count, op.head_size, to.add(h * self.count * ROW_STRIDE));
             }
         }
     }
@@ -184,6 +186,7 @@ pub(super) fn clip(visible: Range<usize>, j: usize, count: usize) -> Range<usize
 
 struct Forward<'a, T> {
     op: Attention<'a>,
+    form: Form,
     q: &'a [T],
     k: &'a [T],
     v: &'a [T],
@@ -202,13 +205,14 @@ pub fn attention<T: Element>(
     lse: &mut [f32],
 ) {
     op.check("attention", &[q.len(), o.len()], &[k.len(), v.len()], lse.len());
-    launch(pool, QueryTile::tasks(&op), &Forward { op, q, k, v, o: Out::new(o), lse: Out::new(lse) });
+    let form = Form::of::<T, T>(pool.level());
+    launch(pool, QueryTile::tasks(&op), &Forward { op, form, q, k, v, o: Out::new(o), lse: Out::new(lse) });
 }
 
 impl<T: Element> Kernel for Forward<'_, T> {
     #[inline(always)]
     unsafe fn task<S: Simd>(&self, task: usize, scratch: &mut Scratch) {
-        let op = &self.op;
+        let (op, form) = (&self.op, self.form);
         let tile = QueryTile::of(op, task);
         let (rows, size) = (tile.rows(), op.head_size);
         let (queries, rest) = scratch.f32s().split_at_mut(ROWS * ROW_STRIDE);
@@ -218,11 +222,11 @@ impl<T: Element> Kernel for Forward<'_, T> {
         let (mut top, mut total) = ([f32::NEG_INFINITY; ROWS], [0.0f32; ROWS]);
         sums.fill(0.0);
         unsafe {
-            tile.pack::<S, T>(op, self.q, queries.as_mut_ptr());
+            tile.pack::<S, T>(form, op, self.q, queries.as_mut_ptr());
             for (j, count) in tile.key_tiles(op, KEYS) {
-                pack_panels::<S, T>(op.keys(self.k, tile.b, j, tile.kv).transposed(), size, count, panels);
+                form.pack_panels::<S, T>(op.keys(self.k, tile.b, j, tile.kv).transposed(), size, count, panels);
                 let to = Update::plain(scores.as_mut_ptr(), ROW_STRIDE, op.scale, false);
-                multiply::<S>(queries.as_ptr(), rows, panels, count, size, to);
+                form.multiply::<S>(queries.as_ptr(), rows, panels, count, size, to);
                 for row in 0..rows {
                     let (i, h) = tile.token_head(row);
                     let scores = scores.as_mut_ptr().add(row * ROW_STRIDE);
@@ -236,10 +240,11 @@ impl<T: Element> Kernel for Forward<'_, T> {
                         dropout
                             .apply(element as u64, std::slice::from_raw_parts_mut(scores.add(seen.start), seen.len()));
                     }
+                    form.narrow_row::<S>(scores, count);
                 }
-                pack_panels::<S, T>(op.keys(self.v, tile.b, j, tile.kv), count, size, panels);
+                form.pack_panels::<S, T>(op.keys(self.v, tile.b, j, tile.kv), count, size, panels);
                 let to = Update::plain(sums.as_mut_ptr(), ROW_STRIDE, 1.0, true);
-                multiply::<S>(scores.as_ptr(), rows, panels, size, count, to);
+                form.multiply::<S>(scores.as_ptr(), rows, panels, size, count, to);
             }
             for row in 0..rows {
                 let (i, h) = tile.token_head(row);

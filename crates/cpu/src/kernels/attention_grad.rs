@@ -3,13 +3,15 @@
 //! With p = exp(scale q k^T - lse), the dropout factors z and D = sum over e of dy o: ds = p (z dy v^T - D),
 //! dq = scale ds k, dk = scale ds^T q, dv = (p z)^T dy. Two passes without atomics: the first owns query tiles (dq) and
 //! walks the keys upwards; the second owns key tiles of one kv head (dk, dv) and walks its query heads and then the
-//! queries upwards. That order is fixed, so threads change no bit. Making the scores twice costs 7 products for 5.
+//! queries upwards. That order is fixed, so threads change no bit. Making the scores twice costs 7 products for 5. Of
+//! bf16 operands, p z and ds are rounded to bf16 for their products where the level has the dot product.
 //! Look next at `attention.rs` for shapes and tiles.
 
 use super::attention::{Attention, MAX_HEAD_SIZE, QueryTile, ROWS, clip};
 use super::gemm::ROW_STRIDE;
-use super::gemm::pack::{Source, pack_panels, pack_rows};
-use super::gemm::tile::{Update, multiply};
+use super::gemm::form::Form;
+use super::gemm::pack::Source;
+use super::gemm::tile::Update;
 use crate::element::{Element, Lanes};
 use crate::pool::{Scratch, ThreadPool};
 use crate::shared::Out;
@@ -48,9 +50,10 @@ pub fn attention_grad<T: Element>(
 ) {
     let (op, like_q) = (grad.op, [grad.dy.len(), grad.q.len(), grad.o.len(), dq.len()]);
     op.check("attention_grad", &like_q, &[grad.k.len(), grad.v.len(), dk.len(), dv.len()], grad.lse.len());
-    launch(pool, QueryTile::tasks(&op), &Queries { grad, dq: Out::new(dq) });
+    let form = Form::of::<T, T>(pool.level());
+    launch(pool, QueryTile::tasks(&op), &Queries { grad, form, dq: Out::new(dq) });
     let tasks = op.batch * op.kv_heads * op.tokens.div_ceil(ROWS);
-    launch(pool, tasks, &Keys { grad, dk: Out::new(dk), dv: Out::new(dv) });
+    launch(pool, tasks, &Keys { grad, form, dk: Out::new(dk), dv: Out::new(dv) });
 }
 
 impl<T: Element> AttentionGrad<'_, T> {
@@ -79,20 +82,21 @@ fn tiles<const N: usize>(scratch: &mut Scratch) -> ([*mut f32; N], *mut f32) {
 
 struct Queries<'a, T> {
     grad: AttentionGrad<'a, T>,
+    form: Form,
     dq: Out<'a, T>,
 }
 
 impl<T: Element> Kernel for Queries<'_, T> {
     #[inline(always)]
     unsafe fn task<S: Simd>(&self, task: usize, scratch: &mut Scratch) {
-        let (grad, op) = (&self.grad, &self.grad.op);
+        let (grad, op, form) = (&self.grad, &self.grad.op, self.form);
         let tile = QueryTile::of(op, task);
         let (rows, size) = (tile.rows(), op.head_size);
         let ([q, dy, scores, dp, sums], panels) = tiles::<5>(scratch);
         let mut delta = [0.0f32; ROWS];
         unsafe {
-            tile.pack::<S, T>(op, grad.q, q);
-            tile.pack::<S, T>(op, grad.dy, dy);
+            tile.pack::<S, T>(form, op, grad.q, q);
+            tile.pack::<S, T>(form, op, grad.dy, dy);
             for (row, delta) in delta.iter_mut().enumerate().take(rows) {
                 let (i, h) = tile.token_head(row);
                 *delta = grad.delta::<S>(tile.b, i, h);
@@ -100,15 +104,16 @@ impl<T: Element> Kernel for Queries<'_, T> {
             sums.write_bytes(0, rows * ROW_STRIDE);
             for (j, count) in tile.key_tiles(op, COLUMNS) {
                 let (k, v) = (op.keys(grad.k, tile.b, j, tile.kv), op.keys(grad.v, tile.b, j, tile.kv));
-                pack_panels::<S, T>(k.transposed(), size, count, panels);
-                multiply::<S>(q, rows, panels, count, size, Update::plain(scores, ROW_STRIDE, op.scale, false));
-                pack_panels::<S, T>(v.transposed(), size, count, panels);
-                multiply::<S>(dy, rows, panels, count, size, Update::plain(dp, ROW_STRIDE, 1.0, false));
+                form.pack_panels::<S, T>(k.transposed(), size, count, panels);
+                form.multiply::<S>(q, rows, panels, count, size, Update::plain(scores, ROW_STRIDE, op.scale, false));
+                form.pack_panels::<S, T>(v.transposed(), size, count, panels);
+                form.multiply::<S>(dy, rows, panels, count, size, Update::plain(dp, ROW_STRIDE, 1.0, false));
                 for row in 0..rows {
                     self.score_grads::<S>(&tile, row, (j, count), scores, dp, delta[row]);
+                    form.narrow_row::<S>(dp.add(row * ROW_STRIDE), count);
                 }
-                pack_panels::<S, T>(k, count, size, panels);
-                multiply::<S>(dp, rows, panels, size, count, Update::plain(sums, ROW_STRIDE, op.scale, true));
+                form.pack_panels::<S, T>(k, count, size, panels);
+                form.multiply::<S>(dp, rows, panels, size, count, Update::plain(sums, ROW_STRIDE, op.scale, true));
             }
             for row in 0..rows {
                 let (i, h) = tile.token_head(row);
@@ -160,6 +165,7 @@ unsafe fn store_row<S: Simd, T: Element>(from: *const f32, len: usize, to: &Out<
 
 struct Keys<'a, T> {
     grad: AttentionGrad<'a, T>,
+    form: Form,
     dk: Out<'a, T>,
     dv: Out<'a, T>,
 }
@@ -175,15 +181,15 @@ struct Columns {
 impl<T: Element> Kernel for Keys<'_, T> {
     #[inline(always)]
     unsafe fn task<S: Simd>(&self, task: usize, scratch: &mut Scratch) {
-        let (grad, op) = (&self.grad, &self.grad.op);
+        let (grad, op, form) = (&self.grad, &self.grad.op, self.form);
         let (size, blocks) = (op.head_size, op.tokens.div_ceil(ROWS));
         let (j, kv, b) = (task % blocks * ROWS, task / blocks % op.kv_heads, task / blocks / op.kv_heads);
         let rows = ROWS.min(op.tokens - j);
         let ([k, v, p, ds, kept, dk, dv], panels) = tiles::<7>(scratch);
         let panel = |index: usize| panels.wrapping_add(index * COLUMNS * (MAX_HEAD_SIZE + 32));
         unsafe {
-            pack_rows::<S, T>(op.keys(grad.k, b, j, kv), rows, size, k);
-            pack_rows::<S, T>(op.keys(grad.v, b, j, kv), rows, size, v);
+            form.pack_rows::<S, T>(op.keys(grad.k, b, j, kv), rows, size, k);
+            form.pack_rows::<S, T>(op.keys(grad.v, b, j, kv), rows, size, v);
             dk.write_bytes(0, rows * ROW_STRIDE);
             dv.write_bytes(0, rows * ROW_STRIDE);
             for h in kv * op.group()..(kv + 1) * op.group() {
@@ -198,11 +204,13 @@ impl<T: Element> Kernel for Keys<'_, T> {
                     for row in 0..rows {
                         let at = row * ROW_STRIDE;
                         self.score_grads::<S>(&columns, j + row, [p.add(at), ds.add(at), kept.add(at)]);
+                        form.narrow_row::<S>(p.add(at), COLUMNS);
+                        form.narrow_row::<S>(ds.add(at), COLUMNS);
                     }
-                    pack_panels::<S, T>(dy, count, size, panel(2));
-                    multiply::<S>(p, rows, panel(2), size, count, Update::plain(dv, ROW_STRIDE, 1.0, true));
-                    pack_panels::<S, T>(q, count, size, panel(3));
-                    multiply::<S>(ds, rows, panel(3), size, count, Update::plain(dk, ROW_STRIDE, op.scale, true));
+                    form.pack_panels::<S, T>(dy, count, size, panel(2));
+                    form.multiply::<S>(p, rows, panel(2), size, count, Update::plain(dv, ROW_STRIDE, 1.0, true));
+                    form.pack_panels::<S, T>(q, count, size, panel(3));
+                    form.multiply::<S>(ds, rows, panel(3), size, count, Update::plain(dk, ROW_STRIDE, op.scale, true));
                 }
             }
             for row in 0..rows {
@@ -257,12 +265,12 @@ impl<T: Element> Keys<'_, T> {
         [p, ds]: [*mut f32; 2],
         panels: *mut f32,
     ) {
-        let size = self.grad.op.head_size;
+        let (size, form) = (self.grad.op.head_size, self.form);
         unsafe {
-            pack_panels::<S, T>(q.transposed(), size, count, panels);
-            multiply::<S>(k, rows, panels, count, size, Update::plain(p, ROW_STRIDE, self.grad.op.scale, false));
-            pack_panels::<S, T>(dy.transposed(), size, count, panels);
-            multiply::<S>(v, rows, panels, count, size, Update::plain(ds, ROW_STRIDE, 1.0, false));
+            form.pack_panels::<S, T>(q.transposed(), size, count, panels);
+            form.multiply::<S>(k, rows, panels, count, size, Update::plain(p, ROW_STRIDE, self.grad.op.scale, false));
+            form.pack_panels::<S, T>(dy.transposed(), size, count, panels);
+            form.multiply::<S>(v, rows, panels, count, size, Update::plain(ds, ROW_STRIDE, 1.0, false));
         }
     }
 

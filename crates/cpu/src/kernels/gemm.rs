@@ -4,10 +4,11 @@
 //! `alpha * chain` is added onto the start, block after block, in f32; the bias comes last; a bf16 C is rounded once,
 //! at the end. How C is cut into tiles and tasks changes no bit, and neither does calling again with `accumulate` for the next
 //! multiple of `TOKEN_BLOCK` of k. Look next at `gemm/tile.rs` (the registers), `gemm/pack.rs` (the layouts),
-//! `gemm/dot.rs` (two bf16 operands, with blocks twice as long) and `gemm/quantised.rs` (B in four bits).
+//! `gemm/form.rs` (which of two forms packed operands have), `gemm/dot.rs` (two bf16 operands, with blocks twice as long) and `gemm/quantised.rs` (B in four bits).
 
 #[cfg(target_arch = "x86_64")]
 mod dot;
+pub(crate) mod form;
 pub(crate) mod pack;
 mod quantised;
 pub(crate) mod tile;
@@ -16,9 +17,10 @@ use crate::element::{Element, Lanes};
 use crate::pool::{Scratch, ThreadPool};
 use crate::shared::{Out, View};
 use crate::simd::{Kernel, Simd, for_lanes, launch};
-use pack::{Source, pack_panels, pack_rows};
+use form::Form;
+use pack::Source;
 pub use quantised::Nf4Matrix;
-use tile::{Update, multiply};
+use tile::Update;
 
 /// Length of one chain of f32 multiply-adds; a panel of two vectors this deep stays in the second-level cache.
 pub(crate) const K_BLOCK: usize = 256;
@@ -128,8 +130,7 @@ struct Gemm<'a, A, B, C> {
     b: Right<'a, B>,
     c: Out<'a, C>,
     epilogue: Epilogue<'a, C>,
-    /// Both operands are bf16 and the level has the dot product.
-    dot: bool,
+    form: Form,
 }
 
 /// Multiplies A `[m, k]` by B `[k, n]` into C `[m, n]`, row-major. `size` is `[m, n, k]`.
@@ -159,8 +160,8 @@ pub fn gemm<'b, 'c, A: Element, B: Element, C: Element>(
         return;
     }
     let grid = Grid::choose(m, n, pool.threads(), if C::IS_F32 { TASK_COLS } else { PACKED_COLS });
-    let dot = !A::IS_F32 && !B::IS_F32 && pool.level().has_bf16_dot();
-    launch(pool, grid.tasks(), &Gemm { size, grid, a, b, c, epilogue, dot });
+    let form = Form::of::<A, B>(pool.level());
+    launch(pool, grid.tasks(), &Gemm { size, grid, a, b, c, epilogue, form });
 }
 
 /// How C is cut into tasks. It follows the number of threads, since no bit depends on it.
@@ -206,18 +207,18 @@ impl<A: Element, B: Element, C: Element> Kernel for Gemm<'_, A, B, C> {
         let (packed_b, rest) = rest.split_at_mut(K_BLOCK * PACKED_COLS);
         let (decoded, rest) = rest.split_at_mut(quantised::DECODED);
         let sums = &mut rest[..if C::IS_F32 { 0 } else { TASK_ROWS * PACKED_COLS }];
-        let block = if self.dot { 2 * K_BLOCK } else { K_BLOCK };
+        let block = if self.form.dot { 2 * K_BLOCK } else { K_BLOCK };
         let mut from = 0;
         loop {
             let depth = (k - from).min(block);
             let last = from + depth == k;
             unsafe {
-                self.pack_rows::<S>(i, from, rows, depth, packed_a.as_mut_ptr());
+                self.form.pack_rows::<S, A>(self.a.source().from(i, from), rows, depth, packed_a.as_mut_ptr());
                 for first in (0..cols).step_by(PACKED_COLS) {
                     let width = (cols - first).min(PACKED_COLS);
                     let update = self.update(i, j + first, from == 0, last, sums);
                     self.pack_right::<S>(from, j + first, depth, width, packed_b.as_mut_ptr(), decoded);
-                    self.multiply::<S>(packed_a.as_ptr(), rows, packed_b.as_ptr(), width, depth, update);
+                    self.form.multiply::<S>(packed_a.as_ptr(), rows, packed_b.as_ptr(), width, depth, update);
                 }
             }
             from += depth;
@@ -232,18 +233,6 @@ impl<A: Element, B: Element, C: Element> Kernel for Gemm<'_, A, B, C> {
 }
 
 impl<A: Element, B: Element, C: Element> Gemm<'_, A, B, C> {
-    #[inline(always)]
-    unsafe fn pack_rows<S: Simd>(&self, i: usize, from: usize, rows: usize, depth: usize, to: *mut f32) {
-        unsafe {
-            let a = self.a.source().from(i, from);
-            #[cfg(target_arch = "x86_64")]
-            if self.dot {
-                return dot::pack_rows(a.as_words(), rows, depth, to);
-            }
-            pack_rows::<S, A>(a, rows, depth, to);
-        }
-    }
-
     /// Packs `depth` x `cols` of the right operand, decoding it first if need be.
     #[inline(always)]
     unsafe fn pack_right<S: Simd>(
@@ -257,45 +246,15 @@ impl<A: Element, B: Element, C: Element> Gemm<'_, A, B, C> {
     ) {
         unsafe {
             let b = match &self.b {
-                Right::Dense(b) => return self.pack_panels::<S>(b.source().from(from, j), depth, cols, to),
+                Right::Dense(b) => return self.form.pack_panels::<S, B>(b.source().from(from, j), depth, cols, to),
                 Right::Nf4(b) => b,
             };
-            let words = if self.dot { depth.div_ceil(2) } else { depth };
+            let words = if self.form.dot { depth.div_ceil(2) } else { depth };
             for first in (0..cols).step_by(b.step()) {
                 let width = (cols - first).min(b.step());
                 let source = b.decode::<S>(from, j + first, depth, width, decoded.as_mut_ptr().cast());
-                self.pack_panels::<S>(source, depth, width, to.add(first * words));
+                self.form.pack_panels::<S, B>(source, depth, width, to.add(first * words));
             }
-        }
-    }
-
-    #[inline(always)]
-    unsafe fn pack_panels<S: Simd>(&self, b: Source<B>, depth: usize, cols: usize, to: *mut f32) {
-        unsafe {
-            #[cfg(target_arch = "x86_64")]
-            if self.dot {
-                return dot::pack_panels(b.as_words(), depth, cols, to);
-            }
-            pack_panels::<S, B>(b, depth, cols, to);
-        }
-    }
-
-    #[inline(always)]
-    unsafe fn multiply<S: Simd>(
-        &self,
-        a: *const f32,
-        rows: usize,
-        b: *const f32,
-        cols: usize,
-        depth: usize,
-        update: Update,
-    ) {
-        unsafe {
-            #[cfg(target_arch = "x86_64")]
-            if self.dot {
-                return dot::multiply(a, rows, b, cols, depth, update);
-            }
-            multiply::<S>(a, rows, b, cols, depth, update);
         }
     }
 

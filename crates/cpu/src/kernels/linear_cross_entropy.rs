@@ -12,6 +12,7 @@ use crate::pool::{Scratch, ThreadPool};
 use crate::shared::Out;
 use crate::simd::{Kernel, Simd, for_lanes, launch};
 use crate::vector_math::exp;
+use half::bf16;
 use remat_ir::ops::{IGNORED, TOKEN_CHUNK};
 
 /// Sizes of the head.
@@ -72,10 +73,13 @@ impl<T: Element, W: Element> Head<'_, T, W> {
 }
 
 /// Losses of each row of logits, and the logits replaced by their gradients where `dloss` is given.
+///
+/// Gradients that `narrow` asks for are bf16, at the start of their row: row stride `2 * vocab` bf16.
 pub(super) struct SoftmaxRows<'a> {
     pub vocab: usize,
     pub targets: &'a [i32],
     pub dloss: Option<&'a [f32]>,
+    pub narrow: bool,
     pub logits: Out<'a, f32>,
     pub loss: Option<Out<'a, f32>>,
 }
@@ -117,12 +121,27 @@ impl Kernel for SoftmaxRows<'_> {
             }
             if let Some(dloss) = self.dloss {
                 let factor = dloss[row] / sum;
+                // Each vector of a narrow row is written to where an earlier one was read.
+                let narrow: *mut bf16 = logits.cast();
                 for_lanes!(S, self.vocab, |j, lanes| {
                     let shifted = S::sub(f32::load::<S>(logits.add(j), lanes), S::splat(top));
-                    f32::store::<S>(logits.add(j), S::mul(exp::<S>(shifted), S::splat(factor)), lanes);
+                    let gradient = S::mul(exp::<S>(shifted), S::splat(factor));
+                    if self.narrow {
+                        bf16::store::<S>(narrow.add(j), gradient, lanes);
+                    } else {
+                        f32::store::<S>(logits.add(j), gradient, lanes);
+                    }
                 });
                 if let Some(target) = target {
-                    *logits.add(target) -= dloss[row];
+                    let probability = S::mul(exp::<S>(S::splat(target_logit - top)), S::splat(factor));
+                    let mut first = [0.0; 16];
+                    S::store(first.as_mut_ptr(), probability);
+                    let gradient = first[0] - dloss[row];
+                    if self.narrow {
+                        *narrow.add(target) = bf16::from_f32(gradient);
+                    } else {
+                        *logits.add(target) = gradient;
+                    }
                 }
             }
         }
@@ -155,7 +174,8 @@ pub fn linear_cross_entropy<T: Element, W: Element>(
         head.logits(pool, &rows, logits);
         let targets = &head.targets[rows.clone()];
         let loss = Some(Out::new(&mut loss[rows.clone()]));
-        let kernel = SoftmaxRows { vocab: head.size.vocab, targets, dloss: None, logits: Out::new(logits), loss };
+        let kernel =
+            SoftmaxRows { vocab: head.size.vocab, targets, dloss: None, narrow: false, logits: Out::new(logits), loss };
         launch(pool, rows.len(), &kernel);
     }
 }

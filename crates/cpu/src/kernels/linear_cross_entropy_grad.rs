@@ -1,15 +1,14 @@
 //! Gradients of the head: logits are made again, a chunk of tokens at a time, and become their own gradients.
 //!
-//! `dlogits = (softmax - onehot) * dloss`, `dh = dlogits W`, `dW = dlogits^T h`. A chunk is the token-reduction block of
+//! `dlogits = (softmax - onehot) * dloss`, rounded to bf16 where h is, `dh = dlogits W`, `dW = dlogits^T h`. A chunk is the token-reduction block of
 //! dW: calls may stop at any multiple of `TOKEN_CHUNK` and be continued with `accumulate`. Work 4NVD FLOP, or 6NVD with
 //! both gradients. Look next at `linear_cross_entropy.rs` for shapes, workspace and masking.
 
-use remat_ir::ops::{Layout, TOKEN_CHUNK};
+use half::bf16;
+use remat_ir::ops::TOKEN_CHUNK;
 
 use super::gemm::{Epilogue, Matrix, gemm};
-use super::linear::LinearSize;
 use super::linear_cross_entropy::{Head, HeadSize, SoftmaxRows};
-use super::linear_dw::linear_dw;
 use crate::element::Element;
 use crate::pool::ThreadPool;
 use crate::shared::Out;
@@ -70,23 +69,48 @@ pub(super) fn chunked_gradients<T: Element, W: Element>(
             vocab,
             targets: &head.targets[rows.clone()],
             dloss: Some(&dloss[rows.clone()]),
+            narrow: !T::IS_F32,
             logits: Out::new(logits),
             loss: loss.as_mut().map(|loss| Out::new(&mut loss[rows.clone()])),
         };
         launch(pool, rows.len(), &kernel);
-        let (dlogits, span) = (&*logits, rows.start * hidden..rows.end * hidden);
-        if let Some(dh) = &mut dh {
-            let (a, b) = (Matrix::rows(dlogits, vocab), Matrix::rows(head.weight, hidden));
-            gemm(pool, [rows.len(), hidden, vocab], a, b, Epilogue::default(), &mut dh[span.clone()]);
+        let span = rows.start * hidden..rows.end * hidden;
+        let (dh, dw) = (dh.as_mut().map(|dh| &mut dh[span.clone()]), dw.as_deref_mut());
+        let to = ChunkGrad { h: &head.h[span.clone()], weight: head.weight, dh, dw, accumulate };
+        if T::IS_F32 {
+            to.products(pool, head.size, rows.len(), Matrix::rows(&*logits, vocab));
+        } else {
+            let narrow: &[bf16] = bytemuck::cast_slice(logits);
+            to.products(pool, head.size, rows.len(), Matrix { data: narrow, row_stride: 2 * vocab, col_stride: 1 });
         }
-        if let Some(dw) = &mut dw {
-            let size = LinearSize { tokens: rows.len(), input: hidden, output: vocab };
-            linear_dw(pool, size, Layout::OutIn, &head.h[span], dlogits, 1.0, accumulate, dw);
-            accumulate = true;
-        }
+        accumulate = true;
     }
     if let (Some(dw), false) = (dw, accumulate) {
         dw.fill(0.0);
+    }
+}
+
+/// What one chunk's gradients are made of and added onto.
+struct ChunkGrad<'a, T, W> {
+    h: &'a [T],
+    weight: &'a [W],
+    dh: Option<&'a mut [T]>,
+    dw: Option<&'a mut [f32]>,
+    accumulate: bool,
+}
+
+impl<T: Element, W: Element> ChunkGrad<'_, T, W> {
+    /// `dh = dlogits W` and `dW += dlogits^T h`.
+    fn products<G: Element>(self, pool: &ThreadPool, size: HeadSize, rows: usize, dlogits: Matrix<'_, G>) {
+        let HeadSize { hidden, vocab, .. } = size;
+        if let Some(dh) = self.dh {
+            gemm(pool, [rows, hidden, vocab], dlogits, Matrix::rows(self.weight, hidden), Epilogue::default(), dh);
+        }
+        if let Some(dw) = self.dw {
+            let transposed = Matrix { row_stride: dlogits.col_stride, col_stride: dlogits.row_stride, ..dlogits };
+            let epilogue = Epilogue::scaled(1.0, self.accumulate);
+            gemm(pool, [vocab, hidden, rows], transposed, Matrix::rows(self.h, hidden), epilogue, dw);
+        }
     }
 }
 
