@@ -1,7 +1,8 @@
 //! A small persistent thread pool with barriers, and the scratch memory that each thread owns.
 //!
-//! Invariant: `run` allocates nothing and returns only when no thread touches the job any more. Tasks are claimed
-//! dynamically, so a kernel must not let a result depend on which thread ran which task.
+//! Invariant: `run` allocates nothing and returns only when no thread touches the job any more. Each thread has a share of
+//! the tasks, the same one in every job of so many tasks, so that what one step wrote is read by the thread that wrote
+//! it; who is done with its own helps the others. A kernel must not let a result depend on which thread ran which task.
 //!
 //! The gate is one atomic word (epoch, open bit, number of workers inside). A worker enters by a compare-and-swap
 //! while the gate is open; the caller closes it when the tasks are used up and waits for the workers inside. A worker
@@ -55,9 +56,13 @@ struct Job {
     tasks: usize,
 }
 
+/// The next task of one thread's share, alone on its cache lines.
+#[repr(align(128))]
+struct Next(AtomicUsize);
+
 struct Shared {
     gate: AtomicU64,
-    next: AtomicUsize,
+    next: Vec<Next>,
     job: UnsafeCell<Option<Job>>,
     sleeping: Vec<AtomicBool>,
     stop: AtomicBool,
@@ -92,7 +97,7 @@ impl ThreadPool {
         let helpers = threads.max(1).min(INSIDE as usize) - 1;
         let shared = Arc::new(Shared {
             gate: AtomicU64::new(0),
-            next: AtomicUsize::new(0),
+            next: (0..=helpers).map(|_| Next(AtomicUsize::new(0))).collect(),
             job: UnsafeCell::new(None),
             sleeping: (0..helpers).map(|_| AtomicBool::new(false)).collect(),
             stop: AtomicBool::new(false),
@@ -143,7 +148,7 @@ impl ThreadPool {
             return;
         }
         self.open(tasks, body);
-        let result = catch_unwind(AssertUnwindSafe(|| drain(&self.shared.next, tasks, body, &mut own)));
+        let result = catch_unwind(AssertUnwindSafe(|| drain(&self.shared.next, 0, tasks, body, &mut own)));
         self.close();
         let theirs = self.shared.panic.lock().unwrap_or_else(PoisonError::into_inner).take();
         drop(own);
@@ -160,7 +165,9 @@ impl ThreadPool {
             let body = std::mem::transmute::<*const Body<'_>, *const Body<'static>>(std::ptr::from_ref(body));
             *shared.job.get() = Some(Job { body, tasks });
         }
-        shared.next.store(0, Ordering::Relaxed);
+        for (thread, next) in shared.next.iter().enumerate() {
+            next.0.store(share_start(thread, shared.next.len(), tasks), Ordering::Relaxed);
+        }
         let epoch = (shared.gate.load(Ordering::Relaxed) & !(EPOCH - 1)).wrapping_add(EPOCH);
         shared.gate.store(epoch | OPEN, Ordering::SeqCst);
         for (worker, sleeping) in self.workers.iter().zip(&shared.sleeping).take(tasks - 1) {
@@ -192,21 +199,30 @@ impl Drop for ThreadPool {
     }
 }
 
-/// Claims tasks until none is left; a panic also uses up the rest, so that the others stop early.
-fn drain(next: &AtomicUsize, tasks: usize, body: &Body<'_>, scratch: &mut Scratch) {
-    struct Rest<'a>(&'a AtomicUsize, usize);
+/// The first task of a thread's share.
+fn share_start(thread: usize, threads: usize, tasks: usize) -> usize {
+    (thread as u128 * tasks as u128 / threads as u128) as usize
+}
+
+/// Claims tasks until none is left, its own share first; a panic also uses up the rest, so that the others stop early.
+fn drain(next: &[Next], thread: usize, tasks: usize, body: &Body<'_>, scratch: &mut Scratch) {
+    struct Rest<'a>(&'a [Next], usize);
     impl Drop for Rest<'_> {
         fn drop(&mut self) {
-            self.0.store(self.1, Ordering::Relaxed);
+            self.0.iter().for_each(|next| next.0.store(self.1, Ordering::Relaxed));
         }
     }
     let _rest = Rest(next, tasks);
-    loop {
-        let task = next.fetch_add(1, Ordering::Relaxed);
-        if task >= tasks {
-            return;
+    for offset in 0..next.len() {
+        let owner = (thread + offset) % next.len();
+        let end = share_start(owner + 1, next.len(), tasks);
+        loop {
+            let task = next[owner].0.fetch_add(1, Ordering::Relaxed);
+            if task >= end {
+                break;
+            }
+            body(task, scratch);
         }
-        body(task, scratch);
     }
 }
 
@@ -225,7 +241,7 @@ fn work(shared: &Shared, index: usize) {
                 let job = (*shared.job.get()).as_ref().expect("an open gate has a job");
                 (&*job.body, job.tasks)
             };
-            drain(&shared.next, tasks, body, &mut scratch);
+            drain(&shared.next, index + 1, tasks, body, &mut scratch);
         }));
         if let Err(payload) = result {
             *shared.panic.lock().unwrap_or_else(PoisonError::into_inner) = Some(payload);

@@ -19,7 +19,7 @@ use crate::simd::{Kernel, Simd, for_lanes, launch};
 use crate::vector_math::exp;
 
 /// Columns of a tile of scores: keys for dq, queries for dk and dv.
-const COLUMNS: usize = 64;
+const COLUMNS: usize = 128;
 
 /// What backward reads.
 #[derive(Clone, Copy)]
