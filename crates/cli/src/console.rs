@@ -111,7 +111,10 @@ fn header(plan: &PlannedRun<'_>) -> Vec<String> {
     let share = 100.0 * plan.trained_parameters as f64 / plan.total_parameters.max(1) as f64;
     let trained = format!("{} of {} parameters", count(plan.trained_parameters), count(plan.total_parameters));
     let mut lines = vec![
-        format!("model     {} ({})", config.model.display(), plan.family),
+        match &config.preset {
+            Some(name) => format!("model     {name} ({}), its shape with random weights", plan.family),
+            None => format!("model     {} ({})", config.model.display(), plan.family),
+        },
         format!("method    {method} · trains {trained} ({share:.2} %)"),
     ];
     let of = |label, files| std::iter::repeat(label).zip(files);

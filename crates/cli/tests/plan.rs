@@ -134,7 +134,7 @@ fn bad_input_is_refused_with_the_remedy() {
         ("plan --preset gpt2 --seq-len 4096", "1024 positions"),
         ("plan --preset gpt2 --memory lots", "--memory"),
         ("plan --model /nowhere", "/nowhere"),
-        ("train --preset gpt2 --data a --out b", "--preset"),
+        ("train --preset gpt2 --data /nowhere.jsonl --out b", "/nowhere.jsonl"),
     ] {
         let output = remat(arguments);
         let stderr = String::from_utf8_lossy(&output.stderr).into_owned();

@@ -79,7 +79,8 @@ pub struct TrainConfig {
     #[arg(long, value_name = "DIR", default_value = FROM_FILE, hide_default_value = true, value_parser = path_parser())]
     pub model: PathBuf,
 
-    /// Shape of a published model by its name instead of a model folder, such as llama-3.1-8b
+    /// Shape of a published model by its name instead of a model folder, such as llama-3.1-8b; weights are random, and so
+    /// are the rows without --data
     #[arg(long, value_name = "NAME", conflicts_with = "model")]
     pub preset: Option<String>,
 
@@ -287,15 +288,11 @@ impl TrainConfig {
 
     fn check_presence(&self) -> Result<(), TrainError> {
         let absent = |key, example| Err(TrainError::MissingKey { key, example });
-        if let Some(name) = &self.preset {
-            let problem =
-                format!("{name} is a shape without weights: give it to `remat plan`, or train with --model alone");
-            return Err(TrainError::BadFlag { key: "preset", problem });
-        }
-        if self.model.as_os_str().is_empty() {
+        if self.model.as_os_str().is_empty() && self.preset.is_none() {
             return absent("model", "--model DIR");
         }
-        if self.data.is_empty() {
+        // A preset, whose weights are random, may learn random tokens.
+        if self.data.is_empty() && self.preset.is_none() {
             return absent("data", "--data FILE.jsonl");
         }
         if self.out.as_os_str().is_empty() {

@@ -14,15 +14,20 @@ use crate::saves::Save;
 use crate::snapshot::{self, DataState};
 use crate::{Schedule, TrainConfig, TrainError, memory};
 use remat_cpu::{CpuExecutor, CpuOptions};
-use remat_data::{Batch, DataLoader, Dataset, Encoder, LoaderOptions, ModelTokens, Order};
+use remat_data::{Batch, DataLoader, Dataset, DatasetBuilder, Encoder, LoaderOptions, ModelTokens, Order, Sample};
 use remat_formats::ModelConfig;
 use remat_ir::Storage;
 use remat_model::{BatchShape, LoraConfig, Method, Model, Parameter, Targets, refresh_working_copies};
 use remat_plan::{Executor, ProgramId};
+use remat_tensor::{Philox, stream_of_name};
 use std::path::{Path, PathBuf};
 
 /// Sequence lengths are rounded up to this where data is shorter than `--seq-len`.
 pub(crate) const SEQ_LEN_MULTIPLE: usize = 16;
+
+/// What the rows are called that a preset learns where the settings name no data.
+pub(crate) const RANDOM_TOKENS: &str = "random tokens";
+const RANDOM_ROWS: usize = 64;
 
 /// Longest sequence unless the user says otherwise.
 pub(crate) const DEFAULT_SEQ_LEN: usize = 1024;
@@ -86,7 +91,11 @@ pub(crate) struct RunFacts {
 
 /// Reads all input and compiles the step.
 pub(crate) fn prepare(mut config: TrainConfig, resumed: Option<Resumed>) -> Result<Prepared, TrainError> {
-    let model = Model::open(&config.model)?.in_precision(config.precision.into());
+    let model = match &config.preset {
+        Some(name) => Model::from_preset(name)?,
+        None => Model::open(&config.model)?,
+    };
+    let model = model.in_precision(config.precision.into());
     let settings_of = |adapter: &Path| {
         let folder = resumed.as_ref().map_or(adapter, |resumed| &resumed.save.path);
         Ok(model.adapter_settings(folder)?)
@@ -102,7 +111,7 @@ pub(crate) fn prepare(mut config: TrainConfig, resumed: Option<Resumed>) -> Resu
         // The model's own message, before any data is read.
         model.training(&method, BatchShape { batch: 1, seq_len })?;
     }
-    let mut loader = training_data(&config, model.folder(), model.config(), seq_len)?;
+    let mut loader = training_data(&config, model.config(), seq_len)?;
     let evaluation = evaluation_data(&config, &model, seq_len)?;
     if let Some(resumed) = &resumed {
         loader.restore(&resumed.data.sampler)?;
@@ -157,17 +166,19 @@ pub(crate) fn method(
     Ok(with(LoraConfig { rank: config.rank, alpha, dropout, rank_stabilised: false, targets }))
 }
 
-/// The rows to train on, of a model of this configuration with a tokenizer in `folder`.
+/// The rows to train on, of a model of this configuration; random ones of a preset if the settings name none.
 pub(crate) fn training_data(
     config: &TrainConfig,
-    folder: &Path,
     model: &ModelConfig,
     seq_len: usize,
 ) -> Result<DataLoader, TrainError> {
     let order = if config.no_shuffle { Order::InOrder } else { Order::Shuffled { seed: config.seed } };
     let TrainConfig { batch_size, grad_accum, packing, .. } = *config;
     let options = LoaderOptions { batch_size, grad_accum, packing, order };
-    load_data(config, &config.data, folder, model, seq_len, options)
+    if config.data.is_empty() {
+        return Ok(DataLoader::new(random_rows(config.seed, model.vocab_size(), seq_len)?, options)?);
+    }
+    load_data(config, &config.data, model, seq_len, options)
 }
 
 /// The shape of a micro-batch: as long as the longest row needs, `seq_len` at most.
@@ -183,7 +194,7 @@ fn evaluation_data(config: &TrainConfig, model: &Model, seq_len: usize) -> Resul
     }
     let TrainConfig { batch_size, packing, .. } = *config;
     let options = LoaderOptions { batch_size, grad_accum: 1, packing, order: Order::InOrder };
-    let loader = load_data(config, &config.eval_data, model.folder(), model.config(), seq_len, options)?;
+    let loader = load_data(config, &config.eval_data, model.config(), seq_len, options)?;
     let seq_len = seq_len.min(loader.longest_sequence().next_multiple_of(SEQ_LEN_MULTIPLE));
     Ok(Some(EvaluationData { loader, shape: BatchShape { batch: batch_size, seq_len } }))
 }
@@ -191,16 +202,33 @@ fn evaluation_data(config: &TrainConfig, model: &Model, seq_len: usize) -> Resul
 fn load_data(
     config: &TrainConfig,
     files: &[PathBuf],
-    folder: &Path,
     model: &ModelConfig,
     seq_len: usize,
     options: LoaderOptions,
 ) -> Result<DataLoader, TrainError> {
-    let tokens = ModelTokens::open(folder, model.eos_token_ids().first().copied())?;
+    // A preset has no folder, and so no tokenizer: its rows are token ids.
+    let tokens = match config.preset {
+        Some(_) => None,
+        None => ModelTokens::open(&config.model, model.eos_token_ids().first().copied())?,
+    };
     let encoder = Encoder::for_model(tokens.as_ref(), model.vocab_size());
     let encoder = encoder.with_train_on(config.train_on.into());
     let dataset = Dataset::load(files, &encoder, seq_len)?;
     Ok(DataLoader::new(dataset, options)?)
+}
+
+/// Rows of random tokens, all of the full length.
+fn random_rows(seed: u64, vocabulary: usize, seq_len: usize) -> Result<Dataset, TrainError> {
+    let mut builder = DatasetBuilder::new(seq_len)?;
+    builder.start_source(Path::new(RANDOM_TOKENS));
+    let philox = Philox::new(seed, stream_of_name(RANDOM_TOKENS));
+    for row in 0..RANDOM_ROWS {
+        let id = |token: usize| philox.word((row * seq_len + token) as u64) % vocabulary as u32;
+        let ids: Vec<u32> = (0..seq_len).map(id).collect();
+        let labels = ids.iter().map(|&id| id as i32).collect();
+        builder.push(&Sample { ids, labels, terminated: true, complete: true })?;
+    }
+    Ok(builder.finish()?)
 }
 
 impl EvaluationData {

@@ -2,6 +2,7 @@
 //!
 //! Invariant: everything in it was read, measured or computed in this run; what is not known is null, never guessed.
 
+use crate::prepare::RANDOM_TOKENS;
 use crate::{MemoryAccount, TrainConfig, TrainError, memory};
 use remat_data::SampleStats;
 use remat_formats::{sha256_file, write_atomic};
@@ -122,7 +123,12 @@ pub(crate) fn hash_all(paths: impl Iterator<Item = PathBuf>) -> Result<String, T
 pub(crate) fn data_records(stats: &[SampleStats]) -> Result<Vec<DataRecord>, TrainError> {
     let record = |stats: &SampleStats| {
         let samples = (stats.rows - stats.dropped) as u64;
-        Ok(DataRecord { path: stats.path.clone(), sha256: sha256_file(&stats.path)?, samples })
+        let sha256 = if stats.path == Path::new(RANDOM_TOKENS) {
+            "none: made for this run".to_string()
+        } else {
+            sha256_file(&stats.path)?
+        };
+        Ok(DataRecord { path: stats.path.clone(), sha256, samples })
     };
     stats.iter().map(record).collect()
 }

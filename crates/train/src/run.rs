@@ -136,7 +136,10 @@ impl<'a> Run<'a> {
             machine: facts.machine.clone(),
             model: ModelRecord {
                 path: session.model.folder().to_path_buf(),
-                sha256: record::hash_all(session.model.weight_files())?,
+                sha256: match session.config.preset {
+                    Some(_) => "none: random weights".to_string(),
+                    None => record::hash_all(session.model.weight_files())?,
+                },
                 family: session.model.config().family().to_string(),
                 parameters: facts.total_parameters,
             },

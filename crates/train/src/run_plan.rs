@@ -165,7 +165,7 @@ fn batches(config: &mut TrainConfig, model: &ModelConfig) -> Result<(BatchShape,
         let shape = BatchShape { batch: config.batch_size, seq_len };
         return Ok((shape, Batch::bytes_of(shape.batch, shape.seq_len)));
     }
-    let loader = training_data(config, &config.model, model, seq_len)?;
+    let loader = training_data(config, model, seq_len)?;
     let shape = shape_of(config, &loader, seq_len);
     Ok((shape, loader.bytes() + Batch::bytes_of(shape.batch, shape.seq_len)))
 }

@@ -103,3 +103,32 @@ fn help_and_version_are_there() {
         assert_eq!(remat(arguments).output().expect("the binary runs").status.code(), Some(2), "{arguments:?}");
     }
 }
+
+#[test]
+fn a_preset_trains_with_random_weights_on_random_rows() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let losses: Vec<String> = ["lora", "qlora"]
+        .map(|method| {
+            let out = folder.path().join(method);
+            let flags = format!(
+                "train --preset gpt2 --precision bf16 --method {method} --rank 2 --seq-len 16 --batch-size 1 \
+                 --grad-accum 1 --steps 1"
+            );
+            let output = remat(flags.split_whitespace()).arg("--out").arg(&out).output().expect("runs");
+            let stderr = text(&output.stderr);
+            assert_eq!(output.status.code(), Some(0), "{stderr}");
+            assert!(stderr.contains("random weights") && stderr.contains("random tokens"), "{stderr}");
+            assert!(out.join("adapter_model.safetensors").exists());
+            let record = std::fs::read_to_string(out.join("record.json")).expect("a record");
+            assert!(record.contains("none: random weights") && record.contains("none: made for this run"), "{record}");
+            let log = std::fs::read_to_string(out.join("metrics.jsonl")).expect("a log");
+            let loss = serde_json::from_str::<serde_json::Value>(&log).expect("a line")["loss"].clone();
+            loss.to_string()
+        })
+        .into();
+    for loss in losses {
+        // Nothing is known of random tokens: the loss is near the logarithm of the vocabulary.
+        let loss: f64 = loss.parse().expect("a number");
+        assert!((loss - 50257f64.ln()).abs() < 1.0, "{loss}");
+    }
+}
