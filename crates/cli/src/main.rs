@@ -13,6 +13,7 @@
 
 mod console;
 mod data_check;
+mod doctor;
 mod eval;
 mod generate;
 mod json_lines;
@@ -72,6 +73,10 @@ enum Verb {
     #[command(after_help = quickstart::AFTER_HELP)]
     Quickstart(quickstart::QuickstartArgs),
 
+    /// What this machine offers, and what operations cost on it
+    #[command(after_help = doctor::AFTER_HELP)]
+    Doctor(doctor::DoctorArgs),
+
     /// Look at training data as a run would see it
     Data(data_check::DataArgs),
 }
@@ -91,6 +96,7 @@ fn main() -> ExitCode {
         Verb::Eval(arguments) => eval::run(arguments),
         Verb::Quantize(arguments) => quantize::run(&arguments),
         Verb::Quickstart(arguments) => quickstart::run(&arguments),
+        Verb::Doctor(arguments) => doctor::run(&arguments),
         Verb::Data(arguments) => data_check::run(arguments),
     })
 }

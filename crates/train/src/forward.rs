@@ -2,7 +2,7 @@
 //!
 //! Invariant: a plan that does not fit is refused before anything is allocated.
 
-use crate::{TrainError, memory};
+use crate::TrainError;
 use remat_cpu::{CpuExecutor, CpuOptions};
 use remat_model::{Method, Model};
 use remat_plan::{Executor, Plan, ProgramId};
@@ -23,7 +23,7 @@ pub(crate) fn load(
     options: CpuOptions,
 ) -> Result<(CpuExecutor, Vec<ProgramId>), TrainError> {
     let needed_bytes = (bytes(&plans) + options.profile().executor_bytes) as u64;
-    if let Some(available_bytes) = memory::available_bytes()
+    if let Some(available_bytes) = crate::available::available_bytes()
         && needed_bytes > available_bytes
     {
         return Err(TrainError::ForwardDoesNotFit { needed_bytes, available_bytes });

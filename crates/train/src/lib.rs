@@ -4,6 +4,7 @@
 //! for what can be set and at [`Saves`] for how a run survives a power cut.
 
 mod alternatives;
+mod available;
 mod compiled_step;
 mod config;
 mod config_file;
@@ -16,6 +17,7 @@ mod memory;
 mod metrics;
 mod planning;
 mod prepare;
+mod prices;
 mod profile;
 mod record;
 mod report;
@@ -30,6 +32,7 @@ mod text_stream;
 mod trace;
 
 pub use alternatives::Alternative;
+pub use available::{available_bytes, group_limit_bytes};
 pub use config::{MethodKind, Precision, TrainConfig, TrainedTurns};
 pub use config_file::read as read_config_file;
 pub use error::{ErrorKind, TrainError};
@@ -38,6 +41,7 @@ pub use generate::{Continuation, Ending, Generator, Request};
 pub use memory::{MemoryAccount, MemoryRow, PhaseMemory};
 pub use metrics::{MetricsLog, StepMetrics, read_metrics};
 pub use planning::Limit;
+pub use prices::{PriceSource, cached_profile, measured_profile, price_file};
 pub use profile::{ProfileJob, ProfileRow, profile};
 pub use record::{Machine, RECORD_FILE, RECORD_TEXT_FILE, Record, build, now_utc};
 pub use report::{Event, Outcome, PlannedRun, Reporter, Summary};

@@ -41,7 +41,7 @@ impl Limit {
             let bytes = parse_bytes(text).map_err(|problem| TrainError::BadFlag { key: "memory", problem })?;
             return Ok(Some(Limit { bytes, whose: "--memory allows" }));
         }
-        let available = memory::available_bytes();
+        let available = crate::available::available_bytes();
         let of_machine = |available: u64| Limit { bytes: available as usize, whose: "the machine has" };
         Ok(available.map(|available| of_machine(available + memory::resident_bytes())))
     }

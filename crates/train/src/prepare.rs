@@ -8,6 +8,7 @@ use crate::compiled_step::CompiledStep;
 use crate::config::MethodKind;
 use crate::evaluate::EvaluationRows;
 use crate::planning::{Limit, PlannedStep, plan_step};
+use crate::prices::{MEASURING_BYTES, cached_profile, measured_profile};
 use crate::record::{self, Machine, PlanRecord};
 use crate::report::{Event, PlannedRun, Reporter};
 use crate::saves::Save;
@@ -18,7 +19,7 @@ use remat_data::{Batch, DataLoader, Dataset, DatasetBuilder, Encoder, LoaderOpti
 use remat_formats::ModelConfig;
 use remat_ir::Storage;
 use remat_model::{BatchShape, LoraConfig, Method, Model, Parameter, Targets, refresh_working_copies};
-use remat_plan::{Executor, ProgramId};
+use remat_plan::{DeviceProfile, Executor, Plan, Policy, ProgramId};
 use remat_tensor::{Philox, stream_of_name};
 use std::path::{Path, PathBuf};
 
@@ -121,16 +122,21 @@ pub(crate) fn prepare(mut config: TrainConfig, resumed: Option<Resumed>) -> Resu
     model.check_weights(&training.graph)?;
 
     let options = CpuOptions::new(config.threads.unwrap_or_else(all_threads));
-    let profile = options.profile();
+    let profile = cached_profile(&options, config.precision).unwrap_or_else(|| options.profile());
     let data_bytes = loader.bytes() + Batch::bytes_of(shape.batch, shape.seq_len);
     let data_bytes = data_bytes + evaluation.as_ref().map_or(0, EvaluationData::bytes);
     let held_out = evaluation.as_ref().map(|data| model.evaluation(Some(&method), data.shape)).transpose()?;
     let held_out = held_out.map(|evaluation| evaluation.graph);
-    let refusal = |error| {
-        with_alternatives(error, Setting { config: &config, model: model.config(), method: &method, shape }, &profile)
-    };
+    let setting = Setting { config: &config, model: model.config(), method: &method, shape };
     let limit = Limit::of(&config)?;
-    let planned = plan_step(&config, training, held_out, &profile, data_bytes, limit).map_err(refusal)?;
+    let planned = |profile: &DeviceProfile| {
+        plan_step(&config, training.clone(), held_out.clone(), profile, data_bytes, limit)
+            .map_err(|error| with_alternatives(error, setting, profile))
+    };
+    let mut step = planned(&profile)?;
+    if !profile.prices.measured && prices_decide(&step.micro) && has_room_to_measure(limit) {
+        step = planned(&measured_profile(&options, config.precision, false)?.0)?;
+    }
     let per_epoch = loader.updates_per_epoch() as u64;
     let epochs = config.epochs.unwrap_or(1);
     let total_updates = config.steps.unwrap_or(per_epoch.saturating_mul(epochs));
@@ -138,7 +144,17 @@ pub(crate) fn prepare(mut config: TrainConfig, resumed: Option<Resumed>) -> Resu
         let value = total_updates.to_string();
         return Err(TrainError::OutOfRange { key: "steps", value, rule: "at most 2147483647 updates" });
     }
-    Ok(Prepared { config, model, method, loader, shape, total_updates, evaluation, resumed, options, planned })
+    Ok(Prepared { config, model, method, loader, shape, total_updates, evaluation, resumed, options, planned: step })
+}
+
+/// Whether the plan was searched for by price: nothing else asks what an op costs.
+fn prices_decide(micro: &Plan) -> bool {
+    matches!(micro.policy, Policy::Auto | Policy::Budget(_)) && micro.recomputed_steps().next().is_some()
+}
+
+/// Whether measuring prices now leaves the promise of the limit alone.
+fn has_room_to_measure(limit: Option<Limit>) -> bool {
+    limit.is_none_or(|limit| memory::resident_bytes() as usize + MEASURING_BYTES <= limit.bytes)
 }
 
 /// The method, with the settings of the adapter that the run starts or goes on from.

@@ -52,7 +52,11 @@ fn verdict(plan: &RunPlan) -> String {
         remat_train::Precision::F32 => "f32",
         remat_train::Precision::Bf16 => "bf16",
     };
-    let prices = if plan.profile.prices.measured { "measured here" } else { "by arithmetic, not measured" };
+    let prices = if plan.profile.prices.measured {
+        "measured here"
+    } else {
+        "by arithmetic; remat doctor measures this machine's"
+    };
     let recompute = config.grad_accum as f64 * micro.recompute_seconds(&plan.profile.prices);
     let lines = [
         headline,

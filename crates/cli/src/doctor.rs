@@ -1,0 +1,154 @@
+//! The verb `doctor`: what this machine offers, and its measured prices.
+//!
+//! Invariant: the page goes to stdout, as text or as one JSON object (schema 1; keys are only ever added).
+
+use crate::console;
+use crate::train::exit_code;
+use crate::units::{bytes, counted};
+use remat_cpu::CpuOptions;
+use remat_plan::{OpClass, Prices};
+use remat_train::{
+    Machine, Precision, PriceSource, TrainError, available_bytes, build, group_limit_bytes, measured_profile,
+    price_file,
+};
+use serde_json::{Map, Value, json};
+use std::io::Write;
+
+pub(crate) const AFTER_HELP: &str = "\
+Examples:
+  remat doctor
+  remat doctor --measure --threads 4
+
+Prices are what each kind of operation costs in time. They are measured once, kept in a cache, and used by plan and train;
+different threads or another version are measured anew.";
+
+/// Flags of `remat doctor`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct DoctorArgs {
+    /// Measure prices anew, whatever the cache holds
+    #[arg(long)]
+    measure: bool,
+
+    /// Threads [default: all]
+    #[arg(long, value_name = "N", value_parser = crate::threads)]
+    threads: Option<usize>,
+
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+/// Prices of one number format.
+struct Measured {
+    precision: Precision,
+    prices: Prices,
+    source: PriceSource,
+}
+
+/// Looks and returns the exit code.
+pub(crate) fn run(arguments: &DoctorArgs) -> u8 {
+    let threads = arguments.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
+    let options = CpuOptions::new(threads);
+    let measured: Result<Vec<Measured>, TrainError> = [Precision::F32, Precision::Bf16]
+        .into_iter()
+        .map(|precision| {
+            let (profile, source) = measured_profile(&options, precision, arguments.measure)?;
+            Ok(Measured { precision, prices: profile.prices, source })
+        })
+        .collect();
+    match measured {
+        Ok(measured) => {
+            let machine = Machine::this(&options.level.to_string(), threads);
+            let page = match arguments.json {
+                true => format!("{}\n", object(&machine, &options, &measured)),
+                false => page(&machine, &options, &measured),
+            };
+            // A reader that went away is no failure.
+            drop(write!(std::io::stdout(), "{page}"));
+            0
+        }
+        Err(error) => {
+            console::error(&error.to_string());
+            exit_code(error.kind())
+        }
+    }
+}
+
+fn number_format(precision: Precision) -> &'static str {
+    match precision {
+        Precision::F32 => "f32",
+        Precision::Bf16 => "bf16",
+    }
+}
+
+fn source_word(source: PriceSource) -> &'static str {
+    match source {
+        PriceSource::Cached => "from the cache",
+        PriceSource::Measured => "measured now",
+    }
+}
+
+/// The rate that binds a class, with its unit.
+fn rate(prices: &Prices, class: OpClass) -> String {
+    let rate = prices.rate(class);
+    // A class is bound by arithmetic or by memory; the rate that never binds is out of any machine's reach.
+    match rate.flops_per_second <= rate.bytes_per_second {
+        true => format!("{:.1} GFLOP/s", rate.flops_per_second / 1e9),
+        false => format!("{:.1} GB/s", rate.bytes_per_second / 1e9),
+    }
+}
+
+fn page(machine: &Machine, options: &CpuOptions, measured: &[Measured]) -> String {
+    let known = |size: Option<u64>| size.map_or("unknown".to_string(), bytes);
+    let (version, commit, build) = build();
+    let mut lines = vec![
+        format!("remat     {version} ({}, {build} build)", commit.unwrap_or("unknown commit")),
+        format!("cpu       {}", machine.cpu.as_deref().unwrap_or("unknown")),
+        format!("kernels   {}, {}", options.level, counted(options.threads, "thread")),
+        format!("memory    {}, {} available", known(machine.memory_bytes), known(available_bytes())),
+    ];
+    if let Some(limit) = group_limit_bytes() {
+        lines.push(format!("          a control group allows {}", bytes(limit)));
+    }
+    for Measured { precision, source, .. } in measured {
+        let file = price_file(options, *precision);
+        let file =
+            file.map_or("nowhere: neither XDG_CACHE_HOME nor HOME is set".to_string(), |p| p.display().to_string());
+        lines.push(format!("prices    {}, {}; kept in {file}", number_format(*precision), source_word(*source)));
+    }
+    let heads: String = measured.iter().map(|m| format!("{:>18}", number_format(m.precision))).collect();
+    lines.push(format!("\n{:<24}{heads}", "kind of operation"));
+    for &class in OpClass::ALL {
+        let rates: String = measured.iter().map(|m| format!("{:>18}", rate(&m.prices, class))).collect();
+        lines.push(format!("{:<24}{rates}", class.name()));
+    }
+    let overheads: String =
+        measured.iter().map(|m| format!("{:>18}", format!("{:.1} µs", 1e6 * m.prices.step_overhead_seconds))).collect();
+    lines.push(format!("{:<24}{overheads}", "each step besides"));
+    lines.join("\n") + "\n"
+}
+
+fn object(machine: &Machine, options: &CpuOptions, measured: &[Measured]) -> Value {
+    let (version, commit, build) = build();
+    let of = |m: &Measured| {
+        let rates: Map<String, Value> =
+            OpClass::ALL.iter().map(|&class| (class.name().to_string(), json!(m.prices.rate(class)))).collect();
+        json!({
+            "precision": number_format(m.precision),
+            "source": source_word(m.source),
+            "file": price_file(options, m.precision).map(|path| path.display().to_string()),
+            "step_overhead_seconds": m.prices.step_overhead_seconds,
+            "rates": rates,
+        })
+    };
+    json!({
+        "schema": 1,
+        "remat_version": version,
+        "commit": commit,
+        "build": build,
+        "machine": machine,
+        "available_bytes": available_bytes(),
+        "group_limit_bytes": group_limit_bytes(),
+        "prices": measured.iter().map(of).collect::<Vec<_>>(),
+    })
+}

@@ -1,0 +1,162 @@
+//! Prices measured on this machine, kept in a cache between runs.
+//!
+//! A file per fingerprint: processor, instruction level, threads, number format, version and build. Invariant: a file that
+//! is missing, damaged, of another machine or holds numbers that no machine has is measured anew, never an error; a cache
+//! that cannot be written costs the time to measure and nothing else.
+
+use crate::record::{Machine, build};
+use crate::{Precision, TrainError};
+use remat_cpu::{CpuOptions, release_freed_memory};
+use remat_formats::write_atomic;
+use remat_plan::{DeviceProfile, OpClass, Prices};
+use remat_tensor::DType;
+use serde::{Deserialize, Serialize};
+use std::fs::File;
+use std::io::Read;
+use std::path::PathBuf;
+
+/// Of the files' form, and of what is measured: either may change with it.
+const SCHEMA: u32 = 1;
+
+/// A file of prices is a few KiB; anything much larger is not one.
+const MOST_BYTES: u64 = 1 << 16;
+
+/// What measuring holds in memory at most.
+pub(crate) const MEASURING_BYTES: usize = 160 << 20;
+
+/// Where a profile's prices come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PriceSource {
+    /// Read from the cache.
+    Cached,
+    /// Measured just now.
+    Measured,
+}
+
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+struct CacheFile {
+    schema: u32,
+    fingerprint: String,
+    prices: Prices,
+}
+
+/// The number format that prices are measured in.
+pub(crate) fn dtype(precision: Precision) -> DType {
+    match precision {
+        Precision::F32 => DType::F32,
+        Precision::Bf16 => DType::BF16,
+    }
+}
+
+/// The profile with prices from the cache, if it has them.
+pub fn cached_profile(options: &CpuOptions, precision: Precision) -> Option<DeviceProfile> {
+    let prices = read(&price_file(options, precision)?, &fingerprint(options, precision))?;
+    Some(DeviceProfile { prices, ..options.profile() })
+}
+
+/// The profile with prices of this machine: from the cache, or measured now (some seconds, and 160 MiB for so long).
+///
+/// # Errors
+/// Memory that cannot be had.
+pub fn measured_profile(
+    options: &CpuOptions,
+    precision: Precision,
+    anew: bool,
+) -> Result<(DeviceProfile, PriceSource), TrainError> {
+    if let Some(profile) = cached_profile(options, precision).filter(|_| !anew) {
+        return Ok((profile, PriceSource::Cached));
+    }
+    let profile = options.calibrated_profile(dtype(precision))?;
+    release_freed_memory();
+    if let Some(path) = price_file(options, precision) {
+        let fingerprint = fingerprint(options, precision);
+        let file = CacheFile { schema: SCHEMA, fingerprint, prices: profile.prices.clone() };
+        // What cannot be kept is measured again next time.
+        let written = path.parent().map(std::fs::create_dir_all);
+        if let (Some(Ok(())), Ok(text)) = (written, serde_json::to_vec_pretty(&file)) {
+            drop(write_atomic(&path, &text));
+        }
+    }
+    Ok((profile, PriceSource::Measured))
+}
+
+/// What prices hold for.
+fn fingerprint(options: &CpuOptions, precision: Precision) -> String {
+    let machine = Machine::this(&options.level.to_string(), options.threads);
+    let (version, commit, build) = build();
+    let cpu = machine.cpu.unwrap_or_default();
+    let (isa, threads, number) = (machine.isa, machine.threads, dtype(precision));
+    let commit = commit.unwrap_or("unknown");
+    format!("{cpu}; {isa}; {threads} threads; {number:?}; remat {version} {commit} {build}; schema {SCHEMA}")
+}
+
+/// The file of this machine's prices; `None` where there is no folder for caches.
+pub fn price_file(options: &CpuOptions, precision: Precision) -> Option<PathBuf> {
+    let absolute = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let cache = absolute("XDG_CACHE_HOME").or_else(|| Some(absolute("HOME")?.join(".cache")))?;
+    // FNV-1a, so that the name is the same in every build.
+    let hash = fingerprint(options, precision)
+        .bytes()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
+    Some(cache.join("remat").join(format!("prices-{hash:016x}.json")))
+}
+
+/// The prices of a file, if they can be trusted.
+fn read(path: &std::path::Path, fingerprint: &str) -> Option<Prices> {
+    // A link to a device or pipe would never end.
+    let file = File::open(path).ok().filter(|file| file.metadata().is_ok_and(|data| data.is_file()))?;
+    let mut text = Vec::new();
+    file.take(MOST_BYTES).read_to_end(&mut text).ok()?;
+    let cached: CacheFile = serde_json::from_slice(&text).ok()?;
+    let same = cached.schema == SCHEMA && cached.fingerprint == fingerprint;
+    (same && plausible(&cached.prices)).then_some(cached.prices)
+}
+
+/// Whether a machine could have these prices: every class, positive finite rates, an overhead below a second.
+fn plausible(prices: &Prices) -> bool {
+    let rate = |rate: f64| (1e5..=1e19).contains(&rate);
+    prices.measured
+        && prices.rates.len() == OpClass::ALL.len()
+        && prices.rates.iter().all(|pair| rate(pair.flops_per_second) && rate(pair.bytes_per_second))
+        && (0.0..1.0).contains(&prices.step_overhead_seconds)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use remat_plan::Rate;
+
+    #[test]
+    fn only_what_this_machine_could_have_written_is_read() {
+        let folder = tempfile::tempdir().expect("folder");
+        let path = folder.path().join("prices.json");
+        let good = Prices { measured: true, ..Prices::nominal(2) };
+        let write = |prices: &Prices, fingerprint: &str, schema| {
+            let file = CacheFile { schema, fingerprint: fingerprint.to_string(), prices: prices.clone() };
+            std::fs::write(&path, serde_json::to_vec(&file).expect("JSON")).expect("written");
+            read(&path, "this")
+        };
+        assert_eq!(write(&good, "this", SCHEMA), Some(good.clone()));
+        assert_eq!(write(&good, "another", SCHEMA), None);
+        assert_eq!(write(&good, "this", SCHEMA + 1), None);
+        let with = |rate: f64| {
+            let mut prices = good.clone();
+            prices.rates[3] = Rate { flops_per_second: rate, bytes_per_second: 1e9 };
+            prices
+        };
+        for rate in [0.0, -1.0, 1e300] {
+            assert_eq!(write(&with(rate), "this", SCHEMA), None, "{rate}");
+        }
+        let short = Prices { rates: good.rates[1..].to_vec(), ..good.clone() };
+        assert_eq!(write(&short, "this", SCHEMA), None);
+        assert_eq!(write(&Prices { measured: false, ..good.clone() }, "this", SCHEMA), None);
+        for text in ["", "{", "[]", "{\"schema\": 1}", "\u{0}\u{1}", "null"] {
+            std::fs::write(&path, text).expect("written");
+            assert_eq!(read(&path, "this"), None, "{text:?}");
+        }
+        std::fs::write(&path, "[".repeat(1 << 20)).expect("written");
+        assert_eq!(read(&path, "this"), None);
+        assert_eq!(read(folder.path(), "this"), None);
+        assert_eq!(read(&folder.path().join("absent"), "this"), None);
+    }
+}
