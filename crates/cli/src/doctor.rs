@@ -33,6 +33,10 @@ pub(crate) struct DoctorArgs {
     #[arg(long, value_name = "N", value_parser = crate::threads)]
     threads: Option<usize>,
 
+    /// Number format to show prices of [default: both]
+    #[arg(long, value_enum)]
+    precision: Option<Precision>,
+
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -49,7 +53,10 @@ struct Measured {
 pub(crate) fn run(arguments: &DoctorArgs) -> u8 {
     let threads = arguments.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
     let options = CpuOptions::new(threads);
-    let measured: Result<Vec<Measured>, TrainError> = [Precision::F32, Precision::Bf16]
+    let all = vec![Precision::F32, Precision::Bf16];
+    let measured: Result<Vec<Measured>, TrainError> = arguments
+        .precision
+        .map_or(all, |precision| vec![precision])
         .into_iter()
         .map(|precision| {
             let (profile, source) = measured_profile(&options, precision, arguments.measure)?;

@@ -1,4 +1,5 @@
 //! Chores of this repository. Look next at [`tidy`] for the rules that the code base keeps.
 
+pub mod prices;
 pub mod quickstart_model;
 pub mod tidy;

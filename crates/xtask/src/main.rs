@@ -1,11 +1,12 @@
 //! `cargo xtask <chore>`.
 
-use remat_xtask::{quickstart_model, tidy};
+use remat_xtask::{prices, quickstart_model, tidy};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 const CHORES: &str = "\
 tidy                                     checks floors, file heads, sizes, matches on ops
+prices [--classes] [MODEL:SEQ_LEN…]      predicted against measured step times (run with --release)
 quickstart-model [WORDNET_DIR [UPDATES]] makes the model and data of `remat quickstart` (run with --release)";
 
 fn main() -> ExitCode {
@@ -19,6 +20,14 @@ fn main() -> ExitCode {
             }
             if faults.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
         }
+        Some("prices") => match prices::run(&arguments[1..]) {
+            Ok(true) => ExitCode::SUCCESS,
+            Ok(false) => ExitCode::FAILURE,
+            Err(error) => {
+                eprintln!("error: {error}");
+                ExitCode::FAILURE
+            }
+        },
         Some("quickstart-model") => {
             let [wordnet, work, assets] = quickstart_model::defaults(&root);
             let wordnet = arguments.get(1).map_or(wordnet, PathBuf::from);
