@@ -27,6 +27,21 @@ impl Kept {
         Kept { values: vec![true; graph.values.len()] }
     }
 
+    /// What a function says, which is asked about every value; sources, backward values, outputs and what cannot be made
+    /// again are kept whatever it says.
+    pub fn from_fn(graph: &Graph, keep: impl Fn(ValueId) -> bool) -> Kept {
+        let kept = |id: ValueId| match graph.value(id).producer {
+            Some((producer, _)) => !Kept::can_recompute(graph, id, producer) || keep(id),
+            None => true,
+        };
+        Kept { values: graph.value_ids().map(kept).collect() }
+    }
+
+    /// Whether a value of this producer can be made again for backward.
+    pub fn can_recompute(graph: &Graph, id: ValueId, producer: OpId) -> bool {
+        may_run_again(graph, graph.node(producer)) && !graph.outputs.contains(&id)
+    }
+
     /// Segments of this many consecutive outermost regions: kept is every value made outside a segment, in the last
     /// segment (backward starts there, so recomputing it cannot save memory), or read in the forward outside the segment
     /// that makes it. Chen et al., *Training deep nets with sublinear memory cost*, 2016.

@@ -58,6 +58,24 @@ pub fn compile_within(
     Ok(plan)
 }
 
+/// As [`compile`], with the kept values chosen by a function of the simplified graph: for policies of a library user. The
+/// plan is recorded as `none`'s, less what was not kept.
+///
+/// # Errors
+/// As [`compile`]; whatever the function refuses.
+pub fn compile_keeping<E: From<CompileError>>(
+    graph: Graph,
+    profile: &DeviceProfile,
+    choose: impl FnOnce(&Graph) -> Result<Kept, E>,
+) -> Result<Plan, E> {
+    verify(&graph).map_err(CompileError::from)?;
+    let source = verified(simplify(graph));
+    let kept = choose(&source)?;
+    let plan = Selection { source: &source, policy: &Policy::None, profile }.laid_out(&kept);
+    check(&plan, &source).map_err(CompileError::from)?;
+    Ok(plan)
+}
+
 /// The time-memory frontier of a graph: up to `count` plans, from the smallest to the fastest.
 ///
 /// # Errors

@@ -133,7 +133,7 @@ impl Selection<'_> {
     }
 
     /// Rematerialised, scheduled and placed.
-    fn laid_out(&self, kept: &Kept) -> Plan {
+    pub(crate) fn laid_out(&self, kept: &Kept) -> Plan {
         let graph = verified(rematerialise(self.source, kept));
         let graph = verified(schedule(graph));
         place(graph, self.policy, self.profile)

@@ -10,7 +10,7 @@ mod support;
 
 use crate::{Level, ThreadPool};
 use memory::Region;
-use remat_ir::Storage;
+use remat_ir::{Graph, Storage};
 use remat_plan::{DeviceProfile, ExecError, Executor, Plan, Prices, ProgramId, RunObserver, SourceBytes, StepId};
 use remat_plan::{TensorView, TensorViewMut};
 use resolve::{Program, Sources};
@@ -62,6 +62,11 @@ impl CpuExecutor {
             sources: Sources::default(),
             programs: Vec::new(),
         }
+    }
+
+    /// The graph of a loaded plan.
+    pub fn graph(&self, program: ProgramId) -> &Graph {
+        &self.programs[program.0 as usize].plan.graph
     }
 
     fn walk(&mut self, program: ProgramId, mut observer: Option<&mut dyn RunObserver>) -> Result<(), ExecError> {

@@ -1,0 +1,220 @@
+//! From a graph to a [`Step`]: backward, policy, plans, executor.
+//!
+//! Invariant: switching the policy changes the plans and nothing else; names, values and counters stay.
+
+use crate::graph::{Graph, SEED, Source, Tensor};
+use crate::step::{Gradient, Step};
+use crate::{CheckpointPolicy, Error};
+use remat_compiler::{Target, compile, compile_keeping, compile_within, differentiate};
+use remat_cpu::CpuOptions;
+use remat_ir::{Storage, Type};
+use remat_model::{AdamWSettings, Parameter, Precision, update_graph};
+use remat_plan::{DeviceProfile, Plan, Policy};
+use remat_tensor::DType;
+use std::collections::HashMap;
+
+/// How a step is compiled.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    pub(crate) policy: Option<CheckpointPolicy>,
+    pub(crate) threads: Option<usize>,
+    pub(crate) arena_cap_bytes: Option<usize>,
+    pub(crate) adamw: Option<AdamWSettings>,
+    pub(crate) gradients_of: Option<Vec<Tensor>>,
+    pub(crate) seed: u64,
+}
+
+impl Options {
+    /// Every thread of the machine, seed 0, no optimizer, gradients of all parameters; regions are recomputed.
+    pub fn new() -> Self {
+        Options::default()
+    }
+
+    /// Which values live from forward to backward.
+    pub fn policy(self, policy: CheckpointPolicy) -> Self {
+        Options { policy: Some(policy), ..self }
+    }
+
+    /// Worker threads; 0 counts as 1. They change no bit of any result.
+    pub fn threads(self, threads: usize) -> Self {
+        Options { threads: Some(threads.max(1)), ..self }
+    }
+
+    /// The largest arena allowed: a step that cannot do with it is refused.
+    pub fn arena_cap_bytes(self, bytes: usize) -> Self {
+        Options { arena_cap_bytes: Some(bytes), ..self }
+    }
+
+    /// Trains with AdamW, by [`Step::update`].
+    pub fn adamw(self, settings: AdamWSettings) -> Self {
+        Options { adamw: Some(settings), ..self }
+    }
+
+    /// Makes the gradients of these parameters and inputs only; the rest of backward is not computed. A parameter that is
+    /// left out is not trained.
+    pub fn gradients_of(self, tensors: impl IntoIterator<Item = Tensor>) -> Self {
+        Options { gradients_of: Some(tensors.into_iter().collect()), ..self }
+    }
+
+    /// Seed of initial parameters and of random ops.
+    pub fn seed(self, seed: u64) -> Self {
+        Options { seed, ..self }
+    }
+
+    pub(crate) fn executor(&self) -> CpuOptions {
+        let available = || std::thread::available_parallelism().map_or(1, |n| n.get());
+        CpuOptions::new(self.threads.unwrap_or_else(available))
+    }
+}
+
+/// What a step is compiled from, and compiled anew under another policy.
+#[derive(Debug, Clone)]
+pub(crate) struct Recipe {
+    /// Forward, and backward if there are gradients.
+    pub graph: remat_ir::Graph,
+    /// Names given for policies.
+    pub checkpoint_names: HashMap<String, String>,
+    /// The output that is the loss, if there is one.
+    pub loss: Option<String>,
+    /// The input that holds its cotangent.
+    pub seed: String,
+    /// Whether random ops read the generator's key.
+    pub random: bool,
+    pub parameters: Vec<Parameter>,
+    pub gradients: Vec<Gradient>,
+    pub options: Options,
+}
+
+/// The plans of one recipe under one policy.
+pub(crate) struct Plans {
+    pub micro: Plan,
+    pub update: Option<Plan>,
+}
+
+impl Recipe {
+    /// Compiles under a policy.
+    pub(crate) fn plans(&self, policy: &CheckpointPolicy) -> Result<Plans, Error> {
+        let profile = self.options.executor().profile();
+        let micro = self.micro(policy, &profile)?;
+        let update = match &self.options.adamw {
+            Some(settings) if !self.parameters.is_empty() => {
+                Some(compile(update_graph(&self.parameters, settings)?, &Policy::None, &profile)?)
+            }
+            _ => None,
+        };
+        Ok(Plans { micro, update })
+    }
+
+    fn micro(&self, policy: &CheckpointPolicy, profile: &DeviceProfile) -> Result<Plan, Error> {
+        let (graph, cap) = (self.graph.clone(), self.options.arena_cap_bytes);
+        match (policy.as_named(), cap) {
+            (Some(named), cap) => Ok(compile_within(graph, named, profile, cap)?),
+            (None, Some(_)) => {
+                let message = format!("{policy} decides every value, so an arena cap cannot: use auto or a budget");
+                Err(Error::Policy(message))
+            }
+            (None, None) => compile_keeping(graph, profile, |graph| policy.kept(graph, &self.checkpoint_names)),
+        }
+    }
+}
+
+impl Graph {
+    /// Compiles a training step: `loss` has shape [1]. Parameters get their first values.
+    ///
+    /// # Errors
+    /// A loss that no parameter reaches, or a parameter that does not reach it; a policy that cannot be met.
+    pub fn compile(mut self, loss: Tensor, options: Options) -> Result<Step, Error> {
+        let loss = self.id(loss, "compile")?;
+        if self.b.graph().value(loss).producer.is_none() {
+            let name = self.b.graph().value(loss).name.clone();
+            return Err(Error::NotCompiledFor(format!(
+                "the loss \"{name}\" is not computed: it is an input or weight"
+            )));
+        }
+        self.b.output(loss);
+        let wanted: Vec<_> = match &options.gradients_of {
+            Some(tensors) => tensors.iter().map(|&x| self.id(x, "gradients_of")).collect::<Result<_, _>>()?,
+            None => self.sources.iter().filter(|source| source.trained).map(|source| source.id).collect(),
+        };
+        let mut targets = Vec::new();
+        let mut parameters = Vec::new();
+        for &value in &wanted {
+            if targets.iter().any(|target: &Target| target.value == value) {
+                continue;
+            }
+            let source = self.sources.iter().find(|source| source.id == value && source.trained);
+            let gradient = source.map(|source| self.b.state(&format!("{}.grad", source.name), source.ty.clone()));
+            targets.push(Target { value, accumulate_into: gradient });
+            if let (Some(source), Some(gradient)) = (source, gradient) {
+                parameters.push(parameter(source, gradient));
+            }
+        }
+        let cotangent = self.b.input(SEED, Type::new(DType::F32, [1]));
+        let checkpoint_names = self.checkpoint_names;
+        let (sources, random) = (self.sources, self.rng.is_some());
+        let forward = self.b.finish();
+        let loss_name = forward.value(loss).name.clone();
+        let gradient = differentiate(forward, loss, cotangent, &targets)?;
+        let name = |id| gradient.graph.value(id).name.clone();
+        let gradients = targets.iter().zip(&gradient.gradients).map(|(target, &made)| Gradient {
+            of: name(target.value),
+            state: target.accumulate_into.map(name),
+            output: name(made),
+        });
+        let recipe = Recipe {
+            gradients: gradients.collect(),
+            graph: gradient.graph,
+            checkpoint_names,
+            loss: Some(loss_name),
+            seed: SEED.to_string(),
+            random,
+            parameters,
+            options,
+        };
+        Graph::started(recipe, &sources)
+    }
+
+    /// Compiles the forward alone, to what [`Graph::output`] named: nothing is kept for a backward that does not exist,
+    /// and regions cost nothing.
+    ///
+    /// # Errors
+    /// No outputs.
+    pub fn compile_forward(self, options: Options) -> Result<Step, Error> {
+        if self.b.graph().outputs.is_empty() {
+            return Err(Error::NotCompiledFor("nothing is wanted: name a value with Graph::output".to_string()));
+        }
+        let recipe = Recipe {
+            random: self.rng.is_some(),
+            graph: self.b.finish(),
+            checkpoint_names: self.checkpoint_names,
+            loss: None,
+            seed: SEED.to_string(),
+            parameters: Vec::new(),
+            gradients: Vec::new(),
+            options,
+        };
+        Graph::started(recipe, &self.sources)
+    }
+
+    /// Loads a step and fills in parameters and weights.
+    fn started(recipe: Recipe, sources: &[Source]) -> Result<Step, Error> {
+        let (seed, policy) = (recipe.options.seed, recipe.options.policy.clone().unwrap_or_default());
+        let mut step = Step::load(recipe, policy)?;
+        for source in sources {
+            let storage = if source.trained { Storage::State } else { Storage::Weight };
+            step.fill_source(storage, &source.name, |target| source.init.fill(&source.name, &source.ty, seed, target))?;
+        }
+        Ok(step)
+    }
+}
+
+fn parameter(source: &Source, gradient: remat_ir::ValueId) -> Parameter {
+    Parameter {
+        name: source.name.clone(),
+        ty: source.ty.clone(),
+        value: source.id,
+        precision: Precision::F32,
+        gradient,
+        decay: source.ty.shape.len() > 1,
+    }
+}

@@ -1,0 +1,69 @@
+//! What can go wrong in the library. Invariant: every message says what, where and the remedy; nothing a caller passes
+//! can panic.
+
+use remat_compiler::CompileError;
+use remat_ir::IrError;
+use remat_model::ModelError;
+use remat_plan::ExecError;
+
+/// An error of this crate.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Operands that do not fit an op.
+    #[error(transparent)]
+    Graph(#[from] IrError),
+    /// A step that cannot be compiled: nothing trainable, a budget that is too small.
+    #[error(transparent)]
+    Compile(#[from] CompileError),
+    /// A plan that cannot be loaded or run.
+    #[error(transparent)]
+    Executor(#[from] ExecError),
+    /// A model folder that cannot be read.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// A tensor of another graph.
+    #[error("a tensor of another graph was given to {place}: use tensors made by this graph only")]
+    ForeignTensor {
+        /// The method.
+        place: String,
+    },
+    /// A name given twice.
+    #[error("{kind} \"{name}\" exists already: choose another name, or put it into a scope")]
+    DuplicateName {
+        /// Parameter or input.
+        kind: &'static str,
+        /// The name.
+        name: String,
+    },
+    /// A name that the step does not have.
+    #[error("this step has no {kind} named \"{name}\"; it has {available}")]
+    UnknownName {
+        /// Parameter, input or output.
+        kind: &'static str,
+        /// What was asked for.
+        name: String,
+        /// What there is.
+        available: String,
+    },
+    /// Elements that do not fit a tensor.
+    #[error("{kind} \"{name}\" is {expected}; {given} was given")]
+    WrongElements {
+        /// Parameter or input.
+        kind: &'static str,
+        /// The name.
+        name: String,
+        /// Its type.
+        expected: String,
+        /// What was given instead.
+        given: String,
+    },
+    /// A policy that contradicts itself or asks for what cannot be.
+    #[error("checkpointing policy: {0}")]
+    Policy(String),
+    /// A call that the step was not compiled for.
+    #[error("{0}")]
+    NotCompiledFor(String),
+    /// A value that differs from what it has to be.
+    #[error("validation: {0}")]
+    Validation(String),
+}

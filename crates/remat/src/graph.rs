@@ -1,0 +1,308 @@
+//! The graph of a model under construction: named sources, scopes, and checkpoint regions.
+//!
+//! Invariants: names are unique and do not depend on whether a layer is a region, so that checkpointing changes no
+//! parameter's name; a body that fails leaves the graph usable. Look next at `layers` for the ops as methods and at
+//! [`crate::Step`] for what a graph compiles to.
+
+use crate::Error;
+use remat_ir::{Builder, Op, Type, ValueId};
+use remat_tensor::{DType, Philox, stream_of_name};
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Tells the tensors of one graph from those of another.
+static GRAPHS: AtomicU64 = AtomicU64::new(0);
+
+/// A value of a [`Graph`]: cheap to copy, without data of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Tensor {
+    graph: u64,
+    pub(crate) id: ValueId,
+}
+
+/// What a parameter holds before training.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Init {
+    /// All zero.
+    Zeros,
+    /// All one: the weight of a norm.
+    Ones,
+    /// Normal with this standard deviation.
+    Normal(f32),
+    /// Uniform between minus and plus this bound.
+    Uniform(f32),
+    /// Uniform in ±1/√in, with `in` the last axis: torch.nn.Linear's.
+    Linear,
+    /// These elements, row-major.
+    Values(Vec<f32>),
+}
+
+/// A parameter or frozen weight with its first elements.
+#[derive(Debug, Clone)]
+pub(crate) struct Source {
+    pub name: String,
+    pub id: ValueId,
+    pub ty: Type,
+    pub init: Init,
+    pub trained: bool,
+}
+
+/// A model under construction.
+#[derive(Debug)]
+pub struct Graph {
+    pub(crate) b: Builder,
+    number: u64,
+    scope: Vec<String>,
+    node_names: HashMap<String, u32>,
+    source_names: HashSet<String>,
+    pub(crate) sources: Vec<Source>,
+    pub(crate) rng: Option<ValueId>,
+    /// Names given by [`Graph::checkpoint_name`], by the value's own name.
+    pub(crate) checkpoint_names: HashMap<String, String>,
+}
+
+impl Default for Graph {
+    fn default() -> Self {
+        Graph::new()
+    }
+}
+
+impl Graph {
+    /// An empty graph.
+    pub fn new() -> Self {
+        Graph {
+            b: Builder::new(),
+            number: GRAPHS.fetch_add(1, Ordering::Relaxed),
+            scope: Vec::new(),
+            node_names: HashMap::new(),
+            source_names: HashSet::new(),
+            sources: Vec::new(),
+            rng: None,
+            checkpoint_names: HashMap::new(),
+        }
+    }
+
+    /// A value that is written before each run.
+    ///
+    /// # Errors
+    /// A name that exists, a shape without elements.
+    pub fn input(&mut self, name: &str, dtype: DType, shape: &[usize]) -> Result<Tensor, Error> {
+        let (name, ty) = self.new_source("input", name, dtype, shape)?;
+        let id = self.b.input(&name, ty);
+        Ok(self.tensor(id))
+    }
+
+    /// A trained f32 parameter, named `<scope>.<name>`.
+    ///
+    /// # Errors
+    /// A name that exists, a shape without elements, initial elements of another number.
+    pub fn parameter(&mut self, name: &str, shape: &[usize], init: Init) -> Result<Tensor, Error> {
+        self.source(name, shape, init, true)
+    }
+
+    /// A frozen f32 weight, named `<scope>.<name>`: no gradient, no optimizer state.
+    ///
+    /// # Errors
+    /// As [`Graph::parameter`].
+    pub fn frozen(&mut self, name: &str, shape: &[usize], init: Init) -> Result<Tensor, Error> {
+        self.source(name, shape, init, false)
+    }
+
+    fn source(&mut self, name: &str, shape: &[usize], init: Init, trained: bool) -> Result<Tensor, Error> {
+        let kind = if trained { "parameter" } else { "weight" };
+        let (name, ty) = self.new_source(kind, name, DType::F32, shape)?;
+        if let Init::Values(values) = &init
+            && values.len() != ty.shape.numel()
+        {
+            let given = format!("{} initial elements", values.len());
+            return Err(Error::WrongElements { kind, name, expected: ty.to_string(), given });
+        }
+        let id = if trained { self.b.state(&name, ty.clone()) } else { self.b.weight(&name, ty.clone()) };
+        self.sources.push(Source { name, id, ty, init, trained });
+        Ok(self.tensor(id))
+    }
+
+    fn new_source(
+        &mut self,
+        kind: &'static str,
+        name: &str,
+        dtype: DType,
+        shape: &[usize],
+    ) -> Result<(String, Type), Error> {
+        let name = self.path(name);
+        let ty = Type::new(dtype, shape);
+        ty.check().map_err(|fault| Error::WrongElements {
+            kind,
+            name: name.clone(),
+            expected: "to have one or more axes of at least 1".to_string(),
+            given: format!("a type that {fault}"),
+        })?;
+        // `<name>.grad`, `.m` and `.v` are the states that training adds.
+        let taken = |name: &String| self.source_names.contains(name);
+        if taken(&name) || [".grad", ".m", ".v"].iter().any(|end| taken(&format!("{name}{end}"))) {
+            return Err(Error::DuplicateName { kind, name });
+        }
+        if let Some(state) = [".grad", ".m", ".v"].iter().find_map(|end| name.strip_suffix(end))
+            && self.source_names.contains(state)
+        {
+            return Err(Error::DuplicateName { kind, name });
+        }
+        if ["lr", "step", SEED].contains(&name.as_str()) {
+            return Err(Error::DuplicateName { kind: "input of the training step", name });
+        }
+        self.source_names.insert(name.clone());
+        Ok((name, ty))
+    }
+
+    /// Names what `body` makes `<name>.…`.
+    pub fn scope<T>(&mut self, name: &str, body: impl FnOnce(&mut Graph) -> T) -> T {
+        self.scope.push(name.to_string());
+        let result = body(self);
+        self.scope.pop();
+        result
+    }
+
+    /// Runs `body` as a checkpoint region: what it computes need not live until backward, but can be computed again from
+    /// what enters it. Which values are in fact kept is the choice of the [`crate::CheckpointPolicy`] that the step is compiled
+    /// with. Regions nest; anything can enter and leave them, and whatever `body` captures is captured. Names are
+    /// those that [`Graph::scope`] gives.
+    pub fn checkpoint<T>(&mut self, name: &str, body: impl FnOnce(&mut Graph) -> T) -> T {
+        self.scope.push(name.to_string());
+        let path = self.scope.join(".");
+        self.b.enter_region(&path);
+        let result = body(self);
+        self.b.leave_region();
+        self.scope.pop();
+        result
+    }
+
+    /// Gives a value a name that policies can refer to, as `jax.ad_checkpoint.checkpoint_name` does. The value's own name
+    /// stays.
+    ///
+    /// # Errors
+    /// A tensor of another graph.
+    pub fn checkpoint_name(&mut self, x: Tensor, name: &str) -> Result<Tensor, Error> {
+        let id = self.id(x, "checkpoint_name")?;
+        self.checkpoint_names.insert(self.b.graph().value(id).name.clone(), name.to_string());
+        Ok(x)
+    }
+
+    /// Applies any op, under the name `<scope>.<name>` (with a number behind it if that exists). Results come in the op's
+    /// order.
+    ///
+    /// # Errors
+    /// Operands that do not fit, a tensor of another graph.
+    pub fn op(&mut self, name: &str, op: impl Into<Op>, operands: &[Tensor]) -> Result<Vec<Tensor>, Error> {
+        let name = self.unique_node_name(name);
+        self.op_named(&name, op, operands)
+    }
+
+    /// Applies an op whose full name is known to be free.
+    pub(crate) fn op_named(
+        &mut self,
+        name: &str,
+        op: impl Into<Op>,
+        operands: &[Tensor],
+    ) -> Result<Vec<Tensor>, Error> {
+        let operands: Vec<ValueId> = operands.iter().map(|&x| self.id(x, name)).collect::<Result<_, _>>()?;
+        let results = self.b.op(name, op, &operands)?;
+        Ok(results.into_iter().map(|id| self.tensor(id)).collect())
+    }
+
+    /// Applies an op and returns its first result.
+    pub(crate) fn op1(&mut self, name: &str, op: impl Into<Op>, operands: &[Tensor]) -> Result<Tensor, Error> {
+        Ok(self.op(name, op, operands)?[0])
+    }
+
+    /// Makes a value readable after a run, by [`crate::Step::output`].
+    ///
+    /// # Errors
+    /// A tensor of another graph.
+    pub fn output(&mut self, x: Tensor) -> Result<(), Error> {
+        let id = self.id(x, "output")?;
+        self.b.output(id);
+        Ok(())
+    }
+
+    /// The type of a tensor.
+    ///
+    /// # Errors
+    /// A tensor of another graph.
+    pub fn ty(&self, x: Tensor) -> Result<&Type, Error> {
+        Ok(self.b.ty(self.id(x, "ty")?))
+    }
+
+    /// The name of a tensor.
+    ///
+    /// # Errors
+    /// A tensor of another graph.
+    pub fn name(&self, x: Tensor) -> Result<&str, Error> {
+        Ok(&self.b.graph().value(self.id(x, "name")?).name)
+    }
+
+    pub(crate) fn id(&self, x: Tensor, place: &str) -> Result<ValueId, Error> {
+        if x.graph == self.number { Ok(x.id) } else { Err(Error::ForeignTensor { place: place.to_string() }) }
+    }
+
+    fn tensor(&self, id: ValueId) -> Tensor {
+        Tensor { graph: self.number, id }
+    }
+
+    fn path(&self, name: &str) -> String {
+        if self.scope.is_empty() { name.to_string() } else { format!("{}.{name}", self.scope.join(".")) }
+    }
+
+    /// A node's full name, free and stable: random ops draw their stream from it.
+    pub(crate) fn unique_node_name(&mut self, name: &str) -> String {
+        let path = self.path(name);
+        loop {
+            let count = self.node_names.entry(path.clone()).or_insert(0);
+            *count += 1;
+            let candidate = if *count == 1 { path.clone() } else { format!("{path}_{count}") };
+            // A source's name is taken, too: values are told apart by name.
+            let other = candidate != path && self.node_names.contains_key(&candidate);
+            if !other && !self.source_names.contains(&candidate) {
+                self.node_names.entry(candidate.clone()).or_insert(1);
+                return candidate;
+            }
+        }
+    }
+
+    /// The input that random ops read: seed low, seed high, step, micro-batch.
+    pub(crate) fn rng(&mut self) -> Tensor {
+        let id = match self.rng {
+            Some(id) => id,
+            None => self.b.input(RNG, Type::new(DType::U32, [4])),
+        };
+        self.rng = Some(id);
+        self.tensor(id)
+    }
+}
+
+/// Name of the input that holds the cotangent of the loss.
+pub(crate) const SEED: &str = "loss.cotangent";
+/// Name of the input that random ops read.
+pub(crate) const RNG: &str = "rng";
+
+impl Init {
+    /// The elements of a parameter of this name and type. Each name has its own stream, so that adding a parameter changes
+    /// no other.
+    pub(crate) fn fill(&self, name: &str, ty: &Type, seed: u64, target: &mut [f32]) {
+        let philox = Philox::new(seed, stream_of_name(name));
+        let uniform = |i: usize| 2.0 * philox.uniform(i as u64) - 1.0;
+        let each = |target: &mut [f32], f: &dyn Fn(usize) -> f32| {
+            target.iter_mut().enumerate().for_each(|(i, x)| *x = f(i));
+        };
+        match self {
+            Init::Zeros => target.fill(0.0),
+            Init::Ones => target.fill(1.0),
+            Init::Normal(deviation) => each(target, &|i| philox.normal(i as u64) * deviation),
+            Init::Uniform(bound) => each(target, &|i| uniform(i) * bound),
+            Init::Linear => {
+                let bound = 1.0 / (ty.shape.last() as f32).sqrt();
+                each(target, &|i| uniform(i) * bound);
+            }
+            Init::Values(values) => target.copy_from_slice(values),
+        }
+    }
+}

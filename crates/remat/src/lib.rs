@@ -1,0 +1,73 @@
+//! Gradient checkpointing by plan, for any Rust model and for pretrained decoders.
+//!
+//! A model is a [`Graph`] of ops. Wrap groups of layers in [`Graph::checkpoint`], choose a [`CheckpointPolicy`], and compile:
+//! the [`Step`] has a static plan that says which value is kept, which is computed again, and at which byte of one arena
+//! each lives. Its peak memory is known before the first run; loss and gradients are bit-identical under every policy
+//! and at every thread count.
+//!
+//! ```
+//! use remat::{AdamWSettings, CheckpointPolicy, DType, Graph, Init, Options};
+//!
+//! # fn main() -> Result<(), remat::Error> {
+//! let mut g = Graph::new();
+//! let x = g.input("x", DType::F32, &[32, 8])?;
+//! let classes = g.input("classes", DType::I32, &[32])?;
+//! let mut h = x;
+//! for layer in 0..4 {
+//!     // As torch.utils.checkpoint around a block: what the block computes need not be kept for backward.
+//!     h = g.checkpoint(&format!("layers.{layer}"), |g| {
+//!         let h = g.dense("fc", h, 64)?;
+//!         g.gelu(h)
+//!     })?;
+//! }
+//! let head = g.parameter("head", &[3, 64], Init::Linear)?;
+//! let loss = g.cross_entropy(h, head, classes)?;
+//!
+//! let options = Options::new().policy(CheckpointPolicy::full()).adamw(AdamWSettings::default());
+//! let mut step = g.compile(loss, options)?;
+//! step.set_input("x", &vec![0.5_f32; 32 * 8])?;
+//! step.set_input("classes", &[1_i32; 32])?;
+//! let first = step.run()?;
+//! step.update(1e-2)?;
+//! assert!(step.run()? < first);
+//! for kept in step.saved_residuals() {
+//!     println!("{} {} in {:?}: {} bytes, read by {}", kept.name, kept.ty, kept.region, kept.bytes, kept.read_by);
+//! }
+//! # Ok(()) }
+//! ```
+//!
+//! Where users of other frameworks find what they know:
+//!
+//! | there | here |
+//! |---|---|
+//! | `torch.utils.checkpoint.checkpoint(f, x)` | [`Graph::checkpoint`] |
+//! | `checkpoint_sequential(layers, segments, x)` | regions and [`CheckpointPolicy::every`] |
+//! | `create_selective_checkpoint_contexts(policy_fn)` | [`CheckpointPolicy::predicate`], [`Rules`] |
+//! | `jax.checkpoint(f, policy=…)` | the same names on [`CheckpointPolicy`]: `dots_saveable` and the others |
+//! | `jax.ad_checkpoint.checkpoint_name` | [`Graph::checkpoint_name`] |
+//! | `jax.ad_checkpoint.print_saved_residuals` | [`Step::saved_residuals`] |
+//! | `model.gradient_checkpointing_enable()` | [`Model::gradient_checkpointing_enable`] |
+//!
+//! Invariant: nothing a caller passes can panic. Look next at [`Graph`], [`Step`] and [`Model`].
+
+mod compile;
+mod error;
+mod graph;
+mod layers;
+mod memory;
+mod model;
+mod policy;
+mod step;
+
+pub use compile::Options;
+pub use error::Error;
+pub use graph::{Graph, Init, Tensor};
+pub use memory::MemoryReport;
+pub use model::Model;
+pub use policy::{Candidate, CheckpointPolicy, Decision, Rules};
+pub use step::{Element, OpRuns, Step};
+
+pub use remat_ir::{Phase, Type, ops};
+pub use remat_model::{AdamWSettings, BatchShape, LoraConfig, Method, Precision, Targets};
+pub use remat_plan::{Action, Plan, Prices, Residual, RunObserver, Step as PlanStep, StepId};
+pub use remat_tensor::DType;

@@ -1,0 +1,39 @@
+//! What a step holds, in bytes. Invariant: the executor's own sizes and the plan's, nothing estimated.
+
+use remat_cpu::{CpuExecutor, CpuOptions};
+use remat_plan::{Executor, Plan};
+
+/// Bytes of a step: everything the library allocates for it. The process itself comes on top.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MemoryReport {
+    /// Kept values: what lives from forward to backward.
+    pub activation_bytes: usize,
+    /// The arena: kept values, temporaries and workspace at their largest.
+    pub arena_bytes: usize,
+    /// Frozen weights.
+    pub weight_bytes: usize,
+    /// Parameters, gradients and moments.
+    pub state_bytes: usize,
+    /// Inputs.
+    pub input_bytes: usize,
+    /// Packing scratch and stacks of the threads.
+    pub executor_bytes: usize,
+    /// The sum of arena, weights, states, inputs and executor. It is known before the first run and no run exceeds it.
+    pub planned_peak: usize,
+}
+
+impl MemoryReport {
+    pub(crate) fn of(plan: &Plan, executor: &CpuExecutor, options: CpuOptions) -> Self {
+        let (sources, arena_bytes) = (executor.source_bytes(), executor.arena_bytes());
+        let executor_bytes = options.profile().executor_bytes;
+        MemoryReport {
+            activation_bytes: plan.activation_bytes(),
+            arena_bytes,
+            weight_bytes: sources.weights,
+            state_bytes: sources.states,
+            input_bytes: sources.inputs,
+            executor_bytes,
+            planned_peak: arena_bytes + sources.weights + sources.states + sources.inputs + executor_bytes,
+        }
+    }
+}

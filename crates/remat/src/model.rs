@@ -1,0 +1,174 @@
+//! Pretrained decoders under the names that users of transformers know.
+//!
+//! Invariant: checkpointing is a property of compiled steps: it changes no parameter, no name and no saved file. Look
+//! next at `remat_model` for the families and at [`crate::Step`] for what [`Model::training_step`] gives.
+
+use crate::compile::Recipe;
+use crate::step::{Gradient, Step};
+use crate::{CheckpointPolicy, Error, Options};
+use remat_compiler::{Target, differentiate};
+use remat_formats::ModelConfig;
+use remat_ir::Storage;
+use remat_model::{BatchShape, LoraConfig, Method, Precision, Training};
+use remat_plan::Executor;
+use std::path::Path;
+
+/// A pretrained model, or the shape of one.
+#[derive(Debug)]
+pub struct Model {
+    source: Origin,
+    policy: Option<CheckpointPolicy>,
+}
+
+#[derive(Debug)]
+enum Origin {
+    Folder(Box<remat_model::Model>),
+    Shape(Box<ModelConfig>, Precision),
+}
+
+impl Model {
+    /// Opens a model folder as Hugging Face writes it: `config.json` and safetensors. Weights are read when a step is made.
+    ///
+    /// # Errors
+    /// A missing or malformed file, an unsupported architecture.
+    pub fn from_pretrained(folder: impl AsRef<Path>) -> Result<Self, Error> {
+        let model = remat_model::Model::open(folder.as_ref())?;
+        Ok(Model { source: Origin::Folder(Box::new(model)), policy: None })
+    }
+
+    /// The shape of a published model, without weights: for its memory, not for training.
+    ///
+    /// # Errors
+    /// A name that is not known; the message lists those that are.
+    pub fn from_preset(name: &str) -> Result<Self, Error> {
+        let config = remat_model::preset(name)?;
+        Ok(Model { source: Origin::Shape(Box::new(config), Precision::F32), policy: None })
+    }
+
+    /// The model in another precision than f32.
+    pub fn in_precision(self, precision: Precision) -> Self {
+        let source = match self.source {
+            Origin::Folder(model) => Origin::Folder(Box::new(model.in_precision(precision))),
+            Origin::Shape(config, _) => Origin::Shape(config, precision),
+        };
+        Model { source, ..self }
+    }
+
+    /// Steps made from now on recompute what `policy` says. Enabling twice is enabling once, with the later policy.
+    pub fn gradient_checkpointing_enable(&mut self, policy: CheckpointPolicy) {
+        self.policy = Some(policy);
+    }
+
+    /// Steps made from now on keep everything that backward reads.
+    pub fn gradient_checkpointing_disable(&mut self) {
+        self.policy = None;
+    }
+
+    /// Whether a policy is enabled.
+    pub fn is_gradient_checkpointing(&self) -> bool {
+        self.policy.is_some()
+    }
+
+    /// Bytes of parameters and buffers, as `get_memory_footprint()` of transformers counts them: each parameter once (a
+    /// tied head is the embedding), in the model's precision. Of the families here only those with rotary positions
+    /// have buffers: `inv_freq` and `original_inv_freq`, f32, of half a head each.
+    ///
+    /// Gradient checkpointing does not change this number, which is no defect of either: it saves *activations*, which
+    /// exist while a step runs and are not part of the model. Ask [`Step::memory`] for those.
+    ///
+    /// # Errors
+    /// A configuration from which no graph can be built.
+    pub fn memory_footprint(&self) -> Result<usize, Error> {
+        let shape = BatchShape { batch: 1, seq_len: 1 };
+        let (graph, config) = match &self.source {
+            Origin::Folder(model) => (model.evaluation(None, shape)?.graph, model.config()),
+            Origin::Shape(config, precision) => {
+                let training = remat_model::training(config, *precision, &Method::Full, shape)?;
+                let bytes = |parameter: &remat_model::Parameter| {
+                    precision.dtype().bytes_of(parameter.ty.shape.numel()).unwrap_or(usize::MAX)
+                };
+                let parameters: usize = training.parameters.iter().map(bytes).sum();
+                return Ok(parameters + buffer_bytes(config));
+            }
+        };
+        // The rotary table is a weight of the graph and a buffer there: counted as buffer.
+        let rotary = config.decoder().map_or(0, |config| 4 * (config.head_dim / 2));
+        let weights = graph.values.iter().filter(|value| value.storage == Storage::Weight);
+        Ok(weights.map(|value| value.ty.bytes()).sum::<usize>() - rotary + buffer_bytes(config))
+    }
+
+    /// Compiles a training step and loads the weights. Adapters start as PEFT's do, so that the first loss is the base's.
+    /// Inputs are `ids`, `targets` (−100 where a token takes no part), `positions` and `segment_start`, i32 [B, T]; the
+    /// last two hold one sequence per row until they are written. The loss is the sum over the tokens that take part:
+    /// run with [`Step::run_scaled`] and 1/tokens.
+    ///
+    /// # Errors
+    /// A model without weights, targets that match nothing, a tensor that does not fit, a policy that cannot be met.
+    pub fn training_step(&self, method: &Method, shape: BatchShape, options: Options) -> Result<Step, Error> {
+        let Origin::Folder(model) = &self.source else {
+            let message = "a preset has a shape but no weights: open a folder with Model::from_pretrained";
+            return Err(Error::NotCompiledFor(message.to_string()));
+        };
+        if options.gradients_of.is_some() {
+            let message = "a pretrained model trains what its method says: leave gradients_of out";
+            return Err(Error::NotCompiledFor(message.to_string()));
+        }
+        if model.precision() == Precision::Bf16 && options.adamw.is_none() {
+            let message = "in bf16 the optimizer holds the f32 parameters: compile with Options::adamw";
+            return Err(Error::NotCompiledFor(message.to_string()));
+        }
+        let seed = options.seed;
+        let policy = self.policy.clone().or(options.policy.clone()).unwrap_or_else(CheckpointPolicy::none);
+        let training = model.training(method, shape)?;
+        let mut step = Step::load(recipe(training, options)?, policy)?;
+        let (graph, parameters) = (step.plan().graph.clone(), step.recipe().parameters.clone());
+        model.load_weights(&graph, step.executor_mut())?;
+        model.init_adapter(&parameters, seed, step.executor_mut())?;
+        let positions: Vec<i32> = (0..shape.batch).flat_map(|_| 0..shape.seq_len as i32).collect();
+        if graph.find("positions").is_some() {
+            step.executor_mut().input_mut("positions")?.bytes.copy_from_slice(bytemuck::cast_slice(&positions));
+        }
+        Ok(step)
+    }
+
+    /// Writes the adapters of a step as a PEFT folder.
+    ///
+    /// # Errors
+    /// A model without weights, a file that cannot be written.
+    pub fn save_adapter(&self, step: &Step, lora: &LoraConfig, folder: impl AsRef<Path>) -> Result<(), Error> {
+        let Origin::Folder(model) = &self.source else {
+            return Err(Error::NotCompiledFor("a preset has no adapters".to_string()));
+        };
+        Ok(model.save_adapter(folder.as_ref(), lora, &step.recipe().parameters, step.executor())?)
+    }
+}
+
+/// Buffers of a model there: transformers registers `inv_freq` and `original_inv_freq`.
+fn buffer_bytes(config: &ModelConfig) -> usize {
+    config.decoder().map_or(0, |config| 2 * 4 * (config.head_dim / 2))
+}
+
+fn recipe(training: Training, options: Options) -> Result<Recipe, Error> {
+    let Training { graph, loss, seed, parameters, random } = training;
+    let targets: Vec<Target> =
+        parameters.iter().map(|p| Target { value: p.value, accumulate_into: Some(p.gradient) }).collect();
+    let name = |id| graph.value(id).name.clone();
+    let (loss_name, seed_name) = (name(loss), name(seed));
+    let gradients = parameters.iter().map(|parameter| Gradient {
+        of: parameter.name.clone(),
+        state: Some(name(parameter.gradient)),
+        output: String::new(),
+    });
+    let gradients = gradients.collect();
+    let graph = differentiate(graph, loss, seed, &targets)?.graph;
+    Ok(Recipe {
+        graph,
+        checkpoint_names: Default::default(),
+        loss: Some(loss_name),
+        seed: seed_name,
+        random,
+        parameters,
+        gradients,
+        options,
+    })
+}

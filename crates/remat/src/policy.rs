@@ -1,0 +1,350 @@
+//! Checkpointing policies: which values live from forward to backward.
+//!
+//! A policy is a name (`none`, `full`, `every:N`, `budget:BYTES`, `auto`), a predicate on each value, or rules by name and
+//! op. Invariant: a policy changes memory and time, never a bit of loss or gradients. Under a predicate or rules, what
+//! lies outside regions, what regions hand on, and the last region (backward starts there) is kept unless the decision
+//! is a `must`. Look next at `compile`, where decisions become the compiler's set of kept values.
+
+use crate::Error;
+use remat_compiler::Kept;
+use remat_ir::{Graph, Node, OpDef, OpId, Type, ValueId};
+use std::collections::HashMap;
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+/// What is to become of one value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Decision {
+    /// Kept, or the policy is refused.
+    MustSave,
+    /// Kept.
+    PreferSave,
+    /// Computed again in backward, if it is inside a region, not handed on by it, and the region is not the last.
+    PreferRecompute,
+    /// Computed again in backward wherever it is made, or the policy is refused.
+    MustRecompute,
+}
+
+/// A value that a policy decides about: a result of a forward op that backward may want.
+#[derive(Debug, Clone, Copy)]
+pub struct Candidate<'a> {
+    /// The value's own name.
+    pub name: &'a str,
+    /// The name given by `checkpoint_name`, if one was.
+    pub checkpoint_name: Option<&'a str>,
+    /// The name of the op that makes it, such as `linear`.
+    pub op: &'static str,
+    /// The outermost region it is made in.
+    pub layer: Option<&'a str>,
+    /// The innermost region it is made in.
+    pub region: Option<&'a str>,
+    /// Element type and shape.
+    pub ty: &'a Type,
+    /// Its size.
+    pub bytes: usize,
+    /// FLOPs of the op that makes it.
+    pub flops: f64,
+    /// Whether that op is a matrix product or an attention.
+    pub is_contraction: bool,
+}
+
+type Predicate = Arc<dyn Fn(&Candidate<'_>) -> Decision + Send + Sync>;
+
+/// Which values live from forward to backward.
+#[derive(Clone)]
+pub struct CheckpointPolicy {
+    kind: Kind,
+}
+
+#[derive(Clone)]
+enum Kind {
+    Named(remat_plan::Policy),
+    Predicate(&'static str, Predicate),
+    Rules(Rules),
+}
+
+impl fmt::Debug for CheckpointPolicy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "CheckpointPolicy({self})")
+    }
+}
+
+impl fmt::Display for CheckpointPolicy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.kind {
+            Kind::Named(policy) => policy.fmt(f),
+            Kind::Predicate(name, _) => f.write_str(name),
+            Kind::Rules(rules) => write!(f, "selective with {} rules", rules.rules.len()),
+        }
+    }
+}
+
+impl Default for CheckpointPolicy {
+    /// [`CheckpointPolicy::full`]: marking regions is enough to have them recomputed.
+    fn default() -> Self {
+        CheckpointPolicy::full()
+    }
+}
+
+impl From<remat_plan::Policy> for CheckpointPolicy {
+    fn from(policy: remat_plan::Policy) -> Self {
+        CheckpointPolicy { kind: Kind::Named(policy) }
+    }
+}
+
+impl FromStr for CheckpointPolicy {
+    type Err = Error;
+
+    /// `none`, `full`, `every:N`, `budget:BYTES` or `auto`; also `everything_saveable`, `nothing_saveable` and
+    /// `dots_saveable`.
+    fn from_str(text: &str) -> Result<Self, Error> {
+        match text {
+            "everything_saveable" => Ok(CheckpointPolicy::everything_saveable()),
+            "nothing_saveable" => Ok(CheckpointPolicy::nothing_saveable()),
+            "dots_saveable" => Ok(CheckpointPolicy::dots_saveable()),
+            _ => text.parse::<remat_plan::Policy>().map(Into::into).map_err(Error::Policy),
+        }
+    }
+}
+
+impl CheckpointPolicy {
+    /// Keeps everything that backward reads: no checkpointing.
+    pub fn none() -> Self {
+        remat_plan::Policy::None.into()
+    }
+
+    /// Keeps what enters each region.
+    pub fn full() -> Self {
+        remat_plan::Policy::Full.into()
+    }
+
+    /// As [`CheckpointPolicy::full`], with this many consecutive regions as one segment; 0 counts as 1.
+    pub fn every(regions: usize) -> Self {
+        remat_plan::Policy::Every(regions.max(1)).into()
+    }
+
+    /// The fastest plan that keeps at most this many bytes from forward to backward. It weighs every value up to the last
+    /// region; a graph without regions keeps everything.
+    pub fn budget(bytes: usize) -> Self {
+        remat_plan::Policy::Budget(bytes).into()
+    }
+
+    /// The fastest plan whose arena is within [`crate::Options::arena_cap_bytes`].
+    pub fn auto() -> Self {
+        remat_plan::Policy::Auto.into()
+    }
+
+    /// JAX's name for [`CheckpointPolicy::none`].
+    pub fn everything_saveable() -> Self {
+        CheckpointPolicy::none()
+    }
+
+    /// JAX's name for [`CheckpointPolicy::full`].
+    pub fn nothing_saveable() -> Self {
+        CheckpointPolicy::full()
+    }
+
+    /// Keeps the results of matrix products and attention, recomputes what is cheap.
+    pub fn dots_saveable() -> Self {
+        CheckpointPolicy::named_predicate("dots_saveable", |value| prefer(value.is_contraction))
+    }
+
+    /// Keeps, inside regions, only values of these names: their own, or those that `checkpoint_name` gave.
+    pub fn save_only_these_names<S: Into<String>>(names: impl IntoIterator<Item = S>) -> Self {
+        let names: Vec<String> = names.into_iter().map(Into::into).collect();
+        CheckpointPolicy::named_predicate("save_only_these_names", move |value| prefer(value.is_any_of(&names)))
+    }
+
+    /// Keeps everything but values of these names.
+    pub fn save_any_except_these_names<S: Into<String>>(names: impl IntoIterator<Item = S>) -> Self {
+        let names: Vec<String> = names.into_iter().map(Into::into).collect();
+        CheckpointPolicy::named_predicate("save_any_except_these_names", move |value| prefer(!value.is_any_of(&names)))
+    }
+
+    /// Keeps, inside regions, only results of these ops.
+    pub fn save_only_these_ops<S: Into<String>>(ops: impl IntoIterator<Item = S>) -> Self {
+        let ops: Vec<String> = ops.into_iter().map(Into::into).collect();
+        CheckpointPolicy::named_predicate("save_only_these_ops", move |value| {
+            prefer(ops.iter().any(|op| op == value.op))
+        })
+    }
+
+    /// Decides each value by a function of it.
+    pub fn predicate(decide: impl Fn(&Candidate<'_>) -> Decision + Send + Sync + 'static) -> Self {
+        CheckpointPolicy::named_predicate("predicate", decide)
+    }
+
+    fn named_predicate(
+        name: &'static str,
+        decide: impl Fn(&Candidate<'_>) -> Decision + Send + Sync + 'static,
+    ) -> Self {
+        CheckpointPolicy { kind: Kind::Predicate(name, Arc::new(decide)) }
+    }
+
+    /// Decides by rules.
+    pub fn rules(rules: Rules) -> Self {
+        CheckpointPolicy { kind: Kind::Rules(rules) }
+    }
+
+    /// The plan's policy, for one that has a name there.
+    pub(crate) fn as_named(&self) -> Option<&remat_plan::Policy> {
+        match &self.kind {
+            Kind::Named(policy) => Some(policy),
+            Kind::Predicate(..) | Kind::Rules(_) => None,
+        }
+    }
+
+    /// The kept values of a graph under a predicate or rules.
+    pub(crate) fn kept(&self, graph: &Graph, names: &HashMap<String, String>) -> Result<Kept, Error> {
+        let by_region = Kept::segments(graph, 1);
+        if let Kind::Rules(rules) = &self.kind {
+            rules.all_match(graph, names)?;
+        }
+        let mut refused = Vec::new();
+        let mut keep = vec![true; graph.values.len()];
+        for id in graph.value_ids() {
+            let Some((producer, node)) = forward_producer(graph, id) else { continue };
+            let decision = self.decide(&candidate(graph, names, id, node))?;
+            keep[id.index()] = match decision {
+                Decision::MustSave | Decision::PreferSave => true,
+                Decision::PreferRecompute => by_region.contains(id),
+                Decision::MustRecompute => {
+                    if !Kept::can_recompute(graph, id, producer) {
+                        refused.push(graph.value(id).name.clone());
+                    }
+                    false
+                }
+            };
+        }
+        if refused.is_empty() {
+            Ok(Kept::from_fn(graph, |id| keep[id.index()]))
+        } else {
+            Err(Error::Policy(format!(
+                "must_recompute names {}, which cannot be computed again: an output of the graph, an update, or the \
+                 result of an op that is not deterministic; keep it",
+                refused.join(", ")
+            )))
+        }
+    }
+
+    fn decide(&self, value: &Candidate<'_>) -> Result<Decision, Error> {
+        match &self.kind {
+            Kind::Named(_) => Ok(Decision::PreferSave),
+            Kind::Predicate(_, decide) => Ok(decide(value)),
+            Kind::Rules(rules) => rules.decide(value),
+        }
+    }
+}
+
+fn prefer(save: bool) -> Decision {
+    if save { Decision::PreferSave } else { Decision::PreferRecompute }
+}
+
+/// The producer of a value that a policy may decide about.
+fn forward_producer(graph: &Graph, id: ValueId) -> Option<(OpId, &Node)> {
+    let (producer, _) = graph.value(id).producer?;
+    let node = graph.node(producer);
+    (node.phase == remat_ir::Phase::Forward).then_some((producer, node))
+}
+
+fn candidate<'a>(graph: &'a Graph, names: &'a HashMap<String, String>, id: ValueId, node: &Node) -> Candidate<'a> {
+    let (inputs, outputs) = graph.node_types(node);
+    let value = graph.value(id);
+    let path = graph.region_path(node.region);
+    let region_name = |id: Option<&remat_ir::RegionId>| id.map(|id| graph.regions[id.index()].name.as_str());
+    Candidate {
+        name: &value.name,
+        checkpoint_name: names.get(&value.name).map(String::as_str),
+        op: node.op.name(),
+        layer: region_name(path.first()),
+        region: region_name(path.last()),
+        ty: &value.ty,
+        bytes: value.ty.bytes(),
+        flops: node.op.cost(&inputs, &outputs).flops,
+        is_contraction: node.op.is_contraction(),
+    }
+}
+
+impl Candidate<'_> {
+    fn is_any_of(&self, names: &[String]) -> bool {
+        names.iter().any(|name| name == self.name || Some(name.as_str()) == self.checkpoint_name)
+    }
+}
+
+/// Rules by name: the strongest that matches a value wins, what none matches is [`Rules::otherwise`].
+#[derive(Debug, Clone, Default)]
+pub struct Rules {
+    rules: Vec<(Vec<String>, Decision)>,
+    otherwise: Option<Decision>,
+}
+
+impl Rules {
+    /// No rules: everything is kept.
+    pub fn new() -> Self {
+        Rules::default()
+    }
+
+    /// Decides values whose own name, checkpoint name or op is one of these.
+    pub fn with<S: Into<String>>(mut self, decision: Decision, names: impl IntoIterator<Item = S>) -> Self {
+        self.rules.push((names.into_iter().map(Into::into).collect(), decision));
+        self
+    }
+
+    /// [`Decision::MustSave`] for these.
+    pub fn must_save<S: Into<String>>(self, names: impl IntoIterator<Item = S>) -> Self {
+        self.with(Decision::MustSave, names)
+    }
+
+    /// [`Decision::PreferSave`] for these.
+    pub fn prefer_save<S: Into<String>>(self, names: impl IntoIterator<Item = S>) -> Self {
+        self.with(Decision::PreferSave, names)
+    }
+
+    /// [`Decision::PreferRecompute`] for these.
+    pub fn prefer_recompute<S: Into<String>>(self, names: impl IntoIterator<Item = S>) -> Self {
+        self.with(Decision::PreferRecompute, names)
+    }
+
+    /// [`Decision::MustRecompute`] for these.
+    pub fn must_recompute<S: Into<String>>(self, names: impl IntoIterator<Item = S>) -> Self {
+        self.with(Decision::MustRecompute, names)
+    }
+
+    /// What applies to values that no rule matches; [`Decision::PreferSave`] if this is not called.
+    pub fn otherwise(mut self, decision: Decision) -> Self {
+        self.otherwise = Some(decision);
+        self
+    }
+
+    fn decide(&self, value: &Candidate<'_>) -> Result<Decision, Error> {
+        let matches = |names: &Vec<String>| value.is_any_of(names) || names.iter().any(|name| name == value.op);
+        let mut found: Vec<Decision> =
+            self.rules.iter().filter(|(names, _)| matches(names)).map(|&(_, decision)| decision).collect();
+        let is_must = |decision: &Decision| matches!(decision, Decision::MustSave | Decision::MustRecompute);
+        if found.contains(&Decision::MustSave) && found.contains(&Decision::MustRecompute) {
+            let message = format!("\"{}\" is named by must_save and by must_recompute; take it out of one", value.name);
+            return Err(Error::Policy(message));
+        }
+        found.sort_by_key(|decision| !is_must(decision));
+        Ok(found.first().copied().or(self.otherwise).unwrap_or(Decision::PreferSave))
+    }
+
+    /// A name that matches nothing is a mistake, never a policy that does less than was asked for.
+    fn all_match(&self, graph: &Graph, names: &HashMap<String, String>) -> Result<(), Error> {
+        let known = |name: &String| {
+            graph.value_ids().any(|id| {
+                let Some((_, node)) = forward_producer(graph, id) else { return false };
+                let own = &graph.value(id).name;
+                own == name || names.get(own) == Some(name) || node.op.name() == name
+            })
+        };
+        match self.rules.iter().flat_map(|(names, _)| names).find(|name| !known(name)) {
+            None => Ok(()),
+            Some(name) => Err(Error::Policy(format!(
+                "a rule names \"{name}\", which is neither a value, a checkpoint name nor an op of this graph; \
+                 Step::saved_residuals lists the values under policy none"
+            ))),
+        }
+    }
+}
