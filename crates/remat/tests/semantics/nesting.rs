@@ -74,10 +74,13 @@ fn f_micro_batches_sum_to_the_same_bits_with_and_without_checkpointing() {
 #[test]
 fn f_the_normaliser_is_the_total_of_rows_that_take_part_over_all_micro_batches() {
     // Two micro-batches with 20 and 4 rows in the loss, each scaled by 1/24, give the gradient of one batch of all 24.
-    let gradient = |parts: &[std::ops::Range<usize>]| {
+    let gradient = |ends: &[usize]| {
         let mut step = started(chain(2), CheckpointPolicy::full());
         feed(&mut step);
-        for part in parts {
+        let mut start = 0;
+        for &end in ends {
+            let part = start..end;
+            start = end;
             let classes: Vec<i32> =
                 (0..24).map(|row| if part.contains(&row) { row as i32 % 3 } else { -100 }).collect();
             step.set_input("classes", &classes).expect("fits");
@@ -85,7 +88,7 @@ fn f_the_normaliser_is_the_total_of_rows_that_take_part_over_all_micro_batches()
         }
         step.gradient("layers.0.up.weight").expect("trained")
     };
-    let (whole, cut) = (gradient(&[0..24]), gradient(&[0..20, 20..24]));
+    let (whole, cut) = (gradient(&[24]), gradient(&[20, 24]));
     let largest = whole.iter().fold(0.0_f32, |m, g| m.max(g.abs()));
     assert!(largest > 0.0);
     assert!(whole.iter().zip(&cut).all(|(a, b)| (a - b).abs() <= 1e-5 * largest));
