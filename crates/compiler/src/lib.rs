@@ -76,6 +76,23 @@ pub fn compile_keeping<E: From<CompileError>>(
     Ok(plan)
 }
 
+/// As [`compile_within`], but where no plan of the policy meets the cap, the smallest one that was found.
+///
+/// # Errors
+/// As [`compile`].
+pub fn compile_or_smallest(
+    graph: Graph,
+    policy: &Policy,
+    profile: &DeviceProfile,
+    arena_cap_bytes: usize,
+) -> Result<Plan, CompileError> {
+    verify(&graph)?;
+    let source = verified(simplify(graph));
+    let plan = Selection { source: &source, policy, profile }.plan_or_smallest(Some(arena_cap_bytes))?;
+    check(&plan, &source)?;
+    Ok(plan)
+}
+
 /// The time-memory frontier of a graph: up to `count` plans, from the smallest to the fastest.
 ///
 /// # Errors

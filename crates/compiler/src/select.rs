@@ -35,14 +35,19 @@ pub(crate) struct Selection<'a> {
 impl Selection<'_> {
     /// The plan of the policy, with an arena of at most `arena_cap_bytes` if that is given.
     pub(crate) fn plan(&self, arena_cap_bytes: Option<usize>) -> Result<Plan, CompileError> {
+        let plan = self.plan_or_smallest(arena_cap_bytes)?;
+        match arena_cap_bytes {
+            Some(cap_bytes) if plan.arena_bytes > cap_bytes => {
+                Err(CompileError::ArenaDoesNotFit { cap_bytes, smallest_bytes: plan.arena_bytes })
+            }
+            _ => Ok(plan),
+        }
+    }
+
+    /// As [`Selection::plan`]; the smallest plan found where none meets the cap.
+    pub(crate) fn plan_or_smallest(&self, arena_cap_bytes: Option<usize>) -> Result<Plan, CompileError> {
         if let Some(kept) = Kept::of(self.source, self.policy) {
-            let plan = self.laid_out(&kept);
-            return match arena_cap_bytes {
-                Some(cap) if plan.arena_bytes > cap => {
-                    Err(CompileError::ArenaDoesNotFit { cap_bytes: cap, smallest_bytes: plan.arena_bytes })
-                }
-                _ => Ok(plan),
-            };
+            return Ok(self.laid_out(&kept));
         }
         let budget = match self.policy {
             Policy::Budget(bytes) => Some(*bytes),
@@ -52,8 +57,13 @@ impl Selection<'_> {
             (None, None) => Ok(self.laid_out(&Kept::everything(self.source))),
             (budget, None) => Ok(self.plan_of(self.within(&self.points(false), budget)?.last())),
             (None, Some(cap)) => {
-                let fastest = self.laid_out(&Kept::everything(self.source));
-                if fastest.arena_bytes <= cap { Ok(fastest) } else { self.within_arena(None, cap) }
+                let everything = Kept::everything(self.source);
+                let kept_bytes = everything.footprint(self.source, &self.profile.prices).activation_bytes;
+                let fastest = (kept_bytes <= cap).then(|| self.laid_out(&everything));
+                match fastest.filter(|plan| plan.arena_bytes <= cap) {
+                    Some(plan) => Ok(plan),
+                    None => self.within_arena(None, cap),
+                }
             }
             (budget, Some(cap)) => self.within_arena(budget, cap),
         }
@@ -80,53 +90,63 @@ impl Selection<'_> {
     }
 
     /// The fastest plan found under both limits, among plans that keep what regions hand on (their arena shrinks with
-    /// the kept bytes) and among all.
+    /// the kept bytes) and among all; the smallest found if none meets the cap.
     fn within_arena(&self, budget: Option<usize>, cap: usize) -> Result<Plan, CompileError> {
-        let mut refusals = Vec::new();
+        let mut refusal = None;
         let mut found: Vec<Plan> = Vec::new();
         for keep_boundaries in [true, false] {
             let points = self.points(keep_boundaries);
-            match self.within(&points, budget).and_then(|points| self.fitting(points, cap)) {
-                Ok(plan) => found.push(plan),
-                Err(refusal) => refusals.push(refusal),
+            match self.within(&points, budget) {
+                Ok(points) => found.push(self.fitting(points, cap)),
+                Err(budget_refused) => refusal = Some(budget_refused),
             }
         }
         let prices = &self.profile.prices;
-        let fastest = found.into_iter().min_by(|a, b| a.step_seconds(prices).total_cmp(&b.step_seconds(prices)));
-        // Where the budget alone can be met, the arena is what is too small.
-        let of_budget = |refusal: &CompileError| matches!(refusal, CompileError::BudgetDoesNotFit { .. });
-        let first = |refusal: &CompileError| (of_budget(refusal), refusal.smallest_bytes());
-        fastest.ok_or_else(|| refusals.into_iter().min_by_key(first).expect("both refused"))
+        let fits = |plan: &&Plan| plan.arena_bytes <= cap;
+        let fastest =
+            found.iter().filter(fits).min_by(|a, b| a.step_seconds(prices).total_cmp(&b.step_seconds(prices)));
+        let chosen = fastest.or_else(|| found.iter().min_by_key(|plan| plan.arena_bytes)).cloned();
+        chosen.ok_or_else(|| refusal.expect("nothing found is refused"))
     }
 
-    /// The fastest plan found with an arena of at most `cap`. Compiles some plans of a fixed grid from the fastest down to
-    /// the first that fits, then bisects between that and the one before: O(log points) plans.
-    fn fitting(&self, points: &[Point], cap: usize) -> Result<Plan, CompileError> {
+    /// The fastest plan found with an arena of at most `cap`, or the smallest found. Compiles some plans of a fixed grid
+    /// from the fastest down to the first that fits, then bisects between that and the one before: O(log points) plans. A
+    /// plan whose kept bytes alone exceed the cap cannot fit and is not compiled.
+    fn fitting(&self, points: &[Point], cap: usize) -> Plan {
         let last = points.len() - 1;
         let steps = last.min(GRID);
         let grid: Vec<usize> = (0..=steps).map(|index| index * last / steps.max(1)).collect();
-        let mut smallest_bytes = usize::MAX;
         let mut high = last + 1;
         for &index in grid.iter().rev() {
-            let plan = self.plan_of(points.get(index));
-            if plan.arena_bytes <= cap {
-                return Ok(self.bisected(points, cap, (index, high), plan));
+            if let Some(plan) = self.fitting_plan(&points[index], cap) {
+                return self.bisected(points, cap, (index, high), plan);
             }
-            smallest_bytes = smallest_bytes.min(plan.arena_bytes);
             high = index;
         }
-        Err(CompileError::ArenaDoesNotFit { cap_bytes: cap, smallest_bytes })
+        // Kept bytes rise along the frontier, so only its beginning can hold the smallest arena.
+        let mut smallest = self.plan_of(points.first());
+        for &index in &grid[1..] {
+            if points[index].footprint.activation_bytes < smallest.arena_bytes {
+                let plan = self.plan_of(points.get(index));
+                smallest = if plan.arena_bytes < smallest.arena_bytes { plan } else { smallest };
+            }
+        }
+        smallest
+    }
+
+    /// The plan of a point, if its arena is at most `cap`.
+    fn fitting_plan(&self, point: &Point, cap: usize) -> Option<Plan> {
+        let possible = point.footprint.activation_bytes <= cap;
+        possible.then(|| self.plan_of(Some(point))).filter(|plan| plan.arena_bytes <= cap)
     }
 
     /// Between `low`, which fits and is `found`, and `high`, which does not.
     fn bisected(&self, points: &[Point], cap: usize, (mut low, mut high): (usize, usize), mut found: Plan) -> Plan {
         while high - low > 1 {
             let middle = low + (high - low) / 2;
-            let plan = self.plan_of(points.get(middle));
-            if plan.arena_bytes <= cap {
-                (low, found) = (middle, plan);
-            } else {
-                high = middle;
+            match self.fitting_plan(&points[middle], cap) {
+                Some(plan) => (low, found) = (middle, plan),
+                None => high = middle,
             }
         }
         found
@@ -157,14 +177,8 @@ impl Selection<'_> {
                     Policy::Budget(bytes) => Some((*bytes).max(smallest_activation_bytes)),
                     _ => None,
                 };
-                let arenas = [&steady, &all].into_iter().filter_map(|points| {
-                    let points = self.within(points, budget).ok()?;
-                    match self.fitting(points, 0) {
-                        Ok(plan) => Some(plan.arena_bytes),
-                        Err(refusal) => refusal.smallest_bytes(),
-                    }
-                });
-                arenas.min().unwrap_or(0)
+                let found = [&steady, &all].into_iter().filter_map(|points| self.within(points, budget).ok());
+                found.map(|points| self.fitting(points, 0).arena_bytes).min().unwrap_or(0)
             }
         };
         Ok(Survey { frontier, smallest_arena_bytes, smallest_activation_bytes })

@@ -7,7 +7,7 @@
 use crate::config::MethodKind;
 use crate::planning::{adamw, policy_of, targets};
 use crate::{MemoryAccount, TrainConfig, TrainError};
-use remat_compiler::{CompileError, compile, compile_within, differentiate};
+use remat_compiler::{CompileError, compile, compile_or_smallest, differentiate};
 use remat_formats::ModelConfig;
 use remat_ir::Graph;
 use remat_model::{BatchShape, LoraConfig, Method, Precision, Targets, training, update_graph};
@@ -68,11 +68,9 @@ impl Setting<'_> {
     fn figures(&self, policy: &Policy, cap: Option<usize>, profile: &DeviceProfile) -> Result<Figures, TrainError> {
         let (gradient, update) = self.graphs()?;
         let update = compile(update, &Policy::None, profile)?;
-        let micro = match compile_within(gradient.clone(), policy, profile, cap) {
-            Err(CompileError::ArenaDoesNotFit { smallest_bytes, .. }) => {
-                compile_within(gradient, policy, profile, Some(smallest_bytes))?
-            }
-            other => other?,
+        let micro = match cap {
+            Some(cap) => compile_or_smallest(gradient, policy, profile, cap)?,
+            None => compile(gradient, policy, profile)?,
         };
         Ok(self.of(&micro, &update, profile))
     }
@@ -228,11 +226,6 @@ fn smallest(setting: Setting<'_>, budget: Option<usize>, profile: &DeviceProfile
         Some(bytes) => Policy::Budget(bytes),
         None => policy_of(setting.config)?,
     };
-    let micro = match compile_within(gradient.clone(), &policy, profile, Some(0)) {
-        Err(CompileError::ArenaDoesNotFit { smallest_bytes, .. }) => {
-            compile_within(gradient, &policy, profile, Some(smallest_bytes))?
-        }
-        other => other?,
-    };
+    let micro = compile_or_smallest(gradient, &policy, profile, 0)?;
     Ok((micro, update))
 }

@@ -1,5 +1,6 @@
 //! Chores of this repository. Look next at [`tidy`] for the rules that the code base keeps.
 
+pub mod arenas;
 pub mod prices;
 pub mod quickstart_model;
 pub mod tidy;

@@ -1,11 +1,12 @@
 //! `cargo xtask <chore>`.
 
-use remat_xtask::{prices, quickstart_model, tidy};
+use remat_xtask::{arenas, prices, quickstart_model, tidy};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 const CHORES: &str = "\
 tidy                                     checks floors, file heads, sizes, matches on ops
+arenas                                   every preset's arena against its lower bound (run with --release)
 prices [--classes] [MODEL:SEQ_LEN…]      predicted against measured step times (run with --release)
 quickstart-model [WORDNET_DIR [UPDATES]] makes the model and data of `remat quickstart` (run with --release)";
 
@@ -20,14 +21,8 @@ fn main() -> ExitCode {
             }
             if faults.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
         }
-        Some("prices") => match prices::run(&arguments[1..]) {
-            Ok(true) => ExitCode::SUCCESS,
-            Ok(false) => ExitCode::FAILURE,
-            Err(error) => {
-                eprintln!("error: {error}");
-                ExitCode::FAILURE
-            }
-        },
+        Some("arenas") => verdict(arenas::run()),
+        Some("prices") => verdict(prices::run(&arguments[1..])),
         Some("quickstart-model") => {
             let [wordnet, work, assets] = quickstart_model::defaults(&root);
             let wordnet = arguments.get(1).map_or(wordnet, PathBuf::from);
@@ -43,6 +38,18 @@ fn main() -> ExitCode {
         other => {
             eprintln!("unknown chore {other:?}; the chores are:\n{CHORES}");
             ExitCode::from(2)
+        }
+    }
+}
+
+/// Whether a chore that checks something found it so.
+fn verdict(result: Result<bool, Box<dyn std::error::Error>>) -> ExitCode {
+    match result {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
         }
     }
 }
