@@ -18,6 +18,7 @@ mod eval;
 mod generate;
 mod json_lines;
 mod plan;
+mod profile;
 mod progress;
 mod quantize;
 mod quickstart;
@@ -69,6 +70,10 @@ enum Verb {
     #[command(after_help = quantize::AFTER_HELP)]
     Quantize(quantize::QuantizeArgs),
 
+    /// Measure policies side by side before committing to one
+    #[command(after_help = profile::AFTER_HELP)]
+    Profile(profile::ProfileArgs),
+
     /// See it all in a minute or two, on a small model that is in this program
     #[command(after_help = quickstart::AFTER_HELP)]
     Quickstart(quickstart::QuickstartArgs),
@@ -95,6 +100,7 @@ fn main() -> ExitCode {
         Verb::Generate(arguments) => generate::run(&arguments),
         Verb::Eval(arguments) => eval::run(arguments),
         Verb::Quantize(arguments) => quantize::run(&arguments),
+        Verb::Profile(arguments) => profile::run(arguments, verb_matches),
         Verb::Quickstart(arguments) => quickstart::run(&arguments),
         Verb::Doctor(arguments) => doctor::run(&arguments),
         Verb::Data(arguments) => data_check::run(arguments),

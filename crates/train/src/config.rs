@@ -32,6 +32,15 @@ pub enum Precision {
     Bf16,
 }
 
+impl From<remat_model::Precision> for Precision {
+    fn from(precision: remat_model::Precision) -> Self {
+        match precision {
+            remat_model::Precision::F32 => Precision::F32,
+            remat_model::Precision::Bf16 => Precision::Bf16,
+        }
+    }
+}
+
 impl From<Precision> for remat_model::Precision {
     fn from(precision: Precision) -> Self {
         match precision {

@@ -42,7 +42,7 @@ pub use memory::{MemoryAccount, MemoryRow, PhaseMemory};
 pub use metrics::{MetricsLog, StepMetrics, read_metrics};
 pub use planning::Limit;
 pub use prices::{PriceSource, cached_profile, measured_profile, price_file};
-pub use profile::{ProfileJob, ProfileRow, profile};
+pub use profile::{ProfileJob, ProfileRow, ProfileSetup, profile};
 pub use record::{Machine, RECORD_FILE, RECORD_TEXT_FILE, Record, build, now_utc};
 pub use report::{Event, Outcome, PlannedRun, Reporter, Summary};
 pub use run::{RunControl, train};

@@ -100,7 +100,7 @@ pub(crate) fn adamw(config: &TrainConfig) -> AdamWSettings {
 }
 
 /// The plan of the micro-step whose account is within the limit.
-fn fitting(
+pub(crate) fn fitting(
     gradient: &Graph,
     others: &[&Plan],
     policy: &Policy,

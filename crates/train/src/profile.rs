@@ -2,16 +2,19 @@
 //!
 //! Method: for memory, each policy alone is loaded and run twice, after the process's high-water mark was set back. For
 //! time, all plans are loaded into one executor and take turns, a warm-up round first, so that drift of the machine
-//! hits all alike; the median counts. Planned times come from prices that are measured just before, on other shapes.
+//! hits all alike; the median counts. Planned times come from the machine's prices, which are measured on other shapes.
 //! Invariant: the same tokens and weights under every policy, so that what they train must be equal in every bit.
 
-use crate::{MemoryAccount, TrainError, memory};
+use crate::planning::{Limit, fitting};
+use crate::prepare::{DEFAULT_SEQ_LEN, all_threads, method};
+use crate::prices::measured_profile;
+use crate::{Machine, TrainConfig, TrainError, memory};
 use remat_compiler::{Target, compile, differentiate};
 use remat_cpu::{CpuExecutor, CpuOptions, release_freed_memory};
-use remat_ir::Graph;
-use remat_model::{AdamWSettings, BatchShape, Method, Model, Parameter, Precision, update_graph};
+use remat_ir::{Graph, OpDef};
+use remat_model::{AdamWSettings, BatchShape, Method, Model, Parameter, update_graph};
 use remat_plan::{Action, Executor, Plan, Policy, Prices, ProgramId};
-use remat_tensor::{DType, Philox};
+use remat_tensor::Philox;
 use serde::Serialize;
 use std::hash::{DefaultHasher, Hasher};
 use std::time::Instant;
@@ -30,6 +33,46 @@ pub struct ProfileJob<'a> {
     pub repeats: usize,
     /// Threads.
     pub threads: usize,
+    /// What the policy auto has to fit into; without it, auto keeps everything.
+    pub limit: Option<Limit>,
+}
+
+/// What a job borrows, as settings say it.
+pub struct ProfileSetup {
+    /// The settings, with derived defaults.
+    pub config: TrainConfig,
+    /// The folder's model, or a preset's with random weights.
+    pub model: Model,
+    /// What is trained.
+    pub method: Method,
+    /// Shape of a micro-batch.
+    pub shape: BatchShape,
+    /// The machine, with the threads and instruction level of the steps.
+    pub machine: Machine,
+    /// How much the process may hold.
+    pub limit: Option<Limit>,
+}
+
+impl ProfileSetup {
+    /// Of settings; data and a folder to write are not asked for, tokens are random.
+    ///
+    /// # Errors
+    /// Bad settings; a model that cannot be opened.
+    pub fn of(config: TrainConfig) -> Result<Self, TrainError> {
+        let mut config = config.resolved_to_plan()?;
+        let model = match &config.preset {
+            Some(name) => Model::from_preset(name)?,
+            None => Model::open(&config.model)?,
+        };
+        let model = model.in_precision(config.precision.into());
+        let method = method(&config, &|adapter| Ok(model.adapter_settings(adapter)?))?;
+        let seq_len = *config.seq_len.get_or_insert(model.config().max_positions().min(DEFAULT_SEQ_LEN));
+        let shape = BatchShape { batch: config.batch_size, seq_len };
+        let options = CpuOptions::new(config.threads.unwrap_or_else(all_threads));
+        let machine = Machine::this(&options.level.to_string(), options.threads);
+        let limit = Limit::of(&config)?;
+        Ok(ProfileSetup { config, model, method, shape, machine, limit })
+    }
 }
 
 /// One policy's figures.
@@ -43,6 +86,10 @@ pub struct ProfileRow {
     pub measured_peak_bytes: Option<u64>,
     /// What lives from forward to backward.
     pub activation_bytes: usize,
+    /// Logits and their gradients, a chunk of tokens at a time.
+    pub head_bytes: usize,
+    /// Frozen weights, trained parameters, gradients and moments.
+    pub model_bytes: usize,
     /// Size of the arena.
     pub arena_bytes: usize,
     /// Steps that repeat forward work.
@@ -51,6 +98,8 @@ pub struct ProfileRow {
     pub planned_step_seconds: f64,
     /// Median seconds of a micro-step and an update.
     pub step_seconds: f64,
+    /// More FLOPs than without recomputing, in percent.
+    pub extra_flops_percent: f64,
     /// More time than the first row, in percent.
     pub extra_percent: f64,
     /// Tokens per second.
@@ -70,18 +119,14 @@ pub fn profile(job: &ProfileJob<'_>) -> Result<Vec<ProfileRow>, TrainError> {
     let targets: Vec<Target> = parameters.iter().map(target).collect();
     let graph = differentiate(training.graph, training.loss, training.seed, &targets)?.graph;
     let options = CpuOptions::new(job.threads);
-    let dtype = match job.model.precision() {
-        Precision::F32 => DType::F32,
-        Precision::Bf16 => DType::BF16,
-    };
-    let device = options.calibrated_profile(dtype)?;
+    let (device, _) = measured_profile(&options, job.model.precision().into(), false)?;
     let compiled = |graph: &Graph, policy: &Policy| compile(graph.clone(), policy, &device);
     let update = compiled(&update_graph(&parameters, &AdamWSettings::default())?, &Policy::None)?;
     let mut rows = Vec::with_capacity(job.policies.len());
     let mut plans = Vec::with_capacity(job.policies.len());
     for policy in job.policies {
-        let plan = compiled(&graph, policy)?;
-        let account = MemoryAccount::new(&plan, &[&update], device.executor_bytes, 0);
+        let limit = job.limit.filter(|_| *policy == Policy::Auto);
+        let (plan, account) = fitting(&graph, &[&update], policy, &device, 0, limit)?;
         memory::reset_peak();
         // Loads, runs twice (adapters that start at zero have gradients only then), and gives the memory back before the
         // next policy is measured.
@@ -97,6 +142,12 @@ pub fn profile(job: &ProfileJob<'_>) -> Result<Vec<ProfileRow>, TrainError> {
             planned_peak_bytes: account.running_bytes() as u64,
             measured_peak_bytes,
             activation_bytes: account.bytes_of("kept activations"),
+            head_bytes: account.bytes_of("head workspace"),
+            model_bytes: ["weights", "trained parameters", "gradients", "optimizer"]
+                .map(|row| account.bytes_of(row))
+                .iter()
+                .sum(),
+            extra_flops_percent: extra_flops_percent(&plan),
             arena_bytes: plan.arena_bytes.max(update.arena_bytes),
             recomputed_steps: plan.recomputed_steps().count(),
             planned_step_seconds: seconds(&plan, &device.prices) + seconds(&update, &device.prices),
@@ -142,6 +193,19 @@ fn time(
         row.tokens_per_second = tokens / row.step_seconds;
     }
     Ok(())
+}
+
+/// FLOPs of the steps that repeat forward work, in percent of all others.
+fn extra_flops_percent(plan: &Plan) -> f64 {
+    let (mut once, mut again) = (0.0, 0.0);
+    for step in &plan.steps {
+        let Action::Compute(op) = step.action else { continue };
+        let node = plan.graph.node(op);
+        let (inputs, outputs) = plan.graph.node_types(node);
+        let flops = node.op.cost(&inputs, &outputs).flops;
+        *if node.recompute_of.is_some() { &mut again } else { &mut once } += flops;
+    }
+    100.0 * again / f64::max(once, 1.0)
 }
 
 /// What the prices say of a plan.

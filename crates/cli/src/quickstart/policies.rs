@@ -30,6 +30,7 @@ pub(super) fn compare(model: &Model, threads: usize) -> Result<(), TrainError> {
         policies: &[Policy::None, Policy::Every(2), Policy::Full],
         repeats: REPEATS,
         threads,
+        limit: None,
     };
     let rows = profile(&job)?;
     say("   checkpointing   activations kept    peak memory of the process    time of a step");

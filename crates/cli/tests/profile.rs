@@ -1,0 +1,43 @@
+//! `remat profile` as a user runs it: planned beside measured, the same result under every policy, a verdict, a record.
+
+use serde_json::Value;
+use std::path::Path;
+use std::process::Command;
+
+#[test]
+fn policies_side_by_side_with_a_verdict_and_a_record() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let folder = tempfile::tempdir().expect("a folder");
+    let run = |more: &[&str]| {
+        let flags = "profile --model fixtures/parity/gpt2 --seq-len 32 --batch-size 8 --repeats 2 --threads 2";
+        let mut command = Command::new(env!("CARGO_BIN_EXE_remat"));
+        command.current_dir(&root).env("XDG_CACHE_HOME", folder.path()).args(flags.split_whitespace()).args(more);
+        let output = command.output().expect("runs");
+        assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).expect("UTF-8")
+    };
+    let out = folder.path().join("lab");
+    let text = run(&["--json", "--policies", "none,full", "--out", out.to_str().expect("UTF-8")]);
+    let json: Value = serde_json::from_str(&text).expect("one object");
+    let rows = json["rows"].as_array().expect("rows");
+    let number = |row: usize, key: &str| rows[row][key].as_f64().unwrap_or_else(|| panic!("no {key}: {text}"));
+    assert!(number(1, "activation_bytes") < number(0, "activation_bytes"), "{text}");
+    assert!(number(0, "extra_flops_percent") == 0.0 && number(1, "extra_flops_percent") > 0.0, "{text}");
+    for row in 0..2 {
+        for key in ["planned_peak_bytes", "measured_peak_bytes", "planned_step_seconds", "step_seconds"] {
+            assert!(number(row, key) > 0.0, "{key}: {text}");
+        }
+    }
+    assert_eq!(rows[0]["trained_hash"], rows[1]["trained_hash"], "the policy changed what was trained");
+    assert_eq!(json["footprint_bytes"], json["footprint_bytes_with_checkpointing"]);
+    assert!(json["verdict"].as_str().expect("a sentence").contains("pay"), "{text}");
+    assert!(std::fs::read_to_string(out.join("record.md")).expect("a record").contains("footprint"));
+
+    let page = run(&["--policies", "none,full"]);
+    assert!(page.contains("equal in every bit under all of them"), "{page}");
+    let refused = Command::new(env!("CARGO_BIN_EXE_remat"))
+        .args(["profile", "--preset", "gpt2", "--policies", "some"])
+        .output()
+        .expect("runs");
+    assert_eq!(refused.status.code(), Some(2));
+}
