@@ -53,7 +53,11 @@ impl Kept {
             let Some((producer, _)) = graph.value(id).producer else { return true };
             let segment = segments[producer.index()];
             let crosses = |user: &OpId| graph.node(*user).phase == Phase::Forward && segments[user.index()] != segment;
-            segment.is_none() || segment == last || graph.outputs.contains(&id) || users[id.index()].iter().any(crosses)
+            let once = !graph.node(producer).op.is_deterministic();
+            once || segment.is_none()
+                || segment == last
+                || graph.outputs.contains(&id)
+                || users[id.index()].iter().any(crosses)
         };
         Kept { values: graph.value_ids().map(keep).collect() }
     }
@@ -116,10 +120,10 @@ impl Kept {
     }
 }
 
-/// Whether a node can be repeated: it belongs to the forward and updates nothing.
+/// Whether a node can be repeated: it belongs to the forward, updates nothing, and gives the same bits again.
 pub(crate) fn may_run_again(graph: &Graph, node: &Node) -> bool {
     let updates = node.outputs.iter().any(|&output| graph.value(output).storage != Storage::Arena);
-    node.phase == Phase::Forward && !updates && node.op.donations().is_empty()
+    node.phase == Phase::Forward && !updates && node.op.donations().is_empty() && node.op.is_deterministic()
 }
 
 /// For each node, the number of its segment; `None` outside all regions and in backward.

@@ -14,6 +14,7 @@
 
 mod allocator;
 mod calibrate;
+mod custom;
 mod element;
 mod executor;
 pub mod kernels;
@@ -26,6 +27,7 @@ mod testing;
 mod vector_math;
 
 pub use allocator::release_freed_memory;
+pub use custom::{CustomCall, CustomKernel, CustomKernels};
 pub use element::Element;
 pub use executor::{CpuExecutor, CpuOptions};
 pub use level::Level;

@@ -3,7 +3,9 @@
 //! Invariant: what `parse` returns passes `verify`; any other text is an error with its line. The text is read once, line
 //! by line; nothing in it can ask for more memory than its own length.
 
-use crate::{Graph, IrError, Node, Op, OpDef, OpId, Phase, Region, RegionId, Storage, Type, Value, ValueId, verify};
+use crate::{
+    CustomOps, Graph, IrError, Node, Op, OpDef, OpId, Phase, Region, RegionId, Storage, Type, Value, ValueId, verify,
+};
 use remat_tensor::DType;
 use std::collections::BTreeMap;
 
@@ -12,7 +14,15 @@ use std::collections::BTreeMap;
 /// # Errors
 /// Text that is not of the printed form, with its line; a graph that `verify` refuses.
 pub fn parse(text: &str) -> Result<Graph, IrError> {
-    let mut parser = Parser::default();
+    parse_with(text, &CustomOps::new())
+}
+
+/// As [`parse`], with definitions for the custom ops of the text.
+///
+/// # Errors
+/// As [`parse`]; a custom op without definition.
+pub fn parse_with(text: &str, custom: &CustomOps) -> Result<Graph, IrError> {
+    let mut parser = Parser { custom: custom.clone(), ..Parser::default() };
     let mut last = 0;
     for (index, line) in text.lines().enumerate() {
         last = index + 1;
@@ -35,6 +45,7 @@ enum Stage {
 
 #[derive(Default)]
 struct Parser {
+    custom: CustomOps,
     stage: Stage,
     graph: Graph,
     /// By id, since sources are printed before all results, whatever their ids.
@@ -123,7 +134,7 @@ impl Parser {
             outputs.push(self.value(text, Storage::Arena, producer)?);
         }
         let name = text.word();
-        let op = Op::from_text(name, text.json()?)?;
+        let op = Op::from_text(name, text.json()?, &self.custom)?;
         let inputs = text.list()?;
         let name = text.string()?;
         let phase = if text.eat("backward") { Phase::Backward } else { Phase::Forward };

@@ -98,7 +98,8 @@ impl OpClass {
             | Op::GradNorm(_)
             | Op::ClipScale(_)
             | Op::CacheWrite(_)
-            | Op::AdamW(_) => OpClass::Stream,
+            | Op::AdamW(_)
+            | Op::Custom(_) => OpClass::Stream,
         }
     }
 }

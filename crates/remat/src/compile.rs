@@ -6,7 +6,7 @@ use crate::graph::{Graph, SEED, Source, Tensor};
 use crate::step::{Gradient, Step};
 use crate::{CheckpointPolicy, Error};
 use remat_compiler::{Target, compile, compile_keeping, compile_within, differentiate};
-use remat_cpu::CpuOptions;
+use remat_cpu::{CpuOptions, CustomKernel, CustomKernels};
 use remat_ir::{Storage, Type};
 use remat_model::{AdamWSettings, Parameter, Precision, update_graph};
 use remat_plan::{DeviceProfile, Plan, Policy};
@@ -22,6 +22,8 @@ pub struct Options {
     pub(crate) adamw: Option<AdamWSettings>,
     pub(crate) gradients_of: Option<Vec<Tensor>>,
     pub(crate) seed: u64,
+    pub(crate) poison: bool,
+    pub(crate) kernels: CustomKernels,
 }
 
 impl Options {
@@ -59,6 +61,18 @@ impl Options {
     /// Seed of initial parameters and of random ops.
     pub fn seed(self, seed: u64) -> Self {
         Options { seed, ..self }
+    }
+
+    /// Fills arena bytes that no value owns with NaN patterns, so that a use after free shows in the loss. For debugging: it
+    /// costs time.
+    pub fn poison(self, poison: bool) -> Self {
+        Options { poison, ..self }
+    }
+
+    /// The kernel of a custom op, by the op's name. A step with a custom op that has none is refused before it runs.
+    pub fn kernel(mut self, name: &str, kernel: impl CustomKernel + 'static) -> Self {
+        self.kernels.register(name, std::sync::Arc::new(kernel));
+        self
     }
 
     pub(crate) fn executor(&self) -> CpuOptions {

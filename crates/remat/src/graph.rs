@@ -5,9 +5,10 @@
 //! [`crate::Step`] for what a graph compiles to.
 
 use crate::Error;
-use remat_ir::{Builder, Op, Type, ValueId};
+use remat_ir::{Builder, Custom, CustomOp, Op, Type, ValueId};
 use remat_tensor::{DType, Philox, stream_of_name};
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Tells the tensors of one graph from those of another.
@@ -195,6 +196,19 @@ impl Graph {
     pub fn op(&mut self, name: &str, op: impl Into<Op>, operands: &[Tensor]) -> Result<Vec<Tensor>, Error> {
         let name = self.unique_node_name(name);
         self.op_named(&name, op, operands)
+    }
+
+    /// Applies an op of your own, under the name of its definition. Its kernel is given by [`crate::Options::kernel`].
+    ///
+    /// # Errors
+    /// As [`Graph::op`].
+    pub fn custom(
+        &mut self,
+        definition: &Arc<dyn CustomOp>,
+        attributes: &str,
+        operands: &[Tensor],
+    ) -> Result<Vec<Tensor>, Error> {
+        self.op(definition.name(), Custom::new(definition.clone(), attributes), operands)
     }
 
     /// Applies an op whose full name is known to be free.

@@ -58,6 +58,7 @@ mod memory;
 mod model;
 mod policy;
 mod step;
+mod validate;
 
 pub use compile::Options;
 pub use error::Error;
@@ -66,8 +67,10 @@ pub use memory::MemoryReport;
 pub use model::Model;
 pub use policy::{Candidate, CheckpointPolicy, Decision, Rules};
 pub use step::{Element, OpRuns, Step};
+pub use validate::Validation;
 
-pub use remat_ir::{Phase, Type, ops};
+pub use remat_cpu::{CustomCall, CustomKernel};
+pub use remat_ir::{Array, Cost, Custom, CustomOp, CustomOps, IrError, Phase, Type, ValueId, Vjp, ops};
 pub use remat_model::{AdamWSettings, BatchShape, LoraConfig, Method, Precision, Targets};
 pub use remat_plan::{Action, Plan, Prices, Residual, RunObserver, Step as PlanStep, StepId};
 pub use remat_tensor::DType;

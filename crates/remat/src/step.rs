@@ -77,6 +77,8 @@ impl Step {
     pub(crate) fn load(recipe: Recipe, policy: CheckpointPolicy) -> Result<Step, Error> {
         let plans = recipe.plans(&policy)?;
         let mut executor = CpuExecutor::new(recipe.options.executor());
+        executor.set_custom_kernels(recipe.options.kernels.clone());
+        executor.set_poison(recipe.options.poison);
         let plan = plans.micro.clone();
         let programs = executor.load(std::iter::once(plans.micro).chain(plans.update).collect())?;
         let (micro, update) = (programs[0], programs.get(1).copied());
@@ -115,6 +117,31 @@ impl Step {
         self.executor.run_observed(self.micro, observer)?;
         self.runs_since_update += 1;
         self.number(&loss)
+    }
+
+    /// As [`Step::run_observed`], without counting as a run.
+    pub(crate) fn run_uncounted(&mut self, observer: &mut dyn RunObserver) -> Result<(), Error> {
+        self.prepare_for_validation()?;
+        Ok(self.executor.run_observed(self.micro, observer)?)
+    }
+
+    pub(crate) fn prepare_for_validation(&mut self) -> Result<(), Error> {
+        self.prepare(self.recipe.loss.is_some().then_some(1.0))
+    }
+
+    /// The bytes of all gradient states.
+    pub(crate) fn gradient_states(&self) -> Result<Vec<Vec<u8>>, Error> {
+        let states = self.recipe.gradients.iter().filter_map(|gradient| gradient.state.as_ref());
+        states.map(|state| Ok(self.executor.state(state)?.bytes.to_vec())).collect()
+    }
+
+    /// Puts back what [`Step::gradient_states`] returned.
+    pub(crate) fn restore_gradients(&mut self, saved: &[Vec<u8>]) -> Result<(), Error> {
+        let states = self.recipe.gradients.iter().filter_map(|gradient| gradient.state.as_ref());
+        for (state, bytes) in states.zip(saved) {
+            self.executor.state_mut(state)?.bytes.copy_from_slice(bytes);
+        }
+        Ok(())
     }
 
     /// Runs a step that was compiled by [`crate::Graph::compile_forward`].

@@ -5,13 +5,13 @@
 
 use super::resolve::ResolvedStep;
 use super::support::activations;
-use crate::ThreadPool;
 use crate::element::Element;
 use crate::kernels::gemm::{Epilogue, Start};
 use crate::kernels::linear_cross_entropy::{Head, HeadSize};
 use crate::kernels::linear_cross_entropy_grad::HeadGrad;
 use crate::kernels::{self as kernels, dropout::Dropout, linear::LinearSize, linear::Weight};
 use crate::shared::{Out, View};
+use crate::{CustomCall, ThreadPool};
 use half::bf16;
 use remat_ir::ops;
 use remat_ir::{Node, Op};
@@ -271,6 +271,11 @@ fn compute<T: Element>(call: &Call<'_>) -> Result<(), ExecError> {
             call.write::<f32>(0)[0] = kernels::clip_scale::clip_scale(call.read::<f32>(0)[0], op.max_norm)
         }
         Op::AdamW(op) => run_adamw(call, op)?,
+        Op::Custom(op) => {
+            let kernel = call.step.custom.as_ref().expect("`resolve` found the kernel of every custom op");
+            let custom = CustomCall { op, reads: &call.step.reads, writes: &call.step.writes };
+            kernel.run(custom).map_err(|message| call.bad_input(message))?;
+        }
     }
     Ok(())
 }

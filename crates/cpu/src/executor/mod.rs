@@ -5,10 +5,13 @@
 
 mod dispatch;
 mod memory;
+mod poison;
 mod resolve;
 mod support;
 
-use crate::{Level, ThreadPool};
+pub(crate) use resolve::Operand;
+
+use crate::{CustomKernels, Level, ThreadPool};
 use memory::Region;
 use remat_ir::{Graph, Storage};
 use remat_plan::{DeviceProfile, ExecError, Executor, Plan, Prices, ProgramId, RunObserver, SourceBytes, StepId};
@@ -51,6 +54,8 @@ pub struct CpuExecutor {
     arena: Region,
     sources: Sources,
     programs: Vec<Program>,
+    custom: CustomKernels,
+    poison: bool,
 }
 
 impl CpuExecutor {
@@ -61,7 +66,19 @@ impl CpuExecutor {
             arena: Region::empty(),
             sources: Sources::default(),
             programs: Vec::new(),
+            custom: CustomKernels::default(),
+            poison: false,
         }
+    }
+
+    /// Kernels for custom ops; to be given before plans are loaded.
+    pub fn set_custom_kernels(&mut self, kernels: CustomKernels) {
+        self.custom = kernels;
+    }
+
+    /// Whether free arena bytes are filled with NaN patterns, so that a use after free shows. It costs time, not memory.
+    pub fn set_poison(&mut self, poison: bool) {
+        self.poison = poison;
     }
 
     /// The graph of a loaded plan.
@@ -71,6 +88,9 @@ impl CpuExecutor {
 
     fn walk(&mut self, program: ProgramId, mut observer: Option<&mut dyn RunObserver>) -> Result<(), ExecError> {
         let program = &self.programs[program.0 as usize];
+        if self.poison {
+            self.arena.bytes_mut().fill(poison::POISON);
+        }
         for (index, step) in program.steps.iter().enumerate() {
             dispatch::run(&self.pool, &program.plan, step)?;
             if let Some(observer) = &mut observer {
@@ -80,6 +100,10 @@ impl CpuExecutor {
                     &program.plan.steps[index],
                     self.arena.bytes(),
                 );
+            }
+            if self.poison {
+                let arena = self.arena.bytes_mut();
+                program.freed[index].iter().for_each(|slot| arena[slot.offset..slot.end()].fill(poison::POISON));
             }
         }
         Ok(())
@@ -93,7 +117,7 @@ impl Executor for CpuExecutor {
         self.sources = Sources::of(&plans)?;
         self.arena = Region::new(arena_bytes, "the arena")?;
         for plan in plans {
-            self.programs.push(Program::resolve(plan, &mut self.arena, &mut self.sources)?);
+            self.programs.push(Program::resolve(plan, &mut self.arena, &mut self.sources, &self.custom)?);
         }
         Ok((0..self.programs.len() as u32).map(ProgramId).collect())
     }

@@ -4,16 +4,19 @@
 
 use super::ALIGNMENT_BYTES;
 use super::memory::Region;
+use super::poison::freed;
 use super::support::supports;
-use remat_ir::{OpId, Storage, Type, ValueId};
-use remat_plan::{Action, ExecError, Place, Plan, Queue, SourceBytes, Step, TensorView, TensorViewMut, Tier};
+use crate::{CustomKernel, CustomKernels};
+use remat_ir::{Op, OpId, Storage, Type, ValueId};
+use remat_plan::{Action, ExecError, Place, Plan, Queue, Slot, SourceBytes, Step, TensorView, TensorViewMut, Tier};
 use std::collections::HashMap;
+use std::sync::Arc;
 
 /// An operand or result: where it is and what it is.
 #[derive(Debug, Clone)]
-pub(super) struct Operand {
-    pub(super) start: *mut u8,
-    pub(super) ty: Type,
+pub(crate) struct Operand {
+    pub(crate) start: *mut u8,
+    pub(crate) ty: Type,
 }
 
 /// One step with its addresses.
@@ -22,12 +25,16 @@ pub(super) struct ResolvedStep {
     pub(super) reads: Vec<Operand>,
     pub(super) writes: Vec<Operand>,
     pub(super) workspace: (*mut u8, usize),
+    /// The kernel of a custom op.
+    pub(super) custom: Option<Arc<dyn CustomKernel>>,
 }
 
 /// A plan with its addresses.
 pub(super) struct Program {
     pub(super) plan: Plan,
     pub(super) steps: Vec<ResolvedStep>,
+    /// What is free after each step.
+    pub(super) freed: Vec<Vec<Slot>>,
 }
 
 // SAFETY: the pointers lead into regions that live as long as the executor and are used only through `&mut` of it.
@@ -35,7 +42,12 @@ unsafe impl Send for Program {}
 
 impl Program {
     /// Resolves a checked plan.
-    pub(super) fn resolve(plan: Plan, arena: &mut Region, sources: &mut Sources) -> Result<Self, ExecError> {
+    pub(super) fn resolve(
+        plan: Plan,
+        arena: &mut Region,
+        sources: &mut Sources,
+        custom: &CustomKernels,
+    ) -> Result<Self, ExecError> {
         let mut steps = Vec::with_capacity(plan.steps.len());
         for (index, step) in plan.steps.iter().enumerate() {
             let op = computed(index, step)?;
@@ -60,9 +72,11 @@ impl Program {
             };
             let unsupported = |why| ExecError::Unsupported { step: index, what: node.op.name().to_string(), why };
             supports(&node.op, &reads, &writes).map_err(unsupported)?;
-            steps.push(ResolvedStep { op, reads, writes, workspace });
+            let custom = if let Op::Custom(op) = &node.op { Some(custom.of(op).map_err(unsupported)?) } else { None };
+            steps.push(ResolvedStep { op, reads, writes, workspace, custom });
         }
-        Ok(Program { plan, steps })
+        let freed = freed(&plan);
+        Ok(Program { plan, steps, freed })
     }
 }
 

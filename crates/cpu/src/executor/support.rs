@@ -12,7 +12,8 @@ use std::ops::Range;
 /// others have the dtype that the op's `infer` demands.
 pub(super) fn activations(op: &Op, operands: usize) -> Range<usize> {
     match op {
-        Op::Zeros(_) => 0..0,
+        // Dtypes of a custom op are its definition's affair.
+        Op::Zeros(_) | Op::Custom(_) => 0..0,
         Op::Embedding(_) | Op::EmbeddingGrad(_) | Op::BiasGrad(_) | Op::Rope(_) => 0..1,
         Op::Gelu(_) | Op::Scale(_) | Op::Cast(_) | Op::Dropout(_) | Op::Split(_) => 0..1,
         Op::LinearDw(_) | Op::RmsNorm(_) | Op::RmsNormDw(_) | Op::LayerNormDw(_) => 0..2,

@@ -4,7 +4,7 @@
 //! f64 `eval` that *is* the op's meaning, and `samples` on which executors are tested against it.
 //! Invariant: every match on [`Op`] is exhaustive, so that a missing kernel does not compile.
 
-use crate::{Array, Cost, IrError, Sample, Type, ValueId, Vjp};
+use crate::{Array, Cost, Custom, CustomOps, IrError, Sample, Type, ValueId, Vjp};
 use remat_tensor::DType;
 use serde::{Deserialize, Serialize};
 
@@ -64,30 +64,36 @@ macro_rules! ops {
         /// An op with its attributes: a closed set.
         #[derive(Debug, Clone, PartialEq)]
         #[allow(missing_docs)]
-        pub enum Op { $($variant($variant),)* }
+        pub enum Op { $($variant($variant),)* Custom(Custom) }
 
         $(impl From<$variant> for Op {
             fn from(op: $variant) -> Op { Op::$variant(op) }
         })*
 
         impl Op {
-            /// The names of all ops.
+            /// The names of all ops of the closed set.
             pub const NAMES: &'static [&'static str] = &[$(stringify!($module),)*];
 
             /// The op's name, also its file stem.
             pub const fn name(&self) -> &'static str {
-                match self { $(Op::$variant(_) => stringify!($module),)* }
+                match self { $(Op::$variant(_) => stringify!($module),)* Op::Custom(_) => CUSTOM }
+            }
+
+            /// Whether equal operands give equal bits: true of all but what a user declares otherwise.
+            pub fn is_deterministic(&self) -> bool {
+                if let Op::Custom(op) = self { op.deterministic() } else { true }
             }
 
             /// The attributes as a JSON object, empty for an op without any.
             pub fn attributes(&self) -> String {
-                match self { $(Op::$variant(op) => attributes_of(op),)* }
+                match self { $(Op::$variant(op) => attributes_of(op),)* Op::Custom(op) => op.to_json() }
             }
 
             /// The op of this name with these attributes.
-            pub(crate) fn from_text(name: &str, attributes: &str) -> Result<Op, String> {
+            pub(crate) fn from_text(name: &str, attributes: &str, custom: &CustomOps) -> Result<Op, String> {
                 match name {
                     $(stringify!($module) => op_of::<$variant>(attributes).map(Op::$variant),)*
+                    CUSTOM => custom.from_json(attributes).map(Op::Custom),
                     _ => Err(format!("there is no op named '{name}'")),
                 }
             }
@@ -99,35 +105,35 @@ macro_rules! ops {
                 for (index, ty) in inputs.iter().enumerate() {
                     ty.check().map_err(|fault| format!("operand {index} {ty} {fault}"))?;
                 }
-                let results = match self { $(Op::$variant(op) => op.infer(inputs),)* }?;
+                let results = match self { $(Op::$variant(op) => op.infer(inputs),)* Op::Custom(op) => op.infer(inputs) }?;
                 for (index, ty) in results.iter().enumerate() {
                     ty.check().map_err(|fault| format!("result {index} {ty} {fault}"))?;
                 }
                 Ok(results)
             }
             fn result_name(&self, index: usize) -> &'static str {
-                match self { $(Op::$variant(op) => op.result_name(index),)* }
+                match self { $(Op::$variant(op) => op.result_name(index),)* Op::Custom(op) => op.result_name(index) }
             }
             fn donations(&self) -> Vec<(usize, usize)> {
-                match self { $(Op::$variant(op) => op.donations(),)* }
+                match self { $(Op::$variant(op) => op.donations(),)* Op::Custom(op) => op.donations() }
             }
             fn in_place(&self) -> Vec<(usize, usize)> {
-                match self { $(Op::$variant(op) => op.in_place(),)* }
+                match self { $(Op::$variant(op) => op.in_place(),)* Op::Custom(op) => op.in_place() }
             }
             fn is_contraction(&self) -> bool {
-                match self { $(Op::$variant(op) => op.is_contraction(),)* }
+                match self { $(Op::$variant(op) => op.is_contraction(),)* Op::Custom(op) => op.is_contraction() }
             }
             fn vjp(&self, cx: &mut Vjp<'_>) -> Result<Vec<Option<ValueId>>, IrError> {
-                match self { $(Op::$variant(op) => op.vjp(cx),)* }
+                match self { $(Op::$variant(op) => op.vjp(cx),)* Op::Custom(op) => op.vjp(cx) }
             }
             fn cost(&self, inputs: &[&Type], outputs: &[&Type]) -> Cost {
-                match self { $(Op::$variant(op) => op.cost(inputs, outputs),)* }
+                match self { $(Op::$variant(op) => op.cost(inputs, outputs),)* Op::Custom(op) => op.cost(inputs, outputs) }
             }
             fn workspace_bytes(&self, inputs: &[&Type], outputs: &[&Type]) -> usize {
-                match self { $(Op::$variant(op) => op.workspace_bytes(inputs, outputs),)* }
+                match self { $(Op::$variant(op) => op.workspace_bytes(inputs, outputs),)* Op::Custom(op) => op.workspace_bytes(inputs, outputs) }
             }
             fn eval(&self, inputs: &[&Array], results: &[&Type]) -> Vec<Array> {
-                match self { $(Op::$variant(op) => op.eval(inputs, results),)* }
+                match self { $(Op::$variant(op) => op.eval(inputs, results),)* Op::Custom(op) => op.eval(inputs, results) }
             }
             fn samples() -> Vec<Sample> {
                 let mut all = Vec::new();
@@ -178,6 +184,15 @@ ops! {
 }
 
 pub use linear_cross_entropy::TOKEN_CHUNK;
+
+impl From<Custom> for Op {
+    fn from(op: Custom) -> Op {
+        Op::Custom(op)
+    }
+}
+
+/// What a user's op is called in the text form, before its own name.
+const CUSTOM: &str = "custom";
 
 /// How a two-dimensional weight is stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

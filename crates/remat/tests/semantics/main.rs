@@ -10,6 +10,7 @@
 
 mod budget;
 mod core;
+mod custom;
 mod introspection;
 mod models;
 mod nesting;
