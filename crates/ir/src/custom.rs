@@ -136,7 +136,7 @@ impl CustomOps {
     }
 
     /// The op of the text form's JSON object.
-    pub(crate) fn from_json(&self, text: &str) -> Result<Custom, String> {
+    pub(crate) fn read(&self, text: &str) -> Result<Custom, String> {
         let json: serde_json::Value = serde_json::from_str(text).map_err(|error| format!("attributes: {error}"))?;
         let field = |key: &str| json.get(key).and_then(|value| value.as_str());
         let (Some(name), Some(attributes)) = (field("name"), field("attributes")) else {

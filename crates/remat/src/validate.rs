@@ -132,8 +132,8 @@ impl Watch {
         // Roundings of all ops before this one add up; a wrong op is off by the order of the value itself.
         let bound = if graph.values.iter().any(|v| v.ty.dtype == DType::BF16) { 0.1 } else { 1e-3 };
         self.compared += 1;
-        // Written so that NaN is a difference, too.
-        if !(difference <= bound * size + 1e-6) {
+        // NaN is a difference, too.
+        if difference.is_nan() || difference > bound * size + 1e-6 {
             let name = &graph.value(value).name;
             let message = format!("\"{name}\" differs from the reference by {difference:.3e} in norm, of {size:.3e}");
             self.report(graph, value, message);

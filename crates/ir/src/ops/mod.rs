@@ -93,7 +93,7 @@ macro_rules! ops {
             pub(crate) fn from_text(name: &str, attributes: &str, custom: &CustomOps) -> Result<Op, String> {
                 match name {
                     $(stringify!($module) => op_of::<$variant>(attributes).map(Op::$variant),)*
-                    CUSTOM => custom.from_json(attributes).map(Op::Custom),
+                    CUSTOM => custom.read(attributes).map(Op::Custom),
                     _ => Err(format!("there is no op named '{name}'")),
                 }
             }
