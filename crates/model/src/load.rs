@@ -1,7 +1,7 @@
 //! Fills an executor's weights and states from the checkpoint, one tensor at a time through a bounded buffer.
 //!
 //! Invariant: no tensor is ever held twice; elements are converted to the target's dtype on the way, or quantised. (A
-//! GPT-2 weight that is quantised is held once in f32, since it has to be transposed.)
+//! GPT-2 weight that is quantised has to be transposed: it is read once per strip of rows that fits a bounded buffer.)
 
 use crate::build::{K_CACHE, V_CACHE};
 use crate::precision::{parameter_name, write_parameter};
@@ -13,6 +13,9 @@ use remat_ir::{Graph, Storage, Type};
 use remat_plan::Executor;
 use remat_tensor::nf4::{Nf4Layout, Nf4Quantiser, Nf4Tensor, NotFinite, ScaleKind};
 use remat_tensor::{DType, Shape};
+
+/// Elements of a strip of a weight that is transposed.
+const STRIP_ELEMENTS: usize = 1 << 18;
 
 impl Model {
     /// Loads every base parameter that `graph` names: frozen weights, and trained states under full fine-tuning, with
@@ -114,13 +117,25 @@ impl Model {
                 Ok(())
             });
         }
-        let (fan_out, mut stored) = (shape[0], vec![0.0; shape.numel()]);
-        self.source.read_f32(&tensor, &mut stored)?;
-        let mut row = vec![0.0; shape[1]];
-        for out in 0..fan_out {
-            let column = stored[out..].iter().step_by(fan_out);
-            row.iter_mut().zip(column).for_each(|(to, &from)| *to = from);
-            sink(&row);
+        let (fan_out, fan_in) = (shape[0], shape[1]);
+        let strip = (STRIP_ELEMENTS / fan_in).clamp(1, fan_out);
+        let mut rows = vec![0.0; strip * fan_in];
+        for first in (0..fan_out).step_by(strip) {
+            let end = (first + strip).min(fan_out);
+            let mut at = 0;
+            self.source.read_chunks(&tensor, shape.numel(), &mut |mut piece| {
+                while !piece.is_empty() {
+                    let (i, o) = (at / fan_out, at % fan_out);
+                    let (run, rest) = piece.split_at(piece.len().min(fan_out - o));
+                    for out in o.max(first)..(o + run.len()).min(end) {
+                        rows[(out - first) * fan_in + i] = run[out - o];
+                    }
+                    at += run.len();
+                    piece = rest;
+                }
+                Ok(())
+            })?;
+            sink(&rows[..(end - first) * fan_in]);
         }
         Ok(())
     }

@@ -10,8 +10,6 @@ use remat_tensor::{DType, Philox, Shape, stream_of_name};
 
 /// Standard deviation of random matrices, as models of these families are initialised.
 const DEVIATION: f32 = 0.02;
-/// Blocks of four numbers that are made at a time.
-const BLOCKS: usize = 16;
 /// Elements that are handed over at a time.
 const PIECE: usize = 1 << 14;
 
@@ -103,18 +101,7 @@ fn fill(tensor: &str, first: u64, target: &mut [f32]) {
     if is_norm {
         return target.fill(1.0);
     }
-    // The sum of a word's four bytes: close to normal, and far cheaper than logarithms for billions of numbers.
-    let (mean, deviation) = (510.0, (4.0 * (65536.0 - 1.0) / 12.0f32).sqrt());
-    let number = |word: u32| {
-        (word.to_le_bytes().iter().map(|&b| u32::from(b)).sum::<u32>() as f32 - mean) * (DEVIATION / deviation)
-    };
-    let philox = Philox::new(0, stream_of_name(tensor));
-    for (index, numbers) in target.chunks_mut(4 * BLOCKS).enumerate() {
-        let words = philox.blocks::<BLOCKS>(first / 4 + (index * BLOCKS) as u64);
-        for (at, to) in numbers.iter_mut().enumerate() {
-            *to = number(words[at % 4][at / 4]);
-        }
-    }
+    Philox::new(0, stream_of_name(tensor)).nearly_normal(first, DEVIATION, target);
 }
 
 #[cfg(test)]

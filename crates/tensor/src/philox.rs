@@ -94,6 +94,27 @@ impl Philox {
     }
 }
 
+impl Philox {
+    /// Fills `target` with elements `first`, `first + 1`, … of nearly normal numbers: the sum of a word's four bytes, scaled
+    /// to the deviation. Far cheaper than logarithms, for billions of numbers. `first` must be a multiple of four.
+    pub fn nearly_normal(&self, first: u64, deviation: f32, target: &mut [f32]) {
+        const BLOCKS: usize = 16;
+        debug_assert!(first.is_multiple_of(4));
+        // Of one byte: (256^2 - 1) / 12; the mean of four is 510.
+        let scale = deviation / (4.0 * 65535.0 / 12.0f32).sqrt();
+        let number = |word: u32| {
+            let pairs = (word & 0x00ff_00ff) + (word >> 8 & 0x00ff_00ff);
+            (((pairs & 0xffff) + (pairs >> 16)) as f32 - 510.0) * scale
+        };
+        for (index, numbers) in target.chunks_mut(4 * BLOCKS).enumerate() {
+            let words = self.blocks::<BLOCKS>(first / 4 + (index * BLOCKS) as u64);
+            for (at, to) in numbers.iter_mut().enumerate() {
+                *to = number(words[at % 4][at / 4]);
+            }
+        }
+    }
+}
+
 /// A stable 64-bit stream number for a name (FNV-1a), so that a value's randomness follows its name, not its position.
 pub fn stream_of_name(name: &str) -> u64 {
     name.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))

@@ -47,6 +47,8 @@ pub struct MemoryAccount {
     pub earlier_peak_bytes: usize,
     /// Parameters in quantised weights.
     pub quantised_parameters: usize,
+    /// Bytes of these, scales and maps included; in the rows they are rounded to pages.
+    pub quantised_bytes: usize,
     /// Whether what is trained are adapters, beside the model's own weights.
     pub trains_adapters: bool,
 }
@@ -90,9 +92,10 @@ impl MemoryAccount {
             row("program and tokenizer", program_bytes(data_bytes)),
             row("reserve", RESERVE_BYTES),
         ];
-        let quantised_parameters = sources.quantised_elements;
+        let (quantised_parameters, quantised_bytes) = (sources.quantised_elements, sources.quantised_exactly);
         let earlier_peak_bytes = process_bytes("VmHWM:").unwrap_or(0) as usize;
-        MemoryAccount { rows, earlier_peak_bytes, quantised_parameters, trains_adapters: sources.has_adapters }
+        let trains_adapters = sources.has_adapters;
+        MemoryAccount { rows, earlier_peak_bytes, quantised_parameters, quantised_bytes, trains_adapters }
     }
 
     /// The same, phase by phase. Sources are resident once they are filled: states when the first update writes them, or a
@@ -164,7 +167,7 @@ impl MemoryAccount {
 
     /// Bits that a quantised weight takes for each of its parameters, scales and maps included, if there are any.
     pub fn bits_per_quantised_parameter(&self) -> Option<f64> {
-        let bits = 8.0 * self.bytes_of(QUANTISED) as f64;
+        let bits = 8.0 * self.quantised_bytes as f64;
         (self.quantised_parameters > 0).then(|| bits / self.quantised_parameters as f64)
     }
 
@@ -198,6 +201,8 @@ struct SourceTotals {
     weights: usize,
     quantised: usize,
     quantised_elements: usize,
+    /// Without the rounding to pages.
+    quantised_exactly: usize,
     parameters: usize,
     gradients: usize,
     moments: usize,
@@ -216,6 +221,7 @@ impl SourceTotals {
             let is_quantised = value.ty.dtype.scale_kind().is_some();
             if is_quantised {
                 totals.quantised_elements += value.ty.shape.numel();
+                totals.quantised_exactly += value.ty.bytes();
             }
             totals.has_adapters |= value.storage == Storage::State && value.name.contains(".lora_");
             let total = match value.storage {

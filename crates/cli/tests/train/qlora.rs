@@ -1,6 +1,6 @@
 //! `--method qlora`: what it prints and writes, and that loading never holds the 16-bit model.
 
-use crate::command::{Train, case, text};
+use crate::command::{Train, case, remat, text};
 use remat_formats::{TensorSpec, write_safetensors_from};
 use remat_tensor::{DType, Shape};
 use serde_json::{Value, json};
@@ -98,4 +98,22 @@ fn a_run_in_four_bits_resumes_exactly() {
     let output = parts.resume("--quiet");
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
     assert!(whole.bytes("adapter_model.safetensors") == parts.bytes("adapter_model.safetensors"));
+}
+
+#[test]
+fn a_preset_runs_on_random_weights_and_tokens_within_its_plan() {
+    let out = tempfile::tempdir().expect("temporary folder");
+    let flags = "train --preset llama-160m --method qlora --precision bf16 --seq-len 8 --steps 2 --batch-size 1 \
+                 --grad-accum 1 --rank 2 --json --out";
+    let mut command = remat(flags.split_whitespace());
+    let output = command.arg(out.path().join("run")).output().expect("the binary runs");
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let stdout = text(&output.stdout);
+    let (planned, done) = (event(&stdout, "planned"), event(&stdout, "finished"));
+    let bytes = |value: &Value| value.as_u64().expect("a size");
+    let (planned_peak, measured) = (bytes(&planned["planned_peak_bytes"]), bytes(&done["peak_bytes"]));
+    assert!(measured <= planned_peak, "measured {measured}, planned {planned_peak}");
+    // Random logits are nearly uniform over 32000 tokens.
+    let loss = event(&stdout, "updated")["loss"].as_f64().expect("a number");
+    assert!((loss - 32000f64.ln()).abs() < 0.5, "{loss}");
 }

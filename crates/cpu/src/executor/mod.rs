@@ -64,7 +64,7 @@ impl CpuExecutor {
         CpuExecutor {
             pool: ThreadPool::with_level(options.threads, options.level),
             arena: Region::empty(),
-            sources: Sources::default(),
+            sources: Sources::empty(),
             programs: Vec::new(),
             custom: CustomKernels::default(),
             poison: false,

@@ -100,19 +100,43 @@ fn computed(index: usize, step: &Step) -> Result<OpId, ExecError> {
 struct Source {
     storage: Storage,
     ty: Type,
+    /// Where it begins in its kind's region.
+    offset: usize,
+}
+
+impl Source {
+    fn bytes(&self) -> std::ops::Range<usize> {
+        self.offset..self.offset + self.ty.bytes()
+    }
+}
+
+/// The sources of one kind, one behind the other: adapters are thousands of small ones, and an allocation for each would
+/// cost a page more than it holds.
+struct Kind {
     region: Region,
+    bytes: usize,
 }
 
 /// Weights, states and inputs, shared by all plans through their names.
-#[derive(Default)]
 pub(super) struct Sources {
     by_name: HashMap<String, Source>,
+    /// By `kind_of`.
+    kinds: [Kind; 3],
+}
+
+/// Index of a storage class in [`Sources::kinds`].
+fn kind_of(storage: Storage) -> usize {
+    match storage {
+        Storage::Weight => 0,
+        Storage::State => 1,
+        Storage::Input | Storage::Arena => 2,
+    }
 }
 
 impl Sources {
     /// Allocates every source of the plans, zeroed.
     pub(super) fn of(plans: &[Plan]) -> Result<Self, ExecError> {
-        let mut sources = Sources::default();
+        let mut sources = Sources::empty();
         for plan in plans {
             for value in plan.graph.values.iter().filter(|value| value.producer.is_none()) {
                 if let Some(known) = sources.by_name.get(&value.name) {
@@ -126,49 +150,48 @@ impl Sources {
                     }
                     continue;
                 }
-                let what = match value.storage {
-                    Storage::Weight => "the weights",
-                    Storage::State => "parameters, gradients and moments",
-                    Storage::Input | Storage::Arena => "the inputs",
-                };
-                let region = Region::new(value.ty.bytes().next_multiple_of(ALIGNMENT_BYTES), what)?;
-                let source = Source { storage: value.storage, ty: value.ty.clone(), region };
+                let end = &mut sources.kinds[kind_of(value.storage)].bytes;
+                let source = Source { storage: value.storage, ty: value.ty.clone(), offset: *end };
+                *end += value.ty.bytes().next_multiple_of(ALIGNMENT_BYTES);
                 sources.by_name.insert(value.name.clone(), source);
             }
+        }
+        let names = ["the weights", "parameters, gradients and moments", "the inputs"];
+        for (kind, what) in sources.kinds.iter_mut().zip(names) {
+            kind.region = Region::new(kind.bytes, what)?;
         }
         Ok(sources)
     }
 
+    /// No sources at all.
+    pub(super) fn empty() -> Self {
+        let kinds = std::array::from_fn(|_| Kind { region: Region::empty(), bytes: 0 });
+        Sources { by_name: HashMap::new(), kinds }
+    }
+
     fn address(&mut self, plan: &Plan, storage: Storage, id: ValueId) -> *mut u8 {
-        let source = self.by_name.get_mut(&plan.graph.value(id).name).expect("`of` allocated every source");
+        let source = self.by_name.get(&plan.graph.value(id).name).expect("`of` allocated every source");
         debug_assert_eq!(source.storage, storage);
-        source.region.at(0)
+        self.kinds[kind_of(storage)].region.at(source.offset)
     }
 
     pub(super) fn view(&self, storage: Storage, name: &str) -> Result<TensorView<'_>, ExecError> {
         let source = self.by_name.get(name).filter(|source| source.storage == storage);
         let source = source.ok_or_else(|| unknown(storage, name))?;
-        Ok(TensorView { ty: &source.ty, bytes: &source.region.bytes()[..source.ty.bytes()] })
+        Ok(TensorView { ty: &source.ty, bytes: &self.kinds[kind_of(storage)].region.bytes()[source.bytes()] })
     }
 
     pub(super) fn view_mut(&mut self, storage: Storage, name: &str) -> Result<TensorViewMut<'_>, ExecError> {
-        let source = self.by_name.get_mut(name).filter(|source| source.storage == storage);
+        let source = self.by_name.get(name).filter(|source| source.storage == storage);
         let source = source.ok_or_else(|| unknown(storage, name))?;
-        Ok(TensorViewMut { ty: &source.ty, bytes: &mut source.region.bytes_mut()[..source.ty.bytes()] })
+        let bytes = &mut self.kinds[kind_of(storage)].region.bytes_mut()[source.bytes()];
+        Ok(TensorViewMut { ty: &source.ty, bytes })
     }
 
     /// Allocated bytes by kind.
     pub(super) fn sizes(&self) -> SourceBytes {
-        let mut sizes = SourceBytes::default();
-        for source in self.by_name.values() {
-            let bytes = source.region.bytes().len();
-            match source.storage {
-                Storage::Weight => sizes.weights += bytes,
-                Storage::State => sizes.states += bytes,
-                Storage::Input | Storage::Arena => sizes.inputs += bytes,
-            }
-        }
-        sizes
+        let [weights, states, inputs] = std::array::from_fn(|kind| self.kinds[kind].bytes);
+        SourceBytes { weights, states, inputs }
     }
 }
 
