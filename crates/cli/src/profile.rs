@@ -56,17 +56,10 @@ fn start(arguments: ProfileArgs, matches: &ArgMatches) -> Result<String, TrainEr
     let started_at = now_utc();
     let setup = ProfileSetup::of(arguments.settings.merged(matches)?)?;
     let footprint = footprint(&setup)?;
-    let ProfileSetup { model, method, shape, machine, limit, .. } = &setup;
+    let ProfileSetup { model, method, shape, options, limit, .. } = &setup;
     let (policies, repeats) = (arguments.policies.as_slice(), arguments.repeats as usize);
-    let rows = profile(&ProfileJob {
-        model,
-        method,
-        shape: *shape,
-        policies,
-        repeats,
-        threads: machine.threads,
-        limit: *limit,
-    })?;
+    let rows =
+        profile(&ProfileJob { model, method, shape: *shape, policies, repeats, options: *options, limit: *limit })?;
     let report = Report { setup: &setup, footprint, verdict: verdict(&setup, &rows), rows, started_at, repeats };
     let out = &setup.config.out;
     if !out.as_os_str().is_empty() {

@@ -3,10 +3,13 @@
 //! Invariant: a value that came through [`TrainConfig::resolved`] has every rule of this file checked and every derived
 //! default filled in, and is what `config.toml` in the run folder holds. Look next at `config_file` for the TOML side.
 
+use crate::isa::Isa;
+use crate::prepare::all_threads;
 use crate::schedule::ScheduleKind;
 use crate::{Schedule, TrainError};
 use clap::builder::TypedValueParser;
 use clap::{Args, FromArgMatches};
+use remat_cpu::{CpuOptions, Level};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
@@ -194,6 +197,10 @@ pub struct TrainConfig {
     #[arg(long, value_name = "N", help_heading = "Machine")]
     pub threads: Option<usize>,
 
+    /// Instruction set to compute with [default: the strongest this machine has]; results differ by roundings
+    #[arg(long, value_enum, help_heading = "Machine")]
+    pub isa: Option<Isa>,
+
     /// Seed of initial adapters, order and dropout
     #[arg(long, value_name = "N", default_value = "42", help_heading = "Machine",
           value_parser = clap::value_parser!(u64).range(..=i64::MAX as u64))]
@@ -337,6 +344,9 @@ impl TrainConfig {
         if let Some(threads) = self.threads.filter(|threads| !(1..=1024).contains(threads)) {
             return bad("threads", threads.to_string(), "1 to 1024");
         }
+        if let Some(level) = self.isa.map(Level::from).filter(|level| !level.is_available()) {
+            return bad("isa", level.to_string(), "an instruction set of this machine; leave it out for the strongest");
+        }
         let numbers = [
             ("lr", self.lr.unwrap_or(0.0)),
             ("weight-decay", self.weight_decay),
@@ -352,6 +362,12 @@ impl TrainConfig {
             return bad("dropout", self.dropout.to_string(), "at least 0 and below 1");
         }
         Ok(())
+    }
+
+    /// How the executor of such a run computes.
+    pub(crate) fn cpu_options(&self) -> CpuOptions {
+        let options = CpuOptions::new(self.threads.unwrap_or_else(all_threads));
+        CpuOptions { level: self.isa.map_or(options.level, Level::from), ..options }
     }
 
     /// Refuses to go on from a save made with `saved` if that would compute something else than one long run would.

@@ -168,6 +168,7 @@ mod tests {
             steps: Some(1),
             lr: Some(1.0),
             threads: Some(1),
+            isa: Some(crate::Isa::Avx2),
             memory: Some("1GiB".to_string()),
             eval_every: Some(1),
             save_every: Some(1),

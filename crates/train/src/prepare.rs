@@ -121,7 +121,7 @@ pub(crate) fn prepare(mut config: TrainConfig, resumed: Option<Resumed>) -> Resu
     let training = model.training(&method, shape)?;
     model.check_weights(&training.graph)?;
 
-    let options = CpuOptions::new(config.threads.unwrap_or_else(all_threads));
+    let options = config.cpu_options();
     let profile = cached_profile(&options, config.precision).unwrap_or_else(|| options.profile());
     let data_bytes = loader.bytes() + Batch::bytes_of(shape.batch, shape.seq_len);
     let data_bytes = data_bytes + evaluation.as_ref().map_or(0, EvaluationData::bytes);

@@ -6,7 +6,7 @@
 //! Invariant: the same tokens and weights under every policy, so that what they train must be equal in every bit.
 
 use crate::planning::{Limit, fitting};
-use crate::prepare::{DEFAULT_SEQ_LEN, all_threads, method};
+use crate::prepare::{DEFAULT_SEQ_LEN, method};
 use crate::prices::measured_profile;
 use crate::{Machine, TrainConfig, TrainError, memory};
 use remat_compiler::{Target, compile, differentiate};
@@ -31,8 +31,8 @@ pub struct ProfileJob<'a> {
     pub policies: &'a [Policy],
     /// Counted steps of each.
     pub repeats: usize,
-    /// Threads.
-    pub threads: usize,
+    /// Threads and instruction level.
+    pub options: CpuOptions,
     /// What the policy auto has to fit into; without it, auto keeps everything.
     pub limit: Option<Limit>,
 }
@@ -47,6 +47,8 @@ pub struct ProfileSetup {
     pub method: Method,
     /// Shape of a micro-batch.
     pub shape: BatchShape,
+    /// Threads and instruction level.
+    pub options: CpuOptions,
     /// The machine, with the threads and instruction level of the steps.
     pub machine: Machine,
     /// How much the process may hold.
@@ -68,10 +70,10 @@ impl ProfileSetup {
         let method = method(&config, &|adapter| Ok(model.adapter_settings(adapter)?))?;
         let seq_len = *config.seq_len.get_or_insert(model.config().max_positions().min(DEFAULT_SEQ_LEN));
         let shape = BatchShape { batch: config.batch_size, seq_len };
-        let options = CpuOptions::new(config.threads.unwrap_or_else(all_threads));
+        let options = config.cpu_options();
         let machine = Machine::this(&options.level.to_string(), options.threads);
         let limit = Limit::of(&config)?;
-        Ok(ProfileSetup { config, model, method, shape, machine, limit })
+        Ok(ProfileSetup { config, model, method, shape, options, machine, limit })
     }
 }
 
@@ -118,7 +120,7 @@ pub fn profile(job: &ProfileJob<'_>) -> Result<Vec<ProfileRow>, TrainError> {
     let target = |p: &Parameter| Target { value: p.value, accumulate_into: Some(p.gradient) };
     let targets: Vec<Target> = parameters.iter().map(target).collect();
     let graph = differentiate(training.graph, training.loss, training.seed, &targets)?.graph;
-    let options = CpuOptions::new(job.threads);
+    let options = job.options;
     let (device, _) = measured_profile(&options, job.model.precision().into(), false)?;
     let compiled = |graph: &Graph, policy: &Policy| compile(graph.clone(), policy, &device);
     let update = compiled(&update_graph(&parameters, &AdamWSettings::default())?, &Policy::None)?;

@@ -6,11 +6,10 @@
 
 use crate::alternatives::{Alternative, Setting, alternatives};
 use crate::planning::{Limit, PlannedStep, plan_step, policy_of, targets};
-use crate::prepare::{DEFAULT_SEQ_LEN, all_threads, method, shape_of, training_data};
+use crate::prepare::{DEFAULT_SEQ_LEN, method, shape_of, training_data};
 use crate::prices::cached_profile;
 use crate::{MemoryAccount, PhaseMemory, TrainConfig, TrainError};
 use remat_compiler::{CompileError, Survey, differentiate, survey};
-use remat_cpu::CpuOptions;
 use remat_data::Batch;
 use remat_formats::ModelConfig;
 use remat_ir::Storage;
@@ -122,7 +121,7 @@ pub fn plan(config: TrainConfig) -> Result<RunPlan, TrainError> {
         }
     })?;
     let (shape, data_bytes) = batches(&mut config, &model)?;
-    let options = CpuOptions::new(config.threads.unwrap_or_else(all_threads));
+    let options = config.cpu_options();
     let profile = cached_profile(&options, config.precision).unwrap_or_else(|| options.profile());
     let setting = Setting { config: &config, model: &model, method: &method, shape };
     let limit = Limit::of(&config)?;

@@ -3,6 +3,7 @@
 use super::{BATCH, RANK, SEQ_LEN, say};
 use crate::units;
 use remat_compiler::{Target, compile, differentiate};
+use remat_cpu::CpuOptions;
 use remat_model::{BatchShape, LoraConfig, Method, Model, Precision, Targets, preset, training};
 use remat_plan::{DeviceProfile, Plan, Policy};
 use remat_train::{ProfileJob, ProfileRow, TrainError, profile};
@@ -29,7 +30,7 @@ pub(super) fn compare(model: &Model, threads: usize) -> Result<(), TrainError> {
         shape: BatchShape { batch: BATCH, seq_len: SEQ_LEN },
         policies: &[Policy::None, Policy::Every(2), Policy::Full],
         repeats: REPEATS,
-        threads,
+        options: CpuOptions::new(threads),
         limit: None,
     };
     let rows = profile(&job)?;

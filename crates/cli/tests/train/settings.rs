@@ -69,6 +69,21 @@ fn an_adapter_is_a_start_for_the_next_run() {
 }
 
 #[test]
+fn an_instruction_set_can_be_forced() {
+    let flags = "--steps 3 --batch-size 2 --seq-len 24 --lr 5e-3 --no-shuffle --quiet";
+    let strongest = Train::on("gpt2", flags).finish().train;
+    let portable = Train::on("gpt2", &format!("{flags} --isa portable")).finish().train;
+    let record: serde_json::Value = serde_json::from_slice(&portable.bytes("record.json")).expect("JSON");
+    assert_eq!(record["machine"]["isa"], "portable");
+    for (a, b) in portable.metrics("loss").into_iter().zip(strongest.metrics("loss")) {
+        assert!((a - b).abs() < 1e-4, "portable {a}, strongest {b}");
+    }
+    let refused = Train::on("gpt2", &format!("{flags} --isa sse9")).command("").output().expect("the binary runs");
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(text(&refused.stderr).contains("avx512-bf16"), "{}", text(&refused.stderr));
+}
+
+#[test]
 fn the_folder_survives_unless_forced() {
     let train = Train::on("gpt2", "--steps 1 --batch-size 2 --quiet").finish().train;
     let before = train.bytes("adapter_model.safetensors");
