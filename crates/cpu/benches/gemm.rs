@@ -1,6 +1,6 @@
 //! Matrix products against the register-only peak of the multipliers, measured in turns so that both see the same
-//! clock. `cargo bench -p remat-cpu --bench gemm` prints divan's table and then achieved / peak for one thread;
-//! with `-- --nf4` it prints 4-bit weights beside dense ones instead.
+//! clock. `cargo bench -p remat-cpu --bench gemm` prints divan's table and then achieved / peak for one
+//! thread and for all (`-- --report` prints that alone); with `-- --nf4` it prints 4-bit weights beside dense ones instead.
 
 use std::time::Instant;
 
@@ -9,9 +9,22 @@ use remat_cpu::kernels::gemm::{Epilogue, Matrix, Nf4Matrix, Right, gemm};
 use remat_cpu::{Element, ThreadPool};
 use remat_tensor::nf4::{Nf4Data, ScaleKind};
 
-/// m, n, k: a feed-forward product, its transpose's shape, an attention projection, a LoRA down and up projection.
-const SIZES: [[usize; 3]; 5] =
-    [[512, 2048, 5632], [512, 5632, 2048], [512, 2048, 2048], [512, 16, 2048], [512, 2048, 16]];
+/// m, n, k: a feed-forward product, its transpose's shape, an attention projection, a LoRA down and up projection; the
+/// heads of GPT-2 and Qwen2.5 0.5B, forward and backward.
+const SIZES: [[usize; 3]; 9] = [
+    [512, 2048, 5632],
+    [512, 5632, 2048],
+    [512, 2048, 2048],
+    [512, 16, 2048],
+    [512, 2048, 16],
+    [512, 50257, 768],
+    [512, 768, 50257],
+    [512, 151936, 896],
+    [512, 896, 151936],
+];
+
+/// A sum longer than this goes over a vocabulary: the gradient of a head's input.
+const VOCABULARY: usize = 32_000;
 
 struct Product<T> {
     size: [usize; 3],
@@ -27,10 +40,12 @@ impl<T: Element> Product<T> {
         Product { size, a: fill(m * k), b: fill(k * n), c: fill(m * n) }
     }
 
-    /// x times the transpose of W, the layout of a linear layer.
+    /// x times W transposed, the layout of a linear layer; or times W as it lies, which is how backward and heads'
+    /// gradients read it.
     fn run(&mut self, pool: &ThreadPool) {
-        let k = self.size[2];
-        let (a, b) = (Matrix::rows(&self.a, k), Matrix::transposed(&self.b, k));
+        let [_, n, k] = self.size;
+        let b = if k > VOCABULARY { Matrix::rows(&self.b, n) } else { Matrix::transposed(&self.b, k) };
+        let a = Matrix::rows(&self.a, k);
         gemm(pool, self.size, a, b, Epilogue::default(), &mut self.c);
     }
 
@@ -124,21 +139,30 @@ fn register_peak(_dot: bool) -> Option<f64> {
     None
 }
 
-/// Best of a few turns of peak and product, one thread.
-fn report<T: Element>(name: &str, dot: bool) {
-    let pool = ThreadPool::new(1);
+/// FLOP/s of so many threads at once, each as [`register_peak`].
+fn peak_of(threads: usize, dot: bool) -> f64 {
+    let one = || register_peak(dot).unwrap_or(f64::NAN);
+    std::thread::scope(|scope| {
+        let others: Vec<_> = (1..threads).map(|_| scope.spawn(one)).collect();
+        one() + others.into_iter().map(|other| other.join().expect("it only counts")).sum::<f64>()
+    })
+}
+
+/// Best of a few turns of peak and product.
+fn report<T: Element>(name: &str, dot: bool, threads: usize) {
+    let pool = ThreadPool::new(threads);
     for size in SIZES {
         let mut product = Product::<T>::new(size);
         let (mut peak, mut achieved) = (0.0f64, 0.0f64);
         for _ in 0..6 {
-            peak = peak.max(register_peak(dot).unwrap_or(f64::NAN));
+            peak = peak.max(peak_of(threads, dot));
             let repeats = (2e9 / product.flops()).ceil() as usize;
             let start = Instant::now();
             (0..repeats).for_each(|_| product.run(&pool));
             achieved = achieved.max(repeats as f64 * product.flops() / start.elapsed().as_secs_f64());
         }
         println!(
-            "{name} {size:?}: {:6.1} of {:6.1} GFLOP/s, {:4.1} %",
+            "{name} {size:?}, {threads} threads: {:6.1} of {:6.1} GFLOP/s, {:4.1} %",
             achieved / 1e9,
             peak / 1e9,
             100.0 * achieved / peak
@@ -192,6 +216,9 @@ fn main() {
     if !std::env::args().any(|argument| argument == "--report") {
         divan::main();
     }
-    report::<f32>("f32 ", false);
-    report::<bf16>("bf16", true);
+    let all = threads();
+    for threads in if all > 1 { vec![1, all] } else { vec![1] } {
+        report::<bf16>("bf16", true, threads);
+        report::<f32>("f32 ", false, threads);
+    }
 }
