@@ -5,6 +5,7 @@
 
 pub mod accumulate;
 pub mod adamw;
+pub mod adamw8bit;
 pub mod add;
 pub mod attention;
 pub mod attention_grad;

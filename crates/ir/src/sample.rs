@@ -87,6 +87,11 @@ impl Sample {
         self.push(DType::I32, shape.into(), data.into_iter().map(f64::from).collect())
     }
 
+    /// Adds a u8 operand with these values.
+    pub fn u8(self, values: Array) -> Self {
+        self.push(DType::U8, values.shape, values.data)
+    }
+
     /// Adds an operand of another sample.
     pub fn operand(self, of: &Sample, index: usize) -> Self {
         let ty = of.types[index].clone();

@@ -49,6 +49,7 @@ const NOT_DIFFERENTIABLE: &[&str] = &[
     "grad_norm",
     "clip_scale",
     "adamw",
+    "adamw8bit",
 ];
 
 /// Real operands that are tables or only give their memory, not variables: (op, operand).

@@ -266,6 +266,21 @@ fn refusals() -> Vec<(Op, &'static str, &'static str)> {
         ),
         (adamw().into(), "f32[3] f32[3] f32[2] f32[3] f32[1] i32[1] f32[1]", "m f32[2] must be f32[3]"),
         (adamw().into(), "f32[3] f32[3] f32[3] f32[3] f32[1] f32[1] f32[1]", "step f32[1] must be i32[1]"),
+        (
+            AdamW8bit(adamw()).into(),
+            "f32[3] f32[3] f32[3] u8[3] f32[1] f32[1] f32[1] i32[1] f32[1]",
+            "m f32[3] must be u8[3]",
+        ),
+        (
+            AdamW8bit(adamw()).into(),
+            "f32[257] f32[257] u8[257] u8[257] f32[2] f32[1] f32[1] i32[1] f32[1]",
+            "v_absmax f32[1] must be f32[2]",
+        ),
+        (
+            AdamW8bit(AdamW { beta2: 1.0, ..adamw() }).into(),
+            "f32[3] f32[3] u8[3] u8[3] f32[1] f32[1] f32[1] i32[1] f32[1]",
+            "attribute beta2 = 1 must be in [0, 1)",
+        ),
     ]
 }
 

@@ -28,4 +28,4 @@ pub use model::Model;
 pub use precision::{Precision, refresh_working_copies};
 pub use preset::{preset, preset_names};
 pub use quantise::QuantiseReport;
-pub use update::{AdamWSettings, update_graph};
+pub use update::{AdamWSettings, LEAST_8BIT_ELEMENTS, MomentFormat, OPTIMIZER_SUFFIXES, update_graph};

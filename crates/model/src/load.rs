@@ -7,6 +7,7 @@ use crate::build::{K_CACHE, V_CACHE};
 use crate::precision::{parameter_name, write_parameter};
 use crate::rope::{INV_FREQ, inv_freq};
 use crate::source::Source;
+use crate::update::OPTIMIZER_SUFFIXES;
 use crate::{Model, ModelError, Precision, family};
 use half::{bf16, f16};
 use remat_ir::{Graph, Storage, Type};
@@ -190,7 +191,8 @@ impl Model {
 
 /// Whether a state is a parameter of the base model: not an adapter, gradient, moment or cache.
 fn is_base_parameter(name: &str) -> bool {
-    !name.contains(".lora_") && ![".grad", ".m", ".v", K_CACHE, V_CACHE].iter().any(|suffix| name.ends_with(suffix))
+    let mut suffixes = OPTIMIZER_SUFFIXES.iter().chain(&[K_CACHE, V_CACHE]);
+    !name.contains(".lora_") && !suffixes.any(|suffix| name.ends_with(suffix))
 }
 
 /// An executor's f32 tensor as numbers. Executors align tensors to at least 64 bytes.

@@ -3,9 +3,38 @@
 //! Invariant: a parameter's update reads no other parameter, so one graph serves any number of them.
 
 use crate::{ModelError, Parameter};
-use remat_ir::ops::{AdamW, Cast, ClipScale, GradNorm};
-use remat_ir::{Builder, Graph, Type};
+use remat_ir::ops::{AdamW, AdamW8bit, Cast, ClipScale, GradNorm, MOMENT_BLOCK};
+use remat_ir::{Builder, Graph, Type, ValueId};
 use remat_tensor::DType;
+
+/// How the moments of a parameter are stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum MomentFormat {
+    /// 32-bit floats.
+    #[default]
+    F32,
+    /// 8-bit codes with one f32 scale per 256 elements, for parameters of at least [`LEAST_8BIT_ELEMENTS`].
+    Blocks8,
+}
+
+/// Parameters of fewer elements keep moments of 32 bits, as in bitsandbytes: they cost little, and norm weights and
+/// biases are the ones that 8 bits would harm.
+pub const LEAST_8BIT_ELEMENTS: usize = 4096;
+
+/// What is appended to a parameter's name to name its gradient and its moments. Where those are codes, they have scales.
+pub const OPTIMIZER_SUFFIXES: [&str; 5] = [".grad", ".m", ".v", ".m_absmax", ".v_absmax"];
+
+impl MomentFormat {
+    /// Whether this parameter's moments are codes.
+    pub fn quantises(self, parameter: &Parameter) -> bool {
+        self == MomentFormat::Blocks8 && parameter.ty.shape.numel() >= LEAST_8BIT_ELEMENTS
+    }
+
+    /// Suffixes of the states of a parameter that outlive an update.
+    pub fn saved_suffixes(self, parameter: &Parameter) -> &'static [&'static str] {
+        if self.quantises(parameter) { &["", ".m", ".v", ".m_absmax", ".v_absmax"] } else { &["", ".m", ".v"] }
+    }
+}
 
 /// Settings of AdamW (Loshchilov and Hutter, *Decoupled weight decay regularization*, 2019), as torch.optim.AdamW.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -20,15 +49,25 @@ pub struct AdamWSettings {
     pub weight_decay: f32,
     /// Largest gradient norm; 0 switches clipping off.
     pub clip_norm: f32,
+    /// How moments are stored.
+    pub moments: MomentFormat,
 }
 
 impl Default for AdamWSettings {
     fn default() -> Self {
-        AdamWSettings { beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.0, clip_norm: 1.0 }
+        AdamWSettings {
+            beta1: 0.9,
+            beta2: 0.999,
+            eps: 1e-8,
+            weight_decay: 0.0,
+            clip_norm: 1.0,
+            moments: MomentFormat::F32,
+        }
     }
 }
 
 /// The update of all parameters. States: each parameter, and `<name>.grad`, `<name>.m`, `<name>.v`; gradients are zeroed.
+/// Moments of 8 bits also have `<name>.m_absmax` and `<name>.v_absmax`.
 /// Under bf16 also `<name>.bf16`, the working copy, made anew from the updated parameter.
 /// Inputs: `lr` f32 [1] and `step` i32 [1], counted from 1. Output: `grad_norm` f32 [1], before clipping.
 ///
@@ -54,12 +93,26 @@ pub fn update_graph(parameters: &[Parameter], settings: &AdamWSettings) -> Resul
         let weight_decay = if parameter.decay { settings.weight_decay } else { 0.0 };
         let op = AdamW { beta1: settings.beta1, beta2: settings.beta2, eps: settings.eps, weight_decay };
         let value = state(&mut b, parameter, "");
-        let (m, v) = (state(&mut b, parameter, ".m"), state(&mut b, parameter, ".v"));
-        let updated = b.op(&format!("adamw.{}", parameter.name), op, &[value, gradient, m, v, lr, step, scale])?[0];
+        let updated = if settings.moments.quantises(parameter) {
+            let moments = moments_of_8_bits(&mut b, parameter);
+            let operands = [&[value, gradient], &moments[..], &[lr, step, scale]].concat();
+            b.op(&format!("adamw8bit.{}", parameter.name), AdamW8bit(op), &operands)?[0]
+        } else {
+            let (m, v) = (state(&mut b, parameter, ".m"), state(&mut b, parameter, ".v"));
+            b.op(&format!("adamw.{}", parameter.name), op, &[value, gradient, m, v, lr, step, scale])?[0]
+        };
         if let Some(name) = parameter.working_copy() {
             let copy = b.state(&name, Type::new(DType::BF16, parameter.ty.shape.clone()));
             b.op1(&format!("cast.{}", parameter.name), Cast { to: DType::BF16, into: true }, &[updated, copy])?;
         }
     }
     Ok(b.finish())
+}
+
+/// The states m, v and their scales.
+fn moments_of_8_bits(b: &mut Builder, parameter: &Parameter) -> [ValueId; 4] {
+    let codes = Type::new(DType::U8, parameter.ty.shape.clone());
+    let scales = Type::new(DType::F32, [parameter.ty.shape.numel().div_ceil(MOMENT_BLOCK)]);
+    [(".m", &codes), (".v", &codes), (".m_absmax", &scales), (".v_absmax", &scales)]
+        .map(|(suffix, ty)| b.state(&format!("{}{suffix}", parameter.name), ty.clone()))
 }

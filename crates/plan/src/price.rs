@@ -99,6 +99,7 @@ impl OpClass {
             | Op::ClipScale(_)
             | Op::CacheWrite(_)
             | Op::AdamW(_)
+            | Op::AdamW8bit(_)
             | Op::Custom(_) => OpClass::Stream,
         }
     }

@@ -6,6 +6,7 @@
 
 use crate::Error;
 use remat_ir::{Builder, Custom, CustomOp, Op, Type, ValueId};
+use remat_model::OPTIMIZER_SUFFIXES;
 use remat_tensor::{DType, Philox, stream_of_name};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -138,12 +139,12 @@ impl Graph {
             expected: "to have one or more axes of at least 1".to_string(),
             given: format!("a type that {fault}"),
         })?;
-        // `<name>.grad`, `.m` and `.v` are the states that training adds.
+        // `<name>.grad` and the moments are the states that training adds.
         let taken = |name: &String| self.source_names.contains(name);
-        if taken(&name) || [".grad", ".m", ".v"].iter().any(|end| taken(&format!("{name}{end}"))) {
+        if taken(&name) || OPTIMIZER_SUFFIXES.iter().any(|end| taken(&format!("{name}{end}"))) {
             return Err(Error::DuplicateName { kind, name });
         }
-        if let Some(state) = [".grad", ".m", ".v"].iter().find_map(|end| name.strip_suffix(end))
+        if let Some(state) = OPTIMIZER_SUFFIXES.iter().find_map(|end| name.strip_suffix(end))
             && self.source_names.contains(state)
         {
             return Err(Error::DuplicateName { kind, name });

@@ -1,14 +1,16 @@
-//! The ground floor: element types, shapes, host tensors, the NF4 block format and the counter-based generator.
+//! The ground floor: element types, shapes, host tensors, the NF4 block format, the dynamic 8-bit maps and the counter-based generator.
 //!
 //! Invariant: nothing here knows of graphs, files or devices. Look next at `ir` for what is computed with these.
 
 mod dtype;
+mod dynamic_map;
 mod host;
 pub mod nf4;
 mod philox;
 mod shape;
 
 pub use dtype::DType;
+pub use dynamic_map::DynamicMap;
 pub use half::{bf16, f16};
 pub use host::{HostTensor, TensorData};
 pub use philox::{Philox, stream_of_name};

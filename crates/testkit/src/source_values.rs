@@ -26,7 +26,7 @@ fn array(name: &str, dtype: DType, shape: &[usize], seed: u64) -> Array {
             "lr" => f64::from(1e-3_f32),
             "step" => 1.0,
             _ if dtype == DType::U32 => f64::from(philox.word(i)),
-            _ if [".grad", ".m", ".v"].iter().any(|end| name.ends_with(end)) => 0.0,
+            _ if [".grad", ".m", ".v", ".m_absmax", ".v_absmax"].iter().any(|end| name.ends_with(end)) => 0.0,
             _ if shape.len() == 1 => f64::from(1.0 + 0.2 * philox.normal(i)),
             _ => f64::from(0.5 * philox.normal(i)),
         }

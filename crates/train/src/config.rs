@@ -53,6 +53,27 @@ impl From<Precision> for remat_model::Precision {
     }
 }
 
+/// What makes an update of gradients.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum OptimizerKind {
+    /// AdamW with moments of 32 bits.
+    #[default]
+    Adamw,
+    /// AdamW with moments of 8 bits in blocks of 256; parameters of fewer than 4096 elements keep 32 bits.
+    #[value(name = "adamw8bit")]
+    Adamw8bit,
+}
+
+impl From<OptimizerKind> for remat_model::MomentFormat {
+    fn from(kind: OptimizerKind) -> Self {
+        match kind {
+            OptimizerKind::Adamw => remat_model::MomentFormat::F32,
+            OptimizerKind::Adamw8bit => remat_model::MomentFormat::Blocks8,
+        }
+    }
+}
+
 /// Which turns of a conversation are trained on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
@@ -159,6 +180,11 @@ pub struct TrainConfig {
     /// How many updates to make, over as many epochs as that takes
     #[arg(long, value_name = "N", help_heading = "Length")]
     pub steps: Option<u64>,
+
+    /// What makes an update of gradients
+    #[arg(long, value_enum, default_value = "adamw", help_heading = "Optimizer")]
+    #[serde(default)]
+    pub optimizer: OptimizerKind,
 
     /// Highest learning rate [default: 2e-4 for lora, 2e-5 for full]
     #[arg(long, allow_negative_numbers = true, value_name = "RATE", help_heading = "Optimizer")]

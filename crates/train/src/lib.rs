@@ -34,7 +34,7 @@ mod trace;
 
 pub use alternatives::Alternative;
 pub use available::{available_bytes, group_limit_bytes};
-pub use config::{MethodKind, Precision, TrainConfig, TrainedTurns};
+pub use config::{MethodKind, OptimizerKind, Precision, TrainConfig, TrainedTurns};
 pub use config_file::read as read_config_file;
 pub use error::{ErrorKind, TrainError};
 pub use evaluate::{EvaluationReport, EvaluationRequest, evaluate};

@@ -6,6 +6,7 @@
 //! by phase of a run.
 
 use remat_ir::{Graph, Phase, Storage};
+use remat_model::OPTIMIZER_SUFFIXES;
 use remat_plan::{Action, Plan, Step};
 use std::collections::HashSet;
 use std::fs;
@@ -228,7 +229,7 @@ impl SourceTotals {
                 Storage::Weight if is_quantised => &mut totals.quantised,
                 Storage::Weight => &mut totals.weights,
                 Storage::State if value.name.ends_with(".grad") => &mut totals.gradients,
-                Storage::State if value.name.ends_with(".m") || value.name.ends_with(".v") => &mut totals.moments,
+                Storage::State if OPTIMIZER_SUFFIXES.iter().any(|end| value.name.ends_with(end)) => &mut totals.moments,
                 Storage::State => &mut totals.parameters,
                 Storage::Input | Storage::Arena => &mut totals.inputs,
             };

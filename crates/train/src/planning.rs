@@ -95,6 +95,7 @@ pub(crate) fn adamw(config: &TrainConfig) -> AdamWSettings {
     AdamWSettings {
         weight_decay: config.weight_decay as f32,
         clip_norm: config.clip as f32,
+        moments: config.optimizer.into(),
         ..AdamWSettings::default()
     }
 }

@@ -326,8 +326,8 @@ impl Prepared {
         self.model.load_weights(&graph, &mut executor)?;
         match (&self.resumed, &self.config.init_adapter, &self.method) {
             (Some(resumed), _, _) => {
-                let names: Vec<String> = parameters.iter().map(|parameter| parameter.name.clone()).collect();
-                snapshot::restore(&resumed.save, &names, &mut executor)?;
+                let states = snapshot::saved_states(&parameters, &self.config);
+                snapshot::restore(&resumed.save, &states, &mut executor)?;
                 refresh_working_copies(&parameters, &mut executor)?;
             }
             (None, Some(adapter), _) => self.model.load_adapter(adapter, &parameters, &mut executor)?,

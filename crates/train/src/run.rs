@@ -238,10 +238,10 @@ impl<'a> Run<'a> {
         let trainer = self.trainer_state()?;
         let session = &self.session;
         let data = DataState { schema: 1, seed: session.config.seed, sampler: self.position.clone() };
-        let names: Vec<String> = session.parameters.iter().map(|parameter| parameter.name.clone()).collect();
+        let states = snapshot::saved_states(&session.parameters, &session.config);
         let path = self.saves.write(session.made_updates, &mut |folder| {
             self.write_result(folder)?;
-            snapshot::write(folder, &names, &session.step.executor, &trainer, &data, &session.config)
+            snapshot::write(folder, &states, &session.step.executor, &trainer, &data, &session.config)
         })?;
         if let Some(limit) = session.config.save_total_limit {
             self.saves.prune(limit)?;

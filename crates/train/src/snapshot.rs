@@ -3,7 +3,7 @@
 //! | file | holds |
 //! |---|---|
 //! | the model's own files | the adapter or the model, ready to be used |
-//! | `optimizer.safetensors` | each parameter in f32, and its moments `.m` and `.v` |
+//! | `optimizer.safetensors` | each parameter in f32, and its moments `.m` and `.v`; of 8 bits also their scales, `.m_absmax` and `.v_absmax` |
 //! | `trainer_state.json` | counts and log, under Hugging Face's names |
 //! | `data_state.json` | the position in the data, and the seed of dropout |
 //! | `config.toml` | the settings |
@@ -16,7 +16,9 @@ use crate::saves::Save;
 use crate::{TrainConfig, TrainError, config_file};
 use remat_data::SamplerState;
 use remat_formats::{FormatsError, NamedTensor, SafetensorsFile, write_safetensors};
+use remat_model::{MomentFormat, Parameter};
 use remat_plan::Executor;
+use remat_tensor::DType;
 use serde::{Deserialize, Serialize};
 use std::fs;
 use std::io::{BufWriter, Write};
@@ -25,9 +27,6 @@ use std::path::Path;
 const OPTIMIZER_FILE: &str = "optimizer.safetensors";
 const TRAINER_STATE_FILE: &str = "trainer_state.json";
 const DATA_STATE_FILE: &str = "data_state.json";
-
-/// Suffixes of the states of a parameter that outlive an update.
-const SAVED_STATES: [&str; 3] = ["", ".m", ".v"];
 
 /// Where the run stands in its data.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -75,18 +74,17 @@ impl LogEntry {
     }
 }
 
-/// Writes everything but the model's own files.
+/// Writes everything but the model's own files. `states` are the names that [`saved_states`] gives.
 pub(crate) fn write(
     folder: &Path,
-    parameters: &[String],
+    states: &[String],
     executor: &dyn Executor,
     trainer: &TrainerState,
     data: &DataState,
     config: &TrainConfig,
 ) -> Result<(), TrainError> {
-    let names: Vec<String> = saved_states(parameters).collect();
-    let mut tensors = Vec::with_capacity(names.len());
-    for name in &names {
+    let mut tensors = Vec::with_capacity(states.len());
+    for name in states {
         let view = executor.state(name)?;
         tensors.push(NamedTensor { name, dtype: view.ty.dtype, shape: &view.ty.shape, bytes: view.bytes });
     }
@@ -113,23 +111,36 @@ pub(crate) fn read(save: &Save) -> Result<(TrainConfig, DataState), TrainError> 
 }
 
 /// Puts parameters and moments back.
-pub(crate) fn restore(save: &Save, parameters: &[String], executor: &mut dyn Executor) -> Result<(), TrainError> {
+pub(crate) fn restore(save: &Save, states: &[String], executor: &mut dyn Executor) -> Result<(), TrainError> {
     let path = save.path.join(OPTIMIZER_FILE);
     let file = SafetensorsFile::open(&path)?;
-    for name in saved_states(parameters) {
-        let state = executor.state_mut(&name)?;
-        let fits = file.tensor_info(&name).is_some_and(|info| info.shape.dims() == state.ty.shape.dims());
+    for name in states {
+        let state = executor.state_mut(name)?;
+        let fits = file.tensor_info(name).is_some_and(|info| info.shape.dims() == state.ty.shape.dims());
         if !fits {
             let problem = format!("has no tensor \"{name}\" of shape {}: it was saved by another run", state.ty.shape);
             return Err(TrainError::BadSave { path, problem });
         }
-        file.read_as_f32_into(&name, bytemuck::cast_slice_mut(state.bytes))?;
+        if state.ty.dtype == DType::F32 {
+            file.read_as_f32_into(name, bytemuck::cast_slice_mut(state.bytes))?;
+            continue;
+        }
+        let codes = file.read(name)?;
+        if codes.dtype() != state.ty.dtype {
+            let problem =
+                format!("\"{name}\" is {}, not {}: it was saved by another run", codes.dtype(), state.ty.dtype);
+            return Err(TrainError::BadSave { path, problem });
+        }
+        state.bytes.copy_from_slice(codes.as_bytes());
     }
     Ok(())
 }
 
-fn saved_states(parameters: &[String]) -> impl Iterator<Item = String> {
-    parameters.iter().flat_map(|name| SAVED_STATES.iter().map(move |suffix| format!("{name}{suffix}")))
+/// Names of the states that outlive an update.
+pub(crate) fn saved_states(parameters: &[Parameter], config: &TrainConfig) -> Vec<String> {
+    let moments = MomentFormat::from(config.optimizer);
+    let of = |parameter| moments.saved_suffixes(parameter).iter().map(move |end| format!("{}{end}", parameter.name));
+    parameters.iter().flat_map(of).collect()
 }
 
 fn write_json(path: &Path, value: &impl Serialize) -> Result<(), TrainError> {

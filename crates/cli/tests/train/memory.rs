@@ -38,6 +38,17 @@ fn measured_is_within_planned_and_the_rest_is_small() {
 }
 
 #[test]
+fn moments_of_8_bits_take_less() {
+    let optimizer = |kind: &str| {
+        let flags = format!("--method full --steps 1 --batch-size 2 --json --optimizer {kind}");
+        let events = events(&Train::on("gpt2", &flags).finish());
+        event(&events, "planned")["parts"]["optimizer"].as_u64().expect("a size")
+    };
+    let (bits8, bits32) = (optimizer("adamw8bit"), optimizer("adamw"));
+    assert!(bits8 < bits32, "{bits8} bytes of moments in 8 bits, {bits32} in 32");
+}
+
+#[test]
 fn checkpointing_keeps_less() {
     let kept = |policy: &str| {
         let flags = format!("--method lora --steps 1 --batch-size 4 --json --checkpointing {policy}");

@@ -78,6 +78,11 @@ fn bf16_resumes_exactly() {
 }
 
 #[test]
+fn moments_of_8_bits_resume_exactly() {
+    resumes(&format!("{FULL} --optimizer adamw8bit"), "checkpoint-5", 2, "--threads 1");
+}
+
+#[test]
 fn full_fine_tuning_resumes_exactly() {
     resumes(FULL, "checkpoint-5", 2, "--threads 3");
 }

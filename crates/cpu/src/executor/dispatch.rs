@@ -6,6 +6,7 @@
 use super::resolve::ResolvedStep;
 use super::support::activations;
 use crate::element::Element;
+use crate::kernels::adamw8bit::Moments;
 use crate::kernels::gemm::{Epilogue, Start};
 use crate::kernels::linear_cross_entropy::{Head, HeadSize};
 use crate::kernels::linear_cross_entropy_grad::HeadGrad;
@@ -85,6 +86,15 @@ impl<'a> Call<'a> {
         // SAFETY: the plan gave the result this many bytes, aligned; no operand that the kernel reads through a slice
         // overlaps it (checked plan); each result is taken once per step.
         unsafe { std::slice::from_raw_parts_mut(result.start.cast(), result.ty.shape.numel()) }
+    }
+
+    /// Result `index` of bytes.
+    #[allow(clippy::mut_from_ref)]
+    fn write_bytes(&self, index: usize) -> &'a mut [u8] {
+        let result = &self.step.writes[index];
+        debug_assert_eq!(result.ty.dtype, DType::U8);
+        // SAFETY: as in `write`.
+        unsafe { std::slice::from_raw_parts_mut(result.start, result.ty.shape.numel()) }
     }
 
     /// The workspace, as f32.
@@ -270,7 +280,11 @@ fn compute<T: Element>(call: &Call<'_>) -> Result<(), ExecError> {
         Op::ClipScale(op) => {
             call.write::<f32>(0)[0] = kernels::clip_scale::clip_scale(call.read::<f32>(0)[0], op.max_norm)
         }
-        Op::AdamW(op) => run_adamw(call, op)?,
+        Op::AdamW(op) => {
+            let update = adamw_scalars(call, op, 4)?;
+            kernels::adamw::adamw(call.pool, update, call.write(0), call.write(1), call.write(2), call.write(3));
+        }
+        Op::AdamW8bit(ops::AdamW8bit(op)) => run_adamw8bit(call, op)?,
         Op::Custom(op) => {
             let kernel = call.step.custom.as_ref().expect("`resolve` found the kernel of every custom op");
             let custom = CustomCall { op, reads: &call.step.reads, writes: &call.step.writes };
@@ -387,18 +401,26 @@ fn the_head<'a, T: Element>(call: &Call<'a>) -> Result<Head<'a, T, T>, ExecError
     })
 }
 
-fn run_adamw(call: &Call<'_>, op: &ops::AdamW) -> Result<(), ExecError> {
-    let Some(step) = u64::try_from(call.ints(5)[0]).ok().filter(|&step| step > 0) else {
-        return Err(call.bad_input(format!("step {} must be at least 1", call.ints(5)[0])));
+/// The scalars of one update: learning rate, step and factor of the gradient are the three operands from `first` on.
+fn adamw_scalars(call: &Call<'_>, op: &ops::AdamW, first: usize) -> Result<kernels::adamw::AdamW, ExecError> {
+    let step = call.ints(first + 1)[0];
+    let Some(step) = u64::try_from(step).ok().filter(|&step| step > 0) else {
+        return Err(call.bad_input(format!("step {step} must be at least 1")));
     };
-    let update = kernels::adamw::AdamW {
-        lr: f64::from(call.read::<f32>(4)[0]),
+    Ok(kernels::adamw::AdamW {
+        lr: f64::from(call.read::<f32>(first)[0]),
         betas: [f64::from(op.beta1), f64::from(op.beta2)],
         eps: f64::from(op.eps),
         weight_decay: f64::from(op.weight_decay),
         step,
-        grad_scale: call.read::<f32>(6)[0],
-    };
-    kernels::adamw::adamw(call.pool, update, call.write(0), call.write(1), call.write(2), call.write(3));
+        grad_scale: call.read::<f32>(first + 2)[0],
+    })
+}
+
+fn run_adamw8bit(call: &Call<'_>, op: &ops::AdamW) -> Result<(), ExecError> {
+    let update = adamw_scalars(call, op, 6)?;
+    let m = Moments { codes: call.write_bytes(2), absmax: call.write(4) };
+    let v = Moments { codes: call.write_bytes(3), absmax: call.write(5) };
+    kernels::adamw8bit::adamw8bit(call.pool, update, call.write(0), call.write(1), m, v);
     Ok(())
 }

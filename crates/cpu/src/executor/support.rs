@@ -26,7 +26,7 @@ pub(super) fn activations(op: &Op, operands: usize) -> Range<usize> {
         Op::Linear(_) | Op::Concat(_) => 0..operands,
         Op::Accumulate(_) => 1..2,
         // Here `infer` demands f32 alone.
-        Op::Sum(_) | Op::Broadcast(_) | Op::GradNorm(_) | Op::ClipScale(_) | Op::AdamW(_) => 0..1,
+        Op::Sum(_) | Op::Broadcast(_) | Op::GradNorm(_) | Op::ClipScale(_) | Op::AdamW(_) | Op::AdamW8bit(_) => 0..1,
     }
 }
 

@@ -24,16 +24,22 @@ pub struct AdamW {
     pub weight_decay: f32,
 }
 
-impl OpDef for AdamW {
-    fn infer(&self, inputs: &[&Type]) -> Result<Vec<Type>, String> {
-        operands(inputs, 7)?;
+impl AdamW {
+    pub(super) fn check_attributes(&self) -> Result<(), String> {
         for (name, beta) in [("beta1", self.beta1), ("beta2", self.beta2)] {
             if !(0.0..1.0).contains(&beta) {
                 return Err(format!("attribute {name} = {beta} must be in [0, 1)"));
             }
         }
         epsilon(self.eps)?;
-        finite("weight_decay", self.weight_decay)?;
+        finite("weight_decay", self.weight_decay)
+    }
+}
+
+impl OpDef for AdamW {
+    fn infer(&self, inputs: &[&Type]) -> Result<Vec<Type>, String> {
+        operands(inputs, 7)?;
+        self.check_attributes()?;
         let p = inputs[0];
         for (name, ty) in ["p", "g", "m", "v"].into_iter().zip(inputs) {
             typed(name, ty, DType::F32, &p.shape)?;

@@ -181,8 +181,10 @@ ops! {
     GradNorm grad_norm,
     ClipScale clip_scale,
     AdamW adamw,
+    AdamW8bit adamw8bit,
 }
 
+pub use adamw8bit::MOMENT_BLOCK;
 pub use linear_cross_entropy::TOKEN_CHUNK;
 
 impl From<Custom> for Op {

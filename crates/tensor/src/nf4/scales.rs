@@ -7,6 +7,7 @@
 
 use super::NESTED_BLOCK;
 use super::mean::mean;
+use crate::dynamic_map::numbers;
 use std::sync::OnceLock;
 
 /// Steps of [-1, 1] in the table of nearest numbers.
@@ -20,7 +21,7 @@ struct Nearest {
 fn nearest() -> &'static Nearest {
     static NEAREST: OnceLock<Nearest> = OnceLock::new();
     NEAREST.get_or_init(|| {
-        let map = dynamic_map();
+        let map = numbers(true);
         let step = |index: usize| index as f32 / (STEPS - 1) as f32 * 2.0 - 1.0;
         let boundary = |index: usize| (map[index] + map[index + 1]) / 2.0;
         let mut code = 0;
@@ -32,30 +33,6 @@ fn nearest() -> &'static Nearest {
         });
         Nearest { map, of_step: of_step.collect() }
     })
-}
-
-/// The signed dynamic map: seven decades, each with twice as many numbers as the one below, both signs, 0 and 1.
-fn dynamic_map() -> [f32; 256] {
-    let mut numbers = vec![0.0, 1.0];
-    for decade in 0..7 {
-        let count = 1usize << decade;
-        // As torch.linspace(0.1, 1, count + 1): from the nearer end, each rounded once.
-        let step = (1.0f32 - 0.1) / count as f32;
-        let bound = |index: usize| {
-            if index < count.div_ceil(2) {
-                step.mul_add(index as f32, 0.1)
-            } else {
-                step.mul_add(-((count - index) as f32), 1.0)
-            }
-        };
-        let power = 10f64.powi(decade - 6) as f32;
-        for index in 0..count {
-            let middle = (bound(index) + bound(index + 1)) / 2.0;
-            numbers.extend([power * middle, -power * middle]);
-        }
-    }
-    numbers.sort_by(f32::total_cmp);
-    numbers.try_into().expect("2 + 2 * 127 numbers")
 }
 
 /// What 8-bit scales stand for, as this crate quantises them; files bring their own copy.

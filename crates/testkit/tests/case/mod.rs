@@ -4,7 +4,9 @@
 use remat_compiler::{Target, compile, differentiate};
 use remat_cpu::{CpuExecutor, CpuOptions};
 use remat_formats::SafetensorsFile;
-use remat_model::{AdamWSettings, BatchShape, Method, Model, Parameter, Precision, Training, update_graph};
+use remat_model::{
+    AdamWSettings, BatchShape, Method, Model, MomentFormat, Parameter, Precision, Training, update_graph,
+};
 use remat_plan::{Executor, Policy, ProgramId, TensorView};
 use remat_tensor::{DType, HostTensor};
 use serde_json::Value as Json;
@@ -115,6 +117,7 @@ impl Case {
             eps: number("eps"),
             weight_decay: number("weight_decay"),
             clip_norm: number("clip_norm"),
+            ..AdamWSettings::default()
         }
     }
 
@@ -174,6 +177,16 @@ impl<'a> Run<'a> {
     }
 
     pub fn on_threads(case: &'a Case, method: &Method, policy: &Policy, threads: usize) -> Run<'a> {
+        Run::with_moments(case, method, policy, threads, MomentFormat::F32)
+    }
+
+    pub fn with_moments(
+        case: &'a Case,
+        method: &Method,
+        policy: &Policy,
+        threads: usize,
+        moments: MomentFormat,
+    ) -> Run<'a> {
         let (_, _, shape) = case.micro_batch(0, 0);
         let training = case.model.training(method, shape).expect("a graph");
         let target = |p: &Parameter| Target { value: p.value, accumulate_into: Some(p.gradient) };
@@ -181,7 +194,8 @@ impl<'a> Run<'a> {
         let targets: Vec<Target> = training.parameters.iter().map(target).collect();
         let forward = training.graph.clone();
         let micro = differentiate(forward, training.loss, training.seed, &targets).expect("differentiable").graph;
-        let update = update_graph(&training.parameters, &case.settings()).expect("an update");
+        let settings = AdamWSettings { moments, ..case.settings() };
+        let update = update_graph(&training.parameters, &settings).expect("an update");
         let options = CpuOptions::new(threads);
         let plans = vec![
             compile(micro, policy, &options.profile()).expect("a plan"),

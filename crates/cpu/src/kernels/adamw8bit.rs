@@ -1,0 +1,282 @@
+//! AdamW whose moments are 8-bit codes of the dynamic maps, with one f32 scale per block of 256 elements.
+//!
+//! Dettmers et al., *8-bit Optimizers via Block-wise Quantization*, 2022. A task decodes whole blocks into registers'
+//! reach, updates parameter and moments in f32 as `adamw`, and encodes the moments anew; so no thread count changes a bit.
+//! No operation is fused, so that every level makes the same codes. p and g are read and written, 12 bytes per element,
+//! and 4 bytes of codes (`adamw`: 28 in all); the search for codes, not memory, bounds it.
+
+use super::adamw::AdamW;
+use crate::pool::{Scratch, ThreadPool};
+use crate::shared::Out;
+use crate::simd::{Kernel, Simd, launch};
+use remat_ir::ops::MOMENT_BLOCK;
+use remat_tensor::DynamicMap;
+
+/// Blocks per task: 64 KiB of f32.
+const BLOCKS_PER_TASK: usize = 64;
+
+/// One moment of every element: codes, and the largest magnitude of each block.
+pub struct Moments<'a> {
+    /// One code per element.
+    pub codes: &'a mut [u8],
+    /// One scale per block of 256 elements.
+    pub absmax: &'a mut [f32],
+}
+
+/// The factors of one update, each rounded to f32 once.
+struct Factors {
+    decay: f32,
+    beta1: f32,
+    one_minus_beta1: f32,
+    beta2: f32,
+    one_minus_beta2: f32,
+    inverse_root_correction: f32,
+    eps: f32,
+    step_size: f32,
+    grad_scale: f32,
+}
+
+impl Factors {
+    fn new(update: &AdamW) -> Self {
+        let [beta1, beta2] = update.betas;
+        let t = i32::try_from(update.step).unwrap_or(i32::MAX);
+        Factors {
+            decay: (1.0 - update.lr * update.weight_decay) as f32,
+            beta1: beta1 as f32,
+            one_minus_beta1: (1.0 - beta1) as f32,
+            beta2: beta2 as f32,
+            one_minus_beta2: (1.0 - beta2) as f32,
+            inverse_root_correction: (1.0 / (1.0 - beta2.powi(t)).sqrt()) as f32,
+            eps: update.eps as f32,
+            step_size: (update.lr / (1.0 - beta1.powi(t))) as f32,
+            grad_scale: update.grad_scale,
+        }
+    }
+}
+
+/// The addresses of one moment, and its map.
+struct Stored<'a> {
+    codes: Out<'a, u8>,
+    absmax: Out<'a, f32>,
+    map: &'static DynamicMap,
+}
+
+struct Update<'a> {
+    factors: Factors,
+    len: usize,
+    p: Out<'a, f32>,
+    g: Out<'a, f32>,
+    m: Stored<'a>,
+    v: Stored<'a>,
+}
+
+impl Kernel for Update<'_> {
+    #[inline(always)]
+    unsafe fn task<S: Simd>(&self, task: usize, _: &mut Scratch) {
+        let blocks = self.len.div_ceil(MOMENT_BLOCK);
+        for block in task * BLOCKS_PER_TASK..((task + 1) * BLOCKS_PER_TASK).min(blocks) {
+            unsafe { self.block(block) };
+        }
+    }
+}
+
+impl Update<'_> {
+    /// # Safety
+    /// The block exists and nobody else touches it.
+    #[inline(always)]
+    unsafe fn block(&self, block: usize) {
+        let from = block * MOMENT_BLOCK;
+        let len = MOMENT_BLOCK.min(self.len - from);
+        // SAFETY: the elements of this block, which is this task's own; four distinct arrays.
+        let (p, g, m_codes, v_codes, m_absmax, v_absmax) = unsafe {
+            (
+                std::slice::from_raw_parts_mut(self.p.at(from), len),
+                std::slice::from_raw_parts_mut(self.g.at(from), len),
+                std::slice::from_raw_parts_mut(self.m.codes.at(from), len),
+                std::slice::from_raw_parts_mut(self.v.codes.at(from), len),
+                &mut *self.m.absmax.at(block),
+                &mut *self.v.absmax.at(block),
+            )
+        };
+        let (mut m, mut v) = ([0.0; MOMENT_BLOCK], [0.0; MOMENT_BLOCK]);
+        let (m, v) = (&mut m[..len], &mut v[..len]);
+        decode(self.m.map, m_codes, *m_absmax, m);
+        decode(self.v.map, v_codes, *v_absmax, v);
+        let by = &self.factors;
+        for i in 0..len {
+            let g = g[i] * by.grad_scale;
+            m[i] = m[i] * by.beta1 + g * by.one_minus_beta1;
+            v[i] = v[i] * by.beta2 + g * g * by.one_minus_beta2;
+            p[i] = p[i] * by.decay - by.step_size * m[i] / (v[i].sqrt() * by.inverse_root_correction + by.eps);
+        }
+        g.fill(0.0);
+        *m_absmax = encode(self.m.map, m, m_codes);
+        *v_absmax = encode(self.v.map, v, v_codes);
+    }
+}
+
+#[inline(always)]
+fn decode(map: &DynamicMap, codes: &[u8], absmax: f32, to: &mut [f32]) {
+    for (to, &code) in to.iter_mut().zip(codes) {
+        *to = map.numbers()[usize::from(code)] * absmax;
+    }
+}
+
+/// Writes codes and returns the scale. A moment that is not a number makes the scale NaN, so that it is not forgotten.
+#[inline(always)]
+fn encode(map: &DynamicMap, moments: &[f32], codes: &mut [u8]) -> f32 {
+    let largest = moments.iter().fold(0.0f32, |most, x| most.max(x.abs()));
+    if moments.iter().any(|x| x.is_nan()) {
+        return f32::NAN;
+    }
+    let divisor = if largest == 0.0 { 1.0 } else { largest };
+    for (code, &x) in codes.iter_mut().zip(moments) {
+        let nearest = map.code(x / divisor);
+        // As bitsandbytes: a negative moment keeps its sign.
+        let loses_sign = x < 0.0 && map.numbers()[usize::from(nearest)] >= 0.0;
+        *code = nearest.saturating_sub(u8::from(loses_sign));
+    }
+    largest
+}
+
+/// Updates `p` and the moments in place, then sets the gradient to zero. Formulas as in `adamw`; p moves by the moments
+/// before they are rounded to codes.
+pub fn adamw8bit(pool: &ThreadPool, update: AdamW, p: &mut [f32], g: &mut [f32], m: Moments<'_>, v: Moments<'_>) {
+    let len = p.len();
+    let blocks = len.div_ceil(MOMENT_BLOCK);
+    assert_eq!([g.len(), m.codes.len(), v.codes.len()], [len; 3], "adamw8bit: parameter, gradient and moments differ");
+    assert_eq!([m.absmax.len(), v.absmax.len()], [blocks; 2], "adamw8bit: one scale per block");
+    assert!(update.step > 0, "adamw8bit: the first step is 1");
+    let stored = |moments, map| {
+        let Moments { codes, absmax } = moments;
+        Stored { codes: Out::new(codes), absmax: Out::new(absmax), map }
+    };
+    let kernel = Update {
+        factors: Factors::new(&update),
+        len,
+        p: Out::new(p),
+        g: Out::new(g),
+        m: stored(m, DynamicMap::signed()),
+        v: stored(v, DynamicMap::unsigned()),
+    };
+    launch(pool, blocks.div_ceil(BLOCKS_PER_TASK), &kernel);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{every_level, normals};
+
+    /// More than one task, and a last block that is cut off.
+    const LEN: usize = 70 * MOMENT_BLOCK + 13;
+    const BLOCKS: usize = 71;
+
+    fn at(step: u64) -> AdamW {
+        AdamW { lr: 1e-2, betas: [0.9, 0.999], eps: 1e-8, weight_decay: 0.1, step, grad_scale: 0.5 }
+    }
+
+    /// Gradients of very different sizes; the third block's are all zero.
+    fn gradient(step: u64) -> Vec<f32> {
+        let sizes = normals(LEN, 20);
+        let scaled = normals(LEN, 10 + step).into_iter().zip(sizes).map(|(g, size)| g * (3.0 * size).exp());
+        scaled.enumerate().map(|(i, g)| if i / MOMENT_BLOCK == 2 { 0.0 } else { g }).collect()
+    }
+
+    /// Parameter, codes and scales after some updates.
+    #[derive(Clone)]
+    struct State {
+        p: Vec<f32>,
+        codes: [Vec<u8>; 2],
+        absmax: [Vec<f32>; 2],
+    }
+
+    impl State {
+        fn new() -> Self {
+            State {
+                p: normals(LEN, 1),
+                codes: [vec![0; LEN], vec![0; LEN]],
+                absmax: [vec![0.0; BLOCKS], vec![0.0; BLOCKS]],
+            }
+        }
+
+        fn update(&mut self, pool: &ThreadPool, by: AdamW, g: &mut [f32]) {
+            let State { p, codes: [m, v], absmax: [m_absmax, v_absmax] } = self;
+            let m = Moments { codes: m, absmax: m_absmax };
+            adamw8bit(pool, by, p, g, m, Moments { codes: v, absmax: v_absmax });
+        }
+
+        fn numbers(self) -> Vec<Vec<f32>> {
+            let codes = self.codes.map(|codes| codes.into_iter().map(f32::from).collect());
+            [vec![self.p], codes.to_vec(), self.absmax.to_vec()].concat()
+        }
+
+        /// The definition element by element: the nearest number is searched for among all of them.
+        fn update_naively(&mut self, by: &AdamW, g: &[f32]) {
+            let maps = [DynamicMap::signed(), DynamicMap::unsigned()].map(DynamicMap::numbers);
+            let t = by.step as i32;
+            let [b1, b2] = by.betas;
+            let mut moments = [vec![0.0f32; LEN], vec![0.0f32; LEN]];
+            for i in 0..LEN {
+                let old = [0, 1].map(|k| maps[k][usize::from(self.codes[k][i])] * self.absmax[k][i / MOMENT_BLOCK]);
+                let g = g[i] * by.grad_scale;
+                let m = old[0] * b1 as f32 + g * (1.0 - b1) as f32;
+                let v = old[1] * b2 as f32 + g * g * (1.0 - b2) as f32;
+                let root = v.sqrt() * (1.0 / (1.0 - b2.powi(t)).sqrt()) as f32 + by.eps as f32;
+                let step = (by.lr / (1.0 - b1.powi(t))) as f32 * m / root;
+                self.p[i] = self.p[i] * (1.0 - by.lr * by.weight_decay) as f32 - step;
+                (moments[0][i], moments[1][i]) = (m, v);
+            }
+            for k in 0..2 {
+                for block in 0..BLOCKS {
+                    let range = block * MOMENT_BLOCK..LEN.min((block + 1) * MOMENT_BLOCK);
+                    let largest = moments[k][range.clone()].iter().fold(0.0f32, |most, x| most.max(x.abs()));
+                    self.absmax[k][block] = largest;
+                    for i in range {
+                        let x = if largest == 0.0 { 0.0 } else { moments[k][i] / largest };
+                        let passed = |code: &usize| (maps[k][*code] + maps[k][code + 1]) * 0.5 < x;
+                        let nearest = (0..255).take_while(passed).count();
+                        let turned = x < 0.0 && maps[k][nearest] >= 0.0;
+                        self.codes[k][i] = if turned { nearest as u8 - 1 } else { nearest as u8 };
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn three_steps_have_the_bits_and_codes_of_the_definition_at_every_level_and_thread_count() {
+        let mut want = State::new();
+        (1..=3).for_each(|step| want.update_naively(&at(step), &gradient(step)));
+        let used: std::collections::BTreeSet<u8> = want.codes[0].iter().copied().collect();
+        assert!(used.len() > 200 && used.contains(&126), "codes all over the map, and the one below 0");
+        let want = want.numbers();
+        every_level(
+            |pool| {
+                let mut state = State::new();
+                for step in 1..=3 {
+                    let mut g = gradient(step);
+                    state.update(pool, at(step), &mut g);
+                    assert!(g.iter().all(|g| g.to_bits() == 0));
+                }
+                state.numbers()
+            },
+            |level, got| {
+                for (index, (got, want)) in got.iter().zip(&want).enumerate() {
+                    let differs = got.iter().zip(want).position(|(a, b)| a.to_bits() != b.to_bits());
+                    assert_eq!(differs, None, "{level}: array {index}");
+                }
+            },
+        );
+    }
+
+    #[test]
+    fn a_gradient_that_is_not_a_number_is_not_forgotten() {
+        let pool = ThreadPool::new(1);
+        let mut state = State::new();
+        let mut g = gradient(1);
+        g[5] = f32::NAN;
+        state.update(&pool, at(1), &mut g);
+        assert!(state.p[5].is_nan() && state.p[MOMENT_BLOCK..].iter().all(|p| p.is_finite()));
+        assert!(state.absmax.iter().all(|absmax| absmax[0].is_nan() && absmax[1].is_finite()));
+    }
+}
