@@ -22,6 +22,7 @@ mod profile;
 mod progress;
 mod quantize;
 mod quickstart;
+mod record;
 mod settings;
 mod train;
 mod units;
@@ -78,6 +79,10 @@ enum Verb {
     #[command(after_help = quickstart::AFTER_HELP)]
     Quickstart(quickstart::QuickstartArgs),
 
+    /// What differs between two runs or machines, by their lab records
+    #[command(after_help = record::AFTER_HELP)]
+    Record(record::RecordArgs),
+
     /// What this machine offers, and what operations cost on it
     #[command(after_help = doctor::AFTER_HELP)]
     Doctor(doctor::DoctorArgs),
@@ -91,6 +96,9 @@ fn main() -> ExitCode {
         eprintln!("internal error, please report it: {info}");
         std::process::exit(i32::from(FAILED));
     }));
+    if let Some(commit) = option_env!("REMAT_COMMIT") {
+        remat_train::name_commit(commit);
+    }
     let matches = Cli::command().get_matches();
     let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     let verb_matches = matches.subcommand().map(|(_, matches)| matches).expect("clap requires a verb");
@@ -102,6 +110,7 @@ fn main() -> ExitCode {
         Verb::Quantize(arguments) => quantize::run(&arguments),
         Verb::Profile(arguments) => profile::run(arguments, verb_matches),
         Verb::Quickstart(arguments) => quickstart::run(&arguments),
+        Verb::Record(arguments) => record::run(&arguments),
         Verb::Doctor(arguments) => doctor::run(&arguments),
         Verb::Data(arguments) => data_check::run(arguments),
     })

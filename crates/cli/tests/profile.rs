@@ -11,7 +11,12 @@ fn policies_side_by_side_with_a_verdict_and_a_record() {
     let run = |more: &[&str]| {
         let flags = "profile --model fixtures/parity/gpt2 --seq-len 32 --batch-size 8 --repeats 2 --threads 2";
         let mut command = Command::new(env!("CARGO_BIN_EXE_remat"));
-        command.current_dir(&root).env("XDG_CACHE_HOME", folder.path()).args(flags.split_whitespace()).args(more);
+        command
+            .current_dir(&root)
+            .env("XDG_CACHE_HOME", folder.path())
+            .env("XDG_STATE_HOME", folder.path())
+            .args(flags.split_whitespace())
+            .args(more);
         let output = command.output().expect("runs");
         assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).expect("UTF-8")
@@ -27,14 +32,33 @@ fn policies_side_by_side_with_a_verdict_and_a_record() {
         for key in ["planned_peak_bytes", "measured_peak_bytes", "planned_step_seconds", "step_seconds"] {
             assert!(number(row, key) > 0.0, "{key}: {text}");
         }
+        // Slots are rounded up to lines of the cache, and the padding is never written.
+        let (planned, measured) = (number(row, "activation_bytes"), number(row, "measured_activation_bytes"));
+        assert!(measured <= planned && measured > 0.98 * planned, "{measured} of {planned}: {text}");
     }
     assert_eq!(rows[0]["trained_hash"], rows[1]["trained_hash"], "the policy changed what was trained");
     assert_eq!(json["footprint_bytes"], json["footprint_bytes_with_checkpointing"]);
     assert!(json["verdict"].as_str().expect("a sentence").contains("pay"), "{text}");
-    assert!(std::fs::read_to_string(out.join("record.md")).expect("a record").contains("footprint"));
+    let record: Value =
+        serde_json::from_slice(&std::fs::read(out.join("record.json")).expect("a record")).expect("JSON");
+    assert_eq!((&record["kind"], &record["schema"]), (&Value::from("profile"), &Value::from(1)));
+    assert_eq!(record["profile"]["rows"], json["rows"]);
+    assert_eq!(record["model"]["sha256"].as_str().map(str::len), Some(64), "{record:#}");
+    assert!(std::fs::read_to_string(out.join("record.md")).expect("a page").contains("## Policies"));
+    let again = Command::new(env!("CARGO_BIN_EXE_remat"))
+        .current_dir(&root)
+        .args(["profile", "--model", "fixtures/parity/gpt2", "--out", out.to_str().expect("UTF-8")])
+        .output()
+        .expect("runs");
+    assert_eq!(again.status.code(), Some(2), "a record is replaced only with --force");
 
     let page = run(&["--policies", "none,full"]);
     assert!(page.contains("equal in every bit under all of them"), "{page}");
+    let kept = page.lines().find_map(|line| line.strip_prefix("Lab record: ")).expect("says where it is");
+    let diff =
+        Command::new(env!("CARGO_BIN_EXE_remat")).args(["record", "diff", kept]).arg(&out).output().expect("runs");
+    let diff = String::from_utf8(diff.stdout).expect("UTF-8");
+    assert!(diff.contains("settings are the same") && diff.contains("full step_seconds"), "{diff}");
     let refused = Command::new(env!("CARGO_BIN_EXE_remat"))
         .args(["profile", "--preset", "gpt2", "--policies", "some"])
         .output()

@@ -45,6 +45,12 @@ fn it_learns_shows_it_and_leaves_a_run_folder() {
         assert!(path.metadata().is_ok_and(|file| file.len() > 0), "{} is missing", path.display());
     }
 
+    let record = std::fs::read(out.join("record.json")).expect("the record of the whole tour");
+    let record: serde_json::Value = serde_json::from_slice(&record).expect("JSON");
+    assert_eq!(record["kind"], "quickstart");
+    assert_eq!(record["profile"]["rows"].as_array().map(Vec::len), Some(3));
+    assert!(record["answers"]["loss_after"].as_f64() < record["answers"]["loss_before"].as_f64(), "{record:#}");
+
     let again = quickstart(&out, &[]);
     let error = String::from_utf8_lossy(&again.stderr);
     assert_eq!(again.status.code(), Some(2), "{error}");

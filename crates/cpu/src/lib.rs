@@ -29,7 +29,7 @@ mod vector_math;
 pub use allocator::release_freed_memory;
 pub use custom::{CustomCall, CustomKernel, CustomKernels};
 pub use element::Element;
-pub use executor::{CpuExecutor, CpuOptions};
+pub use executor::{CpuExecutor, CpuOptions, POISON};
 pub use level::Level;
 pub use pool::{SCRATCH_BYTES_PER_THREAD, Scratch, ThreadPool};
 pub use shared::{Out, View};

@@ -20,7 +20,9 @@ mod planning;
 mod prepare;
 mod prices;
 mod profile;
+mod profile_record;
 mod record;
+mod record_page;
 mod report;
 mod run;
 mod run_folder;
@@ -45,7 +47,11 @@ pub use metrics::{MetricsLog, StepMetrics, read_metrics};
 pub use planning::Limit;
 pub use prices::{PriceSource, cached_profile, measured_profile, price_file};
 pub use profile::{ProfileJob, ProfileRow, ProfileSetup, profile};
-pub use record::{Machine, RECORD_FILE, RECORD_TEXT_FILE, Record, build, now_utc};
+pub use profile_record::Profiled;
+pub use record::{
+    AnswersRecord, Machine, ProfileRecord, RECORD_FILE, RECORD_TEXT_FILE, Record, RecordKind, build, name_commit,
+    now_utc, record_folder,
+};
 pub use report::{Event, Outcome, PlannedRun, Reporter, Summary};
 pub use run::{RunControl, train};
 pub use run_folder::{CONFIG_FILE, Existing, METRICS_FILE, RunFolder};

@@ -50,6 +50,7 @@ pub(crate) struct Prepared {
     evaluation: Option<EvaluationData>,
     resumed: Option<Resumed>,
     options: CpuOptions,
+    limit: Option<Limit>,
     planned: PlannedStep,
 }
 
@@ -144,7 +145,19 @@ pub(crate) fn prepare(mut config: TrainConfig, resumed: Option<Resumed>) -> Resu
         let value = total_updates.to_string();
         return Err(TrainError::OutOfRange { key: "steps", value, rule: "at most 2147483647 updates" });
     }
-    Ok(Prepared { config, model, method, loader, shape, total_updates, evaluation, resumed, options, planned: step })
+    Ok(Prepared {
+        config,
+        model,
+        method,
+        loader,
+        shape,
+        total_updates,
+        evaluation,
+        resumed,
+        options,
+        limit,
+        planned: step,
+    })
 }
 
 /// Whether the plan was searched for by price: nothing else asks what an op costs.
@@ -306,7 +319,7 @@ impl Prepared {
                 arena_bytes: self.arena_bytes(),
                 activation_bytes: account.bytes_of("kept activations"),
             },
-            bound_by: record::bound_by(account),
+            bound_by: record::bound_by(account, record::limiting(self.limit, micro)),
         }
     }
 

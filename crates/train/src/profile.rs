@@ -8,12 +8,13 @@
 use crate::planning::{Limit, fitting};
 use crate::prepare::{DEFAULT_SEQ_LEN, method};
 use crate::prices::measured_profile;
+use crate::record::{bound_by, limiting};
 use crate::{Machine, TrainConfig, TrainError, memory};
 use remat_compiler::{Target, compile, differentiate};
-use remat_cpu::{CpuExecutor, CpuOptions, release_freed_memory};
-use remat_ir::{Graph, OpDef};
+use remat_cpu::{CpuExecutor, CpuOptions, POISON, release_freed_memory};
+use remat_ir::{Graph, OpDef, Phase};
 use remat_model::{AdamWSettings, BatchShape, Method, Model, Parameter, update_graph};
-use remat_plan::{Action, Executor, Plan, Policy, Prices, ProgramId};
+use remat_plan::{Action, Executor, Plan, Policy, Prices, ProgramId, RunObserver, Slot, Step, StepId};
 use remat_tensor::Philox;
 use serde::Serialize;
 use std::hash::{DefaultHasher, Hasher};
@@ -88,14 +89,20 @@ pub struct ProfileRow {
     pub measured_peak_bytes: Option<u64>,
     /// What lives from forward to backward.
     pub activation_bytes: usize,
+    /// Bytes found in use in the arena between forward and backward, of one that was filled with a pattern before.
+    pub measured_activation_bytes: Option<u64>,
     /// Logits and their gradients, a chunk of tokens at a time.
     pub head_bytes: usize,
     /// Frozen weights, trained parameters, gradients and moments.
     pub model_bytes: usize,
     /// Size of the arena.
     pub arena_bytes: usize,
+    /// Steps of the plan.
+    pub plan_steps: usize,
     /// Steps that repeat forward work.
     pub recomputed_steps: usize,
+    /// What takes most of the memory, and the limit where it is why the plan recomputes.
+    pub bound_by: String,
     /// Seconds of a micro-step and an update that the prices say.
     pub planned_step_seconds: f64,
     /// Median seconds of a micro-step and an update.
@@ -137,6 +144,8 @@ pub fn profile(job: &ProfileJob<'_>) -> Result<Vec<ProfileRow>, TrainError> {
         turns.step(0)?;
         let trained_hash = turns.trained_hash(&parameters)?;
         let measured_peak_bytes = memory::peak_resident_bytes();
+        // Last, because the pattern touches every page of the arena, also those that no step writes.
+        let measured_activation_bytes = turns.live_between_phases()?;
         drop(turns);
         release_freed_memory();
         rows.push(ProfileRow {
@@ -144,6 +153,7 @@ pub fn profile(job: &ProfileJob<'_>) -> Result<Vec<ProfileRow>, TrainError> {
             planned_peak_bytes: account.running_bytes() as u64,
             measured_peak_bytes,
             activation_bytes: account.bytes_of("kept activations"),
+            measured_activation_bytes,
             head_bytes: account.bytes_of("head workspace"),
             model_bytes: ["weights", "trained parameters", "gradients", "optimizer"]
                 .map(|row| account.bytes_of(row))
@@ -151,7 +161,9 @@ pub fn profile(job: &ProfileJob<'_>) -> Result<Vec<ProfileRow>, TrainError> {
                 .sum(),
             extra_flops_percent: extra_flops_percent(&plan),
             arena_bytes: plan.arena_bytes.max(update.arena_bytes),
+            plan_steps: plan.steps.len(),
             recomputed_steps: plan.recomputed_steps().count(),
+            bound_by: bound_by(&account, limiting(limit, &plan)),
             planned_step_seconds: seconds(&plan, &device.prices) + seconds(&update, &device.prices),
             step_seconds: 0.0,
             extra_percent: 0.0,
@@ -228,6 +240,35 @@ fn median(seconds: &mut [f64]) -> f64 {
     }
 }
 
+/// Counts what is in use in a poisoned arena when the forward has ended.
+struct Census {
+    live_bytes: Option<u64>,
+}
+
+impl RunObserver for Census {
+    fn after_step(&mut self, plan: &Plan, id: StepId, _step: &Step, arena: &[u8]) {
+        let turn = plan.steps.iter().position(|step| match step.action {
+            Action::Compute(op) => {
+                let node = plan.graph.node(op);
+                node.phase == Phase::Backward || node.recompute_of.is_some()
+            }
+            _ => false,
+        });
+        if turn != Some(id.index() + 1) {
+            return;
+        }
+        let in_use = |bytes: &[u8]| 4 * bytes.chunks_exact(4).filter(|word| **word != [POISON; 4]).count() as u64;
+        // What this last step frees is poisoned only after it was shown.
+        let ends_here = plan.buffers.iter().filter(|buffer| buffer.last == id).map(|buffer| buffer.slot);
+        let freed = ends_here.chain(plan.steps[id.index()].workspace);
+        let kept = plan.buffers.iter().filter(|buffer| buffer.first <= id && buffer.last > id);
+        let kept: Vec<_> = kept.map(|buffer| buffer.slot).collect();
+        let overlaps = |slot: &Slot| kept.iter().any(|other| other.offset < slot.end() && slot.offset < other.end());
+        let freed: u64 = freed.filter(|slot| !overlaps(slot)).map(|slot| in_use(&arena[slot.offset..slot.end()])).sum();
+        self.live_bytes = Some(in_use(arena).saturating_sub(freed));
+    }
+}
+
 /// Several micro-steps and one update, loaded with the same weights and tokens.
 struct Turns {
     executor: CpuExecutor,
@@ -276,6 +317,17 @@ impl Turns {
         self.executor.run(self.programs[index])?;
         let update = self.programs.last().expect("the update is loaded last");
         Ok(self.executor.run(*update)?)
+    }
+
+    /// Runs the first plan in an arena whose free bytes hold a pattern, and counts those that do not, between forward and
+    /// backward. `None` if there is no such moment.
+    fn live_between_phases(&mut self) -> Result<Option<u64>, TrainError> {
+        let mut census = Census { live_bytes: None };
+        self.executor.set_poison(true);
+        let ran = self.executor.run_observed(self.programs[0], &mut census);
+        self.executor.set_poison(false);
+        ran?;
+        Ok(census.live_bytes)
     }
 
     /// Of every trained parameter, in the order of the model.

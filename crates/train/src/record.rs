@@ -3,12 +3,15 @@
 //! Invariant: everything in it was read, measured or computed in this run; what is not known is null, never guessed.
 
 use crate::prepare::RANDOM_TOKENS;
-use crate::{MemoryAccount, TrainConfig, TrainError, memory};
+use crate::record_page::page;
+use crate::{Limit, MemoryAccount, ProfileRow, TrainConfig, TrainError, memory};
 use remat_data::SampleStats;
 use remat_formats::{sha256_file, write_atomic};
+use remat_model::Model;
+use remat_plan::{Plan, Policy};
 use serde::Serialize;
-use std::fmt::Write;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Its JSON form.
@@ -25,6 +28,8 @@ pub struct Machine {
     pub threads: usize,
     pub memory_bytes: Option<u64>,
     pub gpu: Option<String>,
+    /// What ran the plan.
+    pub backend: &'static str,
 }
 
 impl Machine {
@@ -38,6 +43,7 @@ impl Machine {
             threads,
             memory_bytes: memory::total_bytes(),
             gpu: None,
+            backend: "cpu",
         }
     }
 }
@@ -87,11 +93,45 @@ pub struct Observed {
     pub tokens_per_second: f64,
 }
 
+/// What was run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+#[allow(missing_docs)]
+pub enum RecordKind {
+    Train,
+    Profile,
+    Quickstart,
+}
+
+/// What a profile found, beside the plan that it would take.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[allow(missing_docs)]
+pub struct ProfileRecord {
+    pub footprint_bytes: usize,
+    pub footprint_bytes_with_checkpointing: usize,
+    /// Counted steps of each policy.
+    pub repeats: usize,
+    pub rows: Vec<ProfileRow>,
+    pub verdict: String,
+}
+
+/// Held-out questions before and after the training of a quickstart.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[allow(missing_docs)]
+pub struct AnswersRecord {
+    pub questions: usize,
+    pub loss_before: f64,
+    pub loss_after: f64,
+    pub right_before: usize,
+    pub right_after: usize,
+}
+
 /// The record of one run.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[allow(missing_docs)]
 pub struct Record {
     pub schema: u32,
+    pub kind: RecordKind,
     pub remat_version: &'static str,
     pub commit: Option<&'static str>,
     pub build: &'static str,
@@ -103,16 +143,41 @@ pub struct Record {
     pub plan: PlanRecord,
     pub observed: Observed,
     pub bound_by: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub profile: Option<ProfileRecord>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub answers: Option<AnswersRecord>,
+}
+
+/// The commit that the binary was built from, once it has said so.
+static COMMIT: OnceLock<&'static str> = OnceLock::new();
+
+/// Says which commit this program was built from. Only the binary knows it: a library that did would be built anew for
+/// every commit.
+pub fn name_commit(commit: &'static str) {
+    // The first one stays: there is one program in a process.
+    let _ = COMMIT.set(commit);
 }
 
 /// What made this program, for records.
 pub fn build() -> (&'static str, Option<&'static str>, &'static str) {
     let profile = if cfg!(debug_assertions) { "debug" } else { "release" };
-    (env!("CARGO_PKG_VERSION"), option_env!("REMAT_COMMIT"), profile)
+    (env!("CARGO_PKG_VERSION"), COMMIT.get().copied(), profile)
+}
+
+impl ModelRecord {
+    /// Of a folder, or of a preset's shape.
+    pub(crate) fn of(model: &Model, preset: Option<&str>, parameters: usize) -> Result<Self, TrainError> {
+        let (path, sha256) = match preset {
+            Some(name) => (PathBuf::from(name), "none: random weights".to_string()),
+            None => (model.folder().to_path_buf(), hash_all(model.weight_files())?),
+        };
+        Ok(ModelRecord { path, sha256, family: model.config().family().to_string(), parameters })
+    }
 }
 
 /// Hashes of weight files, joined.
-pub(crate) fn hash_all(paths: impl Iterator<Item = PathBuf>) -> Result<String, TrainError> {
+fn hash_all(paths: impl Iterator<Item = PathBuf>) -> Result<String, TrainError> {
     let mut paths: Vec<PathBuf> = paths.collect();
     paths.sort();
     let hashes: Result<Vec<String>, _> = paths.iter().map(|path| sha256_file(path)).collect();
@@ -133,21 +198,44 @@ pub(crate) fn data_records(stats: &[SampleStats]) -> Result<Vec<DataRecord>, Tra
     stats.iter().map(record).collect()
 }
 
-/// What decided how much memory the run took: the largest row of the account that the user can change.
-pub(crate) fn bound_by(account: &MemoryAccount) -> String {
-    let fixed = ["reserve", "program and tokenizer", "kernel scratch"];
-    let rows = account.rows.iter().filter(|row| !fixed.contains(&row.name));
-    match rows.max_by_key(|row| row.bytes) {
-        Some(row) => {
-            let share = 100.0 * row.bytes as f64 / account.planned_peak_bytes().max(1) as f64;
-            format!("{} ({share:.0} % of the planned peak)", row.name)
+/// What bound the result: the limit, where the plan recomputes because of it, and the largest part of the memory that the
+/// user can change. What bounds the time is always the backend.
+pub(crate) fn bound_by(account: &MemoryAccount, limited_to: Option<Limit>) -> String {
+    let constraint = |row: &str| match row {
+        "weights" | "quantised weights" => Some("model size"),
+        "trained parameters" | "gradients" | "optimizer" => Some("method"),
+        "kept activations" | "head workspace" | "transient" | "inputs" => Some("batch"),
+        "data" => Some("data"),
+        // What the program itself takes is nothing to choose.
+        _ => None,
+    };
+    let rows = account.rows.iter().filter_map(|row| Some((constraint(row.name)?, row)));
+    let Some((constraint, row)) = rows.max_by_key(|(_, row)| row.bytes) else { return "nothing".to_string() };
+    let share = 100.0 * row.bytes as f64 / account.planned_peak_bytes().max(1) as f64;
+    let largest = format!("{constraint}: {} ({share:.0} % of the planned peak)", row.name);
+    match limited_to {
+        Some(limit) => {
+            format!("memory: {} {} bytes, so the plan recomputes; then {largest}", limit.whose, limit.bytes)
         }
-        None => "nothing".to_string(),
+        None => largest,
     }
 }
 
+/// The limit, if it is why a plan recomputes.
+pub(crate) fn limiting(limit: Option<Limit>, micro: &Plan) -> Option<Limit> {
+    limit.filter(|_| micro.policy == Policy::Auto && micro.recomputed_steps().next().is_some())
+}
+
+/// Where records go that no folder was given for; `None` where there is no place for such.
+pub fn record_folder(kind: &str, started_at: &str) -> Option<PathBuf> {
+    let absolute = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let state = absolute("XDG_STATE_HOME").or_else(|| Some(absolute("HOME")?.join(".local/state")))?;
+    let time: String = started_at.chars().filter(char::is_ascii_alphanumeric).collect();
+    Some(state.join("remat/records").join(format!("{time}-{kind}-{}", std::process::id())))
+}
+
 impl Record {
-    /// Writes `record.json` and `record.md` into a folder.
+    /// Writes `record.json` and `record.md` into a folder that exists.
     ///
     /// # Errors
     /// A file that cannot be written.
@@ -155,51 +243,7 @@ impl Record {
         let json = serde_json::to_string_pretty(self)
             .map_err(|error| TrainError::NotSaved { problem: format!("{RECORD_FILE}: {error}") })?;
         write_atomic(&folder.join(RECORD_FILE), format!("{json}\n").as_bytes())?;
-        Ok(write_atomic(&folder.join(RECORD_TEXT_FILE), self.text().as_bytes())?)
-    }
-
-    /// The record as a page of Markdown.
-    fn text(&self) -> String {
-        let mut text = String::from("# Lab record\n\n| what | value |\n|---|---|\n");
-        let mut row = |what: &str, value: String| {
-            // Writing to a string cannot fail.
-            let _ = writeln!(text, "| {what} | {value} |");
-        };
-        let commit = self.commit.unwrap_or("unknown commit");
-        row("remat", format!("{} ({commit}, {} build)", self.remat_version, self.build));
-        row("started", self.started_at.clone());
-        let Machine { cpu, isa, threads, memory_bytes, gpu } = &self.machine;
-        row("machine", format!("{}, {isa}, {threads} threads", cpu.as_deref().unwrap_or("unknown CPU")));
-        row("memory of the machine", memory_bytes.map_or("unknown".to_string(), |bytes| format!("{bytes} bytes")));
-        row("GPU", gpu.clone().unwrap_or_else(|| "none used".to_string()));
-        row(
-            "model",
-            format!("{} ({}, {} parameters)", self.model.path.display(), self.model.family, self.model.parameters),
-        );
-        row("model sha256", self.model.sha256.clone());
-        for data in &self.data {
-            row("data", format!("{} ({} samples), sha256 {}", data.path.display(), data.samples, data.sha256));
-        }
-        let plan = &self.plan;
-        row(
-            "plan",
-            format!("checkpointing {}: {} steps, {} recomputed", plan.policy, plan.steps, plan.recomputed_steps),
-        );
-        row(
-            "arena",
-            format!("{} bytes, of which {} live from forward to backward", plan.arena_bytes, plan.activation_bytes),
-        );
-        let seen = &self.observed;
-        let loss = |loss: Option<f64>| loss.map_or("none".to_string(), |loss| format!("{loss:.6}"));
-        row("loss", format!("{} → {} in {} updates", loss(seen.first_loss), loss(seen.last_loss), seen.steps));
-        if let Some(val_loss) = seen.last_val_loss {
-            row("loss of held-out rows", format!("{val_loss:.6} at last"));
-        }
-        row("time", format!("{:.2} s in updates, {:.0} tokens per second", seen.seconds, seen.tokens_per_second));
-        let measured = seen.peak_bytes.map_or("unknown".to_string(), |bytes| format!("{bytes} bytes"));
-        row("peak memory of the process", format!("{measured} measured, {} bytes planned", seen.planned_peak_bytes));
-        row("bound by", self.bound_by.clone());
-        text
+        Ok(write_atomic(&folder.join(RECORD_TEXT_FILE), page(self).as_bytes())?)
     }
 }
 

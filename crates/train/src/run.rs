@@ -6,7 +6,7 @@
 
 use crate::gradient_watch::GradientWatch;
 use crate::prepare::{Prepared, Resumed, Session, prepare};
-use crate::record::{self, ModelRecord, Observed, Record, now_utc};
+use crate::record::{self, ModelRecord, Observed, Record, RecordKind, now_utc};
 use crate::report::{Event, Outcome, Reporter, Summary};
 use crate::run_folder::{Existing, RunFolder};
 use crate::saves::Saves;
@@ -118,31 +118,24 @@ impl<'a> Run<'a> {
             }
         }
         self.write_result(&self.session.config.out)?;
-        self.write_record()?;
-        Ok(self.summary(Outcome::Finished))
+        let record = self.write_record()?;
+        Ok(Summary { record: Some(Box::new(record)), ..self.summary(Outcome::Finished) })
     }
 
     /// Writes the lab record of a finished run.
-    fn write_record(&self) -> Result<(), TrainError> {
+    fn write_record(&self) -> Result<Record, TrainError> {
         let session = &self.session;
         let (remat_version, commit, build) = record::build();
         let facts = &session.facts;
         let record = Record {
             schema: 1,
+            kind: RecordKind::Train,
             remat_version,
             commit,
             build,
             started_at: self.started_at.clone(),
             machine: facts.machine.clone(),
-            model: ModelRecord {
-                path: session.model.folder().to_path_buf(),
-                sha256: match session.config.preset {
-                    Some(_) => "none: random weights".to_string(),
-                    None => record::hash_all(session.model.weight_files())?,
-                },
-                family: session.model.config().family().to_string(),
-                parameters: facts.total_parameters,
-            },
+            model: ModelRecord::of(&session.model, session.config.preset.as_deref(), facts.total_parameters)?,
             data: record::data_records(session.loader.dataset().stats())?,
             config: session.config.clone(),
             plan: facts.plan.clone(),
@@ -157,8 +150,11 @@ impl<'a> Run<'a> {
                 tokens_per_second: if self.seconds > 0.0 { self.tokens as f64 / self.seconds } else { 0.0 },
             },
             bound_by: facts.bound_by.clone(),
+            profile: None,
+            answers: None,
         };
-        record.write(&session.config.out)
+        record.write(&session.config.out)?;
+        Ok(record)
     }
 
     /// Makes one update; false if the run was interrupted before it could be made.
@@ -291,6 +287,7 @@ impl<'a> Run<'a> {
             tokens: self.tokens,
             peak_bytes: memory::peak_resident_bytes(),
             planned_peak_bytes: self.session.planned_peak_bytes,
+            record: None,
         }
     }
 }

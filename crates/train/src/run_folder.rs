@@ -3,7 +3,7 @@
 //! Invariant: a run that is refused, for whatever reason, has changed nothing on disk: `inspect` only looks, and
 //! `create` is called after all input was checked. Look next at `metrics` and `saves` for what goes inside.
 
-use crate::{TrainConfig, TrainError};
+use crate::{RECORD_FILE, RECORD_TEXT_FILE, TrainConfig, TrainError};
 use remat_formats::write_atomic;
 use std::fs::{self, OpenOptions};
 use std::io;
@@ -23,6 +23,8 @@ const RESULT_FILES: &[&str] = &[
     "config.json",
     "generation_config.json",
     "model.safetensors",
+    RECORD_FILE,
+    RECORD_TEXT_FILE,
     "tokenizer.json",
     "tokenizer_config.json",
 ];

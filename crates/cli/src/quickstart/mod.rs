@@ -13,7 +13,10 @@ use crate::units;
 use crate::{INTERRUPTED, threads};
 use remat_formats::write_atomic;
 use remat_model::{Model, Precision};
-use remat_train::{Existing, MethodKind, Outcome, RunControl, TrainConfig, TrainError, train};
+use remat_train::{
+    AnswersRecord, Existing, MethodKind, Outcome, ProfileRecord, ProfileRow, Record, RecordKind, RunControl,
+    TrainConfig, TrainError, train,
+};
 use std::path::{Path, PathBuf};
 
 /// The embedded files, by their place in the run folder.
@@ -84,7 +87,7 @@ fn tour(arguments: &QuickstartArgs) -> Result<u8, TrainError> {
 
     heading("2", "The plan: what to keep in memory between forward and backward");
     policies::explain();
-    policies::compare(&model, threads)?;
+    let rows_of_policies = policies::compare(&model, threads)?;
 
     heading("3", "Fine-tuning, with checkpointing full. Loss is the surprise per token; it should fall");
     let adapter = out.join("adapter");
@@ -120,6 +123,8 @@ fn tour(arguments: &QuickstartArgs) -> Result<u8, TrainError> {
         format!("{right_after}/{number}")
     ));
 
+    let answers = AnswersRecord { questions: number, loss_before, loss_after, right_before, right_after };
+    write_record(out, &model, summary.record.as_deref(), rows_of_policies, answers)?;
     heading("5", "What is left, and what next");
     leave(out, &summary.peak_bytes.map_or_else(|| "unknown".to_string(), units::bytes));
     Ok(0)
@@ -144,6 +149,32 @@ fn training(arguments: &QuickstartArgs, model: &Model, adapter: &Path) -> TrainC
     }
 }
 
+/// The lab record of the whole tour: the training's, with the policies and the answers.
+fn write_record(
+    out: &Path,
+    model: &Model,
+    training: Option<&Record>,
+    rows: Vec<ProfileRow>,
+    answers: AnswersRecord,
+) -> Result<(), TrainError> {
+    let Some(training) = training else { return Ok(()) };
+    let footprint = remat::Model::from_pretrained(model.folder())
+        .and_then(|whole| whole.in_precision(model.precision()).memory_footprint())
+        .map_err(|error| TrainError::BadFlag { key: "model", problem: error.to_string() })?;
+    let profile = ProfileRecord {
+        footprint_bytes: footprint,
+        footprint_bytes_with_checkpointing: footprint,
+        repeats: policies::REPEATS,
+        rows,
+        verdict: "On a model this small nothing has to be recomputed; the tour trains with full to show that nothing \
+                  else changes."
+            .to_string(),
+    };
+    let record =
+        Record { kind: RecordKind::Quickstart, profile: Some(profile), answers: Some(answers), ..training.clone() };
+    record.write(out)
+}
+
 /// Writes the embedded files.
 fn unpack(out: &Path, force: bool) -> Result<(), TrainError> {
     let used = std::fs::read_dir(out).is_ok_and(|mut entries| entries.next().is_some());
@@ -160,9 +191,8 @@ fn unpack(out: &Path, force: bool) -> Result<(), TrainError> {
 
 fn leave(out: &Path, peak: &str) {
     let folder = out.display();
-    say(&format!(
-        "   {folder}/adapter          the adapter, as PEFT reads it; metrics.jsonl; record.md, the lab record"
-    ));
+    say(&format!("   {folder}/adapter          the adapter, as PEFT reads it; metrics.jsonl"));
+    say(&format!("   {folder}/record.md        the lab record: program, machine, files, settings, and what came out"));
     say(&format!("   {folder}/model            the model it belongs to"));
     say(&format!("   {folder}/questions.jsonl  what it was trained on: one JSON object a line"));
     say(&format!("   The process needed {peak} at most.\n"));

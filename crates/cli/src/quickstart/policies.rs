@@ -9,7 +9,7 @@ use remat_plan::{DeviceProfile, Plan, Policy};
 use remat_train::{ProfileJob, ProfileRow, TrainError, profile};
 
 /// Counted steps of each policy.
-const REPEATS: usize = 9;
+pub(super) const REPEATS: usize = 9;
 /// The large model that is planned from its published shape.
 const LARGE: &str = "llama-3.1-8b";
 const LARGE_SEQ_LEN: usize = 4096;
@@ -23,7 +23,7 @@ pub(super) fn explain() {
 }
 
 /// Prints the table and what it says.
-pub(super) fn compare(model: &Model, threads: usize) -> Result<(), TrainError> {
+pub(super) fn compare(model: &Model, threads: usize) -> Result<Vec<ProfileRow>, TrainError> {
     let job = ProfileJob {
         model,
         method: &lora(),
@@ -48,7 +48,8 @@ pub(super) fn compare(model: &Model, threads: usize) -> Result<(), TrainError> {
             row.policy, times.0, times.1
         ));
     }
-    conclude(&rows)
+    conclude(&rows)?;
+    Ok(rows)
 }
 
 fn conclude(rows: &[ProfileRow]) -> Result<(), TrainError> {

@@ -1,6 +1,6 @@
 //! The lab record of a finished run.
 
-use crate::command::Train;
+use crate::command::{Train, remat, text};
 use serde_json::Value;
 
 #[test]
@@ -20,4 +20,35 @@ fn a_finished_run_leaves_its_record() {
     assert_eq!(record["observed"]["last_loss"], losses[2]);
     let page = String::from_utf8(train.bytes("record.md")).expect("text");
     assert!(page.starts_with("# Lab record") && page.contains("bound by"), "{page}");
+}
+
+#[test]
+fn two_records_are_compared_like_a_person_would() {
+    let none = Train::on("llama-gqa-tied", "--steps 2 --checkpointing none --threads 1").finish().train;
+    let full = Train::on("llama-gqa-tied", "--steps 2 --checkpointing full --threads 2").finish().train;
+    let diff = |more: &str| {
+        let mut command = remat(["record", "diff"]);
+        command.arg(none.out()).arg(full.out().join("record.json")).args(more.split_whitespace());
+        let output = command.output().expect("runs");
+        assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+        text(&output.stdout)
+    };
+    let page = diff("");
+    assert!(
+        page.contains(
+            "The same program, model and data; other machine (threads) and settings (--checkpointing, --threads)."
+        ),
+        "{page}"
+    );
+    assert!(page.contains("The last losses are equal in every digit."), "{page}");
+    let setting = page.lines().find(|line| line.starts_with("  --checkpointing")).expect("a row");
+    assert!(setting.contains("none") && setting.contains("full"), "{page}");
+    let json: Value = serde_json::from_str(&diff("--json")).expect("JSON");
+    let recomputed = |d: &&Value| d["section"] == "plan" && d["name"] == "recomputed_steps" && d["a"] == 0;
+    assert!(json["differences"].as_array().expect("rows").iter().any(|d| recomputed(&d)), "{json:#}");
+
+    std::fs::write(full.out().join("record.json"), "{\"schema\": 1, \"machine\":").expect("written");
+    let refused = remat(["record", "diff"]).arg(none.out()).arg(full.out()).output().expect("runs");
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(text(&refused.stderr).contains("not a lab record"), "{}", text(&refused.stderr));
 }

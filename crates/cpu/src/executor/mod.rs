@@ -9,6 +9,7 @@ mod poison;
 mod resolve;
 mod support;
 
+pub use poison::POISON;
 pub(crate) use resolve::Operand;
 
 use crate::{CustomKernels, Level, ThreadPool};

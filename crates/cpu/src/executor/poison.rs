@@ -6,7 +6,7 @@
 use remat_plan::{Plan, Slot};
 
 /// What a poisoned byte holds.
-pub(super) const POISON: u8 = 0xff;
+pub const POISON: u8 = 0xff;
 
 /// For each step, the slots that are free once it has run.
 pub(super) fn freed(plan: &Plan) -> Vec<Vec<Slot>> {

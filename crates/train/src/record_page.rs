@@ -1,0 +1,102 @@
+//! The lab record as a page of Markdown. Invariant: what a user named (paths, settings) cannot break a table.
+
+use crate::record::{Machine, Record};
+use serde_json::Value;
+use std::fmt::Write;
+
+/// The page.
+pub(crate) fn page(record: &Record) -> String {
+    let mut page = String::from("# Lab record\n\n| what | value |\n|---|---|\n");
+    program_and_files(record, &mut |what, value| row(&mut page, &[what, &value]));
+    outcome(record, &mut |what, value| row(&mut page, &[what, &value]));
+    page.push_str(&policies(record));
+    page.push_str("\n## Settings\n\n| setting | value |\n|---|---|\n");
+    if let Ok(Value::Object(settings)) = serde_json::to_value(&record.config) {
+        for (name, value) in settings.iter().filter(|(_, value)| !value.is_null()) {
+            let shown = value.as_str().map_or_else(|| value.to_string(), str::to_string);
+            row(&mut page, &[&format!("--{name}"), &shown]);
+        }
+    }
+    page
+}
+
+fn row(page: &mut String, cells: &[&str]) {
+    for cell in cells {
+        let plain: String = cell.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+        page.push_str(&format!("| {} ", plain.replace('\\', "\\\\").replace('|', "\\|").replace('<', "&lt;")));
+    }
+    page.push_str("|\n");
+}
+
+fn program_and_files(record: &Record, row: &mut dyn FnMut(&str, String)) {
+    let commit = record.commit.unwrap_or("unknown commit");
+    row("remat", format!("{} ({commit}, {} build)", record.remat_version, record.build));
+    row("started", record.started_at.clone());
+    let Machine { cpu, isa, threads, memory_bytes, gpu, backend } = &record.machine;
+    row("machine", format!("{}, {isa}, {threads} threads", cpu.as_deref().unwrap_or("unknown CPU")));
+    row("memory of the machine", memory_bytes.map_or("unknown".to_string(), |bytes| format!("{bytes} bytes")));
+    row("backend", (*backend).to_string());
+    row("GPU", gpu.clone().unwrap_or_else(|| "none used".to_string()));
+    let model = &record.model;
+    row("model", format!("{} ({}, {} parameters)", model.path.display(), model.family, model.parameters));
+    row("model sha256", model.sha256.clone());
+    for data in &record.data {
+        row("data", format!("{} ({} samples), sha256 {}", data.path.display(), data.samples, data.sha256));
+    }
+}
+
+fn outcome(record: &Record, row: &mut dyn FnMut(&str, String)) {
+    let plan = &record.plan;
+    let again = plan.recomputed_steps;
+    row("plan", format!("checkpointing {}: {} steps, {again} recomputed", plan.policy, plan.steps));
+    let (arena, kept) = (plan.arena_bytes, plan.activation_bytes);
+    row("arena", format!("{arena} bytes, of which {kept} live from forward to backward"));
+    let seen = &record.observed;
+    if let (Some(first), Some(last)) = (seen.first_loss, seen.last_loss) {
+        row("loss", format!("{first:.6} → {last:.6} in {} updates", seen.steps));
+    }
+    if let Some(val_loss) = seen.last_val_loss {
+        row("loss of held-out rows", format!("{val_loss:.6} at last"));
+    }
+    if let Some(answers) = &record.answers {
+        let (before, after) = (answers.loss_before, answers.loss_after);
+        row("loss of held-out answers", format!("{before:.6} before, {after:.6} after"));
+        let (before, after) = (answers.right_before, answers.right_after);
+        row("answered word for word", format!("{before} before, {after} after, of {}", answers.questions));
+    }
+    row("time", format!("{:.2} s in updates, {:.0} tokens per second", seen.seconds, seen.tokens_per_second));
+    let measured = seen.peak_bytes.map_or("unknown".to_string(), |bytes| format!("{bytes} bytes"));
+    row("peak memory of the process", format!("{measured} measured, {} bytes planned", seen.planned_peak_bytes));
+    row("bound by", record.bound_by.clone());
+}
+
+/// What a profile measured.
+fn policies(record: &Record) -> String {
+    let Some(profile) = &record.profile else { return String::new() };
+    let mut page = format!(
+        "\n## Policies\n\nParameters and buffers take {} bytes, and {} with checkpointing: it drops activations, never \
+         parameters.\n\n| policy | activations planned | measured | peak planned | measured | step planned | measured | \
+         more FLOPs | more time | tokens/s |\n|---|---|---|---|---|---|---|---|---|---|\n",
+        profile.footprint_bytes, profile.footprint_bytes_with_checkpointing
+    );
+    let known = |bytes: Option<u64>| bytes.map_or("unknown".to_string(), |bytes| bytes.to_string());
+    for policy in &profile.rows {
+        // Writing to a string cannot fail.
+        let _ = writeln!(
+            page,
+            "| {} | {} | {} | {} | {} | {:.4} s | {:.4} s | {:+.1} % | {:+.1} % | {:.0} |",
+            policy.policy,
+            policy.activation_bytes,
+            known(policy.measured_activation_bytes),
+            policy.planned_peak_bytes,
+            known(policy.measured_peak_bytes),
+            policy.planned_step_seconds,
+            policy.step_seconds,
+            policy.extra_flops_percent,
+            policy.extra_percent,
+            policy.tokens_per_second
+        );
+    }
+    let _ = writeln!(page, "\n{}", profile.verdict);
+    page
+}
