@@ -8,7 +8,8 @@ use crate::settings::SettingsArgs;
 use crate::{FAILED, INTERRUPTED};
 use clap::ArgMatches;
 use remat_train::{
-    CONFIG_FILE, ErrorKind, Event, Existing, Outcome, Reporter, RunControl, Summary, TrainConfig, TrainError, train,
+    CONFIG_FILE, Checks, ErrorKind, Event, Existing, Outcome, Reporter, RunControl, Summary, TrainConfig, TrainError,
+    train,
 };
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -43,6 +44,14 @@ pub(crate) struct TrainArgs {
     /// Write the time of every step of the second update, in Chrome's trace format
     #[arg(long, value_name = "FILE")]
     trace: Option<PathBuf>,
+
+    /// Hold recomputed values to the forward's bits, and every value of two updates to an f64 reference
+    #[arg(long, conflicts_with = "trace")]
+    validate: bool,
+
+    /// Fill freed memory of the plan with NaN, so that a use after free shows
+    #[arg(long)]
+    poison: bool,
 
     /// Print events as JSON lines on stdout
     #[arg(long)]
@@ -92,9 +101,10 @@ fn start(arguments: TrainArgs, matches: &ArgMatches, output: &mut Output) -> Res
         (false, false) => Existing::Refuse,
     };
     let trace = arguments.trace.clone();
+    let checks = Checks { validate: arguments.validate, poison: arguments.poison };
     let config = merged(arguments, matches)?;
     catch_interrupts();
-    train(config, RunControl { existing, interrupt: &INTERRUPT, trace: trace.as_deref() }, output)
+    train(config, RunControl { existing, interrupt: &INTERRUPT, trace: trace.as_deref(), checks }, output)
 }
 
 /// The settings from all sources.

@@ -11,6 +11,7 @@ mod plan;
 mod policy;
 mod price;
 mod residuals;
+mod validate;
 
 pub use check::{CheckError, check};
 pub use device::DeviceProfile;
@@ -22,3 +23,4 @@ pub use plan::{
 pub use policy::{Policy, format_bytes, parse_bytes};
 pub use price::{OpClass, Prices, Rate, THIN};
 pub use residuals::Residual;
+pub use validate::{Validation, ValidationError, has_reference, validate};

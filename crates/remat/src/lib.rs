@@ -67,10 +67,9 @@ pub use memory::MemoryReport;
 pub use model::Model;
 pub use policy::{Candidate, CheckpointPolicy, Decision, Rules};
 pub use step::{Element, OpRuns, Step};
-pub use validate::Validation;
 
 pub use remat_cpu::{CustomCall, CustomKernel};
 pub use remat_ir::{Array, Cost, Custom, CustomOp, CustomOps, IrError, Phase, Type, ValueId, Vjp, ops};
 pub use remat_model::{AdamWSettings, BatchShape, LoraConfig, Method, MomentFormat, Precision, Targets};
-pub use remat_plan::{Action, Plan, Prices, Residual, RunObserver, Step as PlanStep, StepId};
+pub use remat_plan::{Action, Plan, Prices, Residual, RunObserver, Step as PlanStep, StepId, Validation};
 pub use remat_tensor::DType;

@@ -119,12 +119,6 @@ impl Step {
         self.number(&loss)
     }
 
-    /// As [`Step::run_observed`], without counting as a run.
-    pub(crate) fn run_uncounted(&mut self, observer: &mut dyn RunObserver) -> Result<(), Error> {
-        self.prepare_for_validation()?;
-        Ok(self.executor.run_observed(self.micro, observer)?)
-    }
-
     pub(crate) fn prepare_for_validation(&mut self) -> Result<(), Error> {
         self.prepare(self.recipe.loss.is_some().then_some(1.0))
     }
@@ -389,6 +383,10 @@ impl Step {
             fill(bytemuck::cast_slice_mut(target.bytes));
         }
         Ok(())
+    }
+
+    pub(crate) fn program(&self) -> ProgramId {
+        self.micro
     }
 
     pub(crate) fn executor_mut(&mut self) -> &mut CpuExecutor {

@@ -1,154 +1,25 @@
-//! Validation of a step: recomputed values against the first computation, and every value against the interpreter.
-//!
-//! The first is exact: a value that is computed again must have the same bits, so each is hashed when it is made. The
-//! second holds every result to the naive f64 evaluation of the same graph, each result rounded to its dtype, within a
-//! bound on the norm of the difference. Invariant: a validation leaves parameters, gradients and counters as they were.
+//! Validation of a step of one's own. Invariant: a validation leaves parameters, gradients and counters as they were.
+//! Look next at `remat_plan::validate` for what is compared.
 
 use crate::{Error, Step};
-use remat_ir::{Array, Graph, Interpreter, OpDef, Phase, Rounding, Storage, ValueId};
-use remat_plan::{Action, Executor, Place, Plan, RunObserver, Step as PlanStep, StepId};
-use remat_tensor::{DType, HostTensor};
-use std::collections::HashMap;
-use std::hash::{DefaultHasher, Hash, Hasher};
-
-/// Work above which the interpreter would take minutes: FLOPs of the whole step.
-const MOST_REFERENCE_FLOPS: f64 = 5e8;
-
-/// What a validation compared.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Validation {
-    /// Recomputed values whose bits were compared with the first computation's.
-    pub replayed_values: usize,
-    /// Values compared with the interpreter; 0 where the step is too large for it.
-    pub reference_values: usize,
-}
+use remat_plan::{Validation, ValidationError, validate};
 
 impl Step {
     /// Runs the step once on the present inputs and compares every recomputed value, bit by bit, with what the forward made;
-    /// and, where the step is small enough (or its weights are not in four bits), every value with the f64 interpreter.
+    /// and, where the step is small enough (and its weights are not in four bits), every value with the f64 interpreter.
     ///
     /// # Errors
     /// The first value that differs, by name, op and layer.
     pub fn validate(&mut self) -> Result<Validation, Error> {
         let before = self.gradient_states()?;
-        let reference = self.reference()?;
-        let mut watch = Watch { made: HashMap::new(), reference, replayed: 0, compared: 0, fault: None };
-        let ran = self.run_uncounted(&mut watch);
-        self.restore_gradients(&before)?;
-        ran?;
-        match watch.fault {
-            Some(fault) => Err(Error::Validation(fault)),
-            None => Ok(Validation { replayed_values: watch.replayed, reference_values: watch.compared }),
-        }
-    }
-
-    /// The interpreter's values of the plan's graph, where it is small enough.
-    fn reference(&mut self) -> Result<Option<Vec<Array>>, Error> {
-        let graph = self.plan().graph.clone();
-        let flops = |node: &remat_ir::Node| {
-            let (inputs, outputs) = graph.node_types(node);
-            node.op.cost(&inputs, &outputs).flops
-        };
-        let in_blocks = graph.values.iter().any(|value| value.ty.dtype.scale_kind().is_some());
-        if in_blocks || graph.nodes.iter().map(flops).sum::<f64>() > MOST_REFERENCE_FLOPS {
-            return Ok(None);
-        }
         self.prepare_for_validation()?;
-        let mut sources = HashMap::new();
-        for value in graph.values.iter().filter(|value| value.producer.is_none()) {
-            let executor = self.executor_mut();
-            let bytes = match value.storage {
-                Storage::Weight => executor.weight_mut(&value.name)?.bytes.to_vec(),
-                Storage::State => executor.state(&value.name)?.bytes.to_vec(),
-                Storage::Input | Storage::Arena => executor.input_mut(&value.name)?.bytes.to_vec(),
-            };
-            let tensor = HostTensor::from_le_bytes(value.ty.shape.clone(), value.ty.dtype, &bytes);
-            let tensor = tensor.ok_or_else(|| Error::Validation(format!("\"{}\" has odd bytes", value.name)))?;
-            sources.insert(value.name.clone(), Array::from_host(&tensor));
-        }
-        Ok(Some(Interpreter { rounding: Rounding::ToDtype }.run(&graph, &sources)?))
-    }
-}
-
-/// Looks at every result as it is made.
-struct Watch {
-    /// Hashes of the forward's values.
-    made: HashMap<ValueId, u64>,
-    reference: Option<Vec<Array>>,
-    replayed: usize,
-    compared: usize,
-    fault: Option<String>,
-}
-
-impl RunObserver for Watch {
-    fn after_step(&mut self, plan: &Plan, _id: StepId, step: &PlanStep, arena: &[u8]) {
-        let Action::Compute(op) = step.action else { return };
-        let node = plan.graph.node(op);
-        for (index, (&value, place)) in node.outputs.iter().zip(&step.writes).enumerate() {
-            let Place::Arena(buffer) = place else { continue };
-            let slot = plan.buffers[buffer.index()].slot;
-            let bytes = &arena[slot.offset..slot.offset + plan.graph.ty(value).bytes()];
-            self.replay(&plan.graph, op, index, value, bytes);
-            self.compare(&plan.graph, value, bytes);
-        }
-    }
-}
-
-impl Watch {
-    /// Against the value that is repeated.
-    fn replay(&mut self, graph: &Graph, op: remat_ir::OpId, index: usize, value: ValueId, bytes: &[u8]) {
-        let node = graph.node(op);
-        let mut hasher = DefaultHasher::new();
-        bytes.hash(&mut hasher);
-        let hash = hasher.finish();
-        let Some(origin) = node.recompute_of else {
-            if node.phase == Phase::Forward {
-                self.made.insert(value, hash);
-            }
-            return;
-        };
-        let first = graph.node(origin).outputs[index];
-        self.replayed += 1;
-        if self.made.get(&first) != Some(&hash) {
-            let name = &graph.value(first).name;
-            let problem =
-                "was computed again with other bits than in the forward; an op that is not deterministic must say so";
-            self.report(graph, first, format!("\"{name}\" {problem}"));
-        }
-    }
-
-    /// Against the interpreter.
-    fn compare(&mut self, graph: &Graph, value: ValueId, bytes: &[u8]) {
-        let Some(reference) = &self.reference else { return };
-        let ty = graph.ty(value);
-        if !ty.dtype.is_float() {
-            return;
-        }
-        let Some(tensor) = HostTensor::from_le_bytes(ty.shape.clone(), ty.dtype, bytes) else { return };
-        let (got, want) = (tensor.to_f64(), &reference[value.index()].data);
-        let norm = |x: &mut dyn Iterator<Item = f64>| x.fold(0.0, |sum: f64, x| sum + x * x).sqrt();
-        let difference = norm(&mut got.iter().zip(want).map(|(a, b)| a - b));
-        let size = norm(&mut want.iter().copied());
-        // Roundings of all ops before this one add up; a wrong op is off by the order of the value itself.
-        let bound = if graph.values.iter().any(|v| v.ty.dtype == DType::BF16) { 0.1 } else { 1e-3 };
-        self.compared += 1;
-        // NaN is a difference, too.
-        if difference.is_nan() || difference > bound * size + 1e-6 {
-            let name = &graph.value(value).name;
-            let message = format!("\"{name}\" differs from the reference by {difference:.3e} in norm, of {size:.3e}");
-            self.report(graph, value, message);
-        }
-    }
-
-    /// Keeps the first difference, with the op and the layer that it is of.
-    fn report(&mut self, graph: &Graph, value: ValueId, message: String) {
-        let node = graph.value(value).producer.map(|(op, _)| graph.node(op));
-        let op = node.map_or("source", |node| node.op.name());
-        let custom =
-            node.and_then(|node| if let remat_ir::Op::Custom(op) = &node.op { Some(op.custom_name()) } else { None });
-        let layer = graph.region_path(node.and_then(|node| node.region)).first().copied();
-        let layer = layer.map_or(String::new(), |id| format!(" in {}", graph.regions[id.index()].name));
-        let op = custom.map_or(op.to_string(), |name| format!("{op} \"{name}\""));
-        self.fault.get_or_insert(format!("{message} ({op}{layer})"));
+        let (graph, program) = (self.plan().graph.clone(), self.program());
+        let validated = validate(self.executor_mut(), program, &graph, true);
+        self.restore_gradients(&before)?;
+        validated.map_err(|error| match error {
+            ValidationError::Differs(fault) => Error::Validation(fault),
+            ValidationError::Executor(error) => error.into(),
+            ValidationError::Interpreter(error) => error.into(),
+        })
     }
 }

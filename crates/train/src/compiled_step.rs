@@ -8,7 +8,7 @@ use crate::TrainError;
 use crate::trace::Trace;
 use remat_cpu::CpuExecutor;
 use remat_data::{Batch, DataLoader, UpdateBatch};
-use remat_plan::{ExecError, Executor, ProgramId};
+use remat_plan::{ExecError, Executor, ProgramId, Validation, validate};
 
 /// Both programs, loaded.
 pub(crate) struct CompiledStep {
@@ -20,6 +20,16 @@ pub(crate) struct CompiledStep {
     pub(crate) dropout_seed: Option<u64>,
     /// Takes the time of every step, if it is there.
     pub(crate) trace: Option<Trace>,
+    /// Holds every run to what it should be, if it is there.
+    pub(crate) validation: Option<RunningValidation>,
+}
+
+/// What `--validate` compared so far.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct RunningValidation {
+    pub(crate) compared: Validation,
+    /// Whether the runs to come are held to the interpreter, too.
+    pub(crate) against_reference: bool,
 }
 
 impl CompiledStep {
@@ -42,8 +52,8 @@ impl CompiledStep {
         if let Some(seed) = self.dropout_seed {
             fill(executor, "rng", &[seed as u32, (seed >> 32) as u32, made as u32, micro as u32])?;
         }
-        run(executor, self.micro, &mut self.trace)?;
-        number(executor, self.micro, "loss")
+        self.run(self.micro, made)?;
+        number(&self.executor, self.micro, "loss")
     }
 
     /// Updates all parameters by their accumulated gradients, zeroes those, and returns their norm before clipping.
@@ -51,18 +61,29 @@ impl CompiledStep {
     pub(crate) fn run_update(&mut self, lr: f64, made: u64) -> Result<f64, TrainError> {
         fill(&mut self.executor, "lr", &[lr as f32])?;
         fill(&mut self.executor, "step", &[(made + 1) as i32])?;
-        run(&mut self.executor, self.update, &mut self.trace)?;
+        self.run(self.update, made)?;
         number(&self.executor, self.update, "grad_norm")
     }
-}
 
-fn run(executor: &mut CpuExecutor, program: ProgramId, trace: &mut Option<Trace>) -> Result<(), ExecError> {
-    match trace {
-        None => executor.run(program),
-        Some(trace) => {
-            trace.begin();
-            executor.run_observed(program, trace)
+    fn run(&mut self, program: ProgramId, made: u64) -> Result<(), TrainError> {
+        let CompiledStep { executor, trace, validation, .. } = self;
+        if let Some(validation) = validation {
+            let graph = executor.graph(program).clone();
+            let compared = validate(executor, program, &graph, validation.against_reference);
+            let compared =
+                compared.map_err(|error| TrainError::Invalid { step: made + 1, problem: error.to_string() })?;
+            validation.compared.replayed_values += compared.replayed_values;
+            validation.compared.reference_values += compared.reference_values;
+            return Ok(());
         }
+        match trace {
+            None => executor.run(program)?,
+            Some(trace) => {
+                trace.begin();
+                executor.run_observed(program, trace)?;
+            }
+        }
+        Ok(())
     }
 }
 

@@ -108,6 +108,11 @@ pub enum TrainError {
     )]
     NoGradient { step: u64, name: String, others: usize },
 
+    #[error(
+        "update {step}: --validate: {problem}; nothing of this update was saved. Please report it, with record.json"
+    )]
+    Invalid { step: u64, problem: String },
+
     #[error("cannot save: {problem}; free some space or fix the folder, then go on with --resume")]
     NotSaved { problem: String },
 
@@ -154,7 +159,9 @@ impl TrainError {
             | TrainError::BudgetTooSmall { .. }
             | TrainError::ForwardDoesNotFit { .. } => ErrorKind::DoesNotFit,
             TrainError::NoToken { .. } | TrainError::LossNotFinite { .. } => ErrorKind::Numeric,
-            TrainError::NotFinite { .. } | TrainError::NoGradient { .. } => ErrorKind::Numeric,
+            TrainError::NotFinite { .. } | TrainError::NoGradient { .. } | TrainError::Invalid { .. } => {
+                ErrorKind::Numeric
+            }
             TrainError::NotSaved { .. } => ErrorKind::Failed,
             TrainError::Io { what, .. } if *what == "read" => ErrorKind::Input,
             TrainError::Io { .. } => ErrorKind::Failed,

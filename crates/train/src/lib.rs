@@ -53,7 +53,7 @@ pub use record::{
     now_utc, record_folder,
 };
 pub use report::{Event, Outcome, PlannedRun, Reporter, Summary};
-pub use run::{RunControl, train};
+pub use run::{Checks, RunControl, train};
 pub use run_folder::{CONFIG_FILE, Existing, METRICS_FILE, RunFolder};
 pub use run_plan::{Fit, FrontierRow, RunPlan, plan};
 pub use sampling::Sampling;

@@ -358,6 +358,7 @@ impl Prepared {
             batch: Batch::new(self.shape.batch, self.shape.seq_len),
             dropout_seed: random.then_some(self.config.seed),
             trace: None,
+            validation: None,
         };
         Ok(Session {
             evaluation,

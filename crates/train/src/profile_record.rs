@@ -10,6 +10,8 @@ use remat_ir::Storage;
 pub struct Profiled {
     /// Bytes of parameters and buffers, as transformers counts them.
     pub footprint_bytes: usize,
+    /// The same in 16 bit, whatever this profile computes in.
+    pub footprint_16_bit_bytes: usize,
     /// Counted steps of each policy.
     pub repeats: usize,
     /// The policies.
@@ -68,6 +70,7 @@ impl Profiled {
             profile: Some(ProfileRecord {
                 footprint_bytes: self.footprint_bytes,
                 footprint_bytes_with_checkpointing: self.footprint_bytes,
+                footprint_16_bit_bytes: self.footprint_16_bit_bytes,
                 repeats: self.repeats,
                 rows: self.rows.clone(),
                 verdict: self.verdict.clone(),

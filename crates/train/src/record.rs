@@ -109,6 +109,7 @@ pub enum RecordKind {
 pub struct ProfileRecord {
     pub footprint_bytes: usize,
     pub footprint_bytes_with_checkpointing: usize,
+    pub footprint_16_bit_bytes: usize,
     /// Counted steps of each policy.
     pub repeats: usize,
     pub rows: Vec<ProfileRow>,

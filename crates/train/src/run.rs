@@ -4,6 +4,7 @@
 //! so an interrupted accumulation is done again by the run that resumes; a loss or gradient that is not finite stops the
 //! run before anything is saved.
 
+use crate::compiled_step::RunningValidation;
 use crate::gradient_watch::GradientWatch;
 use crate::prepare::{Prepared, Resumed, Session, prepare};
 use crate::record::{self, ModelRecord, Observed, Record, RecordKind, now_utc};
@@ -14,6 +15,7 @@ use crate::snapshot::{self, DataState, LogEntry, TrainerState};
 use crate::trace::Trace;
 use crate::{MetricsLog, StepMetrics, TrainConfig, TrainError, memory, read_metrics};
 use remat_data::{SamplerState, UpdateBatch};
+use remat_plan::has_reference;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
@@ -27,7 +29,22 @@ pub struct RunControl<'a> {
     pub interrupt: &'a AtomicBool,
     /// Where the trace of one update goes, if it is wanted.
     pub trace: Option<&'a Path>,
+    /// What is checked while it goes.
+    pub checks: Checks,
 }
+
+/// Checks of a run, for those who doubt it. They cost time; the result is the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Checks {
+    /// Hold recomputed values to the forward's bits in every update, and all values to the f64 interpreter in the first
+    /// two, where that is small enough to follow.
+    pub validate: bool,
+    /// Fill free bytes of the arena with NaN, so that a use after free shows in the loss.
+    pub poison: bool,
+}
+
+/// Updates that are held to the interpreter: in the first, adapters that start at zero have no gradient yet.
+const REFERENCE_UPDATES: u64 = 2;
 
 /// Trains.
 ///
@@ -42,7 +59,9 @@ pub fn train(config: TrainConfig, control: RunControl<'_>, reporter: &mut dyn Re
     };
     let prepared: Prepared = prepare(config, resumed)?;
     prepared.announce(reporter);
-    let session = prepared.load()?;
+    let mut session = prepared.load()?;
+    session.step.executor.set_poison(control.checks.poison);
+    session.step.validation = control.checks.validate.then(RunningValidation::default);
     folder.create(&session.config)?;
     Run::new(session, control, reporter)?.go()
 }
@@ -118,8 +137,29 @@ impl<'a> Run<'a> {
             }
         }
         self.write_result(&self.session.config.out)?;
+        if let Some(note) = self.validated() {
+            self.reporter.report(Event::Note(&note));
+        }
         let record = self.write_record()?;
         Ok(Summary { record: Some(Box::new(record)), ..self.summary(Outcome::Finished) })
+    }
+
+    /// What `--validate` found, which is that nothing differs.
+    fn validated(&self) -> Option<String> {
+        let step = &self.session.step;
+        let compared = step.validation?.compared;
+        let replayed = format!("validated: {} recomputed values had the forward's bits", compared.replayed_values);
+        let updates = REFERENCE_UPDATES.min(self.updates_here);
+        let reference = match has_reference(step.executor.graph(step.micro)) {
+            true => format!(
+                "{} values of the first {updates} updates agree with the f64 reference",
+                compared.reference_values
+            ),
+            false => {
+                "the step is too large, or its weights in too few bits, for the f64 reference to follow".to_string()
+            }
+        };
+        Some(format!("{replayed}; {reference}"))
     }
 
     /// Writes the lab record of a finished run.
@@ -166,6 +206,9 @@ impl<'a> Run<'a> {
         session.loader.next_update(batch);
         session.step.trace =
             self.trace.filter(|_| Trace::is_due(self.updates_here, session.total_updates - made)).map(Trace::new);
+        if let Some(validation) = &mut session.step.validation {
+            validation.against_reference = self.updates_here < REFERENCE_UPDATES;
+        }
         let mut sum = 0.0;
         for micro in 0..batch.micro_batches() {
             if self.interrupt.load(Ordering::Relaxed) {

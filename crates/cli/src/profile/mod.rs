@@ -11,6 +11,7 @@ use crate::settings::SettingsArgs;
 use crate::train::exit_code;
 use crate::{console, units};
 use clap::ArgMatches;
+use remat_model::Precision;
 use remat_plan::Policy;
 use remat_train::{
     ProfileJob, ProfileSetup, Profiled, RECORD_FILE, Record, TrainError, now_utc, profile, record_folder,
@@ -74,13 +75,14 @@ fn start(arguments: ProfileArgs, matches: &ArgMatches) -> Result<String, TrainEr
     if asked_for {
         may_be_written(&out, arguments.force)?;
     }
-    let footprint_bytes = footprint(&setup)?;
+    let footprint_bytes = footprint(&setup, setup.model.precision())?;
+    let footprint_16_bit_bytes = footprint(&setup, Precision::Bf16)?;
     let ProfileSetup { model, method, shape, options, limit, .. } = &setup;
     let (policies, repeats) = (arguments.policies.as_slice(), arguments.repeats as usize);
     let rows =
         profile(&ProfileJob { model, method, shape: *shape, policies, repeats, options: *options, limit: *limit })?;
     let (chosen, verdict) = verdict(&setup, &rows);
-    let profiled = Profiled { footprint_bytes, repeats, rows, chosen, verdict };
+    let profiled = Profiled { footprint_bytes, footprint_16_bit_bytes, repeats, rows, chosen, verdict };
     let record = profiled.record(&setup, started_at)?;
     let kept = if asked_for {
         write(&record, &out)?;
@@ -121,12 +123,12 @@ fn keep(record: &Record) -> Option<PathBuf> {
 }
 
 /// Bytes of parameters and buffers, as transformers counts them.
-fn footprint(setup: &ProfileSetup) -> Result<usize, TrainError> {
+fn footprint(setup: &ProfileSetup, precision: Precision) -> Result<usize, TrainError> {
     let model = match &setup.config.preset {
         Some(name) => remat::Model::from_preset(name),
         None => remat::Model::from_pretrained(&setup.config.model),
     };
-    let bytes = model.and_then(|model| model.in_precision(setup.model.precision()).memory_footprint());
+    let bytes = model.and_then(|model| model.in_precision(precision).memory_footprint());
     bytes.map_err(|error| TrainError::BadFlag { key: "model", problem: error.to_string() })
 }
 
@@ -158,6 +160,7 @@ impl Report<'_> {
             "threads": self.setup.machine.threads,
             "footprint_bytes": self.profiled.footprint_bytes,
             "footprint_bytes_with_checkpointing": self.profiled.footprint_bytes,
+            "footprint_16_bit_bytes": self.profiled.footprint_16_bit_bytes,
             "rows": self.profiled.rows,
             "verdict": self.profiled.verdict,
             "record": record,
@@ -184,7 +187,7 @@ impl Report<'_> {
         let family = self.setup.model.config().family();
         let (method, precision) = (json!(config.method), json!(config.precision));
         let footprint = units::count(self.profiled.footprint_bytes);
-        vec![
+        let mut lines = vec![
             format!("model      {} ({family}), {} in {}", self.model(), name(&method), name(&precision)),
             format!(
                 "step       {} × {} tokens, {} counted steps of each policy, taking turns",
@@ -200,8 +203,13 @@ impl Report<'_> {
                 "footprint  {footprint} bytes of parameters and buffers, and {footprint} with checkpointing: it drops"
             ),
             "           activations, which are not counted there, and never parameters".to_string(),
-            String::new(),
-        ]
+        ];
+        if self.profiled.footprint_16_bit_bytes != self.profiled.footprint_bytes {
+            let in_16_bit = units::count(self.profiled.footprint_16_bit_bytes);
+            lines.push(format!("           ({in_16_bit} bytes in 16 bit, likewise)"));
+        }
+        lines.push(String::new());
+        lines
     }
 
     fn table(&self) -> Vec<String> {

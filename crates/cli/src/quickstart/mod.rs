@@ -14,7 +14,7 @@ use crate::{INTERRUPTED, threads};
 use remat_formats::write_atomic;
 use remat_model::{Model, Precision};
 use remat_train::{
-    AnswersRecord, Existing, MethodKind, Outcome, ProfileRecord, ProfileRow, Record, RecordKind, RunControl,
+    AnswersRecord, Checks, Existing, MethodKind, Outcome, ProfileRecord, ProfileRow, Record, RecordKind, RunControl,
     TrainConfig, TrainError, train,
 };
 use std::path::{Path, PathBuf};
@@ -96,7 +96,7 @@ fn tour(arguments: &QuickstartArgs) -> Result<u8, TrainError> {
         catch_interrupts();
         train(
             config,
-            RunControl { existing: Existing::Replace, interrupt: interrupt(), trace: None },
+            RunControl { existing: Existing::Replace, interrupt: interrupt(), trace: None, checks: Checks::default() },
             &mut Console::new(false),
         )?
     };
@@ -164,6 +164,8 @@ fn write_record(
     let profile = ProfileRecord {
         footprint_bytes: footprint,
         footprint_bytes_with_checkpointing: footprint,
+        // The tour computes in bf16.
+        footprint_16_bit_bytes: footprint,
         repeats: policies::REPEATS,
         rows,
         verdict: "On a model this small nothing has to be recomputed; the tour trains with full to show that nothing \

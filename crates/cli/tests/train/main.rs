@@ -3,6 +3,7 @@
 //! Invariant: these tests know files, flags and exit codes, and nothing of the crates behind them.
 
 mod bits;
+mod checks;
 mod command;
 mod evaluation;
 mod guards;

@@ -95,7 +95,12 @@ pub(super) fn pretrain(base: &Path, text: &Path, out: &Path, updates: u64) -> Re
     };
     let seen = updates as usize * BATCH * SEQ_LEN;
     println!("training on at most {seen} tokens");
-    let control = RunControl { existing: Existing::Replace, interrupt: &AtomicBool::new(false), trace: None };
+    let control = RunControl {
+        existing: Existing::Replace,
+        interrupt: &AtomicBool::new(false),
+        trace: None,
+        checks: remat_train::Checks::default(),
+    };
     let summary = remat_train::train(config, control, &mut Progress)?;
     println!("loss {:?} → {:?} in {:.0} s", summary.first_loss, summary.last_loss, summary.seconds);
     Ok(())
