@@ -27,7 +27,9 @@ pub enum ModelError {
         problem: String,
     },
     /// A target that names no module.
-    #[error("--targets {given}: matches no linear module; this model has {available} (or use all-linear)")]
+    #[error(
+        "--targets {given}: matches no linear module; this model has {available}; give some of these names, all-linear, or a pattern that matches a whole path, as in .*q_proj"
+    )]
     NoTarget {
         /// What was asked for.
         given: String,
