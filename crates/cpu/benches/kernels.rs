@@ -128,7 +128,7 @@ fn attention_gradient(bencher: Bencher<'_, '_>, size: [usize; 5]) {
     let (mut dq, mut dk, mut dv) = (t.q.clone(), t.k.clone(), t.k.clone());
     bencher.counter(t.flops(5)).bench_local(|| {
         let grad = AttentionGrad { op: t.op(), dy: &t.q, q: &t.q, k: &t.k, v: &t.k, o: &t.o, lse: &t.lse };
-        attention_grad(&pool, grad, &mut dq, &mut dk, &mut dv);
+        attention_grad(&pool, grad, &mut vec![f32::NAN; t.op().shares().workspace_len()], &mut dq, &mut dk, &mut dv);
     });
 }
 

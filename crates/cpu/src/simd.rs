@@ -84,6 +84,10 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
         unsafe { look_up(table, codes, to) }
     }
 
+    /// Asks for the cache line at `p`; reads nothing, so any address will do.
+    #[inline(always)]
+    unsafe fn fetch(_p: *const u8) {}
+
     /// Transposes a square block of LANES x LANES f32-sized words given as its rows.
     unsafe fn transpose(rows: &mut [Self::V; 16]);
 

@@ -222,7 +222,7 @@ fn samples_reach_what_kernels_get_wrong() {
     let heads: Vec<&Sample> = samples.iter().filter(|s| matches!(s.op, Op::LinearCrossEntropy(_))).collect();
     let masked = |sample: &Sample| sample.inputs[2].data.iter().filter(|&&t| t == f64::from(IGNORED)).count();
     assert!(heads.iter().any(|sample| masked(sample) == sample.inputs[2].data.len()), "all masked");
-    assert!(heads.iter().any(|sample| sample.inputs[2].data.len() > 2 * TOKEN_CHUNK), "several chunks");
+    assert!(heads.iter().any(|sample| sample.inputs[2].data.len() > 2 * token_chunk(37)), "several chunks");
     assert!(heads.iter().any(|sample| sample.inputs[1].shape[0] % 16 != 0), "a ragged vocabulary");
 }
 
@@ -318,9 +318,9 @@ fn costs_count_what_the_mathematics_needs() {
     assert_eq!(cost(wide.into(), &types).0, 4.0 * 8.0 * 12.0 * 55.0);
     let head = [f32(&[2, 500, 8]), f32(&[30, 8]), i32(&[2, 500]), f32(&[2, 500])];
     let product = 2.0 * 1000.0 * 8.0 * 30.0;
-    assert_eq!(cost(LinearCrossEntropy.into(), &head[..3]), (product, TOKEN_CHUNK * 30 * 4));
+    assert_eq!(cost(LinearCrossEntropy.into(), &head[..3]), (product, token_chunk(30) * 30 * 4));
     let grad = LinearCrossEntropyGrad { dh: true, dw: true, accumulate: false };
-    assert_eq!(cost(grad.into(), &head), (3.0 * product, TOKEN_CHUNK * 30 * 4));
+    assert_eq!(cost(grad.into(), &head), (3.0 * product, token_chunk(30) * 30 * 4));
     let short = [f32(&[1, 5, 8]), f32(&[30, 8]), i32(&[1, 5])];
     assert_eq!(cost(LinearCrossEntropy.into(), &short).1, 5 * 30 * 4);
 }

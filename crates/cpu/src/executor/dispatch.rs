@@ -362,6 +362,7 @@ fn run_attention_grad<T: Element>(call: &Call<'_>, op: &ops::AttentionGrad) {
     kernels::attention_grad::attention_grad(
         call.pool,
         grad,
+        call.workspace(),
         call.write::<T>(0),
         call.write::<T>(1),
         call.write::<T>(2),

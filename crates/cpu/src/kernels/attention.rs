@@ -11,6 +11,8 @@
 
 use std::ops::Range;
 
+use remat_ir::ops::AttentionShares;
+
 use super::dropout::Dropout;
 use super::gemm::form::Form;
 use super::gemm::pack::Source;
@@ -59,6 +61,11 @@ impl Attention<'_> {
     /// Query heads per kv head.
     pub(super) fn group(&self) -> usize {
         self.heads / self.kv_heads
+    }
+
+    /// How the gradient is cut into tasks, and the workspace that it needs.
+    pub fn shares(&self) -> AttentionShares {
+        AttentionShares::of(self.batch, self.tokens, self.heads, self.kv_heads, self.head_size)
     }
 
     /// The keys that token `i` of row `b` sees.
@@ -122,6 +129,12 @@ pub(super) struct QueryTile {
     pub count: usize,
 }
 
+/// Rows of a tile of scores and how many of its keys, at most, any of them sees.
+pub(super) struct Band {
+    pub rows: Range<usize>,
+    pub keys: usize,
+}
+
 impl QueryTile {
     fn stacked(op: &Attention<'_>) -> usize {
         op.group().min(STACKED_HEADS)
@@ -163,6 +176,19 @@ impl QueryTile {
         let end = self.first + self.count;
         let start = (self.first..end).map(|i| op.visible(self.b, i).start).min().unwrap_or(end);
         (start / keys * keys..end).step_by(keys).map(move |j| (j, keys.min(end - j)))
+    }
+
+    /// The tile's rows, cut where a later row sees more of the `count` keys from `j` on.
+    #[inline(always)]
+    pub(super) fn bands<S: Simd>(&self, op: &Attention<'_>, j: usize, count: usize) -> impl Iterator<Item = Band> {
+        let rows = self.rows();
+        // Behind the last key of the tile every row sees all of it.
+        let step = if j + count <= self.first + 1 { rows } else { S::TILE_ROWS };
+        (0..rows).step_by(step).map(move |first| {
+            let rows = first..rows.min(first + step);
+            let end = rows.clone().map(|row| op.visible(self.b, self.token_head(row).0).end).max();
+            Band { rows, keys: end.map_or(0, |end| end.saturating_sub(j).min(count)) }
+        })
     }
 
     /// Packs the tile's rows of a tensor like q.
@@ -224,9 +250,14 @@ impl<T: Element> Kernel for Forward<'_, T> {
         unsafe {
             tile.pack::<S, T>(form, op, self.q, queries.as_mut_ptr());
             for (j, count) in tile.key_tiles(op, KEYS) {
-                form.pack_panels::<S, T>(op.keys(self.k, tile.b, j, tile.kv).transposed(), size, count, panels);
-                let to = Update::plain(scores.as_mut_ptr(), ROW_STRIDE, op.scale, false);
-                form.multiply::<S>(queries.as_ptr(), rows, panels, count, size, to);
+                let (k, v) = (op.keys(self.k, tile.b, j, tile.kv), op.keys(self.v, tile.b, j, tile.kv));
+                form.pack_panels::<S, T>(k.transposed(), size, count, panels);
+                for band in tile.bands::<S>(op, j, count) {
+                    let (at, height) = (band.rows.start * ROW_STRIDE, band.rows.len());
+                    let to = Update::plain(scores.as_mut_ptr().add(at), ROW_STRIDE, op.scale, false);
+                    let keys = form.panels(panels, size);
+                    form.multiply::<S>(queries.as_ptr().add(at), height, keys, band.keys, size, to);
+                }
                 for row in 0..rows {
                     let (i, h) = tile.token_head(row);
                     let scores = scores.as_mut_ptr().add(row * ROW_STRIDE);
@@ -240,11 +271,15 @@ impl<T: Element> Kernel for Forward<'_, T> {
                         dropout
                             .apply(element as u64, std::slice::from_raw_parts_mut(scores.add(seen.start), seen.len()));
                     }
-                    form.narrow_row::<S>(scores, count);
+                    form.narrow_row::<S>(scores, 0, count);
                 }
-                form.pack_panels::<S, T>(op.keys(self.v, tile.b, j, tile.kv), count, size, panels);
-                let to = Update::plain(sums.as_mut_ptr(), ROW_STRIDE, 1.0, true);
-                form.multiply::<S>(scores.as_ptr(), rows, panels, size, count, to);
+                form.pack_panels::<S, T>(v, count, size, panels);
+                for band in tile.bands::<S>(op, j, count) {
+                    let (at, height) = (band.rows.start * ROW_STRIDE, band.rows.len());
+                    let to = Update::plain(sums.as_mut_ptr().add(at), ROW_STRIDE, 1.0, true);
+                    let values = form.panels(panels, count);
+                    form.multiply::<S>(scores.as_ptr().add(at), height, values, size, band.keys, to);
+                }
             }
             for row in 0..rows {
                 let (i, h) = tile.token_head(row);

@@ -1,16 +1,21 @@
 //! Gradients of attention, tile by tile, from q, k, v, o and the softmax statistic alone.
 //!
 //! With p = exp(scale q k^T - lse), the dropout factors z and D = sum over e of dy o: ds = p (z dy v^T - D),
-//! dq = scale ds k, dk = scale ds^T q, dv = (p z)^T dy. Two passes without atomics: the first owns query tiles (dq) and
-//! walks the keys upwards; the second owns key tiles of one kv head (dk, dv) and walks its query heads and then the
-//! queries upwards. That order is fixed, so threads change no bit. Making the scores twice costs 7 products for 5. Of
-//! bf16 operands, p z and ds are rounded to bf16 for their products where the level has the dot product.
+//! dq = scale ds k, dk = scale ds^T q, dv = (p z)^T dy. One pass, five products: a task owns some query heads of one kv
+//! head, walks the key tiles upwards and under each the query tiles that see it; dq, dk and dv are f32 sums in workspace,
+//! whose order is fixed, so that threads change no bit. Tiles have keys as rows and queries as columns; above the
+//! diagonal nothing is multiplied. Of bf16 operands, p z and ds are rounded to bf16 for their products where the level has
+//! the dot product. Work 10 E FLOP per visible pair and head. Dao, *FlashAttention-2*, 2023.
 //! Look next at `attention.rs` for shapes and tiles.
 
-use super::attention::{Attention, MAX_HEAD_SIZE, QueryTile, ROWS, clip};
+use std::ops::Range;
+
+use remat_ir::ops::AttentionShares;
+
+use super::attention::{Attention, MAX_HEAD_SIZE, ROWS};
 use super::gemm::ROW_STRIDE;
 use super::gemm::form::Form;
-use super::gemm::pack::Source;
+use super::gemm::pack::Panels;
 use super::gemm::tile::Update;
 use crate::element::{Element, Lanes};
 use crate::pool::{Scratch, ThreadPool};
@@ -18,8 +23,10 @@ use crate::shared::Out;
 use crate::simd::{Kernel, Simd, for_lanes, launch};
 use crate::vector_math::exp;
 
-/// Columns of a tile of scores: keys for dq, queries for dk and dv.
-const COLUMNS: usize = 128;
+/// Queries of a tile; as many as keys, so that tiles on the diagonal are square.
+const COLUMNS: usize = ROWS;
+/// Tiles of scratch that a task works in.
+const TILES: usize = 6;
 
 /// What backward reads.
 #[derive(Clone, Copy)]
@@ -40,257 +47,270 @@ pub struct AttentionGrad<'a, T> {
     pub lse: &'a [f32],
 }
 
-/// Writes dq, dk and dv.
+/// Writes dq, dk and dv; the workspace is as long as `AttentionShares` says.
 pub fn attention_grad<T: Element>(
     pool: &ThreadPool,
     grad: AttentionGrad<'_, T>,
+    workspace: &mut [f32],
     dq: &mut [T],
     dk: &mut [T],
     dv: &mut [T],
 ) {
     let (op, like_q) = (grad.op, [grad.dy.len(), grad.q.len(), grad.o.len(), dq.len()]);
     op.check("attention_grad", &like_q, &[grad.k.len(), grad.v.len(), dk.len(), dv.len()], grad.lse.len());
+    let shares = op.shares();
+    assert!(workspace.len() >= shares.workspace_len(), "attention_grad: workspace is too small");
     let form = Form::of::<T, T>(pool.level());
-    launch(pool, QueryTile::tasks(&op), &Queries { grad, form, dq: Out::new(dq) });
-    let tasks = op.batch * op.kv_heads * op.tokens.div_ceil(ROWS);
-    launch(pool, tasks, &Keys { grad, form, dk: Out::new(dk), dv: Out::new(dv) });
-}
-
-impl<T: Element> AttentionGrad<'_, T> {
-    /// D of one query.
-    #[inline(always)]
-    unsafe fn delta<S: Simd>(&self, b: usize, i: usize, h: usize) -> f32 {
-        let from = self.op.query(b, i, h);
-        let mut sums = unsafe { S::splat(0.0) };
-        for_lanes!(S, self.op.head_size, |e, lanes| {
-            unsafe {
-                let dy = T::load::<S>(self.dy.as_ptr().add(from + e), lanes);
-                sums = S::fma(dy, T::load::<S>(self.o.as_ptr().add(from + e), lanes), sums);
-            }
-        });
-        unsafe { S::sum(sums) }
+    let (dq, dk, dv) = (Out::new(dq), Out::new(dk), Out::new(dv));
+    let kernel = Shares { grad, form, shares, workspace: Out::new(workspace), dq, dk, dv };
+    launch(pool, shares.tasks(), &kernel);
+    if shares.parts > 1 {
+        launch(pool, op.batch * op.kv_heads * op.tokens.div_ceil(ROWS), &Sums(kernel));
     }
 }
 
-/// Scratch in pieces of one tile of rows.
-fn tiles<const N: usize>(scratch: &mut Scratch) -> ([*mut f32; N], *mut f32) {
-    let (tiles, rest) = scratch.f32s().split_at_mut(N * ROWS * ROW_STRIDE);
-    assert!(rest.len() >= 4 * COLUMNS * (MAX_HEAD_SIZE + 32), "attention_grad: scratch is too small");
-    let start = tiles.as_mut_ptr();
-    (std::array::from_fn(|tile| start.wrapping_add(tile * ROWS * ROW_STRIDE)), rest.as_mut_ptr())
-}
-
-struct Queries<'a, T> {
+struct Shares<'a, T> {
     grad: AttentionGrad<'a, T>,
     form: Form,
+    shares: AttentionShares,
+    workspace: Out<'a, f32>,
     dq: Out<'a, T>,
-}
-
-impl<T: Element> Kernel for Queries<'_, T> {
-    #[inline(always)]
-    unsafe fn task<S: Simd>(&self, task: usize, scratch: &mut Scratch) {
-        let (grad, op, form) = (&self.grad, &self.grad.op, self.form);
-        let tile = QueryTile::of(op, task);
-        let (rows, size) = (tile.rows(), op.head_size);
-        let ([q, dy, scores, dp, sums], panels) = tiles::<5>(scratch);
-        let mut delta = [0.0f32; ROWS];
-        unsafe {
-            tile.pack::<S, T>(form, op, grad.q, q);
-            tile.pack::<S, T>(form, op, grad.dy, dy);
-            for (row, delta) in delta.iter_mut().enumerate().take(rows) {
-                let (i, h) = tile.token_head(row);
-                *delta = grad.delta::<S>(tile.b, i, h);
-            }
-            sums.write_bytes(0, rows * ROW_STRIDE);
-            for (j, count) in tile.key_tiles(op, COLUMNS) {
-                let (k, v) = (op.keys(grad.k, tile.b, j, tile.kv), op.keys(grad.v, tile.b, j, tile.kv));
-                form.pack_panels::<S, T>(k.transposed(), size, count, panels);
-                form.multiply::<S>(q, rows, panels, count, size, Update::plain(scores, ROW_STRIDE, op.scale, false));
-                form.pack_panels::<S, T>(v.transposed(), size, count, panels);
-                form.multiply::<S>(dy, rows, panels, count, size, Update::plain(dp, ROW_STRIDE, 1.0, false));
-                for row in 0..rows {
-                    self.score_grads::<S>(&tile, row, (j, count), scores, dp, delta[row]);
-                    form.narrow_row::<S>(dp.add(row * ROW_STRIDE), count);
-                }
-                form.pack_panels::<S, T>(k, count, size, panels);
-                form.multiply::<S>(dp, rows, panels, size, count, Update::plain(sums, ROW_STRIDE, op.scale, true));
-            }
-            for row in 0..rows {
-                let (i, h) = tile.token_head(row);
-                store_row::<S, T>(sums.add(row * ROW_STRIDE), size, &self.dq, op.query(tile.b, i, h));
-            }
-        }
-    }
-}
-
-impl<T: Element> Queries<'_, T> {
-    /// Replaces one row of `dp` by ds: 0 where the key is not visible.
-    #[inline(always)]
-    unsafe fn score_grads<S: Simd>(
-        &self,
-        tile: &QueryTile,
-        row: usize,
-        (j, count): (usize, usize),
-        scores: *const f32,
-        dp: *mut f32,
-        delta: f32,
-    ) {
-        let op = &self.grad.op;
-        let (i, h) = tile.token_head(row);
-        let seen = clip(op.visible(tile.b, i), j, count);
-        let statistic = op.statistic(tile.b, h, i);
-        let lse = self.grad.lse[statistic];
-        unsafe {
-            let (scores, dp) = (scores.add(row * ROW_STRIDE), dp.add(row * ROW_STRIDE));
-            let (first, len) = (dp.add(seen.start), seen.len());
-            if let Some(dropout) = op.dropout {
-                let element = (statistic * op.tokens + j + seen.start) as u64;
-                dropout.apply(element, std::slice::from_raw_parts_mut(first, len));
-            }
-            for_lanes!(S, len, |key, lanes| {
-                let p = exp::<S>(S::sub(f32::load::<S>(scores.add(seen.start + key), lanes), S::splat(lse)));
-                let ds = S::mul(p, S::sub(f32::load::<S>(first.add(key), lanes), S::splat(delta)));
-                f32::store::<S>(first.add(key), ds, lanes);
-            });
-            dp.write_bytes(0, seen.start);
-            dp.add(seen.end).write_bytes(0, count - seen.end);
-        }
-    }
-}
-
-#[inline(always)]
-unsafe fn store_row<S: Simd, T: Element>(from: *const f32, len: usize, to: &Out<'_, T>, at: usize) {
-    for_lanes!(S, len, |e, lanes| { unsafe { T::store::<S>(to.at(at + e), S::load(from.add(e)), lanes) } });
-}
-
-struct Keys<'a, T> {
-    grad: AttentionGrad<'a, T>,
-    form: Form,
     dk: Out<'a, T>,
     dv: Out<'a, T>,
 }
 
-/// What the score gradients need of each query of a tile, one lane per query.
-struct Columns {
-    first_key: [f32; COLUMNS],
-    token: [f32; COLUMNS],
-    lse: [f32; COLUMNS],
-    delta: [f32; COLUMNS],
+/// A task's part of the workspace: sums `[T, E]`, and one value per query of the head at hand.
+#[derive(Clone, Copy)]
+struct Room {
+    dq: *mut f32,
+    dk: *mut f32,
+    dv: *mut f32,
+    delta: *mut f32,
 }
 
-impl<T: Element> Kernel for Keys<'_, T> {
+/// One query head of one kv head.
+#[derive(Clone, Copy)]
+struct Head {
+    b: usize,
+    kv: usize,
+    h: usize,
+}
+
+/// Scratch: packed rows of k and v; scores that become p z, dy v^T that becomes ds, its transpose, and z.
+#[derive(Clone, Copy)]
+struct Tiles {
+    k: *mut f32,
+    v: *mut f32,
+    p: *mut f32,
+    ds: *mut f32,
+    across: *mut f32,
+    kept: *mut f32,
+    /// Panels of the keys at hand, then those of query tiles, as many as there is room for.
+    panels: *mut f32,
+    /// Words of one panel operand, and how many query tiles there is room for.
+    stride: usize,
+    room: usize,
+}
+
+impl Tiles {
+    fn of(form: Form, size: usize, scratch: &mut Scratch) -> Tiles {
+        let (tiles, rest) = scratch.f32s().split_at_mut(TILES * ROWS * ROW_STRIDE);
+        let stride = form.words(COLUMNS) * size.next_multiple_of(32);
+        let room = (rest.len() / stride).saturating_sub(1) / 4;
+        assert!(size <= MAX_HEAD_SIZE && room > 0, "attention_grad: scratch is too small");
+        let start = tiles.as_mut_ptr();
+        let [k, v, p, ds, across, kept] = std::array::from_fn(|tile| start.wrapping_add(tile * ROWS * ROW_STRIDE));
+        Tiles { k, v, p, ds, across, kept, panels: rest.as_mut_ptr(), stride, room }
+    }
+
+    /// Panels of the tile of queries number `tile`: q and dy transposed, q, dy.
+    fn queries(&self, tile: usize) -> [*mut f32; 4] {
+        std::array::from_fn(|operand| self.panels.wrapping_add((1 + 4 * (tile % self.room) + operand) * self.stride))
+    }
+}
+
+impl<T: Element> Kernel for Shares<'_, T> {
     #[inline(always)]
     unsafe fn task<S: Simd>(&self, task: usize, scratch: &mut Scratch) {
-        let (grad, op, form) = (&self.grad, &self.grad.op, self.form);
-        let (size, blocks) = (op.head_size, op.tokens.div_ceil(ROWS));
-        let (j, kv, b) = (task % blocks * ROWS, task / blocks % op.kv_heads, task / blocks / op.kv_heads);
-        let rows = ROWS.min(op.tokens - j);
-        let ([k, v, p, ds, kept, dk, dv], panels) = tiles::<7>(scratch);
-        let panel = |index: usize| panels.wrapping_add(index * COLUMNS * (MAX_HEAD_SIZE + 32));
+        let op = &self.grad.op;
+        let (part, kv) = (task % self.shares.parts, task / self.shares.parts % op.kv_heads);
+        let b = task / self.shares.parts / op.kv_heads;
+        let heads = op.group() / self.shares.parts;
+        let first = kv * op.group() + part * heads;
+        let (room, len) = (self.room(task), op.tokens * op.head_size);
+        let tiles = Tiles::of(self.form, op.head_size, scratch);
         unsafe {
-            form.pack_rows::<S, T>(op.keys(grad.k, b, j, kv), rows, size, k);
-            form.pack_rows::<S, T>(op.keys(grad.v, b, j, kv), rows, size, v);
-            dk.write_bytes(0, rows * ROW_STRIDE);
-            dv.write_bytes(0, rows * ROW_STRIDE);
-            for h in kv * op.group()..(kv + 1) * op.group() {
-                for i in (j / COLUMNS * COLUMNS..op.tokens).step_by(COLUMNS) {
-                    let count = COLUMNS.min(op.tokens - i);
-                    let Some(columns) = self.columns::<S>(b, h, i..i + count, j..j + rows) else { continue };
-                    let (q, dy) = (op.queries(grad.q, b, i, h), op.queries(grad.dy, b, i, h));
-                    self.transposed_products::<S>([k, v], rows, [q, dy], count, [p, ds], panel(0));
-                    if op.dropout.is_some() {
-                        self.transposed_factors(b, h, i..i + count, j..j + rows, kept);
-                    }
-                    for row in 0..rows {
-                        let at = row * ROW_STRIDE;
-                        self.score_grads::<S>(&columns, j + row, [p.add(at), ds.add(at), kept.add(at)]);
-                        form.narrow_row::<S>(p.add(at), COLUMNS);
-                        form.narrow_row::<S>(ds.add(at), COLUMNS);
-                    }
-                    form.pack_panels::<S, T>(dy, count, size, panel(2));
-                    form.multiply::<S>(p, rows, panel(2), size, count, Update::plain(dv, ROW_STRIDE, 1.0, true));
-                    form.pack_panels::<S, T>(q, count, size, panel(3));
-                    form.multiply::<S>(ds, rows, panel(3), size, count, Update::plain(dk, ROW_STRIDE, op.scale, true));
-                }
+            room.dk.write_bytes(0, len);
+            room.dv.write_bytes(0, len);
+            for h in first..first + heads {
+                self.head::<S>(Head { b, kv, h }, room, &tiles);
             }
-            for row in 0..rows {
-                let at = op.key(b, j + row, kv);
-                store_row::<S, T>(dk.add(row * ROW_STRIDE), size, &self.dk, at);
-                store_row::<S, T>(dv.add(row * ROW_STRIDE), size, &self.dv, at);
+            if self.shares.parts == 1 {
+                for j in 0..op.tokens {
+                    store_row::<S, T>(room.dk.add(j * op.head_size), op.head_size, &self.dk, op.key(b, j, kv));
+                    store_row::<S, T>(room.dv.add(j * op.head_size), op.head_size, &self.dv, op.key(b, j, kv));
+                }
             }
         }
     }
 }
 
-impl<T: Element> Keys<'_, T> {
-    /// Statistics of a tile of queries; `None` if none of them sees any of the keys.
+impl<T: Element> Shares<'_, T> {
+    fn room(&self, task: usize) -> Room {
+        let len = self.grad.op.tokens * self.grad.op.head_size;
+        let dq = self.workspace.at(task * self.shares.task_len());
+        let [dk, dv, delta] = [1, 2, 3].map(|part| dq.wrapping_add(part * len));
+        Room { dq, dk, dv, delta }
+    }
+
+    /// dq of one query head, and its part of dk and dv.
     #[inline(always)]
-    unsafe fn columns<S: Simd>(
-        &self,
-        b: usize,
-        h: usize,
-        queries: std::ops::Range<usize>,
-        keys: std::ops::Range<usize>,
-    ) -> Option<Columns> {
+    unsafe fn head<S: Simd>(&self, head: Head, room: Room, tiles: &Tiles) {
+        let (grad, op, form) = (&self.grad, &self.grad.op, self.form);
+        let (size, Head { b, kv, h }) = (op.head_size, head);
+        let keep = op.tokens.div_ceil(COLUMNS) <= tiles.room;
+        unsafe {
+            room.dq.write_bytes(0, op.tokens * size);
+            for i in 0..op.tokens {
+                *room.delta.add(i) = self.delta::<S>(b, i, h);
+            }
+            for i in (0..if keep { op.tokens } else { 0 }).step_by(COLUMNS) {
+                self.pack_queries::<S>(head, i, tiles);
+            }
+            for j in (0..op.tokens).step_by(ROWS) {
+                let rows = ROWS.min(op.tokens - j);
+                let keys = op.keys(grad.k, b, j, kv);
+                form.pack_rows::<S, T>(keys, rows, size, tiles.k);
+                form.pack_rows::<S, T>(op.keys(grad.v, b, j, kv), rows, size, tiles.v);
+                form.pack_panels::<S, T>(keys, rows, size, tiles.panels);
+                for i in (j..op.tokens).step_by(COLUMNS) {
+                    let pair = Pair { i, count: COLUMNS.min(op.tokens - i), j, rows };
+                    let Some(columns) = self.columns(head, pair, room.delta) else { continue };
+                    if !keep {
+                        self.pack_queries::<S>(head, i, tiles);
+                    }
+                    self.pair::<S>(head, pair, &columns, room, tiles);
+                }
+            }
+            for i in 0..op.tokens {
+                store_row::<S, T>(room.dq.add(i * size), size, &self.dq, op.query(b, i, h));
+            }
+        }
+    }
+
+    /// D of one query.
+    #[inline(always)]
+    unsafe fn delta<S: Simd>(&self, b: usize, i: usize, h: usize) -> f32 {
+        let from = self.grad.op.query(b, i, h);
+        let mut sums = unsafe { S::splat(0.0) };
+        for_lanes!(S, self.grad.op.head_size, |e, lanes| {
+            unsafe {
+                let dy = T::load::<S>(self.grad.dy.as_ptr().add(from + e), lanes);
+                sums = S::fma(dy, T::load::<S>(self.grad.o.as_ptr().add(from + e), lanes), sums);
+            }
+        });
+        unsafe { S::sum(sums) }
+    }
+
+    /// Packs the tile of queries from `i` on for the four products that read it.
+    #[inline(always)]
+    unsafe fn pack_queries<S: Simd>(&self, Head { b, h, .. }: Head, i: usize, tiles: &Tiles) {
+        let (grad, op, form) = (&self.grad, &self.grad.op, self.form);
+        let (size, count) = (op.head_size, COLUMNS.min(op.tokens - i));
+        let to = tiles.queries(i / COLUMNS);
+        unsafe {
+            for (of, [across, down]) in [(grad.q, [to[0], to[2]]), (grad.dy, [to[1], to[3]])] {
+                let from = op.queries(of, b, i, h);
+                form.pack_panels::<S, T>(from.transposed(), size, count, across);
+                form.pack_panels::<S, T>(from, count, size, down);
+            }
+        }
+    }
+
+    /// Adds what one tile of keys and one tile of queries give to dq, dk and dv.
+    #[inline(always)]
+    unsafe fn pair<S: Simd>(&self, head: Head, pair: Pair, columns: &Columns, room: Room, tiles: &Tiles) {
+        let (op, form) = (&self.grad.op, self.form);
+        let (size, Pair { i, count, j, rows }) = (op.head_size, pair);
+        let [q_across, dy_across, q, dy] = tiles.queries(i / COLUMNS);
+        let on_diagonal = i == j;
+        unsafe {
+            for band in bands::<S>(rows, on_diagonal) {
+                // The first query, in whole panels, that sees a key of the band.
+                let from = if on_diagonal { band.start / (2 * S::LANES) * (2 * S::LANES) } else { 0 };
+                let at = band.start * ROW_STRIDE;
+                let behind = |panels: *mut f32| form.panels(panels.add(from * form.words(size)), size);
+                let to = |tile: *mut f32, scale| Update::plain(tile.add(at + from), ROW_STRIDE, scale, false);
+                let (height, width) = (band.len(), count - from);
+                form.multiply::<S>(tiles.k.add(at), height, behind(q_across), width, size, to(tiles.p, op.scale));
+                form.multiply::<S>(tiles.v.add(at), height, behind(dy_across), width, size, to(tiles.ds, 1.0));
+            }
+            if op.dropout.is_some() {
+                self.factors(head, pair, tiles.kept);
+            }
+            for band in bands::<S>(rows, on_diagonal) {
+                let from = if on_diagonal { band.start / (2 * S::LANES) * (2 * S::LANES) } else { 0 };
+                for row in band.clone() {
+                    let at = row * ROW_STRIDE;
+                    let [p, ds, kept] = [tiles.p, tiles.ds, tiles.kept].map(|tile| tile.add(at));
+                    self.score_grads::<S>(columns, (j + row) as f32, from..count, [p, ds, kept]);
+                    form.narrow_row::<S>(p, from, count);
+                    form.narrow_row::<S>(ds, from, count);
+                }
+                let (at, height) = (band.start * ROW_STRIDE + form.words(from), band.len());
+                let below = |panels: *mut f32| form.below::<S>(form.panels(panels, count), from);
+                let to = |sums: *mut f32, scale| Update::plain(sums.add((j + band.start) * size), size, scale, true);
+                form.multiply::<S>(tiles.p.add(at), height, below(dy), size, count - from, to(room.dv, 1.0));
+                form.multiply::<S>(tiles.ds.add(at), height, below(q), size, count - from, to(room.dk, op.scale));
+            }
+            form.pack_transposed::<S>(tiles.ds, rows, count, tiles.across);
+            let keys: Panels = form.panels(tiles.panels, rows);
+            for band in bands::<S>(count, on_diagonal) {
+                let seen = if on_diagonal { band.end.min(rows) } else { rows };
+                let to = Update::plain(room.dq.add((i + band.start) * size), size, op.scale, true);
+                form.multiply::<S>(tiles.across.add(band.start * ROW_STRIDE), band.len(), keys, size, seen, to);
+            }
+        }
+    }
+
+    /// What is needed of each query of a tile; `None` if none of them sees any of the keys.
+    #[inline(always)]
+    unsafe fn columns(&self, Head { b, h, .. }: Head, pair: Pair, delta: *const f32) -> Option<Columns> {
         let op = &self.grad.op;
-        let mut some = false;
+        let Pair { i, count, j, rows } = pair;
         // Queries that do not exist see no key: their first key lies behind every other.
         let (none, zero) = ([f32::INFINITY; COLUMNS], [0.0; COLUMNS]);
-        let mut columns = Columns { first_key: none, token: zero, lse: zero, delta: zero };
-        for (column, i) in queries.clone().enumerate() {
-            let visible = op.visible(b, i);
-            some |= visible.start < keys.end && keys.start < visible.end;
+        let mut columns = Columns { first_key: none, token: zero, lse: zero, delta: zero, masked: i == j };
+        let mut some = false;
+        for column in 0..count {
+            let visible = op.visible(b, i + column);
+            some |= visible.start < j + rows && j < visible.end;
+            columns.masked |= visible.start > j;
             // Token numbers are exact in f32 up to 2^24.
             columns.first_key[column] = visible.start as f32;
-            columns.token[column] = i as f32;
+            columns.token[column] = (i + column) as f32;
         }
         if !some {
             return None;
         }
-        for (column, i) in queries.enumerate() {
-            columns.lse[column] = self.grad.lse[op.statistic(b, h, i)];
-            columns.delta[column] = unsafe { self.grad.delta::<S>(b, i, h) };
-        }
+        let statistic = op.statistic(b, h, i);
+        columns.lse[..count].copy_from_slice(&self.grad.lse[statistic..statistic + count]);
+        // SAFETY: one value for each token.
+        columns.delta[..count].copy_from_slice(unsafe { std::slice::from_raw_parts(delta.add(i), count) });
         Some(columns)
-    }
-
-    /// Scores and dy v^T, with keys as rows and queries as columns.
-    #[inline(always)]
-    unsafe fn transposed_products<S: Simd>(
-        &self,
-        [k, v]: [*mut f32; 2],
-        rows: usize,
-        [q, dy]: [Source<T>; 2],
-        count: usize,
-        [p, ds]: [*mut f32; 2],
-        panels: *mut f32,
-    ) {
-        let (size, form) = (self.grad.op.head_size, self.form);
-        unsafe {
-            form.pack_panels::<S, T>(q.transposed(), size, count, panels);
-            form.multiply::<S>(k, rows, panels, count, size, Update::plain(p, ROW_STRIDE, self.grad.op.scale, false));
-            form.pack_panels::<S, T>(dy.transposed(), size, count, panels);
-            form.multiply::<S>(v, rows, panels, count, size, Update::plain(ds, ROW_STRIDE, 1.0, false));
-        }
     }
 
     /// The dropout factors of a tile, keys as rows; made query by query, since the generator runs along the keys.
     #[inline(always)]
-    unsafe fn transposed_factors(
-        &self,
-        b: usize,
-        h: usize,
-        queries: std::ops::Range<usize>,
-        keys: std::ops::Range<usize>,
-        to: *mut f32,
-    ) {
+    unsafe fn factors(&self, Head { b, h, .. }: Head, pair: Pair, to: *mut f32) {
         let op = &self.grad.op;
+        let Pair { i, count, j, rows } = pair;
         let Some(dropout) = op.dropout else { return };
         let mut line = [0.0; ROWS];
-        for (column, i) in queries.enumerate() {
+        for column in 0..count {
             line.fill(1.0);
-            dropout.apply((op.statistic(b, h, i) * op.tokens + keys.start) as u64, &mut line[..keys.len()]);
-            for (row, factor) in line.iter().enumerate().take(keys.len()) {
+            dropout.apply((op.statistic(b, h, i + column) * op.tokens + j) as u64, &mut line[..rows]);
+            for (row, factor) in line.iter().enumerate().take(rows) {
                 unsafe { *to.add(row * ROW_STRIDE + column) = *factor };
             }
         }
@@ -298,10 +318,10 @@ impl<T: Element> Keys<'_, T> {
 
     /// Replaces one key's scores by p z and its dy v^T by ds, 0 where the query does not see the key.
     #[inline(always)]
-    unsafe fn score_grads<S: Simd>(&self, columns: &Columns, key: usize, [p, ds, kept]: [*mut f32; 3]) {
+    unsafe fn score_grads<S: Simd>(&self, columns: &Columns, key: f32, of: Range<usize>, [p, ds, kept]: [*mut f32; 3]) {
         unsafe {
-            let (key, zero) = (S::splat(key as f32), S::splat(0.0));
-            for_lanes!(S, COLUMNS, |column, _lanes| {
+            let (key, zero) = (S::splat(key), S::splat(0.0));
+            for column in of.step_by(S::LANES) {
                 let load = |of: &[f32; COLUMNS]| S::load(of.as_ptr().add(column));
                 let probability = exp::<S>(S::sub(S::load(p.add(column)), load(&columns.lse)));
                 let mut factored = probability;
@@ -311,14 +331,80 @@ impl<T: Element> Keys<'_, T> {
                     factored = S::mul(probability, z);
                     dp = S::mul(dp, z);
                 }
-                let slope = S::mul(probability, S::sub(dp, load(&columns.delta)));
-                let seen = |v: S::V| {
-                    let after_start = S::select_ge(key, load(&columns.first_key), v, zero);
-                    S::select_ge(load(&columns.token), key, after_start, zero)
-                };
-                S::store(p.add(column), seen(factored));
-                S::store(ds.add(column), seen(slope));
-            });
+                let mut slope = S::mul(probability, S::sub(dp, load(&columns.delta)));
+                if columns.masked {
+                    let seen = |v: S::V| {
+                        let after_start = S::select_ge(key, load(&columns.first_key), v, zero);
+                        S::select_ge(load(&columns.token), key, after_start, zero)
+                    };
+                    (factored, slope) = (seen(factored), seen(slope));
+                }
+                S::store(p.add(column), factored);
+                S::store(ds.add(column), slope);
+            }
+        }
+    }
+}
+
+/// `count` queries from `i` on and `rows` keys from `j` on.
+#[derive(Clone, Copy)]
+struct Pair {
+    i: usize,
+    count: usize,
+    j: usize,
+    rows: usize,
+}
+
+/// What the score gradients need of each query of a tile, one lane per query.
+struct Columns {
+    first_key: [f32; COLUMNS],
+    token: [f32; COLUMNS],
+    lse: [f32; COLUMNS],
+    delta: [f32; COLUMNS],
+    /// Whether some query does not see some key.
+    masked: bool,
+}
+
+/// Rows of a tile to multiply at a time: on the diagonal as few as a register tile has, since each sees another length.
+#[inline(always)]
+fn bands<S: Simd>(rows: usize, on_diagonal: bool) -> impl Iterator<Item = Range<usize>> {
+    let step = if on_diagonal { S::TILE_ROWS } else { rows };
+    (0..rows).step_by(step).map(move |first| first..rows.min(first + step))
+}
+
+#[inline(always)]
+unsafe fn store_row<S: Simd, T: Element>(from: *const f32, len: usize, to: &Out<'_, T>, at: usize) {
+    for_lanes!(S, len, |e, lanes| {
+        unsafe { T::store::<S>(to.at(at + e), f32::load::<S>(from.add(e), lanes), lanes) }
+    });
+}
+
+/// Adds up dk and dv of the parts of each kv head, in ascending order of their heads.
+struct Sums<'a, T>(Shares<'a, T>);
+
+impl<T: Element> Kernel for Sums<'_, T> {
+    #[inline(always)]
+    unsafe fn task<S: Simd>(&self, task: usize, scratch: &mut Scratch) {
+        let Sums(of) = self;
+        let (op, parts) = (&of.grad.op, of.shares.parts);
+        let blocks = op.tokens.div_ceil(ROWS);
+        let (j, kv, b) = (task % blocks * ROWS, task / blocks % op.kv_heads, task / blocks / op.kv_heads);
+        let (size, sums) = (op.head_size, scratch.f32s().as_mut_ptr());
+        let first = of.room((b * op.kv_heads + kv) * parts);
+        for j in j..op.tokens.min(j + ROWS) {
+            for (start, to) in [(first.dk, &of.dk), (first.dv, &of.dv)] {
+                unsafe {
+                    for_lanes!(S, size, |e, lanes| {
+                        let at = |part: usize| start.add(part * of.shares.task_len() + j * size + e);
+                        let mut sum = f32::load::<S>(at(0), lanes);
+                        for part in 1..parts {
+                            sum = S::add(sum, f32::load::<S>(at(part), lanes));
+                        }
+                        f32::store::<S>(sums.add(e), sum, lanes);
+                    });
+                    store_row::<S, T>(sums, size, to, op.key(b, j, kv));
+                }
+            }
         }
     }
 }

@@ -87,7 +87,14 @@ fn attentions<T: Element>(pool: &ThreadPool) -> [Vec<T>; 4] {
     let mut lse = vec![0.0; heads * tokens];
     let [y, dq, dk, dv] = &mut out;
     attention(pool, op, &q, &k, &v, y, &mut lse);
-    attention_grad(pool, AttentionGrad { op, dy: &dy, q: &q, k: &k, v: &v, o: &o, lse: &lse }, dq, dk, dv);
+    attention_grad(
+        pool,
+        AttentionGrad { op, dy: &dy, q: &q, k: &k, v: &v, o: &o, lse: &lse },
+        &mut vec![f32::NAN; op.shares().workspace_len()],
+        dq,
+        dk,
+        dv,
+    );
     out
 }
 

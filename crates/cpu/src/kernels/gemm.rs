@@ -4,8 +4,10 @@
 //! `alpha * chain` is added onto the start, block after block, in f32; the bias comes last; a bf16 C is rounded once,
 //! at the end. How C is cut into tiles and tasks changes no bit, and neither does calling again with `accumulate` for the next
 //! multiple of `TOKEN_BLOCK` of k. Look next at `gemm/tile.rs` (the registers), `gemm/pack.rs` (the layouts),
-//! `gemm/form.rs` (which of two forms packed operands have), `gemm/dot.rs` (two bf16 operands, with blocks twice as long) and `gemm/quantised.rs` (B in four bits).
+//! `gemm/form.rs` (which of two forms packed operands have), `gemm/dot.rs` (two bf16 operands, with blocks twice as
+//! long), `gemm/ahead.rs` (what is fetched meanwhile) and `gemm/quantised.rs` (B in four bits).
 
+mod ahead;
 #[cfg(target_arch = "x86_64")]
 mod dot;
 pub(crate) mod form;
@@ -17,6 +19,7 @@ use crate::element::{Element, Lanes};
 use crate::pool::{Scratch, ThreadPool};
 use crate::shared::{Out, View};
 use crate::simd::{Kernel, Simd, for_lanes, launch};
+use ahead::{Ahead, Region};
 use form::Form;
 use pack::Source;
 pub use quantised::Nf4Matrix;
@@ -26,12 +29,12 @@ use tile::Update;
 pub(crate) const K_BLOCK: usize = 256;
 /// Words between packed rows of A: K_BLOCK and one cache line.
 pub(crate) const ROW_STRIDE: usize = K_BLOCK + 16;
-/// Rows of C per task, at most.
+/// Rows of C per task, at most; their sums stay in the second-level cache.
 const TASK_ROWS: usize = 546;
-/// Columns of C per task, at most.
-const TASK_COLS: usize = 1024;
-/// Columns packed at a time.
-const PACKED_COLS: usize = 256;
+/// Columns of C per task, at most: one packed block of the right operand.
+const TASK_COLS: usize = 256;
+/// Rows of the left operand packed at a time, at most.
+const PACKED_ROWS: usize = 112;
 
 /// A matrix operand in memory: element (i, j) at `i * row_stride + j * col_stride`.
 #[derive(Clone, Copy)]
@@ -123,6 +126,10 @@ impl<T> Epilogue<'_, T> {
     }
 }
 
+/// Rows and columns of C that a task should have, at least, and a multiple of both levels' tiles.
+const LEAST_ROWS: usize = 14;
+const LEAST_COLS: usize = 32;
+
 struct Gemm<'a, A, B, C> {
     size: [usize; 3],
     grid: Grid,
@@ -159,7 +166,7 @@ pub fn gemm<'b, 'c, A: Element, B: Element, C: Element>(
     if m == 0 || n == 0 {
         return;
     }
-    let grid = Grid::choose(m, n, pool.threads(), if C::IS_F32 { TASK_COLS } else { PACKED_COLS });
+    let grid = Grid::choose(m, n, pool.threads());
     let form = Form::of::<A, B>(pool.level());
     launch(pool, grid.tasks(), &Gemm { size, grid, a, b, c, epilogue, form });
 }
@@ -174,26 +181,32 @@ struct Grid {
 }
 
 impl Grid {
-    /// Large tasks pack each operand less often; a few tasks per thread even out the end.
-    fn choose(m: usize, n: usize, threads: usize, most_cols: usize) -> Grid {
-        let (mut down, mut across) = (m.div_ceil(TASK_ROWS), n.div_ceil(most_cols));
+    /// Of the cuts with a few tasks per thread, to even out the end, the one that packs least: each task packs its
+    /// columns of B, and copies its rows of A, which is a third of the work.
+    fn choose(m: usize, n: usize, threads: usize) -> Grid {
         let wanted = if threads == 1 { 1 } else { 4 * threads };
-        while down * across < wanted {
-            if n / across > 256 {
-                across += 1;
-            } else if m / down > 112 {
-                down += 1;
-            } else {
-                break;
+        let (most_down, most_across) = (m.div_ceil(LEAST_ROWS), n.div_ceil(LEAST_COLS));
+        let (mut best, mut least) = ((most_down, most_across), usize::MAX);
+        for down in m.div_ceil(TASK_ROWS)..=most_down {
+            let across = n.div_ceil(TASK_COLS).max(wanted.div_ceil(down)).min(most_across);
+            let packed = 3 * down * n + across * m;
+            if down * across >= wanted && packed < least {
+                (best, least) = ((down, across), packed);
             }
         }
-        let rows = m.div_ceil(down).next_multiple_of(14).min(TASK_ROWS);
-        let cols = n.div_ceil(across).next_multiple_of(32).min(most_cols);
+        let (down, across) = best;
+        let rows = m.div_ceil(down).next_multiple_of(LEAST_ROWS).min(TASK_ROWS);
+        let cols = n.div_ceil(across).next_multiple_of(LEAST_COLS).min(TASK_COLS);
         Grid { rows, cols, down: m.div_ceil(rows), across: n.div_ceil(cols) }
     }
 
     fn tasks(self) -> usize {
         self.down * self.across
+    }
+
+    /// First row and column of a task.
+    fn start(self, task: usize) -> (usize, usize) {
+        (task % self.down * self.rows, task / self.down * self.cols)
     }
 }
 
@@ -201,25 +214,23 @@ impl<A: Element, B: Element, C: Element> Kernel for Gemm<'_, A, B, C> {
     #[inline(always)]
     unsafe fn task<S: Simd>(&self, task: usize, scratch: &mut Scratch) {
         let [m, n, k] = self.size;
-        let (i, j) = (task % self.grid.down * self.grid.rows, task / self.grid.down * self.grid.cols);
+        let (i, j) = self.grid.start(task);
         let (rows, cols) = (self.grid.rows.min(m - i), self.grid.cols.min(n - j));
-        let (packed_a, rest) = scratch.f32s().split_at_mut(TASK_ROWS * ROW_STRIDE);
-        let (packed_b, rest) = rest.split_at_mut(K_BLOCK * PACKED_COLS);
+        let (packed_a, rest) = scratch.f32s().split_at_mut(PACKED_ROWS * ROW_STRIDE);
+        let (packed_b, rest) = rest.split_at_mut(K_BLOCK * TASK_COLS);
         let (decoded, rest) = rest.split_at_mut(quantised::DECODED);
-        let sums = &mut rest[..if C::IS_F32 { 0 } else { TASK_ROWS * PACKED_COLS }];
+        let sums = &mut rest[..if C::IS_F32 { 0 } else { TASK_ROWS * TASK_COLS }];
         let block = if self.form.dot { 2 * K_BLOCK } else { K_BLOCK };
         let mut from = 0;
         loop {
             let depth = (k - from).min(block);
             let last = from + depth == k;
             unsafe {
-                self.form.pack_rows::<S, A>(self.a.source().from(i, from), rows, depth, packed_a.as_mut_ptr());
-                for first in (0..cols).step_by(PACKED_COLS) {
-                    let width = (cols - first).min(PACKED_COLS);
-                    let update = self.update(i, j + first, from == 0, last, sums);
-                    self.pack_right::<S>(from, j + first, depth, width, packed_b.as_mut_ptr(), decoded);
-                    self.form.multiply::<S>(packed_a.as_ptr(), rows, packed_b.as_ptr(), width, depth, update);
-                }
+                let update = self.update(i, j, from == 0, last, sums);
+                self.pack_right::<S>(from, j, depth, cols, packed_b.as_mut_ptr(), decoded);
+                let next = if last { (0, self.grid.start(task + 1).1) } else { (from + depth, j) };
+                let right = self.next_right(next, block);
+                self.multiply_rows::<S>(i..i + rows, from, depth, packed_a, packed_b, cols, update, right);
             }
             from += depth;
             if last {
@@ -233,6 +244,47 @@ impl<A: Element, B: Element, C: Element> Kernel for Gemm<'_, A, B, C> {
 }
 
 impl<A: Element, B: Element, C: Element> Gemm<'_, A, B, C> {
+    /// Multiplies a band of rows by one packed block. Rows are copied just before they are multiplied, so few at a time
+    /// that they stay in the first-level cache, or, where copying means transposing, as many as whole vectors fill.
+    #[inline(always)]
+    #[allow(clippy::too_many_arguments)]
+    unsafe fn multiply_rows<S: Simd>(
+        &self,
+        rows: std::ops::Range<usize>,
+        from: usize,
+        depth: usize,
+        packed_a: &mut [f32],
+        packed_b: &[f32],
+        cols: usize,
+        update: Update,
+        right: Region,
+    ) {
+        let step = if self.a.col_stride == 1 { S::TILE_ROWS } else { S::TILE_ROWS * S::LANES / 2 };
+        let (a, panels) = (packed_a.as_mut_ptr(), self.form.panels(packed_b.as_ptr(), depth));
+        let mut ahead = Ahead { left: Region::NONE, right };
+        for first in rows.clone().step_by(step) {
+            let count = step.min(rows.end - first);
+            unsafe {
+                self.form.pack_rows::<S, A>(self.a.source().from(first, from), count, depth, a);
+                let next = step.min(rows.end - first - count);
+                ahead.left = Region::of(self.a.source().from(first + count, from), next, depth);
+                let update = update.from(first - rows.start, 0);
+                self.form.multiply_ahead::<S>(a, count, panels, cols, depth, update, &mut ahead);
+            }
+        }
+    }
+
+    /// The block of the right operand from row `from`, column `j` on, to be fetched.
+    #[inline(always)]
+    unsafe fn next_right(&self, (from, j): (usize, usize), block: usize) -> Region {
+        let [_, n, k] = self.size;
+        let Right::Dense(b) = &self.b else { return Region::NONE };
+        if from >= k || j >= n {
+            return Region::NONE;
+        }
+        unsafe { Region::of(b.source().from(from, j), block.min(k - from), self.grid.cols.min(n - j)) }
+    }
+
     /// Packs `depth` x `cols` of the right operand, decoding it first if need be.
     #[inline(always)]
     unsafe fn pack_right<S: Simd>(
@@ -249,7 +301,7 @@ impl<A: Element, B: Element, C: Element> Gemm<'_, A, B, C> {
                 Right::Dense(b) => return self.form.pack_panels::<S, B>(b.source().from(from, j), depth, cols, to),
                 Right::Nf4(b) => b,
             };
-            let words = if self.form.dot { depth.div_ceil(2) } else { depth };
+            let words = self.form.words(depth);
             for first in (0..cols).step_by(b.step()) {
                 let width = (cols - first).min(b.step());
                 let source = b.decode::<S>(from, j + first, depth, width, decoded.as_mut_ptr().cast());
@@ -262,7 +314,7 @@ impl<A: Element, B: Element, C: Element> Gemm<'_, A, B, C> {
     unsafe fn update(&self, i: usize, j: usize, first: bool, last: bool, sums: &mut [f32]) -> Update {
         let (n, alpha) = (self.size[1], self.epilogue.alpha);
         if !C::IS_F32 {
-            return Update::plain(sums.as_mut_ptr(), PACKED_COLS, alpha, !first);
+            return Update::plain(sums.as_mut_ptr(), TASK_COLS, alpha, !first);
         }
         let mut update = Update::plain(self.c.at(i * n + j).cast(), n, alpha, !first);
         match self.epilogue.start {
@@ -284,7 +336,7 @@ impl<A: Element, B: Element, C: Element> Gemm<'_, A, B, C> {
             let at = (i + row) * n + j;
             for_lanes!(S, cols, |col, lanes| {
                 unsafe {
-                    let mut value = f32::load::<S>(sums.as_ptr().add(row * PACKED_COLS + col), lanes);
+                    let mut value = f32::load::<S>(sums.as_ptr().add(row * TASK_COLS + col), lanes);
                     match self.epilogue.start {
                         Start::Zero => {}
                         Start::Output => value = S::add(C::load::<S>(self.c.at(at + col), lanes), value),

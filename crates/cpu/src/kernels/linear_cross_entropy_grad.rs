@@ -1,11 +1,11 @@
 //! Gradients of the head: logits are made again, a chunk of tokens at a time, and become their own gradients.
 //!
 //! `dlogits = (softmax - onehot) * dloss`, rounded to bf16 where h is, `dh = dlogits W`, `dW = dlogits^T h`. A chunk is the token-reduction block of
-//! dW: calls may stop at any multiple of `TOKEN_CHUNK` and be continued with `accumulate`. Work 4NVD FLOP, or 6NVD with
+//! dW: calls may stop at any multiple of `token_chunk` and be continued with `accumulate`. Work 4NVD FLOP, or 6NVD with
 //! both gradients. Look next at `linear_cross_entropy.rs` for shapes, workspace and masking.
 
 use half::bf16;
-use remat_ir::ops::TOKEN_CHUNK;
+use remat_ir::ops::token_chunk;
 
 use super::gemm::{Epilogue, Matrix, gemm};
 use super::linear_cross_entropy::{Head, HeadSize, SoftmaxRows};
@@ -53,8 +53,9 @@ pub(super) fn chunked_gradients<T: Element, W: Element>(
     if let Some(loss) = &mut loss {
         loss.fill(0.0);
     }
-    for chunk in 0..tokens.div_ceil(TOKEN_CHUNK) {
-        let all = chunk * TOKEN_CHUNK..((chunk + 1) * TOKEN_CHUNK).min(tokens);
+    let step = token_chunk(vocab);
+    for chunk in 0..tokens.div_ceil(step) {
+        let all = chunk * step..((chunk + 1) * step).min(tokens);
         let rows = head.trained_rows(chunk).unwrap_or(all.start..all.start);
         if let Some(dh) = &mut dh {
             dh[all.start * hidden..rows.start * hidden].fill(T::from_f32(0.0));
@@ -151,11 +152,11 @@ mod tests {
 
     #[test]
     fn loss_and_gradients_match_f64_with_masked_tokens() {
-        for (tokens, hidden, vocab) in [(1, 3, 2), (19, 16, 70), (300, 7, 33)] {
+        for (tokens, hidden, vocab) in [(1, 3, 2), (19, 16, 70), (700, 7, 33)] {
             let (h, weight) = (normals(tokens * hidden, 1), normals(vocab * hidden, 2));
             let dloss = normals(tokens, 3);
             let targets: Vec<i32> = (0..tokens)
-                .map(|n| if n % 5 == 1 || (64..192).contains(&n) { IGNORED } else { (n * 7 % vocab) as i32 })
+                .map(|n| if n % 5 == 1 || (256..512).contains(&n) { IGNORED } else { (n * 7 % vocab) as i32 })
                 .collect();
             let size = HeadSize { tokens, hidden, vocab };
             let head = Head { size, h: &h, weight: &weight, targets: &targets };
@@ -206,13 +207,14 @@ mod tests {
 
     #[test]
     fn token_tiles_at_chunks_change_no_bit() {
-        let size = HeadSize { tokens: 300, hidden: 10, vocab: 40 };
-        let (h, weight, dloss) = (normals(3000, 1), normals(400, 2), normals(300, 3));
-        let targets: Vec<i32> = (0..300).map(|n| if n % 3 == 0 { IGNORED } else { n % 40 }).collect();
+        let chunk = token_chunk(40);
+        let size = HeadSize { tokens: 700, hidden: 10, vocab: 40 };
+        let (h, weight, dloss) = (normals(7000, 1), normals(400, 2), normals(700, 3));
+        let targets: Vec<i32> = (0..700).map(|n| if n % 3 == 0 { IGNORED } else { n % 40 }).collect();
         for pool in pools(&[2]) {
             let run = |cuts: &[usize]| {
                 let mut dw = normals(400, 4);
-                let mut dh = vec![0.0; 3000];
+                let mut dh = vec![0.0; 7000];
                 for cut in cuts.windows(2) {
                     let (from, to) = (cut[0], cut[1]);
                     let size = HeadSize { tokens: to - from, ..size };
@@ -225,7 +227,7 @@ mod tests {
                 }
                 (dh, dw)
             };
-            assert_eq!(run(&[0, 300]), run(&[0, TOKEN_CHUNK, 2 * TOKEN_CHUNK, 300]));
+            assert_eq!(run(&[0, 700]), run(&[0, chunk, 2 * chunk, 700]));
         }
     }
 

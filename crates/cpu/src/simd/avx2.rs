@@ -141,6 +141,10 @@ impl Simd for Avx2 {
         }
     }
     #[inline(always)]
+    unsafe fn fetch(p: *const u8) {
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(p.cast()) }
+    }
+    #[inline(always)]
     unsafe fn transpose(rows: &mut [Self::V; 16]) {
         unsafe {
             let mut pairs = [_mm256_setzero_ps(); 8];

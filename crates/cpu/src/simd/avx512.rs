@@ -173,6 +173,10 @@ impl Simd for Avx512 {
         }
     }
     #[inline(always)]
+    unsafe fn fetch(p: *const u8) {
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(p.cast()) }
+    }
+    #[inline(always)]
     unsafe fn transpose(rows: &mut [Self::V; 16]) {
         unsafe {
             let mut pairs = [_mm512_setzero_ps(); 16];

@@ -185,7 +185,8 @@ ops! {
 }
 
 pub use adamw8bit::MOMENT_BLOCK;
-pub use linear_cross_entropy::TOKEN_CHUNK;
+pub use attention_grad::AttentionShares;
+pub use linear_cross_entropy::token_chunk;
 
 impl From<Custom> for Op {
     fn from(op: Custom) -> Op {

@@ -74,7 +74,14 @@ impl Case {
                 let [o, lse, dq, dk, dv] = &mut out;
                 attention(pool, op, q.get(), k.get(), v.get(), o, lse);
                 let (dy, q, k, v) = (dy.get(), q.get(), k.get(), v.get());
-                attention_grad(pool, AttentionGrad { op, dy, q, k, v, o, lse }, dq, dk, dv);
+                attention_grad(
+                    pool,
+                    AttentionGrad { op, dy, q, k, v, o, lse },
+                    &mut vec![f32::NAN; op.shares().workspace_len()],
+                    dq,
+                    dk,
+                    dv,
+                );
                 out.to_vec()
             },
             |level, got| {
@@ -145,7 +152,14 @@ fn a_token_without_visible_keys_gets_zeros() {
         attention(&pool, op, &q, &k, &v, o, lse);
         assert_eq!(lse[2], f32::NEG_INFINITY);
         assert_eq!(o[8..12], [0.0; 4]);
-        attention_grad(&pool, AttentionGrad { op, dy: &dy, q: &q, k: &k, v: &v, o, lse }, dq, dk, dv);
+        attention_grad(
+            &pool,
+            AttentionGrad { op, dy: &dy, q: &q, k: &k, v: &v, o, lse },
+            &mut vec![f32::NAN; op.shares().workspace_len()],
+            dq,
+            dk,
+            dv,
+        );
         assert_eq!(dq[8..12], [0.0; 4]);
         assert!(out.iter().enumerate().all(|(i, out)| i == 1 || out.iter().all(|x| x.is_finite())));
     }

@@ -9,7 +9,8 @@ use std::arch::x86_64::*;
 use std::mem::transmute;
 
 use super::ROW_STRIDE;
-use super::pack::Source;
+use super::ahead::{Ahead, STEPS};
+use super::pack::{Panels, Source};
 use super::tile::{Update, by_size, store_tile};
 use crate::simd::avx512::Avx512;
 use crate::simd::{Simd, for_lanes, unrolled};
@@ -93,6 +94,21 @@ unsafe fn two_columns(from: Source<u16>, both: bool, lanes: usize) -> __m512 {
     }
 }
 
+/// The words of 32 neighbouring columns of two rows, the second of which may be missing.
+#[inline(always)]
+unsafe fn interleaved(from: Source<u16>, both: bool) -> [__m512; 2] {
+    unsafe {
+        let even = _mm512_loadu_si512(from.start.cast());
+        let odd =
+            if both { _mm512_loadu_si512(from.start.add(from.row_stride).cast()) } else { _mm512_setzero_si512() };
+        // Within quarters of 128 bits; the quarters are then brought into order.
+        let (low, high) = (_mm512_unpacklo_epi16(even, odd), _mm512_unpackhi_epi16(even, odd));
+        let first = _mm512_permutex2var_epi64(low, _mm512_setr_epi64(0, 1, 8, 9, 2, 3, 10, 11), high);
+        let second = _mm512_permutex2var_epi64(low, _mm512_setr_epi64(4, 5, 12, 13, 6, 7, 14, 15), high);
+        [_mm512_castsi512_ps(first), _mm512_castsi512_ps(second)]
+    }
+}
+
 /// Packs `k` x `cols` of the right operand as panels of words.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
 pub(super) unsafe fn pack_panels(b: Source<u16>, k: usize, cols: usize, to: *mut f32) {
@@ -118,7 +134,13 @@ pub(super) unsafe fn pack_panels(b: Source<u16>, k: usize, cols: usize, to: *mut
                         _mm512_storeu_ps(to.add((p / 2 + pair) * WIDTH), *at);
                     }
                 }
-            } else {
+            } else if b.col_stride == 1 && j % WIDTH == 0 && cols - j >= WIDTH {
+                for pair in 0..words {
+                    let [low, high] = interleaved(b.from(2 * pair, j), 2 * pair + 1 < k);
+                    _mm512_storeu_ps(to.add(pair * WIDTH), low);
+                    _mm512_storeu_ps(to.add(pair * WIDTH + L), high);
+                }
+            } else if b.col_stride != 1 || cols - j / WIDTH * WIDTH < WIDTH {
                 for pair in 0..words {
                     let from = b.from(2 * pair, j).transposed();
                     _mm512_storeu_ps(to.add(pair * WIDTH), two_columns(from, 2 * pair + 1 < k, lanes));
@@ -137,23 +159,32 @@ unsafe fn tile<const ROWS: usize, const COLS: usize>(
     mut b: *const f32,
     cols: usize,
     update: Update,
+    ahead: &mut Ahead,
 ) {
     unsafe {
         let mut acc = [[_mm512_setzero_ps(); COLS]; ROWS];
-        for _ in 0..words {
-            let mut columns = [_mm512_setzero_ps(); COLS];
-            for (j, column) in columns.iter_mut().enumerate() {
-                *column = _mm512_loadu_ps(b.add(j * L));
-            }
-            unrolled!(ROWS, |I| {
-                let x = transmute::<__m512, __m512bh>(_mm512_set1_ps(*a.add(I * ROW_STRIDE)));
-                for (chain, column) in acc[I].iter_mut().zip(columns) {
-                    *chain = _mm512_dpbf16_ps(*chain, x, transmute::<__m512, __m512bh>(column));
+        let mut fetched = Ahead { ..*ahead };
+        let mut left = words;
+        while left > 0 {
+            fetched.fetch::<Avx512>();
+            let steps = left.min(STEPS);
+            for _ in 0..steps {
+                let mut columns = [_mm512_setzero_ps(); COLS];
+                for (j, column) in columns.iter_mut().enumerate() {
+                    *column = _mm512_loadu_ps(b.add(j * L));
                 }
-            });
-            a = a.add(1);
-            b = b.add(WIDTH);
+                unrolled!(ROWS, |I| {
+                    let x = transmute::<__m512, __m512bh>(_mm512_set1_ps(*a.add(I * ROW_STRIDE)));
+                    for (chain, column) in acc[I].iter_mut().zip(columns) {
+                        *chain = _mm512_dpbf16_ps(*chain, x, transmute::<__m512, __m512bh>(column));
+                    }
+                });
+                a = a.add(1);
+                b = b.add(WIDTH);
+            }
+            left -= steps;
         }
+        *ahead = fetched;
         store_tile::<Avx512, ROWS, COLS>(&acc, cols, update);
     }
 }
@@ -162,14 +193,22 @@ unsafe fn tile<const ROWS: usize, const COLS: usize>(
 ///
 /// # Safety
 /// The machine has the bf16 dot product; the packed operands hold `k` values.
-pub(super) unsafe fn multiply(a: *const f32, rows: usize, b: *const f32, cols: usize, k: usize, update: Update) {
+pub(super) unsafe fn multiply(
+    a: *const f32,
+    rows: usize,
+    b: Panels,
+    cols: usize,
+    k: usize,
+    update: Update,
+    ahead: &mut Ahead,
+) {
     let words = k.div_ceil(2);
     for i in (0..rows).step_by(Avx512::TILE_ROWS) {
         for j in (0..cols).step_by(WIDTH) {
             let (height, across) = ((rows - i).min(Avx512::TILE_ROWS), (cols - j).min(WIDTH));
             unsafe {
-                let (a, b, update) = (a.add(i * ROW_STRIDE), b.add(j * words), update.from(i, j));
-                by_size!(height, across.div_ceil(L), |R, C| tile::<R, C>(words, a, b, across, update));
+                let (a, b, update) = (a.add(i * ROW_STRIDE), b.start.add(j * b.words), update.from(i, j));
+                by_size!(height, across.div_ceil(L), |R, C| tile::<R, C>(words, a, b, across, update, ahead));
             }
         }
     }

@@ -4,9 +4,11 @@
 //! alone. What a kernel makes itself (probabilities, cotangents of scores) is f32 and is narrowed, rounded once, where
 //! the form asks for it.
 
+use super::ROW_STRIDE;
+use super::ahead::Ahead;
 #[cfg(target_arch = "x86_64")]
 use super::dot;
-use super::pack::{self, Source};
+use super::pack::{self, Panels, Source};
 use super::tile::{self, Update};
 use crate::Level;
 use crate::element::Element;
@@ -24,6 +26,24 @@ impl Form {
     /// Of a product of these elements at a level.
     pub fn of<A: Element, B: Element>(level: Level) -> Form {
         Form { dot: cfg!(target_arch = "x86_64") && !A::IS_F32 && !B::IS_F32 && level.has_bf16_dot() }
+    }
+
+    /// Words that `k` values of a packed row take.
+    #[inline(always)]
+    pub fn words(self, k: usize) -> usize {
+        if self.dot { k.div_ceil(2) } else { k }
+    }
+
+    /// Packed panels of depth `k`.
+    #[inline(always)]
+    pub fn panels(self, start: *const f32, k: usize) -> Panels {
+        Panels { start, words: self.words(k) }
+    }
+
+    /// The panels from row `k` on; even.
+    #[inline(always)]
+    pub unsafe fn below<S: Simd>(self, panels: Panels, k: usize) -> Panels {
+        Panels { start: unsafe { panels.start.add(self.words(k) * 2 * S::LANES) }, ..panels }
     }
 
     /// Packs `rows` x `k` of a left operand.
@@ -56,33 +76,65 @@ impl Form {
         self,
         a: *const f32,
         rows: usize,
-        b: *const f32,
+        b: Panels,
         cols: usize,
         k: usize,
         update: Update,
     ) {
+        let mut nothing = Ahead::NOTHING;
+        unsafe { self.multiply_ahead::<S>(a, rows, b, cols, k, update, &mut nothing) }
+    }
+
+    /// The same, and fetches what comes after it.
+    #[inline(always)]
+    #[allow(clippy::too_many_arguments)]
+    pub unsafe fn multiply_ahead<S: Simd>(
+        self,
+        a: *const f32,
+        rows: usize,
+        b: Panels,
+        cols: usize,
+        k: usize,
+        update: Update,
+        ahead: &mut Ahead,
+    ) {
         unsafe {
             #[cfg(target_arch = "x86_64")]
             if self.dot {
-                return dot::multiply(a, rows, b, cols, k, update);
+                return dot::multiply(a, rows, b, cols, k, update, ahead);
             }
-            tile::multiply::<S>(a, rows, b, cols, k, update);
+            tile::multiply::<S>(a, rows, b, cols, k, update, ahead);
         }
     }
 
-    /// Makes a row of `k` f32 a packed row, in place. The row has room for a vector behind its end.
+    /// Makes the values from `from` to `k` of a row of f32 those of a packed row, in place. `from` is a multiple of a
+    /// vector; the row has room for a vector behind its end.
     #[inline(always)]
-    pub unsafe fn narrow_row<S: Simd>(self, row: *mut f32, k: usize) {
+    pub unsafe fn narrow_row<S: Simd>(self, row: *mut f32, from: usize, k: usize) {
         if !self.dot {
             return;
         }
         // Each vector is written to where an earlier one was read.
         let words: *mut u16 = row.cast();
-        for j in (0..k).step_by(S::LANES) {
+        for j in (from..k).step_by(S::LANES) {
             unsafe { S::store_bf16(words.add(j), S::load(row.add(j))) };
         }
         if k % 2 == 1 {
             unsafe { *words.add(k) = 0 };
+        }
+    }
+
+    /// Packs the transpose of a tile whose `rows` rows of `cols` values were narrowed.
+    #[inline(always)]
+    pub unsafe fn pack_transposed<S: Simd>(self, tile: *const f32, rows: usize, cols: usize, to: *mut f32) {
+        unsafe {
+            #[cfg(target_arch = "x86_64")]
+            if self.dot {
+                let from = Source { start: tile.cast::<u16>(), row_stride: 1, col_stride: 2 * ROW_STRIDE };
+                return dot::pack_rows(from, cols, rows, to);
+            }
+            let from = Source { start: tile, row_stride: 1, col_stride: ROW_STRIDE };
+            pack::pack_rows::<S, f32>(from, cols, rows, to);
         }
     }
 }

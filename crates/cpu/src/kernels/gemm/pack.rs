@@ -44,6 +44,14 @@ impl<T> Source<T> {
     }
 }
 
+/// A packed right operand.
+#[derive(Clone, Copy)]
+pub(crate) struct Panels {
+    pub start: *const f32,
+    /// Words along k in a panel.
+    pub words: usize,
+}
+
 /// Packs `rows` x `k` of the left operand as rows.
 #[inline(always)]
 pub(crate) unsafe fn pack_rows<S: Simd, T: Element>(a: Source<T>, rows: usize, k: usize, to: *mut f32) {

@@ -6,6 +6,8 @@
 //! multipliers are the bound.
 
 use super::ROW_STRIDE;
+use super::ahead::{Ahead, STEPS};
+use super::pack::Panels;
 use crate::simd::{Outlined, Simd, unrolled};
 
 /// What happens to the finished chains.
@@ -42,16 +44,16 @@ impl Update {
 }
 
 /// One register tile; `COLS` is the number of vectors of columns.
-#[derive(Clone, Copy)]
-struct Tile<const ROWS: usize, const COLS: usize> {
+struct Tile<'a, const ROWS: usize, const COLS: usize> {
     k: usize,
     a: *const f32,
     b: *const f32,
     cols: usize,
     update: Update,
+    ahead: &'a mut Ahead,
 }
 
-impl<const ROWS: usize, const COLS: usize> Outlined for Tile<ROWS, COLS> {
+impl<const ROWS: usize, const COLS: usize> Outlined for Tile<'_, ROWS, COLS> {
     #[inline(always)]
     unsafe fn call<S: Simd>(self) {
         if ROWS > S::TILE_ROWS {
@@ -60,20 +62,28 @@ impl<const ROWS: usize, const COLS: usize> Outlined for Tile<ROWS, COLS> {
         unsafe {
             let mut acc = [[S::splat(0.0); COLS]; ROWS];
             let (mut a, mut b) = (self.a, self.b);
-            for _ in 0..self.k {
-                let mut columns = [S::splat(0.0); COLS];
-                for (j, column) in columns.iter_mut().enumerate() {
-                    *column = S::load(b.add(j * S::LANES));
-                }
-                unrolled!(ROWS, |I| {
-                    let x = S::splat(*a.add(I * ROW_STRIDE));
-                    for (chain, column) in acc[I].iter_mut().zip(columns) {
-                        *chain = S::fma(x, column, *chain);
+            let mut fetched = Ahead { ..*self.ahead };
+            let mut left = self.k;
+            while left > 0 {
+                fetched.fetch::<S>();
+                let steps = left.min(STEPS);
+                for _ in 0..steps {
+                    let mut columns = [S::splat(0.0); COLS];
+                    for (j, column) in columns.iter_mut().enumerate() {
+                        *column = S::load(b.add(j * S::LANES));
                     }
-                });
-                a = a.add(1);
-                b = b.add(2 * S::LANES);
+                    unrolled!(ROWS, |I| {
+                        let x = S::splat(*a.add(I * ROW_STRIDE));
+                        for (chain, column) in acc[I].iter_mut().zip(columns) {
+                            *chain = S::fma(x, column, *chain);
+                        }
+                    });
+                    a = a.add(1);
+                    b = b.add(2 * S::LANES);
+                }
+                left -= steps;
             }
+            *self.ahead = fetched;
             store_tile::<S, ROWS, COLS>(&acc, self.cols, self.update);
         }
     }
@@ -151,10 +161,11 @@ pub(super) use by_size;
 pub(crate) unsafe fn multiply<S: Simd>(
     a: *const f32,
     rows: usize,
-    b: *const f32,
+    b: Panels,
     cols: usize,
     k: usize,
     update: Update,
+    ahead: &mut Ahead,
 ) {
     let width = 2 * S::LANES;
     let mut i = 0;
@@ -164,10 +175,10 @@ pub(crate) unsafe fn multiply<S: Simd>(
         while j < cols {
             let across = (cols - j).min(width);
             unsafe {
-                let (a, b) = (a.add(i * ROW_STRIDE), b.add(j * k));
+                let (a, b) = (a.add(i * ROW_STRIDE), b.start.add(j * b.words));
                 let update = update.from(i, j);
                 by_size!(height, across.div_ceil(S::LANES), |R, C| {
-                    S::outline(Tile::<R, C> { k, a, b, cols: across, update })
+                    S::outline(Tile::<R, C> { k, a, b, cols: across, update, ahead })
                 });
             }
             j += width;
