@@ -23,6 +23,7 @@ mod progress;
 mod quantize;
 mod quickstart;
 mod record;
+mod report;
 mod settings;
 mod train;
 mod units;

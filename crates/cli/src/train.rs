@@ -5,7 +5,7 @@
 use crate::console::{self, Console};
 use crate::json_lines::JsonLines;
 use crate::settings::SettingsArgs;
-use crate::{FAILED, INTERRUPTED};
+use crate::{FAILED, INTERRUPTED, report};
 use clap::ArgMatches;
 use remat_train::{
     CONFIG_FILE, Checks, ErrorKind, Event, Existing, Outcome, Reporter, RunControl, Summary, TrainConfig, TrainError,
@@ -82,7 +82,15 @@ pub(crate) fn run(arguments: TrainArgs, matches: &ArgMatches) -> u8 {
     let json = arguments.json;
     let mut output = if json { Output::Json(JsonLines) } else { Output::Console(Console::new(arguments.quiet)) };
     match start(arguments, matches, &mut output) {
-        Ok(summary) => finish(&summary, &output),
+        Ok(summary) => {
+            if let Err(error) = report::train::write(&summary) {
+                console::line(&format!(
+                    "note: {error}; the run itself is complete, without its {}",
+                    report::REPORT_FILE
+                ));
+            }
+            finish(&summary, &output)
+        }
         Err(error) => {
             let code = exit_code(error.kind());
             console::error(&error.to_string());

@@ -81,7 +81,11 @@ fn explain_timeline_and_diff_show_the_plan() {
     let folder = tempfile::tempdir().expect("temporary folder");
     let path = |name: &str| folder.path().join(name).display().to_string();
     let all = "--preset gpt2 --seq-len 128 --memory 64GiB";
-    let output = remat(&format!("plan {all} --checkpointing full --explain --timeline {}", path("step.svg")));
+    let output = remat(&format!(
+        "plan {all} --checkpointing full --explain --timeline {} --report {}",
+        path("step.svg"),
+        path("plan.html")
+    ));
     let page = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     assert!(page.starts_with("fits: peak "), "{page}");
@@ -90,6 +94,10 @@ fn explain_timeline_and_diff_show_the_plan() {
     }
     let svg = std::fs::read_to_string(path("step.svg")).expect("written");
     assert!(svg.starts_with("<svg ") && svg.trim_end().ends_with("</svg>") && svg.matches("<title>").count() > 300);
+    let report = std::fs::read_to_string(path("plan.html")).expect("written");
+    for part in ["fits: peak ", "What memory buys", "class=\"chosen\"", "Memory by phase", "Alternatives"] {
+        assert!(report.contains(part), "{part}");
+    }
 
     for (name, flags) in [("a.json", ""), ("b.json", "--rank 64 --checkpointing full")] {
         let output = remat(&format!("plan {all} {flags} --json"));

@@ -45,6 +45,12 @@ fn policies_side_by_side_with_a_verdict_and_a_record() {
     assert_eq!(record["profile"]["rows"], json["rows"]);
     assert_eq!(record["model"]["sha256"].as_str().map(str::len), Some(64), "{record:#}");
     assert!(std::fs::read_to_string(out.join("record.md")).expect("a page").contains("## Policies"));
+    let report = std::fs::read_to_string(out.join("report.html")).expect("a report");
+    for part in
+        ["Predicted and measured", "Activations kept", "Memory over one step", json["verdict"].as_str().expect("text")]
+    {
+        assert!(report.contains(part), "{part}: {report}");
+    }
     let again = Command::new(env!("CARGO_BIN_EXE_remat"))
         .current_dir(&root)
         .args(["profile", "--model", "fixtures/parity/gpt2", "--out", out.to_str().expect("UTF-8")])

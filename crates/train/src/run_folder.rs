@@ -25,6 +25,7 @@ const RESULT_FILES: &[&str] = &[
     "model.safetensors",
     RECORD_FILE,
     RECORD_TEXT_FILE,
+    "report.html",
     "tokenizer.json",
     "tokenizer_config.json",
 ];

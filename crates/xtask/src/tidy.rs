@@ -16,6 +16,7 @@ pub const FLOORS: &[(&str, u32)] = &[
     ("tensor", 0),
     ("formats", 1),
     ("ir", 1),
+    ("report", 1),
     ("plan", 2),
     ("model", 3),
     ("data", 2),

@@ -10,9 +10,9 @@ mod json;
 mod text;
 mod timeline;
 
-use crate::console;
 use crate::settings::SettingsArgs;
 use crate::train::exit_code;
+use crate::{console, report};
 use clap::ArgMatches;
 use remat_train::{ErrorKind, Fit, TrainError, plan};
 use std::io::Write;
@@ -44,6 +44,10 @@ pub(crate) struct PlanArgs {
     #[arg(long, value_name = "FILE.svg")]
     timeline: Option<PathBuf>,
 
+    /// Write a page with the frontier, the timeline and the memory of every phase
+    #[arg(long, value_name = "FILE.html")]
+    report: Option<PathBuf>,
+
     /// Compare two plans that --json wrote
     #[arg(long, num_args = 2, value_names = ["A", "B"])]
     diff: Option<Vec<PathBuf>>,
@@ -73,6 +77,9 @@ fn start(arguments: PlanArgs, matches: &ArgMatches) -> Result<(String, u8), Trai
     if let Some(path) = &arguments.timeline {
         let written = std::fs::write(path, timeline::svg(&plan));
         written.map_err(|source| TrainError::Io { path: path.clone(), what: "write", source })?;
+    }
+    if let Some(path) = &arguments.report {
+        report::write(path, &report::plan::html(&plan, &text::page(&plan)))?;
     }
     let page = match (arguments.json, arguments.explain) {
         (true, explain) => format!("{}\n", json::object(&plan, explain)),

@@ -7,6 +7,7 @@
 mod verdict;
 
 use self::verdict::verdict;
+use crate::report::{self, REPORT_FILE};
 use crate::settings::SettingsArgs;
 use crate::train::exit_code;
 use crate::{console, units};
@@ -14,7 +15,8 @@ use clap::ArgMatches;
 use remat_model::Precision;
 use remat_plan::Policy;
 use remat_train::{
-    ProfileJob, ProfileSetup, Profiled, RECORD_FILE, Record, TrainError, now_utc, profile, record_folder,
+    ProfileJob, ProfileSetup, Profiled, RECORD_FILE, Record, TrainConfig, TrainError, now_utc, plan, profile,
+    record_folder,
 };
 use serde_json::{Value, json};
 use std::io::Write;
@@ -90,6 +92,13 @@ fn start(arguments: ProfileArgs, matches: &ArgMatches) -> Result<String, TrainEr
     } else {
         keep(&record)
     };
+    if let Some(folder) = &kept {
+        let config =
+            TrainConfig { checkpointing: record.plan.policy.clone(), out: PathBuf::new(), ..record.config.clone() };
+        // Without the plan, the page lacks its timeline.
+        let plan = plan(config).ok();
+        report::write(&folder.join(REPORT_FILE), &report::profile::html(&profiled, &record, plan.as_ref()))?;
+    }
     let report = Report { setup: &setup, profiled: &profiled, record: &record };
     Ok(if arguments.json { format!("{}\n", report.json()) } else { report.text(kept.as_deref()) })
 }
@@ -178,6 +187,7 @@ impl Report<'_> {
         lines.push(self.profiled.verdict.clone());
         if let Some(folder) = kept {
             lines.push(format!("Lab record: {}", folder.join(RECORD_FILE).display()));
+            lines.push(format!("Report: {}", folder.join(REPORT_FILE).display()));
         }
         lines.join("\n") + "\n"
     }

@@ -9,8 +9,8 @@ mod policies;
 
 use crate::console::{self, Console};
 use crate::train::{catch_interrupts, exit_code, interrupt};
-use crate::units;
 use crate::{INTERRUPTED, threads};
+use crate::{report, units};
 use remat_formats::write_atomic;
 use remat_model::{Model, Precision};
 use remat_train::{
@@ -102,6 +102,7 @@ fn tour(arguments: &QuickstartArgs) -> Result<u8, TrainError> {
     };
     let console = Console::new(false);
     console.summary(&summary);
+    report::train::write(&summary)?;
     if let Outcome::Interrupted { save } = &summary.outcome {
         console::line(&format!("interrupted after update {}, saved {}", summary.updates, save.display()));
         return Ok(INTERRUPTED);

@@ -1,6 +1,6 @@
 //! The lab record of a finished run.
 
-use crate::command::{Train, remat, text};
+use crate::command::{Train, case, copied, remat, text};
 use serde_json::Value;
 
 #[test]
@@ -51,4 +51,25 @@ fn two_records_are_compared_like_a_person_would() {
     let refused = remat(["record", "diff"]).arg(none.out()).arg(full.out()).output().expect("runs");
     assert_eq!(refused.status.code(), Some(2));
     assert!(text(&refused.stderr).contains("not a lab record"), "{}", text(&refused.stderr));
+}
+
+#[test]
+fn a_finished_run_leaves_a_page_that_names_cannot_break() {
+    let model = copied("llama-gqa-tied");
+    let hostile = model.path().join("<script>alert('x')</script>".replace('/', "\u{2215}"));
+    std::fs::create_dir(&hostile).expect("a folder of that name");
+    for entry in std::fs::read_dir(model.path()).expect("files").flatten().filter(|entry| entry.path().is_file()) {
+        std::fs::rename(entry.path(), hostile.join(entry.file_name())).expect("moved");
+    }
+    let train = Train::on("llama-gqa-tied", "--steps 4 --eval-every 2").model(&hostile);
+    let rows = case("llama-gqa-tied").join("rows.jsonl");
+    let output = train.command("").arg("--eval-data").arg(rows).output().expect("runs");
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let page = text(&train.bytes("report.html"));
+    assert!(page.contains("&lt;script&gt;") && !page.contains("<script"), "{page}");
+    assert!(!page.contains("http://") && !page.contains("https://") && !page.contains("NaN"), "{page}");
+    for part in ["Loss per trained token", "held out", "What memory buys", "Memory over one step", "class=\"chosen\""] {
+        assert!(page.contains(part), "{part}");
+    }
+    assert!(page.contains("prefers-color-scheme:dark") && page.contains("name=\"viewport\""));
 }
