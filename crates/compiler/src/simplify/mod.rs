@@ -4,6 +4,7 @@
 
 mod dead_code;
 mod fold_accumulate;
+mod fold_low_rank;
 mod fold_residual;
 mod fuse_cross_entropy;
 
@@ -15,5 +16,6 @@ pub fn simplify(graph: Graph) -> Graph {
     let graph = fuse_cross_entropy::fuse(&graph);
     let graph = fold_accumulate::fold(&graph);
     let graph = fold_residual::fold(&graph);
+    let graph = fold_low_rank::fold(&graph);
     dead_code::remove(&graph)
 }

@@ -307,15 +307,18 @@ fn run_linear<T: Element>(call: &Call<'_>, op: &ops::Linear) {
     let size = LinearSize { tokens: call.rows(0), input: call.last(0), output };
     let start = op.residual_operand().map_or(Start::Zero, |index| Start::Residual(call.shared::<T>(index)));
     let epilogue = Epilogue { alpha: op.alpha, start, bias: op.bias.then(|| call.read::<T>(2)) };
-    kernels::linear::linear(
-        call.pool,
-        size,
-        op.layout,
-        call.read::<T>(0),
-        call.weight::<T>(1),
-        epilogue,
-        call.out::<T>(0),
-    );
+    let (x, w, y) = (call.read::<T>(0), call.weight::<T>(1), call.out::<T>(0));
+    let (Some(low_rank), Some(index)) = (&op.low_rank, op.low_rank_operand()) else {
+        return kernels::linear::linear(call.pool, size, op.layout, x, w, epilogue, y);
+    };
+    let adapter = kernels::linear::Adapter {
+        rank: call.last(index),
+        beta: low_rank.beta,
+        layout: low_rank.layout,
+        u: call.read::<T>(index),
+        b: call.read::<T>(index + 1),
+    };
+    kernels::linear::adapted_linear(call.pool, size, op.layout, x, w, adapter, epilogue, y);
 }
 
 fn run_attention<T: Element>(call: &Call<'_>, op: &ops::Attention) {

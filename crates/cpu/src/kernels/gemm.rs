@@ -130,6 +130,19 @@ impl<T> Epilogue<'_, T> {
 const LEAST_ROWS: usize = 14;
 const LEAST_COLS: usize = 32;
 
+/// A second product over few terms, added in the same pass.
+#[derive(Clone, Copy)]
+pub struct LowRank<'a, A, B> {
+    /// r: terms of each sum.
+    pub rank: usize,
+    /// U `[m, r]`.
+    pub u: Matrix<'a, A>,
+    /// B `[r, n]`.
+    pub b: Matrix<'a, B>,
+    /// Factor of the product.
+    pub beta: f32,
+}
+
 struct Gemm<'a, A, B, C> {
     size: [usize; 3],
     grid: Grid,
@@ -137,6 +150,7 @@ struct Gemm<'a, A, B, C> {
     b: Right<'a, B>,
     c: Out<'a, C>,
     epilogue: Epilogue<'a, C>,
+    low_rank: Option<LowRank<'a, A, B>>,
     form: Form,
 }
 
@@ -151,8 +165,25 @@ pub fn gemm<'b, 'c, A: Element, B: Element, C: Element>(
     epilogue: Epilogue<'c, C>,
     c: impl Into<Out<'c, C>>,
 ) {
+    gemm_low_rank(pool, size, a, b, None, epilogue, c);
+}
+
+/// The same, with `beta * U B` added if given: block by block of r, behind the blocks of k and before the bias.
+pub fn gemm_low_rank<'b, 'c, A: Element, B: Element, C: Element>(
+    pool: &ThreadPool,
+    size: [usize; 3],
+    a: Matrix<'_, A>,
+    b: impl Into<Right<'b, B>>,
+    low_rank: Option<LowRank<'_, A, B>>,
+    epilogue: Epilogue<'c, C>,
+    c: impl Into<Out<'c, C>>,
+) {
     let (b, c) = (b.into(), c.into());
     let [m, n, k] = size;
+    if let Some(LowRank { rank, u, b, .. }) = &low_rank {
+        u.check("U", m, *rank);
+        b.check("low-rank B", *rank, n);
+    }
     a.check("A", m, k);
     match &b {
         Right::Dense(b) => b.check("B", k, n),
@@ -168,7 +199,15 @@ pub fn gemm<'b, 'c, A: Element, B: Element, C: Element>(
     }
     let grid = Grid::choose(m, n, pool.threads());
     let form = Form::of::<A, B>(pool.level());
-    launch(pool, grid.tasks(), &Gemm { size, grid, a, b, c, epilogue, form });
+    launch(pool, grid.tasks(), &Gemm { size, grid, a, b, c, epilogue, low_rank, form });
+}
+
+/// A band of the left operand: `rows` x `depth`.
+#[derive(Clone, Copy)]
+struct Left<A> {
+    from: Source<A>,
+    rows: usize,
+    depth: usize,
 }
 
 /// How C is cut into tasks. It follows the number of threads, since no bit depends on it.
@@ -214,6 +253,7 @@ impl<A: Element, B: Element, C: Element> Kernel for Gemm<'_, A, B, C> {
     #[inline(always)]
     unsafe fn task<S: Simd>(&self, task: usize, scratch: &mut Scratch) {
         let [m, n, k] = self.size;
+        let low_rank = self.low_rank.filter(|low_rank| low_rank.rank > 0);
         let (i, j) = self.grid.start(task);
         let (rows, cols) = (self.grid.rows.min(m - i), self.grid.cols.min(n - j));
         let (packed_a, rest) = scratch.f32s().split_at_mut(PACKED_ROWS * ROW_STRIDE);
@@ -226,15 +266,27 @@ impl<A: Element, B: Element, C: Element> Kernel for Gemm<'_, A, B, C> {
             let depth = (k - from).min(block);
             let last = from + depth == k;
             unsafe {
-                let update = self.update(i, j, from == 0, last, sums);
+                let update = self.update(i, j, from == 0, last && low_rank.is_none(), sums);
                 self.pack_right::<S>(from, j, depth, cols, packed_b.as_mut_ptr(), decoded);
                 let next = if last { (0, self.grid.start(task + 1).1) } else { (from + depth, j) };
                 let right = self.next_right(next, block);
-                self.multiply_rows::<S>(i..i + rows, from, depth, packed_a, packed_b, cols, update, right);
+                let left = Left { from: self.a.source().from(i, from), rows, depth };
+                self.multiply_rows::<S>(left, packed_a, packed_b, cols, update, right);
             }
             from += depth;
             if last {
                 break;
+            }
+        }
+        if let Some(LowRank { rank, u, b, beta }) = low_rank {
+            for from in (0..rank).step_by(block) {
+                let depth = (rank - from).min(block);
+                unsafe {
+                    let update = Update { alpha: beta, ..self.update(i, j, false, from + depth == rank, sums) };
+                    self.form.pack_panels::<S, B>(b.source().from(from, j), depth, cols, packed_b.as_mut_ptr());
+                    let left = Left { from: u.source().from(i, from), rows, depth };
+                    self.multiply_rows::<S>(left, packed_a, packed_b, cols, update, Region::NONE);
+                }
             }
         }
         if !C::IS_F32 {
@@ -247,28 +299,25 @@ impl<A: Element, B: Element, C: Element> Gemm<'_, A, B, C> {
     /// Multiplies a band of rows by one packed block. Rows are copied just before they are multiplied, so few at a time
     /// that they stay in the first-level cache, or, where copying means transposing, as many as whole vectors fill.
     #[inline(always)]
-    #[allow(clippy::too_many_arguments)]
     unsafe fn multiply_rows<S: Simd>(
         &self,
-        rows: std::ops::Range<usize>,
-        from: usize,
-        depth: usize,
+        Left { from, rows, depth }: Left<A>,
         packed_a: &mut [f32],
         packed_b: &[f32],
         cols: usize,
         update: Update,
         right: Region,
     ) {
-        let step = if self.a.col_stride == 1 { S::TILE_ROWS } else { S::TILE_ROWS * S::LANES / 2 };
+        let step = if from.col_stride == 1 { S::TILE_ROWS } else { S::TILE_ROWS * S::LANES / 2 };
         let (a, panels) = (packed_a.as_mut_ptr(), self.form.panels(packed_b.as_ptr(), depth));
         let mut ahead = Ahead { left: Region::NONE, right };
-        for first in rows.clone().step_by(step) {
-            let count = step.min(rows.end - first);
+        for first in (0..rows).step_by(step) {
+            let count = step.min(rows - first);
             unsafe {
-                self.form.pack_rows::<S, A>(self.a.source().from(first, from), count, depth, a);
-                let next = step.min(rows.end - first - count);
-                ahead.left = Region::of(self.a.source().from(first + count, from), next, depth);
-                let update = update.from(first - rows.start, 0);
+                self.form.pack_rows::<S, A>(from.from(first, 0), count, depth, a);
+                let next = step.min(rows - first - count);
+                ahead.left = Region::of(from.from(first + count, 0), next, depth);
+                let update = update.from(first, 0);
                 self.form.multiply_ahead::<S>(a, count, panels, cols, depth, update, &mut ahead);
             }
         }

@@ -5,7 +5,7 @@
 
 use remat_ir::ops::Layout;
 
-use super::gemm::{Epilogue, Matrix, Nf4Matrix, Right, gemm};
+use super::gemm::{Epilogue, LowRank, Matrix, Nf4Matrix, Right, gemm_low_rank};
 use crate::element::Element;
 use crate::pool::ThreadPool;
 use crate::shared::Out;
@@ -55,6 +55,21 @@ pub struct LinearSize {
     pub output: usize,
 }
 
+/// An adapter's second product, `beta * u[N, r] b`.
+#[derive(Clone, Copy)]
+pub struct Adapter<'a, T> {
+    /// r: columns of u.
+    pub rank: usize,
+    /// Factor of the product.
+    pub beta: f32,
+    /// How b is stored.
+    pub layout: Layout,
+    /// `[N, r]`.
+    pub u: &'a [T],
+    /// `[O, r]` or `[r, O]`.
+    pub b: &'a [T],
+}
+
 /// `y[N, O] = start + alpha * x[N, I] W + bias`; a residual to start from may be `y`, in place.
 pub fn linear<'w, 'y, X: Element, W: Element, Y: Element>(
     pool: &ThreadPool,
@@ -67,7 +82,30 @@ pub fn linear<'w, 'y, X: Element, W: Element, Y: Element>(
 ) {
     let LinearSize { tokens, input, output } = size;
     let weight = weight.into().in_out(layout, input, output);
-    gemm(pool, [tokens, output, input], Matrix::rows(x, input), weight, epilogue, y);
+    gemm_low_rank(pool, [tokens, output, input], Matrix::rows(x, input), weight, None, epilogue, y);
+}
+
+/// The same with an adapter's product added.
+#[allow(clippy::too_many_arguments)]
+pub fn adapted_linear<'w, 'y, T: Element>(
+    pool: &ThreadPool,
+    size: LinearSize,
+    layout: Layout,
+    x: &[T],
+    weight: impl Into<Weight<'w, T>>,
+    adapter: Adapter<'_, T>,
+    epilogue: Epilogue<'y, T>,
+    y: impl Into<Out<'y, T>>,
+) {
+    let LinearSize { tokens, input, output } = size;
+    let weight = weight.into().in_out(layout, input, output);
+    let Adapter { rank, beta, layout, u, b } = adapter;
+    let b = match layout {
+        Layout::OutIn => Matrix::transposed(b, rank),
+        Layout::InOut => Matrix::rows(b, output),
+    };
+    let low_rank = LowRank { rank, u: Matrix::rows(u, rank), b, beta };
+    gemm_low_rank(pool, [tokens, output, input], Matrix::rows(x, input), weight, Some(low_rank), epilogue, y);
 }
 
 #[cfg(test)]

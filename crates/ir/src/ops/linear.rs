@@ -1,7 +1,8 @@
-//! `linear`: y = residual + alpha · x·W + bias, over the last axis of x.
+//! `linear`: y = residual + alpha · x·W + bias + beta · u·B, over the last axis of x.
 //!
 //! Operands: x [.., in], w ([out, in] or [in, out] by `layout`), then bias [out] if `bias`, then residual [.., out] if
-//! `residual`. Result: y [.., out]. With a flipped layout it is also its own dX. Cost: 2·N·in·out FLOPs.
+//! `residual`, then u [.., r] and b ([out, r] or [r, out] by its own layout) if `low_rank`. Result: y [.., out]. With a
+//! flipped layout it is also its own dX. Cost: 2·N·(in + r)·out FLOPs.
 //! w may be NF4: it stands for its decoded numbers, rounded to the dtype of x as a dense w is when it is loaded. It is
 //! frozen: there is no dW.
 
@@ -9,6 +10,16 @@ use super::{Layout, LinearDw, BiasGrad, OpDef, finite, float, operands};
 use crate::{Array, Cost, IrError, Sample, Type, ValueId, Vjp};
 use remat_tensor::{DType, bf16};
 use serde::{Deserialize, Serialize};
+
+/// A second product, of an adapter as a rule, that is added in the same pass.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LowRank {
+    /// How b is stored.
+    pub layout: Layout,
+    /// Factor of the product.
+    pub beta: f32,
+}
 
 /// Attributes of `linear`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -22,23 +33,44 @@ pub struct Linear {
     pub bias: bool,
     /// Whether a residual operand follows, added to the result.
     pub residual: bool,
+    /// Whether u and b follow, whose product is added.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub low_rank: Option<LowRank>,
 }
 
 impl Linear {
     /// x·W with nothing added.
     pub fn plain(layout: Layout) -> Self {
-        Linear { layout, alpha: 1.0, bias: false, residual: false }
+        Linear { layout, alpha: 1.0, bias: false, residual: false, low_rank: None }
     }
 
     /// Index of the residual operand, if there is one.
     pub fn residual_operand(&self) -> Option<usize> {
         self.residual.then_some(2 + usize::from(self.bias))
     }
+
+    /// Index of u, if there is one; b follows.
+    pub fn low_rank_operand(&self) -> Option<usize> {
+        self.low_rank.as_ref().map(|_| 2 + usize::from(self.bias) + usize::from(self.residual))
+    }
+
+    fn fit_low_rank(&self, low_rank: &LowRank, y: &Type, u: &Type, b: &Type) -> Result<(), String> {
+        finite("beta", low_rank.beta)?;
+        if b.shape.len() != 2 || b.dtype != y.dtype {
+            return Err(format!("b {b} must have two axes and the dtype of x, {}", y.dtype));
+        }
+        let (rank, fan_out) = low_rank.layout.in_out(&b.shape);
+        if *u != Type::new(y.dtype, y.shape.with_last(rank)) || fan_out != y.shape.last() {
+            return Err(format!("u {u} times b {b} does not give {y}"));
+        }
+        Ok(())
+    }
 }
 
 impl OpDef for Linear {
     fn infer(&self, inputs: &[&Type]) -> Result<Vec<Type>, String> {
-        operands(inputs, 2 + usize::from(self.bias) + usize::from(self.residual))?;
+        let given = 2 + usize::from(self.bias) + usize::from(self.residual);
+        operands(inputs, given + 2 * usize::from(self.low_rank.is_some()))?;
         finite("alpha", self.alpha)?;
         let (x, w) = (inputs[0], inputs[1]);
         float("x", x)?;
@@ -60,6 +92,9 @@ impl OpDef for Linear {
             && *inputs[index] != y
         {
             return Err(format!("residual {} must be {y}", inputs[index]));
+        }
+        if let (Some(low_rank), Some(index)) = (&self.low_rank, self.low_rank_operand()) {
+            self.fit_low_rank(low_rank, &y, inputs[index], inputs[index + 1])?;
         }
         Ok(vec![y])
     }
@@ -95,11 +130,23 @@ impl OpDef for Linear {
         {
             cotangents[index] = Some(dy);
         }
+        if let (Some(LowRank { layout, beta }), Some(index)) = (self.low_rank.clone(), self.low_rank_operand()) {
+            let (u, b) = (cx.inputs[index], cx.inputs[index + 1]);
+            if cx.needs[index] {
+                let du = Linear { alpha: beta, ..Linear::plain(layout.flipped()) };
+                cotangents[index] = Some(cx.emit1("du", du, &[dy, b])?);
+            }
+            if cx.needs[index + 1] {
+                let db = LinearDw { layout, alpha: beta, accumulate: false };
+                cotangents[index + 1] = Some(cx.emit1("db", db, &[u, dy])?);
+            }
+        }
         Ok(cotangents)
     }
 
     fn cost(&self, inputs: &[&Type], outputs: &[&Type]) -> Cost {
-        let work = 2.0 * inputs[0].shape.numel() as f64 * outputs[0].shape.last() as f64;
+        let terms = inputs[0].shape.numel() + self.low_rank_operand().map_or(0, |index| inputs[index].shape.numel());
+        let work = 2.0 * terms as f64 * outputs[0].shape.last() as f64;
         Cost::new(work, inputs, outputs)
     }
 
@@ -116,7 +163,14 @@ impl OpDef for Linear {
                     (0..fan_in).map(|i| x.row(n)[i] * w.data[self.layout.index(i, o, fan_in, fan_out)]).sum();
                 let bias = if self.bias { inputs[2].data[o] } else { 0.0 };
                 let residual = self.residual_operand().map_or(0.0, |index| inputs[index].row(n)[o]);
-                y.row_mut(n)[o] = residual + f64::from(self.alpha) * product + bias;
+                let mut low_rank = 0.0;
+                if let (Some(LowRank { layout, beta }), Some(index)) = (&self.low_rank, self.low_rank_operand()) {
+                    let (u, b) = (inputs[index].row(n), &inputs[index + 1].data);
+                    let rank = u.len();
+                    let terms = u.iter().enumerate().map(|(r, u)| u * b[layout.index(r, o, rank, fan_out)]);
+                    low_rank = f64::from(*beta) * terms.sum::<f64>();
+                }
+                y.row_mut(n)[o] = residual + f64::from(self.alpha) * product + bias + low_rank;
             }
         }
         vec![y]
@@ -131,13 +185,15 @@ impl OpDef for Linear {
                     Layout::InOut => [fan_in, fan_out],
                 };
                 let plain = Sample::new(Linear::plain(layout)).normal([1, rows, fan_in]).normal(w);
-                let full = Linear { layout, alpha: 0.5, bias: true, residual: true };
-                let full = Sample::new(full)
-                    .normal([1, rows, fan_in])
-                    .normal(w)
-                    .normal([fan_out])
-                    .normal([1, rows, fan_out]);
-                samples.extend([plain, full]);
+                let full = Linear { layout, alpha: 0.5, bias: true, residual: true, low_rank: None };
+                let operands = |op: Linear| {
+                    let sample = Sample::new(op).normal([1, rows, fan_in]).normal(w);
+                    sample.normal([fan_out]).normal([1, rows, fan_out])
+                };
+                let adapted = |layout| Linear { low_rank: Some(LowRank { layout, beta: 2.0 }), ..full.clone() };
+                let down = operands(adapted(Layout::OutIn)).normal([1, rows, 3]).normal([fan_out, 3]);
+                let up = operands(adapted(Layout::InOut)).normal([1, rows, 4]).normal([4, fan_out]);
+                samples.extend([plain, operands(full.clone()), down, up]);
             }
         }
         samples.extend(quantised_samples());
@@ -155,11 +211,15 @@ fn quantised_samples() -> Vec<Sample> {
                 Layout::OutIn => [fan_out, fan_in],
                 Layout::InOut => [fan_in, fan_out],
             };
-            let full = Linear { layout, alpha: 0.5, bias: true, residual: true };
+            let low_rank = Some(LowRank { layout: Layout::InOut, beta: 0.25 });
+            let adapted = Linear { low_rank, ..Linear::plain(layout) };
+            let adapted = Sample::new(adapted).normal([1, rows, fan_in]).normal(w).normal([1, rows, 5]).normal([5, fan_out]);
+            let full = Linear { layout, alpha: 0.5, bias: true, residual: true, low_rank: None };
             let full = Sample::new(full).normal([1, rows, fan_in]).normal(w).normal([fan_out]).normal([1, rows, fan_out]);
             let ones = (0..fan_in * fan_out).map(|i| if i % 64 == 0 { 1.0 } else { (i as f64 * 0.7).sin() });
             let plain = Sample::new(Linear::plain(layout)).normal([1, rows, fan_in]).f32(w, ones.collect());
-            samples.extend([full.in_dtype(1, DType::Nf4Single), plain.in_dtype(1, DType::Nf4)]);
+            samples.extend([full, adapted].map(|sample| sample.in_dtype(1, DType::Nf4Single)));
+            samples.push(plain.in_dtype(1, DType::Nf4));
         }
     }
     samples

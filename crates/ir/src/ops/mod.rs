@@ -186,6 +186,7 @@ ops! {
 
 pub use adamw8bit::MOMENT_BLOCK;
 pub use attention_grad::AttentionShares;
+pub use linear::LowRank;
 pub use linear_cross_entropy::token_chunk;
 
 impl From<Custom> for Op {

@@ -1,0 +1,68 @@
+//! Folds an adapter's product and the linear that it is added to into one: `linear(u, b, residual = linear(x, w))`, and in
+//! backward `linear(x, w, residual = linear(u, b))`, become `linear(x, w, u, b)`. The sum of both is made in registers,
+//! and the activations are written once, not twice and read.
+
+use crate::rebuild::Rebuild;
+use remat_ir::ops::{Linear, LowRank};
+use remat_ir::{Graph, Node, Op, OpId, ValueId};
+use std::collections::{HashMap, HashSet};
+
+/// Longest sum that counts as low rank: beyond it the extra pass costs little beside the product.
+const MOST: usize = 128;
+
+/// The graph with every foldable pair folded. The fused node stands where the later of the two stood, so all operands
+/// are ready.
+pub(super) fn fold(graph: &Graph) -> Graph {
+    let users = graph.users();
+    let mut folds: HashMap<OpId, (Linear, Vec<ValueId>)> = HashMap::new();
+    let mut folded: HashSet<OpId> = HashSet::new();
+    for (id, node) in graph.nodes_with_ids() {
+        if let Some(first) = first_of_pair(graph, &users, node).filter(|first| !folds.contains_key(first))
+            && let Some(fused) = fuse(graph, graph.node(first), node)
+        {
+            folds.insert(id, fused);
+            folded.insert(first);
+        }
+    }
+    let mut copy = Rebuild::new(graph);
+    for (id, node) in graph.nodes_with_ids().filter(|(id, _)| !folded.contains(id)) {
+        match folds.remove(&id) {
+            None => copy.copy(id),
+            Some((op, inputs)) => copy.substitute(id, op, &inputs, &node.outputs),
+        }
+    }
+    copy.finish()
+}
+
+fn linear(node: &Node) -> Option<&Linear> {
+    if let Op::Linear(linear) = &node.op { Some(linear).filter(|linear| linear.low_rank.is_none()) } else { None }
+}
+
+/// The linear that makes this linear's residual, if nothing else reads it and both belong to the same region and phase.
+fn first_of_pair(graph: &Graph, users: &[Vec<OpId>], node: &Node) -> Option<OpId> {
+    let residual = node.inputs[linear(node)?.residual_operand()?];
+    let (id, _) = graph.value(residual).producer?;
+    let first = graph.node(id);
+    linear(first)?;
+    let once = node.inputs.iter().filter(|&&input| input == residual).count() == 1;
+    let alone = once && users[residual.index()].len() == 1 && !graph.outputs.contains(&residual);
+    (alone && first.phase == node.phase && first.region == node.region).then_some(id)
+}
+
+/// The fused op of a pair, the second of which adds onto the first, and its operands.
+fn fuse(graph: &Graph, first: &Node, second: &Node) -> Option<(Linear, Vec<ValueId>)> {
+    let width = |node: &Node| graph.value(node.inputs[0]).ty.shape.last();
+    let (adapter, base) = if width(first) < width(second) { (first, second) } else { (second, first) };
+    let (narrow, wide) = (linear(adapter)?, linear(base)?);
+    let dense = graph.value(adapter.inputs[1]).ty.dtype == graph.value(adapter.inputs[0]).ty.dtype;
+    if narrow.bias || !dense || width(adapter) > MOST || width(adapter) == width(base) {
+        return None;
+    }
+    // What the first of the two was added onto is what the pair is added onto.
+    let residual = linear(first)?.residual_operand().map(|index| first.inputs[index]);
+    let low_rank = Some(LowRank { layout: narrow.layout, beta: narrow.alpha });
+    let mut inputs = base.inputs[..2 + usize::from(wide.bias)].to_vec();
+    inputs.extend(residual);
+    inputs.extend(&adapter.inputs[..2]);
+    Some((Linear { residual: residual.is_some(), low_rank, ..wide.clone() }, inputs))
+}
