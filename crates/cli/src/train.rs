@@ -45,7 +45,8 @@ pub(crate) struct TrainArgs {
     #[arg(long, value_name = "FILE")]
     trace: Option<PathBuf>,
 
-    /// Hold recomputed values to the forward's bits, and every value of two updates to an f64 reference
+    /// Hold recomputed values to the forward's bits, and every value of two updates to an f64 reference, which takes
+    /// memory beyond the plan
     #[arg(long, conflicts_with = "trace")]
     validate: bool,
 

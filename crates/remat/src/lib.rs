@@ -73,3 +73,8 @@ pub use remat_ir::{Array, Cost, Custom, CustomOp, CustomOps, IrError, Phase, Typ
 pub use remat_model::{AdamWSettings, BatchShape, LoraConfig, Method, MomentFormat, Precision, Targets};
 pub use remat_plan::{Action, Plan, Prices, Residual, RunObserver, Step as PlanStep, StepId, Validation};
 pub use remat_tensor::DType;
+
+/// The guide's page on models of one's own, whose program is compiled and run as a test.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/own-model.md")]
+struct OwnModel;

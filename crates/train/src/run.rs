@@ -150,14 +150,16 @@ impl<'a> Run<'a> {
         let compared = step.validation?.compared;
         let replayed = format!("validated: {} recomputed values had the forward's bits", compared.replayed_values);
         let updates = REFERENCE_UPDATES.min(self.updates_here);
-        let reference = match has_reference(step.executor.graph(step.micro)) {
-            true => format!(
-                "{} values of the first {updates} updates agree with the f64 reference",
-                compared.reference_values
-            ),
-            false => {
+        let (values, follows) = (compared.reference_values, has_reference(step.executor.graph(step.micro)));
+        let reference = match (follows, values) {
+            (true, _) => format!("{values} values of the first {updates} updates agree with the f64 reference"),
+            (false, 0) => {
                 "the step is too large, or its weights in too few bits, for the f64 reference to follow".to_string()
             }
+            (false, _) => format!(
+                "{values} values of the first optimizer steps agree with the f64 reference, which cannot follow \
+                 the larger forward and backward"
+            ),
         };
         Some(format!("{replayed}; {reference}"))
     }

@@ -3,7 +3,7 @@
 //!
 //! Invariant: a plan that recomputes nothing and fits is never advised against for a difference that is noise.
 
-use crate::units::bytes;
+use crate::units::{bytes, counted};
 use remat_train::{Limit, ProfileRow, ProfileSetup};
 
 /// A plan that recomputes and yet measures faster by less than this is not faster.
@@ -66,7 +66,8 @@ fn needless(best: &ProfileRow, fastest: Option<&ProfileRow>, limit: Limit, batch
     // More sequences need more of what is kept and of what passes by; the rest stays.
     let most = most_sequences(best, limit, batch);
     let change = format!(
-        " It begins to pay with less than {peak} of memory, or above about {most} sequences of {seq_len} tokens a batch (now {batch})."
+        " It begins to pay with less than {peak} of memory, or above about {} of {seq_len} tokens a batch (now {batch}).",
+        counted(most, "sequence")
     );
     text + &change
 }
@@ -78,11 +79,11 @@ fn needed(kept: &ProfileRow, best: &ProfileRow, limit: Limit, batch: usize, seq_
     let more = 100.0 * (best.step_seconds / kept.step_seconds - 1.0);
     let fewer = match most_sequences(kept, limit, batch) {
         0 => String::new(),
-        most => format!(", or with at most {most} sequences of {seq_len} tokens a batch (now {batch})"),
+        most => format!(", nor with at most {} of {seq_len} tokens a batch (now {batch})", counted(most, "sequence")),
     };
     format!(
         "Checkpointing pays here: {} does not fit ({peak} of {has}), and {} is the fastest that does: {less} less for \
-         {more:+.0} % time. With {peak} of memory it would not be needed{fewer}.",
+         {more:+.0} % time. It would not be needed with {peak} of memory{fewer}.",
         kept.policy, best.policy
     )
 }
