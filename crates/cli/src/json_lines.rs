@@ -3,7 +3,7 @@
 //! Invariant: keys are only ever added; an update has the keys of a line of `metrics.jsonl`.
 
 use remat_data::SampleStats;
-use remat_train::{Event, Outcome, PlannedRun, Reporter, Summary};
+use remat_train::{Event, Outcome, PhasePeak, PlannedRun, Reporter, Summary};
 use serde_json::{Map, Value, json};
 use std::io::Write;
 
@@ -18,6 +18,11 @@ impl JsonLines {
             Outcome::Finished => ("finished", Value::Null),
             Outcome::Interrupted { save } => ("interrupted", json!(save.display().to_string())),
         };
+        let phase = |phase: &PhasePeak| {
+            let measured = json!({ "planned_bytes": phase.planned_bytes, "peak_bytes": phase.peak_bytes });
+            (phase.name.to_string(), measured)
+        };
+        let phases: Map<String, Value> = summary.phases.iter().map(phase).collect();
         emit(
             event,
             json!({
@@ -31,6 +36,7 @@ impl JsonLines {
                 "tokens": summary.tokens,
                 "peak_bytes": summary.peak_bytes,
                 "planned_peak_bytes": summary.planned_peak_bytes,
+                "phases": phases,
             }),
         );
     }

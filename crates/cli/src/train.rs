@@ -54,6 +54,10 @@ pub(crate) struct TrainArgs {
     #[arg(long)]
     poison: bool,
 
+    /// Measure the peak memory of every phase by itself; tools that read this process's peak then see the last phase's
+    #[arg(long)]
+    phases_apart: bool,
+
     /// Print events as JSON lines on stdout
     #[arg(long)]
     json: bool,
@@ -109,11 +113,11 @@ fn start(arguments: TrainArgs, matches: &ArgMatches, output: &mut Output) -> Res
         (false, true) => Existing::Replace,
         (false, false) => Existing::Refuse,
     };
-    let trace = arguments.trace.clone();
+    let (trace, phases_apart) = (arguments.trace.clone(), arguments.phases_apart);
     let checks = Checks { validate: arguments.validate, poison: arguments.poison };
     let config = merged(arguments, matches)?;
     catch_interrupts();
-    train(config, RunControl { existing, interrupt: &INTERRUPT, trace: trace.as_deref(), checks }, output)
+    train(config, RunControl { existing, interrupt: &INTERRUPT, trace: trace.as_deref(), checks, phases_apart }, output)
 }
 
 /// The settings from all sources.

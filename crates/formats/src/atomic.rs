@@ -18,8 +18,11 @@ pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<(), FormatsError> {
     write_atomic_with(path, |file| file.write_all(bytes).map_err(FormatsError::io(path, "write the file")))
 }
 
-/// As [`write_atomic`], with the contents written by `fill`.
-pub(crate) fn write_atomic_with(
+/// As [`write_atomic`], with the contents written by `fill`, so that they are never in memory as a whole.
+///
+/// # Errors
+/// As [`write_atomic`]; what `fill` returns.
+pub fn write_atomic_with(
     path: &Path,
     fill: impl FnOnce(&mut BufWriter<File>) -> Result<(), FormatsError>,
 ) -> Result<(), FormatsError> {

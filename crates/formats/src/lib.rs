@@ -15,7 +15,7 @@ mod peft;
 mod safetensors;
 mod tokenizer;
 
-pub use atomic::{fsync_folder, sha256_file, write_atomic};
+pub use atomic::{fsync_folder, sha256_file, write_atomic, write_atomic_with};
 pub use bitsandbytes::{Nf4Content, Nf4Info, Nf4Part, nf4_parts};
 pub use config::{DecoderConfig, Gpt2Config, ModelConfig, RopeScaling, SlidingWindow, WindowedLayers};
 pub use error::FormatsError;

@@ -41,10 +41,11 @@ impl Model {
                 match (value.storage, value.ty.dtype) {
                     (Storage::Weight, DType::BF16) => read_bf16(halves(executor.weight_mut(&value.name)?.bytes))?,
                     (Storage::Weight, _) => read_f32(floats(executor.weight_mut(&value.name)?.bytes))?,
-                    (Storage::State, _) => {
+                    // A preset's source has a tensor of any name; what training adds to the model is not read from it.
+                    (Storage::State, _) if is_base_parameter(&value.name) => {
                         write_parameter(parameter_name(&value.name), executor, read_f32, read_bf16)?;
                     }
-                    (Storage::Input | Storage::Arena, _) => {}
+                    (Storage::State | Storage::Input | Storage::Arena, _) => {}
                 }
             }
         }

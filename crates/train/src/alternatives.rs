@@ -5,6 +5,7 @@
 //! memory. Invariant: every figure is of a plan that was made; nothing is extrapolated.
 
 use crate::config::MethodKind;
+use crate::memory::Buffers;
 use crate::planning::{adamw, policy_of, targets};
 use crate::{MemoryAccount, TrainConfig, TrainError};
 use remat_compiler::{CompileError, compile, compile_or_smallest, differentiate};
@@ -76,7 +77,7 @@ impl Setting<'_> {
     }
 
     fn of(&self, micro: &Plan, update: &Plan, profile: &DeviceProfile) -> Figures {
-        let account = MemoryAccount::new(micro, &[update], profile.executor_bytes, 0);
+        let account = MemoryAccount::new(micro, &[update], profile.executor_bytes, Buffers::default());
         // What the process holds anyway is the same on both sides, up to when it is measured.
         let same = account.bytes_of("program and tokenizer");
         let accumulated = self.config.grad_accum as f64;

@@ -8,7 +8,7 @@ use crate::TrainError;
 use crate::trace::Trace;
 use remat_cpu::CpuExecutor;
 use remat_data::{Batch, DataLoader, UpdateBatch};
-use remat_plan::{ExecError, Executor, ProgramId, Validation, validate};
+use remat_plan::{ExecError, Executor, Plan, ProgramId, Validation, validate};
 
 /// Both programs, loaded.
 pub(crate) struct CompiledStep {
@@ -33,6 +33,17 @@ pub(crate) struct RunningValidation {
 }
 
 impl CompiledStep {
+    /// Steps of an update of so many micro-batches.
+    pub(crate) fn steps_of_update(&self, micro_batches: usize) -> usize {
+        let (micro, update) = self.plans();
+        steps_of_update(micro, update, micro_batches)
+    }
+
+    /// The plans of the micro-step and of the update.
+    pub(crate) fn plans(&self) -> (&Plan, &Plan) {
+        (self.executor.plan(self.micro), self.executor.plan(self.update))
+    }
+
     /// Runs one micro-batch of the update after `made` others: adds its gradients onto the accumulators and returns the
     /// sum of its negative log-likelihoods.
     pub(crate) fn run_micro(
@@ -66,7 +77,7 @@ impl CompiledStep {
     }
 
     fn run(&mut self, program: ProgramId, made: u64) -> Result<(), TrainError> {
-        let CompiledStep { executor, trace, validation, .. } = self;
+        let CompiledStep { executor, trace, validation, update, .. } = self;
         if let Some(validation) = validation {
             let graph = executor.graph(program).clone();
             let compared = validate(executor, program, &graph, validation.against_reference);
@@ -79,12 +90,17 @@ impl CompiledStep {
         match trace {
             None => executor.run(program)?,
             Some(trace) => {
-                trace.begin();
+                trace.begin(program == *update);
                 executor.run_observed(program, trace)?;
             }
         }
         Ok(())
     }
+}
+
+/// Steps of an update of so many micro-batches.
+pub(crate) fn steps_of_update(micro: &Plan, update: &Plan, micro_batches: usize) -> usize {
+    micro_batches * micro.steps.len() + update.steps.len()
 }
 
 fn fill<T: bytemuck::NoUninit>(executor: &mut dyn Executor, name: &str, elements: &[T]) -> Result<(), ExecError> {

@@ -5,10 +5,12 @@
 //! code that was not run yet, read and write buffers, page rounding, thread stacks. [`MemoryAccount::phases`] has the same
 //! by phase of a run.
 
-use remat_ir::{Graph, Phase, Storage};
-use remat_model::OPTIMIZER_SUFFIXES;
+use crate::compiled_step::steps_of_update;
+use crate::source_totals::SourceTotals;
+use crate::trace::Trace;
+use remat_cpu::CpuExecutor;
+use remat_ir::{Graph, Phase};
 use remat_plan::{Action, Plan, Step};
-use std::collections::HashSet;
 use std::fs;
 
 /// For code that runs first after the account is made, buffers of files, rounding to pages, stacks and the allocator's own
@@ -27,8 +29,25 @@ const QUANTISING_BUFFER_BYTES: usize = 6 << 20;
 /// The row of weights in four bits.
 const QUANTISED: &str = "quantised weights";
 
-/// Sources begin on pages of their own.
-const PAGE_BYTES: usize = 4096;
+/// What a run holds beside its plans.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Buffers {
+    /// Samples that are in memory already.
+    pub(crate) data_bytes: usize,
+    /// Micro-batches of the update whose steps are traced; 0 without a trace.
+    pub(crate) traced_micro_batches: usize,
+    /// Whether the run starts from an adapter that was trained before, so that all of it is written at load.
+    pub(crate) adapter_is_read: bool,
+}
+
+impl Buffers {
+    fn trace_bytes(self, micro: &Plan, others: &[&Plan]) -> usize {
+        match (self.traced_micro_batches, others.first()) {
+            (1.., Some(update)) => Trace::bytes(steps_of_update(micro, update, self.traced_micro_batches)),
+            _ => 0,
+        }
+    }
+}
 
 /// One line of the account.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,6 +71,10 @@ pub struct MemoryAccount {
     pub quantised_bytes: usize,
     /// Whether what is trained are adapters, beside the model's own weights.
     pub trains_adapters: bool,
+    /// Of the trained parameters, what is zero until the first update writes it.
+    untouched_at_load_bytes: usize,
+    /// What else is resident at load, and at resume, because it shares a page with what is written.
+    shared_pages_bytes: [usize; 2],
 }
 
 /// What a run holds in one of its phases.
@@ -68,12 +91,18 @@ impl PhaseMemory {
     pub fn peak_bytes(&self) -> usize {
         self.parts.iter().map(|part| part.bytes).sum()
     }
+
+    fn part(&mut self, name: &str) -> &mut MemoryRow {
+        self.parts.iter_mut().find(|part| part.name == name).expect("a row of every phase")
+    }
 }
 
 impl MemoryAccount {
-    /// Of a run of these plans, `others` beside the micro-step's, on an executor that holds `executor_bytes` beside them,
-    /// with `data_bytes` of samples already in memory.
-    pub fn new(micro: &Plan, others: &[&Plan], executor_bytes: usize, data_bytes: usize) -> Self {
+    /// Of a run of these plans, the update's and others beside the micro-step's, on an executor that holds
+    /// `executor_bytes` beside them.
+    pub(crate) fn new(micro: &Plan, others: &[&Plan], executor_bytes: usize, buffers: Buffers) -> Self {
+        let data_bytes = buffers.data_bytes;
+        let resolved = std::iter::once(&micro).chain(others).map(|plan| CpuExecutor::bytes_beside(plan)).sum();
         let graphs: Vec<&Graph> = std::iter::once(&micro.graph).chain(others.iter().map(|plan| &plan.graph)).collect();
         let sources = SourceTotals::of(&graphs);
         let arena = ArenaParts::of(micro, largest_arena(micro, others));
@@ -89,26 +118,40 @@ impl MemoryAccount {
             row("transient", arena.transient),
             row("inputs", sources.inputs),
             row("kernel scratch", executor_bytes),
+            row("resolved plans", resolved),
             row("data", data_bytes),
+            row("trace", buffers.trace_bytes(micro, others)),
             row("program and tokenizer", program_bytes(data_bytes)),
             row("reserve", RESERVE_BYTES),
         ];
         let (quantised_parameters, quantised_bytes) = (sources.quantised_elements, sources.quantised_exactly);
         let earlier_peak_bytes = process_bytes("VmHWM:").unwrap_or(0) as usize;
-        let trains_adapters = sources.has_adapters;
-        MemoryAccount { rows, earlier_peak_bytes, quantised_parameters, quantised_bytes, trains_adapters }
+        MemoryAccount {
+            rows,
+            earlier_peak_bytes,
+            quantised_parameters,
+            quantised_bytes,
+            trains_adapters: sources.has_adapters,
+            untouched_at_load_bytes: if buffers.adapter_is_read { 0 } else { sources.zero_at_first },
+            shared_pages_bytes: [sources.shared_at_load(buffers.adapter_is_read), sources.shared_at_resume()],
+        }
     }
 
     /// The same, phase by phase. Sources are resident once they are filled: states when the first update writes them, or a
     /// resumed run reads them. Pages of the arena that a step has touched stay, so evaluation and saves hold them, too.
     pub fn phases(&self) -> Vec<PhaseMemory> {
         let buffers = if self.quantised_parameters > 0 { QUANTISING_BUFFER_BYTES } else { LOAD_BUFFER_BYTES };
-        let loading = self.phase("load", &["weights", QUANTISED, "trained parameters"]);
+        let mut loading = self.phase("load", &["weights", QUANTISED, "trained parameters"]);
+        loading.part("adapter").bytes -= self.untouched_at_load_bytes;
+        loading.part("gradients").bytes = self.shared_pages_bytes[0];
         let reading = self.earlier_peak_bytes.saturating_sub(loading.peak_bytes());
-        let resumed = ["weights", QUANTISED, "trained parameters", "gradients", "optimizer"];
+        // Gradients are zero between updates and not saved, so their pages are untouched until the first step.
+        let resumed = ["weights", QUANTISED, "trained parameters", "optimizer"];
         let all: Vec<&str> = self.rows.iter().map(|row| row.name).collect();
         let mut phases = vec![loading, self.phase("step", &all), self.phase("evaluation", &all)];
-        phases.extend([self.phase("save", &all), self.phase("resume", &resumed)]);
+        let mut resuming = self.phase("resume", &resumed);
+        resuming.part("gradients").bytes = self.shared_pages_bytes[1];
+        phases.extend([self.phase("save", &all), resuming]);
         for phase in phases.iter_mut().filter(|phase| ["load", "resume"].contains(&phase.name)) {
             for part in &mut phase.parts {
                 // Weights are read when a tokenizer has done its work: the larger of the two counts.
@@ -124,7 +167,7 @@ impl MemoryAccount {
 
     /// One phase that holds the given rows and what every phase holds.
     fn phase(&self, name: &'static str, held: &[&str]) -> PhaseMemory {
-        let always = ["data", "inputs", "program and tokenizer", "reserve"];
+        let always = ["data", "inputs", "kernel scratch", "resolved plans", "program and tokenizer", "reserve"];
         let sum = |names: &[&str]| -> usize {
             names
                 .iter()
@@ -146,8 +189,8 @@ impl MemoryAccount {
             ("transient", &["transient"]),
             ("head", &["head workspace"]),
             ("kv_cache", &[]),
-            ("workspace", &["kernel scratch"]),
-            ("data_buffers", &["data", "inputs"]),
+            ("workspace", &["kernel scratch", "resolved plans"]),
+            ("data_buffers", &["data", "inputs", "trace"]),
             ("tokenizer", &[]),
             ("offload_host", &[]),
             ("reserve", &["program and tokenizer", "reserve"]),
@@ -178,7 +221,8 @@ impl MemoryAccount {
     }
 
     /// What a run of these graphs needs beside the arena, as far as can be said before they are compiled.
-    pub(crate) fn beside_arena(graphs: &[&Graph], executor_bytes: usize, data_bytes: usize) -> usize {
+    pub(crate) fn beside_arena(graphs: &[&Graph], executor_bytes: usize, buffers: Buffers) -> usize {
+        let data_bytes = buffers.data_bytes;
         let SourceTotals { weights, quantised, parameters, gradients, moments, inputs, .. } = SourceTotals::of(graphs);
         let sources = weights + quantised + parameters + gradients + moments + inputs;
         sources + executor_bytes + data_bytes + program_bytes(data_bytes) + RESERVE_BYTES
@@ -194,49 +238,6 @@ pub(crate) fn largest_arena(micro: &Plan, others: &[&Plan]) -> usize {
 fn program_bytes(data_bytes: usize) -> usize {
     remat_cpu::release_freed_memory();
     (resident_bytes() as usize).saturating_sub(data_bytes).next_multiple_of(PROGRAM_STEP_BYTES)
-}
-
-/// Bytes of sources by what they are for; a source that both plans name counts once.
-#[derive(Default)]
-struct SourceTotals {
-    weights: usize,
-    quantised: usize,
-    quantised_elements: usize,
-    /// Without the rounding to pages.
-    quantised_exactly: usize,
-    parameters: usize,
-    gradients: usize,
-    moments: usize,
-    inputs: usize,
-    has_adapters: bool,
-}
-
-impl SourceTotals {
-    fn of(graphs: &[&Graph]) -> Self {
-        let mut totals = SourceTotals::default();
-        let mut seen = HashSet::new();
-        for value in graphs.iter().flat_map(|graph| &graph.values).filter(|value| value.producer.is_none()) {
-            if !seen.insert(value.name.as_str()) {
-                continue;
-            }
-            let is_quantised = value.ty.dtype.scale_kind().is_some();
-            if is_quantised {
-                totals.quantised_elements += value.ty.shape.numel();
-                totals.quantised_exactly += value.ty.bytes();
-            }
-            totals.has_adapters |= value.storage == Storage::State && value.name.contains(".lora_");
-            let total = match value.storage {
-                Storage::Weight if is_quantised => &mut totals.quantised,
-                Storage::Weight => &mut totals.weights,
-                Storage::State if value.name.ends_with(".grad") => &mut totals.gradients,
-                Storage::State if OPTIMIZER_SUFFIXES.iter().any(|end| value.name.ends_with(end)) => &mut totals.moments,
-                Storage::State => &mut totals.parameters,
-                Storage::Input | Storage::Arena => &mut totals.inputs,
-            };
-            *total += value.ty.bytes().next_multiple_of(PAGE_BYTES);
-        }
-        totals
-    }
 }
 
 /// How the arena is used: what lives from forward to backward, the largest workspace of the head, and the rest.

@@ -4,6 +4,7 @@
 //! the arena. Since compiling itself takes memory, the account is made afterwards and the cap tightened by what it
 //! overshoots. Invariant: the account of a plan that is returned is within the limit.
 
+use crate::memory::Buffers;
 use crate::{MemoryAccount, TrainConfig, TrainError, memory};
 use remat_compiler::{CompileError, Target, compile, compile_within, differentiate};
 use remat_ir::Graph;
@@ -58,13 +59,13 @@ impl PlannedStep {
     }
 }
 
-/// Compiles the micro-step, the update and the evaluation. `data_bytes` of samples are in memory already.
+/// Compiles the micro-step, the update and the evaluation.
 pub(crate) fn plan_step(
     config: &TrainConfig,
     training: Training,
     evaluation: Option<Graph>,
     profile: &DeviceProfile,
-    data_bytes: usize,
+    buffers: Buffers,
     limit: Option<Limit>,
 ) -> Result<PlannedStep, TrainError> {
     let policy = policy_of(config)?;
@@ -73,7 +74,7 @@ pub(crate) fn plan_step(
     let update = compile(update_graph(&parameters, &adamw(config))?, &Policy::None, profile)?;
     let evaluation = evaluation.map(|graph| compile(graph, &Policy::None, profile)).transpose()?;
     let others: Vec<&Plan> = std::iter::once(&update).chain(&evaluation).collect();
-    let (micro, account) = fitting(&gradient, &others, &policy, profile, data_bytes, limit)?;
+    let (micro, account) = fitting(&gradient, &others, &policy, profile, buffers, limit)?;
     Ok(PlannedStep { micro, update, evaluation, account, parameters, random })
 }
 
@@ -106,17 +107,17 @@ pub(crate) fn fitting(
     others: &[&Plan],
     policy: &Policy,
     profile: &DeviceProfile,
-    data_bytes: usize,
+    buffers: Buffers,
     limit: Option<Limit>,
 ) -> Result<(Plan, MemoryAccount), TrainError> {
-    let account = |micro: &Plan| MemoryAccount::new(micro, others, profile.executor_bytes, data_bytes);
+    let account = |micro: &Plan| MemoryAccount::new(micro, others, profile.executor_bytes, buffers);
     let Some(limit) = limit else {
         let micro = compile(gradient.clone(), policy, profile)?;
         let account = account(&micro);
         return Ok((micro, account));
     };
     let graphs: Vec<&Graph> = std::iter::once(gradient).chain(others.iter().map(|plan| &plan.graph)).collect();
-    let mut rest = MemoryAccount::beside_arena(&graphs, profile.executor_bytes, data_bytes);
+    let mut rest = MemoryAccount::beside_arena(&graphs, profile.executor_bytes, buffers);
     let least = others.iter().map(|plan| plan.arena_bytes).max().unwrap_or(0);
     let mut needed = rest;
     for _ in 0..ATTEMPTS {

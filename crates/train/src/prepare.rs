@@ -7,13 +7,14 @@ use crate::alternatives::{Setting, with_alternatives};
 use crate::compiled_step::CompiledStep;
 use crate::config::MethodKind;
 use crate::evaluate::EvaluationRows;
+use crate::memory::Buffers;
 use crate::planning::{Limit, PlannedStep, plan_step};
 use crate::prices::{MEASURING_BYTES, cached_profile, measured_profile};
 use crate::record::{self, Machine, PlanRecord};
 use crate::report::{Event, PlannedRun, Reporter};
 use crate::saves::Save;
 use crate::snapshot::{self, DataState};
-use crate::{Schedule, TrainConfig, TrainError, memory};
+use crate::{PhaseMemory, Schedule, TrainConfig, TrainError, memory};
 use remat_cpu::{CpuExecutor, CpuOptions};
 use remat_data::{Batch, DataLoader, Dataset, DatasetBuilder, Encoder, LoaderOptions, ModelTokens, Order, Sample};
 use remat_formats::ModelConfig;
@@ -92,7 +93,7 @@ pub(crate) struct RunFacts {
 }
 
 /// Reads all input and compiles the step.
-pub(crate) fn prepare(mut config: TrainConfig, resumed: Option<Resumed>) -> Result<Prepared, TrainError> {
+pub(crate) fn prepare(mut config: TrainConfig, resumed: Option<Resumed>, traced: bool) -> Result<Prepared, TrainError> {
     let model = match &config.preset {
         Some(name) => Model::from_preset(name)?,
         None => Model::open(&config.model)?,
@@ -128,10 +129,15 @@ pub(crate) fn prepare(mut config: TrainConfig, resumed: Option<Resumed>) -> Resu
     let data_bytes = data_bytes + evaluation.as_ref().map_or(0, EvaluationData::bytes);
     let held_out = evaluation.as_ref().map(|data| model.evaluation(Some(&method), data.shape)).transpose()?;
     let held_out = held_out.map(|evaluation| evaluation.graph);
+    let buffers = Buffers {
+        data_bytes,
+        traced_micro_batches: if traced { config.grad_accum } else { 0 },
+        adapter_is_read: resumed.is_some() || config.init_adapter.is_some(),
+    };
     let setting = Setting { config: &config, model: model.config(), method: &method, shape };
     let limit = Limit::of(&config)?;
     let planned = |profile: &DeviceProfile| {
-        plan_step(&config, training.clone(), held_out.clone(), profile, data_bytes, limit)
+        plan_step(&config, training.clone(), held_out.clone(), profile, buffers, limit)
             .map_err(|error| with_alternatives(error, setting, profile))
     };
     let mut step = planned(&profile)?;
@@ -291,6 +297,11 @@ impl Prepared {
             arena_bytes: self.arena_bytes(),
             memory: &self.planned.account,
         }));
+    }
+
+    /// What the run will hold, phase by phase.
+    pub(crate) fn phases(&self) -> Vec<PhaseMemory> {
+        self.planned.account.phases()
     }
 
     fn arena_bytes(&self) -> usize {

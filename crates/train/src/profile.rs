@@ -5,6 +5,7 @@
 //! hits all alike; the median counts. Planned times come from the machine's prices, which are measured on other shapes.
 //! Invariant: the same tokens and weights under every policy, so that what they train must be equal in every bit.
 
+use crate::memory::Buffers;
 use crate::planning::{Limit, fitting};
 use crate::prepare::{DEFAULT_SEQ_LEN, method};
 use crate::prices::measured_profile;
@@ -135,7 +136,7 @@ pub fn profile(job: &ProfileJob<'_>) -> Result<Vec<ProfileRow>, TrainError> {
     let mut plans = Vec::with_capacity(job.policies.len());
     for policy in job.policies {
         let limit = job.limit.filter(|_| *policy == Policy::Auto);
-        let (plan, account) = fitting(&graph, &[&update], policy, &device, 0, limit)?;
+        let (plan, account) = fitting(&graph, &[&update], policy, &device, Buffers::default(), limit)?;
         memory::reset_peak();
         // Loads, runs twice (adapters that start at zero have gradients only then), and gives the memory back before the
         // next policy is measured.

@@ -1,6 +1,6 @@
 //! What a run tells while it goes. Invariant: a report is data; how it looks is the command line's business.
 
-use crate::{MemoryAccount, Record, StepMetrics, TrainConfig};
+use crate::{MemoryAccount, PhasePeak, Record, StepMetrics, TrainConfig};
 use remat_data::SampleStats;
 use remat_model::BatchShape;
 use std::path::{Path, PathBuf};
@@ -106,6 +106,8 @@ pub struct Summary {
     pub peak_bytes: Option<u64>,
     /// The peak that was planned.
     pub planned_peak_bytes: u64,
+    /// The same, phase by phase.
+    pub phases: Vec<PhasePeak>,
     /// The lab record, of a run that finished.
     pub record: Option<Box<Record>>,
 }

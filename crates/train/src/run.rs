@@ -6,6 +6,7 @@
 
 use crate::compiled_step::RunningValidation;
 use crate::gradient_watch::GradientWatch;
+use crate::phase_peaks::PhasePeaks;
 use crate::prepare::{Prepared, Resumed, Session, prepare};
 use crate::record::{self, ModelRecord, Observed, Record, RecordKind, now_utc};
 use crate::report::{Event, Outcome, Reporter, Summary};
@@ -13,7 +14,7 @@ use crate::run_folder::{Existing, RunFolder};
 use crate::saves::Saves;
 use crate::snapshot::{self, DataState, LogEntry, TrainerState};
 use crate::trace::Trace;
-use crate::{MetricsLog, StepMetrics, TrainConfig, TrainError, memory, read_metrics};
+use crate::{MetricsLog, StepMetrics, TrainConfig, TrainError, read_metrics};
 use remat_data::{SamplerState, UpdateBatch};
 use remat_plan::has_reference;
 use std::path::{Path, PathBuf};
@@ -31,6 +32,9 @@ pub struct RunControl<'a> {
     pub trace: Option<&'a Path>,
     /// What is checked while it goes.
     pub checks: Checks,
+    /// Whether the peak of each phase is measured by itself. The process's high-water mark is set back for it, so that
+    /// whoever reads that mark from outside sees the last phase's only.
+    pub phases_apart: bool,
 }
 
 /// Checks of a run, for those who doubt it. They cost time; the result is the same.
@@ -57,13 +61,16 @@ pub fn train(config: TrainConfig, control: RunControl<'_>, reporter: &mut dyn Re
         Existing::Resume => resume(config, reporter)?,
         Existing::Refuse | Existing::Replace => (config, None),
     };
-    let prepared: Prepared = prepare(config, resumed)?;
+    let is_resumed = resumed.is_some();
+    let prepared: Prepared = prepare(config, resumed, control.trace.is_some())?;
     prepared.announce(reporter);
+    let mut peaks = PhasePeaks::new(control.phases_apart, prepared.phases());
     let mut session = prepared.load()?;
     session.step.executor.set_poison(control.checks.poison);
     session.step.validation = control.checks.validate.then(RunningValidation::default);
+    peaks.end(if is_resumed { "resume" } else { "load" });
     folder.create(&session.config)?;
-    Run::new(session, control, reporter)?.go()
+    Run::new(session, control, peaks, reporter)?.go()
 }
 
 /// Finds the save to go on from and checks that these settings go on with it.
@@ -87,6 +94,7 @@ struct Run<'a> {
     watch: GradientWatch,
     interrupt: &'a AtomicBool,
     trace: Option<&'a Path>,
+    peaks: PhasePeaks,
     reporter: &'a mut dyn Reporter,
     /// Position of the next update in the data.
     position: SamplerState,
@@ -101,7 +109,12 @@ struct Run<'a> {
 }
 
 impl<'a> Run<'a> {
-    fn new(session: Session, control: RunControl<'a>, reporter: &'a mut dyn Reporter) -> Result<Self, TrainError> {
+    fn new(
+        session: Session,
+        control: RunControl<'a>,
+        peaks: PhasePeaks,
+        reporter: &'a mut dyn Reporter,
+    ) -> Result<Self, TrainError> {
         let names = session.parameters.iter().map(|parameter| parameter.name.clone());
         Ok(Run {
             saves: Saves::new(&session.config.out),
@@ -109,6 +122,7 @@ impl<'a> Run<'a> {
             watch: GradientWatch::new(names),
             interrupt: control.interrupt,
             trace: control.trace,
+            peaks,
             reporter,
             position: session.loader.state(),
             epoch: 0.0,
@@ -136,7 +150,9 @@ impl<'a> Run<'a> {
                 self.save()?;
             }
         }
+        self.peaks.begin();
         self.write_result(&self.session.config.out)?;
+        self.peaks.end("save");
         if let Some(note) = self.validated() {
             self.reporter.report(Event::Note(&note));
         }
@@ -186,7 +202,7 @@ impl<'a> Run<'a> {
                 first_loss: self.first_loss,
                 last_loss: self.last_loss,
                 last_val_loss: self.last_val_loss,
-                peak_bytes: memory::peak_resident_bytes(),
+                peak_bytes: self.peaks.highest(),
                 planned_peak_bytes: session.planned_peak_bytes,
                 seconds: self.seconds,
                 tokens_per_second: if self.seconds > 0.0 { self.tokens as f64 / self.seconds } else { 0.0 },
@@ -201,13 +217,14 @@ impl<'a> Run<'a> {
 
     /// Makes one update; false if the run was interrupted before it could be made.
     fn update(&mut self, batch: &mut UpdateBatch) -> Result<bool, TrainError> {
+        self.peaks.begin();
         let start = Instant::now();
         let session = &mut self.session;
         let made = session.made_updates;
         let step = made + 1;
         session.loader.next_update(batch);
-        session.step.trace =
-            self.trace.filter(|_| Trace::is_due(self.updates_here, session.total_updates - made)).map(Trace::new);
+        let traced = self.trace.filter(|_| Trace::is_due(self.updates_here, session.total_updates - made));
+        session.step.trace = traced.map(|path| Trace::new(path, session.step.steps_of_update(batch.micro_batches())));
         if let Some(validation) = &mut session.step.validation {
             validation.against_reference = self.updates_here < REFERENCE_UPDATES;
         }
@@ -223,14 +240,16 @@ impl<'a> Run<'a> {
         let lr = session.schedule.rate(made);
         self.watch.check(step, lr, &session.step.executor)?;
         let grad_norm = finite(step, "gradient norm", session.step.run_update(lr, made)?)?;
-        if let Some(trace) = session.step.trace.take() {
-            self.reporter.report(Event::Note(&trace.write()?));
-        }
         session.made_updates = step;
         self.position = session.loader.state();
         self.epoch = batch.epoch;
 
         let step_seconds = start.elapsed().as_secs_f64();
+        if let Some(trace) = session.step.trace.take() {
+            let (micro, update) = session.step.plans();
+            self.reporter.report(Event::Note(&trace.write(micro, update)?));
+        }
+        self.peaks.end("step");
         self.count(loss, batch.tokens as u64, step_seconds);
         let val_loss = self.evaluate()?;
         let metrics = StepMetrics {
@@ -243,7 +262,7 @@ impl<'a> Run<'a> {
             tokens: batch.tokens as u64,
             tokens_per_s: batch.tokens as f64 / step_seconds,
             step_seconds,
-            peak_bytes: memory::peak_resident_bytes().unwrap_or(0),
+            peak_bytes: self.peaks.highest().unwrap_or(0),
             planned_peak_bytes: self.session.planned_peak_bytes,
         };
         self.log.append(&metrics)?;
@@ -260,7 +279,9 @@ impl<'a> Run<'a> {
         if !made_updates.is_multiple_of(evaluation.every) && made_updates != total_updates {
             return Ok(None);
         }
+        self.peaks.begin();
         let loss = evaluation.rows.loss(&mut step.executor, evaluation.program, self.interrupt)?;
+        self.peaks.end("evaluation");
         let loss = loss.map(|loss| finite(*made_updates, "loss of the held-out rows", loss)).transpose()?;
         self.last_val_loss = loss.or(self.last_val_loss);
         Ok(loss)
@@ -276,6 +297,7 @@ impl<'a> Run<'a> {
 
     /// Saves the state between two updates, then lets the oldest saves go.
     fn save(&mut self) -> Result<PathBuf, TrainError> {
+        self.peaks.begin();
         let trainer = self.trainer_state()?;
         let session = &self.session;
         let data = DataState { schema: 1, seed: session.config.seed, sampler: self.position.clone() };
@@ -287,6 +309,7 @@ impl<'a> Run<'a> {
         if let Some(limit) = session.config.save_total_limit {
             self.saves.prune(limit)?;
         }
+        self.peaks.end("save");
         self.reporter.report(Event::Saved { path: &path });
         Ok(path)
     }
@@ -330,8 +353,9 @@ impl<'a> Run<'a> {
             last_val_loss: self.last_val_loss,
             seconds: self.seconds,
             tokens: self.tokens,
-            peak_bytes: memory::peak_resident_bytes(),
+            peak_bytes: self.peaks.highest(),
             planned_peak_bytes: self.session.planned_peak_bytes,
+            phases: self.peaks.into_phases(),
             record: None,
         }
     }

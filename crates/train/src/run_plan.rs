@@ -5,6 +5,7 @@
 //! next at `planning` for the limit and at `alternatives`.
 
 use crate::alternatives::{Alternative, Setting, alternatives};
+use crate::memory::Buffers;
 use crate::planning::{Limit, PlannedStep, plan_step, policy_of, targets};
 use crate::prepare::{DEFAULT_SEQ_LEN, method, shape_of, training_data};
 use crate::prices::cached_profile;
@@ -125,7 +126,9 @@ pub fn plan(config: TrainConfig) -> Result<RunPlan, TrainError> {
     let profile = cached_profile(&options, config.precision).unwrap_or_else(|| options.profile());
     let setting = Setting { config: &config, model: &model, method: &method, shape };
     let limit = Limit::of(&config)?;
-    let (planned, fits) = planned_or_smallest(setting, &profile, data_bytes, limit)?;
+    let adapter_is_read = config.init_adapter.is_some();
+    let buffers = Buffers { data_bytes, adapter_is_read, ..Buffers::default() };
+    let (planned, fits) = planned_or_smallest(setting, &profile, buffers, limit)?;
     let around = Surroundings::of(setting, &planned, &profile)?;
     let PlannedStep { micro, update, account, parameters, .. } = planned;
     let alternatives = alternatives(setting, &micro, &update, &profile)?;
@@ -174,13 +177,13 @@ fn batches(config: &mut TrainConfig, model: &ModelConfig) -> Result<(BatchShape,
 fn planned_or_smallest(
     setting: Setting<'_>,
     profile: &DeviceProfile,
-    data_bytes: usize,
+    buffers: Buffers,
     limit: Option<Limit>,
 ) -> Result<(PlannedStep, bool), TrainError> {
     let (mut config, mut limit, mut fits) = (setting.config.clone(), limit, true);
     loop {
         let training = training(setting.model, config.precision.into(), setting.method, setting.shape)?;
-        match plan_step(&config, training, None, profile, data_bytes, limit) {
+        match plan_step(&config, training, None, profile, buffers, limit) {
             Err(TrainError::DoesNotFit { needed_bytes, whose, limit_bytes, .. }) => {
                 // A second refusal means that planning itself took more memory meanwhile.
                 let bytes = needed_bytes.max(limit_bytes + if fits { 0 } else { SPARE_BYTES });

@@ -125,13 +125,17 @@ pub(crate) fn restore(save: &Save, states: &[String], executor: &mut dyn Executo
             file.read_as_f32_into(name, bytemuck::cast_slice_mut(state.bytes))?;
             continue;
         }
-        let codes = file.read(name)?;
-        if codes.dtype() != state.ty.dtype {
-            let problem =
-                format!("\"{name}\" is {}, not {}: it was saved by another run", codes.dtype(), state.ty.dtype);
+        let stored = file.tensor_info(name).and_then(|info| info.dtype);
+        if stored != Some(state.ty.dtype) {
+            let problem = format!("\"{name}\" is not {}: it was saved by another run", state.ty.dtype);
             return Err(TrainError::BadSave { path, problem });
         }
-        state.bytes.copy_from_slice(codes.as_bytes());
+        let mut at = 0;
+        file.read_chunks(name, &mut |piece| {
+            state.bytes[at..at + piece.len()].copy_from_slice(piece);
+            at += piece.len();
+            Ok(())
+        })?;
     }
     Ok(())
 }

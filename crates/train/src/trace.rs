@@ -3,30 +3,48 @@
 //! The second update is traced: the first touches fresh pages. Invariant: a run without `--trace` does none of this.
 
 use crate::TrainError;
-use remat_formats::write_atomic;
+use remat_formats::{FormatsError, write_atomic_with};
 use remat_ir::{OpDef, Phase};
 use remat_plan::{Action, OpClass, Plan, RunObserver, Step, StepId};
 use serde_json::{Value, json};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 /// The update that is traced, unless it is the only one.
 const TRACED_UPDATE: u64 = 2;
 
-/// Collects the steps of one update.
+/// One step that ran.
+#[derive(Debug, Clone, Copy)]
+struct Ran {
+    /// Of the update, or of a micro-step.
+    of_update: bool,
+    step: StepId,
+    /// Seconds since the trace began.
+    start: f64,
+    seconds: f64,
+}
+
+/// Collects the times of one update's steps. What the steps are is read from their plans when the file is written.
 pub(crate) struct Trace {
     path: PathBuf,
     started: Instant,
     last: Instant,
-    events: Vec<Value>,
-    /// Seconds by class of op.
-    seconds: Vec<(&'static str, f64)>,
+    in_update: bool,
+    ran: Vec<Ran>,
 }
 
 impl Trace {
-    pub(crate) fn new(path: &Path) -> Self {
+    /// For so many steps.
+    pub(crate) fn new(path: &Path, steps: usize) -> Self {
+        let ran = Vec::with_capacity(steps);
         let now = Instant::now();
-        Trace { path: path.to_path_buf(), started: now, last: now, events: Vec::new(), seconds: Vec::new() }
+        Trace { path: path.to_path_buf(), started: now, last: now, in_update: false, ran }
+    }
+
+    /// What a trace of so many steps holds in memory.
+    pub(crate) fn bytes(steps: usize) -> usize {
+        steps * size_of::<Ran>()
     }
 
     /// Whether the update after `made` others of this process is the one, with `left` still to make.
@@ -34,78 +52,99 @@ impl Trace {
         made + 1 == TRACED_UPDATE || (made == 0 && left == 1)
     }
 
-    /// Time from here on belongs to the step that comes next.
-    pub(crate) fn begin(&mut self) {
+    /// Time from here on belongs to the step that comes next: of the update, or of a micro-step.
+    pub(crate) fn begin(&mut self, of_update: bool) {
+        self.in_update = of_update;
         self.last = Instant::now();
     }
 
-    /// Writes the file and says where the time went.
+    /// Writes the file, one event after the other, and says where the time went.
     ///
     /// # Errors
     /// A file that cannot be written.
-    pub(crate) fn write(mut self) -> Result<String, TrainError> {
-        self.seconds.sort_by(|a, b| b.1.total_cmp(&a.1));
-        let total: f64 = self.seconds.iter().map(|(_, seconds)| seconds).sum();
-        let shares: Vec<String> = self
-            .seconds
-            .iter()
-            .map(|(class, seconds)| format!("{class} {:.1} %", 100.0 * seconds / total.max(f64::MIN_POSITIVE)))
-            .collect();
+    pub(crate) fn write(self, micro: &Plan, update: &Plan) -> Result<String, TrainError> {
+        let mut classes: Vec<(&'static str, f64)> = Vec::new();
+        let plan_of = |ran: &Ran| if ran.of_update { update } else { micro };
+        for ran in &self.ran {
+            let Some(class) = class_of(plan_of(ran), ran.step) else { continue };
+            match classes.iter_mut().find(|(known, _)| *known == class) {
+                Some((_, sum)) => *sum += ran.seconds,
+                None => classes.push((class, ran.seconds)),
+            }
+        }
+        classes.sort_by(|a, b| b.1.total_cmp(&a.1));
+        let total: f64 = classes.iter().map(|(_, seconds)| seconds).sum();
         let by_class: serde_json::Map<String, Value> =
-            self.seconds.iter().map(|(class, seconds)| ((*class).to_string(), json!(seconds))).collect();
-        let trace = json!({
-            "traceEvents": self.events,
-            "displayTimeUnit": "ms",
-            "otherData": { "schema": 1, "seconds": total, "seconds_by_class": by_class },
-        });
-        write_atomic(&self.path, trace.to_string().as_bytes())?;
+            classes.iter().map(|(class, seconds)| ((*class).to_string(), json!(seconds))).collect();
+        let other = json!({ "schema": 1, "seconds": total, "seconds_by_class": by_class });
+        write_atomic_with(&self.path, |file| {
+            let mut write = |text: String| file.write_all(text.as_bytes());
+            let mut events = || {
+                write(format!("{{\"displayTimeUnit\":\"ms\",\"otherData\":{other},\"traceEvents\":["))?;
+                let events = self.ran.iter().filter_map(|ran| event(plan_of(ran), ran));
+                for (index, event) in events.enumerate() {
+                    write(format!("{}{event}", if index > 0 { ",\n" } else { "\n" }))?;
+                }
+                write("]}\n".to_string())
+            };
+            events().map_err(|source| FormatsError::Io { path: self.path.clone(), action: "write the trace", source })
+        })?;
+        let share = |(class, seconds): &(&str, f64)| format!("{class} {:.1} %", 100.0 * seconds / total.max(1e-12));
+        let shares: Vec<String> = classes.iter().map(share).collect();
         Ok(format!("{} has the steps of one update, {total:.3} s: {}", self.path.display(), shares.join(", ")))
     }
 }
 
 impl RunObserver for Trace {
-    fn after_step(&mut self, plan: &Plan, id: StepId, step: &Step, _arena: &[u8]) {
+    fn after_step(&mut self, _: &Plan, step: StepId, _: &Step, _: &[u8]) {
         let now = Instant::now();
-        let (start, duration) = (self.last.duration_since(self.started), now.duration_since(self.last));
-        let Action::Compute(op) = step.action else { return };
-        let graph = &plan.graph;
-        let node = graph.node(op);
-        let (inputs, outputs) = graph.node_types(node);
-        let cost = node.op.cost(&inputs, &outputs);
-        let class = OpClass::of(graph, node).name();
-        let seconds = duration.as_secs_f64();
-        match self.seconds.iter_mut().find(|(known, _)| *known == class) {
-            Some((_, sum)) => *sum += seconds,
-            None => self.seconds.push((class, seconds)),
-        }
-        let phase = match (node.phase, node.recompute_of) {
-            (_, Some(_)) => "recompute",
-            (Phase::Forward, None) if plan.graph.nodes.iter().all(|node| node.phase == Phase::Forward) => "update",
-            (Phase::Forward, None) => "forward",
-            (Phase::Backward, None) => "backward",
-        };
-        let layer = node.region.map(|region| graph.regions[region.index()].name.as_str());
-        self.events.push(json!({
-            "name": node.name,
-            "cat": node.op.name(),
-            "ph": "X",
-            "ts": start.as_secs_f64() * 1e6,
-            "dur": seconds * 1e6,
-            "pid": 1,
-            "tid": 1,
-            "args": {
-                "step": id.index(),
-                "class": class,
-                "phase": phase,
-                "layer": layer,
-                "flops": cost.flops,
-                "bytes": cost.bytes,
-                "gflops_per_second": cost.flops / seconds.max(1e-9) / 1e9,
-            },
-        }));
+        let start = self.last.duration_since(self.started).as_secs_f64();
+        let seconds = now.duration_since(self.last).as_secs_f64();
+        self.ran.push(Ran { of_update: self.in_update, step, start, seconds });
         // What writing this down took belongs to no step.
         self.last = Instant::now();
     }
+}
+
+fn class_of(plan: &Plan, step: StepId) -> Option<&'static str> {
+    match plan.steps[step.index()].action {
+        Action::Compute(op) => Some(OpClass::of(&plan.graph, plan.graph.node(op)).name()),
+        _ => None,
+    }
+}
+
+/// A step as Chrome's trace format has it.
+fn event(plan: &Plan, ran: &Ran) -> Option<Value> {
+    let Action::Compute(op) = plan.steps[ran.step.index()].action else { return None };
+    let graph = &plan.graph;
+    let node = graph.node(op);
+    let (inputs, outputs) = graph.node_types(node);
+    let cost = node.op.cost(&inputs, &outputs);
+    let phase = match (node.phase, node.recompute_of) {
+        _ if ran.of_update => "update",
+        (_, Some(_)) => "recompute",
+        (Phase::Forward, None) => "forward",
+        (Phase::Backward, None) => "backward",
+    };
+    let layer = node.region.map(|region| graph.regions[region.index()].name.as_str());
+    Some(json!({
+        "name": node.name,
+        "cat": node.op.name(),
+        "ph": "X",
+        "ts": ran.start * 1e6,
+        "dur": ran.seconds * 1e6,
+        "pid": 1,
+        "tid": 1,
+        "args": {
+            "step": ran.step.index(),
+            "class": OpClass::of(graph, node).name(),
+            "phase": phase,
+            "layer": layer,
+            "flops": cost.flops,
+            "bytes": cost.bytes,
+            "gflops_per_second": cost.flops / ran.seconds.max(1e-9) / 1e9,
+        },
+    }))
 }
 
 #[cfg(test)]

@@ -96,7 +96,13 @@ fn tour(arguments: &QuickstartArgs) -> Result<u8, TrainError> {
         catch_interrupts();
         train(
             config,
-            RunControl { existing: Existing::Replace, interrupt: interrupt(), trace: None, checks: Checks::default() },
+            RunControl {
+                existing: Existing::Replace,
+                interrupt: interrupt(),
+                trace: None,
+                checks: Checks::default(),
+                phases_apart: false,
+            },
             &mut Console::new(false),
         )?
     };

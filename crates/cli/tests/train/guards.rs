@@ -79,3 +79,18 @@ fn a_plan_that_no_machine_can_hold_is_refused_before_loading() {
     assert!(stderr.contains("--batch-size") && stderr.contains("MiB"), "{stderr}");
     assert!(!train.out().exists());
 }
+
+/// A preset has random numbers for every name, but adapters start at zero there, too, and gradients at nothing.
+#[test]
+fn adapters_of_a_preset_start_at_zero() {
+    let first_loss = |rank: &str| {
+        let folder = tempfile::tempdir().expect("temporary folder");
+        let mut command = crate::command::remat("train --preset gpt2 --seq-len 16 --steps 1 --json".split(' '));
+        let output = command.args(["--rank", rank, "--out"]).arg(folder.path().join("out")).output().expect("it runs");
+        let stdout = crate::command::text(&output.stdout);
+        let mut lines = stdout.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).expect("JSON"));
+        let finished = lines.next_back().expect("an event");
+        finished["first_loss"].as_f64().unwrap_or_else(|| panic!("no loss in {finished}"))
+    };
+    assert_eq!(first_loss("2"), first_loss("8"));
+}

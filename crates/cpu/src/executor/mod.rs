@@ -82,9 +82,19 @@ impl CpuExecutor {
         self.poison = poison;
     }
 
+    /// Bytes that the executor holds of a loaded plan beside the plan itself and the memory that it names.
+    pub fn bytes_beside(plan: &Plan) -> usize {
+        Program::bytes_beside(plan)
+    }
+
+    /// A loaded plan.
+    pub fn plan(&self, program: ProgramId) -> &Plan {
+        &self.programs[program.0 as usize].plan
+    }
+
     /// The graph of a loaded plan.
     pub fn graph(&self, program: ProgramId) -> &Graph {
-        &self.programs[program.0 as usize].plan.graph
+        &self.plan(program).graph
     }
 
     fn walk(&mut self, program: ProgramId, mut observer: Option<&mut dyn RunObserver>) -> Result<(), ExecError> {

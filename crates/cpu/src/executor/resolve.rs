@@ -7,7 +7,7 @@ use super::memory::Region;
 use super::poison::freed;
 use super::support::supports;
 use crate::{CustomKernel, CustomKernels};
-use remat_ir::{Op, OpId, Storage, Type, ValueId};
+use remat_ir::{Node, Op, OpId, Storage, Type, ValueId};
 use remat_plan::{Action, ExecError, Place, Plan, Queue, Slot, SourceBytes, Step, TensorView, TensorViewMut, Tier};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -41,6 +41,21 @@ pub(super) struct Program {
 unsafe impl Send for Program {}
 
 impl Program {
+    /// What a resolved plan takes in memory beside the plan itself: its steps, their operands with their shapes, the slots
+    /// that are freed. The allocator adds a word or two to each.
+    pub(super) fn bytes_beside(plan: &Plan) -> usize {
+        const ALLOCATED: usize = 2 * size_of::<usize>();
+        let operand =
+            |value: &ValueId| size_of::<Operand>() + plan.graph.ty(*value).shape.len() * size_of::<usize>() + ALLOCATED;
+        let of_node = |node: &Node| {
+            let operands = node.inputs.iter().chain(&node.outputs).map(operand).sum::<usize>();
+            size_of::<ResolvedStep>() + size_of::<Vec<Slot>>() + 3 * ALLOCATED + operands
+        };
+        // A buffer or workspace is freed once.
+        let freed = (plan.buffers.len() + plan.steps.len()) * size_of::<Slot>();
+        plan.graph.nodes.iter().map(of_node).sum::<usize>() + freed
+    }
+
     /// Resolves a checked plan.
     pub(super) fn resolve(
         plan: Plan,
