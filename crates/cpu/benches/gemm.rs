@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use half::bf16;
 use remat_cpu::kernels::gemm::{Epilogue, Matrix, Nf4Matrix, Right, gemm};
-use remat_cpu::{Element, ThreadPool};
+use remat_cpu::{Element, ThreadPool, multiplier_peak};
 use remat_tensor::nf4::{Nf4Data, ScaleKind};
 
 /// m, n, k: a feed-forward product, its transpose's shape, an attention projection, a LoRA down and up projection; the
@@ -72,82 +72,6 @@ fn bf16_all_threads(bencher: divan::Bencher<'_, '_>, size: [usize; 3]) {
     bencher.bench_local(|| product.run(&pool));
 }
 
-/// FLOP/s of one thread whose multiply-adds read and write registers alone: 24 chains, written in assembly so that no
-/// compiler moves a chain to memory.
-#[cfg(target_arch = "x86_64")]
-fn register_peak(dot: bool) -> Option<f64> {
-    use std::arch::asm;
-    macro_rules! rounds {
-        ($instruction:literal, $rounds:expr) => {
-            asm!(
-                "2:",
-                concat!($instruction, " zmm0, zmm30, zmm31"), concat!($instruction, " zmm1, zmm30, zmm31"),
-                concat!($instruction, " zmm2, zmm30, zmm31"), concat!($instruction, " zmm3, zmm30, zmm31"),
-                concat!($instruction, " zmm4, zmm30, zmm31"), concat!($instruction, " zmm5, zmm30, zmm31"),
-                concat!($instruction, " zmm6, zmm30, zmm31"), concat!($instruction, " zmm7, zmm30, zmm31"),
-                concat!($instruction, " zmm8, zmm30, zmm31"), concat!($instruction, " zmm9, zmm30, zmm31"),
-                concat!($instruction, " zmm10, zmm30, zmm31"), concat!($instruction, " zmm11, zmm30, zmm31"),
-                concat!($instruction, " zmm12, zmm30, zmm31"), concat!($instruction, " zmm13, zmm30, zmm31"),
-                concat!($instruction, " zmm14, zmm30, zmm31"), concat!($instruction, " zmm15, zmm30, zmm31"),
-                concat!($instruction, " zmm16, zmm30, zmm31"), concat!($instruction, " zmm17, zmm30, zmm31"),
-                concat!($instruction, " zmm18, zmm30, zmm31"), concat!($instruction, " zmm19, zmm30, zmm31"),
-                concat!($instruction, " zmm20, zmm30, zmm31"), concat!($instruction, " zmm21, zmm30, zmm31"),
-                concat!($instruction, " zmm22, zmm30, zmm31"), concat!($instruction, " zmm23, zmm30, zmm31"),
-                "dec {rounds}", "jnz 2b",
-                rounds = inout(reg) $rounds => _,
-                out("zmm0") _, out("zmm1") _, out("zmm2") _, out("zmm3") _, out("zmm4") _, out("zmm5") _,
-                out("zmm6") _, out("zmm7") _, out("zmm8") _, out("zmm9") _, out("zmm10") _, out("zmm11") _,
-                out("zmm12") _, out("zmm13") _, out("zmm14") _, out("zmm15") _, out("zmm16") _, out("zmm17") _,
-                out("zmm18") _, out("zmm19") _, out("zmm20") _, out("zmm21") _, out("zmm22") _, out("zmm23") _,
-                out("zmm30") _, out("zmm31") _,
-                options(nomem, nostack),
-            )
-        };
-    }
-    #[target_feature(enable = "avx512f")]
-    unsafe fn clear() {
-        // SAFETY: writes registers alone: zeros, so that no operand is subnormal.
-        unsafe {
-            asm!(
-                "vpxorq zmm30, zmm30, zmm30", "vpxorq zmm31, zmm31, zmm31",
-                "vpxorq zmm0, zmm0, zmm0", "vpxorq zmm1, zmm1, zmm1", "vpxorq zmm2, zmm2, zmm2",
-                out("zmm30") _, out("zmm31") _, out("zmm0") _, out("zmm1") _, out("zmm2") _,
-                options(nomem, nostack),
-            );
-        }
-    }
-    if !is_x86_feature_detected!("avx512f") || (dot && !is_x86_feature_detected!("avx512bf16")) {
-        return None;
-    }
-    let rounds: u64 = 400_000;
-    // SAFETY: the features were just detected.
-    unsafe {
-        clear();
-        let start = Instant::now();
-        if dot {
-            rounds!("vdpbf16ps", rounds)
-        } else {
-            rounds!("vfmadd231ps", rounds)
-        }
-        let flops = rounds as f64 * 24.0 * 16.0 * if dot { 4.0 } else { 2.0 };
-        Some(flops / start.elapsed().as_secs_f64())
-    }
-}
-
-#[cfg(not(target_arch = "x86_64"))]
-fn register_peak(_dot: bool) -> Option<f64> {
-    None
-}
-
-/// FLOP/s of so many threads at once, each as [`register_peak`].
-fn peak_of(threads: usize, dot: bool) -> f64 {
-    let one = || register_peak(dot).unwrap_or(f64::NAN);
-    std::thread::scope(|scope| {
-        let others: Vec<_> = (1..threads).map(|_| scope.spawn(one)).collect();
-        one() + others.into_iter().map(|other| other.join().expect("it only counts")).sum::<f64>()
-    })
-}
-
 /// Best of a few turns of peak and product.
 fn report<T: Element>(name: &str, dot: bool, threads: usize) {
     let pool = ThreadPool::new(threads);
@@ -155,7 +79,7 @@ fn report<T: Element>(name: &str, dot: bool, threads: usize) {
         let mut product = Product::<T>::new(size);
         let (mut peak, mut achieved) = (0.0f64, 0.0f64);
         for _ in 0..6 {
-            peak = peak.max(peak_of(threads, dot));
+            peak = peak.max(multiplier_peak(threads, dot).unwrap_or(f64::NAN));
             let repeats = (2e9 / product.flops()).ceil() as usize;
             let start = Instant::now();
             (0..repeats).for_each(|_| product.run(&pool));

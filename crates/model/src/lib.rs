@@ -26,6 +26,6 @@ pub use generation::{CacheShape, Generation};
 pub use lora::{LoraConfig, Targets};
 pub use model::Model;
 pub use precision::{Precision, refresh_working_copies};
-pub use preset::{preset, preset_names};
+pub use preset::{preset, preset_json, preset_names};
 pub use quantise::QuantiseReport;
 pub use update::{AdamWSettings, LEAST_8BIT_ELEMENTS, MomentFormat, OPTIMIZER_SUFFIXES, update_graph};

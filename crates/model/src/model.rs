@@ -37,9 +37,13 @@ impl Model {
     /// # Errors
     /// A name that is not in [`preset_names`](crate::preset_names).
     pub fn from_preset(name: &str) -> Result<Self, ModelError> {
-        let (folder, config) = (PathBuf::from(name), preset(name)?);
+        Ok(Model::random(name, preset(name)?))
+    }
+
+    /// A model of any shape, with random weights; the name is for people.
+    pub fn random(name: &str, config: ModelConfig) -> Self {
         let (source, stored) = (Source::Random, StoredFourBit::default());
-        Ok(Model { folder, config, source, precision: Precision::F32, stored })
+        Model { folder: PathBuf::from(name), config, source, precision: Precision::F32, stored }
     }
 
     /// The model computed in another precision than f32; its graphs and what is loaded follow.

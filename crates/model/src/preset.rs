@@ -81,7 +81,10 @@ pub fn preset(name: &str) -> Result<ModelConfig, ModelError> {
 }
 
 /// The `config.json` of a preset.
-pub(crate) fn preset_json(name: &str) -> Result<&'static str, ModelError> {
+///
+/// # Errors
+/// A name that is not in [`preset_names`].
+pub fn preset_json(name: &str) -> Result<&'static str, ModelError> {
     match PRESETS.iter().find(|(known, _)| *known == name) {
         Some((_, config)) => Ok(config),
         None => {

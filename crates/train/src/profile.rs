@@ -10,15 +10,14 @@ use crate::planning::{Limit, fitting};
 use crate::prepare::{DEFAULT_SEQ_LEN, method};
 use crate::prices::measured_profile;
 use crate::record::{bound_by, limiting};
+use crate::side_by_side::Turns;
 use crate::{Machine, TrainConfig, TrainError, memory};
 use remat_compiler::{Target, compile, differentiate};
-use remat_cpu::{CpuExecutor, CpuOptions, POISON, release_freed_memory};
-use remat_ir::{Graph, OpDef, Phase};
+use remat_cpu::{CpuOptions, release_freed_memory};
+use remat_ir::{Graph, OpDef};
 use remat_model::{AdamWSettings, BatchShape, Method, Model, Parameter, update_graph};
-use remat_plan::{Action, Executor, Plan, Policy, Prices, ProgramId, RunObserver, Slot, Step, StepId};
-use remat_tensor::Philox;
+use remat_plan::{Action, Plan, Policy, Prices};
 use serde::Serialize;
-use std::hash::{DefaultHasher, Hasher};
 use std::time::Instant;
 
 /// What to measure.
@@ -238,105 +237,5 @@ fn median(seconds: &mut [f64]) -> f64 {
         0 => f64::NAN,
         n if n % 2 == 1 => seconds[n / 2],
         n => (seconds[n / 2 - 1] + seconds[n / 2]) / 2.0,
-    }
-}
-
-/// Counts what is in use in a poisoned arena when the forward has ended.
-struct Census {
-    live_bytes: Option<u64>,
-}
-
-impl RunObserver for Census {
-    fn after_step(&mut self, plan: &Plan, id: StepId, _step: &Step, arena: &[u8]) {
-        let turn = plan.steps.iter().position(|step| match step.action {
-            Action::Compute(op) => {
-                let node = plan.graph.node(op);
-                node.phase == Phase::Backward || node.recompute_of.is_some()
-            }
-            _ => false,
-        });
-        if turn != Some(id.index() + 1) {
-            return;
-        }
-        let in_use = |bytes: &[u8]| 4 * bytes.chunks_exact(4).filter(|word| **word != [POISON; 4]).count() as u64;
-        // What this last step frees is poisoned only after it was shown.
-        let ends_here = plan.buffers.iter().filter(|buffer| buffer.last == id).map(|buffer| buffer.slot);
-        let freed = ends_here.chain(plan.steps[id.index()].workspace);
-        let kept = plan.buffers.iter().filter(|buffer| buffer.first <= id && buffer.last > id);
-        let kept: Vec<_> = kept.map(|buffer| buffer.slot).collect();
-        let overlaps = |slot: &Slot| kept.iter().any(|other| other.offset < slot.end() && slot.offset < other.end());
-        let freed: u64 = freed.filter(|slot| !overlaps(slot)).map(|slot| in_use(&arena[slot.offset..slot.end()])).sum();
-        self.live_bytes = Some(in_use(arena).saturating_sub(freed));
-    }
-}
-
-/// Several micro-steps and one update, loaded with the same weights and tokens.
-struct Turns {
-    executor: CpuExecutor,
-    programs: Vec<ProgramId>,
-    updates: i32,
-}
-
-impl Turns {
-    /// The last plan is the update.
-    fn load(
-        job: &ProfileJob<'_>,
-        parameters: &[Parameter],
-        plans: Vec<Plan>,
-        options: CpuOptions,
-    ) -> Result<Self, TrainError> {
-        let mut executor = CpuExecutor::new(options);
-        let graph = plans[0].graph.clone();
-        let programs = executor.load(plans)?;
-        job.model.load_weights(&graph, &mut executor)?;
-        if job.method.adapter().is_some() {
-            job.model.init_adapter(parameters, 0, &mut executor)?;
-        }
-        let (tokens, vocabulary) = (job.shape.batch * job.shape.seq_len, job.model.config().vocab_size());
-        let philox = Philox::new(0, 0);
-        let ids: Vec<i32> = (0..tokens as u64).map(|i| (philox.word(i) as usize % vocabulary) as i32).collect();
-        let positions: Vec<i32> = (0..tokens).map(|i| (i % job.shape.seq_len) as i32).collect();
-        let mut fill = |name: &str, bytes: &[u8]| {
-            if let Ok(input) = executor.input_mut(name) {
-                input.bytes.copy_from_slice(bytes);
-            }
-        };
-        fill("ids", bytemuck::cast_slice(&ids));
-        fill("targets", bytemuck::cast_slice(&ids));
-        fill("positions", bytemuck::cast_slice(&positions));
-        fill("segment_start", bytemuck::cast_slice(&vec![0i32; tokens]));
-        fill("seed", bytemuck::bytes_of(&(1.0f32 / tokens as f32)));
-        fill("rng", bytemuck::cast_slice(&[0u32; 4]));
-        fill("lr", bytemuck::bytes_of(&1e-4f32));
-        Ok(Turns { executor, programs, updates: 0 })
-    }
-
-    /// One micro-step of plan `index`, and the update.
-    fn step(&mut self, index: usize) -> Result<(), TrainError> {
-        self.updates += 1;
-        self.executor.input_mut("step")?.bytes.copy_from_slice(&self.updates.to_le_bytes());
-        self.executor.run(self.programs[index])?;
-        let update = self.programs.last().expect("the update is loaded last");
-        Ok(self.executor.run(*update)?)
-    }
-
-    /// Runs the first plan in an arena whose free bytes hold a pattern, and counts those that do not, between forward and
-    /// backward. `None` if there is no such moment.
-    fn live_between_phases(&mut self) -> Result<Option<u64>, TrainError> {
-        let mut census = Census { live_bytes: None };
-        self.executor.set_poison(true);
-        let ran = self.executor.run_observed(self.programs[0], &mut census);
-        self.executor.set_poison(false);
-        ran?;
-        Ok(census.live_bytes)
-    }
-
-    /// Of every trained parameter, in the order of the model.
-    fn trained_hash(&mut self, parameters: &[Parameter]) -> Result<u64, TrainError> {
-        let mut hasher = DefaultHasher::new();
-        for parameter in parameters {
-            hasher.write(self.executor.state_mut(&parameter.name)?.bytes);
-        }
-        Ok(hasher.finish())
     }
 }

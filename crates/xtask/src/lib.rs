@@ -1,6 +1,8 @@
 //! Chores of this repository. Look next at [`tidy`] for the rules that the code base keeps.
 
 pub mod arenas;
+mod peer;
+pub mod peers;
 pub mod prices;
 pub mod quickstart_model;
 pub mod tidy;

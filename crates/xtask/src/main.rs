@@ -1,12 +1,13 @@
 //! `cargo xtask <chore>`.
 
-use remat_xtask::{arenas, prices, quickstart_model, tidy};
+use remat_xtask::{arenas, peers, prices, quickstart_model, tidy};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 const CHORES: &str = "\
 tidy                                     checks floors, file heads, sizes, matches on ops
 arenas                                   every preset's arena against its lower bound (run with --release)
+peers [products] --python PATH [--model M]  the same step beside PyTorch's (run with --release; bench/peers)
 prices [--classes] [MODEL:SEQ_LEN…]      predicted against measured step times (run with --release)
 quickstart-model [WORDNET_DIR [UPDATES]] makes the model and data of `remat quickstart` (run with --release)";
 
@@ -22,6 +23,7 @@ fn main() -> ExitCode {
             if faults.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
         }
         Some("arenas") => verdict(arenas::run()),
+        Some("peers") => verdict(peers::run(&root, &arguments[1..])),
         Some("prices") => verdict(prices::run(&arguments[1..])),
         Some("quickstart-model") => {
             let [wordnet, work, assets] = quickstart_model::defaults(&root);

@@ -1,0 +1,81 @@
+//! The machine's peak: multiply-adds that touch no memory, the ceiling that products are measured against.
+
+#[cfg(target_arch = "x86_64")]
+use std::time::Instant;
+
+/// FLOP/s of one thread whose multiply-adds read and write registers alone: 24 chains, written in assembly so that no
+/// compiler moves a chain to memory.
+#[cfg(target_arch = "x86_64")]
+fn register_peak(dot: bool) -> Option<f64> {
+    use std::arch::asm;
+    macro_rules! rounds {
+        ($instruction:literal, $rounds:expr) => {
+            asm!(
+                "2:",
+                concat!($instruction, " zmm0, zmm30, zmm31"), concat!($instruction, " zmm1, zmm30, zmm31"),
+                concat!($instruction, " zmm2, zmm30, zmm31"), concat!($instruction, " zmm3, zmm30, zmm31"),
+                concat!($instruction, " zmm4, zmm30, zmm31"), concat!($instruction, " zmm5, zmm30, zmm31"),
+                concat!($instruction, " zmm6, zmm30, zmm31"), concat!($instruction, " zmm7, zmm30, zmm31"),
+                concat!($instruction, " zmm8, zmm30, zmm31"), concat!($instruction, " zmm9, zmm30, zmm31"),
+                concat!($instruction, " zmm10, zmm30, zmm31"), concat!($instruction, " zmm11, zmm30, zmm31"),
+                concat!($instruction, " zmm12, zmm30, zmm31"), concat!($instruction, " zmm13, zmm30, zmm31"),
+                concat!($instruction, " zmm14, zmm30, zmm31"), concat!($instruction, " zmm15, zmm30, zmm31"),
+                concat!($instruction, " zmm16, zmm30, zmm31"), concat!($instruction, " zmm17, zmm30, zmm31"),
+                concat!($instruction, " zmm18, zmm30, zmm31"), concat!($instruction, " zmm19, zmm30, zmm31"),
+                concat!($instruction, " zmm20, zmm30, zmm31"), concat!($instruction, " zmm21, zmm30, zmm31"),
+                concat!($instruction, " zmm22, zmm30, zmm31"), concat!($instruction, " zmm23, zmm30, zmm31"),
+                "dec {rounds}", "jnz 2b",
+                rounds = inout(reg) $rounds => _,
+                out("zmm0") _, out("zmm1") _, out("zmm2") _, out("zmm3") _, out("zmm4") _, out("zmm5") _,
+                out("zmm6") _, out("zmm7") _, out("zmm8") _, out("zmm9") _, out("zmm10") _, out("zmm11") _,
+                out("zmm12") _, out("zmm13") _, out("zmm14") _, out("zmm15") _, out("zmm16") _, out("zmm17") _,
+                out("zmm18") _, out("zmm19") _, out("zmm20") _, out("zmm21") _, out("zmm22") _, out("zmm23") _,
+                out("zmm30") _, out("zmm31") _,
+                options(nomem, nostack),
+            )
+        };
+    }
+    #[target_feature(enable = "avx512f")]
+    unsafe fn clear() {
+        // SAFETY: writes registers alone: zeros, so that no operand is subnormal.
+        unsafe {
+            asm!(
+                "vpxorq zmm30, zmm30, zmm30", "vpxorq zmm31, zmm31, zmm31",
+                "vpxorq zmm0, zmm0, zmm0", "vpxorq zmm1, zmm1, zmm1", "vpxorq zmm2, zmm2, zmm2",
+                out("zmm30") _, out("zmm31") _, out("zmm0") _, out("zmm1") _, out("zmm2") _,
+                options(nomem, nostack),
+            );
+        }
+    }
+    if !is_x86_feature_detected!("avx512f") || (dot && !is_x86_feature_detected!("avx512bf16")) {
+        return None;
+    }
+    let rounds: u64 = 400_000;
+    // SAFETY: the features were just detected.
+    unsafe {
+        clear();
+        let start = Instant::now();
+        if dot {
+            rounds!("vdpbf16ps", rounds)
+        } else {
+            rounds!("vfmadd231ps", rounds)
+        }
+        let flops = rounds as f64 * 24.0 * 16.0 * if dot { 4.0 } else { 2.0 };
+        Some(flops / start.elapsed().as_secs_f64())
+    }
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn register_peak(_dot: bool) -> Option<f64> {
+    None
+}
+
+/// FLOP/s of so many threads at once that multiply and add in registers alone: f32, or bf16 pairs with `dot`. The bound of
+/// every product. `None` where the machine lacks AVX-512, or its bf16 instructions.
+pub fn multiplier_peak(threads: usize, dot: bool) -> Option<f64> {
+    std::thread::scope(|scope| {
+        let others: Vec<_> = (1..threads).map(|_| scope.spawn(move || register_peak(dot))).collect();
+        let own = register_peak(dot)?;
+        others.into_iter().try_fold(own, |sum, other| Some(sum + other.join().ok().flatten()?))
+    })
+}
