@@ -8,10 +8,35 @@ use remat_ir::{Graph, Node, OpDef, OpId, Storage, ValueId};
 use remat_plan::{Action, Buffer, BufferId, DeviceProfile, Place, Plan, Policy, Queue, Slot, Step, StepId, Tier};
 use remat_plan::{WeightLayout, WeightOperand};
 
+/// Where an offloaded value lives: until a node, and again from a later one on. Both in nodes of the graph's order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Residence {
+    /// The last node of its first stay.
+    pub until: u32,
+    /// The first node of its second.
+    pub from: u32,
+}
+
 /// Assigns slots and writes the plan down: one compute step per node, in the graph's order.
 pub fn place(graph: Graph, policy: &Policy, profile: &DeviceProfile) -> Plan {
+    place_apart(graph, policy, profile, &[])
+}
+
+/// As [`place`], with two buffers for each value of `apart`: the second ones stand behind all first ones, in the order of
+/// `apart`. The steps that copy are not there yet.
+pub(crate) fn place_apart(
+    graph: Graph,
+    policy: &Policy,
+    profile: &DeviceProfile,
+    apart: &[(ValueId, Residence)],
+) -> Plan {
     let last_use = last_use(&graph);
-    let allocations = allocations(&graph, &last_use, profile);
+    let mut allocations = allocations(&graph, &last_use, profile, apart);
+    let second_from = allocations.list.len();
+    for (value, residence) in apart {
+        let (bytes, last) = (graph.ty(*value).bytes(), last_use[value.index()]);
+        allocations.list.push(Allocation { bytes, first: residence.from, last });
+    }
     let offsets = best_fit(&allocations.list, profile.slot_alignment_bytes);
     let mut buffers = Vec::new();
     let mut buffer_of = vec![None; graph.values.len()];
@@ -22,24 +47,52 @@ pub fn place(graph: Graph, policy: &Policy, profile: &DeviceProfile) -> Plan {
             value: ValueId(index as u32),
             slot: Slot { offset: offsets[allocation], bytes: value.ty.bytes() },
             first: StepId(producer.0),
-            last: StepId(last_use[index]),
+            last: StepId(first_end(ValueId(index as u32), &last_use, apart)),
+        });
+    }
+    let mut second_of = vec![None; graph.values.len()];
+    for (index, (value, residence)) in apart.iter().enumerate() {
+        second_of[value.index()] = Some((residence.from, BufferId(buffers.len() as u32)));
+        buffers.push(Buffer {
+            value: *value,
+            slot: Slot { offset: offsets[second_from + index], bytes: graph.ty(*value).bytes() },
+            first: StepId(residence.from),
+            last: StepId(last_use[value.index()]),
         });
     }
     let steps = graph
         .nodes_with_ids()
-        .map(|(id, node)| step(&graph, id, node, &buffer_of, allocations.workspace[id.index()].map(|a| offsets[a])))
+        .map(|(id, node)| {
+            let buffer_at = |value: ValueId| match second_of[value.index()] {
+                Some((from, second)) if id.0 >= from => Some(second),
+                _ => buffer_of[value.index()],
+            };
+            step(&graph, id, node, &buffer_at, allocations.workspace[id.index()].map(|a| offsets[a]))
+        })
         .collect();
     let ends = allocations.list.iter().zip(&offsets).map(|(allocation, offset)| offset + allocation.bytes);
     let arena_bytes = ends.max().unwrap_or(0);
     Plan { graph, steps, buffers, arena_bytes, policy: policy.clone() }
 }
 
-fn step(graph: &Graph, id: OpId, node: &Node, buffer_of: &[Option<BufferId>], workspace: Option<usize>) -> Step {
+/// The last node of a value's first stay.
+fn first_end(value: ValueId, last_use: &[u32], apart: &[(ValueId, Residence)]) -> u32 {
+    let residence = apart.iter().find(|(other, _)| *other == value);
+    residence.map_or(last_use[value.index()], |(_, residence)| residence.until)
+}
+
+fn step(
+    graph: &Graph,
+    id: OpId,
+    node: &Node,
+    buffer_at: &dyn Fn(ValueId) -> Option<BufferId>,
+    workspace: Option<usize>,
+) -> Step {
     let place = |&value: &ValueId| match graph.value(value).storage {
         Storage::Input => Place::Input(value),
         Storage::Weight => Place::Weight(WeightOperand { value, tier: Tier::Resident, layout: WeightLayout::RowMajor }),
         Storage::State => Place::State(graph.storage_root(value)),
-        Storage::Arena => Place::Arena(buffer_of[value.index()].expect("every arena value has a buffer")),
+        Storage::Arena => Place::Arena(buffer_at(value).expect("every arena value has a buffer")),
     };
     Step {
         action: Action::Compute(id),
@@ -85,7 +138,12 @@ struct Allocations {
     workspace: Vec<Option<usize>>,
 }
 
-fn allocations(graph: &Graph, last_use: &[u32], profile: &DeviceProfile) -> Allocations {
+fn allocations(
+    graph: &Graph,
+    last_use: &[u32],
+    profile: &DeviceProfile,
+    apart: &[(ValueId, Residence)],
+) -> Allocations {
     debug_assert!(profile.slot_alignment_bytes.is_power_of_two());
     let mut all = Allocations {
         list: Vec::new(),
@@ -102,7 +160,7 @@ fn allocations(graph: &Graph, last_use: &[u32], profile: &DeviceProfile) -> Allo
             if graph.value(output).storage != Storage::Arena {
                 continue;
             }
-            let last = last_use[output.index()];
+            let last = first_end(output, last_use, apart);
             if let Some(allocation) = taken_over(graph, id, node, index, last_use, &all) {
                 all.list[allocation].last = last;
                 all.of_value[output.index()] = Some(allocation);

@@ -46,6 +46,15 @@ impl Selection<'_> {
 
     /// As [`Selection::plan`]; the smallest plan found where none meets the cap.
     pub(crate) fn plan_or_smallest(&self, arena_cap_bytes: Option<usize>) -> Result<Plan, CompileError> {
+        let resident = self.resident(arena_cap_bytes);
+        match self.profile.prices.spill {
+            Some(_) => self.with_offload(resident, arena_cap_bytes),
+            None => resident,
+        }
+    }
+
+    /// As [`Selection::plan_or_smallest`], without offload.
+    pub(crate) fn resident(&self, arena_cap_bytes: Option<usize>) -> Result<Plan, CompileError> {
         if let Some(kept) = Kept::of(self.source, self.policy) {
             return Ok(self.laid_out(&kept));
         }
@@ -69,7 +78,7 @@ impl Selection<'_> {
         }
     }
 
-    fn points(&self, keep_boundaries: bool) -> Vec<Point> {
+    pub(crate) fn points(&self, keep_boundaries: bool) -> Vec<Point> {
         frontier(self.source, &self.profile.prices, keep_boundaries)
     }
 
@@ -85,7 +94,7 @@ impl Selection<'_> {
         }
     }
 
-    fn plan_of(&self, point: Option<&Point>) -> Plan {
+    pub(crate) fn plan_of(&self, point: Option<&Point>) -> Plan {
         self.laid_out(&point.expect("a frontier has points").kept(self.source))
     }
 
@@ -168,7 +177,7 @@ impl Selection<'_> {
     pub(crate) fn survey(&self, count: usize) -> Result<Survey, CompileError> {
         let (steady, all) = (self.points(true), self.points(false));
         let least = |points: &[Point]| points.first().map_or(0, |point| point.footprint.activation_bytes);
-        let smallest_activation_bytes = least(&steady).min(least(&all));
+        let mut smallest_activation_bytes = least(&steady).min(least(&all));
         let frontier = self.rows(&steady, count);
         let smallest_arena_bytes = match Kept::of(self.source, self.policy) {
             Some(kept) => self.laid_out(&kept).arena_bytes,
@@ -181,6 +190,20 @@ impl Selection<'_> {
                 found.map(|points| self.fitting(points, 0).arena_bytes).min().unwrap_or(0)
             }
         };
+        if self.profile.prices.spill.is_none() {
+            return Ok(Survey { frontier, smallest_arena_bytes, smallest_activation_bytes });
+        }
+        if let Err(CompileError::BudgetDoesNotFit { smallest_bytes, .. }) =
+            (Selection { policy: &Policy::Budget(0), ..*self }).plan_or_smallest(None)
+        {
+            smallest_activation_bytes = smallest_activation_bytes.min(smallest_bytes);
+        }
+        let smallest = match self.policy {
+            Policy::Budget(bytes) => Policy::Budget((*bytes).max(smallest_activation_bytes)),
+            policy => policy.clone(),
+        };
+        let plan = Selection { policy: &smallest, ..*self }.plan_or_smallest(Some(0))?;
+        let smallest_arena_bytes = smallest_arena_bytes.min(plan.arena_bytes);
         Ok(Survey { frontier, smallest_arena_bytes, smallest_activation_bytes })
     }
 

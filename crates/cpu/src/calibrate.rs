@@ -61,7 +61,7 @@ fn calibrate(options: &CpuOptions, dtype: DType) -> Result<Prices, ExecError> {
     ] {
         rates[thin as usize].flops_per_second = rates[wide as usize].flops_per_second;
     }
-    Ok(Prices { rates, step_overhead_seconds, measured: true })
+    Ok(Prices { rates, step_overhead_seconds, measured: true, spill: None })
 }
 
 fn is_arithmetic(class: OpClass) -> bool {

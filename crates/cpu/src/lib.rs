@@ -30,7 +30,7 @@ mod vector_math;
 pub use allocator::release_freed_memory;
 pub use custom::{CustomCall, CustomKernel, CustomKernels};
 pub use element::Element;
-pub use executor::{CpuExecutor, CpuOptions, POISON};
+pub use executor::{CpuExecutor, CpuOptions, POISON, measure_spill};
 pub use level::Level;
 pub use peak::multiplier_peak;
 pub use pool::{SCRATCH_BYTES_PER_THREAD, Scratch, ThreadPool};

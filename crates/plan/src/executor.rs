@@ -67,6 +67,35 @@ pub enum ExecError {
         /// How much.
         bytes: usize,
     },
+    /// A folder for offloaded values that cannot hold them.
+    #[error(
+        "--offload {folder}: cannot hold {bytes} bytes of offloaded values: {problem}; choose a folder on a disk with more \
+         room, or allow more --memory"
+    )]
+    NoSpillSpace {
+        /// The folder.
+        folder: String,
+        /// How much was asked for.
+        bytes: u64,
+        /// What the system said.
+        problem: String,
+    },
+    /// A folder for offloaded values that cannot be used.
+    #[error("--offload {folder}: {problem}; name a folder that is there and may be written to")]
+    BadSpillFolder {
+        /// The folder.
+        folder: String,
+        /// What the system said.
+        problem: String,
+    },
+    /// A copy to or from the spill file that failed in a run.
+    #[error("--offload {folder}: a copy failed: {problem}; check the disk, then go on with --resume")]
+    Spill {
+        /// The folder.
+        folder: String,
+        /// What the system said.
+        problem: String,
+    },
     /// An input that a kernel refused, such as a token id outside the vocabulary.
     #[error("{op} \"{node}\": {message}")]
     BadInput {

@@ -11,6 +11,7 @@ mod plan;
 mod policy;
 mod price;
 mod residuals;
+mod timetable;
 mod validate;
 
 pub use check::{CheckError, check};
@@ -21,6 +22,7 @@ pub use plan::{
     Action, Buffer, BufferId, Collective, Place, Plan, Queue, Slot, Step, StepId, Tier, WeightLayout, WeightOperand,
 };
 pub use policy::{Policy, format_bytes, parse_bytes};
-pub use price::{OpClass, Prices, Rate, THIN};
+pub use price::{OpClass, Prices, Rate, SpillPrices, THIN};
 pub use residuals::Residual;
+pub use timetable::Span;
 pub use validate::{Validation, ValidationError, has_reference, validate};

@@ -123,6 +123,26 @@ pub struct Prices {
     pub step_overhead_seconds: f64,
     /// Whether they were measured on this machine.
     pub measured: bool,
+    /// What the copy queue costs, where values may be offloaded. It belongs to a folder and not to the machine, so it is
+    /// not kept with the other prices.
+    #[serde(skip)]
+    pub spill: Option<SpillPrices>,
+}
+
+/// How fast values go to the spill tier and come back.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct SpillPrices {
+    /// Out of the arena.
+    pub write_bytes_per_second: f64,
+    /// Back into it.
+    pub read_bytes_per_second: f64,
+}
+
+impl SpillPrices {
+    /// Of a disk that nobody measured: half a gigabyte per second out, one back.
+    pub fn nominal() -> Self {
+        SpillPrices { write_bytes_per_second: 0.5e9, read_bytes_per_second: 1e9 }
+    }
 }
 
 impl Prices {
@@ -136,7 +156,8 @@ impl Prices {
         };
         let bytes_per_second = (threads * 10e9).min(40e9);
         let rate = |class| Rate { flops_per_second: flops_per_second(class), bytes_per_second };
-        Prices { rates: OpClass::ALL.iter().map(rate).collect(), step_overhead_seconds: 2e-6, measured: false }
+        let rates = OpClass::ALL.iter().map(rate).collect();
+        Prices { rates, step_overhead_seconds: 2e-6, measured: false, spill: None }
     }
 
     /// The rates of a class.

@@ -1,8 +1,8 @@
-//! What a plan keeps from forward to backward, and what it is predicted to take.
+//! What a plan keeps from forward to backward, in the arena or beside it, and what recomputing the rest takes.
 //!
 //! Invariant: re-derived from the plan's own steps and graph, never from what a solver claims.
 
-use crate::{Action, Plan, Prices, StepId};
+use crate::{Action, Plan, Prices, Queue, Step, StepId};
 use remat_ir::{Node, OpId, Phase, RegionId, Storage, Type, ValueId};
 
 /// A value that lives from forward to backward.
@@ -18,6 +18,8 @@ pub struct Residual {
     pub region: Option<String>,
     /// The first step behind the forward that reads it, by the name of its op.
     pub read_by: &'static str,
+    /// Whether it is copied out of the arena and back, and so takes no room there in between.
+    pub offloaded: bool,
 }
 
 impl Plan {
@@ -38,17 +40,46 @@ impl Plan {
     /// The arena values made by the forward and read after it has ended, in the order they are made. A cotangent that
     /// the loss makes in its own step is one of them; weights, states and temporaries are not.
     pub fn saved_residuals(&self) -> Vec<Residual> {
-        self.residuals().into_iter().map(|(value, reader)| self.residual(value, reader)).collect()
+        let away = self.away();
+        let residual = |(value, reader): (ValueId, OpId)| self.residual(value, reader, away[value.index()]);
+        self.residuals().into_iter().map(residual).collect()
     }
 
-    /// Bytes alive between forward and backward: the sum over [`Plan::saved_residuals`].
+    /// Bytes of the arena alive between forward and backward: the sum over [`Plan::saved_residuals`] without what is
+    /// offloaded.
     pub fn activation_bytes(&self) -> usize {
-        self.residuals().into_iter().map(|(value, _)| self.graph.ty(value).bytes()).sum()
+        let away = self.away();
+        let kept = self.residuals().into_iter().filter(|(value, _)| !away[value.index()]);
+        kept.map(|(value, _)| self.graph.ty(value).bytes()).sum()
     }
 
-    /// Predicted seconds of one run: the sum over its compute steps.
-    pub fn step_seconds(&self, prices: &Prices) -> f64 {
-        self.computed().fold(0.0, |sum, (_, _, node)| sum + prices.seconds(&self.graph, node))
+    /// Bytes that one run copies out of the arena, and back.
+    pub fn offloaded_bytes(&self) -> usize {
+        let bytes = |step: &Step| match step.action {
+            Action::Evict { value, .. } => self.graph.ty(value).bytes(),
+            Action::Compute(_) | Action::Fetch { .. } | Action::Collective { .. } => 0,
+        };
+        self.steps.iter().map(bytes).sum()
+    }
+
+    /// Steps of the copy queue.
+    pub fn copy_steps(&self) -> impl Iterator<Item = &Step> {
+        self.steps.iter().filter(|step| step.queue == Queue::Copy)
+    }
+
+    /// By value, whether it is out of the arena when the forward has ended: evicted, and no buffer holds it over the turn.
+    fn away(&self) -> Vec<bool> {
+        let mut away = vec![false; self.graph.values.len()];
+        let Some(end) = self.end_of_forward() else { return away };
+        for step in &self.steps {
+            if let Action::Evict { value, .. } = step.action {
+                away[value.index()] = true;
+            }
+        }
+        for buffer in self.buffers.iter().filter(|buffer| buffer.first <= end && buffer.last > end) {
+            away[buffer.value.index()] = false;
+        }
+        away
     }
 
     /// Predicted seconds of the repeated steps alone.
@@ -79,7 +110,7 @@ impl Plan {
         producer.phase == Phase::Forward && self.graph.value(value).storage == Storage::Arena
     }
 
-    fn residual(&self, value: ValueId, reader: OpId) -> Residual {
+    fn residual(&self, value: ValueId, reader: OpId, offloaded: bool) -> Residual {
         let graph = &self.graph;
         let region = graph.value(value).producer.and_then(|(op, _)| graph.node(op).region);
         let outermost: Option<RegionId> = graph.region_path(region).first().copied();
@@ -89,6 +120,7 @@ impl Plan {
             bytes: graph.ty(value).bytes(),
             region: outermost.map(|id| graph.regions[id.index()].name.clone()),
             read_by: graph.node(reader).op.name(),
+            offloaded,
         }
     }
 }

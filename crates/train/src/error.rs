@@ -171,8 +171,9 @@ impl TrainError {
 
 fn kind_of(error: &ExecError) -> ErrorKind {
     match error {
-        ExecError::OutOfMemory { .. } => ErrorKind::DoesNotFit,
-        ExecError::BadInput { .. } => ErrorKind::Input,
+        ExecError::OutOfMemory { .. } | ExecError::NoSpillSpace { .. } => ErrorKind::DoesNotFit,
+        ExecError::BadInput { .. } | ExecError::BadSpillFolder { .. } => ErrorKind::Input,
+        ExecError::Spill { .. } => ErrorKind::Failed,
         ExecError::Unsupported { .. } | ExecError::SourceMismatch { .. } | ExecError::UnknownSource { .. } => {
             ErrorKind::Failed
         }

@@ -3,21 +3,25 @@
 //! Invariant: everything is allocated in `load`; a run allocates nothing. The arena is exactly as large as the largest
 //! plan says, and every operand's address is resolved once. Look next at `dispatch` for which kernel an op calls.
 
+mod copy_queue;
 mod dispatch;
 mod memory;
 mod poison;
 mod resolve;
 mod support;
 
+pub use copy_queue::measure_spill;
 pub use poison::POISON;
 pub(crate) use resolve::Operand;
 
 use crate::{CustomKernels, Level, ThreadPool};
+use copy_queue::CopyQueue;
 use memory::Region;
 use remat_ir::{Graph, Storage};
 use remat_plan::{DeviceProfile, ExecError, Executor, Plan, Prices, ProgramId, RunObserver, SourceBytes, StepId};
 use remat_plan::{TensorView, TensorViewMut};
 use resolve::{Program, Sources};
+use std::path::PathBuf;
 
 /// Alignment of slots and sources: one cache line, one AVX-512 register.
 const ALIGNMENT_BYTES: usize = 64;
@@ -51,12 +55,15 @@ impl CpuOptions {
 
 /// Runs plans on the CPU.
 pub struct CpuExecutor {
+    /// There if a plan offloads. First, so that its thread ends before the arena goes.
+    copy_queue: Option<CopyQueue>,
     pool: ThreadPool,
     arena: Region,
     sources: Sources,
     programs: Vec<Program>,
     custom: CustomKernels,
     poison: bool,
+    spill_folder: Option<PathBuf>,
 }
 
 impl CpuExecutor {
@@ -69,6 +76,8 @@ impl CpuExecutor {
             programs: Vec::new(),
             custom: CustomKernels::default(),
             poison: false,
+            spill_folder: None,
+            copy_queue: None,
         }
     }
 
@@ -92,6 +101,11 @@ impl CpuExecutor {
         &self.programs[program.0 as usize].plan
     }
 
+    /// The folder that offloaded values go to; to be given before plans are loaded that have such.
+    pub fn set_spill_folder(&mut self, folder: Option<PathBuf>) {
+        self.spill_folder = folder;
+    }
+
     /// The graph of a loaded plan.
     pub fn graph(&self, program: ProgramId) -> &Graph {
         &self.plan(program).graph
@@ -102,8 +116,33 @@ impl CpuExecutor {
         if self.poison {
             self.arena.bytes_mut().fill(poison::POISON);
         }
+        let copies = self.copy_queue.as_ref().filter(|_| !program.copies.transfers.is_empty());
+        if let Some(queue) = copies {
+            queue.begin(&program.copies);
+        }
+        // Whoever looks at the arena, or writes poison into it, must not meet a copy that is under way.
+        let watched = self.poison || observer.is_some();
+        let (mut kernels, mut begun) = (0, 0);
         for (index, step) in program.steps.iter().enumerate() {
-            dispatch::run(&self.pool, &program.plan, step)?;
+            let awaited = program.copies.awaited[index];
+            let ready = match copies {
+                Some(queue) if step.is_none() && watched => {
+                    queue.allow(kernels, begun + 1);
+                    queue.wait_for(begun + 1)
+                }
+                Some(queue) if awaited > 0 => queue.wait_for(awaited),
+                _ => Ok(()),
+            };
+            let ran = ready.and_then(|()| match step {
+                Some(step) => dispatch::run(&self.pool, &program.plan, step),
+                None => Ok(()),
+            });
+            if let Err(error) = ran {
+                copies.inspect(|queue| queue.abandon());
+                return Err(error);
+            }
+            kernels += u32::from(step.is_some());
+            begun += u32::from(step.is_none());
             if let Some(observer) = &mut observer {
                 observer.after_step(
                     &program.plan,
@@ -116,8 +155,11 @@ impl CpuExecutor {
                 let arena = self.arena.bytes_mut();
                 program.freed[index].iter().for_each(|slot| arena[slot.offset..slot.end()].fill(poison::POISON));
             }
+            if let Some(queue) = copies.filter(|_| !watched) {
+                queue.allow(kernels, u32::MAX);
+            }
         }
-        Ok(())
+        copies.map_or(Ok(()), |queue| queue.wait_for(begun).inspect_err(|_| queue.abandon()))
     }
 }
 
@@ -129,6 +171,15 @@ impl Executor for CpuExecutor {
         self.arena = Region::new(arena_bytes, "the arena")?;
         for plan in plans {
             self.programs.push(Program::resolve(plan, &mut self.arena, &mut self.sources, &self.custom)?);
+        }
+        let file_bytes = self.programs.iter().map(|program| program.copies.file_bytes).max().unwrap_or(0);
+        if file_bytes > 0 {
+            let none = || ExecError::BadSpillFolder {
+                folder: String::new(),
+                problem: "the plan offloads, and no folder was named".to_string(),
+            };
+            let folder = self.spill_folder.as_ref().ok_or_else(none)?;
+            self.copy_queue = Some(CopyQueue::start(folder, file_bytes)?);
         }
         Ok((0..self.programs.len() as u32).map(ProgramId).collect())
     }

@@ -3,6 +3,7 @@
 //! Invariant: a resolved operand points at as many bytes as its type says, inside the arena or a source's own memory.
 
 use super::ALIGNMENT_BYTES;
+use super::copy_queue::Copies;
 use super::memory::Region;
 use super::poison::freed;
 use super::support::supports;
@@ -32,7 +33,10 @@ pub(super) struct ResolvedStep {
 /// A plan with its addresses.
 pub(super) struct Program {
     pub(super) plan: Plan,
-    pub(super) steps: Vec<ResolvedStep>,
+    /// `None` for a copy, which the copy queue has.
+    pub(super) steps: Vec<Option<ResolvedStep>>,
+    /// What the copy queue does.
+    pub(super) copies: Copies,
     /// What is free after each step.
     pub(super) freed: Vec<Vec<Slot>>,
 }
@@ -53,7 +57,10 @@ impl Program {
         };
         // A buffer or workspace is freed once.
         let freed = (plan.buffers.len() + plan.steps.len()) * size_of::<Slot>();
-        plan.graph.nodes.iter().map(of_node).sum::<usize>() + freed
+        let copies =
+            plan.copy_steps().count() * (size_of::<ResolvedStep>() + size_of::<Vec<Slot>>() + Copies::COPY_BYTES);
+        let awaited = plan.steps.len() * size_of::<u32>();
+        plan.graph.nodes.iter().map(of_node).sum::<usize>() + freed + copies + awaited
     }
 
     /// Resolves a checked plan.
@@ -65,7 +72,10 @@ impl Program {
     ) -> Result<Self, ExecError> {
         let mut steps = Vec::with_capacity(plan.steps.len());
         for (index, step) in plan.steps.iter().enumerate() {
-            let op = computed(index, step)?;
+            let Some(op) = computed(index, step)? else {
+                steps.push(None);
+                continue;
+            };
             let node = plan.graph.node(op);
             let mut operand = |place: &Place, value: ValueId| -> Result<Operand, ExecError> {
                 let ty = plan.graph.ty(value).clone();
@@ -88,24 +98,28 @@ impl Program {
             let unsupported = |why| ExecError::Unsupported { step: index, what: node.op.name().to_string(), why };
             supports(&node.op, &reads, &writes).map_err(unsupported)?;
             let custom = if let Op::Custom(op) = &node.op { Some(custom.of(op).map_err(unsupported)?) } else { None };
-            steps.push(ResolvedStep { op, reads, writes, workspace, custom });
+            steps.push(Some(ResolvedStep { op, reads, writes, workspace, custom }));
         }
         let freed = freed(&plan);
-        Ok(Program { plan, steps, freed })
+        let copies = Copies::of(&plan, |id| arena.at(plan.buffers[id.index()].slot.offset));
+        Ok(Program { plan, steps, copies, freed })
     }
 }
 
-/// The node of a compute step; anything else is beyond this executor.
-fn computed(index: usize, step: &Step) -> Result<OpId, ExecError> {
+/// The node of a compute step, none for a copy of an arena value; anything else is beyond this executor.
+fn computed(index: usize, step: &Step) -> Result<Option<OpId>, ExecError> {
     let unsupported = |what: &str| ExecError::Unsupported {
         step: index,
         what: what.to_string(),
-        why: "this executor has a compute queue and resident weights only".to_string(),
+        why: "this executor has a compute queue, a copy queue for arena values, and resident weights".to_string(),
     };
     let spilled = |place: &Place| matches!(place, Place::Weight(weight) if weight.tier != Tier::Resident);
+    let in_arena = |place: &Place| matches!(place, Place::Arena(_));
     match step.action {
-        Action::Compute(op) if step.queue == Queue::Compute && !step.reads.iter().any(spilled) => Ok(op),
+        Action::Compute(op) if step.queue == Queue::Compute && !step.reads.iter().any(spilled) => Ok(Some(op)),
         Action::Compute(_) => Err(unsupported("compute")),
+        Action::Evict { .. } if step.queue == Queue::Copy && step.reads.iter().all(in_arena) => Ok(None),
+        Action::Fetch { .. } if step.queue == Queue::Copy && step.writes.iter().all(in_arena) => Ok(None),
         Action::Evict { .. } => Err(unsupported("evict")),
         Action::Fetch { .. } => Err(unsupported("fetch")),
         Action::Collective { .. } => Err(unsupported("collective")),

@@ -1,0 +1,178 @@
+//! Copy steps: residuals that leave the arena when they were made and come back before backward reads them.
+//!
+//! Method: each copy has its time on the copy queue, by the measured bandwidth: copies out begin when the value is there,
+//! one after the other; copies back end just before their reader, planned from the last to the first. A slot is free when
+//! its copy is predicted to be done, and whoever takes it waits for that copy, so a wrong price costs time and never a
+//! value. Invariant: the graph is the one that would run without offload, so not a bit of the result changes. Look next at
+//! `offload` for what is copied.
+
+use crate::place::{Residence, place_apart};
+use remat_ir::{Graph, Phase, Storage, ValueId};
+use remat_plan::{Action, BufferId, DeviceProfile, Place, Plan, Prices, Queue, SpillPrices, Step, StepId, Tier};
+
+/// Smaller values are not worth a copy.
+const LEAST_BYTES: usize = 4096;
+
+/// When slots of the arena are free.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Pace {
+    /// When the copies are predicted to be done, so that no kernel waits if the prices are right.
+    Overlapped,
+    /// At once: the arena is as small as it can be, and kernels wait for copies.
+    Waiting,
+}
+
+/// When a residual is made and read, in nodes of the graph's order.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Candidate {
+    value: ValueId,
+    made: u32,
+    last_forward: u32,
+    first_backward: u32,
+}
+
+/// Residuals that can be offloaded, in the order they are made.
+pub(crate) fn candidates(plan: &Plan) -> Vec<Candidate> {
+    let graph = &plan.graph;
+    let turn = turn(graph);
+    let users = graph.users();
+    let mut found = Vec::new();
+    for (index, value) in graph.values.iter().enumerate() {
+        let id = ValueId(index as u32);
+        let Some((made, _)) = value.producer.filter(|(made, _)| made.0 < turn) else { continue };
+        let readers = &users[index];
+        let Some(first_backward) = readers.iter().map(|op| op.0).filter(|&op| op >= turn).min() else { continue };
+        let last_forward = readers.iter().map(|op| op.0).filter(|&op| op < turn).max().unwrap_or(made.0);
+        let large = value.storage == Storage::Arena && value.ty.bytes() >= LEAST_BYTES;
+        // It has to be able to leave before the forward ends.
+        if large && !graph.outputs.contains(&id) && made.0 + 1 < turn {
+            found.push(Candidate { value: id, made: made.0, last_forward, first_backward });
+        }
+    }
+    found.sort_by_key(|candidate| candidate.made);
+    found
+}
+
+/// The first node of backward, recomputation included.
+fn turn(graph: &Graph) -> u32 {
+    let late = |node: &remat_ir::Node| node.phase == Phase::Backward || node.recompute_of.is_some();
+    graph.nodes.iter().position(late).unwrap_or(graph.nodes.len()) as u32
+}
+
+/// Residences of the candidates: until when each stays, and from when it is back.
+fn residences(graph: &Graph, candidates: &[Candidate], prices: &Prices, pace: Pace) -> Vec<(Candidate, Residence)> {
+    let spill = prices.spill.unwrap_or_else(SpillPrices::nominal);
+    let mut now = 0.0;
+    let mut starts: Vec<f64> = Vec::with_capacity(graph.nodes.len());
+    for node in &graph.nodes {
+        starts.push(now);
+        now += prices.seconds(graph, node);
+    }
+    let turn = turn(graph);
+    let bytes = |candidate: &Candidate| graph.ty(candidate.value).bytes() as f64;
+    let mut free_from = 0.0;
+    let mut stays: Vec<(Candidate, Residence)> = Vec::with_capacity(candidates.len());
+    for &candidate in candidates {
+        let made_at = starts.get(candidate.made as usize + 1).copied().unwrap_or(now);
+        free_from = f64::max(free_from, made_at) + bytes(&candidate) / spill.write_bytes_per_second;
+        let done = starts.partition_point(|&start| start < free_from) as u32;
+        let soonest = candidate.last_forward.max(candidate.made + 1);
+        let until = if pace == Pace::Waiting { soonest } else { done.saturating_sub(1).clamp(soonest, turn - 1) };
+        stays.push((candidate, Residence { until, from: candidate.first_backward }));
+    }
+    stays.sort_by_key(|(candidate, _)| std::cmp::Reverse(candidate.first_backward));
+    let mut end = f64::INFINITY;
+    for (candidate, residence) in &mut stays {
+        end = f64::min(end, starts[candidate.first_backward as usize]) - bytes(candidate) / spill.read_bytes_per_second;
+        let begin = starts.partition_point(|&start| start <= end).saturating_sub(1) as u32;
+        residence.from = match pace {
+            Pace::Overlapped => begin.clamp(turn, candidate.first_backward),
+            Pace::Waiting => candidate.first_backward,
+        };
+    }
+    stays.sort_by_key(|(candidate, _)| candidate.made);
+    stays
+}
+
+/// The plan of `base`'s graph with the candidates offloaded.
+pub(crate) fn offloaded(base: &Plan, candidates: &[Candidate], profile: &DeviceProfile, pace: Pace) -> Plan {
+    let graph = base.graph.clone();
+    let stays = residences(&graph, candidates, &profile.prices, pace);
+    let apart: Vec<(ValueId, Residence)> = stays.iter().map(|(candidate, stay)| (candidate.value, *stay)).collect();
+    let plan = place_apart(graph, &base.policy, profile, &apart);
+    with_copies(plan, &stays)
+}
+
+/// Adds the copy steps and the waits to a plan whose residents are placed by node. The second buffers stand behind the
+/// first ones, in the order of `stays`.
+fn with_copies(plan: Plan, stays: &[(Candidate, Residence)]) -> Plan {
+    let Plan { graph, steps: computed, mut buffers, arena_bytes, policy } = plan;
+    let seconds_from = buffers.len() - stays.len();
+    let first_buffer = |value: ValueId| buffers[..seconds_from].iter().position(|b| b.value == value);
+    let firsts: Vec<usize> = stays.iter().map(|(c, _)| first_buffer(c.value).expect("a residual has one")).collect();
+    let mut order: Vec<usize> = (0..stays.len()).collect();
+    order.sort_by_key(|&index| (stays[index].1.from, stays[index].0.first_backward, index));
+    let mut steps: Vec<Step> = Vec::with_capacity(computed.len() + 2 * stays.len());
+    let mut step_of = vec![StepId(0); computed.len()];
+    let (mut evict_of, mut fetch_of) = (vec![StepId(0); stays.len()], vec![StepId(0); stays.len()]);
+    let copy = |action, reads, writes, wait: StepId| Step {
+        action,
+        queue: Queue::Copy,
+        reads,
+        writes,
+        workspace: None,
+        waits: vec![wait],
+        signals: true,
+    };
+    for (node, step) in computed.into_iter().enumerate() {
+        for &index in order.iter().filter(|&&index| stays[index].1.from as usize == node) {
+            let before = step_of[node - 1];
+            let second = Place::Arena(BufferId((seconds_from + index) as u32));
+            let action = Action::Fetch { value: stays[index].0.value, tier: Tier::Spill };
+            fetch_of[index] = StepId(steps.len() as u32);
+            steps.push(copy(action, Vec::new(), vec![second], before));
+            steps[before.index()].signals = true;
+        }
+        step_of[node] = StepId(steps.len() as u32);
+        steps.push(step);
+        for index in (0..stays.len()).filter(|&index| stays[index].0.made as usize == node) {
+            let first = Place::Arena(BufferId(firsts[index] as u32));
+            let action = Action::Evict { value: stays[index].0.value, tier: Tier::Spill };
+            evict_of[index] = StepId(steps.len() as u32);
+            steps.push(copy(action, vec![first], Vec::new(), step_of[node]));
+            steps[step_of[node].index()].signals = true;
+        }
+    }
+    for (index, buffer) in buffers.iter_mut().enumerate() {
+        buffer.last = step_of[buffer.last.index()];
+        buffer.first = match index.checked_sub(seconds_from) {
+            Some(stay) => fetch_of[stay],
+            None => step_of[buffer.first.index()],
+        };
+    }
+    for (index, (candidate, _)) in stays.iter().enumerate() {
+        let reader = step_of[candidate.first_backward as usize].index();
+        steps[reader].waits.push(fetch_of[index]);
+    }
+    let mut plan = Plan { graph, steps, buffers, arena_bytes, policy };
+    for (&first, &evict) in firsts.iter().zip(&evict_of) {
+        if let Some(taker) = first_taker(&plan, first) {
+            plan.steps[taker].waits.push(evict);
+        }
+    }
+    for step in &mut plan.steps {
+        step.waits.sort_unstable();
+        step.waits.dedup();
+    }
+    plan
+}
+
+/// The first kernel that writes into bytes of a buffer after its last step; copies follow each other anyway.
+fn first_taker(plan: &Plan, buffer: usize) -> Option<usize> {
+    let (slot, last) = (plan.buffers[buffer].slot, plan.buffers[buffer].last);
+    let is_kernel = |step: usize| plan.steps[step].queue == Queue::Compute;
+    let takers = plan.buffers.iter().filter(|b| b.first > last && b.slot.overlaps(slot)).map(|b| b.first.index());
+    let workspaces = plan.steps.iter().enumerate().skip(last.index() + 1);
+    let workspaces = workspaces.filter(|(_, step)| step.workspace.is_some_and(|w| w.overlaps(slot))).map(|(at, _)| at);
+    takers.filter(|&step| is_kernel(step)).chain(workspaces).min()
+}
