@@ -40,11 +40,14 @@ fn it_learns_shows_it_and_leaves_a_run_folder() {
     assert!(after.len() >= 5 && before.len() >= 5, "{text}");
     assert!(before.iter().zip(&after).all(|(before, after)| before != after), "{before:?}\n{after:?}");
 
-    for file in ["adapter_model.safetensors", "adapter_config.json", "metrics.jsonl", "record.json", "record.md"] {
+    for file in
+        ["adapter_model.safetensors", "adapter_config.json", "metrics.jsonl", "record.json", "record.md", "report.html"]
+    {
         let path = out.join("adapter").join(file);
         assert!(path.metadata().is_ok_and(|file| file.len() > 0), "{} is missing", path.display());
     }
 
+    assert!(text.contains("adapter/report.html"), "{text}");
     let record = std::fs::read(out.join("record.json")).expect("the record of the whole tour");
     let record: serde_json::Value = serde_json::from_slice(&record).expect("JSON");
     assert_eq!(record["kind"], "quickstart");

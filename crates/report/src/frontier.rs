@@ -62,10 +62,12 @@ pub fn frontier(plans: &[Mark], chosen: Option<&Mark>, measured: &[Mark]) -> Str
             mark.title()
         );
     }
-    for mark in measured.iter().filter(|mark| mark.is_finite()) {
+    let measured: Vec<&Mark> = measured.iter().filter(|mark| mark.is_finite()).collect();
+    let mut taken: Vec<Area> = measured.iter().map(|mark| Area::around(x.at(mark.bytes), y.at(mark.seconds))).collect();
+    taken.extend(plans.iter().copied().chain(chosen).map(|mark| Area::around(x.at(mark.bytes), y.at(mark.seconds))));
+    for mark in measured {
         let (left, top) = (x.at(mark.bytes), y.at(mark.seconds));
-        // A name near the right edge goes to the left of its mark.
-        let (text_x, anchor) = if left > WIDTH - 90.0 { (left - 9.0, "end") } else { (left + 9.0, "start") };
+        let (text_x, text_y, anchor) = place(&mark.name, left, top, &mut taken);
         let _ = write!(
             page,
             "<rect class=\"f2\" x=\"{}\" y=\"{}\" width=\"9\" height=\"9\"><title>{} measured</title></rect><text \
@@ -74,7 +76,7 @@ pub fn frontier(plans: &[Mark], chosen: Option<&Mark>, measured: &[Mark]) -> Str
             at(top - 4.5),
             mark.title(),
             at(text_x),
-            at(top + 4.0),
+            at(text_y),
             escaped(&mark.name)
         );
     }
@@ -89,6 +91,56 @@ pub fn frontier(plans: &[Mark], chosen: Option<&Mark>, measured: &[Mark]) -> Str
     page + "</svg>"
 }
 
+/// What a mark or a name covers.
+#[derive(Clone, Copy)]
+struct Area {
+    left: f64,
+    right: f64,
+    top: f64,
+    bottom: f64,
+}
+
+impl Area {
+    fn around(x: f64, y: f64) -> Self {
+        Area { left: x - 5.0, right: x + 5.0, top: y - 5.0, bottom: y + 5.0 }
+    }
+
+    /// Of a name whose baseline is at `y`.
+    fn of_name(name: &str, x: f64, y: f64, anchor: &str) -> Self {
+        let width = 7.2 * name.chars().count() as f64;
+        let left = match anchor {
+            "start" => x,
+            "end" => x - width,
+            _ => x - width / 2.0,
+        };
+        Area { left, right: left + width, top: y - 10.0, bottom: y + 3.0 }
+    }
+
+    fn overlaps(&self, other: &Area) -> bool {
+        self.left < other.right && other.left < self.right && self.top < other.bottom && other.top < self.bottom
+    }
+
+    fn is_inside(&self) -> bool {
+        self.left >= 62.0 && self.right <= WIDTH && self.top >= 14.0 && self.bottom <= HEIGHT - 46.0
+    }
+}
+
+/// Where the name of a mark at `x`, `y` goes, and how it is anchored there: to its right, left, above or below, the first
+/// that is free; what it covers counts as taken from then on.
+fn place(name: &str, x: f64, y: f64, taken: &mut Vec<Area>) -> (f64, f64, &'static str) {
+    let sides = [(9.0, 4.0, "start"), (-9.0, 4.0, "end"), (0.0, -9.0, "middle"), (0.0, 18.0, "middle")];
+    let further = [(0.0, -22.0, "middle"), (0.0, 31.0, "middle"), (9.0, -9.0, "start"), (-9.0, 18.0, "end")];
+    let places = || sides.into_iter().chain(further).map(|(dx, dy, anchor)| (x + dx, y + dy, anchor));
+    let free = places().find(|&(x, y, anchor)| {
+        let area = Area::of_name(name, x, y, anchor);
+        area.is_inside() && !taken.iter().any(|other| area.overlaps(other))
+    });
+    let (x, y, anchor) =
+        free.unwrap_or(if x > WIDTH - 90.0 { (x - 9.0, y + 4.0, "end") } else { (x + 9.0, y + 4.0, "start") });
+    taken.push(Area::of_name(name, x, y, anchor));
+    (x, y, anchor)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -101,5 +153,18 @@ mod tests {
         assert_eq!((svg.matches("class=\"f1\"").count(), svg.matches("class=\"chosen\"").count()), (2, 1));
         assert!(svg.contains("&lt;b&gt;") && !svg.contains("<b>") && !svg.contains("NaN"), "{svg}");
         assert!(frontier(&[], None, &[]).ends_with("</svg>"));
+    }
+
+    #[test]
+    fn names_of_marks_that_lie_close_do_not_cover_each_other() {
+        let mut taken = vec![Area::around(100.0, 200.0), Area::around(110.0, 202.0), Area::around(425.0, 100.0)];
+        let marks = [("full", 100.0, 200.0), ("every:2", 110.0, 202.0), ("none", 425.0, 100.0)];
+        for (name, x, y) in marks {
+            let (text_x, text_y, anchor) = place(name, x, y, &mut taken);
+            assert!(Area::of_name(name, text_x, text_y, anchor).is_inside(), "{name} at {text_x}, {text_y}");
+        }
+        for (index, area) in taken.iter().enumerate().skip(3) {
+            assert!(!taken[..index].iter().any(|other| area.overlaps(other)), "name {}", index - 3);
+        }
     }
 }

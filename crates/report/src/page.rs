@@ -9,9 +9,9 @@ use std::fmt::Write;
 /// Classes of charts and their colours, light and dark. The hues are Okabe and Ito's, which colour-blind readers can tell
 /// apart.
 pub(crate) const COLOURS: &str = "\
-:root{--back:#fff;--ink:#1d2228;--faint:#5c6670;--grid:#d9dee3;--c1:#0072b2;--c2:#d55e00;--c3:#7f96ab;--c4:#009e73;\
+:root{--back:#fff;--ink:#1d2228;--faint:#5c6670;--grid:#d9dee3;--edge:#1d222838;--c1:#0072b2;--c2:#d55e00;--c3:#7f96ab;--c4:#009e73;\
 --k1:#2f6fb0;--k2:#a9c3de;--k3:#e69f00;--k4:#7fb58f;--k5:#b07aa8}\
-@media(prefers-color-scheme:dark){:root{--back:#14181d;--ink:#e6e9ec;--faint:#a2adb8;--grid:#323a43;--c1:#56b4e9;\
+@media(prefers-color-scheme:dark){:root{--back:#14181d;--ink:#e6e9ec;--faint:#a2adb8;--grid:#323a43;--edge:#00000099;--c1:#56b4e9;\
 --c2:#ff9a4d;--c3:#8497a8;--c4:#3fcf9f;--k1:#4d94dd;--k2:#37536f;--k3:#e6a620;--k4:#4e8f62;--k5:#a56f9d}}\
 .back{fill:var(--back)}.grid{stroke:var(--grid);fill:none;stroke-width:.7}.line{fill:none;stroke-width:1.8}\
 .c1{stroke:var(--c1)}.c2{stroke:var(--c2)}.c3{stroke:var(--c3)}.c4{stroke:var(--c4)}\
@@ -27,11 +27,17 @@ const LAYOUT: &str = "\
 font:16px/1.5 system-ui,sans-serif;overflow-wrap:anywhere}h1{font-size:1.5rem;line-height:1.25;margin:.2rem 0 .6rem}\
 h2{font-size:1.15rem;margin:2rem 0 .4rem}p{margin:.4rem 0}.lead{font-size:1.05rem}\
 .charts{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,22rem),1fr));gap:1rem 2rem}\
-figure{margin:.6rem 0;min-width:0}.charts figure{max-width:36rem}figure.wide{overflow-x:auto}figure.wide svg{min-width:32rem}\
+figure{margin:.6rem 0;min-width:0}.scroll,figure.wide{\
+background:linear-gradient(90deg,var(--back) 30%,transparent) 0 0/2.5rem 100% no-repeat local,\
+linear-gradient(270deg,var(--back) 30%,transparent) 100% 0/2.5rem 100% no-repeat local,\
+linear-gradient(90deg,var(--edge),transparent) 0 0/.8rem 100% no-repeat scroll,\
+linear-gradient(270deg,var(--edge),transparent) 100% 0/.8rem 100% no-repeat scroll}\
+.charts figure{max-width:36rem}figure.wide{overflow-x:auto}figure.wide svg{min-width:32rem}\
 figcaption{color:var(--faint);font-size:.9rem}svg{width:100%;height:auto;display:block}\
 .scroll{overflow-x:auto}table{border-collapse:collapse;font-size:.9rem;font-variant-numeric:tabular-nums}\
 th,td{padding:.2rem .7rem .2rem 0;text-align:right;border-bottom:1px solid var(--grid);white-space:nowrap}\
 th:first-child,td:first-child{text-align:left}.facts td{text-align:left;white-space:normal}\
+\
 .facts td:first-child{color:var(--faint);white-space:nowrap;vertical-align:top}th{font-weight:600}\
 .legend{display:flex;flex-wrap:wrap;gap:.2rem 1.1rem;font-size:.9rem;color:var(--faint)}\
 .legend span::before{content:'';display:inline-block;width:.75em;height:.75em;margin-right:.4em;background:var(--key)}";

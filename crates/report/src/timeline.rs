@@ -81,7 +81,7 @@ pub struct Timeline {
 impl Timeline {
     /// The chart, for a page.
     pub fn svg(&self) -> String {
-        format!("<svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\">{}</svg>", self.drawing(20.0))
+        format!("<svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\">{}</svg>", self.drawing(20.0, "byte of the arena"))
     }
 
     /// The chart as a file of its own, with title, legend and colours.
@@ -104,16 +104,16 @@ impl Timeline {
                 kind.name()
             );
         }
-        page.push_str(&self.drawing(40.0));
+        page.push_str(&self.drawing(40.0, ""));
         page + "</svg>\n"
     }
 
-    fn drawing(&self, top: f64) -> String {
+    fn drawing(&self, top: f64, y_label: &str) -> String {
         let arena = self.arena_bytes.max(1) as f64;
         let seconds = if self.seconds > 0.0 { self.seconds } else { 1.0 };
         let x = Scale { low: 0.0, high: seconds, from: 70.0, to: WIDTH - 12.0 };
         let y = Scale { low: 0.0, high: arena, from: HEIGHT - 42.0, to: top };
-        let (x_label, y_label) = ("predicted time of a micro-step", "");
+        let x_label = "predicted time of a micro-step";
         let (x_unit, y_unit) = (Unit::Seconds, Unit::Bytes);
         let mut page = Frame { x, y, x_unit, y_unit, x_label, y_label }.svg();
         for bar in self.bars.iter().filter(|bar| bar.start.is_finite() && bar.end.is_finite()) {

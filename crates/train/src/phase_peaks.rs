@@ -57,9 +57,9 @@ impl PhasePeaks {
         self.highest.max(memory::peak_resident_bytes())
     }
 
-    /// The phases that the run went through, in the order in which it first did.
-    pub(crate) fn into_phases(self) -> Vec<PhasePeak> {
-        self.phases
+    /// The phases that the run went through, in the order in which it first did, and what was planned of all.
+    pub(crate) fn into_phases(self) -> (Vec<PhasePeak>, Vec<PhaseMemory>) {
+        (self.phases, self.planned)
     }
 }
 
@@ -75,7 +75,7 @@ mod tests {
             peaks.end(name);
         }
         let highest = peaks.highest().expect("Linux tells");
-        let phases = peaks.into_phases();
+        let (phases, _) = peaks.into_phases();
         assert_eq!(phases.iter().map(|phase| phase.name).collect::<Vec<_>>(), ["load", "step", "save"]);
         assert!(phases.iter().all(|phase| phase.peak_bytes.is_some_and(|peak| peak <= highest)));
     }

@@ -1,6 +1,6 @@
 //! What a run tells while it goes. Invariant: a report is data; how it looks is the command line's business.
 
-use crate::{MemoryAccount, PhasePeak, Record, StepMetrics, TrainConfig};
+use crate::{MemoryAccount, PhaseMemory, PhasePeak, Record, StepMetrics, TrainConfig};
 use remat_data::SampleStats;
 use remat_model::BatchShape;
 use std::path::{Path, PathBuf};
@@ -108,6 +108,8 @@ pub struct Summary {
     pub planned_peak_bytes: u64,
     /// The same, phase by phase.
     pub phases: Vec<PhasePeak>,
+    /// What was planned of every phase, part by part.
+    pub planned_phases: Vec<PhaseMemory>,
     /// The lab record, of a run that finished.
     pub record: Option<Box<Record>>,
 }

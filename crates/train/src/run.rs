@@ -344,6 +344,8 @@ impl<'a> Run<'a> {
     }
 
     fn summary(self, outcome: Outcome) -> Summary {
+        let peak_bytes = self.peaks.highest();
+        let (phases, planned_phases) = self.peaks.into_phases();
         Summary {
             outcome,
             out: self.session.config.out,
@@ -353,9 +355,10 @@ impl<'a> Run<'a> {
             last_val_loss: self.last_val_loss,
             seconds: self.seconds,
             tokens: self.tokens,
-            peak_bytes: self.peaks.highest(),
+            peak_bytes,
             planned_peak_bytes: self.session.planned_peak_bytes,
-            phases: self.peaks.into_phases(),
+            phases,
+            planned_phases,
             record: None,
         }
     }

@@ -201,6 +201,7 @@ fn unpack(out: &Path, force: bool) -> Result<(), TrainError> {
 fn leave(out: &Path, peak: &str) {
     let folder = out.display();
     say(&format!("   {folder}/adapter          the adapter, as PEFT reads it; metrics.jsonl"));
+    say(&format!("   {folder}/adapter/{}  the same as charts, for a browser", report::REPORT_FILE));
     say(&format!("   {folder}/record.md        the lab record: program, machine, files, settings, and what came out"));
     say(&format!("   {folder}/model            the model it belongs to"));
     say(&format!("   {folder}/questions.jsonl  what it was trained on: one JSON object a line"));

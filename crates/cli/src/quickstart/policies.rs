@@ -25,6 +25,7 @@ pub(super) fn explain() {
 /// Prints the table and what it says.
 pub(super) fn compare(model: &Model, threads: usize) -> Result<Vec<ProfileRow>, TrainError> {
     let job = ProfileJob {
+        batch: None,
         model,
         method: &lora(),
         shape: BatchShape { batch: BATCH, seq_len: SEQ_LEN },

@@ -11,7 +11,7 @@ use crate::units;
 use remat_ir::Phase;
 use remat_plan::Action;
 use remat_report::{Bar, Kind, Mark, Page, Timeline};
-use remat_train::{Record, RunPlan, TrainError};
+use remat_train::{PhaseMemory, PhasePeak, Record, RunPlan, TrainError};
 use std::path::Path;
 
 /// Its name in an output folder.
@@ -74,11 +74,17 @@ fn times(plan: &RunPlan) -> Vec<f64> {
     times
 }
 
-/// The frontier and the plan itself, as points of a chart.
+/// What a page calls a model: a path's last part, or a preset's name. The whole path stands among the facts.
+fn short_name(path: &Path) -> String {
+    path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
+}
+
+/// The frontier and the plan itself, as points of a chart: both as a step needs, which phases beside it may exceed.
 fn marks(plan: &RunPlan) -> (Vec<Mark>, Mark) {
     let mark = |name: &str, bytes: usize, seconds| Mark { name: name.to_string(), bytes: bytes as f64, seconds };
     let frontier = plan.frontier.iter().map(|row| mark("", row.peak_bytes, row.step_seconds)).collect();
-    (frontier, mark("this plan:", plan.account.planned_peak_bytes(), plan.step_seconds))
+    let of_a_step = plan.account.running_bytes().max(plan.account.earlier_peak_bytes);
+    (frontier, mark("this plan:", of_a_step, plan.step_seconds))
 }
 
 /// A section with the timeline of a plan.
@@ -92,10 +98,9 @@ fn timeline_section(page: &mut Page, plan: &RunPlan) {
     page.timeline(&timeline(plan), &caption);
 }
 
-/// A section with the memory of every phase.
-fn memory_section(page: &mut Page, plan: &RunPlan) {
+/// A section with the memory of every phase, as planned and, of phases that a run went through, as measured.
+fn memory_section(page: &mut Page, phases: &[PhaseMemory], measured: &[PhasePeak]) {
     page.section("Memory by phase");
-    let phases = plan.phases();
     let head: Vec<String> =
         std::iter::once(String::new()).chain(phases.iter().map(|phase| phase.name.to_string())).collect();
     let cell = |bytes: usize| if bytes == 0 { "-".to_string() } else { units::bytes(bytes as u64) };
@@ -106,8 +111,14 @@ fn memory_section(page: &mut Page, plan: &RunPlan) {
             rows.push(name.chain(phases.iter().map(|phase| cell(phase.parts[index].bytes))).collect());
         }
     }
-    let peak = std::iter::once("peak".to_string());
-    rows.push(peak.chain(phases.iter().map(|phase| cell(phase.peak_bytes()))).collect());
+    let name = if measured.is_empty() { "peak" } else { "peak, planned" };
+    let peaks = std::iter::once(name.to_string());
+    rows.push(peaks.chain(phases.iter().map(|phase| cell(phase.peak_bytes()))).collect());
+    if !measured.is_empty() {
+        let of = |name| measured.iter().find(|phase| phase.name == name).and_then(|phase| phase.peak_bytes);
+        let peaks = std::iter::once("peak so far, measured".to_string());
+        rows.push(peaks.chain(phases.iter().map(|phase| cell(of(phase.name).unwrap_or(0) as usize))).collect());
+    }
     page.table(&head, &rows);
 }
 

@@ -1,13 +1,14 @@
 //! The report of a plan: `plan --report FILE.html`.
 
-use super::{marks, memory_section, timeline_section};
+use super::{marks, memory_section, short_name, timeline_section};
 use crate::units;
 use remat_report::{Page, frontier};
 use remat_train::RunPlan;
+use std::path::Path;
 
 /// The page. `text` is what `plan` prints, whose first line is the verdict.
 pub(crate) fn html(plan: &RunPlan, text: &str) -> String {
-    let title = format!("{}: the plan of one training step", plan.model);
+    let title = format!("{}: the plan of one training step", short_name(Path::new(&plan.model)));
     let mut page = Page::new(&title, text.lines().next().unwrap_or_default());
     let facts: Vec<(String, String)> = text
         .lines()
@@ -22,7 +23,7 @@ pub(crate) fn html(plan: &RunPlan, text: &str) -> String {
     let caption = "Each point is a plan: the more memory, the less is computed again. The circle is this plan.";
     page.charts(&[(caption, frontier(&plans, Some(&chosen), &[]))]);
     timeline_section(&mut page, plan);
-    memory_section(&mut page, plan);
+    memory_section(&mut page, &plan.phases(), &[]);
     if !plan.alternatives.is_empty() {
         page.section("Alternatives, cheapest first");
         let rows: Vec<Vec<String>> = plan

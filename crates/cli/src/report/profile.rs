@@ -1,13 +1,13 @@
 //! The report of a profile: policies side by side, predicted and measured.
 
-use super::{marks, record_section, timeline_section};
+use super::{marks, record_section, short_name, timeline_section};
 use crate::units;
 use remat_report::{Mark, Page, Pair, Unit, frontier, pairs};
 use remat_train::{Profiled, Record, RunPlan};
 
 /// The page. `plan` is of the policy that the verdict is for, where it could be made again.
 pub(crate) fn html(profiled: &Profiled, record: &Record, plan: Option<&RunPlan>) -> String {
-    let title = format!("{}: checkpointing policies side by side", record.model.path.display());
+    let title = format!("{}: checkpointing policies side by side", short_name(&record.model.path));
     let mut page = Page::new(&title, &profiled.verdict);
     let rows = &profiled.rows;
     let same = rows.iter().all(|row| row.trained_hash == rows[0].trained_hash);
@@ -32,16 +32,20 @@ pub(crate) fn html(profiled: &Profiled, record: &Record, plan: Option<&RunPlan>)
         ("Peak memory of the process", pairs(&peaks, Unit::Bytes)),
         ("Time of a step", pairs(&times, Unit::Seconds)),
         ("Activations kept from forward to backward", pairs(&kept, Unit::Bytes)),
-        ("Time against memory: measured policies as squares, possible plans as points", chart(profiled, plan)),
+        (
+            "Time against memory. Squares: the policies, as measured. Points: plans that are possible, by prediction; the \
+             circle is the one the verdict is for",
+            chart(profiled, plan),
+        ),
     ]);
     page.section("All figures");
     let head = [
         "policy",
         "activations",
-        "logits, a chunk",
+        "logits (a chunk)",
         "weights, states",
-        "peak",
-        "step",
+        "peak, measured",
+        "step, measured",
         "more time",
         "more FLOPs",
         "tokens/s",
@@ -58,7 +62,7 @@ pub(crate) fn html(profiled: &Profiled, record: &Record, plan: Option<&RunPlan>)
                 Unit::Seconds.text(row.step_seconds),
                 format!("{:+.1} %", row.extra_percent),
                 format!("{:+.1} %", row.extra_flops_percent),
-                format!("{:.0}", row.tokens_per_second),
+                units::count(row.tokens_per_second.round() as usize),
             ]
         })
         .collect();
@@ -85,6 +89,11 @@ fn chart(profiled: &Profiled, plan: Option<&RunPlan>) -> String {
             seconds: row.step_seconds,
         })
         .collect();
-    let (plans, chosen) = plan.map(marks).map_or((Vec::new(), None), |(plans, chosen)| (plans, Some(chosen)));
+    let (mut plans, mut chosen) = plan.map(marks).map_or((Vec::new(), None), |(plans, chosen)| (plans, Some(chosen)));
+    if let Some(chosen) = &mut chosen {
+        // What the program itself holds has changed since the row was planned; the plans have not.
+        let since = profiled.rows[profiled.chosen].planned_peak_bytes as f64 - chosen.bytes;
+        plans.iter_mut().chain([chosen]).for_each(|mark| mark.bytes += since);
+    }
     frontier(&plans, chosen.as_ref(), &measured)
 }

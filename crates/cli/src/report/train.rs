@@ -1,9 +1,11 @@
 //! The report of a run: losses, memory and time, and the plan it ran.
 
-use super::{REPORT_FILE, marks, memory_section, record_section, timeline_section};
+use super::{REPORT_FILE, marks, memory_section, record_section, short_name, timeline_section};
 use crate::units;
 use remat_report::{Mark, Page, Pair, Series, Unit, curves, frontier, pairs};
-use remat_train::{METRICS_FILE, Record, RunPlan, StepMetrics, Summary, TrainError, plan, read_metrics};
+use remat_train::{
+    CONFIG_FILE, METRICS_FILE, RECORD_TEXT_FILE, Record, RunPlan, StepMetrics, Summary, TrainError, plan, read_metrics,
+};
 
 /// Writes the report of a finished run into its folder.
 ///
@@ -14,10 +16,10 @@ pub(crate) fn write(summary: &Summary) -> Result<(), TrainError> {
     let metrics = read_metrics(&summary.out, summary.updates)?;
     // Planned again from the same settings, now that the run's own memory is free; without it the page has no plan.
     let plan = plan(record.config.clone()).ok();
-    super::write(&summary.out.join(REPORT_FILE), &html(record, &metrics, plan.as_ref()))
+    super::write(&summary.out.join(REPORT_FILE), &html(summary, record, &metrics, plan.as_ref()))
 }
 
-fn html(record: &Record, metrics: &[StepMetrics], plan: Option<&RunPlan>) -> String {
+fn html(summary: &Summary, record: &Record, metrics: &[StepMetrics], plan: Option<&RunPlan>) -> String {
     let seen = &record.observed;
     let losses = match (metrics.first(), metrics.last()) {
         (Some(first), Some(last)) => format!("Loss {:.4} → {:.4} in ", first.loss, last.loss),
@@ -30,7 +32,7 @@ fn html(record: &Record, metrics: &[StepMetrics], plan: Option<&RunPlan>) -> Str
         units::bytes(seen.planned_peak_bytes),
         seen.tokens_per_second
     );
-    let mut page = Page::new(&format!("{}: a training run", record.model.path.display()), &lead);
+    let mut page = Page::new(&format!("{}: a training run", short_name(&record.model.path)), &lead);
     page.section("Over the run");
     page.charts(&run_charts(metrics));
     page.section("Predicted and measured");
@@ -48,8 +50,9 @@ fn html(record: &Record, metrics: &[StepMetrics], plan: Option<&RunPlan>) -> Str
         Some(plan) => plan_sections(&mut page, record, plan, step),
         None => page.text("The plan could not be made again after the run, so it is not shown."),
     }
+    memory_section(&mut page, &summary.planned_phases, &summary.phases);
     record_section(&mut page, record);
-    page.text(&format!("Every update is in {METRICS_FILE}; settings are in config.toml and record.md."));
+    page.text(&format!("Every update is in {METRICS_FILE}; settings are in {CONFIG_FILE} and {RECORD_TEXT_FILE}."));
     page.finish()
 }
 
@@ -59,7 +62,7 @@ fn plan_sections(page: &mut Page, record: &Record, plan: &RunPlan, step_seconds:
     let (mut plans, mut chosen) = marks(plan);
     if ran == (plan.micro.steps.len(), plan.micro.recomputed_steps().count()) {
         // What the program itself holds has changed since the run; the plans have not.
-        let since = record.observed.planned_peak_bytes as f64 - chosen.bytes;
+        let since = record.observed.planned_peak_bytes as f64 - plan.account.planned_peak_bytes() as f64;
         plans.iter_mut().chain([&mut chosen]).for_each(|mark| mark.bytes += since);
     } else {
         page.text(
@@ -78,7 +81,6 @@ fn plan_sections(page: &mut Page, record: &Record, plan: &RunPlan, step_seconds:
         "Each point is a plan of this run; the circle is the one that ran, the square what was measured of it.";
     page.charts(&[(caption, frontier(&plans, Some(&chosen), &measured))]);
     timeline_section(page, plan);
-    memory_section(page, plan);
 }
 
 fn run_charts(metrics: &[StepMetrics]) -> Vec<(&'static str, String)> {
@@ -97,8 +99,11 @@ fn run_charts(metrics: &[StepMetrics]) -> Vec<(&'static str, String)> {
     vec![
         ("Loss per trained token", curves(&losses, Unit::Number, "loss")),
         ("Learning rate", curves(&[series("", &|m| Some(m.lr))], Unit::Number, "learning rate")),
-        ("Norm of the gradients, before clipping", curves(&[series("", &|m| Some(m.grad_norm))], Unit::Number, "norm")),
-        ("Peak memory of the process so far", curves(&memory, Unit::Bytes, "")),
+        (
+            "Norm of the gradients, before clipping",
+            curves(&[series("", &|m| Some(m.grad_norm))], Unit::Number, "gradient norm"),
+        ),
+        ("Peak memory of the process so far", curves(&memory, Unit::Bytes, "memory")),
     ]
 }
 
