@@ -65,6 +65,13 @@ fn policies_side_by_side_with_a_verdict_and_a_record() {
         Command::new(env!("CARGO_BIN_EXE_remat")).args(["record", "diff", kept]).arg(&out).output().expect("runs");
     let diff = String::from_utf8(diff.stdout).expect("UTF-8");
     assert!(diff.contains("settings are the same") && diff.contains("full step_seconds"), "{diff}");
+    let rows = "fixtures/parity/gpt2/rows.jsonl";
+    let page = run(&["--policies", "none,full", "--data", rows, "--out", out.to_str().expect("UTF-8"), "--force"]);
+    assert!(page.contains("tokens, 2 counted") && !page.contains("random tokens"), "{page}");
+    let record: Value =
+        serde_json::from_slice(&std::fs::read(out.join("record.json")).expect("a record")).expect("JSON");
+    assert_eq!((&record["data"][0]["path"], record["data"].as_array().map(Vec::len)), (&Value::from(rows), Some(1)));
+    assert_eq!(record["data"][0]["sha256"].as_str().map(str::len), Some(64), "{record:#}");
     let refused = Command::new(env!("CARGO_BIN_EXE_remat"))
         .args(["profile", "--preset", "gpt2", "--policies", "some"])
         .output()

@@ -7,13 +7,14 @@
 
 use crate::memory::Buffers;
 use crate::planning::{Limit, fitting};
-use crate::prepare::{DEFAULT_SEQ_LEN, method};
+use crate::prepare::{DEFAULT_SEQ_LEN, method, shape_of, training_data};
 use crate::prices::measured_profile;
 use crate::record::{bound_by, limiting};
 use crate::side_by_side::Turns;
 use crate::{Machine, TrainConfig, TrainError, memory};
 use remat_compiler::{Target, compile, differentiate};
 use remat_cpu::{CpuOptions, release_freed_memory};
+use remat_data::{Batch, SampleStats};
 use remat_ir::{Graph, OpDef};
 use remat_model::{AdamWSettings, BatchShape, Method, Model, Parameter, update_graph};
 use remat_plan::{Action, Plan, Policy, Prices};
@@ -28,6 +29,8 @@ pub struct ProfileJob<'a> {
     pub method: &'a Method,
     /// Shape of a micro-batch.
     pub shape: BatchShape,
+    /// The tokens of the steps; random ones without it.
+    pub batch: Option<&'a Batch>,
     /// The policies, in the order of the rows.
     pub policies: &'a [Policy],
     /// Counted steps of each.
@@ -48,6 +51,8 @@ pub struct ProfileSetup {
     pub method: Method,
     /// Shape of a micro-batch.
     pub shape: BatchShape,
+    /// The rows that are stepped on, if the settings name any.
+    pub rows: Option<SampleRows>,
     /// Threads and instruction level.
     pub options: CpuOptions,
     /// The machine, with the threads and instruction level of the steps.
@@ -56,8 +61,16 @@ pub struct ProfileSetup {
     pub limit: Option<Limit>,
 }
 
+/// A micro-batch of a user's rows.
+pub struct SampleRows {
+    /// The first of the run that these settings would make.
+    pub batch: Batch,
+    /// What was read, file by file.
+    pub data: Vec<SampleStats>,
+}
+
 impl ProfileSetup {
-    /// Of settings; data and a folder to write are not asked for, tokens are random.
+    /// Of settings; data and a folder to write are not asked for, and tokens are random without data.
     ///
     /// # Errors
     /// Bad settings; a model that cannot be opened.
@@ -70,12 +83,25 @@ impl ProfileSetup {
         let model = model.in_precision(config.precision.into());
         let method = method(&config, &|adapter| Ok(model.adapter_settings(adapter)?))?;
         let seq_len = *config.seq_len.get_or_insert(model.config().max_positions().min(DEFAULT_SEQ_LEN));
-        let shape = BatchShape { batch: config.batch_size, seq_len };
+        let (shape, rows) = match config.data.is_empty() {
+            true => (BatchShape { batch: config.batch_size, seq_len }, None),
+            false => sample(&config, &model, seq_len)?,
+        };
         let options = config.cpu_options();
         let machine = Machine::this(&options.level.to_string(), options.threads);
         let limit = Limit::of(&config)?;
-        Ok(ProfileSetup { config, model, method, shape, options, machine, limit })
+        Ok(ProfileSetup { config, model, method, shape, rows, options, machine, limit })
     }
+}
+
+/// The first micro-batch of a run with these settings, in the shape that the run would have.
+fn sample(config: &TrainConfig, model: &Model, seq_len: usize) -> Result<(BatchShape, Option<SampleRows>), TrainError> {
+    let mut loader = training_data(config, model.config(), seq_len)?;
+    let shape = shape_of(config, &loader, seq_len);
+    let (mut update, mut batch) = (loader.update_buffer(), Batch::new(shape.batch, shape.seq_len));
+    loader.next_update(&mut update);
+    loader.fill(&update, 0, &mut batch);
+    Ok((shape, Some(SampleRows { batch, data: loader.dataset().stats().to_vec() })))
 }
 
 /// One policy's figures.
@@ -199,7 +225,7 @@ fn time(
             }
         }
     }
-    let tokens = (job.shape.batch * job.shape.seq_len) as f64;
+    let tokens = job.batch.map_or(job.shape.batch * job.shape.seq_len, |batch| batch.tokens) as f64;
     let first = median(&mut seconds[0].clone());
     for (row, seconds) in rows.iter_mut().zip(&mut seconds) {
         row.step_seconds = median(seconds);

@@ -1,7 +1,9 @@
 //! The lab record of a profile: what the plan that it would take did, and all policies beside it.
 
 use crate::prepare::RANDOM_TOKENS;
-use crate::record::{DataRecord, ModelRecord, Observed, PlanRecord, ProfileRecord, Record, RecordKind, build};
+use crate::record::{
+    DataRecord, ModelRecord, Observed, PlanRecord, ProfileRecord, Record, RecordKind, build, data_records,
+};
 use crate::{ProfileRow, ProfileSetup, TrainError};
 use remat_ir::Storage;
 
@@ -43,11 +45,14 @@ impl Profiled {
             started_at,
             machine: setup.machine.clone(),
             model: ModelRecord::of(&setup.model, setup.config.preset.as_deref(), parameters)?,
-            data: vec![DataRecord {
-                path: RANDOM_TOKENS.into(),
-                sha256: "none: made for this run".to_string(),
-                samples: setup.shape.batch as u64,
-            }],
+            data: match &setup.rows {
+                Some(rows) => data_records(&rows.data)?,
+                None => vec![DataRecord {
+                    path: RANDOM_TOKENS.into(),
+                    sha256: "none: made for this run".to_string(),
+                    samples: setup.shape.batch as u64,
+                }],
+            },
             config: setup.config.clone(),
             plan: PlanRecord {
                 policy: row.policy.clone(),

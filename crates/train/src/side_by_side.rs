@@ -5,8 +5,9 @@ use crate::TrainError;
 use crate::profile::ProfileJob;
 use remat_compiler::{Target, compile, differentiate};
 use remat_cpu::{CpuExecutor, CpuOptions, POISON};
+use remat_data::Batch;
 use remat_ir::Phase;
-use remat_model::{AdamWSettings, Parameter, update_graph};
+use remat_model::{AdamWSettings, BatchShape, Parameter, update_graph};
 use remat_plan::{Action, DeviceProfile, Executor, Plan, Policy, ProgramId, RunObserver, Slot, Step, StepId};
 use remat_tensor::Philox;
 use std::hash::{DefaultHasher, Hasher};
@@ -74,20 +75,24 @@ impl Turns {
         if job.method.adapter().is_some() {
             job.model.init_adapter(parameters, 0, &mut executor)?;
         }
-        let (tokens, vocabulary) = (job.shape.batch * job.shape.seq_len, job.model.config().vocab_size());
-        let philox = Philox::new(0, 0);
-        let ids: Vec<i32> = (0..tokens as u64).map(|i| (philox.word(i) as usize % vocabulary) as i32).collect();
-        let positions: Vec<i32> = (0..tokens).map(|i| (i % job.shape.seq_len) as i32).collect();
+        let random;
+        let batch = match job.batch {
+            Some(batch) => batch,
+            None => {
+                random = random_tokens(job.shape, job.model.config().vocab_size());
+                &random
+            }
+        };
         let mut fill = |name: &str, bytes: &[u8]| {
             if let Ok(input) = executor.input_mut(name) {
                 input.bytes.copy_from_slice(bytes);
             }
         };
-        fill("ids", bytemuck::cast_slice(&ids));
-        fill("targets", bytemuck::cast_slice(&ids));
-        fill("positions", bytemuck::cast_slice(&positions));
-        fill("segment_start", bytemuck::cast_slice(&vec![0i32; tokens]));
-        fill("seed", bytemuck::bytes_of(&(1.0f32 / tokens as f32)));
+        fill("ids", bytemuck::cast_slice(&batch.ids));
+        fill("targets", bytemuck::cast_slice(&batch.targets));
+        fill("positions", bytemuck::cast_slice(&batch.positions));
+        fill("segment_start", bytemuck::cast_slice(&batch.segment_start));
+        fill("seed", bytemuck::bytes_of(&(1.0f32 / batch.trained.max(1) as f32)));
         fill("rng", bytemuck::cast_slice(&[0u32; 4]));
         fill("lr", bytemuck::bytes_of(&1e-4f32));
         Ok(Turns { executor, programs, updates: 0 })
@@ -121,6 +126,18 @@ impl Turns {
         }
         Ok(hasher.finish())
     }
+}
+
+/// Rows of the full length, every token of which is trained.
+fn random_tokens(shape: BatchShape, vocabulary: usize) -> Batch {
+    let mut batch = Batch::new(shape.batch, shape.seq_len);
+    let (tokens, philox) = (shape.batch * shape.seq_len, Philox::new(0, 0));
+    batch.ids = (0..tokens as u64).map(|i| (philox.word(i) as usize % vocabulary) as i32).collect();
+    batch.targets.clone_from(&batch.ids);
+    batch.positions = (0..tokens).map(|i| (i % shape.seq_len) as i32).collect();
+    batch.segment_start.fill(0);
+    (batch.tokens, batch.trained) = (tokens, tokens);
+    batch
 }
 
 /// Counts what is in use in a poisoned arena when the forward has ended.

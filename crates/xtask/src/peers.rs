@@ -133,6 +133,7 @@ fn steps(settings: &Settings, peer: &mut Peer) -> Result<(), Box<dyn Error>> {
     let policies: Vec<Policy> = settings.policies.iter().map(|(_, policy)| policy.clone()).collect();
     let options = CpuOptions::new(threads());
     let job = ProfileJob {
+        batch: None,
         model: &model,
         method: &method,
         shape: BatchShape { batch: 1, seq_len: TOKENS },

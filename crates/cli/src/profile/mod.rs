@@ -79,10 +79,11 @@ fn start(arguments: ProfileArgs, matches: &ArgMatches) -> Result<String, TrainEr
     }
     let footprint_bytes = footprint(&setup, setup.model.precision())?;
     let footprint_16_bit_bytes = footprint(&setup, Precision::Bf16)?;
-    let ProfileSetup { model, method, shape, options, limit, .. } = &setup;
+    let ProfileSetup { model, method, shape, rows, options, limit, .. } = &setup;
+    let batch = rows.as_ref().map(|rows| &rows.batch);
     let (policies, repeats) = (arguments.policies.as_slice(), arguments.repeats as usize);
-    let rows =
-        profile(&ProfileJob { model, method, shape: *shape, policies, repeats, options: *options, limit: *limit })?;
+    let (shape, options, limit) = (*shape, *options, *limit);
+    let rows = profile(&ProfileJob { model, method, shape, batch, policies, repeats, options, limit })?;
     let (chosen, verdict) = verdict(&setup, &rows);
     let profiled = Profiled { footprint_bytes, footprint_16_bit_bytes, repeats, rows, chosen, verdict };
     let record = profiled.record(&setup, started_at)?;
@@ -93,8 +94,13 @@ fn start(arguments: ProfileArgs, matches: &ArgMatches) -> Result<String, TrainEr
         keep(&record)
     };
     if let Some(folder) = &kept {
-        let config =
-            TrainConfig { checkpointing: record.plan.policy.clone(), out: PathBuf::new(), ..record.config.clone() };
+        // A step of a profile is one micro-batch and the update, and so is the plan beside it.
+        let config = TrainConfig {
+            checkpointing: record.plan.policy.clone(),
+            grad_accum: 1,
+            out: PathBuf::new(),
+            ..record.config.clone()
+        };
         // Without the plan, the page lacks its timeline.
         let plan = plan(config).ok();
         report::write(&folder.join(REPORT_FILE), &report::profile::html(&profiled, &record, plan.as_ref()))?;
@@ -200,8 +206,11 @@ impl Report<'_> {
         let mut lines = vec![
             format!("model      {} ({family}), {} in {}", self.model(), name(&method), name(&precision)),
             format!(
-                "step       {} × {} tokens, {} counted steps of each policy, taking turns",
-                shape.batch, shape.seq_len, self.profiled.repeats
+                "step       {} × {} {}tokens, {} counted steps of each policy, taking turns",
+                shape.batch,
+                shape.seq_len,
+                if self.setup.rows.is_some() { "" } else { "random " },
+                self.profiled.repeats
             ),
             format!(
                 "machine    {}, {}, {}",
