@@ -8,8 +8,8 @@ use crate::units::{bytes, counted};
 use remat_cpu::CpuOptions;
 use remat_plan::{OpClass, Prices};
 use remat_train::{
-    Machine, Precision, PriceSource, TrainError, available_bytes, build, group_limit_bytes, measured_profile,
-    price_file,
+    Isa, Machine, Precision, PriceSource, TrainError, available_bytes, build, cpu_options, group_limit_bytes,
+    measured_profile, price_file,
 };
 use serde_json::{Map, Value, json};
 use std::io::Write;
@@ -33,6 +33,10 @@ pub(crate) struct DoctorArgs {
     #[arg(long, value_name = "N", value_parser = crate::threads)]
     threads: Option<usize>,
 
+    /// Instruction set to measure [default: the strongest this machine has]
+    #[arg(long, value_enum)]
+    isa: Option<Isa>,
+
     /// Number format to show prices of [default: both]
     #[arg(long, value_enum)]
     precision: Option<Precision>,
@@ -51,21 +55,9 @@ struct Measured {
 
 /// Looks and returns the exit code.
 pub(crate) fn run(arguments: &DoctorArgs) -> u8 {
-    let threads = arguments.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
-    let options = CpuOptions::new(threads);
-    let all = vec![Precision::F32, Precision::Bf16];
-    let measured: Result<Vec<Measured>, TrainError> = arguments
-        .precision
-        .map_or(all, |precision| vec![precision])
-        .into_iter()
-        .map(|precision| {
-            let (profile, source) = measured_profile(&options, precision, arguments.measure)?;
-            Ok(Measured { precision, prices: profile.prices, source })
-        })
-        .collect();
-    match measured {
-        Ok(measured) => {
-            let machine = Machine::this(&options.level.to_string(), threads);
+    match look(arguments) {
+        Ok((options, measured)) => {
+            let machine = Machine::this(&options.level.to_string(), options.threads);
             let page = match arguments.json {
                 true => format!("{}\n", object(&machine, &options, &measured)),
                 false => page(&machine, &options, &measured),
@@ -79,6 +71,17 @@ pub(crate) fn run(arguments: &DoctorArgs) -> u8 {
             exit_code(error.kind())
         }
     }
+}
+
+fn look(arguments: &DoctorArgs) -> Result<(CpuOptions, Vec<Measured>), TrainError> {
+    let options = cpu_options(arguments.threads, arguments.isa)?;
+    let formats = arguments.precision.map_or(vec![Precision::F32, Precision::Bf16], |precision| vec![precision]);
+    let mut measured = Vec::with_capacity(formats.len());
+    for precision in formats {
+        let (profile, source) = measured_profile(&options, precision, arguments.measure)?;
+        measured.push(Measured { precision, prices: profile.prices, source });
+    }
+    Ok((options, measured))
 }
 
 fn number_format(precision: Precision) -> &'static str {

@@ -5,8 +5,11 @@
 use crate::console;
 use crate::train::exit_code;
 use crate::units::{count, counted, duration};
+use remat_cpu::CpuOptions;
 use remat_model::Model;
-use remat_train::{EvaluationReport, EvaluationRequest, Precision, TrainError, TrainedTurns, evaluate};
+use remat_train::{
+    EvaluationReport, EvaluationRequest, Isa, Precision, TrainError, TrainedTurns, cpu_options, evaluate,
+};
 use serde_json::{Value, json};
 use std::io::Write;
 use std::path::PathBuf;
@@ -51,6 +54,10 @@ pub(crate) struct EvalArgs {
     #[arg(long, value_name = "N", value_parser = crate::threads)]
     threads: Option<usize>,
 
+    /// Instruction set to compute with [default: the strongest this machine has]; results differ by roundings
+    #[arg(long, value_enum)]
+    isa: Option<Isa>,
+
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -60,8 +67,8 @@ pub(crate) struct EvalArgs {
 pub(crate) fn run(arguments: EvalArgs) -> u8 {
     let json = arguments.json;
     match start(arguments) {
-        Ok(report) => {
-            let text = if json { as_json(&report).to_string() } else { as_text(&report) };
+        Ok((report, options)) => {
+            let text = if json { as_json(&report, options).to_string() } else { as_text(&report) };
             // A reader that went away is no failure of the evaluation.
             drop(writeln!(std::io::stdout(), "{text}"));
             0
@@ -73,10 +80,12 @@ pub(crate) fn run(arguments: EvalArgs) -> u8 {
     }
 }
 
-fn start(arguments: EvalArgs) -> Result<EvaluationReport, TrainError> {
-    let EvalArgs { model, adapter, data, seq_len, train_on, batch_size, precision, threads, .. } = arguments;
+fn start(arguments: EvalArgs) -> Result<(EvaluationReport, CpuOptions), TrainError> {
+    let EvalArgs { model, adapter, data, seq_len, train_on, batch_size, precision, threads, isa, .. } = arguments;
+    let options = cpu_options(threads, isa)?;
     let model = Model::open(&model)?.in_precision(precision.into());
-    evaluate(&model, adapter.as_deref(), &EvaluationRequest { data, seq_len, train_on, batch_size, threads })
+    let request = EvaluationRequest { data, seq_len, train_on, batch_size, options };
+    Ok((evaluate(&model, adapter.as_deref(), &request)?, options))
 }
 
 fn as_text(report: &EvaluationReport) -> String {
@@ -98,7 +107,7 @@ fn as_text(report: &EvaluationReport) -> String {
     text
 }
 
-fn as_json(report: &EvaluationReport) -> Value {
+fn as_json(report: &EvaluationReport, options: CpuOptions) -> Value {
     let file = |stats: &remat_data::SampleStats| {
         json!({
             "path": stats.path.display().to_string(),
@@ -115,6 +124,8 @@ fn as_json(report: &EvaluationReport) -> Value {
         "tokens": report.tokens,
         "samples": report.samples,
         "seconds": report.seconds,
+        "isa": options.level.name(),
+        "threads": options.threads,
         "data": report.data.iter().map(file).collect::<Vec<_>>(),
     })
 }

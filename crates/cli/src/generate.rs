@@ -7,7 +7,9 @@ use crate::train::exit_code;
 use crate::units::{bytes, counted, duration};
 use remat_formats::Tokenizer;
 use remat_model::Model;
-use remat_train::{Continuation, Ending, Generator, Precision, Request, Sampling, TextStream, TrainError};
+use remat_train::{
+    Continuation, Ending, Generator, Isa, Precision, Request, Sampling, TextStream, TrainError, cpu_options,
+};
 use std::io::Write;
 use std::path::PathBuf;
 use std::time::Instant;
@@ -67,6 +69,10 @@ pub(crate) struct GenerateArgs {
     #[arg(long, value_name = "N", value_parser = crate::threads)]
     threads: Option<usize>,
 
+    /// Instruction set to compute with [default: the strongest this machine has]; results differ by roundings
+    #[arg(long, value_enum)]
+    isa: Option<Isa>,
+
     /// Print the text and errors only
     #[arg(long)]
     quiet: bool,
@@ -87,6 +93,7 @@ fn generate(arguments: &GenerateArgs) -> Result<(), TrainError> {
     let GenerateArgs { temperature, top_k, top_p, seed, .. } = *arguments;
     let sampling = Sampling { temperature, top_k, top_p, seed };
     sampling.check()?;
+    let options = cpu_options(arguments.threads, arguments.isa)?;
     let model = Model::open(&arguments.model)?.in_precision(arguments.precision.into());
     let tokenizer = Tokenizer::from_dir(&arguments.model)?;
     let of_prompt = |problem| TrainError::BadFlag { key: "prompt", problem };
@@ -98,7 +105,7 @@ fn generate(arguments: &GenerateArgs) -> Result<(), TrainError> {
         stop.push(one_token(&tokenizer, text).map_err(|problem| TrainError::BadFlag { key: "stop", problem })?);
     }
     let capacity = prompt.len().saturating_add(max_tokens);
-    let mut generator = Generator::open(&model, arguments.adapter.as_deref(), capacity.max(1), arguments.threads)?;
+    let mut generator = Generator::open(&model, arguments.adapter.as_deref(), capacity.max(1), options)?;
 
     let mut stream = TextStream::after(&tokenizer, &prompt);
     let mut fault = None;

@@ -6,7 +6,7 @@ use std::process::Command;
 fn doctor(cache: &std::path::Path) -> Value {
     let mut command = Command::new(env!("CARGO_BIN_EXE_remat"));
     let output = command
-        .args(["doctor", "--threads", "1", "--precision", "f32", "--json"])
+        .args(["doctor", "--threads", "1", "--precision", "f32", "--isa", "portable", "--json"])
         .env("XDG_CACHE_HOME", cache)
         .output()
         .expect("it runs");
@@ -23,6 +23,7 @@ fn prices_are_measured_once_and_read_unless_damaged() {
     for key in ["cpu", "isa", "memory_bytes", "threads"] {
         assert!(!first["machine"][key].is_null(), "{key}");
     }
+    assert_eq!(first["machine"]["isa"], "portable");
     let file = first["prices"][0]["file"].as_str().expect("a path").to_string();
     assert!(file.starts_with(&cache.path().display().to_string()), "{file}");
     let second = doctor(cache.path());
@@ -30,7 +31,7 @@ fn prices_are_measured_once_and_read_unless_damaged() {
     assert_eq!(second["prices"][0]["rates"], first["prices"][0]["rates"]);
 
     let plan = || {
-        let arguments = "plan --preset gpt2 --seq-len 64 --threads 1 --memory 64GiB --json";
+        let arguments = "plan --preset gpt2 --seq-len 64 --threads 1 --isa portable --memory 64GiB --json";
         let mut command = Command::new(env!("CARGO_BIN_EXE_remat"));
         let output = command.args(arguments.split(' ')).env("XDG_CACHE_HOME", cache.path()).output().expect("it runs");
         serde_json::from_slice::<Value>(&output.stdout).expect("JSON")["prices_measured"].clone()

@@ -39,6 +39,7 @@ fn a_prompt_is_continued_on_stdout() {
     assert_eq!(seeded("1"), seeded("1"));
     assert_ne!(seeded("1"), seeded("2"));
     assert!(with(&["--precision", "bf16"]).trim().len() > 3);
+    assert!(with(&["--isa", "portable"]).trim().len() > 3);
     let (before, _) = text.split_once('.').expect("the fixture's greedy text has a full stop");
     assert_eq!(with(&["--stop", "."]).trim_end(), before, "ends before the token");
     let quiet = remat(&[&base[..], &["--quiet"]].concat());
@@ -47,18 +48,21 @@ fn a_prompt_is_continued_on_stdout() {
 
 #[test]
 fn a_loss_is_the_same_at_any_batch_size() {
-    let loss = |batch_size: &str| {
+    let loss = |batch_size: &str, isa: &[&str]| {
         let data = "fixtures/tiny/data.jsonl";
-        let output = remat(&["eval", "--model", MODEL, "--data", data, "--batch-size", batch_size, "--json"]);
+        let flags = ["eval", "--model", MODEL, "--data", data, "--batch-size", batch_size, "--json"];
+        let output = remat(&[&flags[..], isa].concat());
         assert_eq!(output.status.code(), Some(0), "{output:?}");
         let json: Value = serde_json::from_str(&stdout(&output)).expect("one JSON object");
         assert_eq!(json["schema"], 1);
+        assert!(isa.last().is_none_or(|isa| json["isa"] == *isa), "{json}");
         assert!(json["tokens"].as_u64().expect("a count") > 100);
         let (loss, perplexity) = (json["loss"].as_f64().expect("a loss"), json["perplexity"].as_f64().expect("one"));
         assert!((perplexity - loss.exp()).abs() < 1e-9 * perplexity);
         loss
     };
-    assert!((loss("1") - loss("5")).abs() < 1e-5);
+    assert!((loss("1", &[]) - loss("5", &[])).abs() < 1e-5);
+    assert!((loss("5", &["--isa", "portable"]) - loss("5", &[])).abs() < 1e-4, "roundings only");
     let text = stdout(&remat(&["eval", "--model", MODEL, "--data", "fixtures/tiny/text.jsonl"]));
     assert!(text.starts_with("loss ") && text.contains(" · perplexity "), "{text}");
 }
@@ -71,6 +75,7 @@ fn bad_input_ends_with_code_2_and_the_remedy() {
     refused(&with(&["--top-k", "0"]), "--top-k 0: must be at least 1 token");
     refused(&with(&["--top-p", "1.5"]), "--top-p 1.5: must be above 0 and at most 1");
     refused(&with(&["--threads", "0"]), "must be from 1 to 1024");
+    refused(&with(&["--isa", "sse9"]), "avx512-bf16");
     refused(&with(&["--stop", "the red box"]), "give the text of one token");
     refused(&with(&["--adapter", "fixtures/parity/gpt2/adapter"]), "fan_in_fan_out does not fit this base model");
     refused(&["generate", "--model", "nowhere", "--prompt", "a"], "nowhere");

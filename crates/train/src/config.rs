@@ -4,12 +4,11 @@
 //! default filled in, and is what `config.toml` in the run folder holds. Look next at `config_file` for the TOML side.
 
 use crate::isa::Isa;
-use crate::prepare::all_threads;
 use crate::schedule::ScheduleKind;
 use crate::{Schedule, TrainError};
 use clap::builder::TypedValueParser;
 use clap::{Args, FromArgMatches};
-use remat_cpu::{CpuOptions, Level};
+use remat_cpu::CpuOptions;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
@@ -370,9 +369,7 @@ impl TrainConfig {
         if let Some(threads) = self.threads.filter(|threads| !(1..=1024).contains(threads)) {
             return bad("threads", threads.to_string(), "1 to 1024");
         }
-        if let Some(level) = self.isa.map(Level::from).filter(|level| !level.is_available()) {
-            return bad("isa", level.to_string(), "an instruction set of this machine; leave it out for the strongest");
-        }
+        crate::cpu_options(None, self.isa)?;
         let numbers = [
             ("lr", self.lr.unwrap_or(0.0)),
             ("weight-decay", self.weight_decay),
@@ -392,8 +389,7 @@ impl TrainConfig {
 
     /// How the executor of such a run computes.
     pub(crate) fn cpu_options(&self) -> CpuOptions {
-        let options = CpuOptions::new(self.threads.unwrap_or_else(all_threads));
-        CpuOptions { level: self.isa.map_or(options.level, Level::from), ..options }
+        crate::cpu_options(self.threads, self.isa).expect("`resolved` refuses what this machine does not have")
     }
 
     /// Refuses to go on from a save made with `saved` if that would compute something else than one long run would.

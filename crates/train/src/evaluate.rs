@@ -4,7 +4,7 @@
 //! training, so that it does not depend on the batch size; no dropout.
 
 use crate::forward;
-use crate::prepare::{DEFAULT_SEQ_LEN, SEQ_LEN_MULTIPLE, all_threads};
+use crate::prepare::{DEFAULT_SEQ_LEN, SEQ_LEN_MULTIPLE};
 use crate::{TrainError, TrainedTurns};
 use remat_compiler::compile;
 use remat_cpu::CpuOptions;
@@ -26,8 +26,8 @@ pub struct EvaluationRequest {
     pub train_on: TrainedTurns,
     /// Rows at a time.
     pub batch_size: usize,
-    /// Threads; all of the machine's if not given.
-    pub threads: Option<usize>,
+    /// Threads and instruction level.
+    pub options: CpuOptions,
 }
 
 /// What evaluation found.
@@ -71,9 +71,8 @@ pub fn evaluate(
     let shape = BatchShape { batch: *batch_size, seq_len };
 
     let graph = model.evaluation(method.as_ref(), shape)?.graph;
-    let options = CpuOptions::new(request.threads.unwrap_or_else(all_threads));
-    let plan = compile(graph, &Policy::None, &options.profile())?;
-    let (mut executor, programs) = forward::load(model, adapter, vec![plan], options)?;
+    let plan = compile(graph, &Policy::None, &request.options.profile())?;
+    let (mut executor, programs) = forward::load(model, adapter, vec![plan], request.options)?;
 
     let started = Instant::now();
     let samples = loader.sequences().len();

@@ -65,12 +65,11 @@ impl Generator {
         model: &Model,
         adapter: Option<&Path>,
         capacity: usize,
-        threads: Option<usize>,
+        options: CpuOptions,
     ) -> Result<Self, TrainError> {
         let method = forward::method(model, adapter)?;
         let shape = CacheShape { capacity, chunk: CHUNK.min(capacity) };
         let graphs = model.generation(method.as_ref(), shape)?;
-        let options = CpuOptions::new(threads.unwrap_or_else(crate::prepare::all_threads));
         let plan = |graph| compile(graph, &Policy::None, &options.profile());
         let plans = vec![plan(graphs.prefill)?, plan(graphs.decode)?];
         let (executor, programs) = forward::load(model, adapter, plans, options)?;

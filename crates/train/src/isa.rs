@@ -2,7 +2,9 @@
 //!
 //! Invariant: one per level of the kernels, under the level's own name. Look next at `remat_cpu::Level`.
 
-use remat_cpu::Level;
+use crate::TrainError;
+use crate::prepare::all_threads;
+use remat_cpu::{CpuOptions, Level};
 use serde::{Deserialize, Serialize};
 
 /// Instruction set of the kernels.
@@ -30,6 +32,20 @@ impl From<Isa> for Level {
             Isa::Avx512Bf16 => Level::Avx512Bf16,
         }
     }
+}
+
+/// How an executor computes: with so many threads, or all, and with the instruction set asked for, or the strongest.
+///
+/// # Errors
+/// An instruction set that this machine does not have.
+pub fn cpu_options(threads: Option<usize>, isa: Option<Isa>) -> Result<CpuOptions, TrainError> {
+    let options = CpuOptions::new(threads.unwrap_or_else(all_threads));
+    let level = isa.map_or(options.level, Level::from);
+    if !level.is_available() {
+        let rule = "an instruction set of this machine; leave it out for the strongest";
+        return Err(TrainError::OutOfRange { key: "isa", value: level.to_string(), rule });
+    }
+    Ok(CpuOptions { level, ..options })
 }
 
 #[cfg(test)]

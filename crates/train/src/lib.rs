@@ -44,7 +44,7 @@ pub use config_file::read as read_config_file;
 pub use error::{ErrorKind, TrainError};
 pub use evaluate::{EvaluationReport, EvaluationRequest, evaluate};
 pub use generate::{Continuation, Ending, Generator, Request};
-pub use isa::Isa;
+pub use isa::{Isa, cpu_options};
 pub use memory::{MemoryAccount, MemoryRow, PhaseMemory};
 pub use metrics::{MetricsLog, StepMetrics, read_metrics};
 pub use phase_peaks::PhasePeak;

@@ -2,6 +2,7 @@
 
 use super::{BATCH, SEQ_LEN, say};
 use crate::console;
+use remat_cpu::CpuOptions;
 use remat_formats::Tokenizer;
 use remat_model::Model;
 use remat_train::{EvaluationRequest, Generator, Request, Sampling, TrainError, TrainedTurns, evaluate};
@@ -49,7 +50,7 @@ pub(super) fn answers(
     threads: usize,
 ) -> Result<Vec<String>, TrainError> {
     let tokenizer = Tokenizer::from_dir(model.folder())?;
-    let mut generator = Generator::open(model, adapter, 2 * SEQ_LEN, Some(threads))?;
+    let mut generator = Generator::open(model, adapter, 2 * SEQ_LEN, CpuOptions::new(threads))?;
     let failed = |problem: String| TrainError::BadFlag { key: "prompt", problem };
     let stop: Vec<u32> = tokenizer.eos().into_iter().collect();
     let mut answers = Vec::with_capacity(rows.len());
@@ -91,7 +92,7 @@ pub(super) fn loss(model: &Model, adapter: Option<&Path>, out: &Path, threads: u
         seq_len: Some(SEQ_LEN),
         train_on: TrainedTurns::Assistant,
         batch_size: BATCH,
-        threads: Some(threads),
+        options: CpuOptions::new(threads),
     };
     Ok(evaluate(model, adapter, &request)?.loss)
 }
