@@ -93,6 +93,30 @@ fn a_run_on_the_folder_is_a_qlora_run() {
 }
 
 #[test]
+fn a_plan_of_the_folder_counts_the_bits_that_are_stored() {
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let model = fixtures().join("parity/llama-rope3-bias");
+    let model = model.to_string_lossy();
+    let output = remat(&["quantize", "--model", &model, "--out", "four"], folder.path());
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let weights = |model: &str, method: &str| {
+        let flags = ["plan", "--json", "--model", model, "--method", method, "--precision", "bf16"];
+        let output = remat(&[&flags[..], &["--memory", "1GiB"]].concat(), folder.path());
+        assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+        let plan: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+        plan["phases"][1]["parts"]["weights"].as_u64().expect("a size")
+    };
+    let stored = weights("four", "lora");
+    assert_eq!(stored, weights(&model, "qlora"));
+    assert!(stored < weights(&model, "lora"), "{stored}");
+    // From the configuration alone, nothing is known to be quantised.
+    std::fs::remove_file(folder.path().join("four/model.safetensors")).expect("it was there");
+    assert_eq!(weights("four", "lora"), weights(&model, "lora"));
+    let output = remat(&["plan", "--model", &model, "--method", "full", "--memory", "1GiB"], folder.path());
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+}
+
+#[test]
 fn what_is_there_is_kept_unless_it_is_a_model_to_be_replaced() {
     let folder = tempfile::tempdir().expect("temporary folder");
     let model = fixtures().join("parity/gpt2");

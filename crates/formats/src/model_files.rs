@@ -26,6 +26,11 @@ pub struct ModelFiles {
 }
 
 impl ModelFiles {
+    /// Whether a folder has weight files, or links that should lead to some.
+    pub fn are_in(folder: &Path) -> bool {
+        [SINGLE, INDEX].iter().any(|name| folder.join(name).symlink_metadata().is_ok())
+    }
+
     /// Opens the weight files of a folder and checks their headers.
     ///
     /// # Errors

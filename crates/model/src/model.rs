@@ -32,6 +32,17 @@ impl Model {
         Ok(Model { folder: folder.to_path_buf(), config, source, precision: Precision::F32, stored })
     }
 
+    /// A folder to plan for: as [`Model::open`] where it has weight files; from `config.json` alone where it has none.
+    ///
+    /// # Errors
+    /// As [`Model::open`], but for weight files that are absent.
+    pub fn open_to_plan(folder: &Path) -> Result<Self, ModelError> {
+        match ModelFiles::are_in(folder) {
+            true => Model::open(folder),
+            false => Ok(Model::random(&folder.display().to_string(), ModelConfig::from_dir(folder)?)),
+        }
+    }
+
     /// A preset with random weights, which are made when they are loaded. Its folder is its name: there is none.
     ///
     /// # Errors
@@ -85,6 +96,19 @@ impl Model {
     /// Targets that match nothing, a sequence longer than the model's positions, a setting out of range.
     pub fn training(&self, method: &Method, shape: BatchShape) -> Result<Training, ModelError> {
         build::training_of(self.base(), method, shape)
+    }
+
+    /// The same, in a precision that need not be the model's own: to compare plans.
+    ///
+    /// # Errors
+    /// As [`Model::training`].
+    pub fn training_in(
+        &self,
+        precision: Precision,
+        method: &Method,
+        shape: BatchShape,
+    ) -> Result<Training, ModelError> {
+        build::training_of(Base { precision, ..self.base() }, method, shape)
     }
 
     /// The forward graph to logits, without dropout.

@@ -9,9 +9,8 @@ use crate::memory::Buffers;
 use crate::planning::{adamw, policy_of, targets};
 use crate::{MemoryAccount, TrainConfig, TrainError};
 use remat_compiler::{CompileError, compile, compile_or_smallest, differentiate};
-use remat_formats::ModelConfig;
 use remat_ir::Graph;
-use remat_model::{BatchShape, LoraConfig, Method, Precision, Targets, training, update_graph};
+use remat_model::{BatchShape, LoraConfig, Method, Model, Precision, Targets, Training, update_graph};
 use remat_plan::{DeviceProfile, Plan, Policy, format_bytes};
 use serde::Serialize;
 use std::thread;
@@ -43,7 +42,7 @@ pub(crate) fn listed(alternatives: &[Alternative]) -> String {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Setting<'a> {
     pub(crate) config: &'a TrainConfig,
-    pub(crate) model: &'a ModelConfig,
+    pub(crate) model: &'a Model,
     pub(crate) method: &'a Method,
     pub(crate) shape: BatchShape,
 }
@@ -57,9 +56,14 @@ struct Figures {
 }
 
 impl Setting<'_> {
+    /// The micro-step before it is differentiated.
+    pub(crate) fn training(&self) -> Result<Training, TrainError> {
+        Ok(self.model.training_in(self.config.precision.into(), self.method, self.shape)?)
+    }
+
     /// Forward and backward, and the update.
     fn graphs(&self) -> Result<(Graph, Graph), TrainError> {
-        let training = training(self.model, self.config.precision.into(), self.method, self.shape)?;
+        let training = self.training()?;
         let gradient =
             differentiate(training.graph, training.loss, training.seed, &targets(&training.parameters))?.graph;
         Ok((gradient, update_graph(&training.parameters, &adamw(self.config))?))

@@ -134,7 +134,7 @@ pub(crate) fn prepare(mut config: TrainConfig, resumed: Option<Resumed>, traced:
         traced_micro_batches: if traced { config.grad_accum } else { 0 },
         adapter_is_read: resumed.is_some() || config.init_adapter.is_some(),
     };
-    let setting = Setting { config: &config, model: model.config(), method: &method, shape };
+    let setting = Setting { config: &config, model: &model, method: &method, shape };
     let limit = Limit::of(&config)?;
     let planned = |profile: &DeviceProfile| {
         plan_step(&config, training.clone(), held_out.clone(), profile, buffers, limit)

@@ -14,7 +14,7 @@ use remat_compiler::{CompileError, Survey, differentiate, survey};
 use remat_data::Batch;
 use remat_formats::ModelConfig;
 use remat_ir::Storage;
-use remat_model::{BatchShape, Model, preset, training};
+use remat_model::{BatchShape, Model};
 use remat_plan::{DeviceProfile, Plan, lower_bound_bytes};
 
 /// Points of the frontier that are shown.
@@ -110,18 +110,18 @@ impl RunPlan {
 /// Bad settings or rows, a model that cannot be planned. That it does not fit is no error but the plan's [`Fit`].
 pub fn plan(config: TrainConfig) -> Result<RunPlan, TrainError> {
     let mut config = config.resolved_to_plan()?;
-    let (name, model) = match &config.preset {
-        Some(name) => (name.clone(), preset(name)?),
-        None => (config.model.display().to_string(), ModelConfig::from_dir(&config.model)?),
+    let model = match &config.preset {
+        Some(name) => Model::from_preset(name)?,
+        None => Model::open_to_plan(&config.model)?,
     };
     let method = method(&config, &|adapter| match &config.preset {
-        None => Ok(Model::open(&config.model)?.adapter_settings(adapter)?),
+        None => Ok(model.adapter_settings(adapter)?),
         Some(_) => {
             let problem = "an adapter belongs to a model folder: give --model DIR in place of --preset".to_string();
             Err(TrainError::BadFlag { key: "init-adapter", problem })
         }
     })?;
-    let (shape, data_bytes) = batches(&mut config, &model)?;
+    let (shape, data_bytes) = batches(&mut config, model.config())?;
     let options = config.cpu_options();
     let profile = cached_profile(&options, config.precision).unwrap_or_else(|| options.profile());
     let setting = Setting { config: &config, model: &model, method: &method, shape };
@@ -136,8 +136,8 @@ pub fn plan(config: TrainConfig) -> Result<RunPlan, TrainError> {
     let trained_parameters = parameters.iter().map(|parameter| parameter.ty.shape.numel()).sum::<usize>();
     let weights = micro.graph.values.iter().filter(|value| value.storage == Storage::Weight);
     Ok(RunPlan {
-        model: name,
-        family: model.family(),
+        model: model.folder().display().to_string(),
+        family: model.config().family(),
         shape,
         trained_parameters,
         total_parameters: trained_parameters + weights.map(|value| value.ty.shape.numel()).sum::<usize>(),
@@ -182,8 +182,7 @@ fn planned_or_smallest(
 ) -> Result<(PlannedStep, bool), TrainError> {
     let (mut config, mut limit, mut fits) = (setting.config.clone(), limit, true);
     loop {
-        let training = training(setting.model, config.precision.into(), setting.method, setting.shape)?;
-        match plan_step(&config, training, None, profile, buffers, limit) {
+        match plan_step(&config, setting.training()?, None, profile, buffers, limit) {
             Err(TrainError::DoesNotFit { needed_bytes, whose, limit_bytes, .. }) => {
                 // A second refusal means that planning itself took more memory meanwhile.
                 let bytes = needed_bytes.max(limit_bytes + if fits { 0 } else { SPARE_BYTES });
@@ -208,8 +207,8 @@ struct Surroundings {
 
 impl Surroundings {
     fn of(setting: Setting<'_>, planned: &PlannedStep, profile: &DeviceProfile) -> Result<Self, TrainError> {
-        let Setting { config, model, method, shape } = setting;
-        let training = training(model, config.precision.into(), method, shape)?;
+        let config = setting.config;
+        let training = setting.training()?;
         let gradient =
             differentiate(training.graph, training.loss, training.seed, &targets(&training.parameters))?.graph;
         let Survey { frontier, smallest_arena_bytes, smallest_activation_bytes } =
