@@ -148,8 +148,12 @@ fn header(plan: &PlannedRun<'_>) -> Vec<String> {
         counted(plan.total_updates as usize, "update"),
         plan.updates_per_epoch
     ));
+    let away = match plan.offloaded_bytes {
+        0 => String::new(),
+        away => format!(", {} offloaded", bytes(away as u64)),
+    };
     lines.push(format!(
-        "plan      checkpointing {}: {}, {} recomputed, arena {} · {}, {}",
+        "plan      checkpointing {}: {}, {} recomputed{away}, arena {} · {}, {}",
         config.checkpointing,
         counted(plan.plan_steps, "step"),
         plan.recomputed_steps,

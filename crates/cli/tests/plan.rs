@@ -150,3 +150,33 @@ fn bad_input_is_refused_with_the_remedy() {
         assert!(stderr.contains(part), "{arguments}: {stderr}");
     }
 }
+
+#[test]
+fn what_is_offloaded_is_shown_with_its_copies_and_their_prices() {
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let flags = "--preset gpt2 --seq-len 128 --batch-size 1 --checkpointing budget:2MiB";
+    let (refused, code) = plan(flags);
+    assert_eq!((code, &refused["offloaded_bytes"], &refused["offload"]), (Some(3), &Value::from(0), &Value::Null));
+    let saves = |plan: &Value| {
+        let alternatives = plan["alternatives"].as_array().expect("alternatives");
+        alternatives.iter().find(|a| a["change"] == "--offload DIR").map(|a| bytes(&a["saves_bytes"]))
+    };
+    assert!(saves(&refused).is_some_and(|bytes| bytes > 0), "{refused}");
+
+    let flags = format!("{flags} --offload {}", folder.path().display());
+    let (plan, code) = plan(&format!("{flags} --explain"));
+    assert_eq!(code, Some(0), "{plan}");
+    assert!(bytes(&plan["activation_bytes"]) <= 2 << 20 && bytes(&plan["peak_bytes"]) < bytes(&refused["peak_bytes"]));
+    assert!(saves(&plan).is_none(), "it is chosen already");
+    assert!(["write", "read"].iter().all(|way| plan["offload"][format!("{way}_bytes_per_second")].is_f64()));
+    let values = plan["values"].as_array().expect("values");
+    let away: Vec<&Value> = values.iter().filter(|value| value["treatment"] == "offloaded").collect();
+    assert_eq!(away.iter().map(|value| bytes(&value["bytes"])).sum::<u64>(), bytes(&plan["offloaded_bytes"]));
+    assert_eq!(2 * away.len() as u64, bytes(&plan["copy_steps"]));
+
+    let page = String::from_utf8_lossy(&remat(&format!("plan {flags} --explain")).stdout).into_owned();
+    let line = page.lines().find(|line| line.starts_with("offload ")).expect("a line of its own");
+    assert!(line.contains(" copy steps to and from ") && line.contains("measured now"), "{line}");
+    assert!(page.contains("  offloaded   "), "{page}");
+    assert_eq!(std::fs::read_dir(folder.path()).expect("readable").count(), 0);
+}

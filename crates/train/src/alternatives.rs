@@ -7,11 +7,12 @@
 use crate::config::MethodKind;
 use crate::memory::Buffers;
 use crate::planning::{adamw, policy_of, targets};
+use crate::spill::with_spill;
 use crate::{MemoryAccount, TrainConfig, TrainError};
 use remat_compiler::{CompileError, compile, compile_or_smallest, differentiate};
 use remat_ir::Graph;
 use remat_model::{BatchShape, LoraConfig, Method, Model, Precision, Targets, Training, update_graph};
-use remat_plan::{DeviceProfile, Plan, Policy, format_bytes};
+use remat_plan::{DeviceProfile, Plan, Policy, SpillPrices, format_bytes};
 use serde::Serialize;
 use std::thread;
 
@@ -102,6 +103,8 @@ struct Change {
     shape: BatchShape,
     policy: Option<Policy>,
     activations: f64,
+    /// Offload as much as can be, at these prices.
+    spill: Option<SpillPrices>,
 }
 
 /// Alternatives to the plan of `setting`, those that cost least first. None that saves nothing.
@@ -116,14 +119,21 @@ pub(crate) fn alternatives(
         Policy::Budget(_) | Policy::Auto if micro.recomputed_steps().next().is_none() => Policy::None,
         policy => policy.clone(),
     };
+    let offloads = micro.copy_steps().next().is_some();
     let figured = |change: Change| {
         let (policy, cap) = match (change.policy, &named) {
+            _ if change.spill.is_some() => (named.clone(), Some(0)),
             (Some(policy), _) => (policy, None),
             (None, Policy::Budget(_) | Policy::Auto) => {
                 (Policy::Auto, Some((now.arena_bytes as f64 * change.activations) as usize))
             }
+            (None, policy) if offloads => {
+                (policy.clone(), Some((now.arena_bytes as f64 * change.activations) as usize))
+            }
             (None, policy) => (policy.clone(), None),
         };
+        let spill = change.spill.or(profile.prices.spill);
+        let profile = &with_spill(profile.clone(), spill);
         let changed = Setting { config: &change.config, method: &change.method, shape: change.shape, ..setting };
         let then = changed.figures(&policy, cap, profile)?;
         let saves_bytes = now.sources_and_arena_bytes.saturating_sub(then.sources_and_arena_bytes);
@@ -133,7 +143,7 @@ pub(crate) fn alternatives(
     let figured = &figured;
     // Each is a compilation of its own; a machine with several cores makes them at once.
     let found: Vec<Result<Alternative, TrainError>> = thread::scope(|scope| {
-        let changes = changes(setting, micro).into_iter();
+        let changes = changes(setting, micro, profile).into_iter();
         let threads: Vec<_> = changes.map(|change| scope.spawn(move || figured(change))).collect();
         let joined = threads.into_iter().map(|thread| thread.join());
         joined.map(|result| result.unwrap_or_else(|panic| std::panic::resume_unwind(panic))).collect()
@@ -144,7 +154,7 @@ pub(crate) fn alternatives(
     Ok(found)
 }
 
-fn changes(setting: Setting<'_>, micro: &Plan) -> Vec<Change> {
+fn changes(setting: Setting<'_>, micro: &Plan, profile: &DeviceProfile) -> Vec<Change> {
     let Setting { config, method, shape, .. } = setting;
     let same = |flags: String| Change {
         flags,
@@ -153,6 +163,7 @@ fn changes(setting: Setting<'_>, micro: &Plan) -> Vec<Change> {
         shape,
         policy: None,
         activations: 1.0,
+        spill: None,
     };
     let mut changes = Vec::new();
     let shorter = (shape.seq_len / 2).next_multiple_of(16);
@@ -195,6 +206,10 @@ fn changes(setting: Setting<'_>, micro: &Plan) -> Vec<Change> {
         let policy = Policy::Budget(bytes);
         let flags = format!("--checkpointing budget:{}", format_bytes(bytes.next_multiple_of(1 << 20)));
         changes.push(Change { policy: Some(policy), ..same(flags) });
+    }
+    if profile.prices.spill.is_none() {
+        // No folder is named yet, so no disk was measured.
+        changes.push(Change { spill: Some(SpillPrices::nominal()), ..same("--offload DIR".to_string()) });
     }
     changes
 }

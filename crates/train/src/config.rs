@@ -218,6 +218,11 @@ pub struct TrainConfig {
     #[arg(long, value_name = "SIZE", help_heading = "Machine")]
     pub memory: Option<String>,
 
+    /// Folder on a fast disk, or in memory as /dev/shm is, for kept values that find no room: they are copied out and back
+    /// while the step computes, where that is faster than recomputing or nothing else fits; nothing stays there
+    #[arg(long, value_name = "DIR", help_heading = "Machine")]
+    pub offload: Option<PathBuf>,
+
     /// Threads to compute with [default: all]; the result does not depend on it
     #[arg(long, value_name = "N", help_heading = "Machine")]
     pub threads: Option<usize>,
@@ -266,6 +271,7 @@ const FREE_ON_RESUME: &[&str] = &[
     "steps",
     "checkpointing",
     "memory",
+    "offload",
     "threads",
     "eval-data",
     "eval-every",
@@ -315,7 +321,8 @@ impl TrainConfig {
     pub(crate) fn check_paths(&self) -> Result<(), TrainError> {
         let single =
             [("model", Some(&self.model)), ("out", Some(&self.out)), ("init-adapter", self.init_adapter.as_ref())];
-        let paths = single.into_iter().filter_map(|(key, path)| Some((key, path?)));
+        let single = single.into_iter().chain([("offload", self.offload.as_ref())]);
+        let paths = single.filter_map(|(key, path)| Some((key, path?)));
         let lists = [("data", &self.data), ("eval-data", &self.eval_data)];
         let listed = lists.into_iter().flat_map(|(key, paths)| paths.iter().map(move |path| (key, path)));
         match paths.chain(listed).find(|(_, path)| path.to_str().is_none()) {

@@ -170,6 +170,7 @@ mod tests {
             threads: Some(1),
             isa: Some(crate::Isa::Avx2),
             memory: Some("1GiB".to_string()),
+            offload: Some("x".into()),
             eval_every: Some(1),
             save_every: Some(1),
             save_total_limit: Some(1),

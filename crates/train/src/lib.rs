@@ -34,6 +34,7 @@ mod schedule;
 mod side_by_side;
 mod snapshot;
 mod source_totals;
+mod spill;
 mod text_stream;
 mod trace;
 

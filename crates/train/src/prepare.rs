@@ -14,6 +14,7 @@ use crate::record::{self, Machine, PlanRecord};
 use crate::report::{Event, PlannedRun, Reporter};
 use crate::saves::Save;
 use crate::snapshot::{self, DataState};
+use crate::spill::{spill_prices, with_spill};
 use crate::{PhaseMemory, Schedule, TrainConfig, TrainError, memory};
 use remat_cpu::{CpuExecutor, CpuOptions};
 use remat_data::{Batch, DataLoader, Dataset, DatasetBuilder, Encoder, LoaderOptions, ModelTokens, Order, Sample};
@@ -124,7 +125,9 @@ pub(crate) fn prepare(mut config: TrainConfig, resumed: Option<Resumed>, traced:
     model.check_weights(&training.graph)?;
 
     let options = config.cpu_options();
+    let spill = spill_prices(&config)?;
     let profile = cached_profile(&options, config.precision).unwrap_or_else(|| options.profile());
+    let profile = with_spill(profile, spill);
     let data_bytes = loader.bytes() + Batch::bytes_of(shape.batch, shape.seq_len);
     let data_bytes = data_bytes + evaluation.as_ref().map_or(0, EvaluationData::bytes);
     let held_out = evaluation.as_ref().map(|data| model.evaluation(Some(&method), data.shape)).transpose()?;
@@ -142,7 +145,7 @@ pub(crate) fn prepare(mut config: TrainConfig, resumed: Option<Resumed>, traced:
     };
     let mut step = planned(&profile)?;
     if !profile.prices.measured && prices_decide(&step.micro) && has_room_to_measure(limit) {
-        step = planned(&measured_profile(&options, config.precision, false)?.0)?;
+        step = planned(&with_spill(measured_profile(&options, config.precision, false)?.0, spill))?;
     }
     let per_epoch = loader.updates_per_epoch() as u64;
     let epochs = config.epochs.unwrap_or(1);
@@ -168,7 +171,8 @@ pub(crate) fn prepare(mut config: TrainConfig, resumed: Option<Resumed>, traced:
 
 /// Whether the plan was searched for by price: nothing else asks what an op costs.
 fn prices_decide(micro: &Plan) -> bool {
-    matches!(micro.policy, Policy::Auto | Policy::Budget(_)) && micro.recomputed_steps().next().is_some()
+    let searched = matches!(micro.policy, Policy::Auto | Policy::Budget(_));
+    micro.copy_steps().next().is_some() || (searched && micro.recomputed_steps().next().is_some())
 }
 
 /// Whether measuring prices now leaves the promise of the limit alone.
@@ -294,6 +298,7 @@ impl Prepared {
             threads: self.options.threads,
             plan_steps: self.planned.micro.steps.len(),
             recomputed_steps: self.planned.micro.recomputed_steps().count(),
+            offloaded_bytes: self.planned.micro.offloaded_bytes(),
             arena_bytes: self.arena_bytes(),
             memory: &self.planned.account,
         }));
@@ -327,6 +332,7 @@ impl Prepared {
                 policy: micro.policy.to_string(),
                 steps: micro.steps.len(),
                 recomputed_steps: micro.recomputed_steps().count(),
+                offloaded_bytes: micro.offloaded_bytes(),
                 arena_bytes: self.arena_bytes(),
                 activation_bytes: account.bytes_of("kept activations"),
             },
@@ -340,6 +346,7 @@ impl Prepared {
         let PlannedStep { micro, update, evaluation, account, parameters, random } = self.planned;
         let graph = micro.graph.clone();
         let mut executor = CpuExecutor::new(self.options);
+        executor.set_spill_folder(self.config.offload.clone());
         let programs = executor.load([micro, update].into_iter().chain(evaluation).collect())?;
         let per_epoch = self.loader.updates_per_epoch() as u64;
         let evaluation = self.evaluation.zip(programs.get(2)).map(|(data, &program)| Evaluation {

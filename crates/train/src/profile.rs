@@ -11,14 +11,16 @@ use crate::prepare::{DEFAULT_SEQ_LEN, method, shape_of, training_data};
 use crate::prices::measured_profile;
 use crate::record::{bound_by, limiting};
 use crate::side_by_side::Turns;
+use crate::spill::{spill_prices, with_spill};
 use crate::{Machine, TrainConfig, TrainError, memory};
 use remat_compiler::{Target, compile, differentiate};
 use remat_cpu::{CpuOptions, release_freed_memory};
 use remat_data::{Batch, SampleStats};
 use remat_ir::{Graph, OpDef};
 use remat_model::{AdamWSettings, BatchShape, Method, Model, Parameter, update_graph};
-use remat_plan::{Action, Plan, Policy, Prices};
+use remat_plan::{Action, Plan, Policy, SpillPrices};
 use serde::Serialize;
+use std::path::Path;
 use std::time::Instant;
 
 /// What to measure.
@@ -39,6 +41,8 @@ pub struct ProfileJob<'a> {
     pub options: CpuOptions,
     /// What the policy auto has to fit into; without it, auto keeps everything.
     pub limit: Option<Limit>,
+    /// Where auto may offload to, and what that costs there.
+    pub spill: Option<(&'a Path, SpillPrices)>,
 }
 
 /// What a job borrows, as settings say it.
@@ -59,6 +63,8 @@ pub struct ProfileSetup {
     pub machine: Machine,
     /// How much the process may hold.
     pub limit: Option<Limit>,
+    /// What copies to the settings' folder cost, if they name one.
+    pub spill: Option<SpillPrices>,
 }
 
 /// A micro-batch of a user's rows.
@@ -89,8 +95,8 @@ impl ProfileSetup {
         };
         let options = config.cpu_options();
         let machine = Machine::this(&options.level.to_string(), options.threads);
-        let limit = Limit::of(&config)?;
-        Ok(ProfileSetup { config, model, method, shape, rows, options, machine, limit })
+        let (limit, spill) = (Limit::of(&config)?, spill_prices(&config)?);
+        Ok(ProfileSetup { config, model, method, shape, rows, options, machine, limit, spill })
     }
 }
 
@@ -127,6 +133,8 @@ pub struct ProfileRow {
     pub plan_steps: usize,
     /// Steps that repeat forward work.
     pub recomputed_steps: usize,
+    /// Bytes that a step copies out of the arena, and back.
+    pub offloaded_bytes: usize,
     /// What takes most of the memory, and the limit where it is why the plan recomputes.
     pub bound_by: String,
     /// Seconds of a micro-step and an update that the prices say.
@@ -155,6 +163,7 @@ pub fn profile(job: &ProfileJob<'_>) -> Result<Vec<ProfileRow>, TrainError> {
     let graph = differentiate(training.graph, training.loss, training.seed, &targets)?.graph;
     let options = job.options;
     let (device, _) = measured_profile(&options, job.model.precision().into(), false)?;
+    let device = with_spill(device, job.spill.map(|(_, prices)| prices));
     let compiled = |graph: &Graph, policy: &Policy| compile(graph.clone(), policy, &device);
     let update = compiled(&update_graph(&parameters, &AdamWSettings::default())?, &Policy::None)?;
     let mut rows = Vec::with_capacity(job.policies.len());
@@ -189,8 +198,9 @@ pub fn profile(job: &ProfileJob<'_>) -> Result<Vec<ProfileRow>, TrainError> {
             arena_bytes: plan.arena_bytes.max(update.arena_bytes),
             plan_steps: plan.steps.len(),
             recomputed_steps: plan.recomputed_steps().count(),
+            offloaded_bytes: plan.offloaded_bytes(),
             bound_by: bound_by(&account, limiting(limit, &plan)),
-            planned_step_seconds: seconds(&plan, &device.prices) + seconds(&update, &device.prices),
+            planned_step_seconds: plan.step_seconds(&device.prices) + update.step_seconds(&device.prices),
             step_seconds: 0.0,
             extra_percent: 0.0,
             tokens_per_second: 0.0,
@@ -246,15 +256,6 @@ fn extra_flops_percent(plan: &Plan) -> f64 {
         *if node.recompute_of.is_some() { &mut again } else { &mut once } += flops;
     }
     100.0 * again / f64::max(once, 1.0)
-}
-
-/// What the prices say of a plan.
-fn seconds(plan: &Plan, prices: &Prices) -> f64 {
-    let step = |action: &Action| match action {
-        Action::Compute(node) => prices.seconds(&plan.graph, plan.graph.node(*node)),
-        _ => 0.0,
-    };
-    plan.steps.iter().map(|plan_step| step(&plan_step.action)).sum()
 }
 
 fn median(seconds: &mut [f64]) -> f64 {

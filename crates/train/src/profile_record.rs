@@ -58,6 +58,7 @@ impl Profiled {
                 policy: row.policy.clone(),
                 steps: row.plan_steps,
                 recomputed_steps: row.recomputed_steps,
+                offloaded_bytes: row.offloaded_bytes,
                 arena_bytes: row.arena_bytes,
                 activation_bytes: row.activation_bytes,
             },

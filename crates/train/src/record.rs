@@ -75,6 +75,7 @@ pub struct PlanRecord {
     pub policy: String,
     pub steps: usize,
     pub recomputed_steps: usize,
+    pub offloaded_bytes: usize,
     pub arena_bytes: usize,
     pub activation_bytes: usize,
 }
@@ -201,7 +202,7 @@ pub(crate) fn data_records(stats: &[SampleStats]) -> Result<Vec<DataRecord>, Tra
 
 /// What bound the result: the limit, where the plan recomputes because of it, and the largest part of the memory that the
 /// user can change. What bounds the time is always the backend.
-pub(crate) fn bound_by(account: &MemoryAccount, limited_to: Option<Limit>) -> String {
+pub(crate) fn bound_by(account: &MemoryAccount, limited_to: Option<(Limit, &str)>) -> String {
     let constraint = |row: &str| match row {
         "weights" | "quantised weights" => Some("model size"),
         "trained parameters" | "gradients" | "optimizer" => Some("method"),
@@ -215,16 +216,23 @@ pub(crate) fn bound_by(account: &MemoryAccount, limited_to: Option<Limit>) -> St
     let share = 100.0 * row.bytes as f64 / account.planned_peak_bytes().max(1) as f64;
     let largest = format!("{constraint}: {} ({share:.0} % of the planned peak)", row.name);
     match limited_to {
-        Some(limit) => {
-            format!("memory: {} {} bytes, so the plan recomputes; then {largest}", limit.whose, limit.bytes)
+        Some((limit, what)) => {
+            format!("memory: {} {} bytes, so the plan {what}; then {largest}", limit.whose, limit.bytes)
         }
         None => largest,
     }
 }
 
-/// The limit, if it is why a plan recomputes.
-pub(crate) fn limiting(limit: Option<Limit>, micro: &Plan) -> Option<Limit> {
-    limit.filter(|_| micro.policy == Policy::Auto && micro.recomputed_steps().next().is_some())
+/// The limit, if it is why a plan recomputes or offloads, and which of them it does.
+pub(crate) fn limiting(limit: Option<Limit>, micro: &Plan) -> Option<(Limit, &'static str)> {
+    let recomputes = micro.policy == Policy::Auto && micro.recomputed_steps().next().is_some();
+    let what = match (recomputes, micro.copy_steps().next().is_some()) {
+        (true, false) => "recomputes",
+        (true, true) => "recomputes and offloads",
+        (false, true) => "offloads",
+        (false, false) => return None,
+    };
+    limit.map(|limit| (limit, what))
 }
 
 /// Where records go that no folder was given for; `None` where there is no place for such.

@@ -48,7 +48,11 @@ fn program_and_files(record: &Record, row: &mut dyn FnMut(&str, String)) {
 fn outcome(record: &Record, row: &mut dyn FnMut(&str, String)) {
     let plan = &record.plan;
     let again = plan.recomputed_steps;
-    row("plan", format!("checkpointing {}: {} steps, {again} recomputed", plan.policy, plan.steps));
+    let away = match plan.offloaded_bytes {
+        0 => String::new(),
+        bytes => format!(", {bytes} bytes offloaded"),
+    };
+    row("plan", format!("checkpointing {}: {} steps, {again} recomputed{away}", plan.policy, plan.steps));
     let (arena, kept) = (plan.arena_bytes, plan.activation_bytes);
     row("arena", format!("{arena} bytes, of which {kept} live from forward to backward"));
     let seen = &record.observed;

@@ -65,6 +65,8 @@ pub struct PlannedRun<'a> {
     pub plan_steps: usize,
     /// Steps that repeat forward work.
     pub recomputed_steps: usize,
+    /// Bytes that a micro-step copies out of the arena, and back.
+    pub offloaded_bytes: usize,
     /// Size of the arena.
     pub arena_bytes: usize,
     /// What the run will hold.

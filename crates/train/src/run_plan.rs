@@ -9,6 +9,7 @@ use crate::memory::Buffers;
 use crate::planning::{Limit, PlannedStep, plan_step, policy_of, targets};
 use crate::prepare::{DEFAULT_SEQ_LEN, method, shape_of, training_data};
 use crate::prices::cached_profile;
+use crate::spill::{spill_prices, with_spill};
 use crate::{MemoryAccount, PhaseMemory, TrainConfig, TrainError};
 use remat_compiler::{CompileError, Survey, differentiate, survey};
 use remat_data::Batch;
@@ -124,6 +125,7 @@ pub fn plan(config: TrainConfig) -> Result<RunPlan, TrainError> {
     let (shape, data_bytes) = batches(&mut config, model.config())?;
     let options = config.cpu_options();
     let profile = cached_profile(&options, config.precision).unwrap_or_else(|| options.profile());
+    let profile = with_spill(profile, spill_prices(&config)?);
     let setting = Setting { config: &config, model: &model, method: &method, shape };
     let limit = Limit::of(&config)?;
     let adapter_is_read = config.init_adapter.is_some();

@@ -69,6 +69,7 @@ impl Turns {
         options: CpuOptions,
     ) -> Result<Self, TrainError> {
         let mut executor = CpuExecutor::new(options);
+        executor.set_spill_folder(job.spill.map(|(folder, _)| folder.to_path_buf()));
         let graph = plans[0].graph.clone();
         let programs = executor.load(plans)?;
         job.model.load_weights(&graph, &mut executor)?;

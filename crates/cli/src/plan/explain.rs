@@ -1,4 +1,4 @@
-//! Every value that backward reads: what it takes, whether it is kept or computed again, and why.
+//! Every value that backward reads: what it takes, whether it is kept, offloaded or computed again, and why.
 //!
 //! Invariant: derived from the plan's own steps, so it says what will run and not what a solver meant.
 
@@ -14,6 +14,19 @@ pub(super) enum Treatment {
     Kept,
     /// It is computed again for backward.
     Recomputed,
+    /// It is copied out of the arena and back.
+    Offloaded,
+}
+
+impl Treatment {
+    /// In a word.
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Treatment::Kept => "kept",
+            Treatment::Recomputed => "recomputed",
+            Treatment::Offloaded => "offloaded",
+        }
+    }
 }
 
 /// One value.
@@ -39,6 +52,9 @@ impl Value {
         match self.treatment {
             Treatment::Kept => format!("{reader} reads it; again would take {trade}"),
             Treatment::Recomputed => format!("for {reader}; takes {trade}"),
+            Treatment::Offloaded => {
+                format!("{reader} reads it; out and back by the copy queue; again would take {trade}")
+            }
         }
     }
 }
@@ -57,7 +73,7 @@ pub(super) fn values(plan: &RunPlan) -> Vec<Value> {
             name: residual.name,
             layer: residual.region.unwrap_or_default(),
             bytes: residual.bytes,
-            treatment: Treatment::Kept,
+            treatment: if residual.offloaded { Treatment::Offloaded } else { Treatment::Kept },
             seconds: node.map_or(0.0, |node| prices.seconds(graph, node)),
             reader: residual.read_by,
             class: node.map_or("", |node| OpClass::of(graph, node).name()),
@@ -98,11 +114,15 @@ pub(super) fn table(plan: &RunPlan) -> String {
         let of_layer = || all.iter().filter(|value| value.layer == layer);
         let total = |treatment| of_layer().filter(|v| v.treatment == treatment).map(|v| v.bytes as u64).sum::<u64>();
         let (kept, again) = (bytes(total(Treatment::Kept)), bytes(total(Treatment::Recomputed)));
+        let away = match total(Treatment::Offloaded) {
+            0 => String::new(),
+            away => format!(", {} offloaded", bytes(away)),
+        };
         let shown = if layer.is_empty() { "outside the layers" } else { layer };
         // Writing to a string cannot fail.
-        let _ = writeln!(page, "{shown}: {kept} kept, {again} recomputed");
+        let _ = writeln!(page, "{shown}: {kept} kept, {again} recomputed{away}");
         for value in of_layer() {
-            let word = if value.treatment == Treatment::Kept { "kept" } else { "recomputed" };
+            let word = value.treatment.as_str();
             let name = value.name.strip_prefix(layer).unwrap_or(&value.name).trim_start_matches('.');
             let size = bytes(value.bytes as u64);
             let _ = writeln!(page, "  {size:>10}  {word:<10}  {name:<34} {}", value.why());

@@ -1,6 +1,6 @@
 //! A plan as one JSON object that others rely on.
 
-use super::explain::{Treatment, values};
+use super::explain::values;
 use remat_train::{Fit, RunPlan};
 use serde_json::{Map, Value, json};
 
@@ -44,6 +44,12 @@ pub(super) fn object(plan: &RunPlan, explain: bool) -> Value {
         "arena_bytes": plan.micro.arena_bytes.max(plan.update.arena_bytes),
         "plan_steps": plan.micro.steps.len(),
         "recomputed_steps": plan.micro.recomputed_steps().count(),
+        "offloaded_bytes": plan.micro.offloaded_bytes(),
+        "copy_steps": plan.micro.copy_steps().count(),
+        "offload": prices.spill.map(|spill| json!({
+            "write_bytes_per_second": spill.write_bytes_per_second,
+            "read_bytes_per_second": spill.read_bytes_per_second,
+        })),
         "phases": plan.phases().iter().map(phase).collect::<Vec<_>>(),
         "frontier": plan.frontier.iter().map(point).collect::<Vec<_>>(),
         "arena_over_lower_bound": plan.arena_over_lower_bound,
@@ -55,7 +61,7 @@ pub(super) fn object(plan: &RunPlan, explain: bool) -> Value {
                 "name": value.name,
                 "layer": value.layer,
                 "bytes": value.bytes,
-                "treatment": if value.treatment == Treatment::Kept { "kept" } else { "recomputed" },
+                "treatment": value.treatment.as_str(),
                 "seconds": value.seconds,
                 "why": value.why(),
             })

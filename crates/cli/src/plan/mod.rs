@@ -36,7 +36,7 @@ pub(crate) struct PlanArgs {
     #[arg(long)]
     json: bool,
 
-    /// List every value that backward reads: its bytes, whether it is kept or recomputed, and why
+    /// List every value that backward reads: its bytes, whether it is kept, recomputed or offloaded, and why
     #[arg(long)]
     explain: bool,
 

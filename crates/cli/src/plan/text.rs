@@ -58,7 +58,7 @@ fn verdict(plan: &RunPlan) -> String {
         "by arithmetic; remat doctor measures this machine's"
     };
     let recompute = config.grad_accum as f64 * micro.recompute_seconds(&plan.profile.prices);
-    let lines = [
+    let mut lines = vec![
         headline,
         format!("model     {} ({}), {} parameters, {dtype}", plan.model, plan.family, count(plan.total_parameters)),
         format!("method    {method} · trains {} ({share:.2} %)", counted(plan.trained_parameters, "parameter")),
@@ -80,7 +80,22 @@ fn verdict(plan: &RunPlan) -> String {
             counted(plan.profile.threads, "thread")
         ),
     ];
+    lines.extend(offload(plan));
     lines.join("\n") + "\n"
+}
+
+/// What goes out of the arena and back, if the settings name a folder for it.
+fn offload(plan: &RunPlan) -> Option<String> {
+    let folder = plan.config.offload.as_ref()?.display();
+    let spill = plan.profile.prices.spill?;
+    let rate = |rate: f64| format!("{}/s", bytes(rate as u64));
+    let (out, back) = (rate(spill.write_bytes_per_second), rate(spill.read_bytes_per_second));
+    let copies = plan.micro.copy_steps().count();
+    let what = match plan.micro.offloaded_bytes() {
+        0 => "nothing".to_string(),
+        away => format!("{} in {}", bytes(away as u64), counted(copies, "copy step")),
+    };
+    Some(format!("offload   {what} to and from {folder} · {out} out, {back} back, measured now"))
 }
 
 fn phases(plan: &RunPlan) -> String {

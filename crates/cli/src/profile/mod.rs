@@ -79,11 +79,12 @@ fn start(arguments: ProfileArgs, matches: &ArgMatches) -> Result<String, TrainEr
     }
     let footprint_bytes = footprint(&setup, setup.model.precision())?;
     let footprint_16_bit_bytes = footprint(&setup, Precision::Bf16)?;
-    let ProfileSetup { model, method, shape, rows, options, limit, .. } = &setup;
+    let ProfileSetup { model, method, shape, rows, options, limit, spill, .. } = &setup;
+    let spill = setup.config.offload.as_deref().zip(*spill);
     let batch = rows.as_ref().map(|rows| &rows.batch);
     let (policies, repeats) = (arguments.policies.as_slice(), arguments.repeats as usize);
     let (shape, options, limit) = (*shape, *options, *limit);
-    let rows = profile(&ProfileJob { model, method, shape, batch, policies, repeats, options, limit })?;
+    let rows = profile(&ProfileJob { model, method, shape, batch, policies, repeats, options, limit, spill })?;
     let (chosen, verdict) = verdict(&setup, &rows);
     let profiled = Profiled { footprint_bytes, footprint_16_bit_bytes, repeats, rows, chosen, verdict };
     let record = profiled.record(&setup, started_at)?;

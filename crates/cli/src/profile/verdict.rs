@@ -22,7 +22,7 @@ fn conclude(rows: &[ProfileRow], limit: Option<Limit>, batch: usize, seq_len: us
     let fastest = |keeps_all: bool| {
         let fits = |row: &ProfileRow| row.planned_peak_bytes <= limit.bytes as u64;
         let rows = rows.iter().enumerate();
-        rows.filter(|(_, row)| fits(row) && (row.recomputed_steps == 0 || !keeps_all))
+        rows.filter(|(_, row)| fits(row) && (keeps_everything(row) || !keeps_all))
             .min_by(|a, b| a.1.step_seconds.total_cmp(&b.1.step_seconds))
     };
     let Some((index, best)) = fastest(true).or_else(|| fastest(false)) else {
@@ -31,20 +31,25 @@ fn conclude(rows: &[ProfileRow], limit: Option<Limit>, batch: usize, seq_len: us
         );
         return (0, text);
     };
-    if best.recomputed_steps == 0 {
+    if keeps_everything(best) {
         return (index, needless(best, fastest(false).map(|(_, row)| row), limit, batch, seq_len));
     }
-    let kept = rows.iter().filter(|row| row.recomputed_steps == 0).min_by_key(|row| row.planned_peak_bytes);
+    let kept = rows.iter().filter(|row| keeps_everything(row)).min_by_key(|row| row.planned_peak_bytes);
     let text = match kept {
         Some(kept) => needed(kept, best, limit, batch, seq_len),
         None => format!(
-            "{} is the fastest of these that fits ({} of {has}). All of them recompute: add none to --policies to see \
+            "{} is the fastest of these that fits ({} of {has}). All of them recompute or offload: add none to --policies to see \
              whether checkpointing pays.",
             best.policy,
             bytes(best.planned_peak_bytes)
         ),
     };
     (index, text)
+}
+
+/// Whether a row neither recomputes nor offloads.
+fn keeps_everything(row: &ProfileRow) -> bool {
+    row.recomputed_steps == 0 && row.offloaded_bytes == 0
 }
 
 /// Everything kept fits.
@@ -111,6 +116,7 @@ mod tests {
             arena_bytes: (peak as usize - 100) << 20,
             plan_steps: 10,
             recomputed_steps,
+            offloaded_bytes: 0,
             bound_by: String::new(),
             planned_step_seconds: seconds,
             step_seconds: seconds,

@@ -33,6 +33,7 @@ pub(super) fn compare(model: &Model, threads: usize) -> Result<Vec<ProfileRow>, 
         repeats: REPEATS,
         options: CpuOptions::new(threads),
         limit: None,
+        spill: None,
     };
     let rows = profile(&job)?;
     say("   checkpointing   activations kept    peak memory of the process    time of a step");

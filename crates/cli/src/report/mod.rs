@@ -28,13 +28,13 @@ pub(crate) fn write(path: &Path, html: &str) -> Result<(), TrainError> {
 /// The arena of a plan's micro-step over its predicted time.
 pub(crate) fn timeline(plan: &RunPlan) -> Timeline {
     let micro = &plan.micro;
-    let times = times(plan);
+    let times = micro.timetable(&plan.profile.prices);
     let kept: std::collections::HashSet<String> = micro.saved_residuals().into_iter().map(|r| r.name).collect();
     let mut bars = Vec::with_capacity(micro.buffers.len());
     let mut bar = |first: usize, last: usize, slot: remat_plan::Slot, kind, name: String| {
         bars.push(Bar {
-            start: times[first],
-            end: times[last + 1],
+            start: times[first].start,
+            end: times[last].end,
             offset: slot.offset,
             bytes: slot.bytes,
             kind,
@@ -56,22 +56,8 @@ pub(crate) fn timeline(plan: &RunPlan) -> Timeline {
             bar(at, at, slot, Kind::Workspace, format!("workspace of {}", micro.graph.node(op).name));
         }
     }
-    let seconds = times.last().copied().unwrap_or(0.0);
+    let seconds = micro.step_seconds(&plan.profile.prices);
     Timeline { bars, seconds, arena_bytes: micro.arena_bytes }
-}
-
-/// Predicted seconds from the start to the beginning of every step, and to the end.
-fn times(plan: &RunPlan) -> Vec<f64> {
-    let graph = &plan.micro.graph;
-    let mut now = 0.0;
-    let mut times = vec![0.0];
-    for step in &plan.micro.steps {
-        if let Action::Compute(op) = step.action {
-            now += plan.profile.prices.seconds(graph, graph.node(op));
-        }
-        times.push(now);
-    }
-    times
 }
 
 /// What a page calls a model: a path's last part, or a preset's name. The whole path stands among the facts.

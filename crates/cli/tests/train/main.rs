@@ -9,6 +9,7 @@ mod evaluation;
 mod guards;
 mod interrupt;
 mod memory;
+mod offload;
 mod qlora;
 mod record;
 mod refusals;

@@ -1,0 +1,137 @@
+//! `--offload DIR`: kept values go to a file and come back, in memory that neither keeping nor recomputing fits; the result
+//! has the same bits, and the folder is left as it was.
+
+use crate::command::{Train, remat, text};
+use serde_json::Value;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+const FLAGS: &str = "--method lora --rank 4 --steps 2 --batch-size 64 --grad-accum 1 --threads 2";
+const ADAPTER: &str = "adapter_model.safetensors";
+
+fn event(output: &str, name: &str) -> Value {
+    let events = output.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
+    events.into_iter().find(|event| event["event"] == name).unwrap_or_else(|| panic!("no event {name} in {output}"))
+}
+
+fn number(value: &Value) -> u64 {
+    value.as_u64().unwrap_or_else(|| panic!("{value} is not a number"))
+}
+
+fn is_empty(folder: &Path) -> bool {
+    std::fs::read_dir(folder).expect("readable").next().is_none()
+}
+
+/// The least memory that `plan` says a run can have.
+fn least_memory(more: &str) -> u64 {
+    let model = crate::command::case("llama-gqa-tied");
+    let rows = model.join("rows.jsonl");
+    let flags = format!("plan --json --model {} --data {} {FLAGS} {more}", model.display(), rows.display());
+    let output = remat(flags.split_whitespace()).output().expect("the binary runs");
+    let plan: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", text(&output.stderr)));
+    number(&plan["smallest_budget_bytes"])
+}
+
+#[test]
+fn offload_really_offloads_memory_falls_and_every_bit_of_the_result_stays() {
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let offload = format!("--offload {}", folder.path().display());
+    let run = |more: &str| Train::on("llama-gqa-tied", &format!("{FLAGS} --json {more}")).finish();
+    let full = run("--checkpointing full");
+    let measured = |output: &str| number(&event(output, "finished")["peak_bytes"]);
+    let kept = number(&event(&full.stdout, "planned")["parts"]["kept_activations"]);
+    // Block boundaries alone do not fit.
+    let budget = format!("--checkpointing budget:{} {offload}", kept / 4);
+    for more in [budget.clone(), format!("{budget} --poison --validate")] {
+        let offloading = run(&more);
+        let planned = event(&offloading.stdout, "planned");
+        assert!(number(&planned["offloaded_bytes"]) > kept / 2, "{planned}");
+        assert!(number(&planned["parts"]["kept_activations"]) <= kept / 4, "{planned}");
+        assert!(offloading.train.bytes(ADAPTER) == full.train.bytes(ADAPTER), "{more}");
+        assert_eq!(offloading.train.metrics("loss"), full.train.metrics("loss"));
+        let arena = |planned: &Value| number(&planned["arena_bytes"]);
+        let fallen = arena(&event(&full.stdout, "planned")) - arena(&planned);
+        let (most, least) = (measured(&full.stdout), measured(&offloading.stdout));
+        // The copy queue's own pages are few.
+        assert!(more != budget || least + fallen / 2 < most, "{least} of {most} with {fallen} less in the arena");
+        let record: Value = serde_json::from_slice(&offloading.train.bytes("record.json")).expect("JSON");
+        assert_eq!(record["plan"]["offloaded_bytes"], planned["offloaded_bytes"]);
+    }
+    assert!(is_empty(folder.path()), "the file has no name");
+}
+
+#[test]
+fn a_limit_below_the_smallest_without_it_is_refused_by_naming_offload_and_met_with_it() {
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let offload = format!("--offload {}", folder.path().display());
+    let (alone, least) = (least_memory(""), least_memory(&offload));
+    assert!(least + (1 << 20) < alone, "{least} of {alone}");
+    // What a process holds differs between two of them by a little.
+    let limit = alone - (alone - least) / 3;
+    let train = Train::on("llama-gqa-tied", FLAGS);
+    let refused = train.command(&format!("--memory {limit}")).output().expect("the binary runs");
+    let stderr = text(&refused.stderr);
+    assert_eq!(refused.status.code(), Some(3), "{stderr}");
+    assert!(stderr.contains("--offload DIR  ") && stderr.contains("saves"), "{stderr}");
+    let met = train.command(&format!("--memory {limit} {offload} --json")).output().expect("the binary runs");
+    assert_eq!(met.status.code(), Some(0), "{}", text(&met.stderr));
+    let (planned, end) = (event(&text(&met.stdout), "planned"), event(&text(&met.stdout), "finished"));
+    assert!(number(&planned["offloaded_bytes"]) > 0);
+    assert!(number(&end["peak_bytes"]) <= number(&planned["planned_peak_bytes"]));
+    assert!(number(&planned["planned_peak_bytes"]) <= limit);
+}
+
+/// Runs where no file may be larger than about two MiB, as on a disk that has no more room.
+fn on_a_small_disk(command: &Command) -> Output {
+    let arguments = command.get_args().map(|argument| argument.to_str().expect("UTF-8"));
+    let line = std::iter::once(env!("CARGO_BIN_EXE_remat")).chain(arguments).collect::<Vec<_>>().join(" ");
+    let script = format!("trap '' XFSZ; ulimit -f 4096; exec {line}");
+    Command::new("sh").arg("-c").arg(script).output().expect("a shell")
+}
+
+#[test]
+fn a_disk_that_is_too_small_is_an_error_before_the_first_step() {
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let train = Train::on("llama-gqa-tied", FLAGS);
+    let offload = format!("--checkpointing budget:1MiB --offload {}", folder.path().display());
+    let output = on_a_small_disk(&train.command(&offload));
+    let stderr = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(3), "{stderr}");
+    assert!(stderr.contains("cannot hold") && stderr.contains("a disk with more room"), "{stderr}");
+    assert!(!train.out().exists() && is_empty(folder.path()));
+}
+
+#[test]
+fn a_folder_that_is_not_there_is_bad_input() {
+    let train = Train::on("gpt2", "--steps 1");
+    let output = train.command("--offload /no/such/folder").output().expect("the binary runs");
+    let stderr = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{stderr}");
+    assert!(stderr.contains("--offload /no/such/folder: "), "{stderr}");
+    assert!(!train.out().exists());
+}
+
+#[test]
+fn a_killed_run_leaves_no_file_and_is_resumed_without_the_folder() {
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let flags = "--method lora --rank 4 --batch-size 16 --grad-accum 1 --threads 2 --schedule constant";
+    let train = Train::on("llama-gqa-tied", flags);
+    let offload = format!("--checkpointing budget:512KiB --offload {}", folder.path().display());
+    let mut command = train.command(&format!("--steps 1000000 --save-every 1 --save-total-limit 2 {offload}"));
+    let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("the binary runs");
+    let start = Instant::now();
+    while !train.out().join("checkpoint-2/manifest.json").exists() {
+        assert!(start.elapsed() < Duration::from_secs(60), "still no save");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    assert!(is_empty(folder.path()), "nor while it runs");
+    child.kill().expect("killed");
+    child.wait().expect("ended");
+    assert!(is_empty(folder.path()));
+    let made = train.metrics("step").len();
+    let resumed = train.resume(&format!("--steps {} --checkpointing none", made + 2));
+    assert_eq!(resumed.status.code(), Some(0), "{}", text(&resumed.stderr));
+    let whole = Train::on("llama-gqa-tied", &format!("{flags} --steps {}", made + 2)).finish().train;
+    assert!(whole.bytes(ADAPTER) == train.bytes(ADAPTER));
+}
