@@ -4,7 +4,7 @@
 
 use crate::progress::{self, Progress};
 use crate::units::{bytes, count, counted, duration};
-use remat_train::{Event, MemoryAccount, MethodKind, Outcome, PlannedRun, Reporter, Summary};
+use remat_train::{BucketPlan, Event, MemoryAccount, MethodKind, Outcome, PlannedRun, Reporter, Summary};
 use std::io::{IsTerminal, Write};
 
 /// Prints to stderr.
@@ -161,11 +161,26 @@ fn header(plan: &PlannedRun<'_>) -> Vec<String> {
         plan.device,
         counted(plan.threads, "thread")
     ));
+    lines.extend(lengths(plan.buckets));
     lines.extend(memory_table(plan.memory));
     if let Some(step) = plan.resumed_from {
         lines.push(format!("resumed   after update {step}"));
     }
     lines
+}
+
+/// Which part of the micro-batches runs in which plan, where they differ in length.
+fn lengths(buckets: &[BucketPlan]) -> Option<String> {
+    let part = |bucket: &BucketPlan| {
+        let recomputed = match bucket.recomputed_steps {
+            0 => String::new(),
+            steps => format!(" ({steps} recomputed)"),
+        };
+        format!("≤ {} tokens{recomputed} {:.0} %", bucket.seq_len, 100.0 * bucket.share)
+    };
+    let parts: Vec<String> = buckets.iter().map(part).collect();
+    (parts.len() > 1)
+        .then(|| format!("lengths   {}; the longest runs once, on padding, before step 1", parts.join(", ")))
 }
 
 fn memory_table(account: &MemoryAccount) -> Vec<String> {

@@ -84,6 +84,7 @@ fn planned(plan: &PlannedRun<'_>) -> Value {
         "recomputed_steps": plan.recomputed_steps,
         "offloaded_bytes": plan.offloaded_bytes,
         "arena_bytes": plan.arena_bytes,
+        "buckets": plan.buckets,
         "planned_peak_bytes": plan.memory.planned_peak_bytes(),
         "parts": rows,
     })

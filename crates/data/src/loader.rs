@@ -93,8 +93,21 @@ impl DataLoader {
 
     /// Tokens of the longest sequence: the least T that fits all of them.
     pub fn longest_sequence(&self) -> usize {
-        let tokens = |id| self.sequences.samples(id).map(|sample| self.dataset.sample(sample).ids.len()).sum();
-        (0..self.sequences.len() as u32).map(SequenceId).map(tokens).max().unwrap_or(0)
+        (0..self.sequences.len() as u32).map(|id| self.tokens_of(SequenceId(id))).max().unwrap_or(0)
+    }
+
+    /// Tokens of every sequence.
+    pub fn sequence_lengths(&self) -> Vec<usize> {
+        (0..self.sequences.len() as u32).map(|id| self.tokens_of(SequenceId(id))).collect()
+    }
+
+    /// Tokens of the longest sequence of a micro-batch of an update.
+    pub fn longest_of(&self, update: &UpdateBatch, micro_batch: usize) -> usize {
+        update.sequences(micro_batch).iter().map(|&id| self.tokens_of(id)).max().unwrap_or(0)
+    }
+
+    fn tokens_of(&self, id: SequenceId) -> usize {
+        self.sequences.samples(id).map(|sample| self.dataset.sample(sample).ids.len()).sum()
     }
 
     /// A buffer for [`next_update`](Self::next_update).

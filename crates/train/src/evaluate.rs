@@ -3,8 +3,9 @@
 //! Invariants: each sample is counted once; the loss is the sum over all tokens divided once by their number, as in
 //! training, so that it does not depend on the batch size; no dropout.
 
+use crate::buckets::SEQ_LEN_MULTIPLE;
 use crate::forward;
-use crate::prepare::{DEFAULT_SEQ_LEN, SEQ_LEN_MULTIPLE};
+use crate::prepare::DEFAULT_SEQ_LEN;
 use crate::{TrainError, TrainedTurns};
 use remat_compiler::compile;
 use remat_cpu::CpuOptions;

@@ -5,6 +5,7 @@
 
 mod alternatives;
 mod available;
+mod buckets;
 mod compiled_step;
 mod config;
 mod config_file;
@@ -40,6 +41,7 @@ mod trace;
 
 pub use alternatives::Alternative;
 pub use available::{available_bytes, group_limit_bytes};
+pub use buckets::{BucketPlan, LengthBucket};
 pub use config::{MethodKind, OptimizerKind, Precision, TrainConfig, TrainedTurns};
 pub use config_file::read as read_config_file;
 pub use error::{ErrorKind, TrainError};

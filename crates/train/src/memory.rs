@@ -42,8 +42,9 @@ pub(crate) struct Buffers {
 
 impl Buffers {
     fn trace_bytes(self, micro: &Plan, others: &[&Plan]) -> usize {
+        let most = others.iter().map(|plan| plan.steps.len()).fold(micro.steps.len(), usize::max);
         match (self.traced_micro_batches, others.first()) {
-            (1.., Some(update)) => Trace::bytes(steps_of_update(micro, update, self.traced_micro_batches)),
+            (1.., Some(update)) => Trace::bytes(steps_of_update(most, update, self.traced_micro_batches)),
             _ => 0,
         }
     }

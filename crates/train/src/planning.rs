@@ -4,9 +4,10 @@
 //! the arena. Since compiling itself takes memory, the account is made afterwards and the cap tightened by what it
 //! overshoots. Invariant: the account of a plan that is returned is within the limit.
 
+use crate::buckets::{BucketPlan, LengthBucket};
 use crate::memory::Buffers;
 use crate::{MemoryAccount, TrainConfig, TrainError, memory};
-use remat_compiler::{CompileError, Target, compile, compile_within, differentiate};
+use remat_compiler::{CompileError, Target, compile, compile_or_smallest, compile_within, differentiate};
 use remat_ir::Graph;
 use remat_model::{AdamWSettings, Parameter, Training, update_graph};
 use remat_plan::{DeviceProfile, Plan, Policy, parse_bytes};
@@ -20,6 +21,8 @@ pub(crate) struct PlannedStep {
     pub(crate) update: Plan,
     /// Of the held-out rows, if there are any.
     pub(crate) evaluation: Option<Plan>,
+    /// Of the micro-batches that are shorter, shortest first.
+    pub(crate) shorter: Vec<Plan>,
     pub(crate) account: MemoryAccount,
     pub(crate) parameters: Vec<Parameter>,
     /// Whether the micro-step reads the input `rng`.
@@ -53,16 +56,23 @@ impl Limit {
 }
 
 impl PlannedStep {
-    /// All plans but the micro-step's.
+    /// All plans but that of the longest micro-step.
     pub(crate) fn others(&self) -> Vec<&Plan> {
-        std::iter::once(&self.update).chain(&self.evaluation).collect()
+        std::iter::once(&self.update).chain(&self.evaluation).chain(&self.shorter).collect()
+    }
+
+    /// The plan of each bucket.
+    pub(crate) fn bucket_plans(&self, buckets: &[LengthBucket], profile: &DeviceProfile) -> Vec<BucketPlan> {
+        let plans = self.shorter.iter().chain(std::iter::once(&self.micro));
+        buckets.iter().zip(plans).map(|(&bucket, plan)| BucketPlan::of(bucket, plan, profile)).collect()
     }
 }
 
-/// Compiles the micro-step, the update and the evaluation.
+/// Compiles the micro-steps, of which `shorter` has the shorter ones, the update and the evaluation.
 pub(crate) fn plan_step(
     config: &TrainConfig,
     training: Training,
+    shorter: &[Graph],
     evaluation: Option<Graph>,
     profile: &DeviceProfile,
     buffers: Buffers,
@@ -74,8 +84,8 @@ pub(crate) fn plan_step(
     let update = compile(update_graph(&parameters, &adamw(config))?, &Policy::None, profile)?;
     let evaluation = evaluation.map(|graph| compile(graph, &Policy::None, profile)).transpose()?;
     let others: Vec<&Plan> = std::iter::once(&update).chain(&evaluation).collect();
-    let (micro, account) = fitting(&gradient, &others, &policy, profile, buffers, limit)?;
-    Ok(PlannedStep { micro, update, evaluation, account, parameters, random })
+    let (micro, shorter, account) = fitting((&gradient, shorter), &others, &policy, profile, buffers, limit)?;
+    Ok(PlannedStep { micro, update, evaluation, shorter, account, parameters, random })
 }
 
 /// The policy that the settings name.
@@ -101,22 +111,27 @@ pub(crate) fn adamw(config: &TrainConfig) -> AdamWSettings {
     }
 }
 
-/// The plan of the micro-step whose account is within the limit.
+/// The plans of the micro-step, the longest and shorter ones, whose account is within the limit. The longest shapes the
+/// arena, and the shorter ones are the fastest inside it.
 pub(crate) fn fitting(
-    gradient: &Graph,
+    (gradient, shorter): (&Graph, &[Graph]),
     others: &[&Plan],
     policy: &Policy,
     profile: &DeviceProfile,
     buffers: Buffers,
     limit: Option<Limit>,
-) -> Result<(Plan, MemoryAccount), TrainError> {
-    let account = |micro: &Plan| MemoryAccount::new(micro, others, profile.executor_bytes, buffers);
-    let Some(limit) = limit else {
-        let micro = compile(gradient.clone(), policy, profile)?;
-        let account = account(&micro);
-        return Ok((micro, account));
+) -> Result<(Plan, Vec<Plan>, MemoryAccount), TrainError> {
+    let with_shorter = |micro: Plan| -> Result<_, TrainError> {
+        let arena_bytes = memory::largest_arena(&micro, others);
+        let within = |graph: &Graph| compile_or_smallest(graph.clone(), policy, profile, arena_bytes);
+        let shorter = shorter.iter().map(within).collect::<Result<Vec<Plan>, CompileError>>()?;
+        let all: Vec<&Plan> = others.iter().copied().chain(&shorter).collect();
+        let account = MemoryAccount::new(&micro, &all, profile.executor_bytes, buffers);
+        Ok((micro, shorter, account))
     };
-    let graphs: Vec<&Graph> = std::iter::once(gradient).chain(others.iter().map(|plan| &plan.graph)).collect();
+    let Some(limit) = limit else { return with_shorter(compile(gradient.clone(), policy, profile)?) };
+    let graphs: Vec<&Graph> =
+        std::iter::once(gradient).chain(others.iter().map(|plan| &plan.graph)).chain(shorter).collect();
     let mut rest = MemoryAccount::beside_arena(&graphs, profile.executor_bytes, buffers);
     let least = others.iter().map(|plan| plan.arena_bytes).max().unwrap_or(0);
     let mut needed = rest;
@@ -130,10 +145,10 @@ pub(crate) fn fitting(
             }
             Err(error) => return Err(error.into()),
         };
-        let account = account(&micro);
+        let (micro, shorter, account) = with_shorter(micro)?;
         needed = account.planned_peak_bytes();
         let Some(excess) = needed.checked_sub(limit.bytes).filter(|&excess| excess > 0) else {
-            return Ok((micro, account));
+            return Ok((micro, shorter, account));
         };
         // What is there beside this arena, and again what compiling added: the next attempt touches new pages too.
         let beside = needed.saturating_sub(memory::largest_arena(&micro, others));

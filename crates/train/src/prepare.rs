@@ -4,7 +4,8 @@
 //! run that is refused leaves nothing behind. All errors of a user's input come from here.
 
 use crate::alternatives::{Setting, with_alternatives};
-use crate::compiled_step::CompiledStep;
+use crate::buckets::{BucketPlan, LengthBucket, SEQ_LEN_MULTIPLE, buckets, shorter};
+use crate::compiled_step::{CompiledStep, MicroStep};
 use crate::config::MethodKind;
 use crate::evaluate::EvaluationRows;
 use crate::memory::Buffers;
@@ -24,9 +25,6 @@ use remat_model::{BatchShape, LoraConfig, Method, Model, Parameter, Targets, ref
 use remat_plan::{DeviceProfile, Executor, Plan, Policy, ProgramId};
 use remat_tensor::{Philox, stream_of_name};
 use std::path::{Path, PathBuf};
-
-/// Sequence lengths are rounded up to this where data is shorter than `--seq-len`.
-pub(crate) const SEQ_LEN_MULTIPLE: usize = 16;
 
 /// What the rows are called that a preset learns where the settings name no data.
 pub(crate) const RANDOM_TOKENS: &str = "random tokens";
@@ -49,6 +47,8 @@ pub(crate) struct Prepared {
     pub(crate) loader: DataLoader,
     pub(crate) shape: BatchShape,
     pub(crate) total_updates: u64,
+    buckets: Vec<LengthBucket>,
+    bucket_plans: Vec<BucketPlan>,
     evaluation: Option<EvaluationData>,
     resumed: Option<Resumed>,
     options: CpuOptions,
@@ -128,7 +128,9 @@ pub(crate) fn prepare(mut config: TrainConfig, resumed: Option<Resumed>, traced:
     let spill = spill_prices(&config)?;
     let profile = cached_profile(&options, config.precision).unwrap_or_else(|| options.profile());
     let profile = with_spill(profile, spill);
-    let data_bytes = loader.bytes() + Batch::bytes_of(shape.batch, shape.seq_len);
+    let buckets = buckets(loader.sequence_lengths(), shape.batch, shape.seq_len);
+    let of_shape = |bucket: &LengthBucket| Batch::bytes_of(shape.batch, bucket.seq_len);
+    let data_bytes = loader.bytes() + buckets.iter().map(of_shape).sum::<usize>();
     let data_bytes = data_bytes + evaluation.as_ref().map_or(0, EvaluationData::bytes);
     let held_out = evaluation.as_ref().map(|data| model.evaluation(Some(&method), data.shape)).transpose()?;
     let held_out = held_out.map(|evaluation| evaluation.graph);
@@ -139,14 +141,19 @@ pub(crate) fn prepare(mut config: TrainConfig, resumed: Option<Resumed>, traced:
     };
     let setting = Setting { config: &config, model: &model, method: &method, shape };
     let limit = Limit::of(&config)?;
+    let short = &buckets[..buckets.len() - 1];
+    let short = short.iter().map(|bucket| shorter(setting, bucket.seq_len)).collect::<Result<Vec<_>, _>>()?;
     let planned = |profile: &DeviceProfile| {
-        plan_step(&config, training.clone(), held_out.clone(), profile, buffers, limit)
+        plan_step(&config, training.clone(), &short, held_out.clone(), profile, buffers, limit)
             .map_err(|error| with_alternatives(error, setting, profile))
     };
+    let mut profile = profile;
     let mut step = planned(&profile)?;
     if !profile.prices.measured && prices_decide(&step.micro) && has_room_to_measure(limit) {
-        step = planned(&with_spill(measured_profile(&options, config.precision, false)?.0, spill))?;
+        profile = with_spill(measured_profile(&options, config.precision, false)?.0, spill);
+        step = planned(&profile)?;
     }
+    let bucket_plans = step.bucket_plans(&buckets, &profile);
     let per_epoch = loader.updates_per_epoch() as u64;
     let epochs = config.epochs.unwrap_or(1);
     let total_updates = config.steps.unwrap_or(per_epoch.saturating_mul(epochs));
@@ -161,6 +168,8 @@ pub(crate) fn prepare(mut config: TrainConfig, resumed: Option<Resumed>, traced:
         loader,
         shape,
         total_updates,
+        buckets,
+        bucket_plans,
         evaluation,
         resumed,
         options,
@@ -299,6 +308,7 @@ impl Prepared {
             plan_steps: self.planned.micro.steps.len(),
             recomputed_steps: self.planned.micro.recomputed_steps().count(),
             offloaded_bytes: self.planned.micro.offloaded_bytes(),
+            buckets: &self.bucket_plans,
             arena_bytes: self.arena_bytes(),
             memory: &self.planned.account,
         }));
@@ -343,11 +353,18 @@ impl Prepared {
     /// Allocates everything and fills it: base weights, then the adapter or the saved state.
     pub(crate) fn load(self) -> Result<Session, TrainError> {
         let facts = self.facts();
-        let PlannedStep { micro, update, evaluation, account, parameters, random } = self.planned;
+        let PlannedStep { micro, update, evaluation, shorter, account, parameters, random } = self.planned;
         let graph = micro.graph.clone();
         let mut executor = CpuExecutor::new(self.options);
         executor.set_spill_folder(self.config.offload.clone());
-        let programs = executor.load([micro, update].into_iter().chain(evaluation).collect())?;
+        let first_shorter = 2 + usize::from(evaluation.is_some());
+        let programs = executor.load([micro, update].into_iter().chain(evaluation).chain(shorter).collect())?;
+        let micro_step = |bucket: &LengthBucket, program: ProgramId| {
+            let shape = BatchShape { seq_len: bucket.seq_len, ..self.shape };
+            MicroStep::new(program, shape, program != programs[0])
+        };
+        let by_length = programs[first_shorter..].iter().chain(&programs[..1]);
+        let micros = self.buckets.iter().zip(by_length).map(|(bucket, &program)| micro_step(bucket, program)).collect();
         let per_epoch = self.loader.updates_per_epoch() as u64;
         let evaluation = self.evaluation.zip(programs.get(2)).map(|(data, &program)| Evaluation {
             rows: EvaluationRows::new(data.loader, data.shape),
@@ -371,9 +388,9 @@ impl Prepared {
         remat_cpu::release_freed_memory();
         let step = CompiledStep {
             executor,
-            micro: programs[0],
+            micros,
             update: programs[1],
-            batch: Batch::new(self.shape.batch, self.shape.seq_len),
+            used: 0,
             dropout_seed: random.then_some(self.config.seed),
             trace: None,
             validation: None,

@@ -1,6 +1,6 @@
 //! What a run tells while it goes. Invariant: a report is data; how it looks is the command line's business.
 
-use crate::{MemoryAccount, PhaseMemory, PhasePeak, Record, StepMetrics, TrainConfig};
+use crate::{BucketPlan, MemoryAccount, PhaseMemory, PhasePeak, Record, StepMetrics, TrainConfig};
 use remat_data::SampleStats;
 use remat_model::BatchShape;
 use std::path::{Path, PathBuf};
@@ -67,6 +67,8 @@ pub struct PlannedRun<'a> {
     pub recomputed_steps: usize,
     /// Bytes that a micro-step copies out of the arena, and back.
     pub offloaded_bytes: usize,
+    /// Micro-batches by length, the shortest first, each with its plan; one where all are of one length.
+    pub buckets: &'a [BucketPlan],
     /// Size of the arena.
     pub arena_bytes: usize,
     /// What the run will hold.

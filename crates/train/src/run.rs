@@ -139,6 +139,11 @@ impl<'a> Run<'a> {
 
     fn go(mut self) -> Result<Summary, TrainError> {
         let mut batch = self.session.loader.update_buffer();
+        if self.session.step.micros.len() > 1 && self.session.made_updates < self.session.total_updates {
+            self.peaks.begin();
+            self.session.step.rehearse()?;
+            self.peaks.end("step");
+        }
         while self.session.made_updates < self.session.total_updates {
             if !self.update(&mut batch)? {
                 let save = self.save()?;
@@ -166,7 +171,7 @@ impl<'a> Run<'a> {
         let compared = step.validation?.compared;
         let replayed = format!("validated: {} recomputed values had the forward's bits", compared.replayed_values);
         let updates = REFERENCE_UPDATES.min(self.updates_here);
-        let (values, follows) = (compared.reference_values, has_reference(step.executor.graph(step.micro)));
+        let (values, follows) = (compared.reference_values, has_reference(step.executor.graph(step.longest())));
         let reference = match (follows, values) {
             (true, _) => format!("{values} values of the first {updates} updates agree with the f64 reference"),
             (false, 0) => {
@@ -234,7 +239,7 @@ impl<'a> Run<'a> {
                 return Ok(false);
             }
             sum += session.step.run_micro(&session.loader, batch, micro, made)?;
-            self.watch.see(&session.step.batch);
+            self.watch.see(session.step.batch());
         }
         let loss = finite(step, "loss", sum / batch.trained as f64)?;
         let lr = session.schedule.rate(made);
@@ -246,8 +251,8 @@ impl<'a> Run<'a> {
 
         let step_seconds = start.elapsed().as_secs_f64();
         if let Some(trace) = session.step.trace.take() {
-            let (micro, update) = session.step.plans();
-            self.reporter.report(Event::Note(&trace.write(micro, update)?));
+            let step = &session.step;
+            self.reporter.report(Event::Note(&trace.write(|program| step.executor.plan(program), step.update)?));
         }
         self.peaks.end("step");
         self.count(loss, batch.tokens as u64, step_seconds);

@@ -5,6 +5,7 @@
 //! next at `planning` for the limit and at `alternatives`.
 
 use crate::alternatives::{Alternative, Setting, alternatives};
+use crate::buckets::{BucketPlan, LengthBucket, buckets, shorter};
 use crate::memory::Buffers;
 use crate::planning::{Limit, PlannedStep, plan_step, policy_of, targets};
 use crate::prepare::{DEFAULT_SEQ_LEN, method, shape_of, training_data};
@@ -92,6 +93,8 @@ pub struct RunPlan {
     pub step_seconds: f64,
     /// Arena over the bytes that its order of steps has alive at once.
     pub arena_over_lower_bound: f64,
+    /// Micro-batches by length, the shortest first, each with its plan; one where all are of one length.
+    pub buckets: Vec<BucketPlan>,
     /// From the smallest plan to the fastest.
     pub frontier: Vec<FrontierRow>,
     /// What else could be chosen.
@@ -122,7 +125,7 @@ pub fn plan(config: TrainConfig) -> Result<RunPlan, TrainError> {
             Err(TrainError::BadFlag { key: "init-adapter", problem })
         }
     })?;
-    let (shape, data_bytes) = batches(&mut config, model.config())?;
+    let Batches { shape, buckets, data_bytes } = batches(&mut config, model.config())?;
     let options = config.cpu_options();
     let profile = cached_profile(&options, config.precision).unwrap_or_else(|| options.profile());
     let profile = with_spill(profile, spill_prices(&config)?);
@@ -130,7 +133,8 @@ pub fn plan(config: TrainConfig) -> Result<RunPlan, TrainError> {
     let limit = Limit::of(&config)?;
     let adapter_is_read = config.init_adapter.is_some();
     let buffers = Buffers { data_bytes, adapter_is_read, ..Buffers::default() };
-    let (planned, fits) = planned_or_smallest(setting, &profile, buffers, limit)?;
+    let (planned, fits) = planned_or_smallest(setting, &buckets, &profile, buffers, limit)?;
+    let buckets = planned.bucket_plans(&buckets, &profile);
     let around = Surroundings::of(setting, &planned, &profile)?;
     let PlannedStep { micro, update, account, parameters, .. } = planned;
     let alternatives = alternatives(setting, &micro, &update, &profile)?;
@@ -154,6 +158,7 @@ pub fn plan(config: TrainConfig) -> Result<RunPlan, TrainError> {
         smallest_memory_bytes: around.smallest_memory_bytes,
         smallest_activation_bytes: around.smallest_activation_bytes,
         frontier: around.frontier,
+        buckets,
         alternatives,
         micro,
         update,
@@ -163,28 +168,41 @@ pub fn plan(config: TrainConfig) -> Result<RunPlan, TrainError> {
     })
 }
 
-/// The shape of a micro-batch, and the bytes of the data: of the rows if the settings name any.
-fn batches(config: &mut TrainConfig, model: &ModelConfig) -> Result<(BatchShape, usize), TrainError> {
+/// What the data decides.
+struct Batches {
+    shape: BatchShape,
+    buckets: Vec<LengthBucket>,
+    data_bytes: usize,
+}
+
+/// The shapes of micro-batches, and the bytes of the data: of the rows if the settings name any.
+fn batches(config: &mut TrainConfig, model: &ModelConfig) -> Result<Batches, TrainError> {
     let seq_len = *config.seq_len.get_or_insert(model.max_positions().min(DEFAULT_SEQ_LEN));
     if config.data.is_empty() || config.preset.is_some() {
         let shape = BatchShape { batch: config.batch_size, seq_len };
-        return Ok((shape, Batch::bytes_of(shape.batch, shape.seq_len)));
+        let buckets = buckets(Vec::new(), shape.batch, shape.seq_len);
+        return Ok(Batches { shape, buckets, data_bytes: Batch::bytes_of(shape.batch, shape.seq_len) });
     }
     let loader = training_data(config, model, seq_len)?;
     let shape = shape_of(config, &loader, seq_len);
-    Ok((shape, loader.bytes() + Batch::bytes_of(shape.batch, shape.seq_len)))
+    let buckets = buckets(loader.sequence_lengths(), shape.batch, shape.seq_len);
+    let held = buckets.iter().map(|bucket| Batch::bytes_of(shape.batch, bucket.seq_len)).sum::<usize>();
+    Ok(Batches { shape, buckets, data_bytes: loader.bytes() + held })
 }
 
 /// The plan of the settings and whether it fits; the smallest of their policy if it does not.
 fn planned_or_smallest(
     setting: Setting<'_>,
+    buckets: &[LengthBucket],
     profile: &DeviceProfile,
     buffers: Buffers,
     limit: Option<Limit>,
 ) -> Result<(PlannedStep, bool), TrainError> {
+    let short = buckets[..buckets.len() - 1].iter().map(|bucket| shorter(setting, bucket.seq_len));
+    let short = short.collect::<Result<Vec<_>, _>>()?;
     let (mut config, mut limit, mut fits) = (setting.config.clone(), limit, true);
     loop {
-        match plan_step(&config, setting.training()?, None, profile, buffers, limit) {
+        match plan_step(&config, setting.training()?, &short, None, profile, buffers, limit) {
             Err(TrainError::DoesNotFit { needed_bytes, whose, limit_bytes, .. }) => {
                 // A second refusal means that planning itself took more memory meanwhile.
                 let bytes = needed_bytes.max(limit_bytes + if fits { 0 } else { SPARE_BYTES });

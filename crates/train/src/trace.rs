@@ -5,7 +5,7 @@
 use crate::TrainError;
 use remat_formats::{FormatsError, write_atomic_with};
 use remat_ir::{OpDef, Phase};
-use remat_plan::{Action, OpClass, Plan, RunObserver, Step, StepId};
+use remat_plan::{Action, OpClass, Plan, ProgramId, RunObserver, Step, StepId};
 use serde_json::{Value, json};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -17,8 +17,8 @@ const TRACED_UPDATE: u64 = 2;
 /// One step that ran.
 #[derive(Debug, Clone, Copy)]
 struct Ran {
-    /// Of the update, or of a micro-step.
-    of_update: bool,
+    /// The update, or a micro-step.
+    program: ProgramId,
     step: StepId,
     /// Seconds since the trace began.
     start: f64,
@@ -30,7 +30,7 @@ pub(crate) struct Trace {
     path: PathBuf,
     started: Instant,
     last: Instant,
-    in_update: bool,
+    program: ProgramId,
     ran: Vec<Ran>,
 }
 
@@ -39,7 +39,7 @@ impl Trace {
     pub(crate) fn new(path: &Path, steps: usize) -> Self {
         let ran = Vec::with_capacity(steps);
         let now = Instant::now();
-        Trace { path: path.to_path_buf(), started: now, last: now, in_update: false, ran }
+        Trace { path: path.to_path_buf(), started: now, last: now, program: ProgramId(0), ran }
     }
 
     /// What a trace of so many steps holds in memory.
@@ -52,9 +52,9 @@ impl Trace {
         made + 1 == TRACED_UPDATE || (made == 0 && left == 1)
     }
 
-    /// Time from here on belongs to the step that comes next: of the update, or of a micro-step.
-    pub(crate) fn begin(&mut self, of_update: bool) {
-        self.in_update = of_update;
+    /// Time from here on belongs to the step that comes next, of this program.
+    pub(crate) fn begin(&mut self, program: ProgramId) {
+        self.program = program;
         self.last = Instant::now();
     }
 
@@ -62,9 +62,13 @@ impl Trace {
     ///
     /// # Errors
     /// A file that cannot be written.
-    pub(crate) fn write(self, micro: &Plan, update: &Plan) -> Result<String, TrainError> {
+    pub(crate) fn write<'p>(
+        self,
+        plan: impl Fn(ProgramId) -> &'p Plan,
+        update: ProgramId,
+    ) -> Result<String, TrainError> {
         let mut classes: Vec<(&'static str, f64)> = Vec::new();
-        let plan_of = |ran: &Ran| if ran.of_update { update } else { micro };
+        let plan_of = |ran: &Ran| plan(ran.program);
         for ran in &self.ran {
             let Some(class) = class_of(plan_of(ran), ran.step) else { continue };
             match classes.iter_mut().find(|(known, _)| *known == class) {
@@ -81,7 +85,7 @@ impl Trace {
             let mut write = |text: String| file.write_all(text.as_bytes());
             let mut events = || {
                 write(format!("{{\"displayTimeUnit\":\"ms\",\"otherData\":{other},\"traceEvents\":["))?;
-                let events = self.ran.iter().filter_map(|ran| event(plan_of(ran), ran));
+                let events = self.ran.iter().filter_map(|ran| event(plan_of(ran), ran, ran.program == update));
                 for (index, event) in events.enumerate() {
                     write(format!("{}{event}", if index > 0 { ",\n" } else { "\n" }))?;
                 }
@@ -100,7 +104,7 @@ impl RunObserver for Trace {
         let now = Instant::now();
         let start = self.last.duration_since(self.started).as_secs_f64();
         let seconds = now.duration_since(self.last).as_secs_f64();
-        self.ran.push(Ran { of_update: self.in_update, step, start, seconds });
+        self.ran.push(Ran { program: self.program, step, start, seconds });
         // What writing this down took belongs to no step.
         self.last = Instant::now();
     }
@@ -114,14 +118,14 @@ fn class_of(plan: &Plan, step: StepId) -> Option<&'static str> {
 }
 
 /// A step as Chrome's trace format has it.
-fn event(plan: &Plan, ran: &Ran) -> Option<Value> {
+fn event(plan: &Plan, ran: &Ran, of_update: bool) -> Option<Value> {
     let Action::Compute(op) = plan.steps[ran.step.index()].action else { return None };
     let graph = &plan.graph;
     let node = graph.node(op);
     let (inputs, outputs) = graph.node_types(node);
     let cost = node.op.cost(&inputs, &outputs);
     let phase = match (node.phase, node.recompute_of) {
-        _ if ran.of_update => "update",
+        _ if of_update => "update",
         (_, Some(_)) => "recompute",
         (Phase::Forward, None) => "forward",
         (Phase::Backward, None) => "backward",

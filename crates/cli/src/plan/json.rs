@@ -52,6 +52,7 @@ pub(super) fn object(plan: &RunPlan, explain: bool) -> Value {
         })),
         "phases": plan.phases().iter().map(phase).collect::<Vec<_>>(),
         "frontier": plan.frontier.iter().map(point).collect::<Vec<_>>(),
+        "buckets": plan.buckets,
         "arena_over_lower_bound": plan.arena_over_lower_bound,
         "alternatives": plan.alternatives,
     });

@@ -9,6 +9,7 @@ use std::fmt::Write;
 pub(super) fn page(plan: &RunPlan) -> String {
     let mut page = verdict(plan);
     page.push_str(&phases(plan));
+    page.push_str(&buckets(plan));
     page.push_str(&frontier(plan));
     page.push_str(&alternatives(plan));
     page
@@ -118,6 +119,30 @@ fn phases(plan: &RunPlan) -> String {
     page.push_str(&format!("{:<16}", "peak"));
     phases.iter().for_each(|phase| page.push_str(&format!("{:>12}", bytes(phase.peak_bytes() as u64))));
     page.push('\n');
+    page
+}
+
+/// The plans by length, where rows differ in it.
+fn buckets(plan: &RunPlan) -> String {
+    if plan.buckets.len() < 2 {
+        return String::new();
+    }
+    let mut page =
+        format!("\n{:>12}{:>12}{:>12}{:>12}{:>12}\n", "tokens", "batches", "recomputed", "kept", "micro-step");
+    for bucket in &plan.buckets {
+        let (share, again) = (format!("{:.1} %", 100.0 * bucket.share), count(bucket.recomputed_steps));
+        let _ = writeln!(
+            page,
+            "{:>12}{share:>12}{again:>12}{:>12}{:>12}",
+            format!("≤ {}", bucket.seq_len),
+            bytes(bucket.activation_bytes as u64),
+            seconds(bucket.micro_step_seconds)
+        );
+    }
+    let mean: f64 = plan.buckets.iter().map(|bucket| bucket.share * bucket.micro_step_seconds).sum();
+    let longest = plan.buckets.last().map_or(0.0, |bucket| bucket.micro_step_seconds);
+    let less = 100.0 * (1.0 - mean / longest.max(f64::MIN_POSITIVE));
+    let _ = writeln!(page, "{:>12}{:>48}   {less:.0} % below the longest alone", "mean", seconds(mean));
     page
 }
 

@@ -8,6 +8,7 @@ mod command;
 mod evaluation;
 mod guards;
 mod interrupt;
+mod lengths;
 mod memory;
 mod offload;
 mod qlora;
