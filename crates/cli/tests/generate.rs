@@ -68,6 +68,30 @@ fn a_loss_is_the_same_at_any_batch_size() {
 }
 
 #[test]
+fn tensors_of_an_adapter_that_match_nothing_are_named() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let adapter = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(MODEL).join("adapter");
+    std::fs::copy(adapter.join("adapter_config.json"), folder.path().join("adapter_config.json")).expect("copied");
+    let weights = std::fs::read(adapter.join("adapter_model.safetensors")).expect("weights");
+    let header = 8 + u64::from_le_bytes(weights[..8].try_into().expect("8 bytes")) as usize;
+    // Another name of the same length, so that nothing else of the file changes.
+    let renamed =
+        String::from_utf8(weights[8..header].to_vec()).expect("JSON").replace("layers.0.self", "layers.7.self");
+    let bytes = [&weights[..8], renamed.as_bytes(), &weights[header..]].concat();
+    std::fs::write(folder.path().join("adapter_model.safetensors"), bytes).expect("written");
+    let folder = folder.path().to_str().expect("UTF-8");
+    for part in
+        ["match no target module", "layers.7.self_attn.k_proj.lora_A.weight", "would read", "layers.0.self_attn"]
+    {
+        refused(&["generate", "--model", MODEL, "--prompt", "box", "--adapter", folder], part);
+    }
+    refused(
+        &["eval", "--model", MODEL, "--data", "fixtures/tiny/data.jsonl", "--adapter", folder],
+        "layers.7.self_attn",
+    );
+}
+
+#[test]
 fn bad_input_ends_with_code_2_and_the_remedy() {
     let generate = ["generate", "--model", MODEL, "--prompt", "box"];
     let with = |more: &[&'static str]| [&generate[..], more].concat();

@@ -14,6 +14,8 @@ use std::path::Path;
 const WEIGHTS: &str = "adapter_model.safetensors";
 /// What PEFT puts before a module's name.
 const PREFIX: &str = "base_model.model.";
+/// Names of unmatched tensors that a message lists; the rest are counted.
+const SHOWN_KEYS: usize = 8;
 
 impl Model {
     /// Initialises adapters as PEFT does: A uniform in ±1/√in (Kaiming with a = √5), B zero. Each draws from a stream of
@@ -127,6 +129,14 @@ impl Model {
             tensor: tensor.to_string(),
             problem,
         };
+        // Keys that match nothing say most about what is wrong (another base, another prefix), so they come first.
+        let matches = |name: &str| adapters.iter().any(|(wanted, _)| *wanted == name);
+        let mut extra: Vec<&str> = file.names().filter(|name| !matches(name)).collect();
+        if !extra.is_empty() {
+            extra.sort_unstable();
+            let example = adapters.iter().map(|(name, _)| *name).find(|name| file.tensor_info(name).is_none());
+            return Err(unmatched(&path, &extra, file.names().count(), example));
+        }
         for (name, ty) in adapters {
             let Some(info) = file.tensor_info(name) else {
                 return Err(fail(name, "is missing: the adapter was made for another base model".into()));
@@ -135,9 +145,6 @@ impl Model {
                 let (found, expected) = (&info.shape, &ty.shape);
                 return Err(fail(name, format!("has shape {found}, the base model needs {expected}")));
             }
-        }
-        if let Some(extra) = file.names().find(|extra| !adapters.iter().any(|(name, _)| name == extra)) {
-            return Err(fail(extra, "belongs to no target module of this base model".into()));
         }
         for (name, _) in adapters {
             let read_f32 = |target: &mut [f32]| Ok(file.read_as_f32_into(name, target)?);
@@ -170,6 +177,22 @@ impl Model {
         config.write(folder)?;
         write_parameters(&folder.join(WEIGHTS), parameters, executor)
     }
+}
+
+/// Tensors of an adapter's file that belong to no target module: their names, and one that would have matched.
+fn unmatched(path: &Path, extra: &[&str], of: usize, example: Option<&str>) -> ModelError {
+    let mut names: Vec<String> = extra.iter().take(SHOWN_KEYS).map(|name| format!("\"{name}\"")).collect();
+    if extra.len() > SHOWN_KEYS {
+        names.push(format!("and {} more", extra.len() - SHOWN_KEYS));
+    }
+    let wanted = example.map_or(String::new(), |name| format!("; this base model would read \"{name}\""));
+    let problem = format!(
+        "{} of {of} tensors match no target module of this base model: {}{wanted}; the adapter was made for another base, \
+         or its target_modules do not name them",
+        extra.len(),
+        names.join(", ")
+    );
+    ModelError::Adapter { folder: path.display().to_string(), problem }
 }
 
 /// Writes the states of parameters under their names, straight from the executor's memory.
