@@ -49,6 +49,9 @@ pub enum TrainError {
     )]
     OutExists { path: PathBuf },
 
+    #[error("--out {}: another run is writing to it; wait until it ends, or choose another folder", path.display())]
+    OutInUse { path: PathBuf },
+
     #[error("--out {}: is a file; choose a folder", path.display())]
     OutIsFile { path: PathBuf },
 
@@ -142,6 +145,7 @@ impl TrainError {
             | TrainError::BadValue { .. }
             | TrainError::NotToml { .. }
             | TrainError::OutExists { .. }
+            | TrainError::OutInUse { .. }
             | TrainError::OutIsFile { .. }
             | TrainError::OutUnwritable { .. }
             | TrainError::NothingToResume { .. }

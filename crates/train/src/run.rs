@@ -56,7 +56,7 @@ const REFERENCE_UPDATES: u64 = 2;
 /// Bad input, before anything is written; a guard on the numbers; a disk or machine that fails.
 pub fn train(config: TrainConfig, control: RunControl<'_>, reporter: &mut dyn Reporter) -> Result<Summary, TrainError> {
     let config = config.resolved()?;
-    let folder = RunFolder::inspect(&config.out, control.existing)?;
+    let mut folder = RunFolder::inspect(&config.out, control.existing)?;
     let (config, resumed) = match control.existing {
         Existing::Resume => resume(config, reporter)?,
         Existing::Refuse | Existing::Replace => (config, None),

@@ -1,11 +1,12 @@
-//! The folder a run writes to: refused, probed and created before anything expensive, cleared only when forced.
+//! The folder a run writes to: refused, probed and created before anything expensive, cleared only when forced, and locked
+//! while the run goes.
 //!
 //! Invariant: a run that is refused, for whatever reason, has changed nothing on disk: `inspect` only looks, and
 //! `create` is called after all input was checked. Look next at `metrics` and `saves` for what goes inside.
 
 use crate::{RECORD_FILE, RECORD_TEXT_FILE, TrainConfig, TrainError};
 use remat_formats::write_atomic;
-use std::fs::{self, OpenOptions};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -13,6 +14,10 @@ use std::path::{Path, PathBuf};
 pub const CONFIG_FILE: &str = "config.toml";
 /// One line of JSON per update.
 pub const METRICS_FILE: &str = "metrics.jsonl";
+
+/// Locked by the run that writes to the folder. The system frees it when that process ends, however it ends; the file
+/// itself stays, because whoever removed it might remove the lock of the next run.
+const LOCK_FILE: &str = ".lock";
 
 /// Files that a run leaves in its folder beside checkpoint-N: what `--force` may replace.
 const RESULT_FILES: &[&str] = &[
@@ -46,20 +51,25 @@ pub enum Existing {
 pub struct RunFolder {
     path: PathBuf,
     existing: Existing,
+    /// The lock, once there is a folder to lock.
+    lock: Option<File>,
 }
 
 impl RunFolder {
     /// Checks that a run can write to `path`, without leaving a trace.
     ///
     /// # Errors
-    /// The path is a file, a folder with content that may not be replaced, or not writable.
+    /// The path is a file, a folder with content that may not be replaced, in use by another run, or not writable.
     pub fn inspect(path: &Path, existing: Existing) -> Result<Self, TrainError> {
         let unwritable = |source| TrainError::OutUnwritable { path: path.to_path_buf(), source };
+        let mut lock = None;
         match fs::metadata(path) {
             Ok(found) if !found.is_dir() => return Err(TrainError::OutIsFile { path: path.to_path_buf() }),
             Ok(_) => {
-                let occupied = fs::read_dir(path).map_err(unwritable)?.next().is_some();
-                if occupied && existing == Existing::Refuse {
+                if let Ok(file) = OpenOptions::new().write(true).open(path.join(LOCK_FILE)) {
+                    lock = Some(locked(path, file)?);
+                }
+                if existing == Existing::Refuse && is_occupied(path).map_err(unwritable)? {
                     return Err(TrainError::OutExists { path: path.to_path_buf() });
                 }
             }
@@ -67,16 +77,25 @@ impl RunFolder {
             Err(error) => return Err(unwritable(error)),
         }
         probe(path).map_err(unwritable)?;
-        Ok(RunFolder { path: path.to_path_buf(), existing })
+        Ok(RunFolder { path: path.to_path_buf(), existing, lock })
     }
 
-    /// Makes the folder, takes a replaced run away, and writes `config.toml`.
+    /// Makes the folder, locks it, takes a replaced run away, and writes `config.toml`.
     ///
     /// # Errors
-    /// Whatever the file system refuses.
-    pub fn create(&self, config: &TrainConfig) -> Result<(), TrainError> {
-        fs::create_dir_all(&self.path)
-            .map_err(|source| TrainError::OutUnwritable { path: self.path.clone(), source })?;
+    /// Another run that was faster; whatever the file system refuses.
+    pub fn create(&mut self, config: &TrainConfig) -> Result<(), TrainError> {
+        let unwritable = |source| TrainError::OutUnwritable { path: self.path.clone(), source };
+        fs::create_dir_all(&self.path).map_err(unwritable)?;
+        if self.lock.is_none() {
+            let mut options = OpenOptions::new();
+            let file = options.write(true).create(true).truncate(false).open(self.path.join(LOCK_FILE));
+            self.lock = Some(locked(&self.path, file.map_err(unwritable)?)?);
+            // A run may have begun and ended here since this one looked.
+            if self.existing == Existing::Refuse && is_occupied(&self.path).map_err(unwritable)? {
+                return Err(TrainError::OutExists { path: self.path.clone() });
+            }
+        }
         if self.existing == Existing::Replace {
             self.clear()?;
         }
@@ -108,6 +127,25 @@ impl RunFolder {
     }
 }
 
+/// The file, locked for as long as it is open.
+fn locked(path: &Path, file: File) -> Result<File, TrainError> {
+    match file.try_lock() {
+        Err(TryLockError::WouldBlock) => Err(TrainError::OutInUse { path: path.to_path_buf() }),
+        // A file system without locks is no reason not to train.
+        Ok(()) | Err(TryLockError::Error(_)) => Ok(file),
+    }
+}
+
+/// Whether there is anything in the folder but a lock.
+fn is_occupied(path: &Path) -> io::Result<bool> {
+    for entry in fs::read_dir(path)? {
+        if entry?.file_name() != LOCK_FILE {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 /// Writes and removes an empty file in the folder, or in the nearest one above it that exists.
 fn probe(path: &Path) -> io::Result<()> {
     let folder = path.ancestors().find(|folder| folder.exists()).unwrap_or(Path::new("."));
@@ -135,10 +173,10 @@ mod tests {
     fn inspecting_leaves_no_trace_and_creating_makes_parents() {
         let root = tempfile::tempdir().expect("temporary folder");
         let out = root.path().join("a/b");
-        let folder = RunFolder::inspect(&out, Existing::Refuse).expect("can be created");
+        let mut folder = RunFolder::inspect(&out, Existing::Refuse).expect("can be created");
         assert!(names(root.path()).is_empty());
         folder.create(&TrainConfig::default()).expect("created");
-        assert_eq!(names(&out), ["config.toml"]);
+        assert_eq!(names(&out), [".lock", "config.toml"]);
     }
 
     #[test]
@@ -160,10 +198,33 @@ mod tests {
             fs::create_dir(root.path().join(name)).expect("created");
             fs::write(root.path().join(name).join("x"), "old").expect("written");
         }
-        let folder = RunFolder::inspect(root.path(), Existing::Replace).expect("may be replaced");
+        let mut folder = RunFolder::inspect(root.path(), Existing::Replace).expect("may be replaced");
         assert_eq!(names(root.path()).len(), 5, "inspecting must not clear");
         folder.create(&TrainConfig::default()).expect("created");
-        assert_eq!(names(root.path()), ["config.toml", "mine", "notes.txt"]);
+        assert_eq!(names(root.path()), [".lock", "config.toml", "mine", "notes.txt"]);
+    }
+
+    #[test]
+    fn one_run_writes_to_a_folder_at_a_time() {
+        let root = tempfile::tempdir().expect("temporary folder");
+        let out = root.path().join("out");
+        let inspect = |existing| RunFolder::inspect(&out, existing);
+        // Both look before either has begun; the slower one is refused.
+        let (mut first, mut second) =
+            (inspect(Existing::Refuse).expect("free"), inspect(Existing::Refuse).expect("free"));
+        first.create(&TrainConfig::default()).expect("the first");
+        let late = second.create(&TrainConfig::default()).expect_err("the second");
+        assert!(matches!(late, TrainError::OutInUse { .. }), "{late}");
+        for existing in [Existing::Refuse, Existing::Replace, Existing::Resume] {
+            let message = inspect(existing).expect_err("in use").to_string();
+            assert!(message.contains("another run is writing to it"), "{existing:?}: {message}");
+        }
+        drop(first);
+        assert!(matches!(inspect(Existing::Refuse), Err(TrainError::OutExists { .. })));
+        let resumed = inspect(Existing::Resume).expect("free again");
+        // It is locked from the look on, before anything is created.
+        assert!(matches!(inspect(Existing::Resume), Err(TrainError::OutInUse { .. })));
+        drop(resumed);
     }
 
     #[test]

@@ -185,3 +185,21 @@ fn settings_out_of_range() {
         assert_refused(&train, flags, &[part]);
     }
 }
+
+#[test]
+fn a_second_run_in_the_same_folder_is_refused_while_the_first_goes() {
+    let train = Train::on("llama-gqa-tied", "--steps 1 --batch-size 2 --quiet").finish().train;
+    let before = train.bytes("metrics.jsonl");
+    // As a run holds it; the system lets go of it when the process ends.
+    let lock = fs::File::open(train.out().join(".lock")).expect("a run leaves its lock file");
+    lock.try_lock().expect("the run has ended");
+    for flags in ["--force", ""] {
+        let output = train.command(flags).output().expect("the binary runs");
+        assert_message(&output, 2, &["another run is writing to it", "choose another folder"]);
+    }
+    assert_message(&train.resume(""), 2, &["another run is writing to it"]);
+    assert!(train.bytes("metrics.jsonl") == before, "a refused run changes nothing");
+    drop(lock);
+    let output = train.command("--force").output().expect("the binary runs");
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+}
