@@ -2,11 +2,14 @@
 
 use std::fmt::Display;
 
-/// Bytes in binary units, with one decimal from KiB on.
+/// Bytes in binary units: one decimal of KiB and MiB, two of GiB, where a tenth is more than a step may differ by.
 pub(crate) fn bytes(bytes: u64) -> String {
     let units = [("GiB", 30), ("MiB", 20), ("KiB", 10)];
     match units.iter().find(|(_, shift)| bytes >> shift > 0) {
-        Some((unit, shift)) => format!("{:.1} {unit}", bytes as f64 / (1_u64 << shift) as f64),
+        Some((unit, shift)) => {
+            let digits = if *shift == 30 { 2 } else { 1 };
+            format!("{:.digits$} {unit}", bytes as f64 / (1_u64 << shift) as f64)
+        }
         None => format!("{bytes} B"),
     }
 }
@@ -47,7 +50,7 @@ mod tests {
 
     #[test]
     fn numbers_read_well() {
-        let sizes = [(0, "0 B"), (1023, "1023 B"), (1536, "1.5 KiB"), (64 << 20, "64.0 MiB"), (5 << 30, "5.0 GiB")];
+        let sizes = [(0, "0 B"), (1023, "1023 B"), (1536, "1.5 KiB"), (64 << 20, "64.0 MiB"), (5 << 30, "5.00 GiB")];
         for (size, text) in sizes {
             assert_eq!(bytes(size), text);
         }
