@@ -5,9 +5,9 @@
 use crate::console;
 use crate::units::{count, counted};
 use clap::{Args, Subcommand, ValueEnum};
-use remat_data::{DataError, Encoder, FileCheck, ModelTokens, ShownRow, check_file};
+use remat_data::{DataError, Day, Encoder, FileCheck, ModelTokens, ShownRow, check_file};
 use remat_formats::ModelConfig;
-use remat_train::TrainedTurns;
+use remat_train::{TrainedTurns, today};
 use std::fmt::Write as _;
 use std::io::{IsTerminal, Write as _};
 use std::path::PathBuf;
@@ -52,6 +52,10 @@ struct CheckArgs {
     #[arg(long, value_enum, value_name = "TURNS", default_value = "assistant")]
     train_on: TrainedTurns,
 
+    /// Day that a chat template which asks sees as today's, as 2026-01-31 [default: today, in UTC]
+    #[arg(long, value_name = "DATE")]
+    chat_date: Option<Day>,
+
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -95,6 +99,7 @@ fn check(arguments: &CheckArgs) -> Result<(Vec<FileCheck>, usize), DataError> {
     let config = ModelConfig::from_dir(&arguments.model)?;
     let seq_len = arguments.seq_len.unwrap_or(config.max_positions().min(DEFAULT_SEQ_LEN));
     let tokens = ModelTokens::open(&arguments.model, config.eos_token_ids().first().copied())?;
+    let tokens = tokens.map(|tokens| tokens.on_day(arguments.chat_date.unwrap_or_else(today)));
     let encoder = Encoder::for_model(tokens.as_ref(), config.vocab_size()).with_train_on(arguments.train_on.into());
     let tokenizer = tokens.as_ref().map(ModelTokens::tokenizer);
     let check = |path: &PathBuf| check_file(path, &encoder, tokenizer, seq_len, arguments.samples);

@@ -6,6 +6,7 @@ use crate::console;
 use crate::train::exit_code;
 use crate::units::{count, counted, duration};
 use remat_cpu::CpuOptions;
+use remat_data::Day;
 use remat_model::Model;
 use remat_train::{
     EvaluationReport, EvaluationRequest, Isa, Precision, TrainError, TrainedTurns, cpu_options, evaluate,
@@ -41,6 +42,10 @@ pub(crate) struct EvalArgs {
     /// What counts: every token, the assistant's turns and completions, or the assistant's last turn
     #[arg(long, value_enum, value_name = "TURNS", default_value = "assistant")]
     train_on: TrainedTurns,
+
+    /// Day that a chat template which asks sees as today's, as 2026-01-31 [default: today, in UTC]
+    #[arg(long, value_name = "DATE")]
+    chat_date: Option<Day>,
 
     /// Rows at a time
     #[arg(long, value_name = "B", default_value = "1")]
@@ -81,10 +86,11 @@ pub(crate) fn run(arguments: EvalArgs) -> u8 {
 }
 
 fn start(arguments: EvalArgs) -> Result<(EvaluationReport, CpuOptions), TrainError> {
-    let EvalArgs { model, adapter, data, seq_len, train_on, batch_size, precision, threads, isa, .. } = arguments;
+    let EvalArgs { model, adapter, data, seq_len, train_on, chat_date, batch_size, precision, threads, isa, .. } =
+        arguments;
     let options = cpu_options(threads, isa)?;
     let model = Model::open(&model)?.in_precision(precision.into());
-    let request = EvaluationRequest { data, seq_len, train_on, batch_size, options };
+    let request = EvaluationRequest { data, seq_len, train_on, chat_date, batch_size, options };
     Ok((evaluate(&model, adapter.as_deref(), &request)?, options))
 }
 

@@ -26,7 +26,7 @@ mod row;
 mod tokens;
 
 pub use batch::Batch;
-pub use chat::{ChatTemplate, Conversation, SpecialTokens, TrainOn};
+pub use chat::{ChatTemplate, Conversation, Day, SpecialTokens, TrainOn};
 pub use check::{FileCheck, Piece, ShownRow, check_file};
 pub use dataset::{Dataset, DatasetBuilder, SampleId, SampleRef, SampleStats};
 pub use encode::{Encoder, IGNORED_LABEL, Sample};

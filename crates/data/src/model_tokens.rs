@@ -2,7 +2,7 @@
 //! is the tokenizer's own, and where its settings name none, the model's configuration does; what is wrong with a chat
 //! template is said when a conversation needs it, not before.
 
-use crate::chat::{ChatTemplate, SpecialTokens};
+use crate::chat::{ChatTemplate, Day, SpecialTokens};
 use crate::{DataError, TokenSource, TokenSpan};
 use remat_formats::Tokenizer;
 use std::ops::Range;
@@ -39,6 +39,16 @@ impl ModelTokens {
                 .to_string()),
         };
         Ok(Some(ModelTokens { tokenizer, eos, chat }))
+    }
+
+    /// Whether the chat template asks for today's date.
+    pub fn asks_for_the_day(&self) -> bool {
+        self.chat.is_ok() && self.tokenizer.chat_template().is_some_and(|source| source.contains("strftime_now"))
+    }
+
+    /// With the day that the chat template sees as today's.
+    pub fn on_day(self, day: Day) -> Self {
+        ModelTokens { chat: self.chat.map(|chat| chat.on_day(day)), ..self }
     }
 
     /// The tokenizer.

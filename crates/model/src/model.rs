@@ -62,6 +62,11 @@ impl Model {
         Model { precision, ..self }
     }
 
+    /// The model without the dropout that its configuration asks for in training. Files it is saved to keep their own.
+    pub fn without_dropout(self) -> Self {
+        Model { config: self.config.without_dropout(), ..self }
+    }
+
     /// The precision it is computed in.
     pub fn precision(&self) -> Precision {
         self.precision

@@ -9,6 +9,8 @@ use crate::{Schedule, TrainError};
 use clap::builder::TypedValueParser;
 use clap::{Args, FromArgMatches};
 use remat_cpu::CpuOptions;
+use remat_data::Day;
+use remat_model::Model;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
@@ -136,9 +138,14 @@ pub struct TrainConfig {
     #[arg(long, allow_negative_numbers = true, value_name = "ALPHA", help_heading = "Method")]
     pub alpha: Option<f64>,
 
-    /// Dropout on the input of the adapters
+    /// Dropout on the input of the adapters; the model's own, such as GPT-2's, is another: see --no-model-dropout
     #[arg(long, allow_negative_numbers = true, value_name = "P", default_value = "0", help_heading = "Method")]
     pub dropout: f64,
+
+    /// Switch off the dropout that the model's config.json asks for in training, such as GPT-2's of 0.1
+    #[arg(long, help_heading = "Method")]
+    #[serde(default)]
+    pub no_model_dropout: bool,
 
     /// Modules that get an adapter: all-linear, names such as q_proj,v_proj, or a regular expression
     #[arg(long, value_name = "TARGETS", default_value = "all-linear", help_heading = "Method")]
@@ -155,6 +162,10 @@ pub struct TrainConfig {
     /// What is trained on: every token, the assistant's turns and completions, or the assistant's last turn
     #[arg(long, value_enum, value_name = "TURNS", default_value = "assistant", help_heading = "Batches")]
     pub train_on: TrainedTurns,
+
+    /// Day that a chat template which asks sees as today's, as 2026-01-31 [default: the day the run begins, in UTC]
+    #[arg(long, value_name = "DATE", help_heading = "Batches")]
+    pub chat_date: Option<Day>,
 
     /// Sequences of a micro-batch
     #[arg(long, value_name = "B", default_value = "2", help_heading = "Batches")]
@@ -394,6 +405,16 @@ impl TrainConfig {
         Ok(())
     }
 
+    /// The model of these settings, none of its weights read yet.
+    pub(crate) fn open_model(&self) -> Result<Model, TrainError> {
+        let model = match &self.preset {
+            Some(name) => Model::from_preset(name)?,
+            None => Model::open(&self.model)?,
+        };
+        let model = model.in_precision(self.precision.into());
+        Ok(if self.no_model_dropout { model.without_dropout() } else { model })
+    }
+
     /// How the executor of such a run computes.
     pub(crate) fn cpu_options(&self) -> CpuOptions {
         crate::cpu_options(self.threads, self.isa).expect("`resolved` refuses what this machine does not have")
@@ -478,6 +499,19 @@ mod tests {
             let message = config.resolved().expect_err(key).to_string();
             assert!(message.contains(&format!("--{key}")), "{key}: {message}");
         }
+    }
+
+    #[test]
+    fn a_models_own_dropout_is_on_unless_switched_off() {
+        let method = remat_model::Method::Full;
+        let shape = remat_model::BatchShape { batch: 1, seq_len: 8 };
+        let draws = |no_model_dropout| {
+            let config = TrainConfig { preset: Some("gpt2".to_string()), no_model_dropout, ..TrainConfig::default() };
+            let training = config.open_model().and_then(|model| Ok(model.training(&method, shape)?)).expect("a preset");
+            training.random
+        };
+        assert!(draws(false), "GPT-2 is published with dropout 0.1");
+        assert!(!draws(true));
     }
 
     #[test]

@@ -163,6 +163,7 @@ mod tests {
             alpha: Some(1.0),
             preset: Some("gpt2".to_string()),
             seq_len: Some(1),
+            chat_date: Some(remat_data::Day::default()),
             init_adapter: Some("x".into()),
             epochs: Some(1),
             steps: Some(1),

@@ -6,10 +6,12 @@
 use crate::buckets::SEQ_LEN_MULTIPLE;
 use crate::forward;
 use crate::prepare::DEFAULT_SEQ_LEN;
-use crate::{TrainError, TrainedTurns};
+use crate::{TrainError, TrainedTurns, today};
 use remat_compiler::compile;
 use remat_cpu::CpuOptions;
-use remat_data::{Batch, DataLoader, Dataset, Encoder, LoaderOptions, ModelTokens, Order, SampleStats, UpdateBatch};
+use remat_data::{
+    Batch, DataLoader, Dataset, Day, Encoder, LoaderOptions, ModelTokens, Order, SampleStats, UpdateBatch,
+};
 use remat_model::{BatchShape, Model};
 use remat_plan::{Executor, Policy, ProgramId};
 use std::path::{Path, PathBuf};
@@ -25,6 +27,8 @@ pub struct EvaluationRequest {
     pub seq_len: Option<usize>,
     /// Which turns of a conversation count.
     pub train_on: TrainedTurns,
+    /// The day that a chat template which asks sees as today's; today if not given.
+    pub chat_date: Option<Day>,
     /// Rows at a time.
     pub batch_size: usize,
     /// Threads and instruction level.
@@ -63,6 +67,7 @@ pub fn evaluate(
     // Refuses a batch or sequence that cannot be before any data is read.
     model.evaluation(method.as_ref(), BatchShape { batch: *batch_size, seq_len: limit })?;
     let tokens = ModelTokens::open(model.folder(), model.config().eos_token_ids().first().copied())?;
+    let tokens = tokens.map(|tokens| tokens.on_day(request.chat_date.unwrap_or_else(today)));
     let encoder = Encoder::for_model(tokens.as_ref(), model.config().vocab_size());
     let encoder = encoder.with_train_on(request.train_on.into());
     let dataset = Dataset::load(data, &encoder, limit)?;

@@ -57,7 +57,7 @@ pub use profile::{ProfileJob, ProfileRow, ProfileSetup, SampleRows, profile};
 pub use profile_record::Profiled;
 pub use record::{
     AnswersRecord, Machine, ProfileRecord, RECORD_FILE, RECORD_TEXT_FILE, Record, RecordKind, build, name_commit,
-    now_utc, record_folder,
+    now_utc, record_folder, today,
 };
 pub use report::{Event, Outcome, PlannedRun, Reporter, Summary};
 pub use run::{Checks, RunControl, train};

@@ -11,7 +11,7 @@ use crate::evaluate::EvaluationRows;
 use crate::memory::Buffers;
 use crate::planning::{Limit, PlannedStep, plan_step};
 use crate::prices::{MEASURING_BYTES, cached_profile, measured_profile};
-use crate::record::{self, Machine, PlanRecord};
+use crate::record::{self, Machine, PlanRecord, today};
 use crate::report::{Event, PlannedRun, Reporter};
 use crate::saves::Save;
 use crate::snapshot::{self, DataState};
@@ -95,11 +95,7 @@ pub(crate) struct RunFacts {
 
 /// Reads all input and compiles the step.
 pub(crate) fn prepare(mut config: TrainConfig, resumed: Option<Resumed>, traced: bool) -> Result<Prepared, TrainError> {
-    let model = match &config.preset {
-        Some(name) => Model::from_preset(name)?,
-        None => Model::open(&config.model)?,
-    };
-    let model = model.in_precision(config.precision.into());
+    let model = config.open_model()?;
     let settings_of = |adapter: &Path| {
         let folder = resumed.as_ref().map_or(adapter, |resumed| &resumed.save.path);
         Ok(model.adapter_settings(folder)?)
@@ -115,8 +111,8 @@ pub(crate) fn prepare(mut config: TrainConfig, resumed: Option<Resumed>, traced:
         // The model's own message, before any data is read.
         model.training(&method, BatchShape { batch: 1, seq_len })?;
     }
-    let mut loader = training_data(&config, model.config(), seq_len)?;
-    let evaluation = evaluation_data(&config, &model, seq_len)?;
+    let mut loader = training_data(&mut config, model.config(), seq_len)?;
+    let evaluation = evaluation_data(&mut config, &model, seq_len)?;
     if let Some(resumed) = &resumed {
         loader.restore(&resumed.data.sampler)?;
     }
@@ -216,7 +212,7 @@ pub(crate) fn method(
 
 /// The rows to train on, of a model of this configuration; random ones of a preset if the settings name none.
 pub(crate) fn training_data(
-    config: &TrainConfig,
+    config: &mut TrainConfig,
     model: &ModelConfig,
     seq_len: usize,
 ) -> Result<DataLoader, TrainError> {
@@ -226,7 +222,7 @@ pub(crate) fn training_data(
     if config.data.is_empty() {
         return Ok(DataLoader::new(random_rows(config.seed, model.vocab_size(), seq_len)?, options)?);
     }
-    load_data(config, &config.data, model, seq_len, options)
+    load_data(config, &config.data.clone(), model, seq_len, options)
 }
 
 /// The shape of a micro-batch: as long as the longest row needs, `seq_len` at most.
@@ -236,19 +232,24 @@ pub(crate) fn shape_of(config: &TrainConfig, loader: &DataLoader, seq_len: usize
 }
 
 /// The held-out rows, if the settings name any: as the data of training are, but in file order.
-fn evaluation_data(config: &TrainConfig, model: &Model, seq_len: usize) -> Result<Option<EvaluationData>, TrainError> {
+fn evaluation_data(
+    config: &mut TrainConfig,
+    model: &Model,
+    seq_len: usize,
+) -> Result<Option<EvaluationData>, TrainError> {
     if config.eval_data.is_empty() {
         return Ok(None);
     }
     let TrainConfig { batch_size, packing, .. } = *config;
     let options = LoaderOptions { batch_size, grad_accum: 1, packing, order: Order::InOrder };
-    let loader = load_data(config, &config.eval_data, model.config(), seq_len, options)?;
+    let loader = load_data(config, &config.eval_data.clone(), model.config(), seq_len, options)?;
     let seq_len = seq_len.min(loader.longest_sequence().next_multiple_of(SEQ_LEN_MULTIPLE));
     Ok(Some(EvaluationData { loader, shape: BatchShape { batch: batch_size, seq_len } }))
 }
 
+/// Reads rows. Where a chat template asks for the day, that is part of the settings from then on.
 fn load_data(
-    config: &TrainConfig,
+    config: &mut TrainConfig,
     files: &[PathBuf],
     model: &ModelConfig,
     seq_len: usize,
@@ -259,6 +260,10 @@ fn load_data(
         Some(_) => None,
         None => ModelTokens::open(&config.model, model.eos_token_ids().first().copied())?,
     };
+    let tokens = tokens.map(|tokens| match tokens.asks_for_the_day() {
+        true => tokens.on_day(*config.chat_date.get_or_insert_with(today)),
+        false => tokens,
+    });
     let encoder = Encoder::for_model(tokens.as_ref(), model.vocab_size());
     let encoder = encoder.with_train_on(config.train_on.into());
     let dataset = Dataset::load(files, &encoder, seq_len)?;

@@ -82,16 +82,12 @@ impl ProfileSetup {
     /// Bad settings; a model that cannot be opened.
     pub fn of(config: TrainConfig) -> Result<Self, TrainError> {
         let mut config = config.resolved_to_plan()?;
-        let model = match &config.preset {
-            Some(name) => Model::from_preset(name)?,
-            None => Model::open(&config.model)?,
-        };
-        let model = model.in_precision(config.precision.into());
+        let model = config.open_model()?;
         let method = method(&config, &|adapter| Ok(model.adapter_settings(adapter)?))?;
         let seq_len = *config.seq_len.get_or_insert(model.config().max_positions().min(DEFAULT_SEQ_LEN));
         let (shape, rows) = match config.data.is_empty() {
             true => (BatchShape { batch: config.batch_size, seq_len }, None),
-            false => sample(&config, &model, seq_len)?,
+            false => sample(&mut config, &model, seq_len)?,
         };
         let options = config.cpu_options();
         let machine = Machine::this(&options.level.to_string(), options.threads);
@@ -101,7 +97,11 @@ impl ProfileSetup {
 }
 
 /// The first micro-batch of a run with these settings, in the shape that the run would have.
-fn sample(config: &TrainConfig, model: &Model, seq_len: usize) -> Result<(BatchShape, Option<SampleRows>), TrainError> {
+fn sample(
+    config: &mut TrainConfig,
+    model: &Model,
+    seq_len: usize,
+) -> Result<(BatchShape, Option<SampleRows>), TrainError> {
     let mut loader = training_data(config, model.config(), seq_len)?;
     let shape = shape_of(config, &loader, seq_len);
     let (mut update, mut batch) = (loader.update_buffer(), Batch::new(shape.batch, shape.seq_len));
@@ -147,8 +147,13 @@ pub struct ProfileRow {
     pub extra_percent: f64,
     /// Tokens per second.
     pub tokens_per_second: f64,
-    /// A hash of every trained parameter after two updates: equal under all policies.
+    /// A hash of every trained parameter after two updates: equal under all policies. As text it has no magnitude.
+    #[serde(serialize_with = "hexadecimal")]
     pub trained_hash: u64,
+}
+
+fn hexadecimal<S: serde::Serializer>(hash: &u64, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&format_args!("{hash:016x}"))
 }
 
 /// Measures every policy of the job.

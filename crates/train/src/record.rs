@@ -5,7 +5,7 @@
 use crate::prepare::RANDOM_TOKENS;
 use crate::record_page::page;
 use crate::{Limit, MemoryAccount, ProfileRow, TrainConfig, TrainError, memory};
-use remat_data::SampleStats;
+use remat_data::{Day, SampleStats};
 use remat_formats::{sha256_file, write_atomic};
 use remat_model::Model;
 use remat_plan::{Plan, Policy};
@@ -262,19 +262,17 @@ pub fn now_utc() -> String {
     utc(seconds)
 }
 
-/// A time since 1970 as a date and time in UTC. Howard Hinnant's `civil_from_days`.
+/// Today, in UTC.
+pub fn today() -> Day {
+    let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_secs());
+    Day::since_1970(seconds / 86_400)
+}
+
+/// A time since 1970 as a date and time in UTC.
 fn utc(seconds: u64) -> String {
-    let (days, rest) = (seconds / 86_400, seconds % 86_400);
-    let shifted = days + 719_468;
-    let (era, of_era) = (shifted / 146_097, shifted % 146_097);
-    let year_of_era = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
-    let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted_month = (5 * of_year + 2) / 153;
-    let day = of_year - (153 * shifted_month + 2) / 5 + 1;
-    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
-    let year = era * 400 + year_of_era + u64::from(month <= 2);
+    let (day, rest) = (Day::since_1970(seconds / 86_400), seconds % 86_400);
     let (hour, minute, second) = (rest / 3600, rest / 60 % 60, rest % 60);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
+    format!("{day}T{hour:02}:{minute:02}:{second:02}Z")
 }
 
 #[cfg(test)]

@@ -82,6 +82,7 @@ fn resume(mut config: TrainConfig, reporter: &mut dyn Reporter) -> Result<(Train
     let (saved, data) = snapshot::read(&save)?;
     // What a run derives from its model is part of its settings from then on.
     config.seq_len = config.seq_len.or(saved.seq_len);
+    config.chat_date = config.chat_date.or(saved.chat_date);
     config.check_resumes(&saved)?;
     Ok((config, Some(Resumed { save, data })))
 }

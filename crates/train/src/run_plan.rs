@@ -118,6 +118,7 @@ pub fn plan(config: TrainConfig) -> Result<RunPlan, TrainError> {
         Some(name) => Model::from_preset(name)?,
         None => Model::open_to_plan(&config.model)?,
     };
+    let model = if config.no_model_dropout { model.without_dropout() } else { model };
     let method = method(&config, &|adapter| match &config.preset {
         None => Ok(model.adapter_settings(adapter)?),
         Some(_) => {

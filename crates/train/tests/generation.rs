@@ -211,6 +211,7 @@ fn losses_of_base_and_adapter_equal_the_reference_at_any_batch_size() {
                     data: data.clone(),
                     seq_len: None,
                     train_on,
+                    chat_date: None,
                     batch_size,
                     options: CpuOptions::new(2),
                 };

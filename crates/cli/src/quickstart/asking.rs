@@ -91,6 +91,7 @@ pub(super) fn loss(model: &Model, adapter: Option<&Path>, out: &Path, threads: u
         data: vec![out.join("held-out.jsonl")],
         seq_len: Some(SEQ_LEN),
         train_on: TrainedTurns::Assistant,
+        chat_date: None,
         batch_size: BATCH,
         options: CpuOptions::new(threads),
     };

@@ -1,6 +1,6 @@
 //! Settings: flags over files, methods, targets, kinds of rows, and what the run folder says of them.
 
-use crate::command::{Train, fixtures, remat, text};
+use crate::command::{Train, copied, fixtures, remat, text};
 use std::fs;
 
 #[test]
@@ -146,4 +146,28 @@ fn a_preset_trains_with_random_weights_on_random_rows() {
         let loss: f64 = loss.parse().expect("a number");
         assert!((loss - 50257f64.ln()).abs() < 1.0, "{loss}");
     }
+}
+
+/// A resumed run has to see the same day, or it would train on other tokens.
+#[test]
+fn the_day_that_a_chat_template_sees_is_a_setting_of_the_run() {
+    let model = copied("llama-gqa-tied");
+    let template = "{{ strftime_now('%d') }} {% for m in messages %}{{ m.content }} {% endfor %}";
+    fs::write(model.path().join("chat_template.jinja"), template).expect("written");
+    let rows = model.path().join("chat.jsonl");
+    let row =
+        r#"{"messages": [{"role": "user", "content": "the red box"}, {"role": "assistant", "content": "a box"}]}"#;
+    fs::write(&rows, format!("{row}\n{row}\n")).expect("written");
+    let run = |flags: &str| {
+        let flags = format!("--steps 1 --batch-size 2 --grad-accum 1 --quiet --train-on all {flags}");
+        Train::on("llama-gqa-tied", &flags).model(model.path()).data(&rows).finish().train
+    };
+    let (fifth, sixth) = (run("--chat-date 2027-01-05"), run("--chat-date 2027-01-06"));
+    assert!(text(&fifth.bytes("config.toml")).contains("chat-date = \"2027-01-05\""));
+    assert_ne!(fifth.metrics("loss"), sixth.metrics("loss"), "the day is in the prompt");
+    let (before, today, after) = (remat_train::today(), run(""), remat_train::today());
+    let settings = text(&today.bytes("config.toml"));
+    assert!([before, after].iter().any(|day| settings.contains(&format!("chat-date = \"{day}\""))), "{settings}");
+    let other = Train::on("llama-gqa-tied", "--steps 1 --batch-size 2 --quiet").finish().train;
+    assert!(!text(&other.bytes("config.toml")).contains("chat-date"), "a template that does not ask has no day");
 }

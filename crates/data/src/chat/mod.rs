@@ -13,6 +13,7 @@ mod source;
 mod template;
 mod turns;
 
+pub use clock::Day;
 pub use conversation::Conversation;
 pub use template::{ChatTemplate, SpecialTokens};
 pub use turns::TrainOn;

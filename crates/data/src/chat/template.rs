@@ -7,8 +7,9 @@
 //!
 //! Look next at `source`, which prepares the template, and at `turns`, which finds the trained part of a rendering.
 
+use crate::chat::clock::Day;
 use crate::chat::conversation::Conversation;
-use crate::chat::{clock, python_json, source};
+use crate::chat::{python_json, source};
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::Kwargs;
 use minijinja::{AutoEscape, Environment, Error, ErrorKind, Output, State, UndefinedBehavior, Value, context};
@@ -50,8 +51,15 @@ impl ChatTemplate {
             return Err(format!("it has {} bytes, more than {MAX_TEMPLATE_BYTES}", source.len()));
         }
         let mut environment = environment();
+        show_day(&mut environment, Day::default());
         environment.add_template_owned(NAME, source::prepare(source)).map_err(|error| words(&error))?;
         Ok(ChatTemplate { environment, special })
+    }
+
+    /// With another day as today's, for templates that ask.
+    pub fn on_day(mut self, day: Day) -> Self {
+        show_day(&mut self.environment, day);
+        self
     }
 
     /// The text of a conversation, and with `add_generation_prompt` also what comes before the assistant's next turn.
@@ -95,7 +103,6 @@ fn environment() -> Environment<'static> {
     environment.set_unknown_method_callback(method);
     environment.set_formatter(write_value);
     environment.add_function("raise_exception", raise_exception);
-    environment.add_function("strftime_now", clock::strftime_now);
     environment.add_filter("tojson", tojson);
     environment.add_filter("replace", replace);
     environment.add_filter("join", join);
@@ -104,6 +111,11 @@ fn environment() -> Environment<'static> {
     ["indent", "pprint", "format", "zip", "chain"].into_iter().for_each(|name| environment.remove_filter(name));
     environment.remove_global("debug");
     environment
+}
+
+/// The day that the template sees as today's.
+fn show_day(environment: &mut Environment<'_>, day: Day) {
+    environment.add_function("strftime_now", move |format: String| day.strftime(&format));
 }
 
 fn raise_exception(message: String) -> Result<Value, Error> {

@@ -71,6 +71,14 @@ fn renderings_are_those_of_transformers() {
     assert!(rendered >= 180 && refused >= 10, "{rendered} renderings, {refused} refusals");
 }
 
+#[test]
+fn a_template_sees_the_day_that_it_is_given() {
+    let hello = Conversation::new(&[("user", "hello")]);
+    let on = |day: &str| template("dated").on_day(day.parse().unwrap()).render(&hello, false).unwrap();
+    assert!(on("2027-01-05").starts_with("Today: 05 Jan 2027\n"), "{}", on("2027-01-05"));
+    assert_eq!(on("2024-07-26"), template("dated").render(&hello, false).unwrap());
+}
+
 /// One token per character, and one for each special token of the published templates.
 struct Characters;
 

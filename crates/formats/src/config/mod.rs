@@ -126,6 +126,20 @@ impl ModelConfig {
         }
     }
 
+    /// The same without any dropout in training.
+    pub fn without_dropout(self) -> Self {
+        let off = |config: DecoderConfig| DecoderConfig { attention_dropout: 0.0, ..config };
+        match self {
+            ModelConfig::Llama(config) => ModelConfig::Llama(off(config)),
+            ModelConfig::Mistral(config) => ModelConfig::Mistral(off(config)),
+            ModelConfig::Qwen2(config) => ModelConfig::Qwen2(off(config)),
+            ModelConfig::Qwen3(config) => ModelConfig::Qwen3(off(config)),
+            ModelConfig::Gpt2(config) => {
+                ModelConfig::Gpt2(Gpt2Config { embd_pdrop: 0.0, resid_pdrop: 0.0, attn_pdrop: 0.0, ..config })
+            }
+        }
+    }
+
     /// Number of token ids.
     pub fn vocab_size(&self) -> usize {
         self.each(|decoder| decoder.vocab_size, |gpt2| gpt2.vocab_size)
