@@ -66,8 +66,12 @@ fn policies_side_by_side_with_a_verdict_and_a_record() {
     let diff = String::from_utf8(diff.stdout).expect("UTF-8");
     assert!(diff.contains("settings are the same") && diff.contains("full step_seconds"), "{diff}");
     let rows = "fixtures/parity/gpt2/rows.jsonl";
-    let page = run(&["--policies", "none,full", "--data", rows, "--out", out.to_str().expect("UTF-8"), "--force"]);
+    let spill = tempfile::tempdir().expect("a folder");
+    let offload = ["--offload", spill.path().to_str().expect("UTF-8"), "--policies", "none,full,budget:256KiB"];
+    let page = run(&[&offload[..], &["--data", rows, "--out", out.to_str().expect("UTF-8"), "--force"]].concat());
     assert!(page.contains("tokens, 2 counted") && !page.contains("random tokens"), "{page}");
+    // Block inputs alone take more than this budget.
+    assert!(page.contains("budget:256KiB had ") && page.contains("equal in every bit under all of them"), "{page}");
     let record: Value =
         serde_json::from_slice(&std::fs::read(out.join("record.json")).expect("a record")).expect("JSON");
     assert_eq!((&record["data"][0]["path"], record["data"].as_array().map(Vec::len)), (&Value::from(rows), Some(1)));

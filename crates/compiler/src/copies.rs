@@ -10,9 +10,6 @@ use crate::place::{Residence, place_apart};
 use remat_ir::{Graph, Phase, Storage, ValueId};
 use remat_plan::{Action, BufferId, DeviceProfile, Place, Plan, Prices, Queue, SpillPrices, Step, StepId, Tier};
 
-/// Smaller values are not worth a copy.
-const LEAST_BYTES: usize = 4096;
-
 /// When slots of the arena are free.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Pace {
@@ -25,14 +22,14 @@ pub(crate) enum Pace {
 /// When a residual is made and read, in nodes of the graph's order.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Candidate {
-    value: ValueId,
+    pub(crate) value: ValueId,
     made: u32,
     last_forward: u32,
     first_backward: u32,
 }
 
-/// Residuals that can be offloaded, in the order they are made.
-pub(crate) fn candidates(plan: &Plan) -> Vec<Candidate> {
+/// Residuals of at least so many bytes that can be offloaded, in the order they are made.
+pub(crate) fn candidates(plan: &Plan, least_bytes: usize) -> Vec<Candidate> {
     let graph = &plan.graph;
     let turn = turn(graph);
     let users = graph.users();
@@ -43,7 +40,7 @@ pub(crate) fn candidates(plan: &Plan) -> Vec<Candidate> {
         let readers = &users[index];
         let Some(first_backward) = readers.iter().map(|op| op.0).filter(|&op| op >= turn).min() else { continue };
         let last_forward = readers.iter().map(|op| op.0).filter(|&op| op < turn).max().unwrap_or(made.0);
-        let large = value.storage == Storage::Arena && value.ty.bytes() >= LEAST_BYTES;
+        let large = value.storage == Storage::Arena && value.ty.bytes() >= least_bytes;
         // It has to be able to leave before the forward ends.
         if large && !graph.outputs.contains(&id) && made.0 + 1 < turn {
             found.push(Candidate { value: id, made: made.0, last_forward, first_backward });

@@ -32,9 +32,10 @@ pub use schedule::schedule;
 pub use select::FrontierPoint;
 pub use simplify::simplify;
 
-use remat_ir::{Graph, verify};
+use remat_ir::{Graph, ValueId, verify};
 use remat_plan::{DeviceProfile, Plan, Policy, check};
 use select::Selection;
+use std::collections::HashSet;
 
 /// Compiles a graph whose backward, if it has one, is already there.
 ///
@@ -62,20 +63,32 @@ pub fn compile_within(
     Ok(plan)
 }
 
-/// As [`compile`], with the kept values chosen by a function of the simplified graph: for policies of a library user. The
-/// plan is recorded as `none`'s, less what was not kept.
+/// What a library user's policy makes of a graph.
+#[derive(Debug, Clone)]
+pub struct Choice {
+    /// What lives from forward to backward.
+    pub kept: Kept,
+    /// What of it leaves the arena in between.
+    pub offload: Vec<ValueId>,
+}
+
+/// As [`compile`], with the kept and offloaded values chosen by a function of the simplified graph: for policies of a
+/// library user. The plan is recorded as `none`'s, less what was not kept. What backward does not read, or what is made
+/// last, is not offloaded: [`Plan::saved_residuals`] says what is.
 ///
 /// # Errors
 /// As [`compile`]; whatever the function refuses.
 pub fn compile_keeping<E: From<CompileError>>(
     graph: Graph,
     profile: &DeviceProfile,
-    choose: impl FnOnce(&Graph) -> Result<Kept, E>,
+    choose: impl FnOnce(&Graph) -> Result<Choice, E>,
 ) -> Result<Plan, E> {
     verify(&graph).map_err(CompileError::from)?;
     let source = verified(simplify(graph));
-    let kept = choose(&source)?;
+    let Choice { kept, offload } = choose(&source)?;
     let plan = Selection { source: &source, policy: &Policy::None, profile }.laid_out(&kept);
+    let names: HashSet<&str> = offload.iter().map(|&id| source.value(id).name.as_str()).collect();
+    let plan = if names.is_empty() { plan } else { offload::offloading_these(&plan, &names, profile) };
     check(&plan, &source).map_err(CompileError::from)?;
     Ok(plan)
 }

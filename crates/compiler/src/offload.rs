@@ -11,7 +11,11 @@ use crate::CompileError;
 use crate::copies::{Candidate, Pace, candidates, offloaded};
 use crate::select::Selection;
 use crate::solve::Point;
-use remat_plan::{Plan, Policy};
+use remat_plan::{DeviceProfile, Plan, Policy};
+use std::collections::HashSet;
+
+/// Smaller values are not worth a copy that nobody asked for.
+const LEAST_BYTES: usize = 4096;
 
 /// What a plan has to meet.
 #[derive(Debug, Clone, Copy)]
@@ -28,6 +32,13 @@ impl Limits {
     fn met_by(self, plan: &Plan) -> bool {
         self.arena_bytes.is_none_or(|limit| plan.arena_bytes <= limit) && self.keeps(plan)
     }
+}
+
+/// The plan with the residuals of these names offloaded.
+pub(crate) fn offloading_these(base: &Plan, names: &HashSet<&str>, profile: &DeviceProfile) -> Plan {
+    let mut chosen = candidates(base, 1);
+    chosen.retain(|candidate| names.contains(base.graph.value(candidate.value).name.as_str()));
+    offloaded(base, &chosen, profile, Pace::Overlapped)
 }
 
 impl Selection<'_> {
@@ -93,7 +104,7 @@ impl Selection<'_> {
         if limits.met_by(&base) {
             return base;
         }
-        let candidates = candidates(&base);
+        let candidates = candidates(&base, LEAST_BYTES);
         let overlapped = self.fewest(&base, &candidates, limits, Pace::Overlapped);
         if limits.met_by(&overlapped) {
             return overlapped;

@@ -3,15 +3,17 @@
 //! Invariant: switching the policy changes the plans and nothing else; names, values and counters stay.
 
 use crate::graph::{Graph, SEED, Source, Tensor};
+use crate::policy::Chosen;
 use crate::step::{Gradient, Step};
 use crate::{CheckpointPolicy, Error};
 use remat_compiler::{Target, compile, compile_keeping, compile_within, differentiate};
-use remat_cpu::{CpuOptions, CustomKernel, CustomKernels};
+use remat_cpu::{CpuOptions, CustomKernel, CustomKernels, measure_spill};
 use remat_ir::{Storage, Type};
 use remat_model::{AdamWSettings, Parameter, Precision, update_graph};
 use remat_plan::{DeviceProfile, Plan, Policy};
 use remat_tensor::DType;
 use std::collections::HashMap;
+use std::path::PathBuf;
 
 /// How a step is compiled.
 #[derive(Debug, Clone, Default)]
@@ -23,6 +25,7 @@ pub struct Options {
     pub(crate) gradients_of: Option<Vec<Tensor>>,
     pub(crate) seed: u64,
     pub(crate) poison: bool,
+    pub(crate) offload: Option<PathBuf>,
     pub(crate) kernels: CustomKernels,
 }
 
@@ -61,6 +64,13 @@ impl Options {
     /// Seed of initial parameters and of random ops.
     pub fn seed(self, seed: u64) -> Self {
         Options { seed, ..self }
+    }
+
+    /// A folder on a fast disk, or in memory, that kept values may leave the arena for, and come back from while the step
+    /// runs: where a budget or an arena cap asks for it and it is faster than recomputing or nothing else fits, or where a
+    /// policy decides so. Its bandwidth is measured when a step is compiled; nothing stays there.
+    pub fn offload(self, folder: impl Into<PathBuf>) -> Self {
+        Options { offload: Some(folder.into()), ..self }
     }
 
     /// Fills arena bytes that no value owns with NaN patterns, so that a use after free shows in the loss. For debugging: it
@@ -108,7 +118,8 @@ pub(crate) struct Plans {
 impl Recipe {
     /// Compiles under a policy.
     pub(crate) fn plans(&self, policy: &CheckpointPolicy) -> Result<Plans, Error> {
-        let profile = self.options.executor().profile();
+        let mut profile = self.options.executor().profile();
+        profile.prices.spill = self.options.offload.as_deref().map(measure_spill).transpose()?;
         let micro = self.micro(policy, &profile)?;
         let update = match &self.options.adamw {
             Some(settings) if !self.parameters.is_empty() => {
@@ -127,7 +138,33 @@ impl Recipe {
                 let message = format!("{policy} decides every value, so an arena cap cannot: use auto or a budget");
                 Err(Error::Policy(message))
             }
-            (None, None) => compile_keeping(graph, profile, |graph| policy.kept(graph, &self.checkpoint_names)),
+            (None, None) => self.chosen(policy, profile),
+        }
+    }
+
+    /// Compiles what a predicate or rules decide.
+    fn chosen(&self, policy: &CheckpointPolicy, profile: &DeviceProfile) -> Result<Plan, Error> {
+        let mut required = Vec::new();
+        let plan = compile_keeping(self.graph.clone(), profile, |graph| {
+            let Chosen { mut choice, must_offload } = policy.choice(graph, &self.checkpoint_names)?;
+            if self.options.offload.is_none() {
+                choice.offload.clear();
+            }
+            required = must_offload;
+            Ok::<_, Error>(choice)
+        })?;
+        if let (Some(name), None) = (required.first(), &self.options.offload) {
+            let message = format!("must_offload names \"{name}\", and there is no folder: give Options::offload(DIR)");
+            return Err(Error::Policy(message));
+        }
+        let residuals = plan.saved_residuals();
+        let left = |name: &&String| residuals.iter().any(|residual| residual.offloaded && residual.name == **name);
+        match required.iter().find(|name| !left(name)) {
+            None => Ok(plan),
+            Some(name) => Err(Error::Policy(format!(
+                "must_offload names \"{name}\", which cannot leave: backward does not read it, it is an output, or it is \
+                 made last; keep it"
+            ))),
         }
     }
 }

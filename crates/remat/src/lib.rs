@@ -44,6 +44,7 @@
 //! | `checkpoint_sequential(layers, segments, x)` | regions and [`CheckpointPolicy::every`] |
 //! | `create_selective_checkpoint_contexts(policy_fn)` | [`CheckpointPolicy::predicate`], [`Rules`] |
 //! | `jax.checkpoint(f, policy=…)` | the same names on [`CheckpointPolicy`]: `dots_saveable` and the others |
+//! | `save_and_offload_only_these_names`, CPU offload of activations | [`Options::offload`], the same names |
 //! | `jax.ad_checkpoint.checkpoint_name` | [`Graph::checkpoint_name`] |
 //! | `jax.ad_checkpoint.print_saved_residuals` | [`Step::saved_residuals`] |
 //! | `model.gradient_checkpointing_enable()` | [`Model::gradient_checkpointing_enable`] |
@@ -57,6 +58,7 @@ mod layers;
 mod memory;
 mod model;
 mod policy;
+mod rules;
 mod step;
 mod validate;
 
@@ -65,7 +67,8 @@ pub use error::Error;
 pub use graph::{Graph, Init, Tensor};
 pub use memory::MemoryReport;
 pub use model::Model;
-pub use policy::{Candidate, CheckpointPolicy, Decision, Rules};
+pub use policy::{Candidate, CheckpointPolicy, Decision};
+pub use rules::Rules;
 pub use step::{Element, OpRuns, Step};
 
 pub use remat_cpu::{CustomCall, CustomKernel};

@@ -1,12 +1,12 @@
 //! Checkpointing policies: which values live from forward to backward.
 //!
 //! A policy is a name (`none`, `full`, `every:N`, `budget:BYTES`, `auto`), a predicate on each value, or rules by name and
-//! op. Invariant: a policy changes memory and time, never a bit of loss or gradients. Under a predicate or rules, what
+//! op (`rules`). Invariant: a policy changes memory and time, never a bit of loss or gradients. Under a predicate or rules, what
 //! lies outside regions, what regions hand on, and the last region (backward starts there) is kept unless the decision
 //! is a `must`. Look next at `compile`, where decisions become the compiler's set of kept values.
 
-use crate::Error;
-use remat_compiler::Kept;
+use crate::{Error, Rules};
+use remat_compiler::{Choice, Kept};
 use remat_ir::{Graph, Node, OpDef, OpId, Type, ValueId};
 use std::collections::HashMap;
 use std::fmt;
@@ -24,6 +24,11 @@ pub enum Decision {
     PreferRecompute,
     /// Computed again in backward wherever it is made, or the policy is refused.
     MustRecompute,
+    /// Kept, and out of the arena until backward reads it, in the folder of [`crate::Options::offload`]; or the policy is
+    /// refused.
+    MustOffload,
+    /// The same where there is a folder and the value can leave; else kept.
+    PreferOffload,
 }
 
 /// A value that a policy decides about: a result of a forward op that backward may want.
@@ -47,6 +52,13 @@ pub struct Candidate<'a> {
     pub flops: f64,
     /// Whether that op is a matrix product or an attention.
     pub is_contraction: bool,
+}
+
+/// What a policy makes of a graph.
+pub(crate) struct Chosen {
+    pub choice: Choice,
+    /// The names of what has to be offloaded.
+    pub must_offload: Vec<String>,
 }
 
 type Predicate = Arc<dyn Fn(&Candidate<'_>) -> Decision + Send + Sync>;
@@ -96,13 +108,14 @@ impl From<remat_plan::Policy> for CheckpointPolicy {
 impl FromStr for CheckpointPolicy {
     type Err = Error;
 
-    /// `none`, `full`, `every:N`, `budget:BYTES` or `auto`; also `everything_saveable`, `nothing_saveable` and
-    /// `dots_saveable`.
+    /// `none`, `full`, `every:N`, `budget:BYTES` or `auto`; also `everything_saveable`, `nothing_saveable`,
+    /// `dots_saveable` and `offload_dots`.
     fn from_str(text: &str) -> Result<Self, Error> {
         match text {
             "everything_saveable" => Ok(CheckpointPolicy::everything_saveable()),
             "nothing_saveable" => Ok(CheckpointPolicy::nothing_saveable()),
             "dots_saveable" => Ok(CheckpointPolicy::dots_saveable()),
+            "offload_dots" => Ok(CheckpointPolicy::offload_dots()),
             _ => text.parse::<remat_plan::Policy>().map(Into::into).map_err(Error::Policy),
         }
     }
@@ -170,6 +183,27 @@ impl CheckpointPolicy {
         })
     }
 
+    /// As [`CheckpointPolicy::dots_saveable`], with the results of products and attention offloaded; JAX's
+    /// `offload_dot_with_no_batch_dims`.
+    pub fn offload_dots() -> Self {
+        CheckpointPolicy::named_predicate("offload_dots", |value| match value.is_contraction {
+            true => Decision::PreferOffload,
+            false => Decision::PreferRecompute,
+        })
+    }
+
+    /// Keeps, inside regions, only values of the first names, and offloads those of the second.
+    pub fn save_and_offload_only_these_names<S: Into<String>, O: Into<String>>(
+        saved: impl IntoIterator<Item = S>,
+        offloaded: impl IntoIterator<Item = O>,
+    ) -> Self {
+        let saved: Vec<String> = saved.into_iter().map(Into::into).collect();
+        let offloaded: Vec<String> = offloaded.into_iter().map(Into::into).collect();
+        CheckpointPolicy::named_predicate("save_and_offload_only_these_names", move |value| {
+            if value.is_any_of(&offloaded) { Decision::PreferOffload } else { prefer(value.is_any_of(&saved)) }
+        })
+    }
+
     /// Decides each value by a function of it.
     pub fn predicate(decide: impl Fn(&Candidate<'_>) -> Decision + Send + Sync + 'static) -> Self {
         CheckpointPolicy::named_predicate("predicate", decide)
@@ -195,19 +229,27 @@ impl CheckpointPolicy {
         }
     }
 
-    /// The kept values of a graph under a predicate or rules.
-    pub(crate) fn kept(&self, graph: &Graph, names: &HashMap<String, String>) -> Result<Kept, Error> {
+    /// What a predicate or rules make of a graph.
+    pub(crate) fn choice(&self, graph: &Graph, names: &HashMap<String, String>) -> Result<Chosen, Error> {
         let by_region = Kept::segments(graph, 1);
         if let Kind::Rules(rules) = &self.kind {
             rules.all_match(graph, names)?;
         }
         let mut refused = Vec::new();
+        let (mut offload, mut must_offload) = (Vec::new(), Vec::new());
         let mut keep = vec![true; graph.values.len()];
         for id in graph.value_ids() {
             let Some((producer, node)) = forward_producer(graph, id) else { continue };
             let decision = self.decide(&candidate(graph, names, id, node))?;
             keep[id.index()] = match decision {
                 Decision::MustSave | Decision::PreferSave => true,
+                Decision::MustOffload | Decision::PreferOffload => {
+                    offload.push(id);
+                    if decision == Decision::MustOffload {
+                        must_offload.push(graph.value(id).name.clone());
+                    }
+                    true
+                }
                 Decision::PreferRecompute => by_region.contains(id),
                 Decision::MustRecompute => {
                     if !Kept::can_recompute(graph, id, producer) {
@@ -218,7 +260,8 @@ impl CheckpointPolicy {
             };
         }
         if refused.is_empty() {
-            Ok(Kept::from_fn(graph, |id| keep[id.index()]))
+            let kept = Kept::from_fn(graph, |id| keep[id.index()]);
+            Ok(Chosen { choice: Choice { kept, offload }, must_offload })
         } else {
             Err(Error::Policy(format!(
                 "must_recompute names {}, which cannot be computed again: an output of the graph, an update, or the \
@@ -242,7 +285,7 @@ fn prefer(save: bool) -> Decision {
 }
 
 /// The producer of a value that a policy may decide about.
-fn forward_producer(graph: &Graph, id: ValueId) -> Option<(OpId, &Node)> {
+pub(crate) fn forward_producer(graph: &Graph, id: ValueId) -> Option<(OpId, &Node)> {
     let (producer, _) = graph.value(id).producer?;
     let node = graph.node(producer);
     (node.phase == remat_ir::Phase::Forward).then_some((producer, node))
@@ -267,84 +310,7 @@ fn candidate<'a>(graph: &'a Graph, names: &'a HashMap<String, String>, id: Value
 }
 
 impl Candidate<'_> {
-    fn is_any_of(&self, names: &[String]) -> bool {
+    pub(crate) fn is_any_of(&self, names: &[String]) -> bool {
         names.iter().any(|name| name == self.name || Some(name.as_str()) == self.checkpoint_name)
-    }
-}
-
-/// Rules by name: the strongest that matches a value wins, what none matches is [`Rules::otherwise`].
-#[derive(Debug, Clone, Default)]
-pub struct Rules {
-    rules: Vec<(Vec<String>, Decision)>,
-    otherwise: Option<Decision>,
-}
-
-impl Rules {
-    /// No rules: everything is kept.
-    pub fn new() -> Self {
-        Rules::default()
-    }
-
-    /// Decides values whose own name, checkpoint name or op is one of these.
-    pub fn with<S: Into<String>>(mut self, decision: Decision, names: impl IntoIterator<Item = S>) -> Self {
-        self.rules.push((names.into_iter().map(Into::into).collect(), decision));
-        self
-    }
-
-    /// [`Decision::MustSave`] for these.
-    pub fn must_save<S: Into<String>>(self, names: impl IntoIterator<Item = S>) -> Self {
-        self.with(Decision::MustSave, names)
-    }
-
-    /// [`Decision::PreferSave`] for these.
-    pub fn prefer_save<S: Into<String>>(self, names: impl IntoIterator<Item = S>) -> Self {
-        self.with(Decision::PreferSave, names)
-    }
-
-    /// [`Decision::PreferRecompute`] for these.
-    pub fn prefer_recompute<S: Into<String>>(self, names: impl IntoIterator<Item = S>) -> Self {
-        self.with(Decision::PreferRecompute, names)
-    }
-
-    /// [`Decision::MustRecompute`] for these.
-    pub fn must_recompute<S: Into<String>>(self, names: impl IntoIterator<Item = S>) -> Self {
-        self.with(Decision::MustRecompute, names)
-    }
-
-    /// What applies to values that no rule matches; [`Decision::PreferSave`] if this is not called.
-    pub fn otherwise(mut self, decision: Decision) -> Self {
-        self.otherwise = Some(decision);
-        self
-    }
-
-    fn decide(&self, value: &Candidate<'_>) -> Result<Decision, Error> {
-        let matches = |names: &Vec<String>| value.is_any_of(names) || names.iter().any(|name| name == value.op);
-        let mut found: Vec<Decision> =
-            self.rules.iter().filter(|(names, _)| matches(names)).map(|&(_, decision)| decision).collect();
-        let is_must = |decision: &Decision| matches!(decision, Decision::MustSave | Decision::MustRecompute);
-        if found.contains(&Decision::MustSave) && found.contains(&Decision::MustRecompute) {
-            let message = format!("\"{}\" is named by must_save and by must_recompute; take it out of one", value.name);
-            return Err(Error::Policy(message));
-        }
-        found.sort_by_key(|decision| !is_must(decision));
-        Ok(found.first().copied().or(self.otherwise).unwrap_or(Decision::PreferSave))
-    }
-
-    /// A name that matches nothing is a mistake, never a policy that does less than was asked for.
-    fn all_match(&self, graph: &Graph, names: &HashMap<String, String>) -> Result<(), Error> {
-        let known = |name: &String| {
-            graph.value_ids().any(|id| {
-                let Some((_, node)) = forward_producer(graph, id) else { return false };
-                let own = &graph.value(id).name;
-                own == name || names.get(own) == Some(name) || node.op.name() == name
-            })
-        };
-        match self.rules.iter().flat_map(|(names, _)| names).find(|name| !known(name)) {
-            None => Ok(()),
-            Some(name) => Err(Error::Policy(format!(
-                "a rule names \"{name}\", which is neither a value, a checkpoint name nor an op of this graph; \
-                 Step::saved_residuals lists the values under policy none"
-            ))),
-        }
     }
 }

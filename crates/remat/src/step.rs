@@ -79,6 +79,7 @@ impl Step {
         let mut executor = CpuExecutor::new(recipe.options.executor());
         executor.set_custom_kernels(recipe.options.kernels.clone());
         executor.set_poison(recipe.options.poison);
+        executor.set_spill_folder(recipe.options.offload.clone());
         let plan = plans.micro.clone();
         let programs = executor.load(std::iter::once(plans.micro).chain(plans.update).collect())?;
         let (micro, update) = (programs[0], programs.get(1).copied());

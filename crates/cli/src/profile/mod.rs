@@ -191,6 +191,11 @@ impl Report<'_> {
         let equal = if same { "equal in every bit" } else { "NOT equal, which must never be: please report it" };
         lines.push(String::new());
         lines.push(format!("After two updates, what was trained is {equal} under all of them."));
+        for row in rows.iter().filter(|row| row.offloaded_bytes > 0) {
+            let folder = self.setup.config.offload.as_deref().unwrap_or(Path::new("")).display();
+            let away = units::bytes(row.offloaded_bytes as u64);
+            lines.push(format!("{} had {away} of each step offloaded to {folder}, out and back.", row.policy));
+        }
         lines.push(self.profiled.verdict.clone());
         if let Some(folder) = kept {
             lines.push(format!("Lab record: {}", folder.join(RECORD_FILE).display()));

@@ -14,6 +14,7 @@ mod custom;
 mod introspection;
 mod models;
 mod nesting;
+mod offload;
 mod replay;
 mod selective;
 mod transparency;
