@@ -14,7 +14,7 @@ use crate::solve::Point;
 use remat_plan::{DeviceProfile, Plan, Policy};
 use std::collections::HashSet;
 
-/// Smaller values are not worth a copy that nobody asked for.
+/// Smaller values are worth a copy only if nothing else meets the limits.
 const LEAST_BYTES: usize = 4096;
 
 /// What a plan has to meet.
@@ -104,12 +104,16 @@ impl Selection<'_> {
         if limits.met_by(&base) {
             return base;
         }
-        let candidates = candidates(&base, LEAST_BYTES);
-        let overlapped = self.fewest(&base, &candidates, limits, Pace::Overlapped);
+        let worthwhile = candidates(&base, LEAST_BYTES);
+        let overlapped = self.fewest(&base, &worthwhile, limits, Pace::Overlapped);
         if limits.met_by(&overlapped) {
             return overlapped;
         }
-        self.fewest(&base, &candidates, limits, Pace::Waiting)
+        let waiting = self.fewest(&base, &worthwhile, limits, Pace::Waiting);
+        if limits.met_by(&waiting) {
+            return waiting;
+        }
+        self.fewest(&base, &candidates(&base, 1), limits, Pace::Waiting)
     }
 
     fn fewest(&self, base: &Plan, candidates: &[Candidate], limits: Limits, pace: Pace) -> Plan {
