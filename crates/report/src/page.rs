@@ -27,12 +27,12 @@ const LAYOUT: &str = "\
 font:16px/1.5 system-ui,sans-serif;overflow-wrap:anywhere}h1{font-size:1.5rem;line-height:1.25;margin:.2rem 0 .6rem}\
 h2{font-size:1.15rem;margin:2rem 0 .4rem}p{margin:.4rem 0}.lead{font-size:1.05rem}\
 .charts{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,22rem),1fr));gap:1rem 2rem}\
-figure{margin:.6rem 0;min-width:0}.scroll,figure.wide{\
+figure{margin:.6rem 0;min-width:0}.scroll{\
 background:linear-gradient(90deg,var(--back) 30%,transparent) 0 0/2.5rem 100% no-repeat local,\
 linear-gradient(270deg,var(--back) 30%,transparent) 100% 0/2.5rem 100% no-repeat local,\
 linear-gradient(90deg,var(--edge),transparent) 0 0/.8rem 100% no-repeat scroll,\
 linear-gradient(270deg,var(--edge),transparent) 100% 0/.8rem 100% no-repeat scroll}\
-.charts figure{max-width:36rem}figure.wide{overflow-x:auto}figure.wide svg{min-width:32rem}\
+.charts figure{max-width:36rem}figure.wide svg{min-width:32rem}\
 figcaption{color:var(--faint);font-size:.9rem}svg{width:100%;height:auto;display:block}\
 .scroll{overflow-x:auto}table{border-collapse:collapse;font-size:.9rem;font-variant-numeric:tabular-nums}\
 th,td{padding:.2rem .7rem .2rem 0;text-align:right;border-bottom:1px solid var(--grid);white-space:nowrap}\
@@ -105,7 +105,7 @@ impl Page {
         }
         let svg = timeline.svg();
         self.write(format_args!(
-            "</div>\n<figure class=\"wide\">{svg}<figcaption>{}</figcaption></figure>\n",
+            "</div>\n<figure class=\"wide\"><div class=\"scroll\">{svg}</div><figcaption>{}</figcaption></figure>\n",
             escaped(caption)
         ));
     }

@@ -78,7 +78,8 @@ fn timeline_section(page: &mut Page, plan: &RunPlan) {
     page.section("Memory over one step");
     let caption = format!(
         "The arena of {} while one micro-step runs: forward first, then backward. Each rectangle is a buffer at the bytes \
-         where it lies; hover to see its name.",
+         where it lies; hover to see its name. Workspace is a kernel's own, the largest the head's: logits of a chunk of \
+         tokens, and their gradients.",
         units::bytes(plan.micro.arena_bytes as u64)
     );
     page.timeline(&timeline(plan), &caption);
