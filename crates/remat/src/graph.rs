@@ -168,6 +168,30 @@ impl Graph {
     /// what enters it. Which values are in fact kept is the choice of the [`crate::CheckpointPolicy`] that the step is compiled
     /// with. Regions nest; anything can enter and leave them, and whatever `body` captures is captured. Names are
     /// those that [`Graph::scope`] gives.
+    ///
+    /// ```
+    /// use remat::{CheckpointPolicy, DType, Graph, Init, Options};
+    ///
+    /// # fn main() -> Result<(), remat::Error> {
+    /// let mut g = Graph::new();
+    /// let x = g.input("x", DType::F32, &[4, 8])?;
+    /// let classes = g.input("classes", DType::I32, &[4])?;
+    /// // Two layers in one region, each a region of its own; one value goes in, two come out.
+    /// let (h, gate) = g.checkpoint("block", |g| {
+    ///     let gate = g.checkpoint("gate", |g| g.dense("fc", x, 8))?;
+    ///     let h = g.checkpoint("up", |g| {
+    ///         let up = g.dense("fc", x, 8)?;
+    ///         g.gelu(up)
+    ///     })?;
+    ///     Ok::<_, remat::Error>((h, gate))
+    /// })?;
+    /// let h = g.add(h, gate)?;
+    /// let head = g.parameter("head", &[2, 8], Init::Linear)?;
+    /// let loss = g.cross_entropy(h, head, classes)?;
+    /// let step = g.compile(loss, Options::new().policy(CheckpointPolicy::full()))?;
+    /// assert!(step.parameter_names().contains(&"block.up.fc.weight"));
+    /// # Ok(()) }
+    /// ```
     pub fn checkpoint<T>(&mut self, name: &str, body: impl FnOnce(&mut Graph) -> T) -> T {
         self.scope.push(name.to_string());
         let path = self.scope.join(".");

@@ -14,6 +14,37 @@ use remat_plan::Executor;
 use std::path::Path;
 
 /// A pretrained model, or the shape of one.
+///
+/// ```
+/// use remat::{AdamWSettings, BatchShape, CheckpointPolicy, LoraConfig, Method, Model, Options, Targets};
+///
+/// # fn main() -> Result<(), remat::Error> {
+/// # let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures/parity/llama-gqa-tied");
+/// let mut model = Model::from_pretrained(folder)?;
+/// let footprint = model.memory_footprint()?;
+/// let lora = LoraConfig { rank: 4, alpha: 8.0, dropout: 0.0, rank_stabilised: false, targets: Targets::AllLinear };
+/// let method = Method::Lora(lora);
+/// let shape = BatchShape { batch: 1, seq_len: 16 };
+/// let options = || Options::new().adamw(AdamWSettings::default());
+///
+/// assert!(!model.is_gradient_checkpointing());
+/// let mut plain = model.training_step(&method, shape, options())?;
+/// model.gradient_checkpointing_enable(CheckpointPolicy::full());
+/// assert!(model.is_gradient_checkpointing());
+/// let mut checkpointed = model.training_step(&method, shape, options())?;
+/// model.gradient_checkpointing_disable();
+///
+/// // Activations fall, the footprint stays, and so does every bit of the loss.
+/// assert!(checkpointed.memory().activation_bytes < plain.memory().activation_bytes);
+/// assert_eq!(model.memory_footprint()?, footprint);
+/// let ids: Vec<i32> = (1..17).collect();
+/// for step in [&mut plain, &mut checkpointed] {
+///     step.set_input("ids", &ids)?;
+///     step.set_input("targets", &ids)?;
+/// }
+/// assert_eq!(plain.run()?, checkpointed.run()?);
+/// # Ok(()) }
+/// ```
 #[derive(Debug)]
 pub struct Model {
     source: Origin,
@@ -37,6 +68,14 @@ impl Model {
     }
 
     /// The shape of a published model, without weights: for its memory, not for training.
+    ///
+    /// ```
+    /// use remat::{Model, Precision};
+    /// # fn main() -> Result<(), remat::Error> {
+    /// let model = Model::from_preset("gpt2-medium")?.in_precision(Precision::Bf16);
+    /// assert_eq!(model.memory_footprint()?, 709_646_336);
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     /// A name that is not known; the message lists those that are.

@@ -204,7 +204,19 @@ impl CheckpointPolicy {
         })
     }
 
-    /// Decides each value by a function of it.
+    /// Decides each value by a function of it, as `create_selective_checkpoint_contexts` does for ops.
+    ///
+    /// ```
+    /// use remat::{CheckpointPolicy, Decision};
+    ///
+    /// // Attention is dear and its result small: keep that, and compute the rest of a region again.
+    /// let policy = CheckpointPolicy::predicate(|value| match value.op {
+    ///     "attention" => Decision::MustSave,
+    ///     _ if value.bytes < 4096 => Decision::PreferSave,
+    ///     _ => Decision::PreferRecompute,
+    /// });
+    /// # assert_eq!(policy.to_string(), "predicate");
+    /// ```
     pub fn predicate(decide: impl Fn(&Candidate<'_>) -> Decision + Send + Sync + 'static) -> Self {
         CheckpointPolicy::named_predicate("predicate", decide)
     }
