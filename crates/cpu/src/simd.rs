@@ -68,6 +68,12 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     unsafe fn round(a: Self::V) -> Self::V;
     /// `2^n` for integral n in -127..=127; 0 at -127.
     unsafe fn exp2_integral(n: Self::V) -> Self::V;
+    /// `p * 2^n` for p in 0.5..=2 and integral n in -125..=128.
+    #[inline(always)]
+    unsafe fn scale_exp2(p: Self::V, n: Self::V) -> Self::V {
+        // As 2 p * 2^(n - 1): n reaches 128, whose power has no f32 of its own.
+        unsafe { Self::mul(Self::add(p, p), Self::exp2_integral(Self::sub(n, Self::splat(1.0)))) }
+    }
     /// The sum of all lanes, halves folded onto each other.
     unsafe fn sum(a: Self::V) -> f32;
     /// The largest lane.

@@ -4,6 +4,7 @@
 //! runs later: the allocator is asked for zeroed memory without an alignment of its own, which it takes from fresh pages,
 //! and the start is moved to a page. (Asked for aligned memory it would write the zeros itself.)
 
+use crate::allocator::advise_huge_pages;
 use remat_plan::ExecError;
 use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::ptr::NonNull;
@@ -44,6 +45,7 @@ impl Region {
         let skipped = allocation.align_offset(PAGE_BYTES);
         // SAFETY: the allocation is longer than `bytes` by a page, and less than a page is skipped.
         let start = unsafe { allocation.add(skipped) };
+        advise_huge_pages(start.as_ptr(), bytes);
         Ok(Region { allocation, start, bytes })
     }
 

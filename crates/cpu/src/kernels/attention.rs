@@ -178,14 +178,13 @@ impl QueryTile {
         (start / keys * keys..end).step_by(keys).map(move |j| (j, keys.min(end - j)))
     }
 
-    /// The tile's rows, cut where a later row sees more of the `count` keys from `j` on.
+    /// The tile's rows, few at a time, so that their scores stay in the first-level cache, and how many of the `count`
+    /// keys from `j` on they see.
     #[inline(always)]
     pub(super) fn bands<S: Simd>(&self, op: &Attention<'_>, j: usize, count: usize) -> impl Iterator<Item = Band> {
         let rows = self.rows();
-        // Behind the last key of the tile every row sees all of it.
-        let step = if j + count <= self.first + 1 { rows } else { S::TILE_ROWS };
-        (0..rows).step_by(step).map(move |first| {
-            let rows = first..rows.min(first + step);
+        (0..rows).step_by(S::TILE_ROWS).map(move |first| {
+            let rows = first..rows.min(first + S::TILE_ROWS);
             let end = rows.clone().map(|row| op.visible(self.b, self.token_head(row).0).end).max();
             Band { rows, keys: end.map_or(0, |end| end.saturating_sub(j).min(count)) }
         })
@@ -244,41 +243,39 @@ impl<T: Element> Kernel for Forward<'_, T> {
         let (queries, rest) = scratch.f32s().split_at_mut(ROWS * ROW_STRIDE);
         let (scores, rest) = rest.split_at_mut(ROWS * ROW_STRIDE);
         let (sums, rest) = rest.split_at_mut(ROWS * ROW_STRIDE);
-        let panels = rest[..KEYS * (MAX_HEAD_SIZE + 32)].as_mut_ptr();
+        let (keys, rest) = rest.split_at_mut(KEYS * (MAX_HEAD_SIZE + 32));
+        let (keys, values) = (keys.as_mut_ptr(), rest[..KEYS * (MAX_HEAD_SIZE + 32)].as_mut_ptr());
         let (mut top, mut total) = ([f32::NEG_INFINITY; ROWS], [0.0f32; ROWS]);
         sums.fill(0.0);
         unsafe {
             tile.pack::<S, T>(form, op, self.q, queries.as_mut_ptr());
             for (j, count) in tile.key_tiles(op, KEYS) {
                 let (k, v) = (op.keys(self.k, tile.b, j, tile.kv), op.keys(self.v, tile.b, j, tile.kv));
-                form.pack_panels::<S, T>(k.transposed(), size, count, panels);
+                form.pack_panels::<S, T>(k.transposed(), size, count, keys);
+                form.pack_panels::<S, T>(v, count, size, values);
                 for band in tile.bands::<S>(op, j, count) {
                     let (at, height) = (band.rows.start * ROW_STRIDE, band.rows.len());
                     let to = Update::plain(scores.as_mut_ptr().add(at), ROW_STRIDE, op.scale, false);
-                    let keys = form.panels(panels, size);
-                    form.multiply::<S>(queries.as_ptr().add(at), height, keys, band.keys, size, to);
-                }
-                for row in 0..rows {
-                    let (i, h) = tile.token_head(row);
-                    let scores = scores.as_mut_ptr().add(row * ROW_STRIDE);
-                    let seen = clip(op.visible(tile.b, i), j, count);
-                    let shrink = softmax_row::<S>(scores, &seen, count, &mut top[row], &mut total[row]);
-                    if shrink != 1.0 {
-                        scale_row::<S>(sums.as_mut_ptr().add(row * ROW_STRIDE), size, shrink);
+                    let panels = form.panels(keys, size);
+                    form.multiply::<S>(queries.as_ptr().add(at), height, panels, band.keys, size, to);
+                    for row in band.rows {
+                        let (i, h) = tile.token_head(row);
+                        let scores = scores.as_mut_ptr().add(row * ROW_STRIDE);
+                        let seen = clip(op.visible(tile.b, i), j, count);
+                        let shrink = softmax_row::<S>(scores, &seen, count, &mut top[row], &mut total[row]);
+                        if shrink != 1.0 {
+                            scale_row::<S>(sums.as_mut_ptr().add(row * ROW_STRIDE), size, shrink);
+                        }
+                        if let Some(dropout) = op.dropout {
+                            let element = op.statistic(tile.b, h, i) * op.tokens + j + seen.start;
+                            let kept = std::slice::from_raw_parts_mut(scores.add(seen.start), seen.len());
+                            dropout.apply(element as u64, kept);
+                        }
+                        form.narrow_row(scores, 0, count);
                     }
-                    if let Some(dropout) = op.dropout {
-                        let element = op.statistic(tile.b, h, i) * op.tokens + j + seen.start;
-                        dropout
-                            .apply(element as u64, std::slice::from_raw_parts_mut(scores.add(seen.start), seen.len()));
-                    }
-                    form.narrow_row::<S>(scores, 0, count);
-                }
-                form.pack_panels::<S, T>(v, count, size, panels);
-                for band in tile.bands::<S>(op, j, count) {
-                    let (at, height) = (band.rows.start * ROW_STRIDE, band.rows.len());
                     let to = Update::plain(sums.as_mut_ptr().add(at), ROW_STRIDE, 1.0, true);
-                    let values = form.panels(panels, count);
-                    form.multiply::<S>(scores.as_ptr().add(at), height, values, size, band.keys, to);
+                    let panels = form.panels(values, count);
+                    form.multiply::<S>(scores.as_ptr().add(at), height, panels, size, band.keys, to);
                 }
             }
             for row in 0..rows {

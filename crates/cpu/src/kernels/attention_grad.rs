@@ -235,33 +235,30 @@ impl<T: Element> Shares<'_, T> {
         let [q_across, dy_across, q, dy] = tiles.queries(i / COLUMNS);
         let on_diagonal = i == j;
         unsafe {
-            for band in bands::<S>(rows, on_diagonal) {
-                // The first query, in whole panels, that sees a key of the band.
-                let from = if on_diagonal { band.start / (2 * S::LANES) * (2 * S::LANES) } else { 0 };
-                let at = band.start * ROW_STRIDE;
-                let behind = |panels: *mut f32| form.panels(panels.add(from * form.words(size)), size);
-                let to = |tile: *mut f32, scale| Update::plain(tile.add(at + from), ROW_STRIDE, scale, false);
-                let (height, width) = (band.len(), count - from);
-                form.multiply::<S>(tiles.k.add(at), height, behind(q_across), width, size, to(tiles.p, op.scale));
-                form.multiply::<S>(tiles.v.add(at), height, behind(dy_across), width, size, to(tiles.ds, 1.0));
-            }
             if op.dropout.is_some() {
                 self.factors(head, pair, tiles.kept);
             }
-            for band in bands::<S>(rows, on_diagonal) {
-                let from = if on_diagonal { band.start / (2 * S::LANES) * (2 * S::LANES) } else { 0 };
-                for row in band.clone() {
-                    let at = row * ROW_STRIDE;
-                    let [p, ds, kept] = [tiles.p, tiles.ds, tiles.kept].map(|tile| tile.add(at));
+            // Few rows at a time, so that what one product makes and the next one reads stays in the first-level cache.
+            for first in (0..rows).step_by(S::TILE_ROWS) {
+                let height = S::TILE_ROWS.min(rows - first);
+                // The first query, in whole panels, that sees a key of the band.
+                let from = if on_diagonal { first / (2 * S::LANES) * (2 * S::LANES) } else { 0 };
+                let (at, width) = (first * ROW_STRIDE, count - from);
+                let behind = |panels: *mut f32| form.panels(panels.add(from * form.words(size)), size);
+                let to = |tile: *mut f32, scale| Update::plain(tile.add(at + from), ROW_STRIDE, scale, false);
+                form.multiply::<S>(tiles.k.add(at), height, behind(q_across), width, size, to(tiles.p, op.scale));
+                form.multiply::<S>(tiles.v.add(at), height, behind(dy_across), width, size, to(tiles.ds, 1.0));
+                for row in first..first + height {
+                    let [p, ds, kept] = [tiles.p, tiles.ds, tiles.kept].map(|tile| tile.add(row * ROW_STRIDE));
                     self.score_grads::<S>(columns, (j + row) as f32, from..count, [p, ds, kept]);
-                    form.narrow_row::<S>(p, from, count);
-                    form.narrow_row::<S>(ds, from, count);
+                    form.narrow_row(p, from, count);
+                    form.narrow_row(ds, from, count);
                 }
-                let (at, height) = (band.start * ROW_STRIDE + form.words(from), band.len());
                 let below = |panels: *mut f32| form.below::<S>(form.panels(panels, count), from);
-                let to = |sums: *mut f32, scale| Update::plain(sums.add((j + band.start) * size), size, scale, true);
-                form.multiply::<S>(tiles.p.add(at), height, below(dy), size, count - from, to(room.dv, 1.0));
-                form.multiply::<S>(tiles.ds.add(at), height, below(q), size, count - from, to(room.dk, op.scale));
+                let to = |sums: *mut f32, scale| Update::plain(sums.add((j + first) * size), size, scale, true);
+                let at = at + form.words(from);
+                form.multiply::<S>(tiles.p.add(at), height, below(dy), size, width, to(room.dv, 1.0));
+                form.multiply::<S>(tiles.ds.add(at), height, below(q), size, width, to(room.dk, op.scale));
             }
             form.pack_transposed::<S>(tiles.ds, rows, count, tiles.across);
             let keys: Panels = form.panels(tiles.panels, rows);
@@ -323,7 +320,9 @@ impl<T: Element> Shares<'_, T> {
             let (key, zero) = (S::splat(key), S::splat(0.0));
             for column in of.step_by(S::LANES) {
                 let load = |of: &[f32; COLUMNS]| S::load(of.as_ptr().add(column));
-                let probability = exp::<S>(S::sub(S::load(p.add(column)), load(&columns.lse)));
+                // A score that the query does not see may be anything; below it is masked.
+                let bounded = S::min(S::splat(88.0), S::sub(S::load(p.add(column)), load(&columns.lse)));
+                let probability = exp::<S>(bounded);
                 let mut factored = probability;
                 let mut dp = S::load(ds.add(column));
                 if self.grad.op.dropout.is_some() {

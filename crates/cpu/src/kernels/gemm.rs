@@ -19,7 +19,7 @@ use crate::element::{Element, Lanes};
 use crate::pool::{Scratch, ThreadPool};
 use crate::shared::{Out, View};
 use crate::simd::{Kernel, Simd, for_lanes, launch};
-use ahead::{Ahead, Region};
+use ahead::{Ahead, Copied, Region, STEPS};
 use form::Form;
 use pack::Source;
 pub use quantised::Nf4Matrix;
@@ -63,6 +63,11 @@ impl<'a, T> Matrix<'a, T> {
             let last = (rows - 1) * self.row_stride + (cols - 1) * self.col_stride;
             assert!(last < self.data.len(), "gemm: {name} [{rows}, {cols}] exceeds its {} elements", self.data.len());
         }
+    }
+
+    /// The same with rows and columns exchanged.
+    fn turned(self) -> Self {
+        Matrix { row_stride: self.col_stride, col_stride: self.row_stride, ..self }
     }
 
     fn source(&self) -> Source<T> {
@@ -152,6 +157,8 @@ struct Gemm<'a, A, B, C> {
     epilogue: Epilogue<'a, C>,
     low_rank: Option<LowRank<'a, A, B>>,
     form: Form,
+    /// Whether what is multiplied is B^T A^T: C is then written transposed.
+    transposed: bool,
 }
 
 /// Multiplies A `[m, k]` by B `[k, n]` into C `[m, n]`, row-major. `size` is `[m, n, k]`.
@@ -197,9 +204,21 @@ pub fn gemm_low_rank<'b, 'c, A: Element, B: Element, C: Element>(
     if m == 0 || n == 0 {
         return;
     }
-    let grid = Grid::choose(m, n, pool.threads());
     let form = Form::of::<A, B>(pool.level());
-    launch(pool, grid.tasks(), &Gemm { size, grid, a, b, c, epilogue, low_rank, form });
+    let alone = low_rank.is_none() && epilogue.bias.is_none() && !matches!(epilogue.start, Start::Residual(_));
+    match b {
+        // A thin C whose A would have to be transposed, such as an adapter's gradient: its transpose reads A by rows.
+        Right::Dense(thin) if n <= LEAST_COLS && m > n && a.col_stride != 1 && alone && C::IS_F32 => {
+            let (a, b) = (thin.turned(), Right::Dense(a.turned()));
+            let grid = Grid::choose(n, m, pool.threads());
+            let size = [n, m, k];
+            launch(pool, grid.tasks(), &Gemm { size, grid, a, b, c, epilogue, low_rank: None, form, transposed: true });
+        }
+        _ => {
+            let grid = Grid::choose(m, n, pool.threads());
+            launch(pool, grid.tasks(), &Gemm { size, grid, a, b, c, epilogue, low_rank, form, transposed: false });
+        }
+    }
 }
 
 /// A band of the left operand: `rows` x `depth`.
@@ -259,8 +278,11 @@ impl<A: Element, B: Element, C: Element> Kernel for Gemm<'_, A, B, C> {
         let (packed_a, rest) = scratch.f32s().split_at_mut(PACKED_ROWS * ROW_STRIDE);
         let (packed_b, rest) = rest.split_at_mut(K_BLOCK * TASK_COLS);
         let (decoded, rest) = rest.split_at_mut(quantised::DECODED);
-        let sums = &mut rest[..if C::IS_F32 { 0 } else { TASK_ROWS * TASK_COLS }];
+        let sums = &mut rest[..if self.in_place() { 0 } else { TASK_ROWS * TASK_COLS }];
         let block = if self.form.dot { 2 * K_BLOCK } else { K_BLOCK };
+        if self.transposed && matches!(self.epilogue.start, Start::Output) {
+            unsafe { self.turn::<S>(i, j, rows, cols, sums, false) }
+        }
         let mut from = 0;
         loop {
             let depth = (k - from).min(block);
@@ -289,15 +311,20 @@ impl<A: Element, B: Element, C: Element> Kernel for Gemm<'_, A, B, C> {
                 }
             }
         }
-        if !C::IS_F32 {
-            unsafe { self.round_sums::<S>(i, j, rows, cols, sums) }
+        unsafe {
+            if self.transposed {
+                self.turn::<S>(i, j, rows, cols, sums, true);
+            } else if !C::IS_F32 {
+                self.round_sums::<S>(i, j, rows, cols, sums);
+            }
         }
     }
 }
 
 impl<A: Element, B: Element, C: Element> Gemm<'_, A, B, C> {
-    /// Multiplies a band of rows by one packed block. Rows are copied just before they are multiplied, so few at a time
-    /// that they stay in the first-level cache, or, where copying means transposing, as many as whole vectors fill.
+    /// Multiplies a band of rows by one packed block. Rows are copied so few at a time that they stay in the first-level
+    /// cache, while the rows before them are multiplied if they are copied as they are; or, where copying means
+    /// transposing, as many as whole vectors fill.
     #[inline(always)]
     unsafe fn multiply_rows<S: Simd>(
         &self,
@@ -309,16 +336,36 @@ impl<A: Element, B: Element, C: Element> Gemm<'_, A, B, C> {
         right: Region,
     ) {
         let step = if from.col_stride == 1 { S::TILE_ROWS } else { S::TILE_ROWS * S::LANES / 2 };
-        let (a, panels) = (packed_a.as_mut_ptr(), self.form.panels(packed_b.as_ptr(), depth));
-        let mut ahead = Ahead { left: Region::NONE, right };
+        let panels = self.form.panels(packed_b.as_ptr(), depth);
+        let (mut a, mut next_a) = (packed_a.as_mut_ptr(), packed_a.as_mut_ptr().wrapping_add(step * ROW_STRIDE));
+        let as_is = from.col_stride == 1 && self.form.rows_as_they_are::<A>(depth);
+        let mut ahead = Ahead::NOTHING;
+        // The next block is fetched as late as it can be, so that it is still in the cache when it is packed.
+        let lines = cols.div_ceil(2 * S::LANES) * (self.form.words(depth) / STEPS).max(1);
+        let mut right = Some((right, (right.len().div_ceil(lines) + 2) * step));
         for first in (0..rows).step_by(step) {
             let count = step.min(rows - first);
             unsafe {
-                self.form.pack_rows::<S, A>(from.from(first, 0), count, depth, a);
-                let next = step.min(rows - first - count);
-                ahead.left = Region::of(from.from(first + count, 0), next, depth);
-                let update = update.from(first, 0);
-                self.form.multiply_ahead::<S>(a, count, panels, cols, depth, update, &mut ahead);
+                if first == 0 || !as_is {
+                    self.form.pack_rows::<S, A>(from.from(first, 0), count, depth, a);
+                }
+                let after = |steps: usize| {
+                    let first = rows.min(first + steps * step);
+                    Region::of(from.from(first, 0), step.min(rows - first), depth)
+                };
+                if as_is {
+                    (ahead.copied, ahead.left) = (Copied::rows(after(1), next_a), after(2));
+                } else {
+                    ahead.left = after(1);
+                }
+                if let Some((right, _)) = right.take_if(|(_, groups)| rows - first <= *groups) {
+                    ahead.right = right;
+                }
+                self.form.multiply_ahead::<S>(a, count, panels, cols, depth, update.from(first, 0), &mut ahead);
+                ahead.finish();
+            }
+            if as_is {
+                std::mem::swap(&mut a, &mut next_a);
             }
         }
     }
@@ -362,8 +409,9 @@ impl<A: Element, B: Element, C: Element> Gemm<'_, A, B, C> {
     /// An f32 C is its own running sum, from the start given; another C sums in scratch.
     unsafe fn update(&self, i: usize, j: usize, first: bool, last: bool, sums: &mut [f32]) -> Update {
         let (n, alpha) = (self.size[1], self.epilogue.alpha);
-        if !C::IS_F32 {
-            return Update::plain(sums.as_mut_ptr(), TASK_COLS, alpha, !first);
+        if !self.in_place() {
+            let onto_output = self.transposed && matches!(self.epilogue.start, Start::Output);
+            return Update::plain(sums.as_mut_ptr(), TASK_COLS, alpha, !first || onto_output);
         }
         let mut update = Update::plain(self.c.at(i * n + j).cast(), n, alpha, !first);
         match self.epilogue.start {
@@ -375,6 +423,40 @@ impl<A: Element, B: Element, C: Element> Gemm<'_, A, B, C> {
             update.bias = bias[j..].as_ptr().cast();
         }
         update
+    }
+
+    /// Whether C is its own running sum.
+    fn in_place(&self) -> bool {
+        C::IS_F32 && !self.transposed
+    }
+
+    /// Copies a task's sums into C, whose rows are their columns, or what C holds into the sums.
+    #[inline(always)]
+    unsafe fn turn<S: Simd>(&self, i: usize, j: usize, rows: usize, cols: usize, sums: &mut [f32], into_c: bool) {
+        let m = self.size[0];
+        for (row, col) in
+            (0..rows).step_by(S::LANES).flat_map(|row| (0..cols).step_by(S::LANES).map(move |col| (row, col)))
+        {
+            let (height, width) = (S::LANES.min(rows - row), S::LANES.min(cols - col));
+            unsafe {
+                let of_sums = |row: usize| sums.as_ptr().cast_mut().add(row * TASK_COLS + col);
+                let of_c = |col: usize| self.c.at((j + col) * m + i + row).cast::<f32>();
+                let mut block = [S::splat(0.0); 16];
+                let lines = if into_c { height } else { width };
+                for (line, values) in block.iter_mut().enumerate().take(lines) {
+                    *values =
+                        if into_c { S::load(of_sums(row + line)) } else { S::load_partial(of_c(col + line), height) };
+                }
+                S::transpose(&mut block);
+                for (line, values) in block.iter().enumerate().take(height + width - lines) {
+                    if into_c {
+                        S::store_partial(of_c(col + line), *values, height);
+                    } else {
+                        S::store(of_sums(row + line), *values);
+                    }
+                }
+            }
+        }
     }
 
     /// Rounds a task's f32 sums into C, with what they are added onto and the bias.

@@ -131,6 +131,10 @@ impl Simd for Avx512 {
         }
     }
     #[inline(always)]
+    unsafe fn scale_exp2(p: Self::V, n: Self::V) -> Self::V {
+        unsafe { _mm512_scalef_ps(p, n) }
+    }
+    #[inline(always)]
     unsafe fn sum(a: Self::V) -> f32 {
         unsafe {
             let eight = _mm256_add_ps(_mm512_castps512_ps256(a), _mm512_extractf32x8_ps::<1>(a));

@@ -17,6 +17,8 @@ use crate::simd::{Simd, for_lanes, unrolled};
 
 const L: usize = Avx512::LANES;
 const WIDTH: usize = 2 * L;
+/// How many pairs of rows ahead of the one at hand are fetched.
+const FETCHED_PAIRS: usize = 8;
 
 /// `count` (at most 32) neighbouring bf16 as words of two, zero behind them.
 #[inline(always)]
@@ -136,6 +138,11 @@ pub(super) unsafe fn pack_panels(b: Source<u16>, k: usize, cols: usize, to: *mut
                 }
             } else if b.col_stride == 1 && j % WIDTH == 0 && cols - j >= WIDTH {
                 for pair in 0..words {
+                    // Rows lie far apart: nothing else fetches the ones to come.
+                    for row in [0, 1] {
+                        let ahead = (2 * (pair + FETCHED_PAIRS) + row) * b.row_stride + j * b.col_stride;
+                        _mm_prefetch::<_MM_HINT_T0>(b.start.wrapping_add(ahead).cast());
+                    }
                     let [low, high] = interleaved(b.from(2 * pair, j), 2 * pair + 1 < k);
                     _mm512_storeu_ps(to.add(pair * WIDTH), low);
                     _mm512_storeu_ps(to.add(pair * WIDTH + L), high);
@@ -147,6 +154,23 @@ pub(super) unsafe fn pack_panels(b: Source<u16>, k: usize, cols: usize, to: *mut
                 }
             }
         });
+    }
+}
+
+/// Rounds the values from `from` to `k` of a row to bf16, in place: each vector lands where earlier ones were read.
+///
+/// The product takes subnormals for zero, so it does not matter that this instruction makes them zero.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,avx512bf16")]
+pub(super) unsafe fn narrow_row(row: *mut f32, from: usize, k: usize) {
+    let halves: *mut u16 = row.cast();
+    unsafe {
+        for j in (from..k).step_by(WIDTH) {
+            let both = _mm512_cvtne2ps_pbh(_mm512_loadu_ps(row.add(j + L)), _mm512_loadu_ps(row.add(j)));
+            _mm512_storeu_si512(halves.add(j).cast(), transmute::<__m512bh, __m512i>(both));
+        }
+        if k % 2 == 1 {
+            *halves.add(k) = 0;
+        }
     }
 }
 
@@ -163,10 +187,10 @@ unsafe fn tile<const ROWS: usize, const COLS: usize>(
 ) {
     unsafe {
         let mut acc = [[_mm512_setzero_ps(); COLS]; ROWS];
-        let mut fetched = Ahead { ..*ahead };
+        let mut local = Ahead { ..*ahead };
         let mut left = words;
         while left > 0 {
-            fetched.fetch::<Avx512>();
+            local.step::<Avx512>();
             let steps = left.min(STEPS);
             for _ in 0..steps {
                 let mut columns = [_mm512_setzero_ps(); COLS];
@@ -184,7 +208,7 @@ unsafe fn tile<const ROWS: usize, const COLS: usize>(
             }
             left -= steps;
         }
-        *ahead = fetched;
+        *ahead = local;
         store_tile::<Avx512, ROWS, COLS>(&acc, cols, update);
     }
 }

@@ -46,6 +46,12 @@ impl Form {
         Panels { start: unsafe { panels.start.add(self.words(k) * 2 * S::LANES) }, ..panels }
     }
 
+    /// Whether rows of `k` values, in whole cache lines, are packed rows already.
+    #[inline(always)]
+    pub fn rows_as_they_are<T: Element>(self, k: usize) -> bool {
+        self.dot != T::IS_F32 && (k * size_of::<T>()).is_multiple_of(64)
+    }
+
     /// Packs `rows` x `k` of a left operand.
     #[inline(always)]
     pub unsafe fn pack_rows<S: Simd, T: Element>(self, from: Source<T>, rows: usize, k: usize, to: *mut f32) {
@@ -107,21 +113,16 @@ impl Form {
         }
     }
 
-    /// Makes the values from `from` to `k` of a row of f32 those of a packed row, in place. `from` is a multiple of a
-    /// vector; the row has room for a vector behind its end.
+    /// Makes the values from `from` to `k` of a row of f32 those of a packed row, in place. `from` is a multiple of
+    /// 32; the row has room for as many behind its end.
     #[inline(always)]
-    pub unsafe fn narrow_row<S: Simd>(self, row: *mut f32, from: usize, k: usize) {
-        if !self.dot {
-            return;
+    pub unsafe fn narrow_row(self, row: *mut f32, from: usize, k: usize) {
+        #[cfg(target_arch = "x86_64")]
+        if self.dot {
+            unsafe { dot::narrow_row(row, from, k) };
         }
-        // Each vector is written to where an earlier one was read.
-        let words: *mut u16 = row.cast();
-        for j in (from..k).step_by(S::LANES) {
-            unsafe { S::store_bf16(words.add(j), S::load(row.add(j))) };
-        }
-        if k % 2 == 1 {
-            unsafe { *words.add(k) = 0 };
-        }
+        #[cfg(not(target_arch = "x86_64"))]
+        let _ = (row, from, k);
     }
 
     /// Packs the transpose of a tile whose `rows` rows of `cols` values were narrowed.

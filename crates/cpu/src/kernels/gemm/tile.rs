@@ -62,10 +62,10 @@ impl<const ROWS: usize, const COLS: usize> Outlined for Tile<'_, ROWS, COLS> {
         unsafe {
             let mut acc = [[S::splat(0.0); COLS]; ROWS];
             let (mut a, mut b) = (self.a, self.b);
-            let mut fetched = Ahead { ..*self.ahead };
+            let mut ahead = Ahead { ..*self.ahead };
             let mut left = self.k;
             while left > 0 {
-                fetched.fetch::<S>();
+                ahead.step::<S>();
                 let steps = left.min(STEPS);
                 for _ in 0..steps {
                     let mut columns = [S::splat(0.0); COLS];
@@ -83,7 +83,7 @@ impl<const ROWS: usize, const COLS: usize> Outlined for Tile<'_, ROWS, COLS> {
                 }
                 left -= steps;
             }
-            *self.ahead = fetched;
+            *self.ahead = ahead;
             store_tile::<S, ROWS, COLS>(&acc, self.cols, self.update);
         }
     }
