@@ -82,3 +82,23 @@ fn policies_side_by_side_with_a_verdict_and_a_record() {
         .expect("runs");
     assert_eq!(refused.status.code(), Some(2));
 }
+
+/// `none` needs 64 MiB here, and what it held must not count against the policy after it.
+#[test]
+fn auto_is_given_the_whole_limit_after_a_policy_that_exceeds_it() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let folder = tempfile::tempdir().expect("a folder");
+    let flags = "profile --model fixtures/parity/gpt2 --seq-len 32 --batch-size 128 --repeats 1 --threads 2 --json \
+                 --policies none,auto --memory 54MiB";
+    let output = Command::new(env!("CARGO_BIN_EXE_remat"))
+        .current_dir(&root)
+        .env("XDG_CACHE_HOME", folder.path())
+        .env("XDG_STATE_HOME", folder.path())
+        .args(flags.split_whitespace())
+        .output()
+        .expect("runs");
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    let json: Value = serde_json::from_slice(&output.stdout).expect("one object");
+    let planned = |row: usize| json["rows"][row]["planned_peak_bytes"].as_u64().expect("a size");
+    assert!(planned(0) > 54 << 20 && planned(1) <= 54 << 20, "{} and {}", planned(0), planned(1));
+}

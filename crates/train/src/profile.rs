@@ -175,6 +175,8 @@ pub fn profile(job: &ProfileJob<'_>) -> Result<Vec<ProfileRow>, TrainError> {
     let mut plans = Vec::with_capacity(job.policies.len());
     for policy in job.policies {
         let limit = job.limit.filter(|_| *policy == Policy::Auto);
+        // What the policies before this one held is no part of what it has to fit into.
+        memory::reset_peak();
         let (plan, _, account) = fitting((&graph, &[]), &[&update], policy, &device, Buffers::default(), limit)?;
         memory::reset_peak();
         // Loads, runs twice (adapters that start at zero have gradients only then), and gives the memory back before the
