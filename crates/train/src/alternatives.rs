@@ -135,20 +135,24 @@ pub(crate) fn alternatives(
         let spill = change.spill.or(profile.prices.spill);
         let profile = &with_spill(profile.clone(), spill);
         let changed = Setting { config: &change.config, method: &change.method, shape: change.shape, ..setting };
-        let then = changed.figures(&policy, cap, profile)?;
+        let then = match changed.figures(&policy, cap, profile) {
+            // Half of what offloading leaves may be less than there can be.
+            Err(TrainError::Compile(CompileError::BudgetDoesNotFit { .. })) => return Ok(None),
+            figures => figures?,
+        };
         let saves_bytes = now.sources_and_arena_bytes.saturating_sub(then.sources_and_arena_bytes);
         let costs_percent = 100.0 * (then.seconds_per_token / now.seconds_per_token - 1.0);
-        Ok(Alternative { change: change.flags, saves_bytes, costs_percent })
+        Ok(Some(Alternative { change: change.flags, saves_bytes, costs_percent }))
     };
     let figured = &figured;
     // Each is a compilation of its own; a machine with several cores makes them at once.
-    let found: Vec<Result<Alternative, TrainError>> = thread::scope(|scope| {
+    let found: Vec<Result<Option<Alternative>, TrainError>> = thread::scope(|scope| {
         let changes = changes(setting, micro, profile).into_iter();
         let threads: Vec<_> = changes.map(|change| scope.spawn(move || figured(change))).collect();
         let joined = threads.into_iter().map(|thread| thread.join());
         joined.map(|result| result.unwrap_or_else(|panic| std::panic::resume_unwind(panic))).collect()
     });
-    let mut found: Vec<Alternative> = found.into_iter().collect::<Result<_, TrainError>>()?;
+    let mut found: Vec<Alternative> = found.into_iter().filter_map(Result::transpose).collect::<Result<_, _>>()?;
     found.retain(|alternative| alternative.saves_bytes > 0);
     found.sort_by(|a, b| a.costs_percent.total_cmp(&b.costs_percent));
     Ok(found)

@@ -80,6 +80,12 @@ fn a_limit_below_the_smallest_without_it_is_refused_by_naming_offload_and_met_wi
     assert!(number(&planned["offloaded_bytes"]) > 0);
     assert!(number(&end["peak_bytes"]) <= number(&planned["planned_peak_bytes"]));
     assert!(number(&planned["planned_peak_bytes"]) <= limit);
+    for less in ["--memory 8MiB", "--checkpointing budget:1KiB"] {
+        let refused = train.command(&format!("{less} {offload} --force")).output().expect("the binary runs");
+        let stderr = text(&refused.stderr);
+        assert_eq!(refused.status.code(), Some(3), "{stderr}");
+        assert!(stderr.contains("--rank 2 ") && !stderr.contains("--offload DIR"), "{stderr}");
+    }
 }
 
 /// Runs where no file may be larger than about two MiB, as on a disk that has no more room.
