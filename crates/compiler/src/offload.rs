@@ -60,7 +60,7 @@ impl Selection<'_> {
             _ => {}
         }
         let mut plans: Vec<Plan> = resident.into_iter().collect();
-        plans.extend(self.bases().into_iter().map(|base| self.offloading(base, limits)));
+        plans.extend(self.bases().into_iter().flat_map(|base| self.offloading(base, limits)));
         let seconds = |plan: &Plan| plan.step_seconds(&self.profile.prices);
         let fitting = plans.iter().filter(|plan| limits.met_by(plan));
         let fastest = fitting.min_by(|a, b| seconds(a).total_cmp(&seconds(b)));
@@ -99,21 +99,23 @@ impl Selection<'_> {
         plans
     }
 
-    /// The plan with the fewest residuals offloaded that meets the limits; if none does, the smallest there is.
-    fn offloading(&self, base: Plan, limits: Limits) -> Plan {
+    /// The plan with the fewest residuals offloaded that meets the limits; if none does, all that were tried.
+    fn offloading(&self, base: Plan, limits: Limits) -> Vec<Plan> {
         if limits.met_by(&base) {
-            return base;
+            return vec![base];
         }
-        let worthwhile = candidates(&base, LEAST_BYTES);
-        let overlapped = self.fewest(&base, &worthwhile, limits, Pace::Overlapped);
-        if limits.met_by(&overlapped) {
-            return overlapped;
+        let (worthwhile, all) = (candidates(&base, LEAST_BYTES), candidates(&base, 1));
+        let mut tried = Vec::new();
+        for (candidates, pace) in [(&worthwhile, Pace::Overlapped), (&worthwhile, Pace::Waiting), (&all, Pace::Waiting)]
+        {
+            let plan = self.fewest(&base, candidates, limits, pace);
+            if limits.met_by(&plan) {
+                return vec![plan];
+            }
+            tried.push(plan);
         }
-        let waiting = self.fewest(&base, &worthwhile, limits, Pace::Waiting);
-        if limits.met_by(&waiting) {
-            return waiting;
-        }
-        self.fewest(&base, &candidates(&base, 1), limits, Pace::Waiting)
+        tried.push(base);
+        tried
     }
 
     fn fewest(&self, base: &Plan, candidates: &[Candidate], limits: Limits, pace: Pace) -> Plan {
