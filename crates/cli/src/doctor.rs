@@ -98,14 +98,24 @@ fn source_word(source: PriceSource) -> &'static str {
     }
 }
 
-/// The rate that binds a class, with its unit.
+/// What a class pays for: arithmetic, bytes, what each op takes besides. A rate that never binds is left out.
 fn rate(prices: &Prices, class: OpClass) -> String {
     let rate = prices.rate(class);
-    // A class is bound by arithmetic or by memory; the rate that never binds is out of any machine's reach.
-    match rate.flops_per_second <= rate.bytes_per_second {
-        true => format!("{:.1} GFLOP/s", rate.flops_per_second / 1e9),
-        false => format!("{:.1} GB/s", rate.bytes_per_second / 1e9),
+    let known = |rate: f64| rate < 1e17;
+    let mut terms = Vec::new();
+    if known(rate.flops_per_second) {
+        terms.push(format!("{:.0} GFLOP/s", rate.flops_per_second / 1e9));
     }
+    if known(rate.bytes_per_second) {
+        terms.push(format!("{:.1} GB/s", rate.bytes_per_second / 1e9));
+    }
+    if known(rate.inner_per_second) {
+        terms.push(format!("{:.1} G/s inside", rate.inner_per_second / 1e9));
+    }
+    if rate.overhead_seconds > 0.0 {
+        terms.push(format!("{:.0} µs", 1e6 * rate.overhead_seconds));
+    }
+    terms.join(" + ")
 }
 
 fn page(machine: &Machine, options: &CpuOptions, measured: &[Measured]) -> String {
@@ -126,15 +136,12 @@ fn page(machine: &Machine, options: &CpuOptions, measured: &[Measured]) -> Strin
             file.map_or("nowhere: neither XDG_CACHE_HOME nor HOME is set".to_string(), |p| p.display().to_string());
         lines.push(format!("prices    {}, {}; kept in {file}", number_format(*precision), source_word(*source)));
     }
-    let heads: String = measured.iter().map(|m| format!("{:>18}", number_format(m.precision))).collect();
-    lines.push(format!("\n{:<24}{heads}", "kind of operation"));
+    let heads: String = measured.iter().map(|m| format!("{:<36}", number_format(m.precision))).collect();
+    lines.push(format!("\n{:<30}{}", "kind of operation", heads.trim_end()));
     for &class in OpClass::ALL {
-        let rates: String = measured.iter().map(|m| format!("{:>18}", rate(&m.prices, class))).collect();
-        lines.push(format!("{:<24}{rates}", class.name()));
+        let rates: String = measured.iter().map(|m| format!("{:<36}", rate(&m.prices, class))).collect();
+        lines.push(format!("{:<30}{}", class.name(), rates.trim_end()));
     }
-    let overheads: String =
-        measured.iter().map(|m| format!("{:>18}", format!("{:.1} µs", 1e6 * m.prices.step_overhead_seconds))).collect();
-    lines.push(format!("{:<24}{overheads}", "each step besides"));
     lines.join("\n") + "\n"
 }
 
@@ -147,7 +154,6 @@ fn object(machine: &Machine, options: &CpuOptions, measured: &[Measured]) -> Val
             "precision": number_format(m.precision),
             "source": source_word(m.source),
             "file": price_file(options, m.precision).map(|path| path.display().to_string()),
-            "step_overhead_seconds": m.prices.step_overhead_seconds,
             "rates": rates,
         })
     };

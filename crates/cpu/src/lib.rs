@@ -13,7 +13,6 @@
 #![allow(clippy::excessive_precision)]
 
 mod allocator;
-mod calibrate;
 mod custom;
 mod element;
 mod executor;

@@ -9,13 +9,20 @@ pub struct Cost {
     pub flops: f64,
     /// Bytes read and written if every operand and result moved once.
     pub bytes: f64,
+    /// Elements that live and die inside the op and pass through an exponential there: logits of the head.
+    pub inner: f64,
 }
 
 impl Cost {
     /// The given FLOPs, with every operand and result moved once.
     pub fn new(flops: f64, inputs: &[&Type], outputs: &[&Type]) -> Self {
         let bytes = inputs.iter().chain(outputs).map(|ty| ty.bytes() as f64).sum();
-        Cost { flops, bytes }
+        Cost { flops, bytes, inner: 0.0 }
+    }
+
+    /// The same with so many elements inside.
+    pub fn with_inner(self, inner: f64) -> Self {
+        Cost { inner, ..self }
     }
 
     /// Element-wise work: a fixed number of FLOPs per element of the first result.

@@ -6,6 +6,7 @@
 pub mod check;
 mod device;
 mod executor;
+mod fit;
 mod liveness;
 mod plan;
 mod policy;
@@ -17,6 +18,7 @@ mod validate;
 pub use check::{CheckError, check};
 pub use device::DeviceProfile;
 pub use executor::{ExecError, Executor, ProgramId, RunObserver, SourceBytes, TensorView, TensorViewMut};
+pub use fit::Measured;
 pub use liveness::lower_bound_bytes;
 pub use plan::{
     Action, Buffer, BufferId, Collective, Place, Plan, Queue, Slot, Step, StepId, Tier, WeightLayout, WeightOperand,

@@ -1,11 +1,12 @@
 //! What an op costs in seconds: a class for every op, and prices per class as data.
 //!
-//! Model: `seconds = max(FLOPs / arithmetic rate, bytes / memory rate) + overhead`, the roofline of Williams, Waterman and
-//! Patterson, *Roofline*, 2009, with both rates measured per class in place of one peak. Invariant: a price depends on the
-//! op and the types of its operands only, never on the plan, so that a recomputed node costs what its original costs.
+//! Model: `seconds = FLOPs / arithmetic rate + bytes / memory rate + inner elements / their rate + overhead`, per class. It
+//! is the roofline of Williams, Waterman and Patterson, *Roofline*, 2009, but for a sum in place of the larger: no kernel
+//! here hides all of one behind the other, and sums can be fitted to measured steps. Invariant: a price depends on the op
+//! and the types of its operands only, never on the plan, so that a recomputed node costs what its original costs.
 
 use remat_ir::ops::Layout;
-use remat_ir::{Graph, Node, Op, OpDef, ValueId};
+use remat_ir::{Cost, Graph, Node, Op, OpDef, ValueId};
 use serde::{Deserialize, Serialize};
 
 /// Matrix products with a side of at most this are thin: an adapter's, bound by memory more than by arithmetic.
@@ -41,6 +42,9 @@ classes! {
     Head "head",
     Attention "attention",
     AttentionGrad "attention gradient",
+    // A random number for every pair of tokens.
+    AttentionDropout "attention, dropout",
+    AttentionDropoutGrad "attention gradient, dropout",
     RmsNorm "rms norm",
     RmsNormGrad "rms norm gradient",
     LayerNorm "layer norm",
@@ -51,7 +55,10 @@ classes! {
     GeluGrad "gelu gradient",
     Rope "rope",
     Dropout "dropout",
-    // Everything else: sums, copies, gathers, updates.
+    Optimizer "optimizer",
+    Add "add",
+    Copy "split, concat",
+    // Everything else: sums, casts, gathers.
     Stream "stream",
 }
 
@@ -69,7 +76,9 @@ impl OpClass {
             Op::LinearCrossEntropy(_) | Op::LinearCrossEntropyGrad(_) | Op::LinearCrossEntropyWithGrad(_) => {
                 OpClass::Head
             }
+            Op::Attention(op) if op.dropout > 0.0 => OpClass::AttentionDropout,
             Op::Attention(_) | Op::CachedAttention(_) => OpClass::Attention,
+            Op::AttentionGrad(op) if op.dropout > 0.0 => OpClass::AttentionDropoutGrad,
             Op::AttentionGrad(_) => OpClass::AttentionGrad,
             Op::RmsNorm(_) => OpClass::RmsNorm,
             Op::RmsNormGrad(_) => OpClass::RmsNormGrad,
@@ -87,20 +96,18 @@ impl OpClass {
             | Op::BiasGrad(_)
             | Op::RmsNormDw(_)
             | Op::LayerNormDw(_)
-            | Op::Add(_)
             | Op::Scale(_)
             | Op::Cast(_)
-            | Op::Split(_)
-            | Op::Concat(_)
             | Op::Sum(_)
             | Op::Broadcast(_)
             | Op::Accumulate(_)
             | Op::GradNorm(_)
             | Op::ClipScale(_)
             | Op::CacheWrite(_)
-            | Op::AdamW(_)
-            | Op::AdamW8bit(_)
             | Op::Custom(_) => OpClass::Stream,
+            Op::Add(_) => OpClass::Add,
+            Op::Split(_) | Op::Concat(_) => OpClass::Copy,
+            Op::AdamW(_) | Op::AdamW8bit(_) => OpClass::Optimizer,
         }
     }
 }
@@ -112,6 +119,20 @@ pub struct Rate {
     pub flops_per_second: f64,
     /// Bytes of operands and results per second.
     pub bytes_per_second: f64,
+    /// Elements per second that live and die inside the op.
+    pub inner_per_second: f64,
+    /// Seconds besides: dispatch, the barrier of the threads, what does not shrink with the work.
+    pub overhead_seconds: f64,
+}
+
+impl Rate {
+    /// Predicted seconds of so much work.
+    pub fn seconds(&self, cost: Cost) -> f64 {
+        cost.flops / self.flops_per_second
+            + cost.bytes / self.bytes_per_second
+            + cost.inner / self.inner_per_second
+            + self.overhead_seconds
+    }
 }
 
 /// Measured or assumed rates of one machine, for a fixed number of threads and one dtype of activations.
@@ -119,8 +140,6 @@ pub struct Rate {
 pub struct Prices {
     /// One rate per class, in the order of [`OpClass::ALL`].
     pub rates: Vec<Rate>,
-    /// Seconds per step beside the kernel's work: dispatch and the barrier of the threads.
-    pub step_overhead_seconds: f64,
     /// Whether they were measured on this machine.
     pub measured: bool,
     /// What the copy queue costs, where values may be offloaded. It belongs to a folder and not to the machine, so it is
@@ -152,12 +171,18 @@ impl Prices {
         let threads = threads.max(1) as f64;
         let flops_per_second = |class: &OpClass| match class {
             OpClass::Attention | OpClass::AttentionGrad => threads * 50e9,
+            OpClass::AttentionDropout | OpClass::AttentionDropoutGrad => threads * 30e9,
             _ => threads * 200e9,
         };
         let bytes_per_second = (threads * 10e9).min(40e9);
-        let rate = |class| Rate { flops_per_second: flops_per_second(class), bytes_per_second };
+        let rate = |class| Rate {
+            flops_per_second: flops_per_second(class),
+            bytes_per_second,
+            inner_per_second: threads * 1e9,
+            overhead_seconds: 2e-6,
+        };
         let rates = OpClass::ALL.iter().map(rate).collect();
-        Prices { rates, step_overhead_seconds: 2e-6, measured: false, spill: None }
+        Prices { rates, measured: false, spill: None }
     }
 
     /// The rates of a class.
@@ -168,9 +193,7 @@ impl Prices {
     /// Predicted seconds of one node of `graph`.
     pub fn seconds(&self, graph: &Graph, node: &Node) -> f64 {
         let (inputs, outputs) = graph.node_types(node);
-        let cost = node.op.cost(&inputs, &outputs);
-        let rate = self.rate(OpClass::of(graph, node));
-        (cost.flops / rate.flops_per_second).max(cost.bytes / rate.bytes_per_second) + self.step_overhead_seconds
+        self.rate(OpClass::of(graph, node)).seconds(node.op.cost(&inputs, &outputs))
     }
 }
 

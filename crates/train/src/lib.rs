@@ -6,6 +6,7 @@
 mod alternatives;
 mod available;
 mod buckets;
+mod calibrate;
 mod compiled_step;
 mod config;
 mod config_file;
@@ -52,7 +53,7 @@ pub use memory::{MemoryAccount, MemoryRow, PhaseMemory};
 pub use metrics::{MetricsLog, StepMetrics, read_metrics};
 pub use phase_peaks::PhasePeak;
 pub use planning::Limit;
-pub use prices::{PriceSource, cached_profile, measured_profile, price_file};
+pub use prices::{PriceSource, cached_profile, calibrated_profile, measured_profile, price_file};
 pub use profile::{ProfileJob, ProfileRow, ProfileSetup, SampleRows, profile};
 pub use profile_record::Profiled;
 pub use record::{

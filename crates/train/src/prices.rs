@@ -4,6 +4,7 @@
 //! is missing, damaged, of another machine or holds numbers that no machine has is measured anew, never an error; a cache
 //! that cannot be written costs the time to measure and nothing else.
 
+use crate::calibrate::calibrate;
 use crate::record::{Machine, build};
 use crate::{Precision, TrainError};
 use remat_cpu::{CpuOptions, release_freed_memory};
@@ -16,13 +17,13 @@ use std::io::Read;
 use std::path::PathBuf;
 
 /// Of the files' form, and of what is measured: either may change with it.
-const SCHEMA: u32 = 1;
+const SCHEMA: u32 = 2;
 
 /// A file of prices is a few KiB; anything much larger is not one.
 const MOST_BYTES: u64 = 1 << 16;
 
 /// What measuring holds in memory at most.
-pub(crate) const MEASURING_BYTES: usize = 160 << 20;
+pub(crate) const MEASURING_BYTES: usize = 256 << 20;
 
 /// Where a profile's prices come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,7 +55,7 @@ pub fn cached_profile(options: &CpuOptions, precision: Precision) -> Option<Devi
     Some(DeviceProfile { prices, ..options.profile() })
 }
 
-/// The profile with prices of this machine: from the cache, or measured now (some seconds, and 160 MiB for so long).
+/// The profile with prices of this machine: from the cache, or measured now (some seconds, and 256 MiB for so long).
 ///
 /// # Errors
 /// Memory that cannot be had.
@@ -66,8 +67,7 @@ pub fn measured_profile(
     if let Some(profile) = cached_profile(options, precision).filter(|_| !anew) {
         return Ok((profile, PriceSource::Cached));
     }
-    let profile = options.calibrated_profile(dtype(precision))?;
-    release_freed_memory();
+    let profile = calibrated_profile(options, precision)?;
     if let Some(path) = price_file(options, precision) {
         let fingerprint = fingerprint(options, precision);
         let file = CacheFile { schema: SCHEMA, fingerprint, prices: profile.prices.clone() };
@@ -78,6 +78,16 @@ pub fn measured_profile(
         }
     }
     Ok((profile, PriceSource::Measured))
+}
+
+/// The profile with prices measured here and now; the cache is neither read nor written.
+///
+/// # Errors
+/// Memory that cannot be had.
+pub fn calibrated_profile(options: &CpuOptions, precision: Precision) -> Result<DeviceProfile, TrainError> {
+    let prices = calibrate(options, precision.into())?;
+    release_freed_memory();
+    Ok(DeviceProfile { prices, ..options.profile() })
 }
 
 /// What prices hold for.
@@ -117,8 +127,10 @@ fn plausible(prices: &Prices) -> bool {
     let rate = |rate: f64| (1e5..=1e19).contains(&rate);
     prices.measured
         && prices.rates.len() == OpClass::ALL.len()
-        && prices.rates.iter().all(|pair| rate(pair.flops_per_second) && rate(pair.bytes_per_second))
-        && (0.0..1.0).contains(&prices.step_overhead_seconds)
+        && prices.rates.iter().all(|of| {
+            [of.flops_per_second, of.bytes_per_second, of.inner_per_second].into_iter().all(rate)
+                && (0.0..1.0).contains(&of.overhead_seconds)
+        })
 }
 
 #[cfg(test)]
@@ -141,7 +153,7 @@ mod tests {
         assert_eq!(write(&good, "this", SCHEMA + 1), None);
         let with = |rate: f64| {
             let mut prices = good.clone();
-            prices.rates[3] = Rate { flops_per_second: rate, bytes_per_second: 1e9 };
+            prices.rates[3] = Rate { flops_per_second: rate, ..prices.rates[3] };
             prices
         };
         for rate in [0.0, -1.0, 1e300] {

@@ -8,7 +8,7 @@ const CHORES: &str = "\
 tidy                                     checks floors, file heads, sizes, matches on ops
 arenas                                   every preset's arena against its lower bound (run with --release)
 peers [products] --python PATH [--model M]  the same step beside PyTorch's (run with --release; bench/peers)
-prices [--classes] [MODEL:SEQ_LEN…]      predicted against measured step times (run with --release)
+prices [--by-op]   [MODEL:SEQ_LEN…]      predicted against measured step times (run with --release)
 quickstart-model [WORDNET_DIR [UPDATES]] makes the model and data of `remat quickstart` (run with --release)";
 
 fn main() -> ExitCode {

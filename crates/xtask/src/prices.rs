@@ -1,6 +1,6 @@
 //! Predicted against measured seconds of LoRA steps on published shapes: how far prices can be trusted.
 //!
-//! `cargo xtask prices [--classes] [MODEL:SEQ_LEN…]` (with `--release`) calibrates, predicts and measures in one run, under
+//! `cargo xtask prices [--by-op] [MODEL:SEQ_LEN…]` (with `--release`) calibrates, predicts and measures in one run, under
 //! three policies per cell, with random weights in bf16. Invariant: no number of a cell enters the prices; all plans of a
 //! cell take turns in one executor, so that drift of the machine hits all alike, and the median round counts.
 
@@ -10,6 +10,8 @@ use remat_ir::{Graph, Storage};
 use remat_model::{BatchShape, LoraConfig, Method, Precision, Targets, preset, training};
 use remat_plan::{Action, DeviceProfile, Executor, OpClass, Plan, Policy, ProgramId, RunObserver, Step, StepId};
 use remat_tensor::{DType, Philox, stream_of_name};
+use remat_train::calibrated_profile;
+use std::collections::BTreeMap;
 use std::error::Error;
 use std::time::Instant;
 
@@ -24,16 +26,15 @@ const ROUNDS: usize = 3;
 const MOST_MEDIAN: f64 = 10.0;
 const MOST_ANY: f64 = 20.0;
 
-/// Seconds of every step of one round, and the fastest of all rounds.
+/// Seconds of every step, round by round.
 struct Clock {
     last: Instant,
-    fastest: Vec<f64>,
+    seconds: Vec<Vec<f64>>,
 }
 
 impl RunObserver for Clock {
     fn after_step(&mut self, _plan: &Plan, id: StepId, _step: &Step, _arena: &[u8]) {
-        let seconds = self.last.elapsed().as_secs_f64();
-        self.fastest[id.index()] = self.fastest[id.index()].min(seconds);
+        self.seconds[id.index()].push(self.last.elapsed().as_secs_f64());
         self.last = Instant::now();
     }
 }
@@ -43,7 +44,7 @@ impl RunObserver for Clock {
 /// # Errors
 /// A cell that is no `MODEL:SEQ_LEN`, a model that cannot be built, memory that cannot be had.
 pub fn run(arguments: &[String]) -> Result<bool, Box<dyn Error>> {
-    let by_class = arguments.iter().any(|argument| argument == "--classes");
+    let by_class = arguments.iter().any(|argument| argument == "--by-op");
     let mut cells: Vec<&str> = arguments.iter().map(String::as_str).filter(|cell| !cell.starts_with("--")).collect();
     if cells.is_empty() {
         cells = CELLS.to_vec();
@@ -51,7 +52,7 @@ pub fn run(arguments: &[String]) -> Result<bool, Box<dyn Error>> {
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let options = CpuOptions::new(threads);
     let start = Instant::now();
-    let profile = options.calibrated_profile(DType::BF16)?;
+    let profile = calibrated_profile(&options, remat_train::Precision::Bf16)?;
     println!("{}, {threads} threads: calibrated in {:.1} s", profile.name, start.elapsed().as_secs_f64());
     println!("{:<26}{:<12}{:>12}{:>12}{:>9}", "cell", "policy", "predicted", "measured", "error");
     let mut errors = Vec::new();
@@ -91,10 +92,8 @@ fn measure(
     let programs = executor.load(plans.clone())?;
     fill(&mut executor, graph)?;
     let mut rounds: Vec<Vec<f64>> = vec![Vec::new(); plans.len()];
-    let mut clocks: Vec<Clock> = plans
-        .iter()
-        .map(|plan| Clock { last: Instant::now(), fastest: vec![f64::INFINITY; plan.steps.len()] })
-        .collect();
+    let mut clocks: Vec<Clock> =
+        plans.iter().map(|plan| Clock { last: Instant::now(), seconds: vec![Vec::new(); plan.steps.len()] }).collect();
     for round in 0..=ROUNDS {
         for (index, &program) in programs.iter().enumerate() {
             let seconds = timed(&mut executor, program, &mut clocks[index])?;
@@ -112,7 +111,7 @@ fn measure(
         println!("{cell:<26}{name:<12}{predicted:>10.4} s{measured:>10.4} s{error:>+8.1}%");
         errors.push(error.abs());
         if by_class && index == 0 {
-            classes(plan, &clocks[index].fastest, profile);
+            classes(plan, &mut clocks[index].seconds, profile);
         }
     }
     Ok(errors)
@@ -126,22 +125,24 @@ fn timed(executor: &mut CpuExecutor, program: ProgramId, clock: &mut Clock) -> R
 }
 
 /// Where the error comes from.
-fn classes(plan: &Plan, fastest: &[f64], profile: &DeviceProfile) {
-    for &class in OpClass::ALL {
-        let (mut measured, mut predicted, mut steps) = (0.0, 0.0, 0);
-        for (step, seconds) in plan.steps.iter().zip(fastest) {
-            let Action::Compute(op) = step.action else { continue };
-            let node = plan.graph.node(op);
-            if OpClass::of(&plan.graph, node) == class {
-                measured += seconds;
-                predicted += profile.prices.seconds(&plan.graph, node);
-                steps += 1;
-            }
-        }
-        if steps > 0 {
-            let error = 100.0 * (predicted / measured - 1.0);
-            println!("  {:<24}{steps:>5} steps {predicted:>12.5} s {measured:>9.5} s{error:>+8.1}%", class.name());
-        }
+fn classes(plan: &Plan, seconds: &mut [Vec<f64>], profile: &DeviceProfile) {
+    // The first round faults pages in.
+    let median = |rounds: &mut Vec<f64>| {
+        rounds[1..].sort_by(f64::total_cmp);
+        rounds[1 + ROUNDS / 2]
+    };
+    let medians: Vec<f64> = seconds.iter_mut().map(median).collect();
+    let mut rows: BTreeMap<(OpClass, &str), (f64, f64, usize)> = BTreeMap::new();
+    for (step, seconds) in plan.steps.iter().zip(&medians) {
+        let Action::Compute(op) = step.action else { continue };
+        let node = plan.graph.node(op);
+        let row = rows.entry((OpClass::of(&plan.graph, node), node.op.name())).or_default();
+        *row = (row.0 + seconds, row.1 + profile.prices.seconds(&plan.graph, node), row.2 + 1);
+    }
+    for ((class, op), (measured, predicted, steps)) in rows {
+        let error = 100.0 * (predicted / measured - 1.0);
+        let class = class.name();
+        println!("  {class:<28}{op:<34}{steps:>5} steps {predicted:>12.5} s {measured:>9.5} s{error:>+8.1}%");
     }
 }
 

@@ -48,6 +48,11 @@ pub(super) fn product_work(h: &Type, w: &Type) -> f64 {
     2.0 * h.shape.numel() as f64 * w.shape[0] as f64
 }
 
+/// How many logits there are.
+pub(super) fn logits(h: &Type, w: &Type) -> f64 {
+    h.shape.rows() as f64 * w.shape[0] as f64
+}
+
 /// One token's logits, their logarithmic sum and its target row; `None` for a masked token.
 pub(super) struct Token {
     /// h[n]·w[v] for each v.
@@ -95,6 +100,7 @@ impl OpDef for LinearCrossEntropy {
 
     fn cost(&self, inputs: &[&Type], outputs: &[&Type]) -> Cost {
         Cost::new(product_work(inputs[0], inputs[1]), inputs, outputs)
+            .with_inner(logits(inputs[0], inputs[1]))
     }
 
     fn workspace_bytes(&self, inputs: &[&Type], _outputs: &[&Type]) -> usize {
