@@ -4,7 +4,7 @@ Reads one JSON object per line on stdin and answers each with one on stdout:
   {"do": "load", "model", "config", "method", "precision", "tokens", "rank", "threads"}  builds a model with random
       weights from a Hugging Face config; answers with the versions and the attention implementation that is faster
   {"do": "step", "checkpointing": bool}       forward, backward, update, gradients dropped: {"seconds"}
-  {"do": "saved", "checkpointing": bool}      bytes that autograd saves beside parameters, and those of them that are as
+  {"do": "saved", "checkpointing": bool, "attention": name or none}      bytes that autograd saves beside parameters, and those of them that are as
       wide as the vocabulary: {"bytes", "vocabulary_bytes"}
   {"do": "product", "size": [m, n, k], "transposed": bool, "precision", "threads", "repeats"}  x times W as a linear
       layer holds it, or as it lies: {"seconds"} of one
@@ -80,8 +80,9 @@ class Peer:
         self.optimizer.zero_grad(set_to_none=True)
         return {"seconds": time.perf_counter() - start}
 
-    def saved(self, checkpointing, **_):
+    def saved(self, checkpointing, attention=None, **_):
         self.switch(checkpointing)
+        self.base.set_attn_implementation(attention or self.attention)
         own = {tensor.untyped_storage().data_ptr() for tensor in [*self.model.parameters(), *self.model.buffers()]}
         saved = {}
 
@@ -96,6 +97,7 @@ class Peer:
         wide = sum(storage.nbytes() for storage, shape in saved.values() if self.vocabulary in shape)
         total = sum(storage.nbytes() for storage, _ in saved.values())
         del loss
+        self.base.set_attn_implementation(self.attention)
         return {"bytes": total, "vocabulary_bytes": wide}
 
     def product(self, size, transposed, precision, threads, repeats, **_):

@@ -150,12 +150,18 @@ fn steps(settings: &Settings, peer: &mut Peer) -> Result<(), Box<dyn Error>> {
     let kept = |plan: &Plan| (plan.activation_bytes() as u64, plan.activation_bytes() as u64);
     let mut rows: Vec<Row> =
         settings.policies.iter().zip(ours.plans()).map(|((name, _), plan)| row(name.clone(), kept(plan))).collect();
+    let saved_of = |answer: &Value| {
+        let bytes = |key: &str| answer[key].as_u64().unwrap_or(0);
+        (bytes("bytes"), bytes("bytes").saturating_sub(bytes("vocabulary_bytes")))
+    };
     for checkpointing in [false, true] {
         let answer = peer.ask(json!({ "do": "saved", "checkpointing": checkpointing }))?;
-        let bytes = |key: &str| answer[key].as_u64().unwrap_or(0);
         let name = format!("theirs, checkpointing {}", if checkpointing { "on" } else { "off" });
-        rows.push(row(name, (bytes("bytes"), bytes("bytes") - bytes("vocabulary_bytes"))));
+        rows.push(row(name, saved_of(&answer)));
     }
+    // Whichever is faster, sdpa is the attention that keeps less.
+    let sdpa = saved_of(&peer.ask(json!({ "do": "saved", "checkpointing": false, "attention": "sdpa" }))?);
+    println!("theirs, sdpa: keeps {} MB, {} without the vocabulary's", sdpa.0 / 1_000_000, sdpa.1 / 1_000_000);
     let mut peaks = Vec::new();
     let own = settings.policies.len();
     for round in 0..WARM_UP + settings.steps {
