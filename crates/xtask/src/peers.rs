@@ -17,13 +17,16 @@ use remat_train::{ProfileJob, SideBySide, cached_profile};
 use serde_json::{Value, json};
 use std::error::Error;
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Length of the sequence, and rank of the adapters.
 const TOKENS: usize = 512;
 const RANK: usize = 16;
 /// Rounds that are not counted: pages are faulted in, allocators grow.
 const WARM_UP: usize = 2;
+
+/// After each turn: the other side's threads spin for a while before they sleep, and would take a core from us.
+const AT_REST: Duration = Duration::from_millis(300);
 
 /// m, n, k, and whether W is read transposed, as forward does: heads forward and for dX, a feed-forward product, adapters.
 const PRODUCTS: [([usize; 3], bool); 8] = [
@@ -171,6 +174,7 @@ fn steps(settings: &Settings, peer: &mut Peer) -> Result<(), Box<dyn Error>> {
             } else {
                 peer.seconds(json!({ "do": "step", "checkpointing": index > own }))?
             };
+            std::thread::sleep(AT_REST);
             if round >= WARM_UP {
                 row.seconds.push(seconds);
             }
@@ -257,6 +261,7 @@ fn product<T: Element>(
             "do": "product", "size": size, "transposed": transposed, "precision": name, "threads": threads,
             "repeats": repeats,
         }))?;
+        std::thread::sleep(AT_REST);
         if round > 0 {
             ours.push(own);
             theirs.push(other);
