@@ -8,7 +8,7 @@
 
 use crate::place::{Residence, place_apart};
 use remat_ir::{Graph, Phase, Storage, ValueId};
-use remat_plan::{Action, BufferId, DeviceProfile, Place, Plan, Prices, Queue, SpillPrices, Step, StepId, Tier};
+use remat_plan::{Action, BufferId, DeviceProfile, Place, Plan, Prices, Queue, Slot, SpillPrices, Step, StepId, Tier};
 
 /// When slots of the arena are free.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -105,10 +105,20 @@ pub(crate) fn offloaded(base: &Plan, candidates: &[Candidate], profile: &DeviceP
 fn with_copies(plan: Plan, stays: &[(Candidate, Residence)]) -> Plan {
     let Plan { graph, steps: computed, mut buffers, arena_bytes, policy } = plan;
     let seconds_from = buffers.len() - stays.len();
-    let first_buffer = |value: ValueId| buffers[..seconds_from].iter().position(|b| b.value == value);
-    let firsts: Vec<usize> = stays.iter().map(|(c, _)| first_buffer(c.value).expect("a residual has one")).collect();
-    let mut order: Vec<usize> = (0..stays.len()).collect();
-    order.sort_by_key(|&index| (stays[index].1.from, stays[index].0.first_backward, index));
+    let mut buffer_of = vec![None; graph.values.len()];
+    for (index, buffer) in buffers[..seconds_from].iter().enumerate().rev() {
+        buffer_of[buffer.value.index()] = Some(index);
+    }
+    let first_buffer = |(candidate, _): &(Candidate, Residence)| buffer_of[candidate.value.index()];
+    let firsts: Vec<usize> = stays.iter().map(|stay| first_buffer(stay).expect("a residual has one")).collect();
+    // Both lists are walked once beside the nodes.
+    let sorted = |key: &dyn Fn(usize) -> (u32, u32)| {
+        let mut order: Vec<usize> = (0..stays.len()).collect();
+        order.sort_by_key(|&index| (key(index), index));
+        order.into_iter().peekable()
+    };
+    let mut coming = sorted(&|index| (stays[index].1.from, stays[index].0.first_backward));
+    let mut going = sorted(&|index| (stays[index].0.made, 0));
     let mut steps: Vec<Step> = Vec::with_capacity(computed.len() + 2 * stays.len());
     let mut step_of = vec![StepId(0); computed.len()];
     let (mut evict_of, mut fetch_of) = (vec![StepId(0); stays.len()], vec![StepId(0); stays.len()]);
@@ -122,7 +132,7 @@ fn with_copies(plan: Plan, stays: &[(Candidate, Residence)]) -> Plan {
         signals: true,
     };
     for (node, step) in computed.into_iter().enumerate() {
-        for &index in order.iter().filter(|&&index| stays[index].1.from as usize == node) {
+        while let Some(index) = coming.next_if(|&index| stays[index].1.from as usize == node) {
             let before = step_of[node - 1];
             let second = Place::Arena(BufferId((seconds_from + index) as u32));
             let action = Action::Fetch { value: stays[index].0.value, tier: Tier::Spill };
@@ -132,7 +142,7 @@ fn with_copies(plan: Plan, stays: &[(Candidate, Residence)]) -> Plan {
         }
         step_of[node] = StepId(steps.len() as u32);
         steps.push(step);
-        for index in (0..stays.len()).filter(|&index| stays[index].0.made as usize == node) {
+        while let Some(index) = going.next_if(|&index| stays[index].0.made as usize == node) {
             let first = Place::Arena(BufferId(firsts[index] as u32));
             let action = Action::Evict { value: stays[index].0.value, tier: Tier::Spill };
             evict_of[index] = StepId(steps.len() as u32);
@@ -152,8 +162,9 @@ fn with_copies(plan: Plan, stays: &[(Candidate, Residence)]) -> Plan {
         steps[reader].waits.push(fetch_of[index]);
     }
     let mut plan = Plan { graph, steps, buffers, arena_bytes, policy };
+    let taken = taken(&plan);
     for (&first, &evict) in firsts.iter().zip(&evict_of) {
-        if let Some(taker) = first_taker(&plan, first) {
+        if let Some(taker) = first_taker(&plan, &taken, first) {
             plan.steps[taker].waits.push(evict);
         }
     }
@@ -164,12 +175,23 @@ fn with_copies(plan: Plan, stays: &[(Candidate, Residence)]) -> Plan {
     plan
 }
 
+/// Which bytes kernels begin to use, in the order of the steps.
+fn taken(plan: &Plan) -> Vec<(usize, Slot)> {
+    let mut taken = Vec::with_capacity(plan.buffers.len());
+    for (at, step) in plan.steps.iter().enumerate().filter(|(_, step)| step.queue == Queue::Compute) {
+        for place in &step.writes {
+            if let Place::Arena(id) = place {
+                taken.push((at, plan.buffers[id.index()].slot));
+            }
+        }
+        taken.extend(step.workspace.map(|slot| (at, slot)));
+    }
+    taken
+}
+
 /// The first kernel that writes into bytes of a buffer after its last step; copies follow each other anyway.
-fn first_taker(plan: &Plan, buffer: usize) -> Option<usize> {
-    let (slot, last) = (plan.buffers[buffer].slot, plan.buffers[buffer].last);
-    let is_kernel = |step: usize| plan.steps[step].queue == Queue::Compute;
-    let takers = plan.buffers.iter().filter(|b| b.first > last && b.slot.overlaps(slot)).map(|b| b.first.index());
-    let workspaces = plan.steps.iter().enumerate().skip(last.index() + 1);
-    let workspaces = workspaces.filter(|(_, step)| step.workspace.is_some_and(|w| w.overlaps(slot))).map(|(at, _)| at);
-    takers.filter(|&step| is_kernel(step)).chain(workspaces).min()
+fn first_taker(plan: &Plan, taken: &[(usize, Slot)], buffer: usize) -> Option<usize> {
+    let (slot, last) = (plan.buffers[buffer].slot, plan.buffers[buffer].last.index());
+    let later = &taken[taken.partition_point(|&(step, _)| step <= last)..];
+    later.iter().find(|(_, taken)| taken.overlaps(slot)).map(|&(step, _)| step)
 }

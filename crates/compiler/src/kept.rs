@@ -4,21 +4,12 @@
 //! computed again. Invariant: sources, backward values, outputs and the results of updates are always kept.
 
 use remat_ir::{Graph, Node, OpDef, OpId, Phase, Storage, ValueId};
-use remat_plan::{Policy, Prices};
+use remat_plan::Policy;
 
 /// The values that backward may read where they were first computed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Kept {
     values: Vec<bool>,
-}
-
-/// What a choice of kept values comes to.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Footprint {
-    /// Bytes of forward values that backward, or a recomputation for it, reads.
-    pub activation_bytes: usize,
-    /// Predicted seconds of all recomputation in one step.
-    pub recompute_seconds: f64,
 }
 
 impl Kept {
@@ -46,20 +37,7 @@ impl Kept {
     /// segment (backward starts there, so recomputing it cannot save memory), or read in the forward outside the segment
     /// that makes it. Chen et al., *Training deep nets with sublinear memory cost*, 2016.
     pub fn segments(graph: &Graph, regions_per_segment: usize) -> Kept {
-        let segments = segments(graph, regions_per_segment.max(1));
-        let last = segments.iter().flatten().copied().max();
-        let users = graph.users();
-        let keep = |id: ValueId| {
-            let Some((producer, _)) = graph.value(id).producer else { return true };
-            let segment = segments[producer.index()];
-            let crosses = |user: &OpId| graph.node(*user).phase == Phase::Forward && segments[user.index()] != segment;
-            let once = !graph.node(producer).op.is_deterministic();
-            once || segment.is_none()
-                || segment == last
-                || graph.outputs.contains(&id)
-                || users[id.index()].iter().any(crosses)
-        };
-        Kept { values: graph.value_ids().map(keep).collect() }
+        Regions::of(graph).segments(graph, regions_per_segment)
     }
 
     /// What a policy that needs no search keeps; `None` for one that does.
@@ -87,37 +65,6 @@ impl Kept {
     pub fn contains(&self, value: ValueId) -> bool {
         self.values[value.index()]
     }
-
-    /// Bytes and seconds of this choice, without building the plan: the closure of what backward demands. Linear in nodes.
-    pub fn footprint(&self, graph: &Graph, prices: &Prices) -> Footprint {
-        let seconds = |id: OpId| prices.seconds(graph, graph.node(id));
-        self.footprint_at(graph, &seconds)
-    }
-
-    /// As [`Kept::footprint`], with the price of each node given.
-    pub(crate) fn footprint_at(&self, graph: &Graph, seconds: &dyn Fn(OpId) -> f64) -> Footprint {
-        let mut demanded = vec![false; graph.values.len()];
-        let mut result = Footprint { activation_bytes: 0, recompute_seconds: 0.0 };
-        for (index, node) in graph.nodes.iter().enumerate().rev() {
-            let mut runs_behind_forward = node.phase == Phase::Backward;
-            if !runs_behind_forward {
-                for &output in node.outputs.iter().filter(|output| demanded[output.index()]) {
-                    if !self.contains(output) {
-                        runs_behind_forward = true;
-                    } else if graph.value(output).storage == Storage::Arena {
-                        result.activation_bytes += graph.ty(output).bytes();
-                    }
-                }
-                if runs_behind_forward {
-                    result.recompute_seconds += seconds(OpId(index as u32));
-                }
-            }
-            if runs_behind_forward {
-                node.inputs.iter().for_each(|input| demanded[input.index()] = true);
-            }
-        }
-        result
-    }
 }
 
 /// Whether a node can be repeated: it belongs to the forward, updates nothing, and gives the same bits again.
@@ -126,21 +73,56 @@ pub(crate) fn may_run_again(graph: &Graph, node: &Node) -> bool {
     node.phase == Phase::Forward && !updates && node.op.donations().is_empty() && node.op.is_deterministic()
 }
 
-/// For each node, the number of its segment; `None` outside all regions and in backward.
-fn segments(graph: &Graph, regions_per_segment: usize) -> Vec<Option<usize>> {
-    // Outermost regions that hold forward nodes, in execution order.
-    let outermost = |node: &Node| graph.region_path(node.region).first().copied();
-    let mut order = Vec::new();
-    for node in graph.nodes.iter().filter(|node| node.phase == Phase::Forward) {
-        if let Some(region) = outermost(node)
-            && !order.contains(&region)
-        {
-            order.push(region);
+/// The outermost regions of the forward, numbered in execution order, and which of them read each value.
+pub(crate) struct Regions {
+    /// Per node, the number of its region; `None` outside all regions and in backward.
+    of_node: Vec<Option<usize>>,
+    /// Per value, the first and the last region that reads it.
+    readers: Vec<Option<(usize, usize)>>,
+    /// Per value, whether a forward node outside all regions reads it.
+    read_outside: Vec<bool>,
+    last: Option<usize>,
+}
+
+impl Regions {
+    pub(crate) fn of(graph: &Graph) -> Regions {
+        let mut numbers: Vec<Option<usize>> = vec![None; graph.regions.len()];
+        let mut count = 0;
+        let mut of_node = vec![None; graph.nodes.len()];
+        let mut readers: Vec<Option<(usize, usize)>> = vec![None; graph.values.len()];
+        let mut read_outside = vec![false; graph.values.len()];
+        for (id, node) in graph.nodes_with_ids().filter(|(_, node)| node.phase == Phase::Forward) {
+            let number = graph.outermost_region(node.region).map(|region| {
+                *numbers[region.index()].get_or_insert_with(|| {
+                    count += 1;
+                    count - 1
+                })
+            });
+            of_node[id.index()] = number;
+            for input in &node.inputs {
+                match (number, &mut readers[input.index()]) {
+                    (None, _) => read_outside[input.index()] = true,
+                    (Some(number), Some((first, last))) => (*first, *last) = (number.min(*first), number.max(*last)),
+                    (Some(number), none) => *none = Some((number, number)),
+                }
+            }
         }
+        Regions { of_node, readers, read_outside, last: usize::checked_sub(count, 1) }
     }
-    let segment_of = |node: &Node| {
-        let region = outermost(node).filter(|_| node.phase == Phase::Forward)?;
-        Some(order.iter().position(|&other| other == region)? / regions_per_segment)
-    };
-    graph.nodes.iter().map(segment_of).collect()
+
+    /// See [`Kept::segments`].
+    pub(crate) fn segments(&self, graph: &Graph, regions_per_segment: usize) -> Kept {
+        let length = regions_per_segment.max(1);
+        let last = self.last.map(|region| region / length);
+        let keep = |id: ValueId| {
+            let Some((producer, _)) = graph.value(id).producer else { return true };
+            let segment = self.of_node[producer.index()].map(|region| region / length);
+            let elsewhere = |region: usize| Some(region / length) != segment;
+            let crosses = self.read_outside[id.index()]
+                || self.readers[id.index()].is_some_and(|(first, last)| elsewhere(first) || elsewhere(last));
+            let once = !graph.node(producer).op.is_deterministic();
+            once || segment.is_none() || segment == last || crosses || graph.outputs.contains(&id)
+        };
+        Kept { values: graph.value_ids().map(keep).collect() }
+    }
 }

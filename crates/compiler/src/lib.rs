@@ -13,6 +13,7 @@
 mod copies;
 mod differentiate;
 mod error;
+mod footprint;
 mod kept;
 mod offload;
 mod place;
@@ -25,7 +26,8 @@ mod solve;
 
 pub use differentiate::{Gradient, Target, differentiate};
 pub use error::CompileError;
-pub use kept::{Footprint, Kept};
+pub use footprint::Footprint;
+pub use kept::Kept;
 pub use place::place;
 pub use rematerialise::rematerialise;
 pub use schedule::schedule;

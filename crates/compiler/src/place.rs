@@ -2,11 +2,12 @@
 //!
 //! Method: lifetimes from the order; values that an op may overwrite in place share one allocation with their operand;
 //! then greedy first fit over allocations sorted by size (Pisarchyk and Lee, *Efficient memory management for deep neural
-//! net inference*, 2020), tried with several sort keys, the smallest arena wins. O(n²) in allocations, n a few thousand.
+//! net inference*, 2020), tried with several sort keys, the smallest arena wins. O(n²) in allocations, n some thousands.
 
 use remat_ir::{Graph, Node, OpDef, OpId, Storage, ValueId};
 use remat_plan::{Action, Buffer, BufferId, DeviceProfile, Place, Plan, Policy, Queue, Slot, Step, StepId, Tier};
 use remat_plan::{WeightLayout, WeightOperand};
+use std::cmp::Reverse;
 
 /// Where an offloaded value lives: until a node, and again from a later one on. Both in nodes of the graph's order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,7 +32,9 @@ pub(crate) fn place_apart(
     apart: &[(ValueId, Residence)],
 ) -> Plan {
     let last_use = last_use(&graph);
-    let mut allocations = allocations(&graph, &last_use, profile, apart);
+    let mut first_end = last_use.clone();
+    apart.iter().for_each(|(value, residence)| first_end[value.index()] = residence.until);
+    let mut allocations = allocations(&graph, &last_use, &first_end, profile);
     let second_from = allocations.list.len();
     for (value, residence) in apart {
         let (bytes, last) = (graph.ty(*value).bytes(), last_use[value.index()]);
@@ -47,7 +50,7 @@ pub(crate) fn place_apart(
             value: ValueId(index as u32),
             slot: Slot { offset: offsets[allocation], bytes: value.ty.bytes() },
             first: StepId(producer.0),
-            last: StepId(first_end(ValueId(index as u32), &last_use, apart)),
+            last: StepId(first_end[index]),
         });
     }
     let mut second_of = vec![None; graph.values.len()];
@@ -73,12 +76,6 @@ pub(crate) fn place_apart(
     let ends = allocations.list.iter().zip(&offsets).map(|(allocation, offset)| offset + allocation.bytes);
     let arena_bytes = ends.max().unwrap_or(0);
     Plan { graph, steps, buffers, arena_bytes, policy: policy.clone() }
-}
-
-/// The last node of a value's first stay.
-fn first_end(value: ValueId, last_use: &[u32], apart: &[(ValueId, Residence)]) -> u32 {
-    let residence = apart.iter().find(|(other, _)| *other == value);
-    residence.map_or(last_use[value.index()], |(_, residence)| residence.until)
 }
 
 fn step(
@@ -138,12 +135,8 @@ struct Allocations {
     workspace: Vec<Option<usize>>,
 }
 
-fn allocations(
-    graph: &Graph,
-    last_use: &[u32],
-    profile: &DeviceProfile,
-    apart: &[(ValueId, Residence)],
-) -> Allocations {
+/// Everything to place, in the order it is made. `first_end` is the last node of a value's first stay.
+fn allocations(graph: &Graph, last_use: &[u32], first_end: &[u32], profile: &DeviceProfile) -> Allocations {
     debug_assert!(profile.slot_alignment_bytes.is_power_of_two());
     let mut all = Allocations {
         list: Vec::new(),
@@ -160,7 +153,7 @@ fn allocations(
             if graph.value(output).storage != Storage::Arena {
                 continue;
             }
-            let last = first_end(output, last_use, apart);
+            let last = first_end[output.index()];
             if let Some(allocation) = taken_over(graph, id, node, index, last_use, &all) {
                 all.list[allocation].last = last;
                 all.of_value[output.index()] = Some(allocation);
@@ -193,41 +186,85 @@ fn taken_over(
     })
 }
 
-/// Offsets by greedy first fit, under the best of a few sort orders.
+/// Offsets by greedy first fit, under the best of a few sort orders; of equal ones the first. An order that reaches what
+/// is alive at once cannot be beaten, and one that is no better than the best so far is given up as soon as it shows.
 fn best_fit(allocations: &[Allocation], alignment: usize) -> Vec<usize> {
-    let by_size = |a: &Allocation| (std::cmp::Reverse(a.bytes), a.first);
     let span = |a: &Allocation| u64::from(a.last - a.first) + 1;
-    let mut orders: Vec<Vec<usize>> = vec![(0..allocations.len()).collect(); 3];
-    orders[0].sort_by_key(|&i| by_size(&allocations[i]));
-    orders[1].sort_by_key(|&i| (std::cmp::Reverse(span(&allocations[i]) * allocations[i].bytes as u64), i));
-    orders[2].sort_by_key(|&i| (std::cmp::Reverse(span(&allocations[i])), by_size(&allocations[i])));
-    let fits = orders.into_iter().map(|order| first_fit(allocations, &order, alignment));
-    fits.min_by_key(|(arena, _)| *arena).map(|(_, offsets)| offsets).unwrap_or_default()
+    let key = |order: usize, a: &Allocation| match order {
+        0 => (Reverse(a.bytes as u64), Reverse(0), a.first),
+        1 => (Reverse(span(a) * a.bytes as u64), Reverse(0), 0),
+        _ => (Reverse(span(a)), Reverse(a.bytes), a.first),
+    };
+    let least_bytes = most_alive_bytes(allocations);
+    let (mut arena, mut offsets) = (usize::MAX, Vec::new());
+    for order in 0..3 {
+        if arena <= least_bytes {
+            break;
+        }
+        let mut sorted: Vec<usize> = (0..allocations.len()).collect();
+        sorted.sort_by_key(|&index| key(order, &allocations[index]));
+        if let Some(better) = first_fit(allocations, &sorted, alignment, arena) {
+            (arena, offsets) = better;
+        }
+    }
+    offsets
 }
 
-/// Places allocations in the given order, each at the lowest aligned offset free over its lifetime.
-fn first_fit(allocations: &[Allocation], order: &[usize], alignment: usize) -> (usize, Vec<usize>) {
+/// The largest sum of bytes alive at one node: no arena is smaller.
+fn most_alive_bytes(allocations: &[Allocation]) -> usize {
+    let nodes = allocations.iter().map(|allocation| allocation.last as usize + 1).max().unwrap_or(0);
+    let (mut begins, mut ends) = (vec![0; nodes + 1], vec![0; nodes + 1]);
+    for allocation in allocations {
+        begins[allocation.first as usize] += allocation.bytes;
+        ends[allocation.last as usize + 1] += allocation.bytes;
+    }
+    let (mut alive, mut most) = (0, 0);
+    for (begin, end) in begins.iter().zip(&ends) {
+        alive = alive + begin - end;
+        most = most.max(alive);
+    }
+    most
+}
+
+/// What is placed already, as first fit walks over it.
+struct Placed {
+    start: usize,
+    end: usize,
+    first: u32,
+    last: u32,
+}
+
+/// Places allocations in the given order, each at the lowest aligned offset free over its lifetime. `None` if that takes
+/// an arena of `below` bytes or more.
+fn first_fit(
+    allocations: &[Allocation],
+    order: &[usize],
+    alignment: usize,
+    below: usize,
+) -> Option<(usize, Vec<usize>)> {
     let mut offsets = vec![0; allocations.len()];
-    let mut placed: Vec<usize> = Vec::new();
+    let mut placed: Vec<Placed> = Vec::with_capacity(order.len());
     let mut arena = 0;
     for &index in order {
-        let allocation = &allocations[index];
+        let &Allocation { bytes, first, last } = &allocations[index];
         let mut offset = 0;
         // `placed` is sorted by offset, so one walk finds the lowest gap.
-        for &other in &placed {
-            let (start, end) = (offsets[other], offsets[other] + allocations[other].bytes);
-            if allocations[other].first > allocation.last || allocations[other].last < allocation.first {
+        for other in &placed {
+            if other.first > last || other.last < first {
                 continue;
             }
-            if start >= offset + allocation.bytes {
+            if other.start >= offset + bytes {
                 break;
             }
-            offset = offset.max(end.next_multiple_of(alignment));
+            offset = offset.max(other.end.next_multiple_of(alignment));
         }
         offsets[index] = offset;
-        arena = arena.max(offset + allocation.bytes);
-        let at = placed.partition_point(|&other| offsets[other] <= offset);
-        placed.insert(at, index);
+        arena = arena.max(offset + bytes);
+        if arena >= below {
+            return None;
+        }
+        let at = placed.partition_point(|other| other.start <= offset);
+        placed.insert(at, Placed { start: offset, end: offset + bytes, first, last });
     }
-    (arena, offsets)
+    Some((arena, offsets))
 }

@@ -243,6 +243,11 @@ impl Graph {
         (of(&node.inputs), of(&node.outputs))
     }
 
+    /// The outermost region around the given one, or itself.
+    pub fn outermost_region(&self, region: Option<RegionId>) -> Option<RegionId> {
+        std::iter::successors(region, |&id| self.regions[id.index()].parent).last()
+    }
+
     /// The regions from the outermost to the given one.
     pub fn region_path(&self, region: Option<RegionId>) -> Vec<RegionId> {
         let mut path: Vec<RegionId> = std::iter::successors(region, |&id| self.regions[id.index()].parent).collect();

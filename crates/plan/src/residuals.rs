@@ -3,7 +3,7 @@
 //! Invariant: re-derived from the plan's own steps and graph, never from what a solver claims.
 
 use crate::{Action, Plan, Prices, Queue, Step, StepId};
-use remat_ir::{Node, OpId, Phase, RegionId, Storage, Type, ValueId};
+use remat_ir::{Node, OpId, Phase, Storage, Type, ValueId};
 
 /// A value that lives from forward to backward.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -113,7 +113,7 @@ impl Plan {
     fn residual(&self, value: ValueId, reader: OpId, offloaded: bool) -> Residual {
         let graph = &self.graph;
         let region = graph.value(value).producer.and_then(|(op, _)| graph.node(op).region);
-        let outermost: Option<RegionId> = graph.region_path(region).first().copied();
+        let outermost = graph.outermost_region(region);
         Residual {
             name: graph.value(value).name.clone(),
             ty: graph.ty(value).clone(),

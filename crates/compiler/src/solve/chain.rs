@@ -42,21 +42,32 @@ pub(super) fn assignments(choices: &[Vec<Choice>], class_of: &[usize], most: usi
     wanted.into_iter().map(|end| late_keeps_more(traced(&layers, end), class_of)).collect()
 }
 
+/// Bytes as whole buckets and what is left, so that the sums below need no division.
+#[derive(Clone, Copy)]
+struct Buckets {
+    whole: usize,
+    rest: usize,
+}
+
+impl Buckets {
+    fn of(bytes: usize, width: usize) -> Buckets {
+        Buckets { whole: bytes / width, rest: bytes % width }
+    }
+}
+
 fn joined(sums: &[Sum], choices: &[Choice], width: usize) -> Vec<Sum> {
     let most = sums.last().map_or(0, |sum| sum.bytes) + choices.last().map_or(0, |choice| choice.bytes);
-    let mut buckets: Vec<Option<Sum>> = vec![None; most / width + 1];
+    let empty = Sum { bytes: usize::MAX, seconds: f64::INFINITY, before: 0, choice: 0 };
+    let mut buckets: Vec<Sum> = vec![empty; most / width + 1];
+    let steps: Vec<(Buckets, usize, f64)> =
+        choices.iter().map(|choice| (Buckets::of(choice.bytes, width), choice.bytes, choice.seconds)).collect();
     for (before, sum) in sums.iter().enumerate() {
-        for (index, choice) in choices.iter().enumerate() {
-            let next = Sum {
-                bytes: sum.bytes + choice.bytes,
-                seconds: sum.seconds + choice.seconds,
-                before: before as u32,
-                choice: index as u16,
-            };
-            let bucket = &mut buckets[next.bytes / width];
-            let better = |old: &Sum| (next.seconds, next.bytes) < (old.seconds, old.bytes);
-            if bucket.as_ref().is_none_or(better) {
-                *bucket = Some(next);
+        let from = Buckets::of(sum.bytes, width);
+        for (index, (step, bytes, seconds)) in steps.iter().enumerate() {
+            let (bytes, seconds) = (sum.bytes + bytes, sum.seconds + seconds);
+            let bucket = &mut buckets[from.whole + step.whole + usize::from(from.rest + step.rest >= width)];
+            if seconds < bucket.seconds || (seconds == bucket.seconds && bytes < bucket.bytes) {
+                *bucket = Sum { bytes, seconds, before: before as u32, choice: index as u16 };
             }
         }
     }
@@ -69,7 +80,7 @@ fn joined(sums: &[Sum], choices: &[Choice], width: usize) -> Vec<Sum> {
     };
     let mut best = fewest.seconds;
     let mut next = vec![fewest];
-    for sum in buckets.into_iter().flatten() {
+    for sum in buckets {
         if sum.seconds < best {
             best = sum.seconds;
             next.push(sum);

@@ -5,7 +5,7 @@
 //! structure is types, operand references, prices and what is read from outside, never names.
 
 use crate::kept::may_run_again;
-use remat_ir::{Graph, Node, OpId, Phase, RegionId, Storage, ValueId};
+use remat_ir::{Graph, OpId, Phase, RegionId, Storage, ValueId};
 use std::collections::HashMap;
 
 /// One result of a node.
@@ -59,14 +59,13 @@ impl Group {
 /// The groups of a graph, in execution order. `seconds` are the prices of all nodes. If no more than `join_up_to` nodes
 /// may run again, they are one group: then even values that only recomputation hands from group to group are weighed.
 pub(super) fn groups(graph: &Graph, seconds: &[f64], join_up_to: usize) -> Vec<Group> {
-    let outermost = |node: &Node| graph.region_path(node.region).first().copied();
     let mut keys: Vec<(Option<RegionId>, usize)> = Vec::new();
     let mut index_of: HashMap<(Option<RegionId>, usize), usize> = HashMap::new();
     let mut lists: Vec<Vec<OpId>> = Vec::new();
     let mut group_of: Vec<Option<usize>> = vec![None; graph.nodes.len()];
     let mut regions_seen = 0;
     for (id, node) in graph.nodes_with_ids().filter(|(_, node)| node.phase == Phase::Forward) {
-        let region = outermost(node);
+        let region = graph.outermost_region(node.region);
         let is_new = region.is_some() && !index_of.contains_key(&(region, 0));
         regions_seen += usize::from(is_new);
         let key = (region, if region.is_some() { 0 } else { regions_seen });

@@ -12,12 +12,16 @@ mod block;
 mod chain;
 mod group;
 
-use crate::{Footprint, Kept};
+use crate::Kept;
+use crate::footprint::{Footprint, Forward};
+use crate::kept::Regions;
 use block::Choice;
+use chain::Assignment;
 use group::{Group, Structure};
 use remat_ir::{Graph, OpId};
 use remat_plan::Prices;
 use std::collections::HashMap;
+use std::sync::Arc;
 
 /// Points measured on the graph, at most.
 const POINTS: usize = 2048;
@@ -33,8 +37,10 @@ pub(crate) struct Point {
 enum Chosen {
     /// `every:N`; `full` is `every:1`.
     Segments(usize),
-    /// Nodes to run again.
-    Rerun(Vec<OpId>),
+    /// A choice for each group.
+    Choices(Arc<Solved>, Assignment),
+    /// Everything is kept.
+    Everything,
 }
 
 impl Point {
@@ -42,7 +48,11 @@ impl Point {
     pub(crate) fn kept(&self, graph: &Graph) -> Kept {
         match &self.chosen {
             Chosen::Segments(regions) => Kept::segments(graph, *regions),
-            Chosen::Rerun(nodes) => Kept::without_results_of(graph, nodes),
+            Chosen::Choices(solved, assignment) => {
+                let rerun: Vec<OpId> = solved.rerun(assignment).filter(|(_, again)| *again).map(|(id, _)| id).collect();
+                Kept::without_results_of(graph, &rerun)
+            }
+            Chosen::Everything => Kept::everything(graph),
         }
     }
 }
@@ -53,41 +63,58 @@ impl Point {
 pub(crate) fn frontier(graph: &Graph, prices: &Prices, keep_boundaries: bool) -> Vec<Point> {
     let seconds: Vec<f64> = graph.nodes.iter().map(|node| prices.seconds(graph, node)).collect();
     let groups = group::groups(graph, &seconds, if keep_boundaries { 0 } else { block::EXACT_ITEMS });
-    let (choices, class_of) = solved(&groups, keep_boundaries);
     let regions = groups.iter().filter(|group| group.is_region).count();
-    let rerun = |assignment: Vec<u16>| {
-        let mut nodes = Vec::new();
-        for ((group, class), choice) in groups.iter().zip(&class_of).zip(assignment) {
-            let rerun = &choices[*class][choice as usize].rerun;
-            nodes.extend(group.nodes.iter().zip(rerun).filter(|(_, again)| **again).map(|(&id, _)| id));
-        }
-        Chosen::Rerun(nodes)
-    };
-    let mut chosen: Vec<Chosen> = chain::assignments(&choices, &class_of, POINTS).into_iter().map(rerun).collect();
-    let lengths = if keep_boundaries { 1..2 } else { 1..regions.max(1) };
-    chosen.extend(lengths.map(Chosen::Segments));
-    chosen.push(Chosen::Rerun(Vec::new()));
-    let measured = chosen.into_iter().map(|chosen| {
-        let mut point = Point { footprint: Footprint { activation_bytes: 0, recompute_seconds: 0.0 }, chosen };
-        point.footprint = point.kept(graph).footprint_at(graph, &|id| seconds[id.index()]);
-        point
-    });
-    undominated(measured.collect())
+    let solved = Arc::new(Solved::of(groups, keep_boundaries));
+    let forward = Forward::new(graph, &seconds);
+    let mut rerun = vec![false; forward.len()];
+    let mut points = Vec::new();
+    for assignment in chain::assignments(&solved.choices, &solved.class_of, POINTS) {
+        solved.rerun(&assignment).for_each(|(id, again)| rerun[forward.index_of(id)] = again);
+        let footprint = forward.footprint_without(&rerun);
+        points.push(Point { footprint, chosen: Chosen::Choices(solved.clone(), assignment) });
+    }
+    let segmented = Regions::of(graph);
+    for length in if keep_boundaries { 1..2 } else { 1..regions.max(1) } {
+        let footprint = forward.footprint(&segmented.segments(graph, length));
+        points.push(Point { footprint, chosen: Chosen::Segments(length) });
+    }
+    points
+        .push(Point { footprint: forward.footprint_without(&vec![false; forward.len()]), chosen: Chosen::Everything });
+    undominated(points)
 }
 
-/// The frontier of each class of groups, and the class of each group.
-fn solved(groups: &[Group], keep_boundaries: bool) -> (Vec<Vec<Choice>>, Vec<usize>) {
-    let mut classes: HashMap<Structure, usize> = HashMap::new();
-    let mut choices = Vec::new();
-    let mut class_of = Vec::with_capacity(groups.len());
-    for group in groups {
-        let class = *classes.entry(group.structure()).or_insert_with(|| {
-            choices.push(block::frontier(group, keep_boundaries && group.is_region));
-            choices.len() - 1
-        });
-        class_of.push(class);
+/// The groups of a graph, solved.
+#[derive(Debug)]
+struct Solved {
+    /// Per group, its nodes.
+    nodes: Vec<Vec<OpId>>,
+    /// Per group, its class.
+    class_of: Vec<usize>,
+    /// Per class, its frontier.
+    choices: Vec<Vec<Choice>>,
+}
+
+impl Solved {
+    fn of(groups: Vec<Group>, keep_boundaries: bool) -> Solved {
+        let mut classes: HashMap<Structure, usize> = HashMap::new();
+        let mut solved = Solved { nodes: Vec::new(), class_of: Vec::new(), choices: Vec::new() };
+        for group in groups {
+            let class = *classes.entry(group.structure()).or_insert_with(|| {
+                solved.choices.push(block::frontier(&group, keep_boundaries && group.is_region));
+                solved.choices.len() - 1
+            });
+            solved.class_of.push(class);
+            solved.nodes.push(group.nodes);
+        }
+        solved
     }
-    (choices, class_of)
+
+    /// Every forward node, and whether it runs again if it is needed.
+    fn rerun(&self, assignment: &Assignment) -> impl Iterator<Item = (OpId, bool)> {
+        let groups = self.nodes.iter().zip(&self.class_of).zip(assignment);
+        let chosen = groups.map(|((nodes, &class), &choice)| (nodes, &self.choices[class][usize::from(choice)].rerun));
+        chosen.flat_map(|(nodes, rerun)| nodes.iter().copied().zip(rerun.iter().copied()))
+    }
 }
 
 fn undominated(mut points: Vec<Point>) -> Vec<Point> {
