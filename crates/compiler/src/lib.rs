@@ -17,6 +17,7 @@ mod footprint;
 mod kept;
 mod offload;
 mod place;
+mod problem;
 mod rebuild;
 mod rematerialise;
 mod schedule;
@@ -29,13 +30,14 @@ pub use error::CompileError;
 pub use footprint::Footprint;
 pub use kept::Kept;
 pub use place::place;
+pub use problem::Problem;
 pub use rematerialise::rematerialise;
 pub use schedule::schedule;
 pub use select::FrontierPoint;
 pub use simplify::simplify;
 
 use remat_ir::{Graph, ValueId, verify};
-use remat_plan::{DeviceProfile, Plan, Policy, check};
+use remat_plan::{DeviceProfile, Plan, Policy};
 use select::Selection;
 use std::collections::HashSet;
 
@@ -58,11 +60,7 @@ pub fn compile_within(
     profile: &DeviceProfile,
     arena_cap_bytes: Option<usize>,
 ) -> Result<Plan, CompileError> {
-    verify(&graph)?;
-    let source = verified(simplify(graph));
-    let plan = Selection { source: &source, policy, profile }.plan(arena_cap_bytes)?;
-    check(&plan, &source)?;
-    Ok(plan)
+    Problem::new(graph, profile)?.plan(policy, arena_cap_bytes)
 }
 
 /// What a library user's policy makes of a graph.
@@ -85,14 +83,12 @@ pub fn compile_keeping<E: From<CompileError>>(
     profile: &DeviceProfile,
     choose: impl FnOnce(&Graph) -> Result<Choice, E>,
 ) -> Result<Plan, E> {
-    verify(&graph).map_err(CompileError::from)?;
-    let source = verified(simplify(graph));
-    let Choice { kept, offload } = choose(&source)?;
-    let plan = Selection { source: &source, policy: &Policy::None, profile }.laid_out(&kept);
-    let names: HashSet<&str> = offload.iter().map(|&id| source.value(id).name.as_str()).collect();
+    let problem = Problem::new(graph, profile)?;
+    let Choice { kept, offload } = choose(&problem.source)?;
+    let plan = Selection::new(&problem, &Policy::None).laid_out(&kept);
+    let names: HashSet<&str> = offload.iter().map(|&id| problem.source.value(id).name.as_str()).collect();
     let plan = if names.is_empty() { plan } else { offload::offloading_these(&plan, &names, profile) };
-    check(&plan, &source).map_err(CompileError::from)?;
-    Ok(plan)
+    Ok(problem.checked(plan)?)
 }
 
 /// As [`compile_within`], but where no plan of the policy meets the cap, the smallest one that was found.
@@ -105,11 +101,7 @@ pub fn compile_or_smallest(
     profile: &DeviceProfile,
     arena_cap_bytes: usize,
 ) -> Result<Plan, CompileError> {
-    verify(&graph)?;
-    let source = verified(simplify(graph));
-    let plan = Selection { source: &source, policy, profile }.plan_or_smallest(Some(arena_cap_bytes))?;
-    check(&plan, &source)?;
-    Ok(plan)
+    Problem::new(graph, profile)?.plan_or_smallest(policy, arena_cap_bytes)
 }
 
 /// The time-memory frontier of a graph: up to `count` plans, from the smallest to the fastest.
@@ -117,9 +109,7 @@ pub fn compile_or_smallest(
 /// # Errors
 /// A malformed graph.
 pub fn frontier(graph: Graph, profile: &DeviceProfile, count: usize) -> Result<Vec<FrontierPoint>, CompileError> {
-    verify(&graph)?;
-    let source = verified(simplify(graph));
-    Ok(Selection { source: &source, policy: &Policy::Auto, profile }.frontier(count))
+    Ok(Selection::new(&Problem::new(graph, profile)?, &Policy::Auto).frontier(count))
 }
 
 /// What plans of a graph there are, around the one that is chosen.
@@ -138,9 +128,7 @@ pub struct Survey {
 /// # Errors
 /// As [`compile`].
 pub fn survey(graph: Graph, policy: &Policy, profile: &DeviceProfile, count: usize) -> Result<Survey, CompileError> {
-    verify(&graph)?;
-    let source = verified(simplify(graph));
-    Selection { source: &source, policy, profile }.survey(count)
+    Problem::new(graph, profile)?.survey(policy, count)
 }
 
 /// The graph, verified in debug builds: a pass that breaks it is a defect.

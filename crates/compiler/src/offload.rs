@@ -83,7 +83,7 @@ impl Selection<'_> {
 
     /// Plans to offload from: the policy's own; for `auto` and a budget, from everything kept to block inputs only.
     fn bases(&self) -> Vec<Plan> {
-        let named = |policy| Selection { source: self.source, policy, profile: self.profile }.resident(None).ok();
+        let named = |policy| self.with_policy(policy).resident(None).ok();
         if !matches!(self.policy, Policy::Auto | Policy::Budget(_)) {
             return named(self.policy).into_iter().collect();
         }

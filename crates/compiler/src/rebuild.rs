@@ -40,17 +40,16 @@ impl<'a> Rebuild<'a> {
 
     /// Copies a node as it is.
     pub(crate) fn copy(&mut self, id: OpId) {
+        let inputs = self.source.node(id).inputs.iter().map(|&input| self.get(input)).collect();
+        self.copy_with(id, inputs);
+    }
+
+    /// Copies a node with its operands given as values of the copy.
+    pub(crate) fn copy_with(&mut self, id: OpId, inputs: Vec<ValueId>) {
         let node = self.source.node(id);
-        let inputs: Vec<ValueId> = node.inputs.iter().map(|&input| self.get(input)).collect();
         let recompute_of = node.recompute_of.map(|origin| self.nodes[origin.index()].expect("origins come first"));
-        let outputs = node.outputs.clone();
-        let new = Node { inputs, outputs: Vec::new(), recompute_of, ..node.clone() };
-        let values = outputs.iter().map(|&output| self.source.value(output).clone()).collect();
-        let (new_id, results) = self.emit(new, values);
-        self.nodes[id.index()] = Some(new_id);
-        for (output, result) in outputs.into_iter().zip(results) {
-            self.values[output.index()] = Some(result);
-        }
+        let new = Node { recompute_of, ..like(node, node.op.clone(), node.name.clone(), inputs) };
+        self.stand_for(id, new, &node.outputs);
     }
 
     /// Adds a node with another op and operands (given as source values) in place of node `id`. Result `i` of the new op
@@ -58,13 +57,8 @@ impl<'a> Rebuild<'a> {
     pub(crate) fn substitute(&mut self, id: OpId, op: impl Into<Op>, inputs: &[ValueId], results: &[ValueId]) {
         let node = self.source.node(id);
         let inputs = inputs.iter().map(|&input| self.get(input)).collect();
-        let new = Node { op: op.into(), inputs, outputs: Vec::new(), ..node.clone() };
-        let values = results.iter().map(|&result| self.source.value(result).clone()).collect();
-        let (new_id, new_results) = self.emit(new, values);
-        self.nodes[id.index()] = Some(new_id);
-        for (&result, new_result) in results.iter().zip(new_results) {
-            self.values[result.index()] = Some(new_result);
-        }
+        let new = like(node, op.into(), node.name.clone(), inputs);
+        self.stand_for(id, new, results);
     }
 
     /// Duplicates an already copied forward node: the same op on the given operands (values of the *copy*). Returns the
@@ -73,25 +67,22 @@ impl<'a> Rebuild<'a> {
         let node = self.source.node(id);
         let origin = self.nodes[id.index()].expect("forward nodes are copied before they are repeated");
         let name = format!("{}~", node.name);
-        let new = Node { inputs, outputs: Vec::new(), name, recompute_of: Some(origin), ..node.clone() };
+        let new = Node { recompute_of: Some(origin), ..like(node, node.op.clone(), name, inputs) };
         let renamed = |&output: &ValueId| {
             let value = self.source.value(output);
-            Value { name: format!("{}~", value.name), ..value.clone() }
+            Value { name: format!("{}~", value.name), ty: value.ty.clone(), ..*value }
         };
         let values = node.outputs.iter().map(renamed).collect();
         self.emit(new, values).1
     }
 
-    /// Copies a node with its operands given as values of the copy.
-    pub(crate) fn copy_with(&mut self, id: OpId, inputs: Vec<ValueId>) {
-        let node = self.source.node(id);
-        let outputs = node.outputs.clone();
-        let new = Node { inputs, outputs: Vec::new(), ..node.clone() };
-        let values = outputs.iter().map(|&output| self.source.value(output).clone()).collect();
-        let (new_id, results) = self.emit(new, values);
+    /// Emits a node in place of node `id`, its results in place of the source values `results`.
+    fn stand_for(&mut self, id: OpId, new: Node, results: &[ValueId]) {
+        let values = results.iter().map(|&result| self.source.value(result).clone()).collect();
+        let (new_id, new_results) = self.emit(new, values);
         self.nodes[id.index()] = Some(new_id);
-        for (output, result) in outputs.into_iter().zip(results) {
-            self.values[output.index()] = Some(result);
+        for (&result, new_result) in results.iter().zip(new_results) {
+            self.values[result.index()] = Some(new_result);
         }
     }
 
@@ -115,4 +106,9 @@ impl<'a> Rebuild<'a> {
         self.target.outputs = self.source.outputs.iter().map(|&id| self.get(id)).collect();
         self.target
     }
+}
+
+/// A node of the phase and region of another, without results yet.
+fn like(node: &Node, op: Op, name: String, inputs: Vec<ValueId>) -> Node {
+    Node { op, name, inputs, outputs: Vec::new(), phase: node.phase, region: node.region, recompute_of: None }
 }

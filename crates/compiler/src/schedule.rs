@@ -7,28 +7,42 @@ use remat_ir::{Graph, OpDef, OpId, Storage};
 
 /// The same graph in the order to run.
 pub fn schedule(graph: Graph) -> Graph {
-    let sinks: Vec<bool> = graph.nodes.iter().map(|node| sinks(&graph, node)).collect();
-    let mut done = vec![false; graph.nodes.len()];
+    let order = order(&graph);
+    if order.is_sorted() && is_numbered_in_order(&graph) {
+        return graph;
+    }
     let mut copy = Rebuild::new(&graph);
-    for (id, node) in graph.nodes_with_ids() {
-        if sinks[id.index()] {
-            continue;
-        }
+    order.into_iter().for_each(|id| copy.copy(id));
+    copy.finish()
+}
+
+/// All nodes, those that sink before their first reader or, without one, at the end.
+fn order(graph: &Graph) -> Vec<OpId> {
+    let sinks: Vec<bool> = graph.nodes.iter().map(|node| sinks(graph, node)).collect();
+    let mut done = vec![false; graph.nodes.len()];
+    let mut order = Vec::with_capacity(graph.nodes.len());
+    for (id, node) in graph.nodes_with_ids().filter(|(id, _)| !sinks[id.index()]) {
         for &input in &node.inputs {
             if let Some((producer, _)) = graph.value(input).producer
                 && sinks[producer.index()]
                 && !done[producer.index()]
             {
                 done[producer.index()] = true;
-                copy.copy(producer);
+                order.push(producer);
             }
         }
-        copy.copy(id);
+        order.push(id);
     }
-    for (index, _) in sinks.iter().enumerate().filter(|&(index, &sink)| sink && !done[index]) {
-        copy.copy(OpId(index as u32));
-    }
-    copy.finish()
+    let unread = (0..sinks.len()).filter(|&index| sinks[index] && !done[index]);
+    order.extend(unread.map(|index| OpId(index as u32)));
+    order
+}
+
+/// Whether values are numbered as a copy would number them: sources first, then results as they are made.
+fn is_numbered_in_order(graph: &Graph) -> bool {
+    let made = graph.nodes.iter().flat_map(|node| &node.outputs).map(|output| output.index());
+    let sources = graph.values.iter().take_while(|value| value.producer.is_none()).count();
+    made.eq(sources..graph.values.len())
 }
 
 /// Whether a node may move down freely: it reads inputs and weights only, updates nothing, repeats nothing and is not

@@ -4,8 +4,8 @@
 //! arena asks about the same plans in the same order until two caps answer differently. A plan that is returned was
 //! compiled, and its own bytes were compared with the limit.
 
-use crate::solve::{Point, frontier};
-use crate::{CompileError, Kept, Survey, place, rematerialise, schedule, verified};
+use crate::solve::Point;
+use crate::{CompileError, Kept, Problem, Survey, place, rematerialise, schedule, verified};
 use remat_ir::Graph;
 use remat_plan::{DeviceProfile, Plan, Policy};
 
@@ -27,12 +27,24 @@ pub struct FrontierPoint {
 
 /// What plans of one simplified graph are made with.
 pub(crate) struct Selection<'a> {
+    problem: &'a Problem<'a>,
     pub source: &'a Graph,
     pub policy: &'a Policy,
     pub profile: &'a DeviceProfile,
 }
 
-impl Selection<'_> {
+impl<'a> Selection<'a> {
+    pub(crate) fn new(problem: &'a Problem<'a>, policy: &'a Policy) -> Self {
+        Selection { problem, source: &problem.source, policy, profile: problem.profile }
+    }
+
+    pub(crate) fn with_policy<'b>(&self, policy: &'b Policy) -> Selection<'b>
+    where
+        'a: 'b,
+    {
+        Selection { policy, ..*self }
+    }
+
     /// The plan of the policy, with an arena of at most `arena_cap_bytes` if that is given.
     pub(crate) fn plan(&self, arena_cap_bytes: Option<usize>) -> Result<Plan, CompileError> {
         let plan = self.plan_or_smallest(arena_cap_bytes)?;
@@ -64,7 +76,7 @@ impl Selection<'_> {
         };
         match (budget, arena_cap_bytes) {
             (None, None) => Ok(self.laid_out(&Kept::everything(self.source))),
-            (budget, None) => Ok(self.plan_of(self.within(&self.points(false), budget)?.last())),
+            (budget, None) => Ok(self.plan_of(self.within(self.points(false), budget)?.last())),
             (None, Some(cap)) => {
                 let everything = Kept::everything(self.source);
                 let kept_bytes = everything.footprint(self.source, &self.profile.prices).activation_bytes;
@@ -78,8 +90,8 @@ impl Selection<'_> {
         }
     }
 
-    pub(crate) fn points(&self, keep_boundaries: bool) -> Vec<Point> {
-        frontier(self.source, &self.profile.prices, keep_boundaries)
+    pub(crate) fn points(&self, keep_boundaries: bool) -> &'a [Point] {
+        self.problem.points(keep_boundaries)
     }
 
     /// The points that keep no more than the budget; at least one.
@@ -105,7 +117,7 @@ impl Selection<'_> {
         let mut found: Vec<Plan> = Vec::new();
         for keep_boundaries in [true, false] {
             let points = self.points(keep_boundaries);
-            match self.within(&points, budget) {
+            match self.within(points, budget) {
                 Ok(points) => found.push(self.fitting(points, cap)),
                 Err(budget_refused) => refusal = Some(budget_refused),
             }
@@ -170,15 +182,15 @@ impl Selection<'_> {
 
     /// Up to `count` plans from the smallest to the fastest, each with fewer seconds than the one before it.
     pub(crate) fn frontier(&self, count: usize) -> Vec<FrontierPoint> {
-        self.rows(&self.points(true), count)
+        self.rows(self.points(true), count)
     }
 
     /// The frontier, the smallest arena of the policy and the smallest budget.
     pub(crate) fn survey(&self, count: usize) -> Result<Survey, CompileError> {
         let (steady, all) = (self.points(true), self.points(false));
         let least = |points: &[Point]| points.first().map_or(0, |point| point.footprint.activation_bytes);
-        let mut smallest_activation_bytes = least(&steady).min(least(&all));
-        let frontier = self.rows(&steady, count);
+        let mut smallest_activation_bytes = least(steady).min(least(all));
+        let frontier = self.rows(steady, count);
         let smallest_arena_bytes = match Kept::of(self.source, self.policy) {
             Some(kept) => self.laid_out(&kept).arena_bytes,
             None => {
@@ -186,7 +198,7 @@ impl Selection<'_> {
                     Policy::Budget(bytes) => Some((*bytes).max(smallest_activation_bytes)),
                     _ => None,
                 };
-                let found = [&steady, &all].into_iter().filter_map(|points| self.within(points, budget).ok());
+                let found = [steady, all].into_iter().filter_map(|points| self.within(points, budget).ok());
                 found.map(|points| self.fitting(points, 0).arena_bytes).min().unwrap_or(0)
             }
         };
@@ -194,7 +206,7 @@ impl Selection<'_> {
             return Ok(Survey { frontier, smallest_arena_bytes, smallest_activation_bytes });
         }
         if let Err(CompileError::BudgetDoesNotFit { smallest_bytes, .. }) =
-            (Selection { policy: &Policy::Budget(0), ..*self }).plan_or_smallest(None)
+            self.with_policy(&Policy::Budget(0)).plan_or_smallest(None)
         {
             smallest_activation_bytes = smallest_activation_bytes.min(smallest_bytes);
         }
@@ -202,7 +214,7 @@ impl Selection<'_> {
             Policy::Budget(bytes) => Policy::Budget((*bytes).max(smallest_activation_bytes)),
             policy => policy.clone(),
         };
-        let plan = Selection { policy: &smallest, ..*self }.plan_or_smallest(Some(0))?;
+        let plan = self.with_policy(&smallest).plan_or_smallest(Some(0))?;
         let smallest_arena_bytes = smallest_arena_bytes.min(plan.arena_bytes);
         Ok(Survey { frontier, smallest_arena_bytes, smallest_activation_bytes })
     }

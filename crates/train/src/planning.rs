@@ -7,7 +7,7 @@
 use crate::buckets::{BucketPlan, LengthBucket};
 use crate::memory::Buffers;
 use crate::{MemoryAccount, TrainConfig, TrainError, memory};
-use remat_compiler::{CompileError, Target, compile, compile_or_smallest, compile_within, differentiate};
+use remat_compiler::{CompileError, Problem, Target, compile, compile_or_smallest, differentiate};
 use remat_ir::Graph;
 use remat_model::{AdamWSettings, Parameter, Training, update_graph};
 use remat_plan::{DeviceProfile, Plan, Policy, parse_bytes};
@@ -68,10 +68,25 @@ impl PlannedStep {
     }
 }
 
+/// Forward and backward of a micro-step, ready to plan, and what they train.
+pub(crate) struct MicroStepProblem<'a> {
+    pub(crate) problem: Problem<'a>,
+    parameters: Vec<Parameter>,
+    random: bool,
+}
+
+impl<'a> MicroStepProblem<'a> {
+    pub(crate) fn of(training: Training, profile: &'a DeviceProfile) -> Result<Self, TrainError> {
+        let Training { graph, loss, seed, parameters, random } = training;
+        let gradient = differentiate(graph, loss, seed, &targets(&parameters))?.graph;
+        Ok(MicroStepProblem { problem: Problem::new(gradient, profile)?, parameters, random })
+    }
+}
+
 /// Compiles the micro-steps, of which `shorter` has the shorter ones, the update and the evaluation.
 pub(crate) fn plan_step(
     config: &TrainConfig,
-    training: Training,
+    micro_step: &MicroStepProblem<'_>,
     shorter: &[Graph],
     evaluation: Option<Graph>,
     profile: &DeviceProfile,
@@ -79,12 +94,12 @@ pub(crate) fn plan_step(
     limit: Option<Limit>,
 ) -> Result<PlannedStep, TrainError> {
     let policy = policy_of(config)?;
-    let Training { graph, loss, seed, parameters, random } = training;
-    let gradient = differentiate(graph, loss, seed, &targets(&parameters))?.graph;
+    let MicroStepProblem { problem, parameters, random } = micro_step;
+    let (parameters, random) = (parameters.clone(), *random);
     let update = compile(update_graph(&parameters, &adamw(config))?, &Policy::None, profile)?;
     let evaluation = evaluation.map(|graph| compile(graph, &Policy::None, profile)).transpose()?;
     let others: Vec<&Plan> = std::iter::once(&update).chain(&evaluation).collect();
-    let (micro, shorter, account) = fitting((&gradient, shorter), &others, &policy, profile, buffers, limit)?;
+    let (micro, shorter, account) = fitting((problem, shorter), &others, &policy, profile, buffers, limit)?;
     Ok(PlannedStep { micro, update, evaluation, shorter, account, parameters, random })
 }
 
@@ -114,7 +129,7 @@ pub(crate) fn adamw(config: &TrainConfig) -> AdamWSettings {
 /// The plans of the micro-step, the longest and shorter ones, whose account is within the limit. The longest shapes the
 /// arena, and the shorter ones are the fastest inside it.
 pub(crate) fn fitting(
-    (gradient, shorter): (&Graph, &[Graph]),
+    (problem, shorter): (&Problem<'_>, &[Graph]),
     others: &[&Plan],
     policy: &Policy,
     profile: &DeviceProfile,
@@ -129,16 +144,16 @@ pub(crate) fn fitting(
         let account = MemoryAccount::new(&micro, &all, profile.executor_bytes, buffers);
         Ok((micro, shorter, account))
     };
-    let Some(limit) = limit else { return with_shorter(compile(gradient.clone(), policy, profile)?) };
+    let Some(limit) = limit else { return with_shorter(problem.plan(policy, None)?) };
     let graphs: Vec<&Graph> =
-        std::iter::once(gradient).chain(others.iter().map(|plan| &plan.graph)).chain(shorter).collect();
+        std::iter::once(problem.graph()).chain(others.iter().map(|plan| &plan.graph)).chain(shorter).collect();
     let mut rest = MemoryAccount::beside_arena(&graphs, profile.executor_bytes, buffers);
     let least = others.iter().map(|plan| plan.arena_bytes).max().unwrap_or(0);
     let mut needed = rest;
     for _ in 0..ATTEMPTS {
         // Where there is no room at all, a cap of nothing still says what the smallest plan would need.
         let cap = limit.bytes.checked_sub(rest).filter(|&cap| cap >= least).unwrap_or(0);
-        let micro = match compile_within(gradient.clone(), policy, profile, Some(cap)) {
+        let micro = match problem.plan(policy, Some(cap)) {
             Ok(micro) => micro,
             Err(CompileError::ArenaDoesNotFit { smallest_bytes, .. }) => {
                 return Err(limit.refuse(rest.saturating_add(smallest_bytes.max(least))));

@@ -9,7 +9,7 @@ use crate::compiled_step::{CompiledStep, MicroStep};
 use crate::config::MethodKind;
 use crate::evaluate::EvaluationRows;
 use crate::memory::Buffers;
-use crate::planning::{Limit, PlannedStep, plan_step};
+use crate::planning::{Limit, MicroStepProblem, PlannedStep, plan_step};
 use crate::prices::{MEASURING_BYTES, cached_profile, measured_profile};
 use crate::record::{self, Machine, PlanRecord, today};
 use crate::report::{Event, PlannedRun, Reporter};
@@ -140,7 +140,8 @@ pub(crate) fn prepare(mut config: TrainConfig, resumed: Option<Resumed>, traced:
     let short = &buckets[..buckets.len() - 1];
     let short = short.iter().map(|bucket| shorter(setting, bucket.seq_len)).collect::<Result<Vec<_>, _>>()?;
     let planned = |profile: &DeviceProfile| {
-        plan_step(&config, training.clone(), &short, held_out.clone(), profile, buffers, limit)
+        let micro_step = MicroStepProblem::of(training.clone(), profile)?;
+        plan_step(&config, &micro_step, &short, held_out.clone(), profile, buffers, limit)
             .map_err(|error| with_alternatives(error, setting, profile))
     };
     let mut profile = profile;

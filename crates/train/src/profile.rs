@@ -13,10 +13,10 @@ use crate::record::{bound_by, limiting};
 use crate::side_by_side::Turns;
 use crate::spill::{spill_prices, with_spill};
 use crate::{Machine, TrainConfig, TrainError, memory};
-use remat_compiler::{Target, compile, differentiate};
+use remat_compiler::{Problem, Target, compile, differentiate};
 use remat_cpu::{CpuOptions, release_freed_memory};
 use remat_data::{Batch, SampleStats};
-use remat_ir::{Graph, OpDef};
+use remat_ir::OpDef;
 use remat_model::{AdamWSettings, BatchShape, Method, Model, Parameter, update_graph};
 use remat_plan::{Action, Plan, Policy, SpillPrices};
 use serde::Serialize;
@@ -169,15 +169,15 @@ pub fn profile(job: &ProfileJob<'_>) -> Result<Vec<ProfileRow>, TrainError> {
     let options = job.options;
     let (device, _) = measured_profile(&options, job.model.precision().into(), false)?;
     let device = with_spill(device, job.spill.map(|(_, prices)| prices));
-    let compiled = |graph: &Graph, policy: &Policy| compile(graph.clone(), policy, &device);
-    let update = compiled(&update_graph(&parameters, &AdamWSettings::default())?, &Policy::None)?;
+    let problem = Problem::new(graph, &device)?;
+    let update = compile(update_graph(&parameters, &AdamWSettings::default())?, &Policy::None, &device)?;
     let mut rows = Vec::with_capacity(job.policies.len());
     let mut plans = Vec::with_capacity(job.policies.len());
     for policy in job.policies {
         let limit = job.limit.filter(|_| *policy == Policy::Auto);
         // What the policies before this one held is no part of what it has to fit into.
         memory::reset_peak();
-        let (plan, _, account) = fitting((&graph, &[]), &[&update], policy, &device, Buffers::default(), limit)?;
+        let (plan, _, account) = fitting((&problem, &[]), &[&update], policy, &device, Buffers::default(), limit)?;
         memory::reset_peak();
         // Loads, runs twice (adapters that start at zero have gradients only then), and gives the memory back before the
         // next policy is measured.

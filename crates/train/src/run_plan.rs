@@ -7,12 +7,12 @@
 use crate::alternatives::{Alternative, Setting, alternatives};
 use crate::buckets::{BucketPlan, LengthBucket, buckets, shorter};
 use crate::memory::Buffers;
-use crate::planning::{Limit, PlannedStep, plan_step, policy_of, targets};
+use crate::planning::{Limit, MicroStepProblem, PlannedStep, plan_step, policy_of};
 use crate::prepare::{DEFAULT_SEQ_LEN, method, shape_of, training_data};
 use crate::prices::cached_profile;
 use crate::spill::{spill_prices, with_spill};
 use crate::{MemoryAccount, PhaseMemory, TrainConfig, TrainError};
-use remat_compiler::{CompileError, Survey, differentiate, survey};
+use remat_compiler::{CompileError, Survey};
 use remat_data::Batch;
 use remat_formats::ModelConfig;
 use remat_ir::Storage;
@@ -134,9 +134,11 @@ pub fn plan(config: TrainConfig) -> Result<RunPlan, TrainError> {
     let limit = Limit::of(&config)?;
     let adapter_is_read = config.init_adapter.is_some();
     let buffers = Buffers { data_bytes, adapter_is_read, ..Buffers::default() };
-    let (planned, fits) = planned_or_smallest(setting, &buckets, &profile, buffers, limit)?;
+    let micro_step = MicroStepProblem::of(setting.training()?, &profile)?;
+    let (planned, fits) = planned_or_smallest(setting, &micro_step, &buckets, &profile, buffers, limit)?;
     let buckets = planned.bucket_plans(&buckets, &profile);
-    let around = Surroundings::of(setting, &planned, &profile)?;
+    let around = Surroundings::of(setting, &micro_step, &planned, &profile)?;
+    drop(micro_step);
     let PlannedStep { micro, update, account, parameters, .. } = planned;
     let alternatives = alternatives(setting, &micro, &update, &profile)?;
     let tight = |limit: Limit| around.smallest_memory_bytes > limit.bytes / 10 * 9;
@@ -194,6 +196,7 @@ fn batches(config: &mut TrainConfig, model: &ModelConfig) -> Result<Batches, Tra
 /// The plan of the settings and whether it fits; the smallest of their policy if it does not.
 fn planned_or_smallest(
     setting: Setting<'_>,
+    micro_step: &MicroStepProblem<'_>,
     buckets: &[LengthBucket],
     profile: &DeviceProfile,
     buffers: Buffers,
@@ -203,7 +206,7 @@ fn planned_or_smallest(
     let short = short.collect::<Result<Vec<_>, _>>()?;
     let (mut config, mut limit, mut fits) = (setting.config.clone(), limit, true);
     loop {
-        match plan_step(&config, setting.training()?, &short, None, profile, buffers, limit) {
+        match plan_step(&config, micro_step, &short, None, profile, buffers, limit) {
             Err(TrainError::DoesNotFit { needed_bytes, whose, limit_bytes, .. }) => {
                 // A second refusal means that planning itself took more memory meanwhile.
                 let bytes = needed_bytes.max(limit_bytes + if fits { 0 } else { SPARE_BYTES });
@@ -227,13 +230,15 @@ struct Surroundings {
 }
 
 impl Surroundings {
-    fn of(setting: Setting<'_>, planned: &PlannedStep, profile: &DeviceProfile) -> Result<Self, TrainError> {
+    fn of(
+        setting: Setting<'_>,
+        micro_step: &MicroStepProblem<'_>,
+        planned: &PlannedStep,
+        profile: &DeviceProfile,
+    ) -> Result<Self, TrainError> {
         let config = setting.config;
-        let training = setting.training()?;
-        let gradient =
-            differentiate(training.graph, training.loss, training.seed, &targets(&training.parameters))?.graph;
         let Survey { frontier, smallest_arena_bytes, smallest_activation_bytes } =
-            survey(gradient, &policy_of(config)?, profile, POINTS)?;
+            micro_step.problem.survey(&policy_of(config)?, POINTS)?;
         let arena_bytes = planned.micro.arena_bytes.max(planned.update.arena_bytes);
         let beside = planned.account.running_bytes() - arena_bytes;
         let peak = |arena_bytes: usize| {

@@ -17,9 +17,17 @@ pub(super) type Assignment = Vec<u16>;
 struct Sum {
     bytes: usize,
     seconds: f64,
+    origin: Origin,
+}
+
+/// What a sum is made of: one of the sums of the groups before, and a choice. All that is kept of a layer behind the next.
+#[derive(Debug, Clone, Copy)]
+struct Origin {
     before: u32,
     choice: u16,
 }
+
+const START: Origin = Origin { before: 0, choice: 0 };
 
 /// Assignments that no other beats in both bytes and seconds, fewest bytes first, at most `most` of them. `class_of` names
 /// for each group its entry in `choices`.
@@ -28,18 +36,22 @@ pub(super) fn assignments(choices: &[Vec<Choice>], class_of: &[usize], most: usi
     let total: usize = class_of.iter().map(bytes_of).sum();
     let unit = choices.iter().flatten().fold(0, |unit, choice| gcd(unit, choice.bytes));
     let width = unit.max(total.div_ceil(BUCKETS)).max(1);
-    let mut layers: Vec<Vec<Sum>> = vec![vec![Sum { bytes: 0, seconds: 0.0, before: 0, choice: 0 }]];
+    let mut sums = vec![Sum { bytes: 0, seconds: 0.0, origin: START }];
+    let mut layers: Vec<Vec<Origin>> = Vec::with_capacity(class_of.len());
     for &class in class_of {
-        let next = joined(&layers[layers.len() - 1], &choices[class], width);
-        layers.push(next);
+        sums = joined(&sums, &choices[class], width);
+        layers.push(sums.iter().map(|sum| sum.origin).collect());
     }
-    let ends = layers[layers.len() - 1].len();
+    let ends = sums.len();
     let stride = ends.div_ceil(most.max(2) - 1).max(1);
     let mut wanted: Vec<usize> = (0..ends).step_by(stride).collect();
     if wanted.last() != Some(&(ends - 1)) {
         wanted.push(ends - 1);
     }
-    wanted.into_iter().map(|end| late_keeps_more(traced(&layers, end), class_of)).collect()
+    let classes: Vec<Vec<usize>> = (0..choices.len())
+        .map(|class| (0..class_of.len()).filter(|&group| class_of[group] == class).collect())
+        .collect();
+    wanted.into_iter().map(|end| late_keeps_more(traced(&layers, end), &classes)).collect()
 }
 
 /// Bytes as whole buckets and what is left, so that the sums below need no division.
@@ -57,7 +69,7 @@ impl Buckets {
 
 fn joined(sums: &[Sum], choices: &[Choice], width: usize) -> Vec<Sum> {
     let most = sums.last().map_or(0, |sum| sum.bytes) + choices.last().map_or(0, |choice| choice.bytes);
-    let empty = Sum { bytes: usize::MAX, seconds: f64::INFINITY, before: 0, choice: 0 };
+    let empty = Sum { bytes: usize::MAX, seconds: f64::INFINITY, origin: START };
     let mut buckets: Vec<Sum> = vec![empty; most / width + 1];
     let steps: Vec<(Buckets, usize, f64)> =
         choices.iter().map(|choice| (Buckets::of(choice.bytes, width), choice.bytes, choice.seconds)).collect();
@@ -67,17 +79,13 @@ fn joined(sums: &[Sum], choices: &[Choice], width: usize) -> Vec<Sum> {
             let (bytes, seconds) = (sum.bytes + bytes, sum.seconds + seconds);
             let bucket = &mut buckets[from.whole + step.whole + usize::from(from.rest + step.rest >= width)];
             if seconds < bucket.seconds || (seconds == bucket.seconds && bytes < bucket.bytes) {
-                *bucket = Sum { bytes, seconds, before: before as u32, choice: index as u16 };
+                *bucket = Sum { bytes, seconds, origin: Origin { before: before as u32, choice: index as u16 } };
             }
         }
     }
     // The fewest bytes of all are the smallest feasible budget: they must not lose their bucket to a faster sum.
-    let fewest = Sum {
-        bytes: sums[0].bytes + choices[0].bytes,
-        seconds: sums[0].seconds + choices[0].seconds,
-        before: 0,
-        choice: 0,
-    };
+    let fewest =
+        Sum { bytes: sums[0].bytes + choices[0].bytes, seconds: sums[0].seconds + choices[0].seconds, origin: START };
     let mut best = fewest.seconds;
     let mut next = vec![fewest];
     for sum in buckets {
@@ -89,25 +97,23 @@ fn joined(sums: &[Sum], choices: &[Choice], width: usize) -> Vec<Sum> {
     next
 }
 
-fn traced(layers: &[Vec<Sum>], end: usize) -> Assignment {
+fn traced(layers: &[Vec<Origin>], end: usize) -> Assignment {
     let mut at = end;
-    let mut assignment: Assignment = Vec::with_capacity(layers.len() - 1);
-    for layer in layers[1..].iter().rev() {
-        assignment.push(layer[at].choice);
+    let mut assignment = vec![0; layers.len()];
+    for (choice, layer) in assignment.iter_mut().zip(layers).rev() {
+        *choice = layer[at].choice;
         at = layer[at].before as usize;
     }
-    assignment.reverse();
     assignment
 }
 
-/// Choices are numbered from the fewest bytes, so sorting them within a class gives the last group the most.
-fn late_keeps_more(mut assignment: Assignment, class_of: &[usize]) -> Assignment {
-    let classes = class_of.iter().copied().max().map_or(0, |most| most + 1);
-    for class in 0..classes {
-        let places: Vec<usize> = (0..class_of.len()).filter(|&group| class_of[group] == class).collect();
+/// Choices are numbered from the fewest bytes, so sorting them within a class gives the last group the most. `classes` has
+/// the groups of each.
+fn late_keeps_more(mut assignment: Assignment, classes: &[Vec<usize>]) -> Assignment {
+    for places in classes {
         let mut chosen: Vec<u16> = places.iter().map(|&group| assignment[group]).collect();
         chosen.sort_unstable();
-        places.into_iter().zip(chosen).for_each(|(group, choice)| assignment[group] = choice);
+        places.iter().zip(chosen).for_each(|(&group, choice)| assignment[group] = choice);
     }
     assignment
 }
