@@ -96,12 +96,12 @@ fn labelled(text: &str) -> String {
 fn header(plan: &PlannedRun<'_>) -> Vec<String> {
     let config = plan.config;
     let method = match config.method {
-        MethodKind::Full => "full".to_string(),
+        MethodKind::Full => config.method_name(),
         MethodKind::Lora | MethodKind::Qlora => {
             let start = config.init_adapter.as_ref().map_or(String::new(), |from| format!(", from {}", from.display()));
-            let kind = if config.method == MethodKind::Qlora { "qlora" } else { "lora" };
             format!(
-                "{kind}, rank {}, alpha {}, {}{start}",
+                "{}, rank {}, alpha {}, {}{start}",
+                config.method_name(),
                 config.rank,
                 config.alpha.unwrap_or_default(),
                 config.targets

@@ -68,7 +68,7 @@ enum Verb {
     #[command(after_help = eval::AFTER_HELP)]
     Eval(eval::EvalArgs),
 
-    /// Write a model in four bits, as bitsandbytes stores it
+    /// Write a model in four or eight bits, as bitsandbytes stores it
     #[command(after_help = quantize::AFTER_HELP)]
     Quantize(quantize::QuantizeArgs),
 

@@ -1,4 +1,4 @@
-//! The verb `quantize`: a model folder in four bits, as bitsandbytes stores it.
+//! The verb `quantize`: a model folder in few bits, as bitsandbytes stores it.
 //!
 //! Invariant: the folder is there whole or not at all, and what it replaces under `--force` goes only once it is written.
 
@@ -8,7 +8,7 @@ use crate::units::{bytes, count, duration};
 use crate::{FAILED, USAGE};
 use remat_formats::FormatsError;
 use remat_model::{Model, ModelError, QuantiseReport};
-use remat_train::TrainError;
+use remat_train::{QuantKind, TrainError};
 use serde_json::json;
 use std::io::Write;
 use std::path::PathBuf;
@@ -18,9 +18,10 @@ pub(crate) const AFTER_HELP: &str = "\
 Examples:
   remat quantize --model Llama-3.2-1B --out Llama-3.2-1B-nf4
   remat train --model Llama-3.2-1B-nf4 --data rows.jsonl --out run
+  remat quantize --model Llama-3.2-1B --quant int8 --out Llama-3.2-1B-int8
 
-Linears become NF4 with double quantisation; embeddings, norms and the head stay in 16 bits. transformers loads the
-folder with bitsandbytes. The model is read tensor by tensor, so it may be larger than memory.";
+Linears become NF4 with double quantisation, or int8; embeddings, norms and the head stay in 16 bits. transformers loads
+the folder with bitsandbytes. The model is read tensor by tensor, so it may be larger than memory.";
 
 /// Flags of `remat quantize`.
 #[derive(Debug, clap::Args)]
@@ -36,6 +37,10 @@ pub(crate) struct QuantizeArgs {
     /// Folder to write
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
+
+    /// What linears are quantised to
+    #[arg(long, value_enum, value_name = "FORMAT", default_value = "nf4")]
+    quant: QuantKind,
 
     /// Replace a model that is in --out already
     #[arg(long)]
@@ -75,7 +80,7 @@ fn quantise(arguments: &QuantizeArgs) -> Result<QuantiseReport, ModelError> {
         (None, Some(name)) => Model::from_preset(name)?,
         (None, None) => return Err(ModelError::Setting("--model is missing: give --model DIR".to_string())),
     };
-    model.write_quantised(&arguments.out, arguments.force)
+    model.write_quantised(arguments.quant.into(), &arguments.out, arguments.force)
 }
 
 fn bits(report: &QuantiseReport) -> f64 {

@@ -73,23 +73,72 @@ fn codes_scales_and_maps_are_those_that_transformers_saves() {
     }
 }
 
+/// transformers rounded these models to bf16, as we do; bitsandbytes then rounds to f16, which changes no code here.
+#[test]
+fn int8_codes_and_scales_are_those_that_transformers_saves() {
+    for case in ["llama-rope3-bias", "gpt2"] {
+        let folder = tempfile::tempdir().expect("temporary folder");
+        let model = fixtures().join("parity").join(case);
+        let flags = ["quantize", "--quant", "int8", "--model", &model.to_string_lossy(), "--out", "out"];
+        let output = remat(&flags, folder.path());
+        assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+        let ours = tensors(&folder.path().join("out/model.safetensors"));
+        let theirs = tensors(&fixtures().join("int8").join(case).join("model.safetensors"));
+        assert_eq!(ours.len(), theirs.len(), "{case}");
+        for ((name, shape, bytes), (their_name, their_shape, theirs)) in ours.iter().zip(&theirs) {
+            assert_eq!((name, shape), (their_name, their_shape), "{case}");
+            assert!(bytes == theirs, "{case}: {name}");
+        }
+        let config = std::fs::read_to_string(folder.path().join("out/config.json")).expect("written");
+        let config: serde_json::Value = serde_json::from_str(&config).expect("JSON");
+        let settings = &config["quantization_config"];
+        assert_eq!((&settings["load_in_8bit"], &settings["load_in_4bit"]), (&true.into(), &false.into()));
+    }
+}
+
 #[test]
 fn a_run_on_the_folder_is_a_qlora_run() {
+    for quant in ["nf4", "int8"] {
+        let folder = tempfile::tempdir().expect("temporary folder");
+        let model = fixtures().join("parity/llama-rope3-bias");
+        let (model, rows) = (model.to_string_lossy(), fixtures().join("parity/llama-rope3-bias/rows.jsonl"));
+        let output = remat(&["quantize", "--quant", quant, "--model", &model, "--out", "few"], folder.path());
+        assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+        // This model is stored in bf16, so that quantising while loading sees the same numbers.
+        for (model, method, out) in [("few", &["lora"][..], "a"), (&*model, &["qlora", "--quant", quant], "b")] {
+            let flags = ["train", "--model", model, "--data", &rows.to_string_lossy(), "--out", out, "--method"];
+            let more = ["--steps", "3", "--batch-size", "2", "--precision", "bf16", "--quiet"];
+            let output = remat(&[&flags[..], method, &more].concat(), folder.path());
+            assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+        }
+        let adapter =
+            |out: &str| std::fs::read(folder.path().join(out).join("adapter_model.safetensors")).expect("written");
+        assert!(adapter("a") == adapter("b"), "{quant}");
+    }
+}
+
+#[test]
+fn a_folder_in_another_format_than_the_one_asked_for_is_refused() {
     let folder = tempfile::tempdir().expect("temporary folder");
-    let model = fixtures().join("parity/llama-rope3-bias");
-    let (model, rows) = (model.to_string_lossy(), fixtures().join("parity/llama-rope3-bias/rows.jsonl"));
-    let output = remat(&["quantize", "--model", &model, "--out", "four"], folder.path());
-    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
-    // This model is stored in bf16, so that quantising while loading sees the same numbers.
-    for (model, method, out) in [("four", "lora", "a"), (&*model, "qlora", "b")] {
-        let flags = ["train", "--model", model, "--data", &rows.to_string_lossy(), "--out", out, "--method", method];
-        let more = ["--steps", "3", "--batch-size", "2", "--precision", "bf16", "--quiet"];
-        let output = remat(&[&flags[..], &more].concat(), folder.path());
+    let model = fixtures().join("int8/llama-rope3-bias");
+    let plan = |more: &[&str]| {
+        let flags = ["plan", "--model", &model.to_string_lossy(), "--memory", "1GiB", "--seq-len", "16", "--method"];
+        remat(&[&flags[..], more].concat(), folder.path())
+    };
+    let refused = plan(&["qlora"]);
+    assert_eq!(refused.status.code(), Some(2), "{}", text(&refused.stderr));
+    let message = text(&refused.stderr);
+    assert!(message.contains("--quant nf4: weights of this model are stored in int8; use --quant int8"), "{message}");
+    for accepted in [&["qlora", "--quant", "int8"][..], &["lora"]] {
+        let output = plan(accepted);
         assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
     }
-    let adapter =
-        |out: &str| std::fs::read(folder.path().join(out).join("adapter_model.safetensors")).expect("written");
-    assert!(adapter("a") == adapter("b"));
+    let full = plan(&["full"]);
+    assert_eq!(full.status.code(), Some(2), "{}", text(&full.stderr));
+    assert!(text(&full.stderr).contains("are stored in int8 and cannot be trained"), "{}", text(&full.stderr));
+    let quant = plan(&["lora", "--quant", "int8"]);
+    assert_eq!(quant.status.code(), Some(2), "{}", text(&quant.stderr));
+    assert!(text(&quant.stderr).contains("--quant: needs --method qlora"), "{}", text(&quant.stderr));
 }
 
 #[test]
@@ -97,16 +146,22 @@ fn a_plan_of_the_folder_counts_the_bits_that_are_stored() {
     let folder = tempfile::tempdir().expect("temporary folder");
     let model = fixtures().join("parity/llama-rope3-bias");
     let model = model.to_string_lossy();
-    let output = remat(&["quantize", "--model", &model, "--out", "four"], folder.path());
-    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
-    let weights = |model: &str, method: &str| {
-        let flags = ["plan", "--json", "--model", model, "--method", method, "--precision", "bf16"];
-        let output = remat(&[&flags[..], &["--memory", "1GiB"]].concat(), folder.path());
+    for (quant, out) in [("nf4", "four"), ("int8", "eight")] {
+        let output = remat(&["quantize", "--quant", quant, "--model", &model, "--out", out], folder.path());
+        assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    }
+    let weights_of = |model: &str, method: &[&str]| {
+        let flags = ["plan", "--json", "--model", model, "--precision", "bf16", "--memory", "1GiB", "--method"];
+        let output = remat(&[&flags[..], method].concat(), folder.path());
         assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
         let plan: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
         plan["phases"][1]["parts"]["weights"].as_u64().expect("a size")
     };
+    let weights = |model: &str, method: &str| weights_of(model, &[method]);
     let stored = weights("four", "lora");
+    let in_int8 = weights("eight", "lora");
+    assert_eq!(in_int8, weights_of(&model, &["qlora", "--quant", "int8"]));
+    assert!(stored < in_int8 && in_int8 < weights(&model, "lora"), "{stored}, {in_int8}");
     assert_eq!(stored, weights(&model, "qlora"));
     assert!(stored < weights(&model, "lora"), "{stored}");
     // From the configuration alone, nothing is known to be quantised.

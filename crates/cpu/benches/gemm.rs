@@ -1,13 +1,15 @@
 //! Matrix products against the register-only peak of the multipliers, measured in turns so that both see the same
 //! clock. `cargo bench -p remat-cpu --bench gemm` prints divan's table and then achieved / peak for one
-//! thread and for all (`-- --report` prints that alone); with `-- --nf4` it prints 4-bit weights beside dense ones instead.
+//! thread and for all (`-- --report` prints that alone); with `-- --nf4` or `-- --int8` it prints weights in few bits
+//! beside dense ones instead.
 
 use std::time::Instant;
 
 use half::bf16;
-use remat_cpu::kernels::gemm::{Epilogue, Matrix, Nf4Matrix, Right, gemm};
+use remat_cpu::kernels::gemm::{Epilogue, Matrix, QuantisedMatrix, Right, gemm};
 use remat_cpu::{Element, ThreadPool, multiplier_peak};
-use remat_tensor::nf4::{Nf4Data, ScaleKind};
+use remat_tensor::nf4::ScaleKind;
+use remat_tensor::{QuantFormat, QuantisedData};
 
 /// m, n, k: a feed-forward product, its transpose's shape, an attention projection, a LoRA down and up projection; the
 /// heads of GPT-2 and Qwen2.5 0.5B, forward and backward.
@@ -94,22 +96,25 @@ fn report<T: Element>(name: &str, dot: bool, threads: usize) {
     }
 }
 
-/// NF4 weights against dense ones of the same product, in turns, one thread: forward, and backward by the transpose.
-fn report_nf4<T: Element>(name: &str) {
+/// Quantised weights against dense ones of the same product, in turns, one thread: forward, and backward by the transpose.
+fn report_quantised<T: Element>(name: &str, format: QuantFormat) {
     let pool = ThreadPool::new(1);
     for tokens in [512, 256] {
         for [out, input] in [[5632, 2048], [2048, 5632], [4096, 4096]] {
             let values: Vec<f32> = (0..out * input).map(|i| ((i % 101) as f32 - 50.0) * 1e-3).collect();
-            let quantised = Nf4Data::quantise(&values, ScaleKind::Nested).expect("finite");
+            let quantised = QuantisedData::quantise(format, [out, input], &values).expect("finite");
             let dense: Vec<T> = values.into_iter().map(T::from_f32).collect();
             for forward in [true, false] {
                 let [n, k] = if forward { [out, input] } else { [input, out] };
                 let x: Vec<T> = (0..tokens * k).map(|i| T::from_f32((i % 17) as f32 * 0.1 - 0.8)).collect();
                 let mut y: Vec<T> = (0..tokens * n).map(|_| T::from_f32(0.0)).collect();
                 let weights: [Right<'_, T>; 2] = if forward {
-                    [Matrix::transposed(&dense, input).into(), Nf4Matrix::transposed(quantised.view(), input).into()]
+                    [
+                        Matrix::transposed(&dense, input).into(),
+                        QuantisedMatrix::transposed(quantised.view(), input).into(),
+                    ]
                 } else {
-                    [Matrix::rows(&dense, input).into(), Nf4Matrix::rows(quantised.view(), input).into()]
+                    [Matrix::rows(&dense, input).into(), QuantisedMatrix::rows(quantised.view(), input).into()]
                 };
                 let mut best = [f64::INFINITY; 2];
                 for _ in 0..12 {
@@ -121,7 +126,8 @@ fn report_nf4<T: Element>(name: &str) {
                 }
                 let rate = |seconds: f64| 2e-9 * (tokens * n * k) as f64 / seconds;
                 println!(
-                    "{name} nf4 M={tokens} [{out}, {input}] {}: {:6.1} GFLOP/s, dense {:6.1}, {:+5.1} % time",
+                    "{name} {} M={tokens} [{out}, {input}] {}: {:6.1} GFLOP/s, dense {:6.1}, {:+5.1} % time",
+                    format.dtype(),
                     if forward { "forward " } else { "backward" },
                     rate(best[1]),
                     rate(best[0]),
@@ -133,9 +139,11 @@ fn report_nf4<T: Element>(name: &str) {
 }
 
 fn main() {
-    if std::env::args().any(|argument| argument == "--nf4") {
-        report_nf4::<bf16>("bf16");
-        return report_nf4::<f32>("f32 ");
+    for (flag, format) in [("--nf4", QuantFormat::Nf4(ScaleKind::Nested)), ("--int8", QuantFormat::Int8)] {
+        if std::env::args().any(|argument| argument == flag) {
+            report_quantised::<bf16>("bf16", format);
+            return report_quantised::<f32>("f32 ", format);
+        }
     }
     if !std::env::args().any(|argument| argument == "--report") {
         divan::main();

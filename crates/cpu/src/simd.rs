@@ -79,6 +79,9 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     /// The largest lane.
     unsafe fn fold_max(a: Self::V) -> f32;
 
+    /// `LANES` signed bytes widened to f32 (exact).
+    unsafe fn load_i8(p: *const i8) -> Self::V;
+
     /// 64 words of a table by codes of four bits in 32 bytes, the first of two codes in the high half of a byte.
     #[inline(always)]
     unsafe fn look_up_words(table: &[u32; 16], codes: *const u8, to: *mut u32) {

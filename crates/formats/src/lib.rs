@@ -16,7 +16,7 @@ mod safetensors;
 mod tokenizer;
 
 pub use atomic::{fsync_folder, sha256_file, write_atomic, write_atomic_with};
-pub use bitsandbytes::{Nf4Content, Nf4Info, Nf4Part, nf4_parts};
+pub use bitsandbytes::{PartContent, QuantisedInfo, QuantisedPart, quantised_parts};
 pub use config::{DecoderConfig, Gpt2Config, ModelConfig, RopeScaling, SlidingWindow, WindowedLayers};
 pub use error::FormatsError;
 pub use model_files::ModelFiles;

@@ -61,7 +61,7 @@ impl Type {
 
     /// Size in bytes, of a type that passes [`Type::check`].
     pub fn bytes(&self) -> usize {
-        self.dtype.bytes_of(self.shape.numel()).expect("a type that passes `check` has a size")
+        self.dtype.bytes_of(&self.shape).expect("a type that passes `check` has a size")
     }
 
     /// Refuses what no value can be: a shape without axes, an axis of size 0, more than [`Type::MAX_BYTES`].
@@ -75,8 +75,7 @@ impl Type {
         if self.shape.contains(&0) {
             return Err("has an axis of size 0");
         }
-        let bytes = self.shape.checked_numel().and_then(|n| self.dtype.bytes_of(n));
-        match bytes {
+        match self.dtype.bytes_of(&self.shape) {
             Some(bytes) if bytes <= Type::MAX_BYTES => Ok(()),
             _ => Err("is larger than 256 TiB"),
         }

@@ -22,7 +22,7 @@ pub fn verify(graph: &Graph) -> Result<(), IrError> {
         if let Err(fault) = value.ty.check() {
             return invalid(format!("value \"{}\": {} {fault}", value.name, value.ty));
         }
-        if value.ty.dtype.scale_kind().is_some() && value.storage != Storage::Weight {
+        if value.ty.dtype.quant_format().is_some() && value.storage != Storage::Weight {
             let (name, ty, at) = (&value.name, &value.ty, value.storage.name());
             return invalid(format!("value \"{name}\": {ty} is quantised and cannot be {at}, only weight"));
         }

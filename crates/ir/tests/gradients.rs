@@ -169,7 +169,7 @@ fn forward(sample: &Sample) -> (Builder, Vec<ValueId>, Vec<ValueId>) {
     let mut builder = Builder::new();
     let sources = sample.types.iter().enumerate();
     // States, so that ops that update in place can be applied too.
-    let mut source = |(i, ty): (usize, &remat_ir::Type)| match ty.dtype.scale_kind() {
+    let mut source = |(i, ty): (usize, &remat_ir::Type)| match ty.dtype.quant_format() {
         None => builder.state(&format!("x{i}"), ty.clone()),
         Some(_) => builder.weight(&format!("x{i}"), ty.clone()),
     };

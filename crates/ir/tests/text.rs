@@ -20,7 +20,7 @@ fn f32(shape: &[usize]) -> Type {
 fn graph_of(sample: &Sample) -> Graph {
     let mut b = Builder::new();
     let sources = sample.types.iter().enumerate();
-    let mut source = |(i, ty): (usize, &Type)| match ty.dtype.scale_kind() {
+    let mut source = |(i, ty): (usize, &Type)| match ty.dtype.quant_format() {
         None => b.state(&format!("x{i}"), ty.clone()),
         Some(_) => b.weight(&format!("x{i}"), ty.clone()),
     };
@@ -121,7 +121,7 @@ fn faults_are_told_with_their_line() {
         ),
         (
             format!("{head}  input %1 \"z\": f64[2]\n"),
-            "line 3: unknown dtype 'f64' (known: f32, bf16, f16, i32, u32, u8, nf4, nf4_single)",
+            "line 3: unknown dtype 'f64' (known: f32, bf16, f16, i32, u32, u8, i8, nf4, nf4_single, int8)",
         ),
         (
             format!("{head}  input %1 \"z\": f32[99999999999999999999]\n"),

@@ -3,9 +3,9 @@
 //! Invariant: a parameter's value name is its name in the checkpoint (adapters: in PEFT's file), so that loading and
 //! saving need no table.
 
-use crate::four_bit::StoredFourBit;
 use crate::lora::{Adapters, LoraConfig};
 use crate::precision::working_copy_name;
+use crate::stored::{Quant, StoredQuantised};
 use crate::{ModelError, Precision, family};
 use remat_formats::ModelConfig;
 use remat_ir::ops::{
@@ -25,8 +25,8 @@ pub enum Method {
     Full,
     /// Low-rank adapters; the base is frozen.
     Lora(LoraConfig),
-    /// Low-rank adapters on a base whose linears are held in four bits (Dettmers et al., *QLoRA*, 2023).
-    Qlora(LoraConfig),
+    /// Low-rank adapters on a base whose linears are held in few bits (Dettmers et al., *QLoRA*, 2023).
+    Qlora(LoraConfig, Quant),
 }
 
 impl Method {
@@ -34,17 +34,17 @@ impl Method {
     pub fn adapter(&self) -> Option<&LoraConfig> {
         match self {
             Method::Full => None,
-            Method::Lora(lora) | Method::Qlora(lora) => Some(lora),
+            Method::Lora(lora) | Method::Qlora(lora, _) => Some(lora),
         }
     }
 }
 
-/// What graphs are made of: a configuration, the precision, and the weights that the files hold in four bits.
+/// What graphs are made of: a configuration, the precision, and the weights that the files hold quantised.
 #[derive(Clone, Copy)]
 pub(crate) struct Base<'a> {
     pub config: &'a ModelConfig,
     pub precision: Precision,
-    pub stored: &'a StoredFourBit,
+    pub stored: &'a StoredQuantised,
 }
 
 /// Static shape of a micro-batch: rows and tokens per row.
@@ -153,9 +153,9 @@ pub(crate) struct ModelBuilder<'a> {
     precision: Precision,
     adapters: Adapters<'a>,
     train_base: bool,
-    stored: &'a StoredFourBit,
-    /// Whether linears that are stored otherwise are held in four bits, too.
-    quantise: bool,
+    stored: &'a StoredQuantised,
+    /// What linears that the files hold otherwise are quantised to.
+    quant: Option<Quant>,
     /// Whether parameters have gradients and dropout applies.
     training: bool,
     rng: Option<ValueId>,
@@ -178,7 +178,7 @@ pub fn training(
     method: &Method,
     shape: BatchShape,
 ) -> Result<Training, ModelError> {
-    training_of(Base { config, precision, stored: &StoredFourBit::default() }, method, shape)
+    training_of(Base { config, precision, stored: &StoredQuantised::default() }, method, shape)
 }
 
 pub(crate) fn training_of(base: Base<'_>, method: &Method, shape: BatchShape) -> Result<Training, ModelError> {
@@ -255,10 +255,23 @@ impl<'a> ModelBuilder<'a> {
             None => Adapters::none(),
         };
         let train_base = method == Some(&Method::Full);
-        if train_base && !stored.is_empty() {
-            let message = "--method full: the weights of this model are stored in 4 bits and cannot be trained; \
-                           use --method lora, or the unquantised model";
-            return Err(ModelError::Setting(message.to_string()));
+        if let (true, Some(stored)) = (train_base, stored.first()) {
+            let message = format!(
+                "--method full: the weights of this model are stored in {stored} and cannot be trained; \
+                 use --method lora, or the unquantised model"
+            );
+            return Err(ModelError::Setting(message));
+        }
+        let quant = match method {
+            Some(Method::Qlora(_, quant)) => Some(*quant),
+            Some(Method::Lora(_) | Method::Full) | None => None,
+        };
+        if let Some((quant, stored)) = quant.and_then(|quant| Some((quant, stored.other_than(quant)?))) {
+            let message = format!(
+                "--quant {quant}: weights of this model are stored in {stored}; use --quant {stored}, or the \
+                 unquantised model"
+            );
+            return Err(ModelError::Setting(message));
         }
         Ok(ModelBuilder {
             b,
@@ -268,7 +281,7 @@ impl<'a> ModelBuilder<'a> {
             adapters,
             train_base,
             stored,
-            quantise: matches!(method, Some(Method::Qlora(_))),
+            quant,
             training,
             rng: None,
             parameters: Vec::new(),
@@ -340,9 +353,9 @@ impl<'a> ModelBuilder<'a> {
         }
     }
 
-    /// The dtype of a linear's weight, if it is held in four bits.
-    fn four_bit(&self, name: &str) -> Option<DType> {
-        self.stored.dtype(name).or(self.quantise.then_some(DType::Nf4))
+    /// The dtype of a linear's weight, if it is held quantised.
+    fn quantised(&self, name: &str) -> Option<DType> {
+        self.stored.dtype(name).or(self.quant.map(|quant| quant.format().dtype()))
     }
 
     fn trained(&mut self, name: &str, shape: &[usize], decay: bool) -> ValueId {
@@ -371,7 +384,7 @@ impl<'a> ModelBuilder<'a> {
         layout: Layout,
     ) -> Result<ValueId, IrError> {
         let name = format!("{path}.weight");
-        let (layout, weight) = match (self.four_bit(&name), layout) {
+        let (layout, weight) = match (self.quantised(&name), layout) {
             (Some(dtype), _) => (Layout::OutIn, self.b.weight(&name, Type::new(dtype, [fan_out, fan_in]))),
             (None, Layout::OutIn) => (layout, self.parameter(&name, &[fan_out, fan_in])),
             (None, Layout::InOut) => (layout, self.parameter(&name, &[fan_in, fan_out])),

@@ -12,8 +12,7 @@ use crate::{Model, ModelError, Precision, family};
 use half::{bf16, f16};
 use remat_ir::{Graph, Storage, Type};
 use remat_plan::Executor;
-use remat_tensor::nf4::{Nf4Layout, Nf4Quantiser, Nf4Tensor, NotFinite, ScaleKind};
-use remat_tensor::{DType, Shape};
+use remat_tensor::{DType, NotFinite, QuantFormat, QuantisedTensor, Quantiser, Shape};
 
 /// Elements of a strip of a weight that is transposed.
 const STRIP_ELEMENTS: usize = 1 << 18;
@@ -26,15 +25,15 @@ impl Model {
     /// A tensor that is missing, of another shape, or of a dtype that cannot be widened to f32.
     pub fn load_weights(&self, graph: &Graph, executor: &mut dyn Executor) -> Result<(), ModelError> {
         self.check_weights(graph)?;
-        let mut quantiser = Nf4Quantiser::new();
+        let mut quantiser = Quantiser::new();
         for value in graph.values.iter().filter(|value| value.producer.is_none()) {
             if value.name == INV_FREQ {
                 if let Some(config) = self.config.decoder() {
                     floats(executor.weight_mut(INV_FREQ)?.bytes).copy_from_slice(&inv_freq(config));
                 }
-            } else if let Some(kind) = value.ty.dtype.scale_kind() {
+            } else if let Some(format) = value.ty.dtype.quant_format() {
                 let target = executor.weight_mut(&value.name)?.bytes;
-                self.load_nf4(&value.name, &value.ty.shape, kind, &mut quantiser, target)?;
+                self.load_quantised(&value.name, &value.ty.shape, format, &mut quantiser, target)?;
             } else if let Some(tensor) = self.tensor_of(&value.name) {
                 let read_f32 = |target: &mut [f32]| self.source.read_f32(&tensor, target);
                 let read_bf16 = |target: &mut [bf16]| self.source.read_bf16(&tensor, target);
@@ -52,22 +51,21 @@ impl Model {
         Ok(())
     }
 
-    /// Reads a weight that the files hold in four bits, or quantises it from pieces.
-    fn load_nf4(
+    /// Reads a weight that the files hold quantised, or quantises it from pieces.
+    fn load_quantised(
         &self,
         name: &str,
         shape: &Shape,
-        kind: ScaleKind,
-        quantiser: &mut Nf4Quantiser,
+        format: QuantFormat,
+        quantiser: &mut Quantiser,
         target: &mut [u8],
     ) -> Result<(), ModelError> {
         if let (Some(stored), Source::Files(files)) = (self.stored.get(name), &self.source) {
-            return Ok(files.read_nf4_into(&stored.tensor, &stored.info, target)?);
+            return Ok(files.read_quantised_into(&stored.tensor, &stored.info, target)?);
         }
-        let layout = Nf4Layout::new(shape.numel(), kind).expect("a value's size was checked");
         // What is quantised is the weight as it would be computed with.
         let rounded_to = (self.precision == Precision::Bf16).then_some(DType::BF16);
-        self.quantise_into(name, shape, rounded_to, quantiser.begin(layout, target))
+        self.quantise_into(name, shape, rounded_to, quantiser.begin(format, shape, target))
     }
 
     /// Quantises a linear's weight from pieces, rounded to a 16-bit dtype first if one is given.
@@ -76,7 +74,7 @@ impl Model {
         name: &str,
         shape: &Shape,
         rounded_to: Option<DType>,
-        mut tensor: Nf4Tensor<'_>,
+        mut tensor: QuantisedTensor<'_>,
     ) -> Result<(), ModelError> {
         let mut fault = Ok(());
         let mut rounded: Vec<f32> = Vec::new();
@@ -164,13 +162,13 @@ impl Model {
         let fail = |problem: String| self.tensor_error(name, problem);
         if let Some(stored) = self.stored.get(name) {
             let (found, expected) = (&stored.info.shape, &ty.shape);
-            let message = || format!("has shape {found} in 4 bits, config.json implies {expected}");
+            let message = || format!("has shape {found}, quantised, config.json implies {expected}");
             return if found == expected { Ok(()) } else { Err(fail(message())) };
         }
         let Some(tensor) = self.tensor_of(name) else {
             return Err(fail("is missing: the files are incomplete or belong to another config.json".to_string()));
         };
-        let turned = ty.dtype.scale_kind().is_some() && family::stores_in_out(&self.config);
+        let turned = ty.dtype.quant_format().is_some() && family::stores_in_out(&self.config);
         let expected = if turned { Shape::from([ty.shape[1], ty.shape[0]]) } else { ty.shape.clone() };
         if let Some(found) = self.source.shape_of(&tensor)
             && *found != expected

@@ -1,10 +1,10 @@
 //! A pretrained model folder, or a preset: its configuration, its weights, and the graphs made of them.
 
 use crate::build::{self, Base, BatchShape, Evaluation, Inference, Method, Training};
-use crate::four_bit::StoredFourBit;
 use crate::generation::{self, CacheShape, Generation};
 use crate::preset::preset;
 use crate::source::Source;
+use crate::stored::{Quant, StoredQuantised};
 use crate::{ModelError, Precision, family};
 use remat_formats::{ModelConfig, ModelFiles};
 use std::path::{Path, PathBuf};
@@ -16,7 +16,7 @@ pub struct Model {
     pub(crate) config: ModelConfig,
     pub(crate) source: Source,
     pub(crate) precision: Precision,
-    pub(crate) stored: StoredFourBit,
+    pub(crate) stored: StoredQuantised,
 }
 
 impl Model {
@@ -27,7 +27,7 @@ impl Model {
     pub fn open(folder: &Path) -> Result<Self, ModelError> {
         let config = ModelConfig::from_dir(folder)?;
         let files = ModelFiles::open(folder)?;
-        let stored = StoredFourBit::of(&config, &files)?;
+        let stored = StoredQuantised::of(&config, &files)?;
         let source = Source::Files(files);
         Ok(Model { folder: folder.to_path_buf(), config, source, precision: Precision::F32, stored })
     }
@@ -53,7 +53,7 @@ impl Model {
 
     /// A model of any shape, with random weights; the name is for people.
     pub fn random(name: &str, config: ModelConfig) -> Self {
-        let (source, stored) = (Source::Random, StoredFourBit::default());
+        let (source, stored) = (Source::Random, StoredQuantised::default());
         Model { folder: PathBuf::from(name), config, source, precision: Precision::F32, stored }
     }
 
@@ -75,6 +75,11 @@ impl Model {
     /// The configuration.
     pub fn config(&self) -> &ModelConfig {
         &self.config
+    }
+
+    /// What the files hold linears in, if these are quantised.
+    pub fn stored_quant(&self) -> Option<Quant> {
+        self.stored.first()
     }
 
     pub(crate) fn base(&self) -> Base<'_> {

@@ -1,28 +1,28 @@
-//! Writes a model in four bits, as transformers and bitsandbytes write and load it.
+//! Writes a model in few bits, as transformers and bitsandbytes write and load it.
 //!
 //! Invariants: the model is read one tensor at a time and no more than one quantised tensor is held, so it may be larger
 //! than memory; the folder appears under its name when it is complete and on disk, and not at all if anything fails. Every
-//! linear is quantised twice, since a file wants the scales of scales before the codes. Look next at
-//! `remat_formats::nf4_parts` for the tensors of a weight.
+//! linear is quantised twice, since a file wants some scales before the codes. Look next at
+//! `remat_formats::quantised_parts` for the tensors of a weight.
 
 use crate::build::{self, BatchShape};
 use crate::full::COMPANIONS;
 use crate::rope::INV_FREQ;
-use crate::{Model, ModelError, family};
+use crate::{Model, ModelError, Quant, family};
 use half::{bf16, f16};
 use remat_formats::{
-    FormatsError, Nf4Content, Nf4Part, TensorSpec, fsync_folder, nf4_parts, write_atomic, write_safetensors_from,
+    FormatsError, PartContent, QuantisedPart, TensorSpec, fsync_folder, quantised_parts, write_atomic,
+    write_safetensors_from,
 };
 use remat_ir::Storage;
-use remat_tensor::nf4::{Nf4Layout, Nf4Quantiser, ScaleKind};
-use remat_tensor::{DType, Shape};
+use remat_tensor::{DType, Quantiser, Shape};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 
 /// What was written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct QuantiseReport {
-    /// Parameters of the weights that are in four bits.
+    /// Parameters of the weights that are quantised.
     pub quantised_parameters: usize,
     /// Bytes of these, scales and maps included.
     pub quantised_bytes: usize,
@@ -34,7 +34,7 @@ pub struct QuantiseReport {
 
 /// One tensor of the file.
 struct Planned {
-    part: Nf4Part,
+    part: QuantisedPart,
     /// The parameter it is made of.
     parameter: usize,
 }
@@ -46,20 +46,23 @@ struct Parameter {
     quantised: bool,
 }
 
-/// The quantised tensor that was made last.
+/// The quantised tensor that was made last, and how all are made.
 struct Current {
+    quant: Quant,
+    /// What is quantised is rounded to this first.
+    dtype: DType,
     parameter: Option<usize>,
     bytes: Vec<u8>,
-    quantiser: Nf4Quantiser,
+    quantiser: Quantiser,
 }
 
 impl Model {
-    /// Writes the model with its linears in NF4 with double quantisation; everything else in bf16, or in f16 if the model
-    /// is. The tokenizer's files are copied. A model that is in `out` goes only under `replace`, once the new one is there.
+    /// Writes the model with its linears in NF4 with double quantisation or in int8; everything else in bf16, or in f16 if
+    /// the model is. The tokenizer's files are copied. A model that is in `out` goes only under `replace`, once the new one is there.
     ///
     /// # Errors
     /// A model that is quantised already, tensors that are missing or cannot be quantised, a disk that is full.
-    pub fn write_quantised(&self, out: &Path, replace: bool) -> Result<QuantiseReport, ModelError> {
+    pub fn write_quantised(&self, quant: Quant, out: &Path, replace: bool) -> Result<QuantiseReport, ModelError> {
         let refuse = |problem: &str| Err(ModelError::Setting(format!("--out {}: {problem}", out.display())));
         let there = out.symlink_metadata().is_ok();
         if there && !replace {
@@ -68,8 +71,9 @@ impl Model {
         if there && !out.join("config.json").is_file() {
             return refuse("is not a model folder, so --force does not replace it; choose another");
         }
-        if !self.stored.is_empty() {
-            return Err(ModelError::Setting(format!("{}: is quantised already", self.folder.display())));
+        if let Some(stored) = self.stored_quant() {
+            let problem = format!("{}: is quantised already, to {stored}", self.folder.display());
+            return Err(ModelError::Setting(problem));
         }
         let parameters = self.parameters()?;
         let dtype = match self.source.tensor_of(&parameters[0].name) {
@@ -77,7 +81,7 @@ impl Model {
             _ => DType::BF16,
         };
         let temporary = beside(out);
-        let written = self.write_into(&temporary, &parameters, dtype).and_then(|report| {
+        let written = self.write_into(&temporary, &parameters, quant, dtype).and_then(|report| {
             if there {
                 std::fs::remove_dir_all(out).map_err(failed(out, "remove what it replaces"))?;
             }
@@ -92,24 +96,30 @@ impl Model {
         })
     }
 
-    fn write_into(&self, folder: &Path, parameters: &[Parameter], dtype: DType) -> Result<QuantiseReport, ModelError> {
+    fn write_into(
+        &self,
+        folder: &Path,
+        parameters: &[Parameter],
+        quant: Quant,
+        dtype: DType,
+    ) -> Result<QuantiseReport, ModelError> {
         std::fs::create_dir_all(folder).map_err(failed(folder, "create the folder"))?;
-        let mut current = Current { parameter: None, bytes: Vec::new(), quantiser: Nf4Quantiser::new() };
+        let mut current = Current { quant, dtype, parameter: None, bytes: Vec::new(), quantiser: Quantiser::new() };
         let mut planned = Vec::new();
         let mut report =
             QuantiseReport { quantised_parameters: 0, quantised_bytes: 0, other_parameters: 0, file_bytes: 0 };
         for (index, parameter) in parameters.iter().enumerate() {
             let Parameter { name, shape, quantised } = parameter;
             if *quantised {
-                self.quantise(parameters, index, dtype, &mut current)?;
+                self.quantise(parameters, index, &mut current)?;
                 report.quantised_parameters += shape.numel();
                 report.quantised_bytes += current.bytes.len();
-                let parts = nf4_parts(name, shape, dtype, &current.bytes);
+                let parts = quantised_parts(name, shape, quant.format(), dtype, &current.bytes);
                 planned.extend(parts.into_iter().map(|part| Planned { part, parameter: index }));
             } else {
                 report.other_parameters += shape.numel();
-                let content = Nf4Content::Range(0..0);
-                let part = Nf4Part { name: name.clone(), dtype, shape: shape.clone(), content };
+                let content = PartContent::Range(0..0);
+                let part = QuantisedPart { name: name.clone(), dtype, shape: shape.clone(), content };
                 planned.push(Planned { part, parameter: index });
             }
         }
@@ -125,16 +135,16 @@ impl Model {
                 other => FormatsError::Malformed { path: self.folder.clone(), problem: other.to_string() },
             };
             match &part.content {
-                Nf4Content::Bytes(bytes) => sink(bytes),
-                Nf4Content::Range(range) if parameters[*parameter].quantised => {
-                    self.quantise(parameters, *parameter, dtype, &mut current).map_err(problem)?;
+                PartContent::Bytes(bytes) => sink(bytes),
+                PartContent::Range(range) if parameters[*parameter].quantised => {
+                    self.quantise(parameters, *parameter, &mut current).map_err(problem)?;
                     sink(&current.bytes[range.clone()])
                 }
-                Nf4Content::Range(_) => self.copy_rounded(&parameters[*parameter], dtype, sink),
+                PartContent::Range(_) => self.copy_rounded(&parameters[*parameter], dtype, sink),
             }
         })?;
         report.file_bytes = std::fs::metadata(&path).map_err(failed(&path, "read its size"))?.len();
-        self.write_companions(folder, dtype)?;
+        self.write_companions(folder, quant, dtype)?;
         Ok(report)
     }
 
@@ -158,22 +168,17 @@ impl Model {
     }
 
     /// Makes a parameter the current one.
-    fn quantise(
-        &self,
-        parameters: &[Parameter],
-        index: usize,
-        dtype: DType,
-        current: &mut Current,
-    ) -> Result<(), ModelError> {
+    fn quantise(&self, parameters: &[Parameter], index: usize, current: &mut Current) -> Result<(), ModelError> {
         if current.parameter == Some(index) {
             return Ok(());
         }
         current.parameter = None;
         let Parameter { name, shape, .. } = &parameters[index];
-        let layout = Nf4Layout::new(shape.numel(), ScaleKind::Nested).expect("a value's size was checked");
+        let format = current.quant.format();
         current.bytes.clear();
-        current.bytes.resize(layout.bytes(), 0);
-        self.quantise_into(name, shape, Some(dtype), current.quantiser.begin(layout, &mut current.bytes))?;
+        current.bytes.resize(format.bytes(shape).expect("a value's size was checked"), 0);
+        let tensor = current.quantiser.begin(format, shape, &mut current.bytes);
+        self.quantise_into(name, shape, Some(current.dtype), tensor)?;
         current.parameter = Some(index);
         Ok(())
     }
@@ -202,24 +207,25 @@ impl Model {
     }
 
     /// Writes `config.json`, which says how the weights are stored, and copies the tokenizer's files.
-    fn write_companions(&self, folder: &Path, dtype: DType) -> Result<(), ModelError> {
+    fn write_companions(&self, folder: &Path, quant: Quant, dtype: DType) -> Result<(), ModelError> {
         let mut config: Value = self.config_json()?;
         let name = if dtype == DType::F16 { "float16" } else { "bfloat16" };
         let old = config.get("torch_dtype").is_some();
         config[if old { "torch_dtype" } else { "dtype" }] = name.into();
+        let (four_bit, eight_bit) = (quant == Quant::Nf4, quant == Quant::Int8);
         config["quantization_config"] = json!({
-            "_load_in_4bit": true,
-            "_load_in_8bit": false,
+            "_load_in_4bit": four_bit,
+            "_load_in_8bit": eight_bit,
             "bnb_4bit_compute_dtype": name,
             "bnb_4bit_quant_storage": "uint8",
             "bnb_4bit_quant_type": "nf4",
-            "bnb_4bit_use_double_quant": true,
+            "bnb_4bit_use_double_quant": four_bit,
             "llm_int8_enable_fp32_cpu_offload": false,
             "llm_int8_has_fp16_weight": false,
             "llm_int8_skip_modules": null,
             "llm_int8_threshold": 6.0,
-            "load_in_4bit": true,
-            "load_in_8bit": false,
+            "load_in_4bit": four_bit,
+            "load_in_8bit": eight_bit,
             "quant_method": "bitsandbytes",
         });
         let text = serde_json::to_string_pretty(&config).expect("JSON that was parsed");

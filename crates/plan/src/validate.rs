@@ -43,7 +43,7 @@ pub fn has_reference(graph: &Graph) -> bool {
         let (inputs, outputs) = graph.node_types(node);
         node.op.cost(&inputs, &outputs).flops
     };
-    let in_blocks = graph.values.iter().any(|value| value.ty.dtype.scale_kind().is_some());
+    let in_blocks = graph.values.iter().any(|value| value.ty.dtype.quant_format().is_some());
     !in_blocks && graph.nodes.iter().map(flops).sum::<f64>() <= MOST_REFERENCE_FLOPS
 }
 

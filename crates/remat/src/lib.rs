@@ -73,7 +73,7 @@ pub use step::{Element, OpRuns, Step};
 
 pub use remat_cpu::{CustomCall, CustomKernel};
 pub use remat_ir::{Array, Cost, Custom, CustomOp, CustomOps, IrError, Phase, Type, ValueId, Vjp, ops};
-pub use remat_model::{AdamWSettings, BatchShape, LoraConfig, Method, MomentFormat, Precision, Targets};
+pub use remat_model::{AdamWSettings, BatchShape, LoraConfig, Method, MomentFormat, Precision, Quant, Targets};
 pub use remat_plan::{Action, Plan, Prices, Residual, RunObserver, Step as PlanStep, StepId, Validation};
 pub use remat_tensor::DType;
 

@@ -124,7 +124,7 @@ impl Model {
             Origin::Shape(config, precision) => {
                 let training = remat_model::training(config, *precision, &Method::Full, shape)?;
                 let bytes = |parameter: &remat_model::Parameter| {
-                    precision.dtype().bytes_of(parameter.ty.shape.numel()).unwrap_or(usize::MAX)
+                    precision.dtype().bytes_of(&parameter.ty.shape).unwrap_or(usize::MAX)
                 };
                 let parameters: usize = training.parameters.iter().map(bytes).sum();
                 return Ok(parameters + buffer_bytes(config));

@@ -6,7 +6,7 @@ use remat_plan::{Validation, ValidationError, validate};
 
 impl Step {
     /// Runs the step once on the present inputs and compares every recomputed value, bit by bit, with what the forward made;
-    /// and, where the step is small enough (and its weights are not in four bits), every value with the f64 interpreter.
+    /// and, where the step is small enough (and its weights are not quantised), every value with the f64 interpreter.
     ///
     /// # Errors
     /// The first value that differs, by name, op and layer.

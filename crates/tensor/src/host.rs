@@ -1,7 +1,6 @@
 //! Tensors in host memory, owned and typed. Invariant: the data's length is the shape's element count.
 
-use crate::nf4::{Nf4Data, ScaleKind};
-use crate::{DType, Shape};
+use crate::{DType, QuantisedData, Shape};
 use half::{bf16, f16};
 
 /// Owned elements of one dtype.
@@ -14,7 +13,8 @@ pub enum TensorData {
     I32(Vec<i32>),
     U32(Vec<u32>),
     U8(Vec<u8>),
-    Nf4(Nf4Data),
+    I8(Vec<i8>),
+    Quantised(QuantisedData),
 }
 
 /// A row-major tensor in host memory.
@@ -54,7 +54,8 @@ impl HostTensor {
             DType::I32 => TensorData::I32(vec![0; n]),
             DType::U32 => TensorData::U32(vec![0; n]),
             DType::U8 => TensorData::U8(vec![0; n]),
-            DType::Nf4 | DType::Nf4Single => return HostTensor::from_f64(shape, dtype, &vec![0.0; n]),
+            DType::I8 => TensorData::I8(vec![0; n]),
+            DType::Nf4 | DType::Nf4Single | DType::Int8 => return HostTensor::from_f64(shape, dtype, &vec![0.0; n]),
         };
         HostTensor { shape, data }
     }
@@ -62,7 +63,7 @@ impl HostTensor {
     /// A tensor from little-endian bytes as files hold them; `None` if the length does not match.
     pub fn from_le_bytes(shape: impl Into<Shape>, dtype: DType, bytes: &[u8]) -> Option<Self> {
         let shape = shape.into();
-        if dtype.bytes_of(shape.checked_numel()?)? != bytes.len() {
+        if dtype.bytes_of(&shape)? != bytes.len() {
             return None;
         }
         let data = match dtype {
@@ -72,8 +73,11 @@ impl HostTensor {
             DType::I32 => TensorData::I32(bytemuck::pod_collect_to_vec(bytes)),
             DType::U32 => TensorData::U32(bytemuck::pod_collect_to_vec(bytes)),
             DType::U8 => TensorData::U8(bytes.to_vec()),
-            DType::Nf4 => TensorData::Nf4(Nf4Data::from_bytes(shape.numel(), ScaleKind::Nested, bytes.to_vec())?),
-            DType::Nf4Single => TensorData::Nf4(Nf4Data::from_bytes(shape.numel(), ScaleKind::Single, bytes.to_vec())?),
+            DType::I8 => TensorData::I8(bytemuck::pod_collect_to_vec(bytes)),
+            DType::Nf4 | DType::Nf4Single | DType::Int8 => {
+                let format = dtype.quant_format()?;
+                TensorData::Quantised(QuantisedData::from_bytes(format, shape.clone(), bytes.to_vec())?)
+            }
         };
         Some(HostTensor { shape, data })
     }
@@ -97,10 +101,8 @@ impl HostTensor {
             TensorData::I32(_) => DType::I32,
             TensorData::U32(_) => DType::U32,
             TensorData::U8(_) => DType::U8,
-            TensorData::Nf4(data) => match data.layout().kind {
-                ScaleKind::Nested => DType::Nf4,
-                ScaleKind::Single => DType::Nf4Single,
-            },
+            TensorData::I8(_) => DType::I8,
+            TensorData::Quantised(data) => data.format().dtype(),
         }
     }
 
@@ -112,7 +114,8 @@ impl HostTensor {
             TensorData::I32(v) => v.len(),
             TensorData::U32(v) => v.len(),
             TensorData::U8(v) => v.len(),
-            TensorData::Nf4(data) => data.layout().elements,
+            TensorData::I8(v) => v.len(),
+            TensorData::Quantised(data) => data.shape().numel(),
         }
     }
 
@@ -125,7 +128,8 @@ impl HostTensor {
             TensorData::I32(v) => bytemuck::cast_slice(v),
             TensorData::U32(v) => bytemuck::cast_slice(v),
             TensorData::U8(v) => v,
-            TensorData::Nf4(data) => data.bytes(),
+            TensorData::I8(v) => bytemuck::cast_slice(v),
+            TensorData::Quantised(data) => data.bytes(),
         }
     }
 
@@ -146,13 +150,15 @@ impl HostTensor {
             TensorData::I32(v) => v.iter().map(|&x| f64::from(x)).collect(),
             TensorData::U32(v) => v.iter().map(|&x| f64::from(x)).collect(),
             TensorData::U8(v) => v.iter().map(|&x| f64::from(x)).collect(),
-            TensorData::Nf4(data) => data.to_f32().into_iter().map(f64::from).collect(),
+            TensorData::I8(v) => v.iter().map(|&x| f64::from(x)).collect(),
+            TensorData::Quantised(data) => data.to_f32().into_iter().map(f64::from).collect(),
         }
     }
 
-    /// f64 values rounded once to `dtype` (to nearest, ties to even; integers truncate; blocks are quantised from f32,
+    /// f64 values rounded once to `dtype` (to nearest, ties to even; integers truncate; quantised types are made from f32,
     /// which panics on a number that is not finite).
     pub fn from_f64(shape: impl Into<Shape>, dtype: DType, values: &[f64]) -> Self {
+        let shape = shape.into();
         let data = match dtype {
             DType::F32 => TensorData::F32(values.iter().map(|&x| x as f32).collect()),
             DType::BF16 => TensorData::BF16(values.iter().map(|&x| bf16::from_f32(to_odd(x))).collect()),
@@ -160,8 +166,8 @@ impl HostTensor {
             DType::I32 => TensorData::I32(values.iter().map(|&x| x as i32).collect()),
             DType::U32 => TensorData::U32(values.iter().map(|&x| x as u32).collect()),
             DType::U8 => TensorData::U8(values.iter().map(|&x| x as u8).collect()),
-            DType::Nf4 => quantised(values, ScaleKind::Nested),
-            DType::Nf4Single => quantised(values, ScaleKind::Single),
+            DType::I8 => TensorData::I8(values.iter().map(|&x| x as i8).collect()),
+            DType::Nf4 | DType::Nf4Single | DType::Int8 => quantised(dtype, &shape, values),
         };
         HostTensor::new(shape, data)
     }
@@ -186,10 +192,12 @@ fn to_odd(x: f64) -> f32 {
     f32::from_bits(if f64::from(near.abs()) > x.abs() { bits - 1 } else { bits + 1 })
 }
 
-fn quantised(values: &[f64], kind: ScaleKind) -> TensorData {
+fn quantised(dtype: DType, shape: &Shape, values: &[f64]) -> TensorData {
+    let format = dtype.quant_format().expect("asked of quantised types alone");
+    assert_eq!(shape.numel(), values.len(), "HostTensor: shape {shape} and element count differ");
     let values: Vec<f32> = values.iter().map(|&x| x as f32).collect();
-    let data = Nf4Data::quantise(&values, kind);
-    TensorData::Nf4(data.unwrap_or_else(|fault| panic!("HostTensor: element {} is {}", fault.index, fault.value)))
+    let data = QuantisedData::quantise(format, shape.clone(), &values);
+    TensorData::Quantised(data.unwrap_or_else(|fault| panic!("HostTensor: element {} is {}", fault.index, fault.value)))
 }
 
 #[cfg(test)]
@@ -199,7 +207,7 @@ mod tests {
     #[test]
     fn bytes_round_trip_for_every_dtype() {
         for dtype in DType::PLAIN {
-            let t = HostTensor::from_f64([2, 3], dtype, &[0.0, 1.0, 2.0, 3.0, 4.0, 200.0]);
+            let t = HostTensor::from_f64([2, 3], dtype, &[0.0, 1.0, 2.0, 3.0, 4.0, 100.0]);
             let back = HostTensor::from_le_bytes([2, 3], dtype, t.as_bytes()).expect("lengths match");
             assert_eq!(t, back);
             assert!(HostTensor::from_le_bytes([2, 4], dtype, t.as_bytes()).is_none());

@@ -1,12 +1,14 @@
-//! The ground floor: element types, shapes, host tensors, the NF4 block format, the dynamic 8-bit maps and the counter-based generator.
+//! The ground floor: element types, shapes, host tensors, quantised weights (NF4 and int8), the dynamic 8-bit maps and the counter-based generator.
 //!
 //! Invariant: nothing here knows of graphs, files or devices. Look next at `ir` for what is computed with these.
 
 mod dtype;
 mod dynamic_map;
 mod host;
+pub mod int8;
 pub mod nf4;
 mod philox;
+mod quantised;
 mod shape;
 
 pub use dtype::DType;
@@ -14,4 +16,5 @@ pub use dynamic_map::DynamicMap;
 pub use half::{bf16, f16};
 pub use host::{HostTensor, TensorData};
 pub use philox::{Philox, stream_of_name};
+pub use quantised::{NotFinite, QuantFormat, QuantisedData, QuantisedTensor, QuantisedView, Quantiser};
 pub use shape::Shape;

@@ -1,8 +1,8 @@
 //! NF4 held bit for bit to what bitsandbytes makes of the same tensors (`fixtures/nf4.py`).
 
 use half::{bf16, f16};
-use remat_tensor::nf4::{BLOCK, MAP, Nf4Data, Nf4Layout, Nf4Quantiser, ScaleKind, nested_map};
-use remat_tensor::{DType, HostTensor};
+use remat_tensor::nf4::{BLOCK, MAP, Nf4Layout, ScaleKind, nested_map};
+use remat_tensor::{DType, HostTensor, NotFinite, QuantFormat, QuantisedData, Quantiser, Shape};
 use safetensors::{Dtype, SafeTensors};
 
 const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures/nf4/cases.safetensors");
@@ -21,7 +21,16 @@ fn bits(values: &[f32]) -> Vec<u32> {
     values.iter().map(|value| value.to_bits()).collect()
 }
 
-fn part(tensor: &Nf4Data, range: &std::ops::Range<usize>) -> Vec<f32> {
+fn quantise(values: &[f32], kind: ScaleKind) -> Result<QuantisedData, NotFinite> {
+    QuantisedData::quantise(QuantFormat::Nf4(kind), [values.len()], values)
+}
+
+fn layout(tensor: &QuantisedData) -> Nf4Layout {
+    let QuantFormat::Nf4(kind) = tensor.format() else { panic!("{:?}", tensor.format()) };
+    Nf4Layout::new(tensor.shape().numel(), kind).expect("small")
+}
+
+fn part(tensor: &QuantisedData, range: &std::ops::Range<usize>) -> Vec<f32> {
     bytemuck::pod_collect_to_vec(&tensor.bytes()[range.clone()])
 }
 
@@ -37,8 +46,8 @@ fn every_case_is_quantised_and_decoded_as_by_bitsandbytes() {
         let of = |what: &str| format!("{case}.{what}");
         let stored = |what: &str| file.tensor(&of(what)).expect("recorded").data().to_vec();
         let values = floats(&file, &of("input"));
-        let nested = Nf4Data::quantise(&values, ScaleKind::Nested).expect("finite");
-        let layout = nested.layout();
+        let nested = quantise(&values, ScaleKind::Nested).expect("finite");
+        let layout = layout(&nested);
         assert_eq!(nested.bytes()[layout.codes.clone()], stored("codes"), "{case}: codes");
         let (got, want) = (part(&nested, &layout.offset), floats(&file, &of("offset")));
         assert_eq!(bits(&got), bits(&want), "{case}: offset {got:?}, not {want:?}");
@@ -48,9 +57,10 @@ fn every_case_is_quantised_and_decoded_as_by_bitsandbytes() {
             "{case}: nested scales"
         );
         assert_eq!(nested.bytes()[layout.absmax.clone()], stored("absmax"), "{case}: scales");
-        let single = Nf4Data::quantise(&values, ScaleKind::Single).expect("finite");
-        assert_eq!(single.bytes()[single.layout().codes.clone()], stored("codes"), "{case}: codes of single scales");
-        let got = part(&single, &single.layout().absmax);
+        let single = quantise(&values, ScaleKind::Single).expect("finite");
+        let single_layout = self::layout(&single);
+        assert_eq!(single.bytes()[single_layout.codes.clone()], stored("codes"), "{case}: codes of single scales");
+        let got = part(&single, &single_layout.absmax);
         assert_eq!(bits(&got), bits(&floats(&file, &of("single_absmax"))), "{case}: single scales");
         if file.tensor(&of("decoded")).is_ok() {
             assert_eq!(bits(&nested.to_f32()), bits(&floats(&file, &of("decoded"))), "{case}: decoded");
@@ -76,8 +86,8 @@ fn means_of_any_length_have_the_bits_of_torch() {
             let number = ((index * 2_654_435_761) as u32 >> 8) as f32 / (1u32 << 24) as f32;
             values[index as usize * BLOCK + index as usize % BLOCK] = -number;
         }
-        let tensor = Nf4Data::quantise(&values, ScaleKind::Nested).expect("finite");
-        let offset = part(&tensor, &tensor.layout().offset);
+        let tensor = quantise(&values, ScaleKind::Nested).expect("finite");
+        let offset = part(&tensor, &layout(&tensor).offset);
         assert_eq!(bits(&offset), bits(&floats(&file, &name)), "{name}: {offset:?}");
     }
 }
@@ -85,12 +95,11 @@ fn means_of_any_length_have_the_bits_of_torch() {
 #[test]
 fn pieces_of_any_length_give_the_same_bytes() {
     let values: Vec<f32> = (0..1000).map(|index| ((index * 37 % 101) as f32 - 50.0) / 77.0).collect();
-    let whole = Nf4Data::quantise(&values, ScaleKind::Nested).expect("finite");
-    let mut quantiser = Nf4Quantiser::new();
+    let whole = quantise(&values, ScaleKind::Nested).expect("finite");
+    let mut quantiser = Quantiser::new();
     for piece in [1, 7, 63, 64, 65, 200, 999] {
-        let layout = Nf4Layout::new(values.len(), ScaleKind::Nested).expect("small");
-        let mut bytes = vec![0; layout.bytes()];
-        let mut tensor = quantiser.begin(layout, &mut bytes);
+        let mut bytes = vec![0; whole.bytes().len()];
+        let mut tensor = quantiser.begin(whole.format(), whole.shape(), &mut bytes);
         values.chunks(piece).for_each(|piece| tensor.push(piece).expect("finite"));
         tensor.finish();
         assert_eq!(bytes, whole.bytes(), "pieces of {piece}");
@@ -101,7 +110,7 @@ fn pieces_of_any_length_give_the_same_bytes() {
 fn decoding_may_start_anywhere() {
     let values: Vec<f32> = (0..301).map(|index| (index as f32 * 0.7).sin()).collect();
     for kind in [ScaleKind::Single, ScaleKind::Nested] {
-        let tensor = Nf4Data::quantise(&values, kind).expect("finite");
+        let tensor = quantise(&values, kind).expect("finite");
         let whole = tensor.to_f32();
         for (first, count) in [(0, 1), (1, 2), (63, 2), (64, 64), (65, 130), (300, 1), (301, 0)] {
             let mut some = vec![f32::NAN; count];
@@ -116,18 +125,18 @@ fn numbers_that_are_not_finite_are_refused_where_they_stand() {
     for (bad, at) in [(f32::NAN, 0), (f32::INFINITY, 70), (f32::NEG_INFINITY, 99)] {
         let mut values = vec![0.5; 100];
         values[at] = bad;
-        let fault = Nf4Data::quantise(&values, ScaleKind::Nested).expect_err("refused");
+        let fault = quantise(&values, ScaleKind::Nested).expect_err("refused");
         assert_eq!((fault.index, fault.value.to_bits()), (at, bad.to_bits()));
     }
 }
 
 #[test]
 fn a_large_tensor_takes_4_127_bits_per_element() {
-    let elements = 4096 * 11008;
-    let bits = |dtype: DType| 8.0 * dtype.bytes_of(elements).expect("fits") as f64 / elements as f64;
+    let shape = Shape::from([4096, 11008]);
+    let bits = |dtype: DType| 8.0 * dtype.bytes_of(&shape).expect("fits") as f64 / shape.numel() as f64;
     assert!((bits(DType::Nf4) - 4.127).abs() < 5e-4, "{}", bits(DType::Nf4));
     assert!((bits(DType::Nf4Single) - 4.5).abs() < 5e-4, "{}", bits(DType::Nf4Single));
-    assert_eq!(DType::F32.bytes_of(usize::MAX), None);
+    assert_eq!(DType::F32.bytes_of(&Shape::from([usize::MAX])), None);
 }
 
 #[test]

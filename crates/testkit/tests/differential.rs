@@ -18,7 +18,7 @@ fn graph_of(sample: &Sample) -> (remat_ir::Graph, HashMap<String, Array>) {
         let name = format!("operand{index}");
         sources.insert(name.clone(), array.clone());
         let state = donated.contains(&index);
-        operands.push(match ty.dtype.scale_kind() {
+        operands.push(match ty.dtype.quant_format() {
             Some(_) => b.weight(&name, ty.clone()),
             None if state => b.state(&name, ty.clone()),
             None => b.input(&name, ty.clone()),
@@ -58,7 +58,7 @@ fn tolerance(sample: &Sample, want: &Array, result: DType) -> f64 {
         .types
         .iter()
         .zip(&sample.inputs)
-        .filter(|(ty, _)| ty.dtype.is_float() || ty.dtype.scale_kind().is_some());
+        .filter(|(ty, _)| ty.dtype.is_float() || ty.dtype.quant_format().is_some());
     let largest_input = inputs.map(|(_, array)| magnitude(array)).fold(1.0, f64::max);
     let terms = match &sample.op {
         op if op.is_contraction() => sample.types[0].shape.last().max(sample.types[0].shape.rows()) as f64,

@@ -4,14 +4,14 @@
 //! as much smaller as the change makes the activations. So a saving is the change's own and not another trade of time for
 //! memory. Invariant: every figure is of a plan that was made; nothing is extrapolated.
 
-use crate::config::MethodKind;
+use crate::config::{MethodKind, QuantKind};
 use crate::memory::Buffers;
 use crate::planning::{adamw, policy_of, targets};
 use crate::spill::with_spill;
 use crate::{MemoryAccount, TrainConfig, TrainError};
 use remat_compiler::{CompileError, compile, compile_or_smallest, differentiate};
 use remat_ir::Graph;
-use remat_model::{BatchShape, LoraConfig, Method, Model, Precision, Targets, Training, update_graph};
+use remat_model::{BatchShape, LoraConfig, Method, Model, Precision, Quant, Targets, Training, update_graph};
 use remat_plan::{DeviceProfile, Plan, Policy, SpillPrices, format_bytes};
 use serde::Serialize;
 use std::thread;
@@ -186,12 +186,23 @@ fn changes(setting: Setting<'_>, micro: &Plan, profile: &DeviceProfile) -> Vec<C
     }
     if let Some(lora) = method.adapter().filter(|lora| lora.rank > 1) {
         let halved = LoraConfig { rank: lora.rank / 2, ..lora.clone() };
-        let method = if matches!(method, Method::Qlora(_)) { Method::Qlora(halved) } else { Method::Lora(halved) };
+        let method = match method {
+            Method::Qlora(_, quant) => Method::Qlora(halved, *quant),
+            Method::Lora(_) | Method::Full => Method::Lora(halved),
+        };
         changes.push(Change { method, ..same(format!("--rank {}", lora.rank / 2)) });
     }
-    if let Method::Lora(lora) = method {
-        let config = TrainConfig { method: MethodKind::Qlora, ..config.clone() };
-        changes.push(Change { config, method: Method::Qlora(lora.clone()), ..same("--method qlora".to_string()) });
+    let fewer_bits = match method {
+        // Weights that the files hold quantised stay as they are.
+        _ if setting.model.stored_quant().is_some() => None,
+        Method::Lora(lora) => Some((lora, "--method qlora")),
+        Method::Qlora(lora, Quant::Int8) => Some((lora, "--quant nf4")),
+        Method::Qlora(_, Quant::Nf4) | Method::Full => None,
+    };
+    if let Some((lora, flags)) = fewer_bits {
+        let config = TrainConfig { method: MethodKind::Qlora, quant: Some(QuantKind::Nf4), ..config.clone() };
+        let method = Method::Qlora(lora.clone(), Quant::Nf4);
+        changes.push(Change { config, method, ..same(flags.to_string()) });
     }
     if config.method == MethodKind::Full {
         let alpha = 2.0 * config.rank as f32;

@@ -10,7 +10,7 @@ use clap::builder::TypedValueParser;
 use clap::{Args, FromArgMatches};
 use remat_cpu::CpuOptions;
 use remat_data::Day;
-use remat_model::Model;
+use remat_model::{Model, Quant};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
@@ -20,10 +20,29 @@ use std::path::PathBuf;
 pub enum MethodKind {
     /// Low-rank adapters on a frozen base.
     Lora,
-    /// The same on a base held in 4 bits (NF4 with double quantisation); embeddings and head stay as they are.
+    /// The same on a base whose linears are held in few bits (see --quant); embeddings and head stay as they are.
     Qlora,
     /// Every parameter.
     Full,
+}
+
+/// What linears of the base are held in under qlora.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum QuantKind {
+    /// 4 bits in blocks of 64, with double quantisation.
+    Nf4,
+    /// 8 bits with a scale per row; products are of the precision chosen, as with nf4.
+    Int8,
+}
+
+impl From<QuantKind> for Quant {
+    fn from(kind: QuantKind) -> Self {
+        match kind {
+            QuantKind::Nf4 => Quant::Nf4,
+            QuantKind::Int8 => Quant::Int8,
+        }
+    }
 }
 
 /// Number format of activations and weights.
@@ -129,6 +148,10 @@ pub struct TrainConfig {
     /// What to train: adapters on a frozen base, or every parameter
     #[arg(long, value_enum, default_value = "lora", help_heading = "Method")]
     pub method: MethodKind,
+
+    /// What qlora quantises the linears of the base to [default: nf4]
+    #[arg(long, value_enum, value_name = "FORMAT", help_heading = "Method")]
+    pub quant: Option<QuantKind>,
 
     /// Rank of the adapters
     #[arg(long, value_name = "R", default_value = "16", help_heading = "Method")]
@@ -317,6 +340,15 @@ impl TrainConfig {
             return Err(TrainError::BadFlag { key: "preset", problem });
         }
         self.check_ranges()?;
+        match (self.method, self.quant) {
+            (MethodKind::Qlora, quant) => self.quant = Some(quant.unwrap_or(QuantKind::Nf4)),
+            (MethodKind::Lora | MethodKind::Full, None) => {}
+            (MethodKind::Lora | MethodKind::Full, Some(_)) => {
+                let problem =
+                    "needs --method qlora, which quantises the base; add it, or leave --quant out".to_string();
+                return Err(TrainError::BadFlag { key: "quant", problem });
+            }
+        }
         self.alpha.get_or_insert(2.0 * self.rank as f64);
         self.lr.get_or_insert(match self.method {
             MethodKind::Lora | MethodKind::Qlora => 2e-4,
@@ -415,6 +447,15 @@ impl TrainConfig {
         Ok(if self.no_model_dropout { model.without_dropout() } else { model })
     }
 
+    /// What is trained, as users call it: `lora`, `qlora nf4`, `qlora int8` or `full`.
+    pub fn method_name(&self) -> String {
+        match (self.method, self.quant) {
+            (MethodKind::Full, _) => "full".to_string(),
+            (MethodKind::Lora, _) => "lora".to_string(),
+            (MethodKind::Qlora, quant) => format!("qlora {}", quant.map(Quant::from).unwrap_or_default()),
+        }
+    }
+
     /// How the executor of such a run computes.
     pub(crate) fn cpu_options(&self) -> CpuOptions {
         crate::cpu_options(self.threads, self.isa).expect("`resolved` refuses what this machine does not have")
@@ -494,6 +535,8 @@ mod tests {
             ("eval-every", TrainConfig { eval_every: Some(5), ..valid() }),
             ("save-every", TrainConfig { save_every: Some(0), ..valid() }),
             ("save-total-limit", TrainConfig { save_total_limit: Some(0), ..valid() }),
+            ("quant", TrainConfig { quant: Some(QuantKind::Int8), ..valid() }),
+            ("quant", TrainConfig { quant: Some(QuantKind::Nf4), method: MethodKind::Full, ..valid() }),
         ];
         for (key, config) in cases {
             let message = config.resolved().expect_err(key).to_string();

@@ -164,6 +164,7 @@ mod tests {
             preset: Some("gpt2".to_string()),
             seq_len: Some(1),
             chat_date: Some(remat_data::Day::default()),
+            quant: Some(crate::QuantKind::Nf4),
             init_adapter: Some("x".into()),
             epochs: Some(1),
             steps: Some(1),

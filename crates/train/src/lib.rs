@@ -43,7 +43,7 @@ mod trace;
 pub use alternatives::Alternative;
 pub use available::{available_bytes, group_limit_bytes};
 pub use buckets::{BucketPlan, LengthBucket};
-pub use config::{MethodKind, OptimizerKind, Precision, TrainConfig, TrainedTurns};
+pub use config::{MethodKind, OptimizerKind, Precision, QuantKind, TrainConfig, TrainedTurns};
 pub use config_file::read as read_config_file;
 pub use error::{ErrorKind, TrainError};
 pub use evaluate::{EvaluationReport, EvaluationRequest, evaluate};

@@ -26,7 +26,7 @@ const LOAD_BUFFER_BYTES: usize = 3 << 20;
 /// The same where weights are quantised on the way: also as they are rounded, and their scales.
 const QUANTISING_BUFFER_BYTES: usize = 6 << 20;
 
-/// The row of weights in four bits.
+/// The row of weights in few bits.
 const QUANTISED: &str = "quantised weights";
 
 /// What a run holds beside its plans.

@@ -21,7 +21,7 @@ use remat_cpu::{CpuExecutor, CpuOptions};
 use remat_data::{Batch, DataLoader, Dataset, DatasetBuilder, Encoder, LoaderOptions, ModelTokens, Order, Sample};
 use remat_formats::ModelConfig;
 use remat_ir::Storage;
-use remat_model::{BatchShape, LoraConfig, Method, Model, Parameter, Targets, refresh_working_copies};
+use remat_model::{BatchShape, LoraConfig, Method, Model, Parameter, Quant, Targets, refresh_working_copies};
 use remat_plan::{DeviceProfile, Executor, Plan, Policy, ProgramId};
 use remat_tensor::{Philox, stream_of_name};
 use std::path::{Path, PathBuf};
@@ -200,7 +200,10 @@ pub(crate) fn method(
             }
         };
     }
-    let with = if config.method == MethodKind::Qlora { Method::Qlora } else { Method::Lora };
+    let with = |lora| match config.method {
+        MethodKind::Qlora => Method::Qlora(lora, config.quant.map(Quant::from).unwrap_or_default()),
+        MethodKind::Lora | MethodKind::Full => Method::Lora(lora),
+    };
     if let Some(adapter) = &config.init_adapter {
         let settings = settings_of(adapter)?;
         return Ok(with(LoraConfig { dropout: config.dropout as f32, ..settings }));
@@ -385,7 +388,7 @@ impl Prepared {
                 refresh_working_copies(&parameters, &mut executor)?;
             }
             (None, Some(adapter), _) => self.model.load_adapter(adapter, &parameters, &mut executor)?,
-            (None, None, Method::Lora(_) | Method::Qlora(_)) => {
+            (None, None, Method::Lora(_) | Method::Qlora(..)) => {
                 self.model.init_adapter(&parameters, self.config.seed, &mut executor)?;
             }
             (None, None, Method::Full) => {}

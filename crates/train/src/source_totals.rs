@@ -62,7 +62,7 @@ impl SourceTotals {
 
     fn count(&mut self, value: &Value) {
         let bytes = value.ty.bytes().next_multiple_of(ALIGNMENT_BYTES);
-        let is_quantised = value.ty.dtype.scale_kind().is_some();
+        let is_quantised = value.ty.dtype.quant_format().is_some();
         if is_quantised {
             self.quantised_elements += value.ty.shape.numel();
             self.quantised_exactly += value.ty.bytes();

@@ -10,7 +10,7 @@ use remat_cpu::kernels::gemm::{Epilogue, Matrix, gemm};
 use remat_cpu::{CpuOptions, Element, ThreadPool, multiplier_peak};
 use remat_formats::ModelConfig;
 use remat_ir::OpDef;
-use remat_model::{BatchShape, LoraConfig, Method, Model, Precision, Targets, preset_json};
+use remat_model::{BatchShape, LoraConfig, Method, Model, Precision, Quant, Targets, preset_json};
 use remat_plan::{Action, OpClass, Plan, Policy};
 use remat_tensor::bf16;
 use remat_train::{ProfileJob, SideBySide, cached_profile};
@@ -132,7 +132,7 @@ fn steps(settings: &Settings, peer: &mut Peer) -> Result<(), Box<dyn Error>> {
     let model = Model::random(&settings.model, parsed).in_precision(settings.precision);
     let lora =
         LoraConfig { rank: RANK, alpha: 32.0, dropout: 0.0, rank_stabilised: false, targets: Targets::AllLinear };
-    let method = if settings.method == "qlora" { Method::Qlora(lora) } else { Method::Lora(lora) };
+    let method = if settings.method == "qlora" { Method::Qlora(lora, Quant::Nf4) } else { Method::Lora(lora) };
     let policies: Vec<Policy> = settings.policies.iter().map(|(_, policy)| policy.clone()).collect();
     let options = CpuOptions::new(threads());
     let job = ProfileJob {

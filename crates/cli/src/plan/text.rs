@@ -44,9 +44,10 @@ fn verdict(plan: &RunPlan) -> String {
         (_, None) => format!("peak {peak}; how much memory there is, this system does not tell"),
     };
     let method = match config.method {
-        MethodKind::Full => "full".to_string(),
-        MethodKind::Lora => format!("lora, rank {}, {}", config.rank, config.targets),
-        MethodKind::Qlora => format!("qlora, rank {}, {}", config.rank, config.targets),
+        MethodKind::Full => config.method_name(),
+        MethodKind::Lora | MethodKind::Qlora => {
+            format!("{}, rank {}, {}", config.method_name(), config.rank, config.targets)
+        }
     };
     let share = 100.0 * plan.trained_parameters as f64 / plan.total_parameters.max(1) as f64;
     let dtype = match config.precision {

@@ -170,6 +170,7 @@ impl Report<'_> {
             "schema": 1,
             "model": self.model(),
             "method": config.method,
+            "quant": config.quant,
             "precision": config.precision,
             "seq_len": self.setup.shape.seq_len,
             "batch_size": self.setup.shape.batch,
@@ -207,10 +208,10 @@ impl Report<'_> {
     fn head(&self) -> Vec<String> {
         let (config, shape, machine) = (&self.setup.config, self.setup.shape, &self.setup.machine);
         let family = self.setup.model.config().family();
-        let (method, precision) = (json!(config.method), json!(config.precision));
+        let precision = json!(config.precision);
         let footprint = units::count(self.profiled.footprint_bytes);
         let mut lines = vec![
-            format!("model      {} ({family}), {} in {}", self.model(), name(&method), name(&precision)),
+            format!("model      {} ({family}), {} in {}", self.model(), config.method_name(), name(&precision)),
             format!(
                 "step       {} × {} {}tokens, {} counted steps of each policy, taking turns",
                 shape.batch,

@@ -57,28 +57,35 @@ fn event(stdout: &str, name: &str) -> Value {
 fn loading_never_holds_the_sixteen_bit_model() {
     let model = tempfile::tempdir().expect("temporary folder");
     write_model(model.path());
-    let flags = "--method qlora --rank 4 --steps 2 --batch-size 1 --seq-len 16 --checkpointing full --precision bf16 \
-                 --threads 2 --json";
-    let rows = case("llama-gqa-tied").join("rows.jsonl");
-    let finished = Train::on("llama-gqa-tied", flags).model(model.path()).data(&rows).finish();
-    let (planned, done) = (event(&finished.stdout, "planned"), event(&finished.stdout, "finished"));
-    let bytes = |value: &Value| value.as_u64().expect("a size");
-    let (planned_peak, measured) = (bytes(&planned["planned_peak_bytes"]), bytes(&done["peak_bytes"]));
-    assert!(measured <= planned_peak, "measured {measured}, planned {planned_peak}");
-    let parameters = (LAYERS * (4 * WIDTH * WIDTH + 3 * WIDTH * INNER)) as u64;
     // Scales and maps included; the maps and whole pages tell in weights as small as these.
-    let quantised = bytes(&planned["parts"]["quantised_weights"]);
-    assert!(8 * quantised < 4150 * parameters / 1000, "{quantised} bytes for {parameters} parameters");
-    // The 16-bit linears would take this much more; the plan leaves no room for them.
-    let sixteen_bits = 2 * parameters;
-    assert!(planned_peak < quantised + sixteen_bits, "planned {planned_peak}: too much to tell");
+    for (quant, most_millibits) in [("nf4", 4150), ("int8", 8035)] {
+        let flags = "--method qlora --rank 4 --steps 2 --batch-size 1 --seq-len 16 --checkpointing full \
+                     --precision bf16 --threads 2 --json --quant";
+        let rows = case("llama-gqa-tied").join("rows.jsonl");
+        let train = Train::on("llama-gqa-tied", &format!("{flags} {quant}"));
+        let finished = train.model(model.path()).data(&rows).finish();
+        let (planned, done) = (event(&finished.stdout, "planned"), event(&finished.stdout, "finished"));
+        let bytes = |value: &Value| value.as_u64().expect("a size");
+        let (planned_peak, measured) = (bytes(&planned["planned_peak_bytes"]), bytes(&done["peak_bytes"]));
+        assert!(measured <= planned_peak, "{quant}: measured {measured}, planned {planned_peak}");
+        let parameters = (LAYERS * (4 * WIDTH * WIDTH + 3 * WIDTH * INNER)) as u64;
+        let quantised = bytes(&planned["parts"]["quantised_weights"]);
+        assert!(8 * quantised < most_millibits * parameters / 1000, "{quant}: {quantised} for {parameters} parameters");
+        // The 16-bit linears would take this much more; the plan leaves no room for them.
+        let sixteen_bits = 2 * parameters;
+        assert!(planned_peak < quantised + sixteen_bits, "{quant}: planned {planned_peak}: too much to tell");
+    }
 }
 
 #[test]
 fn the_table_says_the_bits_and_peft_gets_a_lora_adapter() {
-    for name in ["llama-gqa-tied", "gpt2"] {
-        let finished = Train::on(name, "--method qlora --rank 4 --steps 6 --batch-size 2 --lr 1e-2").finish();
-        assert!(finished.stderr.contains("method    qlora, rank 4"), "{}", finished.stderr);
+    for (name, quant) in [("llama-gqa-tied", "nf4"), ("gpt2", "nf4"), ("llama-gqa-tied", "int8"), ("gpt2", "int8")] {
+        // nf4 needs no flag.
+        let flag = if quant == "nf4" { String::new() } else { format!("--quant {quant}") };
+        let flags = format!("--method qlora {flag} --rank 4 --steps 6 --batch-size 2 --lr 1e-2");
+        let finished = Train::on(name, &flags).finish();
+        assert!(finished.stderr.contains(&format!("method    qlora {quant}, rank 4")), "{}", finished.stderr);
+        assert!(text(&finished.train.bytes("config.toml")).contains(&format!("quant = \"{quant}\"")), "{name}");
         assert!(finished.stderr.contains(" bits per parameter"), "{}", finished.stderr);
         let adapter: Value =
             serde_json::from_slice(&finished.train.bytes("adapter_config.json")).expect("PEFT's configuration");
@@ -89,15 +96,17 @@ fn the_table_says_the_bits_and_peft_gets_a_lora_adapter() {
 }
 
 #[test]
-fn a_run_in_four_bits_resumes_exactly() {
-    let flags = "--method qlora --rank 4 --batch-size 2 --lr 1e-2 --quiet";
-    let whole = Train::on("llama-gqa-tied", &format!("{flags} --steps 4")).finish().train;
-    let parts = Train::on("llama-gqa-tied", &format!("{flags} --steps 4 --save-every 2")).finish().train;
-    let newest = parts.out().join("checkpoint-4");
-    std::fs::remove_dir_all(&newest).expect("the last save");
-    let output = parts.resume("--quiet");
-    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
-    assert!(whole.bytes("adapter_model.safetensors") == parts.bytes("adapter_model.safetensors"));
+fn a_run_on_quantised_weights_resumes_exactly() {
+    for quant in ["nf4", "int8"] {
+        let flags = format!("--method qlora --quant {quant} --rank 4 --batch-size 2 --lr 1e-2 --quiet --steps 4");
+        let whole = Train::on("llama-gqa-tied", &flags).finish().train;
+        let parts = Train::on("llama-gqa-tied", &format!("{flags} --save-every 2")).finish().train;
+        let newest = parts.out().join("checkpoint-4");
+        std::fs::remove_dir_all(&newest).expect("the last save");
+        let output = parts.resume("--quiet");
+        assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+        assert!(whole.bytes("adapter_model.safetensors") == parts.bytes("adapter_model.safetensors"), "{quant}");
+    }
 }
 
 #[test]

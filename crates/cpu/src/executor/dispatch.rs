@@ -17,8 +17,7 @@ use half::bf16;
 use remat_ir::ops;
 use remat_ir::{Node, Op};
 use remat_plan::{ExecError, Plan};
-use remat_tensor::DType;
-use remat_tensor::nf4::Nf4View;
+use remat_tensor::{DType, QuantisedView};
 
 /// Runs one resolved step, with the kernels of its activations' dtype.
 pub(super) fn run(pool: &ThreadPool, plan: &Plan, step: &ResolvedStep) -> Result<(), ExecError> {
@@ -50,10 +49,10 @@ impl<'a> Call<'a> {
     /// Operand `index`, a weight that is dense or quantised.
     fn weight<T: Element>(&self, index: usize) -> Weight<'a, T> {
         let operand = &self.step.reads[index];
-        let Some(kind) = operand.ty.dtype.scale_kind() else { return Weight::Dense(self.read(index)) };
+        let Some(format) = operand.ty.dtype.quant_format() else { return Weight::Dense(self.read(index)) };
         // SAFETY: as in `read`.
         let bytes = unsafe { std::slice::from_raw_parts(operand.start, operand.ty.bytes()) };
-        Weight::Nf4(Nf4View::new(operand.ty.shape.numel(), kind, bytes))
+        Weight::Quantised(QuantisedView::new(format, &operand.ty.shape, bytes))
     }
 
     /// Operand `index` of integers.

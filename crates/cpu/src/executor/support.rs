@@ -55,7 +55,7 @@ pub(super) fn supports(op: &Op, reads: &[Operand], writes: &[Operand]) -> Result
     let mut activations = reads[activations(op, reads.len())].iter().map(|operand| &operand.ty);
     let first = activations.next();
     // A quantised weight is read in the dtype of the others.
-    let other = |ty: &&Type| ty.dtype.scale_kind().is_none() && first.is_some_and(|first| first.dtype != ty.dtype);
+    let other = |ty: &&Type| ty.dtype.quant_format().is_none() && first.is_some_and(|first| first.dtype != ty.dtype);
     match first.zip(activations.find(other)) {
         Some((one, other)) => Err(format!("{} has no kernel for {one} with {other} here; cast one of them", op.name())),
         None => Ok(()),

@@ -5,12 +5,14 @@
 //! at the end. How C is cut into tiles and tasks changes no bit, and neither does calling again with `accumulate` for the next
 //! multiple of `TOKEN_BLOCK` of k. Look next at `gemm/tile.rs` (the registers), `gemm/pack.rs` (the layouts),
 //! `gemm/form.rs` (which of two forms packed operands have), `gemm/dot.rs` (two bf16 operands, with blocks twice as
-//! long), `gemm/ahead.rs` (what is fetched meanwhile) and `gemm/quantised.rs` (B in four bits).
+//! long), `gemm/ahead.rs` (what is fetched meanwhile) and `gemm/quantised.rs` (B in few bits).
 
 mod ahead;
 #[cfg(target_arch = "x86_64")]
 mod dot;
 pub(crate) mod form;
+mod int8;
+mod nf4;
 pub(crate) mod pack;
 mod quantised;
 pub(crate) mod tile;
@@ -22,7 +24,7 @@ use crate::simd::{Kernel, Simd, for_lanes, launch};
 use ahead::{Ahead, Copied, Region, STEPS};
 use form::Form;
 use pack::Source;
-pub use quantised::Nf4Matrix;
+pub use quantised::QuantisedMatrix;
 use tile::Update;
 
 /// Length of one chain of f32 multiply-adds; a panel of two vectors this deep stays in the second-level cache.
@@ -80,8 +82,8 @@ impl<'a, T> Matrix<'a, T> {
 pub enum Right<'a, T> {
     /// In memory as it is multiplied.
     Dense(Matrix<'a, T>),
-    /// In blocks of four bits.
-    Nf4(Nf4Matrix<'a, T>),
+    /// In few bits.
+    Quantised(QuantisedMatrix<'a, T>),
 }
 
 impl<'a, T> From<Matrix<'a, T>> for Right<'a, T> {
@@ -90,9 +92,9 @@ impl<'a, T> From<Matrix<'a, T>> for Right<'a, T> {
     }
 }
 
-impl<'a, T> From<Nf4Matrix<'a, T>> for Right<'a, T> {
-    fn from(matrix: Nf4Matrix<'a, T>) -> Self {
-        Right::Nf4(matrix)
+impl<'a, T> From<QuantisedMatrix<'a, T>> for Right<'a, T> {
+    fn from(matrix: QuantisedMatrix<'a, T>) -> Self {
+        Right::Quantised(matrix)
     }
 }
 
@@ -194,7 +196,7 @@ pub fn gemm_low_rank<'b, 'c, A: Element, B: Element, C: Element>(
     a.check("A", m, k);
     match &b {
         Right::Dense(b) => b.check("B", k, n),
-        Right::Nf4(b) => b.check(k, n),
+        Right::Quantised(b) => b.check(k, n),
     }
     assert_eq!(c.len(), m * n, "gemm: C is not [{m}, {n}]");
     assert!(epilogue.bias.is_none_or(|bias| bias.len() == n), "gemm: bias is not [{n}]");
@@ -395,7 +397,7 @@ impl<A: Element, B: Element, C: Element> Gemm<'_, A, B, C> {
         unsafe {
             let b = match &self.b {
                 Right::Dense(b) => return self.form.pack_panels::<S, B>(b.source().from(from, j), depth, cols, to),
-                Right::Nf4(b) => b,
+                Right::Quantised(b) => b,
             };
             let words = self.form.words(depth);
             for first in (0..cols).step_by(b.step()) {

@@ -5,19 +5,19 @@
 
 use remat_ir::ops::Layout;
 
-use super::gemm::{Epilogue, LowRank, Matrix, Nf4Matrix, Right, gemm_low_rank};
+use super::gemm::{Epilogue, LowRank, Matrix, QuantisedMatrix, Right, gemm_low_rank};
 use crate::element::Element;
 use crate::pool::ThreadPool;
 use crate::shared::Out;
-use remat_tensor::nf4::Nf4View;
+use remat_tensor::QuantisedView;
 
 /// A layer's weight as it lies in memory.
 #[derive(Clone, Copy)]
 pub enum Weight<'a, T> {
     /// Element by element.
     Dense(&'a [T]),
-    /// Four bits per element, read as `T`.
-    Nf4(Nf4View<'a>),
+    /// Quantised, read as `T`.
+    Quantised(QuantisedView<'a>),
 }
 
 impl<'a, T> From<&'a [T]> for Weight<'a, T> {
@@ -38,8 +38,8 @@ impl<'a, T: Element> Weight<'a, T> {
         match (self, layout) {
             (Weight::Dense(weight), Layout::OutIn) => Matrix::transposed(weight, input).into(),
             (Weight::Dense(weight), Layout::InOut) => Matrix::rows(weight, output).into(),
-            (Weight::Nf4(weight), Layout::OutIn) => Nf4Matrix::transposed(weight, input).into(),
-            (Weight::Nf4(weight), Layout::InOut) => Nf4Matrix::rows(weight, output).into(),
+            (Weight::Quantised(weight), Layout::OutIn) => QuantisedMatrix::transposed(weight, input).into(),
+            (Weight::Quantised(weight), Layout::InOut) => QuantisedMatrix::rows(weight, output).into(),
         }
     }
 }

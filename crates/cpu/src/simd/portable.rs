@@ -61,6 +61,10 @@ impl Simd for Portable {
         unsafe { p.cast::<[u16; L]>().write_unaligned(words) }
     }
     #[inline(always)]
+    unsafe fn load_i8(p: *const i8) -> Self::V {
+        unsafe { p.cast::<[i8; L]>().read() }.map(f32::from)
+    }
+    #[inline(always)]
     unsafe fn add(a: Self::V, b: Self::V) -> Self::V {
         lanewise!(a, b => a + b)
     }

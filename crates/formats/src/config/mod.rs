@@ -47,21 +47,27 @@ pub enum ModelConfig {
     Gpt2(Gpt2Config),
 }
 
-/// Refuses every quantisation but bitsandbytes' NF4; what holds for each weight stands beside it in the files.
-fn is_nf4(keys: &Keys<'_>) -> Result<(), FormatsError> {
-    let expected = [("quant_method", "bitsandbytes", None), ("bnb_4bit_quant_type", "nf4", Some("fp4"))];
-    for (key, wanted, default) in expected {
+/// Refuses every quantisation but bitsandbytes' NF4 and int8; what holds for each weight stands beside it in the files.
+fn is_supported(keys: &Keys<'_>) -> Result<(), FormatsError> {
+    let expect = |key, wanted: &str, default| {
         let found = keys.string(key)?.or(default).unwrap_or("missing");
-        if found != wanted {
-            let problem = format!(
-                "is {:?}; weights quantised otherwise than to bitsandbytes' nf4 are not supported; use the unquantised model",
-                excerpt(found)
-            );
-            return Err(keys.error(key, problem));
+        if found == wanted {
+            return Ok(());
         }
+        let problem = format!(
+            "is {:?}; weights quantised otherwise than to bitsandbytes' nf4 or int8 are not supported; use the \
+             unquantised model",
+            excerpt(found)
+        );
+        Err(keys.error(key, problem))
+    };
+    expect("quant_method", "bitsandbytes", None)?;
+    if keys.flag("load_in_8bit", false)? {
+        return Ok(());
     }
+    expect("bnb_4bit_quant_type", "nf4", Some("fp4"))?;
     if !keys.flag("load_in_4bit", false)? {
-        return Err(keys.error("load_in_4bit", "must be true; use the unquantised model"));
+        return Err(keys.error("load_in_4bit", "must be true, or load_in_8bit; use the unquantised model"));
     }
     Ok(())
 }
@@ -99,7 +105,7 @@ impl ModelConfig {
             None => return Err(keys.error("model_type", format!("is missing; supported are {SUPPORTED}"))),
         };
         if let Some(quantization) = keys.object("quantization_config")? {
-            is_nf4(&quantization)?;
+            is_supported(&quantization)?;
         }
         Ok(parsed)
     }

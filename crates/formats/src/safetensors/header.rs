@@ -151,7 +151,8 @@ fn element(stored: &str) -> (Option<DType>, Option<u64>) {
         "I32" => (Some(DType::I32), 32),
         "U32" => (Some(DType::U32), 32),
         "U8" => (Some(DType::U8), 8),
-        "BOOL" | "I8" | "F8_E4M3" | "F8_E5M2" | "F8_E8M0" | "F8_E4M3FNUZ" | "F8_E5M2FNUZ" => (None, 8),
+        "I8" => (Some(DType::I8), 8),
+        "BOOL" | "F8_E4M3" | "F8_E5M2" | "F8_E8M0" | "F8_E4M3FNUZ" | "F8_E5M2FNUZ" => (None, 8),
         "I16" | "U16" => (None, 16),
         "F64" | "I64" | "U64" | "C64" => (None, 64),
         "F4" => (None, 4),
@@ -161,7 +162,7 @@ fn element(stored: &str) -> (Option<DType>, Option<u64>) {
     (dtype, Some(bits))
 }
 
-/// The name of a dtype in a header, and the size of an element; `None` for block formats, which are stored in parts.
+/// The name of a dtype in a header, and the size of an element; `None` for quantised types, which are stored in parts.
 pub(super) fn stored_name(dtype: DType) -> Option<(&'static str, u64)> {
     match dtype {
         DType::F32 => Some(("F32", 4)),
@@ -170,7 +171,8 @@ pub(super) fn stored_name(dtype: DType) -> Option<(&'static str, u64)> {
         DType::I32 => Some(("I32", 4)),
         DType::U32 => Some(("U32", 4)),
         DType::U8 => Some(("U8", 1)),
-        DType::Nf4 | DType::Nf4Single => None,
+        DType::I8 => Some(("I8", 1)),
+        DType::Nf4 | DType::Nf4Single | DType::Int8 => None,
     }
 }
 

@@ -127,7 +127,8 @@ impl SafetensorsFile {
             DType::I32 => TensorData::I32(self.elements(name, info)?),
             DType::U32 => TensorData::U32(self.elements(name, info)?),
             DType::U8 => TensorData::U8(self.elements(name, info)?),
-            DType::Nf4 | DType::Nf4Single => return Err(self.unreadable(name, info)),
+            DType::I8 => TensorData::I8(self.elements(name, info)?),
+            DType::Nf4 | DType::Nf4Single | DType::Int8 => return Err(self.unreadable(name, info)),
         };
         Ok(HostTensor::new(info.shape.clone(), data))
     }

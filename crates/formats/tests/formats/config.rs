@@ -173,7 +173,7 @@ fn architectures_that_are_not_supported_are_named() {
     let error = parse(&json!({ "model_type": 7 })).expect_err("an error").to_string();
     assert_eq!(error, r#"config.json: "model_type" is 7; it must be a string"#);
     let unsupported =
-        "weights quantised otherwise than to bitsandbytes' nf4 are not supported; use the unquantised model";
+        "weights quantised otherwise than to bitsandbytes' nf4 or int8 are not supported; use the unquantised model";
     for (config, key, found) in [
         (json!({ "quant_method": "gptq", "bits": 4 }), "quant_method", "gptq"),
         (json!({ "quant_method": "bitsandbytes", "load_in_4bit": true }), "bnb_4bit_quant_type", "fp4"),
@@ -181,9 +181,9 @@ fn architectures_that_are_not_supported_are_named() {
         let problem = format!(r#""quantization_config.{key}" is "{found}"; {unsupported}"#);
         check("llama", &json!({ "quantization_config": config }), &problem);
     }
-    let eight = json!({ "quant_method": "bitsandbytes", "load_in_8bit": true, "bnb_4bit_quant_type": "nf4" });
-    let problem = r#""quantization_config.load_in_4bit" must be true; use the unquantised model"#;
-    check("llama", &json!({ "quantization_config": eight }), problem);
+    let neither = json!({ "quant_method": "bitsandbytes", "load_in_8bit": false, "bnb_4bit_quant_type": "nf4" });
+    let problem = r#""quantization_config.load_in_4bit" must be true, or load_in_8bit; use the unquantised model"#;
+    check("llama", &json!({ "quantization_config": neither }), problem);
 }
 
 #[test]

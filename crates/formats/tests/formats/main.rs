@@ -7,5 +7,6 @@ mod families;
 mod hostile;
 mod model_files;
 mod peft;
+mod quantised;
 mod safetensors;
 mod tokenizer;

@@ -3,8 +3,8 @@
 //! Operands: x [.., in], w ([out, in] or [in, out] by `layout`), then bias [out] if `bias`, then residual [.., out] if
 //! `residual`, then u [.., r] and b ([out, r] or [r, out] by its own layout) if `low_rank`. Result: y [.., out]. With a
 //! flipped layout it is also its own dX. Cost: 2·N·(in + r)·out FLOPs.
-//! w may be NF4: it stands for its decoded numbers, rounded to the dtype of x as a dense w is when it is loaded. It is
-//! frozen: there is no dW.
+//! w may be quantised: it stands for its decoded numbers, rounded to the dtype of x as a dense w is when it is loaded. It
+//! is frozen: there is no dW.
 
 use super::{Layout, LinearDw, BiasGrad, OpDef, finite, float, operands};
 use crate::{Array, Cost, IrError, Sample, Type, ValueId, Vjp};
@@ -74,7 +74,7 @@ impl OpDef for Linear {
         finite("alpha", self.alpha)?;
         let (x, w) = (inputs[0], inputs[1]);
         float("x", x)?;
-        if w.dtype.scale_kind().is_none() {
+        if w.dtype.quant_format().is_none() {
             float("w", w)?;
         }
         if w.shape.len() != 2 {
@@ -112,7 +112,7 @@ impl OpDef for Linear {
         let (x, w) = (cx.inputs[0], cx.inputs[1]);
         let mut cotangents = vec![None; cx.inputs.len()];
         if cx.needs[1] {
-            if cx.builder.ty(w).dtype.scale_kind().is_some() {
+            if cx.builder.ty(w).dtype.quant_format().is_some() {
                 return Err(cx.refuse("linear", "its weight is quantised and cannot be trained; train an adapter"));
             }
             let dw = LinearDw { layout: self.layout, alpha: self.alpha, accumulate: false };
@@ -201,8 +201,8 @@ impl OpDef for Linear {
     }
 }
 
-/// With w in NF4. Samples are kept as numbers and quantised again by whoever runs them, so they are such that this
-/// changes nothing: single scales, or double quantisation of scales that are all 1.
+/// With a quantised w. Samples are kept as numbers and quantised again by whoever runs them, so they are such that this
+/// changes nothing: single scales, double quantisation of scales that are all 1, or int8 with scales that are all 1.
 fn quantised_samples() -> Vec<Sample> {
     let mut samples = Vec::new();
     for (rows, fan_in, fan_out) in [(17, 33, 19), (40, 128, 70), (3, 300, 65)] {
@@ -216,10 +216,16 @@ fn quantised_samples() -> Vec<Sample> {
             let adapted = Sample::new(adapted).normal([1, rows, fan_in]).normal(w).normal([1, rows, 5]).normal([5, fan_out]);
             let full = Linear { layout, alpha: 0.5, bias: true, residual: true, low_rank: None };
             let full = Sample::new(full).normal([1, rows, fan_in]).normal(w).normal([fan_out]).normal([1, rows, fan_out]);
-            let ones = (0..fan_in * fan_out).map(|i| if i % 64 == 0 { 1.0 } else { (i as f64 * 0.7).sin() });
-            let plain = Sample::new(Linear::plain(layout)).normal([1, rows, fan_in]).f32(w, ones.collect());
             samples.extend([full, adapted].map(|sample| sample.in_dtype(1, DType::Nf4Single)));
-            samples.push(plain.in_dtype(1, DType::Nf4));
+            // Plain products, and with everything added, of a w whose every group has 1 as its largest magnitude.
+            let scaled = |op: Linear, group: usize| {
+                let ones = (0..fan_in * fan_out).map(|i| if i % group == 0 { 1.0 } else { (i as f64 * 0.7).sin() });
+                Sample::new(op).normal([1, rows, fan_in]).f32(w, ones.collect())
+            };
+            samples.push(scaled(Linear::plain(layout), 64).in_dtype(1, DType::Nf4));
+            let full = Linear { layout, alpha: 0.5, bias: true, residual: true, low_rank: None };
+            let full = scaled(full, w[1]).normal([fan_out]).normal([1, rows, fan_out]);
+            samples.extend([scaled(Linear::plain(layout), w[1]), full].map(|sample| sample.in_dtype(1, DType::Int8)));
         }
     }
     samples

@@ -14,7 +14,7 @@ mod mean;
 mod quantise;
 mod scales;
 
-pub use quantise::{Nf4Quantiser, Nf4Tensor, NotFinite, block_absmax, quantise_block};
+pub(crate) use quantise::{quantise_block, write_scales};
 pub use scales::nested_map;
 
 use std::ops::Range;
@@ -194,56 +194,5 @@ impl<'a> Nf4View<'a> {
             }
             at += count;
         }
-    }
-}
-
-/// An owned NF4 tensor.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Nf4Data {
-    layout: Nf4Layout,
-    bytes: Vec<u8>,
-}
-
-impl Nf4Data {
-    /// A tensor in these bytes; `None` if their number is not the layout's.
-    pub fn from_bytes(elements: usize, kind: ScaleKind, bytes: Vec<u8>) -> Option<Self> {
-        let layout = Nf4Layout::new(elements, kind).filter(|layout| layout.bytes() == bytes.len())?;
-        Some(Nf4Data { layout, bytes })
-    }
-
-    /// Quantises numbers.
-    ///
-    /// # Errors
-    /// A number that is infinite or not a number.
-    pub fn quantise(values: &[f32], kind: ScaleKind) -> Result<Self, NotFinite> {
-        let layout = Nf4Layout::new(values.len(), kind).expect("smaller than the values themselves, and the maps");
-        let mut bytes = vec![0; layout.bytes()];
-        let mut quantiser = Nf4Quantiser::new();
-        let mut tensor = quantiser.begin(layout.clone(), &mut bytes);
-        tensor.push(values)?;
-        tensor.finish();
-        Ok(Nf4Data { layout, bytes })
-    }
-
-    /// To be read.
-    pub fn view(&self) -> Nf4View<'_> {
-        Nf4View::new(self.layout.elements, self.layout.kind, &self.bytes)
-    }
-
-    /// All elements.
-    pub fn to_f32(&self) -> Vec<f32> {
-        let mut values = vec![0.0; self.layout.elements];
-        self.view().decode(0, &mut values);
-        values
-    }
-
-    /// Where the parts lie.
-    pub fn layout(&self) -> &Nf4Layout {
-        &self.layout
-    }
-
-    /// The bytes as executors hold them.
-    pub fn bytes(&self) -> &[u8] {
-        &self.bytes
     }
 }

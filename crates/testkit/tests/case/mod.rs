@@ -5,7 +5,7 @@ use remat_compiler::{Target, compile, differentiate};
 use remat_cpu::{CpuExecutor, CpuOptions};
 use remat_formats::SafetensorsFile;
 use remat_model::{
-    AdamWSettings, BatchShape, Method, Model, MomentFormat, Parameter, Precision, Training, update_graph,
+    AdamWSettings, BatchShape, Method, Model, MomentFormat, Parameter, Precision, Quant, Training, update_graph,
 };
 use remat_plan::{Executor, Policy, ProgramId, TensorView};
 use remat_tensor::{DType, HostTensor};
@@ -45,7 +45,12 @@ impl Case {
 
     /// The case's adapter on a base in four bits.
     pub fn qlora(&self) -> Method {
-        Method::Qlora(self.lora().adapter().expect("an adapter").clone())
+        self.qlora_in(Quant::Nf4)
+    }
+
+    /// The case's adapter on a base in few bits.
+    pub fn qlora_in(&self, quant: Quant) -> Method {
+        Method::Qlora(self.lora().adapter().expect("an adapter").clone(), quant)
     }
 
     /// The case with the model of another folder.

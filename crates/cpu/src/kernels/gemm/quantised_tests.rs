@@ -1,10 +1,14 @@
-//! Products with NF4 weights against the dense kernel on the weights that decoding gives: equal bit for bit.
+//! Products with quantised weights against the dense kernel on the weights that decoding gives: equal bit for bit.
 
 use half::bf16;
-use remat_tensor::nf4::{Nf4Data, ScaleKind};
+use remat_tensor::nf4::ScaleKind;
+use remat_tensor::{QuantFormat, QuantisedData};
 
 use super::*;
 use crate::testing::{normals, pools};
+
+const FORMATS: [QuantFormat; 3] =
+    [QuantFormat::Nf4(ScaleKind::Nested), QuantFormat::Nf4(ScaleKind::Single), QuantFormat::Int8];
 
 /// Out and in of a weight: whole blocks, rows that begin inside a block and inside a byte, a short last block, more
 /// than one task and more than one block of k.
@@ -24,24 +28,27 @@ fn product<A: Element, B: Element>(
     c.iter().map(|x| x.to_f32().to_bits()).collect()
 }
 
-fn check<T: Element>(kind: ScaleKind) {
+fn check<T: Element>(format: QuantFormat) {
     let round = |values: Vec<f32>| values.into_iter().map(T::from_f32).collect::<Vec<T>>();
     for [out, input] in WEIGHTS {
-        let quantised = Nf4Data::quantise(&normals(out * input, 5), kind).expect("finite");
+        let quantised = QuantisedData::quantise(format, [out, input], &normals(out * input, 5)).expect("finite");
         let dense = round(quantised.to_f32());
         for forward in [true, false] {
             let size = if forward { [19, out, input] } else { [19, input, out] };
             let [m, n, k] = size;
             let (a, bias, residual) = (round(normals(m * k, 1)), round(normals(n, 2)), round(normals(m * n, 3)));
             let (want, got) = if forward {
-                (Matrix::transposed(&dense, input).into(), Nf4Matrix::<T>::transposed(quantised.view(), input).into())
+                (
+                    Matrix::transposed(&dense, input).into(),
+                    QuantisedMatrix::<T>::transposed(quantised.view(), input).into(),
+                )
             } else {
-                (Matrix::rows(&dense, input).into(), Nf4Matrix::rows(quantised.view(), input).into())
+                (Matrix::rows(&dense, input).into(), QuantisedMatrix::rows(quantised.view(), input).into())
             };
             for pool in pools(&[1, 3]) {
                 let want = product(&pool, size, &a, want, &bias, &residual);
                 let got = product(&pool, size, &a, got, &bias, &residual);
-                assert_eq!(want, got, "{} {size:?} {kind:?}, forward: {forward}", pool.level());
+                assert_eq!(want, got, "{} {size:?} {format:?}, forward: {forward}", pool.level());
             }
         }
     }
@@ -49,12 +56,10 @@ fn check<T: Element>(kind: ScaleKind) {
 
 #[test]
 fn f32_products_have_the_bits_of_the_decoded_weight() {
-    check::<f32>(ScaleKind::Nested);
-    check::<f32>(ScaleKind::Single);
+    FORMATS.into_iter().for_each(check::<f32>);
 }
 
 #[test]
 fn bf16_products_have_the_bits_of_the_decoded_weight_in_bf16() {
-    check::<bf16>(ScaleKind::Nested);
-    check::<bf16>(ScaleKind::Single);
+    FORMATS.into_iter().for_each(check::<bf16>);
 }

@@ -1,14 +1,12 @@
 //! 4-bit weights as bitsandbytes stores them: a tensor `X` of codes with its scales, maps and settings in tensors named
 //! `X.absmax`, `X.quant_map`, `X.nested_absmax`, `X.nested_quant_map` and `X.quant_state.bitsandbytes__nf4`, the last one
-//! JSON in bytes.
-//!
-//! Invariant: an [`Nf4Info`] describes parts that are all in the files with the sizes they must have, so that reading
-//! cannot go wrong half-way. Look next at `remat_tensor::nf4` for what the parts mean.
+//! JSON in bytes. Look next at `remat_tensor::nf4` for what the parts mean.
 
+use super::{PartContent, QuantisedInfo, QuantisedPart};
 use crate::error::excerpt;
-use crate::{FormatsError, ModelFiles, SafetensorsFile};
+use crate::{FormatsError, ModelFiles};
 use remat_tensor::nf4::{BLOCK, NESTED_BLOCK, Nf4Layout, Nf4View, ScaleKind};
-use remat_tensor::{DType, Shape};
+use remat_tensor::{DType, QuantFormat, Shape};
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
 
@@ -22,27 +20,6 @@ const STATE: &str = ".quant_state.bitsandbytes__nf4";
 const OTHER_STATE: &str = ".quant_state.bitsandbytes__fp4";
 /// Longest JSON of settings that is read.
 const STATE_LIMIT_BYTES: u64 = 1 << 16;
-
-/// What the files say of a 4-bit weight.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Nf4Info {
-    /// The weight's dimensions.
-    pub shape: Shape,
-    /// How its scales are stored.
-    pub kind: ScaleKind,
-    /// Mean of the scales; 0 for single scales.
-    offset: f32,
-}
-
-impl Nf4Info {
-    /// The dtype of the weight in memory.
-    pub fn dtype(&self) -> DType {
-        match self.kind {
-            ScaleKind::Single => DType::Nf4Single,
-            ScaleKind::Nested => DType::Nf4,
-        }
-    }
-}
 
 /// The JSON of `quant_state`.
 #[derive(Debug, Serialize, Deserialize)]
@@ -60,11 +37,12 @@ struct QuantState {
 }
 
 impl ModelFiles {
-    /// What the files say of the weight `name`, if they hold it in 4 bits.
+    /// What the settings say of the weight `name`, if the files hold it in 4 bits. Whether its parts are there is not
+    /// looked at.
     ///
     /// # Errors
-    /// Settings other than NF4 in blocks of 64 with scales in blocks of 256; parts that are missing or of a wrong size.
-    pub fn nf4_info(&self, name: &str) -> Result<Option<Nf4Info>, FormatsError> {
+    /// Settings other than NF4 in blocks of 64 with scales in blocks of 256.
+    pub(super) fn nf4_info(&self, name: &str) -> Result<Option<QuantisedInfo>, FormatsError> {
         if self.tensor_info(&format!("{name}{OTHER_STATE}")).is_some() {
             return Err(self.fault(name, "is stored as FP4, which is not supported; quantise the model to NF4"));
         }
@@ -87,57 +65,28 @@ impl ModelFiles {
             (Some(NESTED_BLOCK), Some(offset)) => (ScaleKind::Nested, offset as f32),
             _ => return refuse(&format!("has scales that are not nested in blocks of {NESTED_BLOCK} with an offset")),
         };
-        let info = Nf4Info { shape: Shape::new(state.shape), kind, offset };
-        let layout = info.shape.checked_numel().and_then(|elements| Nf4Layout::new(elements, kind));
-        let Some(layout) = layout.filter(|layout| layout.elements > 0) else {
+        let info = QuantisedInfo { shape: Shape::new(state.shape), format: QuantFormat::Nf4(kind), offset };
+        if info.shape.contains(&0) || info.format.bytes(&info.shape).is_none() {
             return refuse("has a shape that no tensor can have");
-        };
-        for (part, range) in parts(name, &layout) {
-            match self.tensor_info(&part) {
-                None => return Err(self.fault(&part, "is missing: the 4-bit weight is incomplete")),
-                Some(stored) if stored.bytes == range.len() as u64 => {}
-                Some(stored) => {
-                    let problem =
-                        format!("has {} bytes; a weight of shape {} takes {}", stored.bytes, info.shape, range.len());
-                    return Err(self.fault(&part, &problem));
-                }
-            }
         }
         Ok(Some(info))
     }
+}
 
-    /// Reads a 4-bit weight into `target`, laid out as [`Nf4Layout`] says, with the file's own maps.
-    ///
-    /// # Errors
-    /// A read that fails.
-    pub fn read_nf4_into(&self, name: &str, info: &Nf4Info, target: &mut [u8]) -> Result<(), FormatsError> {
-        let layout = Nf4Layout::new(info.shape.numel(), info.kind).expect("`nf4_info` checked the size");
-        for (part, range) in parts(name, &layout) {
-            self.read_bytes_into(&part, &mut target[range])?;
-        }
-        if info.kind == ScaleKind::Nested {
-            target[layout.offset].copy_from_slice(&info.offset.to_le_bytes());
-        }
-        Ok(())
-    }
+fn layout_of(info: &QuantisedInfo, kind: ScaleKind) -> Nf4Layout {
+    Nf4Layout::new(info.shape.numel(), kind).expect("`nf4_info` checked the size")
+}
 
-    fn read_bytes_into(&self, name: &str, target: &mut [u8]) -> Result<(), FormatsError> {
-        let file: &SafetensorsFile = self.file_of(name)?;
-        let mut at = 0;
-        file.read_chunks(name, &mut |piece| {
-            target[at..at + piece.len()].copy_from_slice(piece);
-            at += piece.len();
-            Ok(())
-        })
-    }
-
-    fn fault(&self, name: &str, problem: &str) -> FormatsError {
-        FormatsError::tensor(self.folder(), name, problem)
+/// Puts the mean of the scales, which the settings hold, into a weight's bytes.
+pub(super) fn write_offset(info: &QuantisedInfo, kind: ScaleKind, target: &mut [u8]) {
+    if kind == ScaleKind::Nested {
+        target[layout_of(info, kind).offset].copy_from_slice(&info.offset.to_le_bytes());
     }
 }
 
 /// The tensors of a weight that hold bytes of its layout.
-fn parts(name: &str, layout: &Nf4Layout) -> Vec<(String, Range<usize>)> {
+pub(super) fn parts(name: &str, info: &QuantisedInfo, kind: ScaleKind) -> Vec<(String, Range<usize>)> {
+    let layout = layout_of(info, kind);
     let mut parts = vec![
         (name.to_string(), layout.codes.clone()),
         (format!("{name}{ABSMAX}"), layout.absmax.clone()),
@@ -150,31 +99,15 @@ fn parts(name: &str, layout: &Nf4Layout) -> Vec<(String, Range<usize>)> {
     parts
 }
 
-/// One tensor of a 4-bit weight that is to be written.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Nf4Part {
-    /// Its name in the file.
-    pub name: String,
-    /// Its element type in the file.
-    pub dtype: DType,
-    /// Its shape in the file.
-    pub shape: Shape,
-    /// Its bytes.
-    pub content: Nf4Content,
-}
-
-/// Where the bytes of a part come from.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Nf4Content {
-    /// Known beforehand.
-    Bytes(Vec<u8>),
-    /// A range of the weight's bytes.
-    Range(Range<usize>),
-}
-
-/// The tensors that hold a doubly quantised weight of this shape, whose elements were of `dtype`. `tensor` is the weight,
-/// of which scales of scales, offset and maps are kept; codes and scales are named by their range alone.
-pub fn nf4_parts(name: &str, shape: &Shape, dtype: DType, tensor: &[u8]) -> Vec<Nf4Part> {
+/// The tensors of a doubly quantised weight that is to be written. Scales of scales, offset and maps are kept.
+pub(super) fn written_parts(
+    name: &str,
+    shape: &Shape,
+    kind: ScaleKind,
+    dtype: DType,
+    tensor: &[u8],
+) -> Vec<QuantisedPart> {
+    assert_eq!(kind, ScaleKind::Nested, "single scales are read but not written");
     let layout = Nf4Layout::new(shape.numel(), ScaleKind::Nested).expect("the size of a tensor in memory");
     let offset = Nf4View::new(shape.numel(), ScaleKind::Nested, tensor).offset();
     let state = QuantState {
@@ -192,21 +125,21 @@ pub fn nf4_parts(name: &str, shape: &Shape, dtype: DType, tensor: &[u8]) -> Vec<
         nested_offset: Some(f64::from(offset)),
     };
     let state = serde_json::to_vec(&state).expect("plain numbers and names");
-    let part = |end: &str, dtype, elements: usize, content| Nf4Part {
+    let part = |end: &str, dtype, elements: usize, content| QuantisedPart {
         name: format!("{name}{end}"),
         dtype,
         shape: Shape::from([elements]),
         content,
     };
-    let floats = |range: &Range<usize>| Nf4Content::Bytes(tensor[range.clone()].to_vec());
-    let mut codes = part("", DType::U8, 0, Nf4Content::Range(layout.codes.clone()));
+    let floats = |range: &Range<usize>| PartContent::Bytes(tensor[range.clone()].to_vec());
+    let mut codes = part("", DType::U8, 0, PartContent::Range(layout.codes.clone()));
     codes.shape = Shape::from([layout.codes.len(), 1]);
     vec![
         codes,
-        part(ABSMAX, DType::U8, layout.absmax.len(), Nf4Content::Range(layout.absmax.clone())),
+        part(ABSMAX, DType::U8, layout.absmax.len(), PartContent::Range(layout.absmax.clone())),
         part(MAP, DType::F32, layout.map.len() / 4, floats(&layout.map)),
         part(NESTED_ABSMAX, DType::F32, layout.nested_absmax.len() / 4, floats(&layout.nested_absmax)),
         part(NESTED_MAP, DType::F32, layout.nested_map.len() / 4, floats(&layout.nested_map)),
-        part(STATE, DType::U8, state.len(), Nf4Content::Bytes(state)),
+        part(STATE, DType::U8, state.len(), PartContent::Bytes(state)),
     ]
 }

@@ -1,0 +1,107 @@
+//! Which weights of the base the files hold quantised, and the formats that linears of every block can have: what is not
+//! stored so is quantised while it is loaded under QLoRA. Embeddings, norms, biases and the head stay as they are.
+//!
+//! Invariant: a quantised weight is [out, in] whatever the family stores, as bitsandbytes has it: GPT-2's Conv1D weights
+//! are transposed while they are quantised. Look next at `load.rs` for the quantising and `remat_tensor` for the formats.
+
+use crate::{ModelError, family};
+use remat_formats::{ModelConfig, ModelFiles, QuantisedInfo};
+use remat_tensor::nf4::ScaleKind;
+use remat_tensor::{DType, QuantFormat};
+use std::collections::BTreeMap;
+use std::fmt;
+
+/// What linears are quantised to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Quant {
+    /// Four bits in blocks of 64, with scales in 8 bits.
+    #[default]
+    Nf4,
+    /// Eight bits with a scale per row. Only weights are: what they are multiplied with is not.
+    Int8,
+}
+
+impl Quant {
+    /// How such a weight is stored.
+    pub const fn format(self) -> QuantFormat {
+        match self {
+            Quant::Nf4 => QuantFormat::Nf4(ScaleKind::Nested),
+            Quant::Int8 => QuantFormat::Int8,
+        }
+    }
+
+    /// The name that users choose it by.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Quant::Nf4 => "nf4",
+            Quant::Int8 => "int8",
+        }
+    }
+
+    fn of(format: QuantFormat) -> Self {
+        match format {
+            QuantFormat::Nf4(_) => Quant::Nf4,
+            QuantFormat::Int8 => Quant::Int8,
+        }
+    }
+}
+
+impl fmt::Display for Quant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// The quantised weights of a checkpoint, by the names of their values.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct StoredQuantised {
+    weights: BTreeMap<String, Stored>,
+}
+
+/// One of them.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Stored {
+    /// Its name in the files.
+    pub tensor: String,
+    /// What the files say of it.
+    pub info: QuantisedInfo,
+}
+
+impl StoredQuantised {
+    /// Looks every linear up in the files.
+    pub fn of(config: &ModelConfig, files: &ModelFiles) -> Result<Self, ModelError> {
+        let mut weights = BTreeMap::new();
+        for module in family::linear_names(config) {
+            let name = format!("{module}.weight");
+            // Base-only checkpoints omit the outer module.
+            let inner = name.split_once('.').map(|(_, inner)| inner.to_string());
+            for tensor in [Some(name.clone()), inner].into_iter().flatten() {
+                if let Some(info) = files.quantised_info(&tensor)? {
+                    weights.insert(name.clone(), Stored { tensor, info });
+                    break;
+                }
+            }
+        }
+        Ok(StoredQuantised { weights })
+    }
+
+    /// The weight of this name, if it is stored quantised.
+    pub fn get(&self, name: &str) -> Option<&Stored> {
+        self.weights.get(name)
+    }
+
+    /// What the first of them is stored in; `None` if no weight is.
+    pub fn first(&self) -> Option<Quant> {
+        self.weights.values().map(|stored| Quant::of(stored.info.format)).next()
+    }
+
+    /// One that is not stored in `quant`.
+    pub fn other_than(&self, quant: Quant) -> Option<Quant> {
+        self.weights.values().map(|stored| Quant::of(stored.info.format)).find(|&stored| stored != quant)
+    }
+
+    /// The dtype of the weight of this name, if it is stored quantised.
+    pub fn dtype(&self, name: &str) -> Option<DType> {
+        self.get(name).map(|stored| stored.info.format.dtype())
+    }
+}

@@ -1,0 +1,141 @@
+//! Quantised weights, whatever their format: codes of a few bits for groups of elements that share a scale, in one run of
+//! bytes.
+//!
+//! Invariant: format and shape fix the number of bytes and where each part lies in them. What differs by format is in
+//! `nf4` and `int8`; whoever stores, plans or loads weights needs nothing but this. Look next at `quantiser.rs`.
+
+mod quantiser;
+
+pub(crate) use quantiser::write_floats;
+pub use quantiser::{NotFinite, QuantisedTensor, Quantiser};
+
+use crate::int8::{Int8Layout, Int8View};
+use crate::nf4::{self, Nf4Layout, Nf4View, ScaleKind};
+use crate::{DType, Shape};
+
+/// How the elements of a quantised weight are stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum QuantFormat {
+    /// Four bits in blocks of 64: see [`crate::nf4`].
+    Nf4(ScaleKind),
+    /// Eight bits with a scale per row: see [`crate::int8`].
+    Int8,
+}
+
+impl QuantFormat {
+    /// The dtype of such a weight.
+    pub const fn dtype(self) -> DType {
+        match self {
+            QuantFormat::Nf4(ScaleKind::Nested) => DType::Nf4,
+            QuantFormat::Nf4(ScaleKind::Single) => DType::Nf4Single,
+            QuantFormat::Int8 => DType::Int8,
+        }
+    }
+
+    /// Size of a weight of this shape in bytes; `None` if it does not fit a `usize`.
+    pub fn bytes(self, shape: &Shape) -> Option<usize> {
+        match self {
+            QuantFormat::Nf4(kind) => Some(Nf4Layout::new(shape.checked_numel()?, kind)?.bytes()),
+            QuantFormat::Int8 => Some(Int8Layout::new(shape)?.bytes()),
+        }
+    }
+
+    /// Elements that share a scale, of a weight of this shape; at least 1.
+    fn group(self, shape: &Shape) -> usize {
+        match self {
+            QuantFormat::Nf4(_) => nf4::BLOCK,
+            QuantFormat::Int8 => shape.last().max(1),
+        }
+    }
+}
+
+/// A quantised weight in memory, to be read.
+#[derive(Debug, Clone, Copy)]
+#[allow(missing_docs)]
+pub enum QuantisedView<'a> {
+    Nf4(Nf4View<'a>),
+    Int8(Int8View<'a>),
+}
+
+impl<'a> QuantisedView<'a> {
+    /// The weight of this shape in these bytes. Panics if their number is not the format's.
+    pub fn new(format: QuantFormat, shape: &Shape, bytes: &'a [u8]) -> Self {
+        match format {
+            QuantFormat::Nf4(kind) => QuantisedView::Nf4(Nf4View::new(shape.numel(), kind, bytes)),
+            QuantFormat::Int8 => QuantisedView::Int8(Int8View::new(shape, bytes)),
+        }
+    }
+
+    /// Number of elements.
+    pub fn elements(&self) -> usize {
+        match self {
+            QuantisedView::Nf4(view) => view.elements(),
+            QuantisedView::Int8(view) => view.elements(),
+        }
+    }
+
+    /// Decodes the elements from `first` on. Panics beyond the end.
+    pub fn decode(&self, first: usize, to: &mut [f32]) {
+        match self {
+            QuantisedView::Nf4(view) => view.decode(first, to),
+            QuantisedView::Int8(view) => view.decode(first, to),
+        }
+    }
+}
+
+/// An owned quantised weight.
+#[derive(Debug, Clone, PartialEq)]
+pub struct QuantisedData {
+    format: QuantFormat,
+    shape: Shape,
+    bytes: Vec<u8>,
+}
+
+impl QuantisedData {
+    /// A weight in these bytes; `None` if their number is not the format's.
+    pub fn from_bytes(format: QuantFormat, shape: impl Into<Shape>, bytes: Vec<u8>) -> Option<Self> {
+        let shape = shape.into();
+        (format.bytes(&shape)? == bytes.len()).then_some(QuantisedData { format, shape, bytes })
+    }
+
+    /// Quantises numbers, as many as the shape has elements.
+    ///
+    /// # Errors
+    /// A number that is infinite or not a number.
+    pub fn quantise(format: QuantFormat, shape: impl Into<Shape>, values: &[f32]) -> Result<Self, NotFinite> {
+        let shape = shape.into();
+        let mut bytes = vec![0; format.bytes(&shape).expect("not much larger than the values themselves")];
+        let mut quantiser = Quantiser::new();
+        let mut tensor = quantiser.begin(format, &shape, &mut bytes);
+        tensor.push(values)?;
+        tensor.finish();
+        Ok(QuantisedData { format, shape, bytes })
+    }
+
+    /// To be read.
+    pub fn view(&self) -> QuantisedView<'_> {
+        QuantisedView::new(self.format, &self.shape, &self.bytes)
+    }
+
+    /// All elements.
+    pub fn to_f32(&self) -> Vec<f32> {
+        let mut values = vec![0.0; self.shape.numel()];
+        self.view().decode(0, &mut values);
+        values
+    }
+
+    /// How it is stored.
+    pub fn format(&self) -> QuantFormat {
+        self.format
+    }
+
+    /// Its dimensions.
+    pub fn shape(&self) -> &Shape {
+        &self.shape
+    }
+
+    /// The bytes as executors hold them.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+}
