@@ -89,7 +89,15 @@ fn explain_timeline_and_diff_show_the_plan() {
     let page = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     assert!(page.starts_with("fits: peak "), "{page}");
-    for part in ["h.0", "h.11", "  recomputed  ", "  kept  ", "what memory buys", "alternatives, cheapest first"] {
+    for part in [
+        "h.0: ",
+        "h.1 to transformer.h.9, each of 9: ",
+        "h.11: ",
+        "  recomputed  ",
+        "  kept  ",
+        "what memory buys",
+        "alternatives, cheapest first",
+    ] {
         assert!(page.contains(part), "{part}: {page}");
     }
     let svg = std::fs::read_to_string(path("step.svg")).expect("written");

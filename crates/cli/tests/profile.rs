@@ -102,3 +102,38 @@ fn auto_is_given_the_whole_limit_after_a_policy_that_exceeds_it() {
     let planned = |row: usize| json["rows"][row]["planned_peak_bytes"].as_u64().expect("a size");
     assert!(planned(0) > 54 << 20 && planned(1) <= 54 << 20, "{} and {}", planned(0), planned(1));
 }
+
+#[test]
+fn a_policy_that_cannot_fit_is_refused_with_what_would_do_and_the_others_are_measured() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let folder = tempfile::tempdir().expect("a folder");
+    let run = |policies: &str, memory: &str| {
+        let flags = "profile --model fixtures/parity/gpt2 --seq-len 32 --batch-size 8 --repeats 1 --threads 2 --json";
+        let mut command = Command::new(env!("CARGO_BIN_EXE_remat"));
+        command
+            .current_dir(&root)
+            .env("XDG_CACHE_HOME", folder.path())
+            .env("XDG_STATE_HOME", folder.path())
+            .args(flags.split_whitespace())
+            .args(["--policies", policies, "--memory", memory]);
+        command.output().expect("runs")
+    };
+    let output = run("auto,none,budget:1KiB,full", "2MiB");
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    let json: Value = serde_json::from_slice(&output.stdout).expect("one object");
+    let names = |key: &str| -> Vec<&str> {
+        json[key].as_array().expect("a list").iter().filter_map(|row| row["policy"].as_str()).collect()
+    };
+    assert_eq!((names("rows"), names("refused")), (vec!["none", "full"], vec!["auto", "budget:1KiB"]), "{json}");
+    for (index, least) in [(0, 2 << 20), (1, 1 << 10)] {
+        let refused = &json["refused"][index];
+        let smallest = refused["smallest_bytes"].as_u64().expect("a size");
+        assert!(
+            smallest > least && refused["reason"].as_str().expect("text").contains(&smallest.to_string()),
+            "{json}"
+        );
+    }
+    assert_eq!(json["record"]["profile"], Value::Null, "it is the object around the record");
+    let only = run("auto", "2MiB");
+    assert_eq!(only.status.code(), Some(3), "{}", String::from_utf8_lossy(&only.stderr));
+}

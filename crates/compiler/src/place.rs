@@ -2,12 +2,14 @@
 //!
 //! Method: lifetimes from the order; values that an op may overwrite in place share one allocation with their operand;
 //! then greedy first fit over allocations sorted by size (Pisarchyk and Lee, *Efficient memory management for deep neural
-//! net inference*, 2020), tried with several sort keys, the smallest arena wins. O(n²) in allocations, n some thousands.
+//! net inference*, 2020), tried with several sort keys, the smallest arena wins. An allocation meets those that live when it
+//! does: few for most, so the cost is far from the worst case, O(n²) in allocations.
 
 use remat_ir::{Graph, Node, OpDef, OpId, Storage, ValueId};
 use remat_plan::{Action, Buffer, BufferId, DeviceProfile, Place, Plan, Policy, Queue, Slot, Step, StepId, Tier};
 use remat_plan::{WeightLayout, WeightOperand};
 use std::cmp::Reverse;
+use std::ops::RangeInclusive;
 
 /// Where an offloaded value lives: until a node, and again from a later one on. Both in nodes of the graph's order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -227,11 +229,42 @@ fn most_alive_bytes(allocations: &[Allocation]) -> usize {
 }
 
 /// What is placed already, as first fit walks over it.
+#[derive(Clone, Copy)]
 struct Placed {
     start: usize,
     end: usize,
     first: u32,
     last: u32,
+}
+
+/// All that is placed, sorted by offset; and the same for each block of nodes alone, since most allocations live briefly
+/// and meet few others.
+struct Placements {
+    all: Vec<Placed>,
+    blocks: Vec<Vec<Placed>>,
+}
+
+impl Placements {
+    /// Nodes of a block.
+    const BLOCK: u32 = 256;
+
+    fn blocks_of(first: u32, last: u32) -> RangeInclusive<usize> {
+        (first / Self::BLOCK) as usize..=(last / Self::BLOCK) as usize
+    }
+
+    /// What may be alive between two nodes, the lowest offset first.
+    fn near(&self, first: u32, last: u32) -> &[Placed] {
+        let blocks = Self::blocks_of(first, last);
+        if blocks.start() == blocks.end() { &self.blocks[*blocks.start()] } else { &self.all }
+    }
+
+    fn insert(&mut self, placed: Placed) {
+        let blocks = &mut self.blocks[Self::blocks_of(placed.first, placed.last)];
+        for list in std::iter::once(&mut self.all).chain(blocks) {
+            let at = list.partition_point(|other| other.start <= placed.start);
+            list.insert(at, placed);
+        }
+    }
 }
 
 /// Places allocations in the given order, each at the lowest aligned offset free over its lifetime. `None` if that takes
@@ -242,14 +275,16 @@ fn first_fit(
     alignment: usize,
     below: usize,
 ) -> Option<(usize, Vec<usize>)> {
+    let end = allocations.iter().map(|allocation| allocation.last).max().unwrap_or(0);
+    let blocks = vec![Vec::new(); Placements::blocks_of(0, end).count()];
+    let mut placements = Placements { all: Vec::with_capacity(order.len()), blocks };
     let mut offsets = vec![0; allocations.len()];
-    let mut placed: Vec<Placed> = Vec::with_capacity(order.len());
     let mut arena = 0;
     for &index in order {
         let &Allocation { bytes, first, last } = &allocations[index];
         let mut offset = 0;
-        // `placed` is sorted by offset, so one walk finds the lowest gap.
-        for other in &placed {
+        // Sorted by offset, so one walk finds the lowest gap.
+        for other in placements.near(first, last) {
             if other.first > last || other.last < first {
                 continue;
             }
@@ -263,8 +298,7 @@ fn first_fit(
         if arena >= below {
             return None;
         }
-        let at = placed.partition_point(|other| other.start <= offset);
-        placed.insert(at, Placed { start: offset, end: offset + bytes, first, last });
+        placements.insert(Placed { start: offset, end: offset + bytes, first, last });
     }
     Some((arena, offsets))
 }

@@ -54,7 +54,7 @@ pub use metrics::{MetricsLog, StepMetrics, read_metrics};
 pub use phase_peaks::PhasePeak;
 pub use planning::Limit;
 pub use prices::{PriceSource, cached_profile, calibrated_profile, measured_profile, price_file};
-pub use profile::{ProfileJob, ProfileRow, ProfileSetup, SampleRows, profile};
+pub use profile::{PolicyRows, ProfileJob, ProfileRow, ProfileSetup, RefusedPolicy, SampleRows, profile};
 pub use profile_record::Profiled;
 pub use record::{
     AnswersRecord, Machine, ProfileRecord, RECORD_FILE, RECORD_TEXT_FILE, Record, RecordKind, build, name_commit,

@@ -6,19 +6,19 @@
 //! Invariant: the same tokens and weights under every policy, so that what they train must be equal in every bit.
 
 use crate::memory::Buffers;
-use crate::planning::{Limit, fitting};
+use crate::planning::{Limit, fitting, targets};
 use crate::prepare::{DEFAULT_SEQ_LEN, method, shape_of, training_data};
 use crate::prices::measured_profile;
 use crate::record::{bound_by, limiting};
 use crate::side_by_side::Turns;
 use crate::spill::{spill_prices, with_spill};
-use crate::{Machine, TrainConfig, TrainError, memory};
-use remat_compiler::{Problem, Target, compile, differentiate};
+use crate::{ErrorKind, Machine, TrainConfig, TrainError, memory};
+use remat_compiler::{Problem, compile, differentiate};
 use remat_cpu::{CpuOptions, release_freed_memory};
 use remat_data::{Batch, SampleStats};
 use remat_ir::OpDef;
 use remat_model::{AdamWSettings, BatchShape, Method, Model, Parameter, update_graph};
-use remat_plan::{Action, Plan, Policy, SpillPrices};
+use remat_plan::{Action, DeviceProfile, Plan, Policy, SpillPrices};
 use serde::Serialize;
 use std::path::Path;
 use std::time::Instant;
@@ -156,41 +156,103 @@ fn hexadecimal<S: serde::Serializer>(hash: &u64, serializer: S) -> Result<S::Ok,
     serializer.collect_str(&format_args!("{hash:016x}"))
 }
 
-/// Measures every policy of the job.
+/// A policy that was not measured, since nothing it could plan fits.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct RefusedPolicy {
+    /// The policy.
+    pub policy: String,
+    /// What it needs, and what there is.
+    pub reason: String,
+    /// The smallest limit that would do, where that is known: of the process for `auto`, of the kept bytes for a budget.
+    pub smallest_bytes: Option<usize>,
+}
+
+impl RefusedPolicy {
+    /// If the error is that this policy does not fit; any other error as it is.
+    fn of(policy: &Policy, error: TrainError) -> Result<Self, TrainError> {
+        if error.kind() != ErrorKind::DoesNotFit {
+            return Err(error);
+        }
+        let smallest_bytes = match &error {
+            TrainError::DoesNotFit { needed_bytes, .. } => Some(*needed_bytes),
+            TrainError::Compile(error) => error.smallest_bytes(),
+            _ => None,
+        };
+        Ok(RefusedPolicy { policy: policy.to_string(), reason: error.to_string(), smallest_bytes })
+    }
+}
+
+/// What a job found.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PolicyRows {
+    /// One for each policy that fits, in the job's order; at least one.
+    pub rows: Vec<ProfileRow>,
+    /// The others.
+    pub refused: Vec<RefusedPolicy>,
+}
+
+/// Measures every policy of the job. One that cannot fit does not keep the others from being measured.
 ///
 /// # Errors
-/// A graph that cannot be built or compiled, weights that cannot be loaded.
-pub fn profile(job: &ProfileJob<'_>) -> Result<Vec<ProfileRow>, TrainError> {
+/// A graph that cannot be built or compiled, weights that cannot be loaded; that no policy of all fits.
+pub fn profile(job: &ProfileJob<'_>) -> Result<PolicyRows, TrainError> {
     let training = job.model.training(job.method, job.shape)?;
     let parameters = training.parameters;
-    let target = |p: &Parameter| Target { value: p.value, accumulate_into: Some(p.gradient) };
-    let targets: Vec<Target> = parameters.iter().map(target).collect();
-    let graph = differentiate(training.graph, training.loss, training.seed, &targets)?.graph;
-    let options = job.options;
-    let (device, _) = measured_profile(&options, job.model.precision().into(), false)?;
+    let graph = differentiate(training.graph, training.loss, training.seed, &targets(&parameters))?.graph;
+    let (device, _) = measured_profile(&job.options, job.model.precision().into(), false)?;
     let device = with_spill(device, job.spill.map(|(_, prices)| prices));
-    let problem = Problem::new(graph, &device)?;
     let update = compile(update_graph(&parameters, &AdamWSettings::default())?, &Policy::None, &device)?;
-    let mut rows = Vec::with_capacity(job.policies.len());
-    let mut plans = Vec::with_capacity(job.policies.len());
-    for policy in job.policies {
+    let step = Step { job, problem: Problem::new(graph, &device)?, device: &device, update, parameters };
+    let (mut rows, mut plans, mut refused) = (Vec::new(), Vec::new(), Vec::new());
+    for (index, policy) in job.policies.iter().enumerate() {
+        let measured = step.alone(policy);
+        release_freed_memory();
+        match measured {
+            Ok((row, plan)) => {
+                rows.push(row);
+                plans.push(plan);
+            }
+            Err(error) if rows.is_empty() && index + 1 == job.policies.len() => return Err(error),
+            Err(error) => refused.push(RefusedPolicy::of(policy, error)?),
+        }
+    }
+    let Step { update, parameters, .. } = step;
+    plans.push(update);
+    time(job, &parameters, plans, job.options, &mut rows)?;
+    // What comes next in this process has a mark of its own.
+    release_freed_memory();
+    memory::reset_peak();
+    Ok(PolicyRows { rows, refused })
+}
+
+/// The step that all policies plan.
+struct Step<'a> {
+    job: &'a ProfileJob<'a>,
+    problem: Problem<'a>,
+    device: &'a DeviceProfile,
+    update: Plan,
+    parameters: Vec<Parameter>,
+}
+
+impl Step<'_> {
+    /// The figures of one policy but for its times, measured while nothing else is loaded, and its plan.
+    fn alone(&self, policy: &Policy) -> Result<(ProfileRow, Plan), TrainError> {
+        let Step { job, problem, device, update, parameters } = self;
         let limit = job.limit.filter(|_| *policy == Policy::Auto);
         // What the policies before this one held is no part of what it has to fit into.
         memory::reset_peak();
-        let (plan, _, account) = fitting((&problem, &[]), &[&update], policy, &device, Buffers::default(), limit)?;
+        let (plan, _, account) = fitting((problem, &[]), &[update], policy, device, Buffers::default(), limit)?;
         memory::reset_peak();
         // Loads, runs twice (adapters that start at zero have gradients only then), and gives the memory back before the
         // next policy is measured.
-        let mut turns = Turns::load(job, &parameters, vec![plan.clone(), update.clone()], options)?;
+        let mut turns = Turns::load(job, parameters, vec![plan.clone(), update.clone()], job.options)?;
         turns.step(0)?;
         turns.step(0)?;
-        let trained_hash = turns.trained_hash(&parameters)?;
+        let trained_hash = turns.trained_hash(parameters)?;
         let measured_peak_bytes = memory::peak_resident_bytes();
         // Last, because the pattern touches every page of the arena, also those that no step writes.
         let measured_activation_bytes = turns.live_between_phases()?;
-        drop(turns);
-        release_freed_memory();
-        rows.push(ProfileRow {
+        let row = ProfileRow {
             policy: policy.to_string(),
             planned_peak_bytes: account.running_bytes() as u64,
             measured_peak_bytes,
@@ -212,15 +274,9 @@ pub fn profile(job: &ProfileJob<'_>) -> Result<Vec<ProfileRow>, TrainError> {
             extra_percent: 0.0,
             tokens_per_second: 0.0,
             trained_hash,
-        });
-        plans.push(plan);
+        };
+        Ok((row, plan))
     }
-    plans.push(update);
-    time(job, &parameters, plans, options, &mut rows)?;
-    // What comes next in this process has a mark of its own.
-    release_freed_memory();
-    memory::reset_peak();
-    Ok(rows)
 }
 
 /// Fills in the times: all plans in one executor, taking turns.

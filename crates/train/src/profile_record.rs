@@ -4,7 +4,7 @@ use crate::prepare::RANDOM_TOKENS;
 use crate::record::{
     DataRecord, ModelRecord, Observed, PlanRecord, ProfileRecord, Record, RecordKind, build, data_records,
 };
-use crate::{ProfileRow, ProfileSetup, TrainError};
+use crate::{ProfileRow, ProfileSetup, RefusedPolicy, TrainError};
 use remat_ir::Storage;
 
 /// A profile that was made.
@@ -18,6 +18,8 @@ pub struct Profiled {
     pub repeats: usize,
     /// The policies.
     pub rows: Vec<ProfileRow>,
+    /// The policies that do not fit.
+    pub refused: Vec<RefusedPolicy>,
     /// Index of the row that the verdict is for.
     pub chosen: usize,
     /// Whether checkpointing pays here, and what would change that.
@@ -79,6 +81,7 @@ impl Profiled {
                 footprint_16_bit_bytes: self.footprint_16_bit_bytes,
                 repeats: self.repeats,
                 rows: self.rows.clone(),
+                refused: self.refused.clone(),
                 verdict: self.verdict.clone(),
             }),
             answers: None,

@@ -4,7 +4,7 @@
 
 use crate::prepare::RANDOM_TOKENS;
 use crate::record_page::page;
-use crate::{Limit, MemoryAccount, ProfileRow, TrainConfig, TrainError, memory};
+use crate::{Limit, MemoryAccount, ProfileRow, RefusedPolicy, TrainConfig, TrainError, memory};
 use remat_data::{Day, SampleStats};
 use remat_formats::{sha256_file, write_atomic};
 use remat_model::Model;
@@ -114,6 +114,7 @@ pub struct ProfileRecord {
     /// Counted steps of each policy.
     pub repeats: usize,
     pub rows: Vec<ProfileRow>,
+    pub refused: Vec<RefusedPolicy>,
     pub verdict: String,
 }
 

@@ -34,7 +34,7 @@ fn program_and_files(record: &Record, row: &mut dyn FnMut(&str, String)) {
     row("started", record.started_at.clone());
     let Machine { cpu, isa, threads, memory_bytes, gpu, backend } = &record.machine;
     row("machine", format!("{}, {isa}, {threads} threads", cpu.as_deref().unwrap_or("unknown CPU")));
-    row("memory of the machine", memory_bytes.map_or("unknown".to_string(), |bytes| format!("{bytes} bytes")));
+    row("memory of the machine", memory_bytes.map_or("unknown".to_string(), size));
     row("backend", (*backend).to_string());
     row("GPU", gpu.clone().unwrap_or_else(|| "none used".to_string()));
     let model = &record.model;
@@ -50,11 +50,11 @@ fn outcome(record: &Record, row: &mut dyn FnMut(&str, String)) {
     let again = plan.recomputed_steps;
     let away = match plan.offloaded_bytes {
         0 => String::new(),
-        bytes => format!(", {bytes} bytes offloaded"),
+        bytes => format!(", {} offloaded", size(bytes as u64)),
     };
     row("plan", format!("checkpointing {}: {} steps, {again} recomputed{away}", plan.policy, plan.steps));
-    let (arena, kept) = (plan.arena_bytes, plan.activation_bytes);
-    row("arena", format!("{arena} bytes, of which {kept} live from forward to backward"));
+    let (arena, kept) = (size(plan.arena_bytes as u64), size(plan.activation_bytes as u64));
+    row("arena", format!("{arena}, of which {kept} live from forward to backward"));
     let seen = &record.observed;
     if let (Some(first), Some(last)) = (seen.first_loss, seen.last_loss) {
         row("loss", format!("{first:.6} → {last:.6} in {} updates", seen.steps));
@@ -69,8 +69,8 @@ fn outcome(record: &Record, row: &mut dyn FnMut(&str, String)) {
         row("answered word for word", format!("{before} before, {after} after, of {}", answers.questions));
     }
     row("time", format!("{:.2} s in updates, {:.0} tokens per second", seen.seconds, seen.tokens_per_second));
-    let measured = seen.peak_bytes.map_or("unknown".to_string(), |bytes| format!("{bytes} bytes"));
-    row("peak memory of the process", format!("{measured} measured, {} bytes planned", seen.planned_peak_bytes));
+    let measured = seen.peak_bytes.map_or("unknown".to_string(), size);
+    row("peak memory of the process", format!("{measured} measured, {} planned", size(seen.planned_peak_bytes)));
     row("bound by", record.bound_by.clone());
 }
 
@@ -78,21 +78,22 @@ fn outcome(record: &Record, row: &mut dyn FnMut(&str, String)) {
 fn policies(record: &Record) -> String {
     let Some(profile) = &record.profile else { return String::new() };
     let mut page = format!(
-        "\n## Policies\n\nParameters and buffers take {} bytes, and {} with checkpointing: it drops activations, never \
+        "\n## Policies\n\nParameters and buffers take {}, and {} with checkpointing: it drops activations, never \
          parameters.\n\n| policy | activations planned | measured | peak planned | measured | step planned | measured | \
          more FLOPs | more time | tokens/s |\n|---|---|---|---|---|---|---|---|---|---|\n",
-        profile.footprint_bytes, profile.footprint_bytes_with_checkpointing
+        size(profile.footprint_bytes as u64),
+        size(profile.footprint_bytes_with_checkpointing as u64)
     );
-    let known = |bytes: Option<u64>| bytes.map_or("unknown".to_string(), |bytes| bytes.to_string());
+    let known = |bytes: Option<u64>| bytes.map_or("unknown".to_string(), size);
     for policy in &profile.rows {
         // Writing to a string cannot fail.
         let _ = writeln!(
             page,
             "| {} | {} | {} | {} | {} | {:.4} s | {:.4} s | {:+.1} % | {:+.1} % | {:.0} |",
             policy.policy,
-            policy.activation_bytes,
+            size(policy.activation_bytes as u64),
             known(policy.measured_activation_bytes),
-            policy.planned_peak_bytes,
+            size(policy.planned_peak_bytes),
             known(policy.measured_peak_bytes),
             policy.planned_step_seconds,
             policy.step_seconds,
@@ -101,6 +102,19 @@ fn policies(record: &Record) -> String {
             policy.tokens_per_second
         );
     }
+    for refused in &profile.refused {
+        let _ = writeln!(page, "\n{} was not measured: {}", refused.policy, refused.reason);
+    }
     let _ = writeln!(page, "\n{}", profile.verdict);
     page
+}
+
+/// Bytes in the largest binary unit; record.json has them exactly.
+fn size(bytes: u64) -> String {
+    match bytes {
+        0..1024 => format!("{bytes} B"),
+        0..1_048_576 => format!("{:.1} KiB", bytes as f64 / 1024.0),
+        0..1_073_741_824 => format!("{:.1} MiB", bytes as f64 / 1_048_576.0),
+        _ => format!("{:.2} GiB", bytes as f64 / 1_073_741_824.0),
+    }
 }

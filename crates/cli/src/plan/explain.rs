@@ -3,8 +3,10 @@
 //! Invariant: derived from the plan's own steps, so it says what will run and not what a solver meant.
 
 use crate::units::bytes;
+use remat_ir::{OpId, ValueId};
 use remat_plan::{Action, OpClass};
 use remat_train::RunPlan;
+use std::collections::HashMap;
 use std::fmt::Write;
 
 /// What the plan does with a value.
@@ -35,20 +37,23 @@ pub(super) struct Value {
     pub(super) layer: String,
     pub(super) bytes: usize,
     pub(super) treatment: Treatment,
-    /// What computing it again takes, alone.
+    /// What computing it again takes: the op that makes it and, if it is not computed again now, whatever that needs and
+    /// backward does not have.
     pub(super) seconds: f64,
     /// Who reads it behind the forward.
     reader: &'static str,
-    /// The kind of op that makes it.
-    class: &'static str,
+    /// The kinds of ops that would run, the last one first.
+    classes: Vec<&'static str>,
 }
 
 impl Value {
     /// Why it is treated so: who needs it, and the trade.
     pub(super) fn why(&self) -> String {
-        let Value { reader, class, .. } = self;
+        let reader = self.reader;
         let per_gibibyte = self.seconds / (self.bytes.max(1) as f64 / (1u64 << 30) as f64);
-        let trade = format!("{:.2} ms of {class}, {per_gibibyte:.2} s per GiB", 1e3 * self.seconds);
+        let time =
+            if self.seconds < 1.0 { format!("{:.2} ms", 1e3 * self.seconds) } else { format!("{:.2} s", self.seconds) };
+        let trade = format!("{time} of {}, {per_gibibyte:.2} s per GiB", self.classes.join(" + "));
         match self.treatment {
             Treatment::Kept => format!("{reader} reads it; again would take {trade}"),
             Treatment::Recomputed => format!("for {reader}; takes {trade}"),
@@ -65,40 +70,87 @@ pub(super) fn values(plan: &RunPlan) -> Vec<Value> {
     let graph = &micro.graph;
     let readers = graph.users();
     let mut found = Vec::new();
-    let layer = |region| graph.region_path(region).first().map_or("", |id| graph.regions[id.index()].name.as_str());
+    let names = graph.names();
+    let again = Again::of(plan, &names);
     for residual in micro.saved_residuals() {
-        let made_by = graph.values.iter().find(|value| value.name == residual.name).and_then(|value| value.producer);
-        let node = made_by.map(|(op, _)| graph.node(op));
+        let (classes, seconds) = again.of_value(names[residual.name.as_str()]);
         found.push(Value {
             name: residual.name,
             layer: residual.region.unwrap_or_default(),
             bytes: residual.bytes,
             treatment: if residual.offloaded { Treatment::Offloaded } else { Treatment::Kept },
-            seconds: node.map_or(0.0, |node| prices.seconds(graph, node)),
+            seconds,
             reader: residual.read_by,
-            class: node.map_or("", |node| OpClass::of(graph, node).name()),
+            classes,
         });
     }
     for step in micro.recomputed_steps() {
         let Action::Compute(op) = step.action else { continue };
         let node = graph.node(op);
+        let layer = graph.outermost_region(node.region);
         for &output in &node.outputs {
             let Some(&reader) = readers[output.index()].first() else { continue };
             found.push(Value {
                 name: graph.value(output).name.trim_end_matches('~').to_string(),
-                layer: layer(node.region).to_string(),
+                layer: layer.map_or(String::new(), |id| graph.regions[id.index()].name.clone()),
                 bytes: graph.ty(output).bytes(),
                 treatment: Treatment::Recomputed,
                 seconds: prices.seconds(graph, node),
                 reader: graph.node(reader).op.name(),
-                class: OpClass::of(graph, node).name(),
+                classes: vec![OpClass::of(graph, node).name()],
             });
         }
     }
     found
 }
 
-/// The values as a table, layer by layer in the order backward meets them last.
+/// What backward has of the forward, to tell what one more recomputation would take.
+struct Again<'a> {
+    plan: &'a RunPlan,
+    /// By value, whether it is kept or computed again already.
+    there: Vec<bool>,
+}
+
+impl<'a> Again<'a> {
+    fn of(plan: &'a RunPlan, names: &HashMap<&str, ValueId>) -> Self {
+        let graph = &plan.micro.graph;
+        let mut there: Vec<bool> = graph.values.iter().map(|value| value.producer.is_none()).collect();
+        for residual in plan.micro.saved_residuals() {
+            there[names[residual.name.as_str()].index()] = true;
+        }
+        for origin in graph.nodes.iter().filter_map(|node| node.recompute_of) {
+            graph.node(origin).outputs.iter().for_each(|output| there[output.index()] = true);
+        }
+        Again { plan, there }
+    }
+
+    /// The kinds of ops that would run if this value were not kept, and their seconds.
+    fn of_value(&self, value: ValueId) -> (Vec<&'static str>, f64) {
+        let (graph, prices) = (&self.plan.micro.graph, &self.plan.profile.prices);
+        let (mut classes, mut seconds) = (Vec::new(), 0.0);
+        let mut pending: Vec<OpId> = graph.value(value).producer.map(|(op, _)| op).into_iter().collect();
+        let mut seen = pending.clone();
+        while let Some(op) = pending.pop() {
+            let node = graph.node(op);
+            seconds += prices.seconds(graph, node);
+            let class = OpClass::of(graph, node).name();
+            if !classes.contains(&class) {
+                classes.push(class);
+            }
+            for input in node.inputs.iter().filter(|input| !self.there[input.index()]) {
+                let maker = graph.value(*input).producer.map(|(op, _)| op);
+                if let Some(maker) = maker.filter(|maker| !seen.contains(maker)) {
+                    seen.push(maker);
+                    pending.push(maker);
+                }
+            }
+        }
+        (classes, seconds)
+    }
+}
+
+/// The values as a table, layer by layer in the order backward meets them last; layers that are treated alike, one after
+/// the other, are shown once.
 pub(super) fn table(plan: &RunPlan) -> String {
     let mut page = String::from("\nwhat backward reads of each layer\n");
     let all = values(plan);
@@ -110,23 +162,36 @@ pub(super) fn table(plan: &RunPlan) -> String {
     }
     let in_graph = |layer: &&str| plan.micro.graph.regions.iter().position(|region| region.name == **layer);
     layers.sort_by_key(in_graph);
-    for layer in layers {
-        let of_layer = || all.iter().filter(|value| value.layer == layer);
-        let total = |treatment| of_layer().filter(|v| v.treatment == treatment).map(|v| v.bytes as u64).sum::<u64>();
-        let (kept, again) = (bytes(total(Treatment::Kept)), bytes(total(Treatment::Recomputed)));
-        let away = match total(Treatment::Offloaded) {
-            0 => String::new(),
-            away => format!(", {} offloaded", bytes(away)),
-        };
-        let shown = if layer.is_empty() { "outside the layers" } else { layer };
-        // Writing to a string cannot fail.
-        let _ = writeln!(page, "{shown}: {kept} kept, {again} recomputed{away}");
-        for value in of_layer() {
-            let word = value.treatment.as_str();
-            let name = value.name.strip_prefix(layer).unwrap_or(&value.name).trim_start_matches('.');
-            let size = bytes(value.bytes as u64);
-            let _ = writeln!(page, "  {size:>10}  {word:<10}  {name:<34} {}", value.why());
+    let tables: Vec<(&str, String)> = layers.into_iter().map(|layer| (layer, of_layer(&all, layer))).collect();
+    for alike in tables.chunk_by(|a, b| a.1 == b.1) {
+        let ((first, table), (last, _)) = (&alike[0], &alike[alike.len() - 1]);
+        match alike.len() {
+            1 if first.is_empty() => page.push_str("outside the layers"),
+            1 => page.push_str(first),
+            // Writing to a string cannot fail.
+            count => drop(write!(page, "{first} to {last}, each of {count}")),
         }
+        page.push_str(table);
+    }
+    page
+}
+
+/// What is behind the name of a layer: its sums, then its values.
+fn of_layer(all: &[Value], layer: &str) -> String {
+    let of_layer = || all.iter().filter(|value| value.layer == layer);
+    let total = |treatment| of_layer().filter(|v| v.treatment == treatment).map(|v| v.bytes as u64).sum::<u64>();
+    let (kept, again) = (bytes(total(Treatment::Kept)), bytes(total(Treatment::Recomputed)));
+    let away = match total(Treatment::Offloaded) {
+        0 => String::new(),
+        away => format!(", {} offloaded", bytes(away)),
+    };
+    let mut page = format!(": {kept} kept, {again} recomputed{away}\n");
+    for value in of_layer() {
+        let word = value.treatment.as_str();
+        let name = value.name.strip_prefix(layer).unwrap_or(&value.name).trim_start_matches('.');
+        let size = bytes(value.bytes as u64);
+        // Writing to a string cannot fail.
+        let _ = writeln!(page, "  {size:>10}  {word:<10}  {name:<34} {}", value.why());
     }
     page
 }

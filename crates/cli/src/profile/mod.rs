@@ -15,8 +15,8 @@ use clap::ArgMatches;
 use remat_model::Precision;
 use remat_plan::Policy;
 use remat_train::{
-    ProfileJob, ProfileSetup, Profiled, RECORD_FILE, Record, TrainConfig, TrainError, now_utc, plan, profile,
-    record_folder,
+    PolicyRows, ProfileJob, ProfileSetup, Profiled, RECORD_FILE, Record, TrainConfig, TrainError, now_utc, plan,
+    profile, record_folder,
 };
 use serde_json::{Value, json};
 use std::io::Write;
@@ -84,9 +84,10 @@ fn start(arguments: ProfileArgs, matches: &ArgMatches) -> Result<String, TrainEr
     let batch = rows.as_ref().map(|rows| &rows.batch);
     let (policies, repeats) = (arguments.policies.as_slice(), arguments.repeats as usize);
     let (shape, options, limit) = (*shape, *options, *limit);
-    let rows = profile(&ProfileJob { model, method, shape, batch, policies, repeats, options, limit, spill })?;
+    let job = ProfileJob { model, method, shape, batch, policies, repeats, options, limit, spill };
+    let PolicyRows { rows, refused } = profile(&job)?;
     let (chosen, verdict) = verdict(&setup, &rows);
-    let profiled = Profiled { footprint_bytes, footprint_16_bit_bytes, repeats, rows, chosen, verdict };
+    let profiled = Profiled { footprint_bytes, footprint_16_bit_bytes, repeats, rows, refused, chosen, verdict };
     let record = profiled.record(&setup, started_at)?;
     let kept = if asked_for {
         write(&record, &out)?;
@@ -179,6 +180,7 @@ impl Report<'_> {
             "footprint_bytes_with_checkpointing": self.profiled.footprint_bytes,
             "footprint_16_bit_bytes": self.profiled.footprint_16_bit_bytes,
             "rows": self.profiled.rows,
+            "refused": self.profiled.refused,
             "verdict": self.profiled.verdict,
             "record": record,
         })
@@ -196,6 +198,9 @@ impl Report<'_> {
             let folder = self.setup.config.offload.as_deref().unwrap_or(Path::new("")).display();
             let away = units::bytes(row.offloaded_bytes as u64);
             lines.push(format!("{} had {away} of each step offloaded to {folder}, out and back.", row.policy));
+        }
+        for refused in &self.profiled.refused {
+            lines.push(format!("{} was not measured: {}.", refused.policy, refused.reason));
         }
         lines.push(self.profiled.verdict.clone());
         if let Some(folder) = kept {

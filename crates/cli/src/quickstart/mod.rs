@@ -14,7 +14,7 @@ use crate::{report, units};
 use remat_formats::write_atomic;
 use remat_model::{Model, Precision};
 use remat_train::{
-    AnswersRecord, Checks, Existing, MethodKind, Outcome, ProfileRecord, ProfileRow, Record, RecordKind, RunControl,
+    AnswersRecord, Checks, Existing, MethodKind, Outcome, PolicyRows, ProfileRecord, Record, RecordKind, RunControl,
     TrainConfig, TrainError, train,
 };
 use std::path::{Path, PathBuf};
@@ -87,7 +87,7 @@ fn tour(arguments: &QuickstartArgs) -> Result<u8, TrainError> {
 
     heading("2", "The plan: what to keep in memory between forward and backward");
     policies::explain();
-    let rows_of_policies = policies::compare(&model, threads)?;
+    let compared = policies::compare(&model, threads)?;
 
     heading("3", "Fine-tuning, with checkpointing full. Loss is the surprise per token; it should fall");
     let adapter = out.join("adapter");
@@ -131,7 +131,7 @@ fn tour(arguments: &QuickstartArgs) -> Result<u8, TrainError> {
     ));
 
     let answers = AnswersRecord { questions: number, loss_before, loss_after, right_before, right_after };
-    write_record(out, &model, summary.record.as_deref(), rows_of_policies, answers)?;
+    write_record(out, &model, summary.record.as_deref(), compared, answers)?;
     heading("5", "What is left, and what next");
     leave(out, &summary.peak_bytes.map_or_else(|| "unknown".to_string(), units::bytes));
     Ok(0)
@@ -161,7 +161,7 @@ fn write_record(
     out: &Path,
     model: &Model,
     training: Option<&Record>,
-    rows: Vec<ProfileRow>,
+    policies: PolicyRows,
     answers: AnswersRecord,
 ) -> Result<(), TrainError> {
     let Some(training) = training else { return Ok(()) };
@@ -174,7 +174,8 @@ fn write_record(
         // The tour computes in bf16.
         footprint_16_bit_bytes: footprint,
         repeats: policies::REPEATS,
-        rows,
+        rows: policies.rows,
+        refused: policies.refused,
         verdict: "On a model this small nothing has to be recomputed; the tour trains with full to show that nothing \
                   else changes."
             .to_string(),

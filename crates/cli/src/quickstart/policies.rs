@@ -6,7 +6,7 @@ use remat_compiler::{Target, compile, differentiate};
 use remat_cpu::CpuOptions;
 use remat_model::{BatchShape, LoraConfig, Method, Model, Precision, Targets, preset, training};
 use remat_plan::{DeviceProfile, Plan, Policy};
-use remat_train::{ProfileJob, ProfileRow, TrainError, profile};
+use remat_train::{PolicyRows, ProfileJob, ProfileRow, TrainError, profile};
 
 /// Counted steps of each policy.
 pub(super) const REPEATS: usize = 9;
@@ -23,7 +23,7 @@ pub(super) fn explain() {
 }
 
 /// Prints the table and what it says.
-pub(super) fn compare(model: &Model, threads: usize) -> Result<Vec<ProfileRow>, TrainError> {
+pub(super) fn compare(model: &Model, threads: usize) -> Result<PolicyRows, TrainError> {
     let job = ProfileJob {
         batch: None,
         model,
@@ -35,10 +35,11 @@ pub(super) fn compare(model: &Model, threads: usize) -> Result<Vec<ProfileRow>, 
         limit: None,
         spill: None,
     };
-    let rows = profile(&job)?;
+    let found = profile(&job)?;
+    let rows = &found.rows;
     say("   checkpointing   activations kept    peak memory of the process    time of a step");
     say("                   for backward        planned       measured        planned    measured");
-    for row in &rows {
+    for row in rows {
         let measured = row.measured_peak_bytes.map_or("unknown".to_string(), units::bytes);
         let kept = units::bytes(row.activation_bytes as u64);
         let (planned_ms, ms) = (1e3 * row.planned_step_seconds, 1e3 * row.step_seconds);
@@ -50,8 +51,11 @@ pub(super) fn compare(model: &Model, threads: usize) -> Result<Vec<ProfileRow>, 
             row.policy, times.0, times.1
         ));
     }
-    conclude(&rows)?;
-    Ok(rows)
+    for refused in &found.refused {
+        say(&format!("   {} was not measured: {}.", refused.policy, refused.reason));
+    }
+    conclude(rows)?;
+    Ok(found)
 }
 
 fn conclude(rows: &[ProfileRow]) -> Result<(), TrainError> {

@@ -13,6 +13,9 @@ pub(crate) fn html(profiled: &Profiled, record: &Record, plan: Option<&RunPlan>)
     let same = rows.iter().all(|row| row.trained_hash == rows[0].trained_hash);
     let equal = if same { "equal in every bit" } else { "NOT equal, which must never be" };
     page.text(&format!("After two updates, what was trained is {equal} under all policies."));
+    for refused in &profiled.refused {
+        page.text(&format!("{} was not measured: {}.", refused.policy, refused.reason));
+    }
     page.section("Predicted and measured");
     page.legend_of_pairs();
     let pair = |name: &str, planned: f64, measured: Option<f64>| Pair { name: name.to_string(), planned, measured };
