@@ -2,9 +2,13 @@
 //! compared with every possible choice of kept values where those can be counted.
 
 use proptest::prelude::*;
-use remat_compiler::{CompileError, Kept, compile, compile_within, frontier, simplify};
-use remat_ir::{Graph, Interpreter, Phase, Storage};
-use remat_plan::{DeviceProfile, Plan, Policy};
+use remat_compiler::{
+    Choice, CompileError, Kept, Target, compile, compile_keeping, compile_within, differentiate, frontier, simplify,
+};
+use remat_ir::ops::{Gelu, Layout, Linear, Sum};
+use remat_ir::{Builder, Graph, Interpreter, Phase, Storage, Type};
+use remat_plan::{DeviceProfile, Plan, Policy, check};
+use remat_tensor::DType;
 use remat_testkit::{random_model, source_values, two_layer_mlp};
 
 fn budget(graph: &Graph, bytes: usize) -> Result<Plan, CompileError> {
@@ -51,6 +55,7 @@ proptest! {
                     prop_assert!(plan.activation_bytes() <= bytes, "{} of {bytes}", plan.activation_bytes());
                     prop_assert!(before.is_none_or(|before| at_most(seconds(&plan), before)));
                     prop_assert_eq!(&meaning(&plan.graph), &source);
+                    prop_assert_eq!(check(&plan, &simplify(graph.clone())), Ok(()));
                     before = Some(seconds(&plan));
                 }
                 Err(error) => {
@@ -80,6 +85,7 @@ proptest! {
     fn auto_fits_its_arena_and_is_never_slower_with_more(seed in any::<u64>()) {
         let graph = random_model(seed).with_backward();
         let auto = |cap| compile_within(graph.clone(), &Policy::Auto, &DeviceProfile::generic(), cap);
+        let source = meaning(&simplify(graph.clone()));
         let fastest = auto(None).expect("no cap, no refusal");
         let mut before: Option<f64> = None;
         for step in 0..=6 {
@@ -87,6 +93,8 @@ proptest! {
             match auto(Some(cap)) {
                 Ok(plan) => {
                     prop_assert!(plan.arena_bytes <= cap);
+                    prop_assert_eq!(&meaning(&plan.graph), &source);
+                    prop_assert_eq!(check(&plan, &simplify(graph.clone())), Ok(()));
                     prop_assert!(before.is_none_or(|before| at_most(seconds(&plan), before)));
                     before = Some(seconds(&plan));
                 }
@@ -108,16 +116,31 @@ proptest! {
         prop_assert_eq!(plan.activation_bytes(), claim.activation_bytes);
         prop_assert!((plan.recompute_seconds(&profile.prices) - claim.recompute_seconds).abs() < 1e-12);
     }
+
+    #[test]
+    fn any_choice_of_kept_values_takes_what_its_footprint_says(seed in any::<u64>(), mask in any::<u64>()) {
+        let graph = random_model(seed).with_backward();
+        let profile = DeviceProfile::generic();
+        let mut claim = None;
+        let plan = compile_keeping(graph, &profile, |source| -> Result<Choice, CompileError> {
+            let kept = Kept::from_fn(source, |id| mask >> (id.index() % 64) & 1 == 0);
+            claim = Some(kept.footprint(source, &profile.prices));
+            Ok(Choice { kept, offload: Vec::new() })
+        });
+        let (plan, claim) = (plan.expect("any choice is a plan"), claim.expect("it was asked"));
+        prop_assert_eq!(plan.activation_bytes(), claim.activation_bytes);
+        prop_assert!((plan.recompute_seconds(&profile.prices) - claim.recompute_seconds).abs() < 1e-12);
+    }
 }
 
-/// (bytes, seconds) of every set of forward nodes to run again, outside the last region.
-fn every_choice(graph: &Graph) -> Option<Vec<(usize, f64)>> {
+/// (bytes, seconds) of every set of forward nodes to run again, outside the last region, if those are at most `most`.
+fn every_choice(graph: &Graph, most: usize) -> Option<Vec<(usize, f64)>> {
     let outermost = |node: &remat_ir::Node| graph.region_path(node.region).first().copied();
     let forward = || graph.nodes_with_ids().filter(|(_, node)| node.phase == Phase::Forward);
     let last = forward().filter_map(|(_, node)| outermost(node)).max()?;
     let first_of_last = forward().find(|(_, node)| outermost(node) == Some(last))?.0;
     let free: Vec<_> = forward().map(|(id, _)| id).filter(|&id| id < first_of_last).collect();
-    if free.len() > 10 {
+    if free.len() > most {
         return None;
     }
     let prices = DeviceProfile::generic().prices;
@@ -135,7 +158,7 @@ fn small_graphs_are_solved_optimally() {
     for seed in 0..400 {
         let graph = random_model(seed).with_backward();
         let source = simplify(graph.clone());
-        let Some(choices) = every_choice(&source) else { continue };
+        let Some(choices) = every_choice(&source, 10) else { continue };
         graphs += 1;
         let mut sizes: Vec<usize> = choices.iter().map(|choice| choice.0).collect();
         sizes.sort_unstable();
@@ -155,17 +178,50 @@ fn small_graphs_are_solved_optimally() {
     assert!(worst < 1e-9, "worst gap {worst:.4} of a step over {graphs} graphs, {optimal} of {budgets} optimal");
 }
 
+/// Linears of random widths, each with its activation in a region of its own.
+fn chain(widths: &[usize]) -> Graph {
+    let mut b = Builder::new();
+    let mut x = b.input("x", Type::new(DType::F32, [3, widths[0]]));
+    let seed = b.input("seed", Type::new(DType::F32, [1]));
+    let mut targets = Vec::new();
+    for (layer, pair) in widths.windows(2).enumerate() {
+        let ty = Type::new(DType::F32, [pair[0], pair[1]]);
+        let weight = b.state(&format!("w{layer}"), ty.clone());
+        let gradient = b.state(&format!("w{layer}.grad"), ty);
+        targets.push(Target { value: weight, accumulate_into: Some(gradient) });
+        x = b.region(&format!("layer.{layer}"), |b| {
+            let h = b.op1(&format!("h{layer}"), Linear::plain(Layout::InOut), &[x, weight]).expect("shapes fit");
+            b.op1(&format!("act{layer}"), Gelu, &[h]).expect("shapes fit")
+        });
+    }
+    let loss = b.op1("loss", Sum, &[x]).expect("shapes fit");
+    b.output(loss);
+    differentiate(b.finish(), loss, seed, &targets).expect("differentiable").graph
+}
+
 #[test]
 fn on_chains_the_gap_is_zero() {
-    let graph = two_layer_mlp().with_backward();
-    let source = simplify(graph.clone());
-    let base = seconds(&preset(&graph, &Policy::None));
-    let choices = every_choice(&source).expect("a small chain");
-    assert!(choices.len() >= 4);
-    for &(bytes, _) in &choices {
-        let best = choices.iter().filter(|choice| choice.0 <= bytes).map(|choice| choice.1).fold(f64::MAX, f64::min);
-        let ours = seconds(&budget(&graph, bytes).expect("this choice fits")) - base;
-        assert!((ours - best).abs() < 1e-12, "at {bytes} bytes {ours} s, {best} s is possible");
+    let mut widths = (0u32..).map(|index| 1 + (index.wrapping_mul(2_654_435_761) >> 20) as usize % 40);
+    let mut chains = vec![two_layer_mlp().with_backward()];
+    // Up to five layers before the last: ten nodes that may run again. Eight are too many for one group, so the groups'
+    // frontiers are joined.
+    for layers in [2, 3, 3, 4, 4, 5, 5, 6, 6, 9] {
+        chains.push(chain(&widths.by_ref().take(layers + 1).collect::<Vec<_>>()));
+    }
+    for graph in &chains {
+        let source = simplify(graph.clone());
+        let base = seconds(&preset(graph, &Policy::None));
+        let choices = every_choice(&source, 16).expect("a small chain");
+        let mut sizes: Vec<usize> = choices.iter().map(|choice| choice.0).collect();
+        sizes.sort_unstable();
+        sizes.dedup();
+        assert!(sizes.len() >= 3);
+        for &bytes in sizes.iter().step_by(sizes.len().div_ceil(32)) {
+            let within = choices.iter().filter(|choice| choice.0 <= bytes);
+            let best = within.map(|choice| choice.1).fold(f64::MAX, f64::min);
+            let ours = seconds(&budget(graph, bytes).expect("this choice fits")) - base;
+            assert!((ours - best).abs() < 1e-12, "at {bytes} bytes {ours} s, {best} s is possible");
+        }
     }
 }
 

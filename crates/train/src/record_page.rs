@@ -112,9 +112,9 @@ fn policies(record: &Record) -> String {
 /// Bytes in the largest binary unit; record.json has them exactly.
 fn size(bytes: u64) -> String {
     match bytes {
-        0..1024 => format!("{bytes} B"),
-        0..1_048_576 => format!("{:.1} KiB", bytes as f64 / 1024.0),
-        0..1_073_741_824 => format!("{:.1} MiB", bytes as f64 / 1_048_576.0),
+        0..=0x3ff => format!("{bytes} B"),
+        0x400..=0xf_ffff => format!("{:.1} KiB", bytes as f64 / 1024.0),
+        0x10_0000..=0x3fff_ffff => format!("{:.1} MiB", bytes as f64 / 1_048_576.0),
         _ => format!("{:.2} GiB", bytes as f64 / 1_073_741_824.0),
     }
 }
