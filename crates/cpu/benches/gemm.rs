@@ -28,27 +28,41 @@ const SIZES: [[usize; 3]; 9] = [
 /// A sum longer than this goes over a vocabulary: the gradient of a head's input.
 const VOCABULARY: usize = 32_000;
 
+/// A matrix that starts on a cache line, as every tensor of a plan does.
+struct Aligned<T> {
+    data: Vec<T>,
+    start: usize,
+}
+
+impl<T: Element> Aligned<T> {
+    fn new(len: usize) -> Self {
+        let data: Vec<T> = (0..len + 64).map(|i| T::from_f32((i % 17) as f32 * 0.1 - 0.8)).collect();
+        let start = data.as_ptr().align_offset(64);
+        Aligned { data, start }
+    }
+}
+
 struct Product<T> {
     size: [usize; 3],
-    a: Vec<T>,
-    b: Vec<T>,
-    c: Vec<T>,
+    a: Aligned<T>,
+    b: Aligned<T>,
+    c: Aligned<T>,
 }
 
 impl<T: Element> Product<T> {
     fn new(size: [usize; 3]) -> Self {
         let [m, n, k] = size;
-        let fill = |n: usize| (0..n).map(|i| T::from_f32((i % 17) as f32 * 0.1 - 0.8)).collect::<Vec<T>>();
-        Product { size, a: fill(m * k), b: fill(k * n), c: fill(m * n) }
+        Product { size, a: Aligned::new(m * k), b: Aligned::new(k * n), c: Aligned::new(m * n) }
     }
 
     /// x times W transposed, the layout of a linear layer; or times W as it lies, which is how backward and heads'
     /// gradients read it.
     fn run(&mut self, pool: &ThreadPool) {
-        let [_, n, k] = self.size;
-        let b = if k > VOCABULARY { Matrix::rows(&self.b, n) } else { Matrix::transposed(&self.b, k) };
-        let a = Matrix::rows(&self.a, k);
-        gemm(pool, self.size, a, b, Epilogue::default(), &mut self.c);
+        let [m, n, k] = self.size;
+        let (a, b) = (&self.a.data[self.a.start..], &self.b.data[self.b.start..]);
+        let b = if k > VOCABULARY { Matrix::rows(b, n) } else { Matrix::transposed(b, k) };
+        let c = &mut self.c.data[self.c.start..][..m * n];
+        gemm(pool, self.size, Matrix::rows(a, k), b, Epilogue::default(), c);
     }
 
     fn flops(&self) -> f64 {

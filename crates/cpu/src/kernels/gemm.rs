@@ -25,7 +25,7 @@ use ahead::{Ahead, Copied, Region, STEPS};
 use form::Form;
 use pack::Source;
 pub use quantised::QuantisedMatrix;
-use tile::Update;
+use tile::{Rounded, Update};
 
 /// Length of one chain of f32 multiply-adds; a panel of two vectors this deep stays in the second-level cache.
 pub(crate) const K_BLOCK: usize = 256;
@@ -133,6 +133,11 @@ impl<T> Epilogue<'_, T> {
     }
 }
 
+/// Terms of a sum, at most, that take less time than writing it.
+const FEW_TERMS: usize = 64;
+/// Bytes of a left operand that stay in the last-level cache from one task to the next.
+const CACHED: usize = 16 << 20;
+
 /// Rows and columns of C that a task should have, at least, and a multiple of both levels' tiles.
 const LEAST_ROWS: usize = 14;
 const LEAST_COLS: usize = 32;
@@ -212,12 +217,12 @@ pub fn gemm_low_rank<'b, 'c, A: Element, B: Element, C: Element>(
         // A thin C whose A would have to be transposed, such as an adapter's gradient: its transpose reads A by rows.
         Right::Dense(thin) if n <= LEAST_COLS && m > n && a.col_stride != 1 && alone && C::IS_F32 => {
             let (a, b) = (thin.turned(), Right::Dense(a.turned()));
-            let grid = Grid::choose(n, m, pool.threads());
             let size = [n, m, k];
+            let grid = Grid::choose::<B>(size, pool.threads());
             launch(pool, grid.tasks(), &Gemm { size, grid, a, b, c, epilogue, low_rank: None, form, transposed: true });
         }
         _ => {
-            let grid = Grid::choose(m, n, pool.threads());
+            let grid = Grid::choose::<A>(size, pool.threads());
             launch(pool, grid.tasks(), &Gemm { size, grid, a, b, c, epilogue, low_rank, form, transposed: false });
         }
     }
@@ -238,26 +243,32 @@ struct Grid {
     cols: usize,
     down: usize,
     across: usize,
+    /// Whether tasks are numbered row by row; else column by column, so that they share columns of B.
+    by_rows: bool,
 }
 
 impl Grid {
-    /// Of the cuts with a few tasks per thread, to even out the end, the one that packs least: each task packs its
-    /// columns of B, and copies its rows of A, which is a third of the work.
-    fn choose(m: usize, n: usize, threads: usize) -> Grid {
-        let wanted = if threads == 1 { 1 } else { 4 * threads };
-        let (most_down, most_across) = (m.div_ceil(LEAST_ROWS), n.div_ceil(LEAST_COLS));
-        let (mut best, mut least) = ((most_down, most_across), usize::MAX);
-        for down in m.div_ceil(TASK_ROWS)..=most_down {
-            let across = n.div_ceil(TASK_COLS).max(wanted.div_ceil(down)).min(most_across);
-            let packed = 3 * down * n + across * m;
-            if down * across >= wanted && packed < least {
-                (best, least) = ((down, across), packed);
-            }
-        }
-        let (down, across) = best;
-        let rows = m.div_ceil(down).next_multiple_of(LEAST_ROWS).min(TASK_ROWS);
-        let cols = n.div_ceil(across).next_multiple_of(LEAST_COLS).min(TASK_COLS);
-        Grid { rows, cols, down: m.div_ceil(rows), across: n.div_ceil(cols) }
+    /// For sums of few terms, which are bound by writing C: whole rows for each thread, since two that write to the same
+    /// pages slow each other down. Else the cut that should be done first: a task takes as long as its part of C, and as some
+    /// more rows for packing its columns of B and some more columns for copying its rows of A. Threads that find no task at
+    /// the end idle, and are never equally fast: small tasks even that out.
+    fn choose<A>([m, n, k]: [usize; 3], threads: usize) -> Grid {
+        const ROWS_FOR_PACKING: usize = 16;
+        let by_rows = k <= FEW_TERMS;
+        let cols_for_copying = if k * m * size_of::<A>() > CACHED { 32 } else { 8 };
+        let seconds = |grid: &Grid| {
+            let task = (grid.rows + ROWS_FOR_PACKING) * (grid.cols + cols_for_copying);
+            let all = (m + grid.down * ROWS_FOR_PACKING) * (n + grid.across * cols_for_copying);
+            let idle = (threads - grid.tasks() % threads) % threads;
+            // In quarters of a task, summed over the threads.
+            4 * all + task * (4 * idle + threads - 1)
+        };
+        let share = m.div_ceil(threads).next_multiple_of(LEAST_ROWS).min(TASK_ROWS);
+        let (least_rows, most_rows) = if by_rows { (share, share) } else { (LEAST_ROWS, TASK_ROWS) };
+        let rows = (least_rows..=most_rows).step_by(LEAST_ROWS);
+        let grids = rows.flat_map(|rows| (LEAST_COLS..=TASK_COLS).step_by(LEAST_COLS).map(move |cols| (rows, cols)));
+        let grid = |(rows, cols)| Grid { rows, cols, down: m.div_ceil(rows), across: n.div_ceil(cols), by_rows };
+        grids.map(grid).min_by_key(seconds).expect("a task has some size")
     }
 
     fn tasks(self) -> usize {
@@ -266,7 +277,9 @@ impl Grid {
 
     /// First row and column of a task.
     fn start(self, task: usize) -> (usize, usize) {
-        (task % self.down * self.rows, task / self.down * self.cols)
+        let (row, col) =
+            if self.by_rows { (task / self.across, task % self.across) } else { (task % self.down, task / self.down) };
+        (row * self.rows, col * self.cols)
     }
 }
 
@@ -290,7 +303,7 @@ impl<A: Element, B: Element, C: Element> Kernel for Gemm<'_, A, B, C> {
             let depth = (k - from).min(block);
             let last = from + depth == k;
             unsafe {
-                let update = self.update(i, j, from == 0, last && low_rank.is_none(), sums);
+                let update = self.update((i, j), from == 0, last && low_rank.is_none(), sums);
                 self.pack_right::<S>(from, j, depth, cols, packed_b.as_mut_ptr(), decoded);
                 let next = if last { (0, self.grid.start(task + 1).1) } else { (from + depth, j) };
                 let right = self.next_right(next, block);
@@ -306,7 +319,7 @@ impl<A: Element, B: Element, C: Element> Kernel for Gemm<'_, A, B, C> {
             for from in (0..rank).step_by(block) {
                 let depth = (rank - from).min(block);
                 unsafe {
-                    let update = Update { alpha: beta, ..self.update(i, j, false, from + depth == rank, sums) };
+                    let update = Update { alpha: beta, ..self.update((i, j), false, from + depth == rank, sums) };
                     self.form.pack_panels::<S, B>(b.source().from(from, j), depth, cols, packed_b.as_mut_ptr());
                     let left = Left { from: u.source().from(i, from), rows, depth };
                     self.multiply_rows::<S>(left, packed_a, packed_b, cols, update, Region::NONE);
@@ -316,7 +329,7 @@ impl<A: Element, B: Element, C: Element> Kernel for Gemm<'_, A, B, C> {
         unsafe {
             if self.transposed {
                 self.turn::<S>(i, j, rows, cols, sums, true);
-            } else if !C::IS_F32 {
+            } else if !C::IS_F32 && !self.rounds_in_tiles() {
                 self.round_sums::<S>(i, j, rows, cols, sums);
             }
         }
@@ -409,11 +422,12 @@ impl<A: Element, B: Element, C: Element> Gemm<'_, A, B, C> {
     }
 
     /// An f32 C is its own running sum, from the start given; another C sums in scratch.
-    unsafe fn update(&self, i: usize, j: usize, first: bool, last: bool, sums: &mut [f32]) -> Update {
+    unsafe fn update(&self, (i, j): (usize, usize), first: bool, last: bool, sums: &mut [f32]) -> Update {
         let (n, alpha) = (self.size[1], self.epilogue.alpha);
         if !self.in_place() {
             let onto_output = self.transposed && matches!(self.epilogue.start, Start::Output);
-            return Update::plain(sums.as_mut_ptr(), TASK_COLS, alpha, !first || onto_output);
+            let rounded = if last && self.rounds_in_tiles() { self.rounded(i, j) } else { Rounded::NOTHING };
+            return Update { rounded, ..Update::plain(sums.as_mut_ptr(), TASK_COLS, alpha, !first || onto_output) };
         }
         let mut update = Update::plain(self.c.at(i * n + j).cast(), n, alpha, !first);
         match self.epilogue.start {
@@ -425,6 +439,24 @@ impl<A: Element, B: Element, C: Element> Gemm<'_, A, B, C> {
             update.bias = bias[j..].as_ptr().cast();
         }
         update
+    }
+
+    /// Whether the last tile over an element of C also rounds it.
+    fn rounds_in_tiles(&self) -> bool {
+        self.form.dot && !C::IS_F32 && !self.transposed
+    }
+
+    /// C from row `i`, column `j` on, as bf16, with what is added onto the product there.
+    fn rounded(&self, i: usize, j: usize) -> Rounded {
+        let at = i * self.size[1] + j;
+        let c: *mut u16 = self.c.at(at).cast();
+        let start = match self.epilogue.start {
+            Start::Zero => std::ptr::null(),
+            Start::Output => c.cast_const(),
+            Start::Residual(residual) => residual.at(at).cast(),
+        };
+        let bias = self.epilogue.bias.map_or(std::ptr::null(), |bias| bias[j..].as_ptr().cast());
+        Rounded { c, stride: self.size[1], start, bias }
     }
 
     /// Whether C is its own running sum.

@@ -209,7 +209,62 @@ unsafe fn tile<const ROWS: usize, const COLS: usize>(
             left -= steps;
         }
         *ahead = local;
-        store_tile::<Avx512, ROWS, COLS>(&acc, cols, update);
+        if update.rounded.c.is_null() {
+            store_tile::<Avx512, ROWS, COLS>(&acc, cols, update);
+        } else {
+            round_tile(&acc, cols, update);
+        }
+    }
+}
+
+/// Adds the chains of a tile onto what they are added to, and rounds the sums into C.
+///
+/// By the bf16 instruction, which makes subnormals zero, as the product did before it.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,avx512bf16")]
+unsafe fn round_tile<const ROWS: usize, const COLS: usize>(
+    acc: &[[__m512; COLS]; ROWS],
+    cols: usize,
+    Update { alpha, onto, onto_stride, rounded, .. }: Update,
+) {
+    unsafe {
+        let alpha = _mm512_set1_ps(alpha);
+        let mask = ((1u64 << cols) - 1) as __mmask32;
+        let lanes = |j: usize| (mask >> (j * L)) as __mmask16;
+        let widened = |p: *const u16, j: usize| {
+            let words = _mm256_maskz_loadu_epi16(lanes(j), p.add(j * L).cast());
+            _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(words)))
+        };
+        let mut bias = [_mm512_setzero_ps(); COLS];
+        if !rounded.bias.is_null() {
+            for (j, bias) in bias.iter_mut().enumerate() {
+                *bias = widened(rounded.bias, j);
+            }
+        }
+        unrolled!(ROWS, |I| {
+            let mut sums = [_mm512_setzero_ps(); 2];
+            for (j, chain) in acc[I].iter().enumerate() {
+                let mut sum = if onto.is_null() {
+                    _mm512_mul_ps(alpha, *chain)
+                } else {
+                    let onto = _mm512_maskz_loadu_ps(lanes(j), onto.add(I * onto_stride + j * L));
+                    _mm512_fmadd_ps(alpha, *chain, onto)
+                };
+                if !rounded.start.is_null() {
+                    sum = _mm512_add_ps(widened(rounded.start.add(I * rounded.stride), j), sum);
+                }
+                if !rounded.bias.is_null() {
+                    sum = _mm512_add_ps(sum, bias[j]);
+                }
+                sums[j] = sum;
+            }
+            let both = transmute::<__m512bh, __m512i>(_mm512_cvtne2ps_pbh(sums[1], sums[0]));
+            let to = rounded.c.add(I * rounded.stride);
+            if cols == WIDTH {
+                _mm512_storeu_si512(to.cast(), both);
+            } else {
+                _mm512_mask_storeu_epi16(to.cast(), mask, both);
+            }
+        });
     }
 }
 

@@ -23,13 +23,47 @@ pub(crate) struct Update {
     pub onto_stride: usize,
     /// One value per column, added last; may be null.
     pub bias: *const f32,
+    /// Where the result goes in place of `c`, if the tile itself is to round it.
+    pub rounded: Rounded,
+}
+
+/// The bf16 matrix that finished sums are rounded into. Only the tile of the bf16 dot product does so.
+#[derive(Clone, Copy)]
+pub(crate) struct Rounded {
+    /// First element, or null: nothing is rounded.
+    pub c: *mut u16,
+    pub stride: usize,
+    /// A matrix laid out as C that is added; may be null.
+    pub start: *const u16,
+    /// One value per column, added last; may be null.
+    pub bias: *const u16,
+}
+
+impl Rounded {
+    /// Nothing is rounded.
+    pub const NOTHING: Rounded =
+        Rounded { c: std::ptr::null_mut(), stride: 0, start: std::ptr::null(), bias: std::ptr::null() };
+
+    #[inline(always)]
+    unsafe fn from(self, i: usize, j: usize) -> Self {
+        if self.c.is_null() {
+            return self;
+        }
+        unsafe {
+            let at = i * self.stride + j;
+            let start = if self.start.is_null() { self.start } else { self.start.add(at) };
+            let bias = if self.bias.is_null() { self.bias } else { self.bias.add(j) };
+            Rounded { c: self.c.add(at), start, bias, ..self }
+        }
+    }
 }
 
 impl Update {
     /// Plain `C = alpha * AB` or `C += alpha * AB`.
     pub(crate) fn plain(c: *mut f32, c_stride: usize, alpha: f32, accumulate: bool) -> Self {
         let onto = if accumulate { c.cast_const() } else { std::ptr::null() };
-        Update { c, c_stride, alpha, onto, onto_stride: c_stride, bias: std::ptr::null() }
+        let rounded = Rounded::NOTHING;
+        Update { c, c_stride, alpha, onto, onto_stride: c_stride, bias: std::ptr::null(), rounded }
     }
 
     /// The update seen from row `i`, column `j` on.
@@ -38,7 +72,7 @@ impl Update {
         unsafe {
             let onto = if self.onto.is_null() { self.onto } else { self.onto.add(i * self.onto_stride + j) };
             let bias = if self.bias.is_null() { self.bias } else { self.bias.add(j) };
-            Update { c: self.c.add(i * self.c_stride + j), onto, bias, ..self }
+            Update { c: self.c.add(i * self.c_stride + j), onto, bias, rounded: self.rounded.from(i, j), ..self }
         }
     }
 }
