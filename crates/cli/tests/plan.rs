@@ -114,7 +114,9 @@ fn explain_timeline_and_diff_show_the_plan() {
     let output = remat(&format!("plan --diff {} {}", path("a.json"), path("b.json")));
     let page = String::from_utf8_lossy(&output.stdout).into_owned();
     assert_eq!(output.status.code(), Some(0), "{page}");
-    for part in ["--rank", "--checkpointing", "step seconds", "step: activations", "step: adapter"] {
+    for part in
+        ["--rank", "--checkpointing", "step seconds", "step, evaluation, save\n", "  activations ", "  adapter "]
+    {
         assert!(page.contains(part), "{part}: {page}");
     }
     std::fs::write(path("bad.json"), "{}").expect("written");

@@ -9,7 +9,7 @@ use crate::compiled_step::steps_of_update;
 use crate::source_totals::SourceTotals;
 use crate::trace::Trace;
 use remat_cpu::CpuExecutor;
-use remat_ir::{Graph, Phase};
+use remat_ir::Graph;
 use remat_plan::{Action, Plan, Step};
 use std::fs;
 
@@ -250,17 +250,7 @@ struct ArenaParts {
 
 impl ArenaParts {
     fn of(micro: &Plan, arena_bytes: usize) -> Self {
-        let is_backward = |step: &Step| match step.action {
-            Action::Compute(op) => {
-                let node = micro.graph.node(op);
-                node.phase == Phase::Backward || node.recompute_of.is_some()
-            }
-            _ => false,
-        };
-        let turn = micro.steps.iter().position(is_backward).unwrap_or(micro.steps.len());
-        let lives_on = |first: usize, last: usize| first < turn && last >= turn;
-        let kept = micro.buffers.iter().filter(|buffer| lives_on(buffer.first.index(), buffer.last.index()));
-        let kept = kept.map(|buffer| buffer.slot.bytes).sum::<usize>().min(arena_bytes);
+        let kept = micro.activation_bytes().min(arena_bytes);
         let is_head = |step: &&Step| match step.action {
             Action::Compute(op) => micro.graph.node(op).op.name().starts_with("linear_cross_entropy"),
             _ => false,

@@ -25,26 +25,43 @@ pub(super) fn page(a: &Path, b: &Path) -> Result<String, TrainError> {
     for (name, x, y) in pairs.chain(settings).filter(|(_, x, y)| x != y) {
         let _ = writeln!(page, "{name:<34}{:>16}{:>16}", plain(x), plain(y));
     }
-    for key in ["peak_bytes", "smallest_budget_bytes", "activation_bytes", "arena_bytes"] {
-        let name = key.trim_end_matches("_bytes").replace('_', " ");
-        page.push_str(&sizes(&name, &first[key], &second[key]));
+    for (key, name) in [
+        ("peak_bytes", "peak"),
+        ("smallest_budget_bytes", "smallest --memory"),
+        ("activation_bytes", "kept for backward"),
+        ("arena_bytes", "arena"),
+    ] {
+        page.push_str(&sizes(name, &first[key], &second[key]));
     }
     for key in ["step_seconds", "recompute_seconds"] {
         if let (Some(x), Some(y)) = (first[key].as_f64(), second[key].as_f64()) {
             let name = key.replace('_', " ");
-            let _ = writeln!(page, "{name:<34}{x:>16.4}{y:>16.4}{:>+15.1}%", 100.0 * (y / x.max(1e-12) - 1.0));
+            let change = if x > 0.0 { format!("{:+.1}%", 100.0 * (y / x - 1.0)) } else { String::new() };
+            let _ = writeln!(page, "{name:<34}{x:>16.4}{y:>16.4}{change:>16}");
         }
     }
-    for phase in first["phases"].as_array().into_iter().flatten() {
-        let same = |other: &&Value| other["name"] == phase["name"];
-        let other = second["phases"].as_array().into_iter().flatten().find(same).unwrap_or(&Value::Null);
-        for (part, x) in
-            phase["parts"].as_object().into_iter().flatten().filter(|(part, x)| **x != other["parts"][part])
-        {
-            page.push_str(&sizes(&format!("{}: {part}", plain(&phase["name"])), x, &other["parts"][part]));
-        }
-    }
+    page.push_str(&phases(&first, &second));
     Ok(page)
+}
+
+/// The parts that differ, phase by phase; phases that differ alike are shown once.
+fn phases(first: &Value, second: &Value) -> String {
+    let list = |plan: &Value| plan["phases"].as_array().cloned().unwrap_or_default();
+    let mut alike: Vec<(Vec<String>, String)> = Vec::new();
+    for phase in list(first) {
+        let other = list(second).into_iter().find(|other| other["name"] == phase["name"]).unwrap_or(Value::Null);
+        let parts = phase["parts"].as_object().into_iter().flatten();
+        let differ = parts.filter(|(part, bytes)| **bytes != other["parts"][*part]);
+        let lines =
+            differ.map(|(part, bytes)| sizes(&format!("  {}", part.replace('_', " ")), bytes, &other["parts"][part]));
+        let (name, lines) = (plain(&phase["name"]), lines.collect::<String>());
+        match alike.iter_mut().find(|(_, known)| *known == lines) {
+            Some((names, _)) => names.push(name),
+            None => alike.push((vec![name], lines)),
+        }
+    }
+    let shown = alike.iter().filter(|(_, lines)| !lines.is_empty());
+    shown.map(|(names, lines)| format!("{}\n{lines}", names.join(", "))).collect()
 }
 
 fn read(path: &Path) -> Result<Value, TrainError> {

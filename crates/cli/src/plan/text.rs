@@ -38,8 +38,10 @@ fn verdict(plan: &RunPlan) -> String {
             )
         }
         (Fit::DoesNotFit, _) => format!(
-            "does not fit: checkpointing {}, and the least that can be kept is budget:{}; what follows is that plan",
-            config.checkpointing, plan.smallest_activation_bytes
+            "does not fit: checkpointing {}, and the least that can be kept is {} (budget:{}); what follows is that plan",
+            config.checkpointing,
+            bytes(plan.smallest_activation_bytes as u64),
+            plan.smallest_activation_bytes
         ),
         (_, None) => format!("peak {peak}; how much memory there is, this system does not tell"),
     };
@@ -59,7 +61,10 @@ fn verdict(plan: &RunPlan) -> String {
     } else {
         "by arithmetic; remat doctor measures this machine's"
     };
-    let recompute = config.grad_accum as f64 * micro.recompute_seconds(&plan.profile.prices);
+    let recompute = match config.grad_accum as f64 * micro.recompute_seconds(&plan.profile.prices) {
+        0.0 => "none".to_string(),
+        again => seconds(again),
+    };
     let mut lines = vec![
         headline,
         format!("model     {} ({}), {} parameters, {dtype}", plan.model, plan.family, count(plan.total_parameters)),
@@ -75,15 +80,31 @@ fn verdict(plan: &RunPlan) -> String {
             plan.arena_over_lower_bound
         ),
         format!(
-            "time      {} for an update, {} of it to recompute · {}, {} · prices {prices}",
+            "time      {} for an update{}, {recompute} of it to recompute · {}, {} · prices {prices}",
             seconds(plan.step_seconds),
-            seconds(recompute),
+            mean_update(plan),
             plan.profile.name,
             counted(plan.profile.threads, "thread")
         ),
     ];
     lines.extend(offload(plan));
     lines.join("\n") + "\n"
+}
+
+/// Where batches differ in length: that the time is of the longest, and what an update takes on average.
+fn mean_update(plan: &RunPlan) -> String {
+    let [.., longest] = plan.buckets.as_slice() else { return String::new() };
+    if plan.buckets.len() < 2 {
+        return String::new();
+    }
+    let shorter = longest.micro_step_seconds - mean_micro_step(plan);
+    let mean = seconds(plan.step_seconds - plan.config.grad_accum as f64 * shorter);
+    format!(" of the longest batches, {mean} on average")
+}
+
+/// Seconds of a micro-step by the shares of the lengths.
+fn mean_micro_step(plan: &RunPlan) -> f64 {
+    plan.buckets.iter().map(|bucket| bucket.share * bucket.micro_step_seconds).sum()
 }
 
 /// What goes out of the arena and back, if the settings name a folder for it.
@@ -140,7 +161,7 @@ fn buckets(plan: &RunPlan) -> String {
             seconds(bucket.micro_step_seconds)
         );
     }
-    let mean: f64 = plan.buckets.iter().map(|bucket| bucket.share * bucket.micro_step_seconds).sum();
+    let mean = mean_micro_step(plan);
     let longest = plan.buckets.last().map_or(0.0, |bucket| bucket.micro_step_seconds);
     let less = 100.0 * (1.0 - mean / longest.max(f64::MIN_POSITIVE));
     let _ = writeln!(page, "{:>12}{:>48}   {less:.0} % below the longest alone", "mean", seconds(mean));

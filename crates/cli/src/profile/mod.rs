@@ -218,11 +218,11 @@ impl Report<'_> {
         let mut lines = vec![
             format!("model      {} ({family}), {} in {}", self.model(), config.method_name(), name(&precision)),
             format!(
-                "step       {} × {} {}tokens, {} counted steps of each policy, taking turns",
+                "step       {} × {} {}tokens, {} of each policy, taking turns",
                 shape.batch,
                 shape.seq_len,
                 if self.setup.rows.is_some() { "" } else { "random " },
-                self.profiled.repeats
+                units::counted(self.profiled.repeats, "counted step")
             ),
             format!(
                 "machine    {}, {}, {}",

@@ -31,14 +31,14 @@ fn plan_and_train_have_a_plan_for_each_length_in_one_arena() {
     let flags = "--method lora --rank 4 --steps 2 --batch-size 1 --json --checkpointing full";
     let finished = Train::on("gpt2", flags).data(&data).finish();
     let planned: Value = serde_json::from_str(finished.stdout.lines().next().expect("an event")).expect("JSON");
-    let output = remat(["plan", "--json", "--method", "lora", "--rank", "4", "--batch-size", "1"])
-        .args(["--checkpointing", "full", "--model"])
-        .arg(case("gpt2"))
-        .arg("--data")
-        .arg(&data)
-        .output()
-        .expect("the binary runs");
-    let plan: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let plan = |view: &str| {
+        let mut command = remat(["plan", "--method", "lora", "--rank", "4", "--batch-size", "1"]);
+        command.args(["--checkpointing", "full", "--model"]).arg(case("gpt2")).arg("--data").arg(&data);
+        command.arg(view).output().expect("the binary runs").stdout
+    };
+    let page = String::from_utf8(plan("--explain")).expect("UTF-8");
+    assert!(page.contains(" of the longest batches, ") && page.contains("≤ 16 "), "{page}");
+    let plan: Value = serde_json::from_slice(&plan("--json")).expect("JSON");
     for object in [&plan, &planned] {
         let buckets = object["buckets"].as_array().expect("buckets");
         let number = |index: usize, key: &str| buckets[index][key].as_f64().expect("a number");
