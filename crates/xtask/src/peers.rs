@@ -28,6 +28,9 @@ const WARM_UP: usize = 2;
 /// After each turn: the other side's threads spin for a while before they sleep, and would take a core from us.
 const AT_REST: Duration = Duration::from_millis(300);
 
+/// Bytes of a cache line.
+const LINE: usize = 64;
+
 /// m, n, k, and whether W is read transposed, as forward does: heads forward and for dX, a feed-forward product, adapters.
 const PRODUCTS: [([usize; 3], bool); 8] = [
     ([512, 5632, 2048], true),
@@ -245,16 +248,20 @@ fn product<T: Element>(
     transposed: bool,
 ) -> Result<(), Box<dyn Error>> {
     let [m, n, k] = size;
-    let fill = |n: usize| (0..n).map(|i| T::from_f32((i % 17) as f32 * 0.1 - 0.8)).collect::<Vec<T>>();
+    let fill = |n: usize| (0..n + LINE).map(|i| T::from_f32((i % 17) as f32 * 0.1 - 0.8)).collect::<Vec<T>>();
+    // From a cache line on, as tensors lie on both sides.
+    let start = |matrix: &Vec<T>| matrix.as_ptr().align_offset(LINE);
     let (a, b, mut c, pool) = (fill(m * k), fill(k * n), fill(m * n), ThreadPool::new(threads));
+    let (a, b, at) = (&a[start(&a)..], &b[start(&b)..], start(&c));
+    let c = &mut c[at..][..m * n];
     let flops = 2.0 * (m * n * k) as f64;
     let repeats = (4e9 / flops).ceil() as usize;
     let (mut ours, mut theirs, mut peaks) = (Vec::new(), Vec::new(), Vec::new());
     for round in 0..6 {
         let start = Instant::now();
         for _ in 0..repeats {
-            let b = if transposed { Matrix::transposed(&b, k) } else { Matrix::rows(&b, n) };
-            gemm(&pool, size, Matrix::rows(&a, k), b, Epilogue::default(), &mut c);
+            let b = if transposed { Matrix::transposed(b, k) } else { Matrix::rows(b, n) };
+            gemm(&pool, size, Matrix::rows(a, k), b, Epilogue::default(), &mut c[..]);
         }
         let own = start.elapsed().as_secs_f64() / repeats as f64;
         let other = peer.seconds(json!({
