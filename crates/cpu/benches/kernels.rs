@@ -67,7 +67,7 @@ fn rope_of_heads_of_64(bencher: Bencher<'_, '_>) {
 fn dropout_of_a_tenth(bencher: Bencher<'_, '_>) {
     let (pool, x, mut y) = (ThreadPool::new(1), values(LEN), values(LEN));
     let op = Dropout::new(0.1, [1, 2, 3, 4], 5);
-    bencher.counter(bytes(2)).bench_local(|| dropout(&pool, op, &x, &mut y));
+    bencher.counter(bytes(2)).bench_local(|| dropout(&pool, op, 0, &x, &mut y));
 }
 
 #[divan::bench]

@@ -39,10 +39,12 @@ pub mod rms_norm_dw;
 pub mod rms_norm_grad;
 pub mod rope;
 pub mod scale;
+pub mod slice_rows;
 pub mod split;
 pub mod sum;
 pub mod swiglu;
 pub mod swiglu_grad;
+pub mod write_rows;
 pub mod zeros;
 
 #[cfg(test)]

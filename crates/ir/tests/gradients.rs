@@ -43,6 +43,8 @@ const NOT_DIFFERENTIABLE: &[&str] = &[
     "cached_attention",
     "swiglu_grad",
     "gelu_grad",
+    "slice_rows",
+    "write_rows",
     "linear_cross_entropy_grad",
     "linear_cross_entropy_with_grad",
     "accumulate",

@@ -87,7 +87,9 @@ fn any_op() -> impl Strategy<Value = Op> {
         1 => sizes().prop_map(|shape| Zeros { dtype: DType::BF16, shape }.into()),
         1 => sizes().prop_map(|shape| Broadcast { shape }.into()),
         1 => (dimension(), any::<bool>()).prop_map(|(rows, accumulate)| EmbeddingGrad { rows, accumulate }.into()),
-        1 => any_float().prop_map(|p| Dropout { p, stream: 1 }.into()),
+        1 => any_float().prop_map(|p| Dropout::new(p, 1).into()),
+        1 => (dimension(), dimension()).prop_map(|(first, rows)| SliceRows { first, rows }.into()),
+        1 => dimension().prop_map(|first| WriteRows { first }.into()),
         1 => any_float().prop_map(|eps| RmsNorm { eps }.into()),
     ]
 }

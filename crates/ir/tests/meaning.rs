@@ -144,7 +144,7 @@ fn clipping_matches_torch_and_keeps_a_norm_that_is_not_a_number() {
 fn dropout_keeps_by_the_word_and_scales_what_it_keeps() {
     let rng = Array::new([4], vec![7.0, 1.0, 3.0, 2.0]);
     let ones = Array::zeros([20_000]).map(|_| 1.0);
-    let y = eval(Dropout { p: 0.25, stream: 9 }, &[(DType::F32, &ones), (DType::U32, &rng)]).remove(0);
+    let y = eval(Dropout::new(0.25, 9), &[(DType::F32, &ones), (DType::U32, &rng)]).remove(0);
     let philox = Philox::for_op([7, 1, 3, 2], 9);
     for (element, &y) in y.data.iter().enumerate() {
         let kept = philox.word(element as u64) >= 1 << 30;

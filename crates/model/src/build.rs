@@ -412,7 +412,7 @@ impl<'a> ModelBuilder<'a> {
             return Ok(x);
         }
         let rng = self.rng();
-        self.b.op1(name, Dropout { p, stream: stream_of_name(name) }, &[x, rng])
+        self.b.op1(name, Dropout::new(p, stream_of_name(name)), &[x, rng])
     }
 
     /// The dropout probability to use in an op that has its own, with the generator key if it is not 0.

@@ -12,6 +12,7 @@ mod plan;
 mod policy;
 mod price;
 mod residuals;
+mod tiles;
 mod timetable;
 mod validate;
 
@@ -26,5 +27,6 @@ pub use plan::{
 pub use policy::{Policy, format_bytes, parse_bytes};
 pub use price::{OpClass, Prices, Rate, SpillPrices, THIN};
 pub use residuals::Residual;
+pub use tiles::{tile_name, whole_name};
 pub use timetable::Span;
 pub use validate::{Validation, ValidationError, has_reference, validate};

@@ -106,7 +106,7 @@ impl OpClass {
             | Op::CacheWrite(_)
             | Op::Custom(_) => OpClass::Stream,
             Op::Add(_) => OpClass::Add,
-            Op::Split(_) | Op::Concat(_) => OpClass::Copy,
+            Op::Split(_) | Op::Concat(_) | Op::SliceRows(_) | Op::WriteRows(_) => OpClass::Copy,
             Op::AdamW(_) | Op::AdamW8bit(_) => OpClass::Optimizer,
         }
     }

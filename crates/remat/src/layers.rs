@@ -105,7 +105,7 @@ impl Graph {
     pub fn dropout(&mut self, x: Tensor, p: f32) -> Result<Tensor, Error> {
         let name = self.unique_node_name("dropout");
         let rng = self.rng();
-        let op = ops::Dropout { p, stream: stream_of_name(&name) };
+        let op = ops::Dropout::new(p, stream_of_name(&name));
         Ok(self.op_named(&name, op, &[x, rng])?[0])
     }
 

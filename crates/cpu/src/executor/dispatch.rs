@@ -233,7 +233,7 @@ fn compute<T: Element>(call: &Call<'_>) -> Result<(), ExecError> {
         },
         Op::Dropout(op) => {
             let dropout = Dropout::new(op.p, call.rng(1), op.stream);
-            kernels::dropout::dropout(pool, dropout, call.shared::<T>(0), call.out::<T>(0));
+            kernels::dropout::dropout(pool, dropout, op.first, call.shared::<T>(0), call.out::<T>(0));
         }
         Op::Split(op) => {
             let mut offset = 0;
@@ -249,6 +249,14 @@ fn compute<T: Element>(call: &Call<'_>) -> Result<(), ExecError> {
                 kernels::concat::concat(pool, call.read::<T>(index), width, offset, stride, call.write::<T>(0));
                 offset += width;
             }
+        }
+        Op::SliceRows(op) => {
+            let (from, rows) = (op.first * call.last(0), call.write::<T>(0));
+            kernels::slice_rows::slice_rows(pool, &call.read::<T>(0)[from..from + rows.len()], rows);
+        }
+        Op::WriteRows(op) => {
+            let (x, rows) = (call.shared::<T>(0), call.read::<T>(1));
+            kernels::write_rows::write_rows(pool, x, op.first * call.last(0), rows, call.out::<T>(0));
         }
         Op::LinearCrossEntropy(_) => {
             let head = the_head::<T>(call)?;

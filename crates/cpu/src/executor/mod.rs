@@ -48,6 +48,7 @@ impl CpuOptions {
             slot_alignment_bytes: ALIGNMENT_BYTES,
             threads: self.threads,
             executor_bytes: self.threads * crate::SCRATCH_BYTES_PER_THREAD,
+            token_block: crate::kernels::TOKEN_BLOCK,
             prices: Prices::nominal(self.threads),
         }
     }

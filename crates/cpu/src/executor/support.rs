@@ -15,9 +15,9 @@ pub(super) fn activations(op: &Op, operands: usize) -> Range<usize> {
         // Dtypes of a custom op are its definition's affair.
         Op::Zeros(_) | Op::Custom(_) => 0..0,
         Op::Embedding(_) | Op::EmbeddingGrad(_) | Op::BiasGrad(_) | Op::Rope(_) => 0..1,
-        Op::Gelu(_) | Op::Scale(_) | Op::Cast(_) | Op::Dropout(_) | Op::Split(_) => 0..1,
+        Op::Gelu(_) | Op::Scale(_) | Op::Cast(_) | Op::Dropout(_) | Op::Split(_) | Op::SliceRows(_) => 0..1,
         Op::LinearDw(_) | Op::RmsNorm(_) | Op::RmsNormDw(_) | Op::LayerNormDw(_) => 0..2,
-        Op::Swiglu(_) | Op::GeluGrad(_) | Op::Add(_) => 0..2,
+        Op::Swiglu(_) | Op::GeluGrad(_) | Op::Add(_) | Op::WriteRows(_) => 0..2,
         Op::LinearCrossEntropy(_) | Op::LinearCrossEntropyGrad(_) | Op::LinearCrossEntropyWithGrad(_) => 0..2,
         Op::RmsNormGrad(_) | Op::LayerNorm(_) | Op::LayerNormGrad(_) | Op::SwigluGrad(_) => 0..3,
         Op::Attention(_) | Op::CachedAttention(_) => 0..3,

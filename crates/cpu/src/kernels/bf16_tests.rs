@@ -57,7 +57,7 @@ fn pointwise<T: Element>(pool: &ThreadPool) -> [Vec<T>; 6] {
     swiglu(pool, &x, &z, silu);
     gelu(pool, &x, g);
     gelu_grad(pool, &z, &x, dg);
-    dropout(pool, Dropout::new(0.3, [1, 2, 3, 4], 5), &x, dropped);
+    dropout(pool, Dropout::new(0.3, [1, 2, 3, 4], 5), 0, &x, dropped);
     let positions: Vec<i32> = (0..ROWS as i32).collect();
     let inv_freq: Vec<f32> = (0..SIZE / 2).map(|i| 0.9f32.powi(i as i32)).collect();
     rope(pool, 1, &x, &positions, &inv_freq, 1.0, false, turned);

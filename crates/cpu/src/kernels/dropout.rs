@@ -67,6 +67,8 @@ impl Dropout {
 
 struct Apply<'a, T> {
     dropout: Dropout,
+    /// The element of the stream that is the first of x.
+    first: u64,
     x: View<'a, T>,
     y: Out<'a, T>,
 }
@@ -76,29 +78,35 @@ impl<T: Element> Kernel for Apply<'_, T> {
     unsafe fn task<S: Simd>(&self, task: usize, _: &mut Scratch) {
         let end = ((task + 1) * CHUNK).min(self.x.len());
         let mut factors = [0.0; 4 * BLOCKS];
-        for from in (task * CHUNK..end).step_by(4 * BLOCKS) {
-            self.dropout.factors::<BLOCKS>(from as u64, &mut factors);
-            for (i, factor) in factors.iter().enumerate().take(end - from) {
+        let mut from = task * CHUNK;
+        while from < end {
+            let element = self.first.wrapping_add(from as u64);
+            let skipped = (element % 4) as usize;
+            self.dropout.factors::<BLOCKS>(element - skipped as u64, &mut factors);
+            let count = (4 * BLOCKS - skipped).min(end - from);
+            for (i, factor) in factors[skipped..].iter().enumerate().take(count) {
                 // A dropped element is 0 even if x is not finite.
                 unsafe {
                     let y = if *factor == 0.0 { 0.0 } else { (*self.x.at(from + i)).to_f32() * factor };
                     *self.y.at(from + i) = T::from_f32(y);
                 }
             }
+            from += count;
         }
     }
 }
 
-/// `y = x * factor(i)`; also the gradient, with `dy` for `x`. `y` may be `x`, in place.
+/// `y = x * factor(first + i)`; also the gradient, with `dy` for `x`. `y` may be `x`, in place.
 pub fn dropout<'a, T: Element>(
     pool: &ThreadPool,
     dropout: Dropout,
+    first: u64,
     x: impl Into<View<'a, T>>,
     y: impl Into<Out<'a, T>>,
 ) {
     let (x, y) = (x.into(), y.into());
     assert_eq!(x.len(), y.len(), "dropout: x and y differ in size");
-    launch(pool, x.len().div_ceil(CHUNK), &Apply { dropout, x, y });
+    launch(pool, x.len().div_ceil(CHUNK), &Apply { dropout, first, x, y });
 }
 
 #[cfg(test)]
@@ -116,7 +124,10 @@ mod tests {
             every_level(
                 |pool| {
                     let mut y = vec![f32::NAN; len];
-                    dropout(pool, Dropout::new(0.1, rng, stream), &x, &mut y);
+                    dropout(pool, Dropout::new(0.1, rng, stream), 0, &x, &mut y);
+                    let (mut part, from) = (vec![f32::NAN; len - len / 3], len / 3);
+                    dropout(pool, Dropout::new(0.1, rng, stream), from as u64, &x[from..], &mut part);
+                    assert_eq!(part, y[from..]);
                     vec![y]
                 },
                 |_, got| {
@@ -135,10 +146,10 @@ mod tests {
         let x = vec![1.0f32; 40_000];
         let mut y = vec![0.0; x.len()];
         let pool = ThreadPool::new(2);
-        dropout(&pool, Dropout::new(0.25, [5, 6, 7, 8], 3), &x, &mut y);
+        dropout(&pool, Dropout::new(0.25, [5, 6, 7, 8], 3), 0, &x, &mut y);
         let dropped = y.iter().filter(|y| **y == 0.0).count() as f64 / x.len() as f64;
         assert!((dropped - 0.25).abs() < 0.01, "{dropped}");
-        dropout(&pool, Dropout::new(0.0, [5, 6, 7, 8], 3), &x, &mut y);
+        dropout(&pool, Dropout::new(0.0, [5, 6, 7, 8], 3), 0, &x, &mut y);
         assert_eq!(x, y);
     }
 }

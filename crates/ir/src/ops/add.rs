@@ -22,6 +22,10 @@ impl OpDef for Add {
         vec![(0, 0), (1, 0)]
     }
 
+    fn row_operands(&self) -> Option<Vec<usize>> {
+        Some(vec![0, 1])
+    }
+
     fn vjp(&self, cx: &mut Vjp<'_>) -> Result<Vec<Option<ValueId>>, IrError> {
         let dy = cx.dy("add")?;
         Ok(cx.needs.iter().map(|&need| need.then_some(dy)).collect())

@@ -32,6 +32,10 @@ impl OpDef for BiasGrad {
         if self.accumulate { vec![(1, 0)] } else { Vec::new() }
     }
 
+    fn row_operands(&self) -> Option<Vec<usize>> {
+        self.accumulate.then(|| vec![0])
+    }
+
     fn vjp(&self, cx: &mut Vjp<'_>) -> Result<Vec<Option<ValueId>>, IrError> {
         Err(cx.refuse("bias_grad", "second derivatives are not supported"))
     }

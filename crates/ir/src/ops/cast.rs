@@ -39,6 +39,10 @@ impl OpDef for Cast {
     }
 
     /// Rounding counts as the identity. A replaced state has no cotangent: its old value is not read.
+    fn row_operands(&self) -> Option<Vec<usize>> {
+        (!self.into).then(|| vec![0])
+    }
+
     fn vjp(&self, cx: &mut Vjp<'_>) -> Result<Vec<Option<ValueId>>, IrError> {
         let dy = cx.dy("cast")?;
         let back = Cast { to: cx.builder.ty(cx.inputs[0]).dtype, into: false };

@@ -16,10 +16,22 @@ pub struct Dropout {
     pub p: f32,
     /// `stream_of_name` of the node's stable name, so that no two ops share a mask.
     pub stream: u64,
+    /// Which element of the stream is the first of x: not 0 where x is a few rows of what is dropped from.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub first: u64,
 }
 
-/// The one rule for every op that drops: these three functions.
+fn is_zero(first: &u64) -> bool {
+    *first == 0
+}
+
+/// The one rule for every op that drops.
 impl Dropout {
+    /// With probability `p`, of the whole of a stream.
+    pub fn new(p: f32, stream: u64) -> Self {
+        Dropout { p, stream, first: 0 }
+    }
+
     /// A random word below this drops its element: p · 2³², truncated.
     pub fn threshold(p: f32) -> u32 {
         (f64::from(p) * 4_294_967_296.0) as u32
@@ -64,6 +76,10 @@ impl OpDef for Dropout {
         vec![(0, 0)]
     }
 
+    fn row_operands(&self) -> Option<Vec<usize>> {
+        Some(vec![0])
+    }
+
     fn vjp(&self, cx: &mut Vjp<'_>) -> Result<Vec<Option<ValueId>>, IrError> {
         let dy = cx.dy("dropout")?;
         let dx = if cx.needs[0] { Some(cx.emit1("dx", self.clone(), &[dy, cx.inputs[1]])?) } else { None };
@@ -79,13 +95,16 @@ impl OpDef for Dropout {
         let philox = Dropout::philox(inputs[1], self.stream);
         let mut y = inputs[0].clone();
         for (element, v) in y.data.iter_mut().enumerate() {
-            *v *= Dropout::multiplier(self.p, &philox, element as u64);
+            *v *= Dropout::multiplier(self.p, &philox, self.first.wrapping_add(element as u64));
         }
         vec![y]
     }
 
     fn samples() -> Vec<Sample> {
-        let of = |p, stream, shape: [usize; 3]| Sample::new(Dropout { p, stream }).normal(shape).rng();
-        vec![of(0.3, 11, [1, 3, 5]), of(0.1, u64::MAX, [2, 7, 33]), of(0.0, 0, [1, 2, 3])]
+        let of = |p, stream, first, shape: [usize; 3]| {
+            Sample::new(Dropout { first, ..Dropout::new(p, stream) }).normal(shape).rng()
+        };
+        let whole = [of(0.3, 11, 0, [1, 3, 5]), of(0.1, u64::MAX, 0, [2, 7, 33]), of(0.0, 0, 0, [1, 2, 3])];
+        whole.into_iter().chain([of(0.4, 11, 30, [1, 3, 5]), of(0.1, 3, 1 << 40, [1, 70, 3])]).collect()
     }
 }

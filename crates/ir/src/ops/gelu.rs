@@ -26,6 +26,10 @@ impl OpDef for Gelu {
         vec![(0, 0)]
     }
 
+    fn row_operands(&self) -> Option<Vec<usize>> {
+        Some(vec![0])
+    }
+
     fn vjp(&self, cx: &mut Vjp<'_>) -> Result<Vec<Option<ValueId>>, IrError> {
         let dy = cx.dy("gelu")?;
         let dx = if cx.needs[0] { Some(cx.emit1("dx", GeluGrad, &[dy, cx.inputs[0]])?) } else { None };

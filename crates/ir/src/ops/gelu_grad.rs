@@ -23,6 +23,10 @@ impl OpDef for GeluGrad {
         vec![(0, 0)]
     }
 
+    fn row_operands(&self) -> Option<Vec<usize>> {
+        Some(vec![0, 1])
+    }
+
     fn vjp(&self, cx: &mut Vjp<'_>) -> Result<Vec<Option<ValueId>>, IrError> {
         Err(cx.refuse("gelu_grad", "second derivatives are not supported"))
     }

@@ -42,6 +42,10 @@ impl OpDef for LayerNorm {
         ["y", "mean", "rstd"][index]
     }
 
+    fn row_operands(&self) -> Option<Vec<usize>> {
+        Some(vec![0])
+    }
+
     fn vjp(&self, cx: &mut Vjp<'_>) -> Result<Vec<Option<ValueId>>, IrError> {
         let dy = cx.dy("layer_norm")?;
         let (x, w) = (cx.inputs[0], cx.inputs[1]);

@@ -41,6 +41,10 @@ impl OpDef for LayerNormDw {
         if self.accumulate { vec![(4, 0), (5, 1)] } else { Vec::new() }
     }
 
+    fn row_operands(&self) -> Option<Vec<usize>> {
+        self.accumulate.then(|| vec![0, 1, 2, 3])
+    }
+
     fn vjp(&self, cx: &mut Vjp<'_>) -> Result<Vec<Option<ValueId>>, IrError> {
         Err(cx.refuse("layer_norm_dw", "second derivatives are not supported"))
     }

@@ -25,6 +25,10 @@ impl OpDef for LayerNormGrad {
         Ok(vec![x.clone()])
     }
 
+    fn row_operands(&self) -> Option<Vec<usize>> {
+        Some(vec![0, 1, 3, 4])
+    }
+
     fn vjp(&self, cx: &mut Vjp<'_>) -> Result<Vec<Option<ValueId>>, IrError> {
         Err(cx.refuse("layer_norm_grad", "second derivatives are not supported"))
     }

@@ -103,6 +103,10 @@ impl OpDef for Linear {
         self.residual_operand().map(|index| (index, 0)).into_iter().collect()
     }
 
+    fn row_operands(&self) -> Option<Vec<usize>> {
+        Some([Some(0), self.residual_operand(), self.low_rank_operand()].into_iter().flatten().collect())
+    }
+
     fn is_contraction(&self) -> bool {
         true
     }

@@ -45,6 +45,10 @@ impl OpDef for LinearDw {
         if self.accumulate { vec![(2, 0)] } else { Vec::new() }
     }
 
+    fn row_operands(&self) -> Option<Vec<usize>> {
+        self.accumulate.then(|| vec![0, 1])
+    }
+
     fn is_contraction(&self) -> bool {
         true
     }

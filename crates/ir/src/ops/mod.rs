@@ -30,6 +30,13 @@ pub trait OpDef {
         Vec::new()
     }
 
+    /// The operands whose row i (rows: all axes but the last, flattened) is all that row i of each result needs of them; the
+    /// other operands are read whole. Where results are donated, they are sums over rows instead, and a call on later rows
+    /// continues them. `None` for an op that joins rows in any other way. Such an op can run on a few rows at a time.
+    fn row_operands(&self) -> Option<Vec<usize>> {
+        None
+    }
+
     /// Whether the op is worth a matrix product to compute again; the planner and its reports tell such ops apart.
     fn is_contraction(&self) -> bool {
         false
@@ -120,6 +127,9 @@ macro_rules! ops {
             fn in_place(&self) -> Vec<(usize, usize)> {
                 match self { $(Op::$variant(op) => op.in_place(),)* Op::Custom(op) => op.in_place() }
             }
+            fn row_operands(&self) -> Option<Vec<usize>> {
+                match self { $(Op::$variant(op) => op.row_operands(),)* Op::Custom(op) => op.row_operands() }
+            }
             fn is_contraction(&self) -> bool {
                 match self { $(Op::$variant(op) => op.is_contraction(),)* Op::Custom(op) => op.is_contraction() }
             }
@@ -172,6 +182,8 @@ ops! {
     Dropout dropout,
     Split split,
     Concat concat,
+    SliceRows slice_rows,
+    WriteRows write_rows,
     LinearCrossEntropy linear_cross_entropy,
     LinearCrossEntropyGrad linear_cross_entropy_grad,
     LinearCrossEntropyWithGrad linear_cross_entropy_with_grad,
@@ -192,6 +204,19 @@ pub use linear_cross_entropy::token_chunk;
 impl From<Custom> for Op {
     fn from(op: Custom) -> Op {
         Op::Custom(op)
+    }
+}
+
+impl Op {
+    /// The op that makes the rows from `first_row` on, where an operand that is cut by rows has `width` elements in each.
+    pub fn of_rows(&self, first_row: usize, width: usize) -> Op {
+        let Op::Dropout(dropout) = self else { return self.clone() };
+        Dropout { first: dropout.first + (first_row * width) as u64, ..dropout.clone() }.into()
+    }
+
+    /// Whether both are one op, perhaps on different rows.
+    pub fn is_same_but_for_rows(&self, other: &Op) -> bool {
+        if let (Op::Dropout(a), Op::Dropout(b)) = (self, other) { a.p == b.p && a.stream == b.stream } else { self == other }
     }
 }
 

@@ -38,6 +38,10 @@ impl OpDef for RmsNorm {
         ["y", "rstd"][index]
     }
 
+    fn row_operands(&self) -> Option<Vec<usize>> {
+        Some(vec![0])
+    }
+
     fn vjp(&self, cx: &mut Vjp<'_>) -> Result<Vec<Option<ValueId>>, IrError> {
         let dy = cx.dy("rms_norm")?;
         let (x, w, rstd) = (cx.inputs[0], cx.inputs[1], cx.outputs[1]);

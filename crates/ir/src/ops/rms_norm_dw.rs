@@ -38,6 +38,10 @@ impl OpDef for RmsNormDw {
         if self.accumulate { vec![(3, 0)] } else { Vec::new() }
     }
 
+    fn row_operands(&self) -> Option<Vec<usize>> {
+        self.accumulate.then(|| vec![0, 1, 2])
+    }
+
     fn vjp(&self, cx: &mut Vjp<'_>) -> Result<Vec<Option<ValueId>>, IrError> {
         Err(cx.refuse("rms_norm_dw", "second derivatives are not supported"))
     }

@@ -21,6 +21,10 @@ impl OpDef for RmsNormGrad {
         Ok(vec![inputs[1].clone()])
     }
 
+    fn row_operands(&self) -> Option<Vec<usize>> {
+        Some(vec![0, 1, 3])
+    }
+
     fn vjp(&self, cx: &mut Vjp<'_>) -> Result<Vec<Option<ValueId>>, IrError> {
         Err(cx.refuse("rms_norm_grad", "second derivatives are not supported"))
     }

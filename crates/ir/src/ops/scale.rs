@@ -26,6 +26,10 @@ impl OpDef for Scale {
         vec![(0, 0)]
     }
 
+    fn row_operands(&self) -> Option<Vec<usize>> {
+        Some(vec![0])
+    }
+
     fn vjp(&self, cx: &mut Vjp<'_>) -> Result<Vec<Option<ValueId>>, IrError> {
         let dy = cx.dy("scale")?;
         let dx = if cx.needs[0] { Some(cx.emit1("dx", self.clone(), &[dy])?) } else { None };

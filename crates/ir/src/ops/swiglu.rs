@@ -27,6 +27,10 @@ impl OpDef for Swiglu {
         vec![(0, 0)]
     }
 
+    fn row_operands(&self) -> Option<Vec<usize>> {
+        Some(vec![0, 1])
+    }
+
     fn vjp(&self, cx: &mut Vjp<'_>) -> Result<Vec<Option<ValueId>>, IrError> {
         let dy = cx.dy("swiglu")?;
         let grads = cx.emit("dx", SwigluGrad, &[dy, cx.inputs[0], cx.inputs[1]])?;

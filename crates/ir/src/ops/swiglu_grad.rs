@@ -28,6 +28,10 @@ impl OpDef for SwigluGrad {
         vec![(1, 0), (2, 1)]
     }
 
+    fn row_operands(&self) -> Option<Vec<usize>> {
+        Some(vec![0, 1, 2])
+    }
+
     fn vjp(&self, cx: &mut Vjp<'_>) -> Result<Vec<Option<ValueId>>, IrError> {
         Err(cx.refuse("swiglu_grad", "second derivatives are not supported"))
     }
