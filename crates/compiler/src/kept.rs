@@ -61,6 +61,12 @@ impl Kept {
         kept
     }
 
+    /// The same without these values.
+    pub(crate) fn without(mut self, values: &[ValueId]) -> Kept {
+        values.iter().for_each(|value| self.values[value.index()] = false);
+        self
+    }
+
     /// Whether a value is kept if anything reads it.
     pub fn contains(&self, value: ValueId) -> bool {
         self.values[value.index()]

@@ -24,6 +24,7 @@ mod schedule;
 mod select;
 mod simplify;
 mod solve;
+mod tile;
 
 pub use differentiate::{Gradient, Target, differentiate};
 pub use error::CompileError;

@@ -59,18 +59,24 @@ impl Selection<'_> {
             Ok(plan) if limits.met_by(plan) && self.is_settled(plan, limits) => return resident,
             _ => {}
         }
-        let mut plans: Vec<Plan> = resident.into_iter().collect();
-        plans.extend(self.bases().into_iter().flat_map(|base| self.offloading(base, limits)));
+        // Of many plans only two are held at a time: what planning takes counts against the limit, too.
+        let (mut fastest, mut smallest): (Option<Plan>, Option<Plan>) = (None, None);
+        let mut smallest_bytes = usize::MAX;
         let seconds = |plan: &Plan| plan.step_seconds(&self.profile.prices);
-        let fitting = plans.iter().filter(|plan| limits.met_by(plan));
-        let fastest = fitting.min_by(|a, b| seconds(a).total_cmp(&seconds(b)));
-        let smallest = || plans.iter().filter(|plan| limits.keeps(plan)).min_by_key(|plan| plan.arena_bytes);
-        match (fastest.or_else(smallest), activation_bytes) {
-            (Some(plan), _) => Ok(Plan { policy: self.policy.clone(), ..plan.clone() }),
-            (None, budget) => {
-                let smallest_bytes = plans.iter().map(Plan::activation_bytes).min().unwrap_or(0);
-                Err(CompileError::BudgetDoesNotFit { budget_bytes: budget.unwrap_or(0), smallest_bytes })
+        for plan in resident.into_iter().chain(self.bases().flat_map(|base| self.offloading(base, limits))) {
+            smallest_bytes = smallest_bytes.min(plan.activation_bytes());
+            if limits.met_by(&plan) {
+                if fastest.as_ref().is_none_or(|fastest| seconds(&plan) < seconds(fastest)) {
+                    fastest = Some(plan);
+                }
+            } else if limits.keeps(&plan) && smallest.as_ref().is_none_or(|least| plan.arena_bytes < least.arena_bytes)
+            {
+                smallest = Some(plan);
             }
+        }
+        match fastest.or(smallest) {
+            Some(plan) => Ok(Plan { policy: self.policy.clone(), ..plan }),
+            None => Err(CompileError::BudgetDoesNotFit { budget_bytes: activation_bytes.unwrap_or(0), smallest_bytes }),
         }
     }
 
@@ -82,21 +88,18 @@ impl Selection<'_> {
     }
 
     /// Plans to offload from: the policy's own; for `auto` and a budget, from everything kept to block inputs only.
-    fn bases(&self) -> Vec<Plan> {
-        let named = |policy| self.with_policy(policy).resident(None).ok();
-        if !matches!(self.policy, Policy::Auto | Policy::Budget(_)) {
-            return named(self.policy).into_iter().collect();
-        }
-        let mut plans: Vec<Plan> = [&Policy::None, &Policy::Full].into_iter().filter_map(named).collect();
-        let points = self.points(true);
+    fn bases(&self) -> impl Iterator<Item = Plan> {
+        let searched = matches!(self.policy, Policy::Auto | Policy::Budget(_));
+        let named = if searched { vec![&Policy::None, &Policy::Full] } else { vec![self.policy] };
+        let points = if searched { self.points(true) } else { &[] };
         let kept = |point: &Point| point.footprint.activation_bytes;
         let (least, most) = (points.first().map_or(0, kept), points.last().map_or(0, kept));
-        for part in 0..4 {
+        let spread = (0..4).filter_map(move |part| {
             let bytes = least + (most - least) / 4 * part;
             let within = points.partition_point(|point| kept(point) <= bytes);
-            plans.extend(within.checked_sub(1).map(|index| self.plan_of(points.get(index))));
-        }
-        plans
+            within.checked_sub(1).map(|index| self.plan_of(points.get(index)))
+        });
+        named.into_iter().filter_map(|policy| self.with_policy(policy).whole(None).ok()).chain(spread)
     }
 
     /// The plan with the fewest residuals offloaded that meets the limits; if none does, all that were tried.

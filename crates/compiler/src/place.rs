@@ -137,6 +137,20 @@ struct Allocations {
     workspace: Vec<Option<usize>>,
 }
 
+/// Bytes alive at each node if each value takes as many as `bytes` says; two that share an allocation count once.
+pub(crate) fn alive_bytes(graph: &Graph, profile: &DeviceProfile, bytes: impl Fn(ValueId) -> usize) -> Vec<usize> {
+    let last_use = last_use(graph);
+    let mut allocations = allocations(graph, &last_use, &last_use, profile);
+    let mut largest: Vec<usize> = vec![0; allocations.list.len()];
+    for (value, allocation) in graph.value_ids().zip(&allocations.of_value) {
+        let Some(allocation) = *allocation else { continue };
+        largest[allocation] = largest[allocation].max(bytes(value));
+    }
+    let values = allocations.list.iter_mut().zip(largest).filter(|(_, bytes)| *bytes > 0);
+    values.for_each(|(allocation, bytes)| allocation.bytes = bytes);
+    alive(&allocations.list)
+}
+
 /// Everything to place, in the order it is made. `first_end` is the last node of a value's first stay.
 fn allocations(graph: &Graph, last_use: &[u32], first_end: &[u32], profile: &DeviceProfile) -> Allocations {
     debug_assert!(profile.slot_alignment_bytes.is_power_of_two());
@@ -197,7 +211,7 @@ fn best_fit(allocations: &[Allocation], alignment: usize) -> Vec<usize> {
         1 => (Reverse(span(a) * a.bytes as u64), Reverse(0), 0),
         _ => (Reverse(span(a)), Reverse(a.bytes), a.first),
     };
-    let least_bytes = most_alive_bytes(allocations);
+    let least_bytes = alive(allocations).into_iter().max().unwrap_or(0);
     let (mut arena, mut offsets) = (usize::MAX, Vec::new());
     for order in 0..3 {
         if arena <= least_bytes {
@@ -212,20 +226,20 @@ fn best_fit(allocations: &[Allocation], alignment: usize) -> Vec<usize> {
     offsets
 }
 
-/// The largest sum of bytes alive at one node: no arena is smaller.
-fn most_alive_bytes(allocations: &[Allocation]) -> usize {
+/// The sum of bytes alive at each node: no arena is smaller than the largest.
+fn alive(allocations: &[Allocation]) -> Vec<usize> {
     let nodes = allocations.iter().map(|allocation| allocation.last as usize + 1).max().unwrap_or(0);
-    let (mut begins, mut ends) = (vec![0; nodes + 1], vec![0; nodes + 1]);
+    let (mut begins, mut ends) = (vec![0; nodes], vec![0; nodes + 1]);
     for allocation in allocations {
         begins[allocation.first as usize] += allocation.bytes;
         ends[allocation.last as usize + 1] += allocation.bytes;
     }
-    let (mut alive, mut most) = (0, 0);
-    for (begin, end) in begins.iter().zip(&ends) {
-        alive = alive + begin - end;
-        most = most.max(alive);
+    let mut alive = 0;
+    for (begin, end) in begins.iter_mut().zip(&ends) {
+        alive = alive + *begin - end;
+        *begin = alive;
     }
-    most
+    begins
 }
 
 /// What is placed already, as first fit walks over it.

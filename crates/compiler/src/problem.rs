@@ -5,6 +5,7 @@
 
 use crate::select::Selection;
 use crate::solve::{Point, frontier};
+use crate::tile::Tiling;
 use crate::{CompileError, Survey, simplify, verified};
 use remat_ir::{Graph, verify};
 use remat_plan::{DeviceProfile, Plan, Policy, check};
@@ -18,6 +19,7 @@ pub struct Problem<'a> {
     steady: OnceCell<Vec<Point>>,
     /// Of all plans.
     all: OnceCell<Vec<Point>>,
+    tiling: OnceCell<Option<Tiling>>,
 }
 
 impl<'a> Problem<'a> {
@@ -27,7 +29,8 @@ impl<'a> Problem<'a> {
     /// A malformed graph.
     pub fn new(graph: Graph, profile: &'a DeviceProfile) -> Result<Self, CompileError> {
         verify(&graph)?;
-        Ok(Problem { source: verified(simplify(graph)), profile, steady: OnceCell::new(), all: OnceCell::new() })
+        let source = verified(simplify(graph));
+        Ok(Problem { source, profile, steady: OnceCell::new(), all: OnceCell::new(), tiling: OnceCell::new() })
     }
 
     /// The graph, simplified.
@@ -69,5 +72,10 @@ impl<'a> Problem<'a> {
     pub(crate) fn points(&self, keep_boundaries: bool) -> &[Point] {
         let points = if keep_boundaries { &self.steady } else { &self.all };
         points.get_or_init(|| frontier(&self.source, &self.profile.prices, keep_boundaries))
+    }
+
+    /// How rows are cut where a limit asks for it; `None` if there is nothing to cut.
+    pub(crate) fn tiling(&self) -> Option<&Tiling> {
+        self.tiling.get_or_init(|| Tiling::of(&self.source, self.profile)).as_ref()
     }
 }

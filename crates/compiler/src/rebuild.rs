@@ -86,7 +86,23 @@ impl<'a> Rebuild<'a> {
         }
     }
 
-    fn emit(&mut self, mut node: Node, values: Vec<Value>) -> (OpId, Vec<ValueId>) {
+    /// Where a node is in the copy.
+    pub(crate) fn node(&self, id: OpId) -> OpId {
+        self.nodes[id.index()].expect("a pass copies nodes before what repeats them")
+    }
+
+    /// Lets a value of the copy stand for a source value.
+    pub(crate) fn value_stands_for(&mut self, source: ValueId, value: ValueId) {
+        self.values[source.index()] = Some(value);
+    }
+
+    /// Lets a node of the copy stand for a source node.
+    pub(crate) fn node_stands_for(&mut self, source: OpId, node: OpId) {
+        self.nodes[source.index()] = Some(node);
+    }
+
+    /// Adds a node, its operands given as values of the copy. Of the values, names and types count.
+    pub(crate) fn emit(&mut self, mut node: Node, values: Vec<Value>) -> (OpId, Vec<ValueId>) {
         let id = OpId(self.target.nodes.len() as u32);
         let donations = node.op.donations();
         let mut results = Vec::with_capacity(values.len());

@@ -153,7 +153,10 @@ fn recomputation_is_right(graph: &Graph, id: OpId, node: &Node, origin: OpId) ->
     if origin >= id {
         return invalid(format!("node \"{}\" repeats \"{}\", which is not before it", node.name, first.name));
     }
-    if !first.op.is_same_but_for_rows(&node.op) || first.recompute_of.is_some() || first.inputs.len() != node.inputs.len() {
+    if !first.op.is_same_but_for_rows(&node.op)
+        || first.recompute_of.is_some()
+        || first.inputs.len() != node.inputs.len()
+    {
         return invalid(format!("node \"{}\" does not repeat \"{}\"", node.name, first.name));
     }
     if !node.op.donations().is_empty() {

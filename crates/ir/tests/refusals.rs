@@ -177,7 +177,11 @@ fn refusals() -> Vec<(Op, &'static str, &'static str)> {
         (GeluGrad.into(), "f32[3] f32[2]", "dy f32[3] and x f32[2] must have one type"),
         (Scale { factor: f32::INFINITY }.into(), "f32[2]", "attribute factor = inf must be a finite number"),
         (SliceRows { first: 2, rows: 5 }.into(), "f32[2, 3, 4]", "x f32[2, 3, 4] has no 5 rows from row 2 on"),
-        (SliceRows { first: usize::MAX, rows: 1 }.into(), "f32[2, 4]", "x f32[2, 4] has no 1 rows from row 18446744073709551615 on"),
+        (
+            SliceRows { first: usize::MAX, rows: 1 }.into(),
+            "f32[2, 4]",
+            "x f32[2, 4] has no 1 rows from row 18446744073709551615 on",
+        ),
         (SliceRows { first: 0, rows: 0 }.into(), "f32[2, 4]", "x f32[2, 4] has no 0 rows from row 0 on"),
         (WriteRows { first: 4 }.into(), "f32[2, 3, 4] f32[3, 4]", "x f32[2, 3, 4] has no 3 rows from row 4 on"),
         (WriteRows { first: 0 }.into(), "f32[2, 3, 4] bf16[3, 4]", "rows bf16[3, 4] must be f32[3, 4]"),

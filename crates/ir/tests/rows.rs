@@ -7,8 +7,23 @@ use std::collections::BTreeSet;
 
 /// Ops of which every sample, or every sample that accumulates, can be cut.
 const CUT: &[&str] = &[
-    "add", "bias_grad", "cast", "dropout", "gelu", "gelu_grad", "layer_norm", "layer_norm_dw", "layer_norm_grad", "linear",
-    "linear_dw", "rms_norm", "rms_norm_dw", "rms_norm_grad", "scale", "swiglu", "swiglu_grad",
+    "add",
+    "bias_grad",
+    "cast",
+    "dropout",
+    "gelu",
+    "gelu_grad",
+    "layer_norm",
+    "layer_norm_dw",
+    "layer_norm_grad",
+    "linear",
+    "linear_dw",
+    "rms_norm",
+    "rms_norm_dw",
+    "rms_norm_grad",
+    "scale",
+    "swiglu",
+    "swiglu_grad",
 ];
 
 fn eval(op: &Op, inputs: &[Array], types: &[Type]) -> Vec<Array> {

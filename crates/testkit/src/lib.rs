@@ -7,6 +7,6 @@ mod random_model;
 mod run;
 mod source_values;
 
-pub use random_model::{TestModel, random_model, two_layer_mlp};
+pub use random_model::{TestModel, random_model, random_model_of, two_layer_mlp};
 pub use run::{RunResult, run_plan};
 pub use source_values::source_values;

@@ -46,6 +46,7 @@ struct Maker {
     positions: ValueId,
     segment_start: ValueId,
     layer: usize,
+    tokens: usize,
 }
 
 impl Maker {
@@ -110,7 +111,7 @@ impl Maker {
             }
             5 => b(self, Scale { factor: 0.5 }.into(), &[x]),
             6 => {
-                let op = Dropout { p: 0.25, stream: stream_of_name(&name) };
+                let op = Dropout::new(0.25, stream_of_name(&name));
                 let rng = self.rng;
                 b(self, op.into(), &[x, rng])
             }
@@ -158,14 +159,20 @@ impl Maker {
 
 /// The model of a seed.
 pub fn random_model(seed: u64) -> TestModel {
+    random_model_of(seed, TOKENS)
+}
+
+/// The same on rows of so many tokens.
+pub fn random_model_of(seed: u64, row_tokens: usize) -> TestModel {
     let mut b = Builder::new();
-    let tokens = || Type::new(DType::I32, [BATCH, TOKENS]);
+    let tokens = || Type::new(DType::I32, [BATCH, row_tokens]);
     let ids = b.input("ids", tokens());
     let positions = b.input("positions", tokens());
     let segment_start = b.input("segment_start", tokens());
     let rng = b.input("rng", Type::new(DType::U32, [4]));
     let philox = Philox::new(seed, stream_of_name("random_model"));
-    let mut m = Maker { b, philox, drawn: 0, targets: Vec::new(), rng, positions, segment_start, layer: 0 };
+    let targets = Vec::new();
+    let mut m = Maker { b, philox, drawn: 0, targets, rng, positions, segment_start, layer: 0, tokens: row_tokens };
     let embed_trained = m.draw(2) == 0;
     let table = m.parameter("embed", &[VOCAB, WIDTH], embed_trained);
     let mut x = m.b.op1("x0", Embedding, &[table, ids]).expect("shapes fit");
@@ -185,7 +192,7 @@ pub fn random_model(seed: u64) -> TestModel {
 }
 
 fn finish(mut m: Maker, x: ValueId, head: ValueId) -> TestModel {
-    let targets = m.b.input("targets", Type::new(DType::I32, [BATCH, TOKENS]));
+    let targets = m.b.input("targets", Type::new(DType::I32, [BATCH, m.tokens]));
     let nll = m.b.op1("nll", LinearCrossEntropy, &[x, head, targets]).expect("shapes fit");
     let loss = m.b.op1("loss", Sum, &[nll]).expect("shapes fit");
     m.b.output(loss);
@@ -202,7 +209,8 @@ pub fn two_layer_mlp() -> TestModel {
     let segment_start = b.input("segment_start", tokens());
     let rng = b.input("rng", Type::new(DType::U32, [4]));
     let philox = Philox::new(0, 0);
-    let mut m = Maker { b, philox, drawn: 0, targets: Vec::new(), rng, positions, segment_start, layer: 0 };
+    let targets = Vec::new();
+    let mut m = Maker { b, philox, drawn: 0, targets, rng, positions, segment_start, layer: 0, tokens: TOKENS };
     let table = m.parameter("embed", &[VOCAB, WIDTH], false);
     let mut x = m.b.op1("x0", Embedding, &[table, ids]).expect("shapes fit");
     for name in ["r0", "r1"] {

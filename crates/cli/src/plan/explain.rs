@@ -4,7 +4,7 @@
 
 use crate::units::bytes;
 use remat_ir::{OpId, ValueId};
-use remat_plan::{Action, OpClass};
+use remat_plan::{Action, OpClass, whole_name};
 use remat_train::RunPlan;
 use std::collections::HashMap;
 use std::fmt::Write;
@@ -40,6 +40,8 @@ pub(super) struct Value {
     /// What computing it again takes: the op that makes it and, if it is not computed again now, whatever that needs and
     /// backward does not have.
     pub(super) seconds: f64,
+    /// How many pieces it is computed again in.
+    pub(super) tiles: usize,
     /// Who reads it behind the forward.
     reader: &'static str,
     /// The kinds of ops that would run, the last one first.
@@ -56,6 +58,7 @@ impl Value {
         let trade = format!("{time} of {}, {per_gibibyte:.2} s per GiB", self.classes.join(" + "));
         match self.treatment {
             Treatment::Kept => format!("{reader} reads it; again would take {trade}"),
+            Treatment::Recomputed if self.tiles > 1 => format!("for {reader}, in {} tiles; takes {trade}", self.tiles),
             Treatment::Recomputed => format!("for {reader}; takes {trade}"),
             Treatment::Offloaded => {
                 format!("{reader} reads it; out and back by the copy queue; again would take {trade}")
@@ -80,22 +83,36 @@ pub(super) fn values(plan: &RunPlan) -> Vec<Value> {
             bytes: residual.bytes,
             treatment: if residual.offloaded { Treatment::Offloaded } else { Treatment::Kept },
             seconds,
+            tiles: 1,
             reader: residual.read_by,
             classes,
         });
     }
+    // Where a value that is computed again stands in the list: its tiles are one row.
+    let mut rows: HashMap<String, usize> = HashMap::new();
     for step in micro.recomputed_steps() {
         let Action::Compute(op) = step.action else { continue };
         let node = graph.node(op);
         let layer = graph.outermost_region(node.region);
         for &output in &node.outputs {
             let Some(&reader) = readers[output.index()].first() else { continue };
+            let name = &graph.value(output).name;
+            let name = whole_name(name).unwrap_or(name).trim_end_matches('~').to_string();
+            let (bytes, seconds) = (graph.ty(output).bytes(), prices.seconds(graph, node));
+            if let Some(&row) = rows.get(&name) {
+                let earlier: &mut Value = &mut found[row];
+                (earlier.bytes, earlier.seconds) = (earlier.bytes + bytes, earlier.seconds + seconds);
+                earlier.tiles += 1;
+                continue;
+            }
+            rows.insert(name.clone(), found.len());
             found.push(Value {
-                name: graph.value(output).name.trim_end_matches('~').to_string(),
+                name,
                 layer: layer.map_or(String::new(), |id| graph.regions[id.index()].name.clone()),
-                bytes: graph.ty(output).bytes(),
+                bytes,
                 treatment: Treatment::Recomputed,
-                seconds: prices.seconds(graph, node),
+                seconds,
+                tiles: 1,
                 reader: graph.node(reader).op.name(),
                 classes: vec![OpClass::of(graph, node).name()],
             });

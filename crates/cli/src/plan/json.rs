@@ -44,6 +44,7 @@ pub(super) fn object(plan: &RunPlan, explain: bool) -> Value {
         "arena_bytes": plan.micro.arena_bytes.max(plan.update.arena_bytes),
         "plan_steps": plan.micro.steps.len(),
         "recomputed_steps": plan.micro.recomputed_steps().count(),
+        "tiles": plan.micro.tiles(),
         "offloaded_bytes": plan.micro.offloaded_bytes(),
         "copy_steps": plan.micro.copy_steps().count(),
         "offload": prices.spill.map(|spill| json!({

@@ -61,6 +61,10 @@ fn verdict(plan: &RunPlan) -> String {
     } else {
         "by arithmetic; remat doctor measures this machine's"
     };
+    let tiles = match micro.tiles() {
+        1 => String::new(),
+        tiles => format!(", wide values in {tiles} tiles"),
+    };
     let recompute = match config.grad_accum as f64 * micro.recompute_seconds(&plan.profile.prices) {
         0.0 => "none".to_string(),
         again => seconds(again),
@@ -71,7 +75,7 @@ fn verdict(plan: &RunPlan) -> String {
         format!("method    {method} · trains {} ({share:.2} %)", counted(plan.trained_parameters, "parameter")),
         format!("batches   {} × {} tokens, {} accumulated", shape.batch, shape.seq_len, config.grad_accum),
         format!(
-            "plan      checkpointing {}: {}, {} recomputed · {} kept for backward · arena {}, {:.4} of its lower bound",
+            "plan      checkpointing {}: {}, {} recomputed{tiles} · {} kept for backward · arena {}, {:.4} of its lower bound",
             config.checkpointing,
             counted(micro.steps.len(), "step"),
             count(micro.recomputed_steps().count()),

@@ -14,6 +14,9 @@ pub struct Shape {
 }
 
 pub const GPT2_MEDIUM: Shape = Shape { name: "gpt2-medium", config: gpt2_medium };
+/// With so few words that the head does not hold the peak.
+pub const GPT2_FEW_WORDS: Shape =
+    Shape { name: "gpt2-few-words", config: |layers| gpt2_medium(layers).replace("50257", "512") };
 pub const TINYLLAMA: Shape = Shape { name: "tinyllama-1.1b", config: |layers| llama(layers, 2048, 5632, 4, 32000) };
 pub const LLAMA_8B: Shape = Shape { name: "llama-3.1-8b", config: |layers| llama(layers, 4096, 14336, 8, 128_256) };
 pub const LLAMA_70B: Shape = Shape { name: "llama-3.1-70b", config: |layers| llama(layers, 8192, 28672, 8, 128_256) };

@@ -216,7 +216,11 @@ impl Op {
 
     /// Whether both are one op, perhaps on different rows.
     pub fn is_same_but_for_rows(&self, other: &Op) -> bool {
-        if let (Op::Dropout(a), Op::Dropout(b)) = (self, other) { a.p == b.p && a.stream == b.stream } else { self == other }
+        if let (Op::Dropout(a), Op::Dropout(b)) = (self, other) {
+            a.p == b.p && a.stream == b.stream
+        } else {
+            self == other
+        }
     }
 }
 

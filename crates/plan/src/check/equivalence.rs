@@ -158,7 +158,8 @@ impl Pass<'_> {
             Op::WriteRows(op) => match (operand(0), operand(1)) {
                 (Some(base), Some(Meaning::Rows(of, rows))) if op.first == rows.start => {
                     let ty = self.source.ty(of);
-                    let next = if rows.start == 0 { base == Meaning::Blank } else { base == Meaning::Begun(of, rows.start) };
+                    let next =
+                        if rows.start == 0 { base == Meaning::Blank } else { base == Meaning::Begun(of, rows.start) };
                     if !next || self.graph.ty(node.outputs[0]) != ty {
                         return misplaced();
                     }

@@ -1,0 +1,146 @@
+//! Tiles: where a limit asks for them wide values are cut, the independent checker accepts every such plan, and it means what
+//! the graph means. That bits agree is tested on the executor (`testkit`).
+
+mod shapes;
+
+use proptest::prelude::*;
+use remat_compiler::{compile, compile_within, simplify};
+use remat_ir::{Array, Graph, Interpreter, Op, Storage, parse};
+use remat_plan::{DeviceProfile, Plan, Policy, check, lower_bound_bytes};
+use remat_testkit::{random_model, source_values};
+use shapes::{GPT2_FEW_WORDS, LLAMA_8B, Shape};
+use std::collections::BTreeMap;
+
+/// A machine whose sums over tokens can be interrupted after every second row.
+fn profile() -> DeviceProfile {
+    DeviceProfile { token_block: 2, ..DeviceProfile::generic() }
+}
+
+/// The smallest plan of `auto`.
+fn smallest(graph: &Graph, profile: &DeviceProfile) -> Plan {
+    let auto = |cap| compile_within(graph.clone(), &Policy::Auto, profile, Some(cap));
+    let bytes = auto(0).expect_err("nothing fits into nothing").smallest_bytes().expect("only the cap can be wrong");
+    auto(bytes).expect("the smallest arena named is feasible")
+}
+
+fn untiled() -> DeviceProfile {
+    DeviceProfile { token_block: usize::MAX / 2, ..DeviceProfile::generic() }
+}
+
+/// Every output and final state.
+fn meaning(graph: &Graph) -> BTreeMap<String, Array> {
+    let values = Interpreter::exact().run(graph, &source_values(graph, 1)).expect("all sources are given");
+    let last = |&id: &remat_ir::ValueId| graph.values.iter().all(|value| value.donated_from != Some(id));
+    let state = |&id: &remat_ir::ValueId| graph.value(id).storage == Storage::State && last(&id);
+    let ids = graph.value_ids().filter(|id| graph.outputs.contains(id) || state(id));
+    ids.map(|id| (graph.value(graph.storage_root(id)).name.clone(), values[id.index()].clone())).collect()
+}
+
+/// Sums over rows are made in parts, so the last digits of an f64 may differ.
+fn differs(a: &BTreeMap<String, Array>, b: &BTreeMap<String, Array>) -> Option<String> {
+    let scale = a.values().flat_map(|array| &array.data).fold(1.0f64, |m, v| m.max(v.abs()));
+    let near = |(x, y): (&f64, &f64)| (x - y).abs() <= 1e-9 * scale || x.is_nan() == y.is_nan() && x.is_nan();
+    if a.len() != b.len() {
+        return Some("the results have other names".to_string());
+    }
+    let far = |(name, x): &(&String, &Array)| !x.data.iter().zip(&b[*name].data).all(near);
+    a.iter().find(far).map(|(name, _)| name.clone())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 60, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn plans_in_tiles_are_checked_and_mean_the_same(seed in any::<u64>()) {
+        let graph = random_model(seed).with_backward();
+        let source = simplify(graph.clone());
+        // `compile` runs the checker itself.
+        let plan = smallest(&graph, &profile());
+        prop_assert_eq!(differs(&meaning(&source), &meaning(&plan.graph)), None);
+        prop_assert!(plan.arena_bytes >= lower_bound_bytes(&plan));
+        prop_assert_eq!(parse(&plan.graph.to_string()), Ok(plan.graph.clone()));
+        prop_assert!(plan.arena_bytes <= smallest(&graph, &untiled()).arena_bytes);
+    }
+
+    #[test]
+    fn budgets_are_kept_down_to_the_smallest_and_named_policies_never_cut(seed in any::<u64>()) {
+        let graph = random_model(seed).with_backward();
+        let budget = |bytes| compile(graph.clone(), &Policy::Budget(bytes), &profile());
+        if let Err(error) = budget(0) {
+            let smallest = error.smallest_bytes().expect("only the budget can be wrong");
+            let plan = budget(smallest).expect("the smallest budget named is feasible");
+            prop_assert!(plan.activation_bytes() <= smallest);
+            let whole = compile(graph.clone(), &Policy::Budget(0), &untiled()).expect_err("as small");
+            prop_assert!(smallest <= whole.smallest_bytes().expect("only the budget can be wrong"));
+        }
+        for policy in [Policy::None, Policy::Full, Policy::Every(2)] {
+            let plan = compile_within(graph.clone(), &policy, &profile(), Some(usize::MAX)).expect("compiles");
+            prop_assert_eq!(plan.tiles(), 1, "{}", policy);
+        }
+    }
+}
+
+/// The random models must have something to cut, or the tests above say nothing.
+#[test]
+fn many_random_models_are_cut() {
+    let cut = (0..60).filter(|&seed| smallest(&random_model(seed).with_backward(), &profile()).tiles() > 1).count();
+    assert!(cut >= 5, "{cut} of 60");
+}
+
+/// Values of the plan's graph that have this shape.
+fn of_shape(plan: &Plan, shape: &[usize]) -> Vec<String> {
+    let wide = |value: &&remat_ir::Value| value.storage == Storage::Arena && value.ty.shape.dims() == shape;
+    plan.graph.values.iter().filter(wide).map(|value| value.name.clone()).collect()
+}
+
+fn cut_last_region(shape: &Shape, inner: usize) {
+    let graph = shape.lora(3, 2048);
+    let profile = DeviceProfile::generic();
+    let (plan, whole) = (smallest(&graph, &profile), smallest(&graph, &untiled()));
+    assert_eq!((plan.tiles(), whole.tiles()), (4, 1), "{}", shape.name);
+    assert!(
+        (plan.arena_bytes as f64) < 0.8 * whole.arena_bytes as f64,
+        "{} of {}",
+        plan.arena_bytes,
+        whole.arena_bytes
+    );
+    // Backward of the last block holds the peak; nothing as wide as an MLP is whole there.
+    let wide = of_shape(&plan, &[1, 2048, inner]);
+    let last = |name: &&String| name.contains(".2.") && (name.ends_with('~') || name.starts_with("grad"));
+    assert_eq!(wide.iter().find(last), None);
+    assert!(of_shape(&plan, &[512, inner]).iter().any(|name| name.contains(".2.") && name.contains('~')));
+    assert_eq!(of_shape(&whole, &[512, inner]), Vec::<String>::new());
+}
+
+#[test]
+fn the_mlps_of_llama_and_gpt2_are_cut() {
+    cut_last_region(&LLAMA_8B, 14336);
+    cut_last_region(&GPT2_FEW_WORDS, 4096);
+}
+
+#[test]
+fn a_tile_that_reads_other_rows_or_is_left_out_is_refused() {
+    let graph = LLAMA_8B.lora(2, 2048);
+    let source = simplify(graph.clone());
+    let plan = smallest(&graph, &DeviceProfile::generic());
+    assert_eq!(check(&plan, &source), Ok(()));
+    let slices = plan.graph.nodes.iter().enumerate().filter(|(_, node)| matches!(node.op, Op::SliceRows(_)));
+    let slices: Vec<usize> = slices.map(|(index, _)| index).collect();
+    assert!(slices.len() > 8);
+    for &index in slices.iter().take(12) {
+        let mut wrong = plan.clone();
+        let Op::SliceRows(op) = &mut wrong.graph.nodes[index].op else { unreachable!("filtered above") };
+        op.first = if op.first == 0 { 512 } else { op.first - 512 };
+        let error = check(&wrong, &source).expect_err("other rows").to_string();
+        assert!(error.contains("is not") || error.contains("rows that are left out"), "{error}");
+    }
+    for (index, node) in plan.graph.nodes.iter().enumerate() {
+        let mut wrong = plan.clone();
+        match &mut wrong.graph.nodes[index].op {
+            Op::WriteRows(op) => op.first = if op.first == 0 { 512 } else { op.first - 512 },
+            _ => continue,
+        }
+        let error = check(&wrong, &source).expect_err("written elsewhere").to_string();
+        assert!(error.contains("moves rows that are not there or not next"), "{}: {error}", node.name);
+    }
+}
