@@ -1,24 +1,12 @@
 //! int8 held bit for bit to what bitsandbytes makes of the same tensors (`fixtures/int8.py`).
 
-use half::{bf16, f16};
+mod cases;
+
+use cases::{bits, floats};
 use remat_tensor::{DType, HostTensor, NotFinite, QuantFormat, QuantisedData, Quantiser, Shape};
-use safetensors::{Dtype, SafeTensors};
+use safetensors::SafeTensors;
 
 const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures/int8/cases.safetensors");
-
-fn floats(file: &SafeTensors<'_>, name: &str) -> Vec<f32> {
-    let tensor = file.tensor(name).unwrap_or_else(|error| panic!("{name}: {error}"));
-    match tensor.dtype() {
-        Dtype::F32 => bytemuck::pod_collect_to_vec(tensor.data()),
-        Dtype::BF16 => bytemuck::pod_collect_to_vec::<u8, bf16>(tensor.data()).iter().map(|x| x.to_f32()).collect(),
-        Dtype::F16 => bytemuck::pod_collect_to_vec::<u8, f16>(tensor.data()).iter().map(|x| x.to_f32()).collect(),
-        other => panic!("{name} is {other:?}"),
-    }
-}
-
-fn bits(values: &[f32]) -> Vec<u32> {
-    values.iter().map(|value| value.to_bits()).collect()
-}
 
 fn quantise(shape: [usize; 2], values: &[f32]) -> Result<QuantisedData, NotFinite> {
     QuantisedData::quantise(QuantFormat::Int8, shape, values)

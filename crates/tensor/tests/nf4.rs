@@ -1,25 +1,13 @@
 //! NF4 held bit for bit to what bitsandbytes makes of the same tensors (`fixtures/nf4.py`).
 
-use half::{bf16, f16};
+mod cases;
+
+use cases::{bits, floats};
 use remat_tensor::nf4::{BLOCK, MAP, Nf4Layout, ScaleKind, nested_map};
 use remat_tensor::{DType, HostTensor, NotFinite, QuantFormat, QuantisedData, Quantiser, Shape};
-use safetensors::{Dtype, SafeTensors};
+use safetensors::SafeTensors;
 
 const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures/nf4/cases.safetensors");
-
-fn floats(file: &SafeTensors<'_>, name: &str) -> Vec<f32> {
-    let tensor = file.tensor(name).unwrap_or_else(|error| panic!("{name}: {error}"));
-    match tensor.dtype() {
-        Dtype::F32 => bytemuck::pod_collect_to_vec(tensor.data()),
-        Dtype::BF16 => bytemuck::pod_collect_to_vec::<u8, bf16>(tensor.data()).iter().map(|x| x.to_f32()).collect(),
-        Dtype::F16 => bytemuck::pod_collect_to_vec::<u8, f16>(tensor.data()).iter().map(|x| x.to_f32()).collect(),
-        other => panic!("{name} is {other:?}"),
-    }
-}
-
-fn bits(values: &[f32]) -> Vec<u32> {
-    values.iter().map(|value| value.to_bits()).collect()
-}
 
 fn quantise(values: &[f32], kind: ScaleKind) -> Result<QuantisedData, NotFinite> {
     QuantisedData::quantise(QuantFormat::Nf4(kind), [values.len()], values)
