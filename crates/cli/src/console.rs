@@ -3,7 +3,7 @@
 //! Invariants: `--quiet` leaves only notes and errors; nothing is coloured off a terminal or with `NO_COLOR` set.
 
 use crate::progress::{self, Progress};
-use crate::units::{bytes, count, counted, duration};
+use crate::units::{bytes, count, counted, duration, in_tiles};
 use remat_train::{BucketPlan, Event, MemoryAccount, MethodKind, Outcome, PlannedRun, Reporter, Summary};
 use std::io::{IsTerminal, Write};
 
@@ -152,8 +152,9 @@ fn header(plan: &PlannedRun<'_>) -> Vec<String> {
         0 => String::new(),
         away => format!(", {} offloaded", bytes(away as u64)),
     };
+    let tiles = in_tiles(plan.tiles);
     lines.push(format!(
-        "plan      checkpointing {}: {}, {} recomputed{away}, arena {} · {}, {}",
+        "plan      checkpointing {}: {}, {} recomputed{tiles}{away}, arena {} · {}, {}",
         config.checkpointing,
         counted(plan.plan_steps, "step"),
         plan.recomputed_steps,

@@ -82,6 +82,7 @@ fn planned(plan: &PlannedRun<'_>) -> Value {
         "threads": plan.threads,
         "plan_steps": plan.plan_steps,
         "recomputed_steps": plan.recomputed_steps,
+        "tiles": plan.tiles,
         "offloaded_bytes": plan.offloaded_bytes,
         "arena_bytes": plan.arena_bytes,
         "buckets": plan.buckets,

@@ -27,6 +27,11 @@ pub(crate) fn count(number: impl Display) -> String {
     grouped
 }
 
+/// What a plan's line says of values that are cut into tiles.
+pub(crate) fn in_tiles(tiles: usize) -> String {
+    if tiles > 1 { format!(", wide values in {tiles} tiles") } else { String::new() }
+}
+
 /// A number and its noun, in the plural unless it is one.
 pub(crate) fn counted(number: usize, noun: &str) -> String {
     format!("{} {noun}{}", count(number), if number == 1 { "" } else { "s" })

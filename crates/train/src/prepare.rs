@@ -316,6 +316,7 @@ impl Prepared {
             threads: self.options.threads,
             plan_steps: self.planned.micro.steps.len(),
             recomputed_steps: self.planned.micro.recomputed_steps().count(),
+            tiles: self.planned.micro.tiles(),
             offloaded_bytes: self.planned.micro.offloaded_bytes(),
             buckets: &self.bucket_plans,
             arena_bytes: self.arena_bytes(),

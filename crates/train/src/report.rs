@@ -65,6 +65,8 @@ pub struct PlannedRun<'a> {
     pub plan_steps: usize,
     /// Steps that repeat forward work.
     pub recomputed_steps: usize,
+    /// Into how many tiles wide values are cut, at most; 1 where they are whole.
+    pub tiles: usize,
     /// Bytes that a micro-step copies out of the arena, and back.
     pub offloaded_bytes: usize,
     /// Micro-batches by length, the shortest first, each with its plan; one where all are of one length.

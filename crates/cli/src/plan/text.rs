@@ -1,7 +1,7 @@
 //! A plan as a page to read: the verdict, memory by phase, the frontier, alternatives.
 
 use super::chart::chart;
-use crate::units::{bytes, count, counted};
+use crate::units::{bytes, count, counted, in_tiles};
 use remat_train::{Fit, FrontierRow, MethodKind, RunPlan};
 use std::fmt::Write;
 
@@ -61,10 +61,7 @@ fn verdict(plan: &RunPlan) -> String {
     } else {
         "by arithmetic; remat doctor measures this machine's"
     };
-    let tiles = match micro.tiles() {
-        1 => String::new(),
-        tiles => format!(", wide values in {tiles} tiles"),
-    };
+    let tiles = in_tiles(micro.tiles());
     let recompute = match config.grad_accum as f64 * micro.recompute_seconds(&plan.profile.prices) {
         0.0 => "none".to_string(),
         again => seconds(again),
