@@ -204,16 +204,22 @@ fn taken_over(
 
 /// Offsets by greedy first fit, under the best of a few sort orders; of equal ones the first. An order that reaches what
 /// is alive at once cannot be beaten, and one that is no better than the best so far is given up as soon as it shows.
+/// The later orders place what is alive at the fullest node before all else, so that nothing lies between.
 fn best_fit(allocations: &[Allocation], alignment: usize) -> Vec<usize> {
+    let alive = alive(allocations);
+    let least_bytes = alive.iter().copied().max().unwrap_or(0);
+    let fullest = alive.iter().position(|&bytes| bytes == least_bytes).unwrap_or(0) as u32;
     let span = |a: &Allocation| u64::from(a.last - a.first) + 1;
+    let elsewhere = |a: &Allocation| !(a.first..=a.last).contains(&fullest);
     let key = |order: usize, a: &Allocation| match order {
-        0 => (Reverse(a.bytes as u64), Reverse(0), a.first),
-        1 => (Reverse(span(a) * a.bytes as u64), Reverse(0), 0),
-        _ => (Reverse(span(a)), Reverse(a.bytes), a.first),
+        0 => (false, Reverse(a.bytes as u64), Reverse(0), a.first),
+        1 => (false, Reverse(span(a) * a.bytes as u64), Reverse(0), 0),
+        2 => (false, Reverse(span(a)), Reverse(a.bytes), a.first),
+        3 => (elsewhere(a), Reverse(span(a)), Reverse(a.bytes), a.first),
+        _ => (elsewhere(a), Reverse(a.bytes as u64), Reverse(0), a.first),
     };
-    let least_bytes = alive(allocations).into_iter().max().unwrap_or(0);
     let (mut arena, mut offsets) = (usize::MAX, Vec::new());
-    for order in 0..3 {
+    for order in 0..5 {
         if arena <= least_bytes {
             break;
         }

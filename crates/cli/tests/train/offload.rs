@@ -39,27 +39,34 @@ fn least_memory(more: &str) -> u64 {
 fn offload_really_offloads_memory_falls_and_every_bit_of_the_result_stays() {
     let folder = tempfile::tempdir().expect("temporary folder");
     let offload = format!("--offload {}", folder.path().display());
-    let run = |more: &str| Train::on("llama-gqa-tied", &format!("{FLAGS} --json {more}")).finish();
-    let full = run("--checkpointing full");
-    let measured = |output: &str| number(&event(output, "finished")["peak_bytes"]);
-    let kept = number(&event(&full.stdout, "planned")["parts"]["kept_activations"]);
-    // Block boundaries alone do not fit.
-    let budget = format!("--checkpointing budget:{} {offload}", kept / 4);
-    for more in [budget.clone(), format!("{budget} --poison --validate")] {
-        let offloading = run(&more);
+    let run = |flags: &str, more: &str| Train::on("llama-gqa-tied", &format!("{flags} --json {more}")).finish();
+    // A quarter of what block boundaries take.
+    let budget = |full: &Value| {
+        let kept = number(&full["parts"]["kept_activations"]) / 4;
+        (kept, format!("--checkpointing budget:{kept} {offload}"))
+    };
+    let full = run(FLAGS, "--checkpointing full");
+    let (kept, budgeted) = budget(&event(&full.stdout, "planned"));
+    for more in [budgeted.clone(), format!("{budgeted} --poison --validate")] {
+        let offloading = run(FLAGS, &more);
         let planned = event(&offloading.stdout, "planned");
-        assert!(number(&planned["offloaded_bytes"]) > kept / 2, "{planned}");
-        assert!(number(&planned["parts"]["kept_activations"]) <= kept / 4, "{planned}");
+        assert!(number(&planned["offloaded_bytes"]) > 0, "{planned}");
+        assert!(number(&planned["parts"]["kept_activations"]) <= kept, "{planned}");
         assert!(offloading.train.bytes(ADAPTER) == full.train.bytes(ADAPTER), "{more}");
         assert_eq!(offloading.train.metrics("loss"), full.train.metrics("loss"));
-        let arena = |planned: &Value| number(&planned["arena_bytes"]);
-        let fallen = arena(&event(&full.stdout, "planned")) - arena(&planned);
-        let (most, least) = (measured(&full.stdout), measured(&offloading.stdout));
-        // The copy queue's own pages are few.
-        assert!(more != budget || least + fallen / 2 < most, "{least} of {most} with {fallen} less in the arena");
         let record: Value = serde_json::from_slice(&offloading.train.bytes("record.json")).expect("JSON");
         assert_eq!(record["plan"]["offloaded_bytes"], planned["offloaded_bytes"]);
     }
+    // A budget leaves the arena free, which a quick disk and a slow machine make use of; a limit does not.
+    let full = run(LARGE, "--checkpointing full");
+    let (arena, planned) = (|planned: &Value| number(&planned["arena_bytes"]), event(&full.stdout, "planned"));
+    let limit = number(&planned["planned_peak_bytes"]) - arena(&planned) / 8;
+    let offloading = run(LARGE, &format!("{} --memory {limit}", budget(&planned).1));
+    let fallen = arena(&planned).saturating_sub(arena(&event(&offloading.stdout, "planned")));
+    let measured = |output: &str| number(&event(output, "finished")["peak_bytes"]);
+    let (most, least) = (measured(&full.stdout), measured(&offloading.stdout));
+    // The copy queue's own pages are few.
+    assert!(fallen > 0 && least + fallen / 2 < most, "{least} of {most} with {fallen} less in the arena");
     assert!(is_empty(folder.path()), "the file has no name");
 }
 
