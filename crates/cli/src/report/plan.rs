@@ -20,8 +20,10 @@ pub(crate) fn html(plan: &RunPlan, text: &str) -> String {
     page.facts(&facts);
     page.section("What memory buys");
     let (plans, chosen) = marks(plan);
-    let caption = "Each point is a plan: the more memory, the less is computed again. The circle is this plan.";
-    page.charts(&[(caption, frontier(&plans, Some(&chosen), &[]))]);
+    let tiles = if plan.micro.tiles() > 1 { ", which cuts wide values into tiles; the others do not" } else { "" };
+    let caption =
+        format!("Each point is a plan: the more memory, the less is computed again. The circle is this plan{tiles}.");
+    page.charts(&[(&caption, frontier(&plans, Some(&chosen), &[]))]);
     timeline_section(&mut page, plan);
     memory_section(&mut page, &plan.phases(), &[]);
     if !plan.alternatives.is_empty() {
