@@ -264,9 +264,12 @@ impl Grid {
             4 * all + task * (4 * idle + threads - 1)
         };
         let share = m.div_ceil(threads).next_multiple_of(LEAST_ROWS).min(TASK_ROWS);
-        let (least_rows, most_rows) = if by_rows { (share, share) } else { (LEAST_ROWS, TASK_ROWS) };
+        // No more than C has: small products are many, and should not pay for cuts that they cannot have.
+        let all_rows = m.next_multiple_of(LEAST_ROWS).min(TASK_ROWS);
+        let most_cols = n.next_multiple_of(LEAST_COLS).min(TASK_COLS);
+        let (least_rows, most_rows) = if by_rows { (share, share) } else { (LEAST_ROWS, all_rows) };
         let rows = (least_rows..=most_rows).step_by(LEAST_ROWS);
-        let grids = rows.flat_map(|rows| (LEAST_COLS..=TASK_COLS).step_by(LEAST_COLS).map(move |cols| (rows, cols)));
+        let grids = rows.flat_map(|rows| (LEAST_COLS..=most_cols).step_by(LEAST_COLS).map(move |cols| (rows, cols)));
         let grid = |(rows, cols)| Grid { rows, cols, down: m.div_ceil(rows), across: n.div_ceil(cols), by_rows };
         grids.map(grid).min_by_key(seconds).expect("a task has some size")
     }
