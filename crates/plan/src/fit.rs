@@ -1,9 +1,9 @@
 //! Rates of a class of ops from measured steps: least squares, no term below zero.
 //!
 //! Method: seconds = flops · a + bytes · b + inner · c + d. Each squared error is weighted by 1 / seconds: large steps
-//! decide, but do not drown the small ones. Of all subsets of the four terms the non-negative solution with the least error wins; with four
-//! terms that is exact and cheaper than an iteration (Lawson and Hanson, *Solving Least Squares Problems*, 1974, chapter
-//! 23). Invariant: every rate is positive and finite, whatever was measured.
+//! decide, but do not drown the small ones. Of all subsets of the four terms the non-negative solution with the least
+//! error wins; with four terms that is exact and cheaper than an iteration (Lawson and Hanson, *Solving Least Squares
+//! Problems*, 1974, chapter 23). Invariant: every rate is positive and finite, whatever was measured.
 
 use crate::Rate;
 use remat_ir::Cost;

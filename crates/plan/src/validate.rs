@@ -179,7 +179,7 @@ impl Watch {
         let node = graph.value(value).producer.map(|(op, _)| graph.node(op));
         let op = node.map_or("source", |node| node.op.name());
         let custom = node.and_then(|node| if let Op::Custom(op) = &node.op { Some(op.custom_name()) } else { None });
-        let layer = graph.region_path(node.and_then(|node| node.region)).first().copied();
+        let layer = graph.outermost_region(node.and_then(|node| node.region));
         let layer = layer.map_or(String::new(), |id| format!(" in {}", graph.regions[id.index()].name));
         let op = custom.map_or(op.to_string(), |name| format!("{op} \"{name}\""));
         self.fault.get_or_insert(format!("{message} ({op}{layer})"));

@@ -38,7 +38,7 @@ pub(crate) struct Tiling {
 impl Tiling {
     /// Of a simplified graph; `None` if it has nothing to cut.
     pub(crate) fn of(graph: &Graph, profile: &DeviceProfile) -> Option<Tiling> {
-        let region = |node: &Node| graph.region_path(node.region).first().copied();
+        let region = |node: &Node| graph.outermost_region(node.region);
         let last = graph.nodes.iter().rev().filter(|node| node.phase == Phase::Forward).find_map(region);
         let wide = wide_values(graph, |rows| tile_rows(rows, profile).is_some());
         let made_last = |value: &ValueId| {

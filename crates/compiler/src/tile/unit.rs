@@ -28,7 +28,7 @@ struct Widths {
 impl Widths {
     fn of(graph: &Graph) -> Widths {
         let mut handed_on: HashMap<RegionId, usize> = HashMap::new();
-        let outermost = |node: &Node| graph.region_path(node.region).first().copied();
+        let outermost = |node: &Node| graph.outermost_region(node.region);
         for node in graph.nodes.iter().filter(|node| !is_late(node)) {
             let region = outermost(node);
             for &input in &node.inputs {
@@ -124,7 +124,7 @@ struct Finder<'a> {
 impl<'a> Finder<'a> {
     fn new(graph: &'a Graph) -> Self {
         let region: Vec<Option<RegionId>> =
-            graph.nodes.iter().map(|node| graph.region_path(node.region).first().copied()).collect();
+            graph.nodes.iter().map(|node| graph.outermost_region(node.region)).collect();
         let mut neighbours: HashMap<(RegionId, bool), Vec<OpId>> = HashMap::new();
         for (id, node) in graph.nodes_with_ids() {
             if let (Some(region), Some(_)) = (region[id.index()], cut_rows(graph, node)) {
