@@ -6,6 +6,7 @@ mod bits;
 mod checks;
 mod command;
 mod evaluation;
+mod fixed;
 mod guards;
 mod interrupt;
 mod lengths;
