@@ -5,10 +5,10 @@
 use crate::console;
 use crate::train::exit_code;
 use crate::units::{bytes, counted};
-use remat_cpu::CpuOptions;
 use remat_plan::{OpClass, Prices};
+use remat_step::DeviceOptions;
 use remat_train::{
-    Isa, Machine, Precision, PriceSource, TrainError, available_bytes, build, cpu_options, group_limit_bytes,
+    Isa, Machine, Precision, PriceSource, TrainError, available_bytes, build, device_options, group_limit_bytes,
     measured_profile, price_file,
 };
 use serde_json::{Map, Value, json};
@@ -73,8 +73,8 @@ pub(crate) fn run(arguments: &DoctorArgs) -> u8 {
     }
 }
 
-fn look(arguments: &DoctorArgs) -> Result<(CpuOptions, Vec<Measured>), TrainError> {
-    let options = cpu_options(arguments.threads, arguments.isa)?;
+fn look(arguments: &DoctorArgs) -> Result<(DeviceOptions, Vec<Measured>), TrainError> {
+    let options = device_options(arguments.threads, arguments.isa)?;
     let formats = arguments.precision.map_or(vec![Precision::F32, Precision::Bf16], |precision| vec![precision]);
     let mut measured = Vec::with_capacity(formats.len());
     for precision in formats {
@@ -118,7 +118,7 @@ fn rate(prices: &Prices, class: OpClass) -> String {
     terms.join(" + ")
 }
 
-fn page(machine: &Machine, options: &CpuOptions, measured: &[Measured]) -> String {
+fn page(machine: &Machine, options: &DeviceOptions, measured: &[Measured]) -> String {
     let known = |size: Option<u64>| size.map_or("unknown".to_string(), bytes);
     let (version, commit, build) = build();
     let mut lines = vec![
@@ -145,7 +145,7 @@ fn page(machine: &Machine, options: &CpuOptions, measured: &[Measured]) -> Strin
     lines.join("\n") + "\n"
 }
 
-fn object(machine: &Machine, options: &CpuOptions, measured: &[Measured]) -> Value {
+fn object(machine: &Machine, options: &DeviceOptions, measured: &[Measured]) -> Value {
     let (version, commit, build) = build();
     let of = |m: &Measured| {
         let rates: Map<String, Value> =

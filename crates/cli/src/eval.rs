@@ -5,11 +5,11 @@
 use crate::console;
 use crate::train::exit_code;
 use crate::units::{count, counted, duration};
-use remat_cpu::CpuOptions;
 use remat_data::Day;
 use remat_model::Model;
+use remat_step::DeviceOptions;
 use remat_train::{
-    EvaluationReport, EvaluationRequest, Isa, Precision, TrainError, TrainedTurns, cpu_options, evaluate,
+    EvaluationReport, EvaluationRequest, Isa, Precision, TrainError, TrainedTurns, device_options, evaluate,
 };
 use serde_json::{Value, json};
 use std::io::Write;
@@ -85,10 +85,10 @@ pub(crate) fn run(arguments: EvalArgs) -> u8 {
     }
 }
 
-fn start(arguments: EvalArgs) -> Result<(EvaluationReport, CpuOptions), TrainError> {
+fn start(arguments: EvalArgs) -> Result<(EvaluationReport, DeviceOptions), TrainError> {
     let EvalArgs { model, adapter, data, seq_len, train_on, chat_date, batch_size, precision, threads, isa, .. } =
         arguments;
-    let options = cpu_options(threads, isa)?;
+    let options = device_options(threads, isa)?;
     let model = Model::open(&model)?.in_precision(precision.into());
     let request = EvaluationRequest { data, seq_len, train_on, chat_date, batch_size, options };
     Ok((evaluate(&model, adapter.as_deref(), &request)?, options))
@@ -113,7 +113,7 @@ fn as_text(report: &EvaluationReport) -> String {
     text
 }
 
-fn as_json(report: &EvaluationReport, options: CpuOptions) -> Value {
+fn as_json(report: &EvaluationReport, options: DeviceOptions) -> Value {
     let file = |stats: &remat_data::SampleStats| {
         json!({
             "path": stats.path.display().to_string(),

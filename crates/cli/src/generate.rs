@@ -8,7 +8,7 @@ use crate::units::{bytes, counted, duration};
 use remat_formats::Tokenizer;
 use remat_model::Model;
 use remat_train::{
-    Continuation, Ending, Generator, Isa, Precision, Request, Sampling, TextStream, TrainError, cpu_options,
+    Continuation, Ending, Generator, Isa, Precision, Request, Sampling, TextStream, TrainError, device_options,
 };
 use std::io::Write;
 use std::path::PathBuf;
@@ -93,7 +93,7 @@ fn generate(arguments: &GenerateArgs) -> Result<(), TrainError> {
     let GenerateArgs { temperature, top_k, top_p, seed, .. } = *arguments;
     let sampling = Sampling { temperature, top_k, top_p, seed };
     sampling.check()?;
-    let options = cpu_options(arguments.threads, arguments.isa)?;
+    let options = device_options(arguments.threads, arguments.isa)?;
     let model = Model::open(&arguments.model)?.in_precision(arguments.precision.into());
     let tokenizer = Tokenizer::from_dir(&arguments.model)?;
     let of_prompt = |problem| TrainError::BadFlag { key: "prompt", problem };

@@ -117,7 +117,8 @@ fn start(arguments: TrainArgs, matches: &ArgMatches, output: &mut Output) -> Res
     let checks = Checks { validate: arguments.validate, poison: arguments.poison };
     let config = merged(arguments, matches)?;
     catch_interrupts();
-    train(config, RunControl { existing, interrupt: &INTERRUPT, trace: trace.as_deref(), checks, phases_apart }, output)
+    let (interrupt, trace) = (&INTERRUPT, trace.as_deref());
+    train(config, RunControl { existing, interrupt, trace, checks, device: None, phases_apart }, output)
 }
 
 /// The settings from all sources.

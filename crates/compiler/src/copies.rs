@@ -103,7 +103,7 @@ pub(crate) fn offloaded(base: &Plan, candidates: &[Candidate], profile: &DeviceP
 /// Adds the copy steps and the waits to a plan whose residents are placed by node. The second buffers stand behind the
 /// first ones, in the order of `stays`.
 fn with_copies(plan: Plan, stays: &[(Candidate, Residence)]) -> Plan {
-    let Plan { graph, steps: computed, mut buffers, arena_bytes, policy } = plan;
+    let Plan { graph, steps: computed, mut buffers, arena_bytes, policy, rules } = plan;
     let seconds_from = buffers.len() - stays.len();
     let mut buffer_of = vec![None; graph.values.len()];
     for (index, buffer) in buffers[..seconds_from].iter().enumerate().rev() {
@@ -161,7 +161,7 @@ fn with_copies(plan: Plan, stays: &[(Candidate, Residence)]) -> Plan {
         let reader = step_of[candidate.first_backward as usize].index();
         steps[reader].waits.push(fetch_of[index]);
     }
-    let mut plan = Plan { graph, steps, buffers, arena_bytes, policy };
+    let mut plan = Plan { graph, steps, buffers, arena_bytes, policy, rules };
     let taken = taken(&plan);
     for (&first, &evict) in firsts.iter().zip(&evict_of) {
         if let Some(taker) = first_taker(&plan, &taken, first) {

@@ -42,7 +42,7 @@ pub(crate) fn place_apart(
         let (bytes, last) = (graph.ty(*value).bytes(), last_use[value.index()]);
         allocations.list.push(Allocation { bytes, first: residence.from, last });
     }
-    let offsets = best_fit(&allocations.list, profile.slot_alignment_bytes);
+    let offsets = best_fit(&allocations.list, profile.rules.slot_alignment_bytes);
     let mut buffers = Vec::new();
     let mut buffer_of = vec![None; graph.values.len()];
     for (index, value) in graph.values.iter().enumerate() {
@@ -72,16 +72,17 @@ pub(crate) fn place_apart(
                 Some((from, second)) if id.0 >= from => Some(second),
                 _ => buffer_of[value.index()],
             };
-            step(&graph, id, node, &buffer_at, allocations.workspace[id.index()].map(|a| offsets[a]))
+            step(&graph, profile, id, node, &buffer_at, allocations.workspace[id.index()].map(|a| offsets[a]))
         })
         .collect();
     let ends = allocations.list.iter().zip(&offsets).map(|(allocation, offset)| offset + allocation.bytes);
     let arena_bytes = ends.max().unwrap_or(0);
-    Plan { graph, steps, buffers, arena_bytes, policy: policy.clone() }
+    Plan { graph, steps, buffers, arena_bytes, policy: policy.clone(), rules: profile.rules }
 }
 
 fn step(
     graph: &Graph,
+    profile: &DeviceProfile,
     id: OpId,
     node: &Node,
     buffer_at: &dyn Fn(ValueId) -> Option<BufferId>,
@@ -98,15 +99,11 @@ fn step(
         queue: Queue::Compute,
         reads: node.inputs.iter().map(place).collect(),
         writes: node.outputs.iter().map(place).collect(),
-        workspace: workspace.map(|offset| Slot { offset, bytes: workspace_bytes(graph, node) }),
+        workspace: workspace
+            .map(|offset| Slot { offset, bytes: profile.rules.workspace_bytes(&node.op, &graph.node_types(node).0) }),
         waits: Vec::new(),
         signals: false,
     }
-}
-
-fn workspace_bytes(graph: &Graph, node: &Node) -> usize {
-    let (inputs, outputs) = graph.node_types(node);
-    node.op.workspace_bytes(&inputs, &outputs)
 }
 
 /// For each value, the index of the last node that reads it; its producer if none does; the end for an output.
@@ -153,14 +150,14 @@ pub(crate) fn alive_bytes(graph: &Graph, profile: &DeviceProfile, bytes: impl Fn
 
 /// Everything to place, in the order it is made. `first_end` is the last node of a value's first stay.
 fn allocations(graph: &Graph, last_use: &[u32], first_end: &[u32], profile: &DeviceProfile) -> Allocations {
-    debug_assert!(profile.slot_alignment_bytes.is_power_of_two());
+    debug_assert!(profile.rules.slot_alignment_bytes.is_power_of_two());
     let mut all = Allocations {
         list: Vec::new(),
         of_value: vec![None; graph.values.len()],
         workspace: vec![None; graph.nodes.len()],
     };
     for (id, node) in graph.nodes_with_ids() {
-        let workspace = workspace_bytes(graph, node);
+        let workspace = profile.rules.workspace_bytes(&node.op, &graph.node_types(node).0);
         if workspace > 0 {
             all.workspace[id.index()] = Some(all.list.len());
             all.list.push(Allocation { bytes: workspace, first: id.0, last: id.0 });

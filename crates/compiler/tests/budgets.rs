@@ -182,7 +182,7 @@ fn small_graphs_are_solved_optimally() {
 fn chain(widths: &[usize]) -> Graph {
     let mut b = Builder::new();
     let mut x = b.input("x", Type::new(DType::F32, [3, widths[0]]));
-    let seed = b.input("seed", Type::new(DType::F32, [1]));
+    let dloss = b.input("dloss", Type::new(DType::F32, [1]));
     let mut targets = Vec::new();
     for (layer, pair) in widths.windows(2).enumerate() {
         let ty = Type::new(DType::F32, [pair[0], pair[1]]);
@@ -196,7 +196,7 @@ fn chain(widths: &[usize]) -> Graph {
     }
     let loss = b.op1("loss", Sum, &[x]).expect("shapes fit");
     b.output(loss);
-    differentiate(b.finish(), loss, seed, &targets).expect("differentiable").graph
+    differentiate(b.finish(), loss, dloss, &targets).expect("differentiable").graph
 }
 
 #[test]

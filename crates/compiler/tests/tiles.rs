@@ -6,14 +6,19 @@ mod shapes;
 use proptest::prelude::*;
 use remat_compiler::{compile, compile_within, simplify};
 use remat_ir::{Array, Graph, Interpreter, Op, Storage, parse};
-use remat_plan::{DeviceProfile, Plan, Policy, check, lower_bound_bytes};
+use remat_plan::{DeviceProfile, KernelRules, Plan, Policy, check, lower_bound_bytes};
 use remat_testkit::{random_model, source_values};
 use shapes::{GPT2_FEW_WORDS, LLAMA_8B, Shape};
 use std::collections::BTreeMap;
 
+/// A machine whose sums over tokens can be interrupted after so many rows.
+fn with_token_block(token_block: usize) -> DeviceProfile {
+    DeviceProfile { rules: KernelRules { token_block, ..KernelRules::GENERIC }, ..DeviceProfile::generic() }
+}
+
 /// A machine whose sums over tokens can be interrupted after every second row.
 fn profile() -> DeviceProfile {
-    DeviceProfile { token_block: 2, ..DeviceProfile::generic() }
+    with_token_block(2)
 }
 
 /// The smallest plan of `auto`.
@@ -24,7 +29,7 @@ fn smallest(graph: &Graph, profile: &DeviceProfile) -> Plan {
 }
 
 fn untiled() -> DeviceProfile {
-    DeviceProfile { token_block: usize::MAX / 2, ..DeviceProfile::generic() }
+    with_token_block(usize::MAX / 2)
 }
 
 /// Every output and final state.

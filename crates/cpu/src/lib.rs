@@ -13,13 +13,13 @@
 #![allow(clippy::excessive_precision)]
 
 mod allocator;
-mod custom;
 mod element;
 mod executor;
 pub mod kernels;
 mod level;
 mod peak;
 mod pool;
+mod rules;
 mod shared;
 mod simd;
 #[cfg(test)]
@@ -27,9 +27,8 @@ mod testing;
 mod vector_math;
 
 pub use allocator::release_freed_memory;
-pub use custom::{CustomCall, CustomKernel, CustomKernels};
 pub use element::Element;
-pub use executor::{CpuExecutor, CpuOptions, POISON, measure_spill};
+pub use executor::{CpuExecutor, CpuOptions, measure_spill};
 pub use level::Level;
 pub use peak::multiplier_peak;
 pub use pool::{SCRATCH_BYTES_PER_THREAD, Scratch, ThreadPool};

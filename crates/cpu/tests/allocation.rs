@@ -5,9 +5,8 @@
 
 use remat_compiler::compile;
 use remat_cpu::{CpuExecutor, CpuOptions};
-use remat_ir::Storage;
-use remat_plan::{Executor, Policy};
-use remat_testkit::{random_model, source_values};
+use remat_plan::{Device, Policy};
+use remat_testkit::{fill_sources, random_model, source_values};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -77,11 +76,8 @@ fn a_run_allocates_nothing_and_the_arena_is_the_plans() {
                 let sources = source_values(&graph, 1);
                 let mut executor = CpuExecutor::new(options);
                 let program = executor.load(vec![plan]).expect("loads")[0];
-                assert_eq!(executor.arena_bytes(), arena_bytes, "planned and allocated arena");
-                for value in graph.values.iter().filter(|value| value.storage == Storage::Input) {
-                    let tensor = sources[&value.name].to_host(&value.ty);
-                    executor.input_mut(&value.name).expect("an input").bytes.copy_from_slice(tensor.as_bytes());
-                }
+                assert_eq!(executor.memory().arena, arena_bytes, "planned and allocated arena");
+                fill_sources(&mut executor, &graph, &sources).expect("filled");
                 let before = ALLOCATIONS.load(Ordering::Relaxed);
                 for _ in 0..4 {
                     executor.run(program).expect("runs");

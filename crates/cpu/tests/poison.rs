@@ -4,7 +4,7 @@
 use remat_compiler::compile;
 use remat_cpu::{CpuExecutor, CpuOptions};
 use remat_ir::Phase;
-use remat_plan::{Action, Place, Plan, Policy};
+use remat_plan::{Action, Device, Place, Plan, Policy};
 use remat_testkit::{run_plan, source_values, two_layer_mlp};
 
 fn loss(plan: Plan, poison: bool) -> f32 {

@@ -22,23 +22,23 @@ pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<(), FormatsError> {
 ///
 /// # Errors
 /// As [`write_atomic`]; what `fill` returns.
-pub fn write_atomic_with(
+pub fn write_atomic_with<E: From<FormatsError>>(
     path: &Path,
-    fill: impl FnOnce(&mut BufWriter<File>) -> Result<(), FormatsError>,
-) -> Result<(), FormatsError> {
+    fill: impl FnOnce(&mut BufWriter<File>) -> Result<(), E>,
+) -> Result<(), E> {
     let (file, temporary) = create_temporary(path)?;
     let failed = |source: std::io::Error| FormatsError::io(path, "write the file")(source);
-    let write = || {
+    let write = || -> Result<(), E> {
         let mut file = BufWriter::with_capacity(1 << 16, file);
         fill(&mut file)?;
         file.into_inner().map_err(|error| failed(error.into_error()))?.sync_all().map_err(failed)?;
-        fs::rename(&temporary, path).map_err(failed)
+        Ok(fs::rename(&temporary, path).map_err(failed)?)
     };
     write().inspect_err(|_| {
         // The write has failed already; a leftover that cannot be removed either changes nothing.
         let _ = fs::remove_file(&temporary);
     })?;
-    fsync_folder(path.parent().unwrap_or(Path::new(".")))
+    Ok(fsync_folder(path.parent().unwrap_or(Path::new(".")))?)
 }
 
 /// Makes renames inside a folder durable.

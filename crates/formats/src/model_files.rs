@@ -153,12 +153,16 @@ impl ModelFiles {
         self.file_of(name)?.read_chunks_as_f32(name, sink)
     }
 
-    /// Reads a tensor into `target`, rounded to bf16.
+    /// Streams a tensor through one bounded buffer, rounded to bf16.
     ///
     /// # Errors
-    /// As [`SafetensorsFile::read_as_bf16_into`].
-    pub fn read_as_bf16_into(&self, name: &str, target: &mut [bf16]) -> Result<(), FormatsError> {
-        self.file_of(name)?.read_as_bf16_into(name, target)
+    /// As [`SafetensorsFile::read_chunks_as_bf16`].
+    pub fn read_chunks_as_bf16(
+        &self,
+        name: &str,
+        sink: &mut dyn FnMut(&[bf16]) -> Result<(), FormatsError>,
+    ) -> Result<(), FormatsError> {
+        self.file_of(name)?.read_chunks_as_bf16(name, sink)
     }
 }
 

@@ -15,6 +15,7 @@ pub mod ops;
 mod parse;
 mod print;
 mod sample;
+mod training;
 mod verify;
 
 pub use array::Array;
@@ -27,4 +28,5 @@ pub use interpret::{Interpreter, Rounding};
 pub use ops::{Op, OpDef};
 pub use parse::{parse, parse_with};
 pub use sample::Sample;
+pub use training::{Parameter, RANDOM_KEY, StateRole, Training};
 pub use verify::verify;

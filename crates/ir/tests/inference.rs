@@ -101,7 +101,6 @@ fn exercise(op: &Op, types: &[Type]) -> Result<bool, TestCaseError> {
     let outputs: Vec<&Type> = results.iter().collect();
     let cost = op.cost(&inputs, &outputs);
     prop_assert!(cost.flops.is_finite() && cost.flops >= 0.0 && cost.bytes.is_finite());
-    let _ = op.workspace_bytes(&inputs, &outputs);
     for (operand, result) in op.donations().into_iter().chain(op.in_place()) {
         // Bytes are shared, so they must be of one size.
         prop_assert_eq!(inputs[operand].bytes(), outputs[result].bytes());

@@ -2,18 +2,19 @@
 //!
 //! Invariant: a state `base_model.model.<module>.lora_A.weight` is PEFT's tensor of that name, unchanged.
 
-use crate::load::floats;
-use crate::precision::{parameter_name, refresh_working_copies, write_parameter};
-use crate::{LoraConfig, Model, ModelError, Parameter, Targets};
-use remat_formats::{AdapterConfig, ModelConfig, NamedTensor, SafetensorsFile, TargetModules, write_safetensors};
-use remat_ir::{Graph, Type, Value};
-use remat_plan::Executor;
+use crate::precision::{refresh_working_copies, write_parameter};
+use crate::{LoraConfig, Model, ModelError, Targets};
+use remat_formats::{AdapterConfig, ModelConfig, SafetensorsFile, TargetModules, TensorSpec, write_safetensors_from};
+use remat_ir::{Graph, Parameter, StateRole, Storage, Type, Value};
+use remat_plan::{Device, SourceWriter};
 use remat_tensor::{Philox, stream_of_name};
 use std::path::Path;
 
 const WEIGHTS: &str = "adapter_model.safetensors";
 /// What PEFT puts before a module's name.
 const PREFIX: &str = "base_model.model.";
+/// Elements that are initialised at a time.
+const PIECE: usize = 1 << 14;
 /// Names of unmatched tensors that a message lists; the rest are counted.
 const SHOWN_KEYS: usize = 8;
 
@@ -22,22 +23,23 @@ impl Model {
     /// its own name, so that adding a target changes no other.
     ///
     /// # Errors
-    /// A state the executor does not have.
-    pub fn init_adapter(
-        &self,
-        parameters: &[Parameter],
-        seed: u64,
-        executor: &mut dyn Executor,
-    ) -> Result<(), ModelError> {
+    /// A state the device does not have.
+    pub fn init_adapter(&self, parameters: &[Parameter], seed: u64, device: &mut dyn Device) -> Result<(), ModelError> {
         for parameter in parameters.iter().filter(|parameter| parameter.name.ends_with(".lora_A.weight")) {
             let bound = 1.0 / (parameter.ty.shape.last() as f32).sqrt();
             let philox = Philox::new(seed, stream_of_name(&parameter.name));
-            let target = executor.state_mut(&parameter.name)?;
-            for (i, x) in floats(target.bytes).iter_mut().enumerate() {
-                *x = (2.0 * philox.uniform(i as u64) - 1.0) * bound;
+            let state = device.known(Storage::State, &parameter.name)?;
+            let mut writer = SourceWriter::new(device, state);
+            let mut piece = Vec::with_capacity(PIECE);
+            for first in (0..parameter.ty.shape.numel()).step_by(PIECE) {
+                let end = (first + PIECE).min(parameter.ty.shape.numel());
+                piece.clear();
+                piece.extend((first..end).map(|i| (2.0 * philox.uniform(i as u64) - 1.0) * bound));
+                writer.push(&piece);
             }
+            writer.finish()?;
         }
-        refresh_working_copies(parameters, executor)
+        refresh_working_copies(parameters, device)
     }
 
     /// The adapter settings of a PEFT folder.
@@ -92,7 +94,7 @@ impl Model {
         })
     }
 
-    /// Reads the adapter's weights into the executor's states. Every parameter must be in the file, and nothing else.
+    /// Reads the adapter's weights into the device's states. Every parameter must be in the file, and nothing else.
     ///
     /// # Errors
     /// A tensor that is missing, unexpected or of another shape.
@@ -100,27 +102,27 @@ impl Model {
         &self,
         folder: &Path,
         parameters: &[Parameter],
-        executor: &mut dyn Executor,
+        device: &mut dyn Device,
     ) -> Result<(), ModelError> {
         let adapters: Vec<(&str, &Type)> = parameters.iter().map(|p| (p.name.as_str(), &p.ty)).collect();
-        self.load_adapters(folder, &adapters, executor)
+        self.load_adapters(folder, &adapters, device)
     }
 
     /// As [`Model::load_adapter`], for the adapters that `graph` names; without gradients there are no parameters.
     ///
     /// # Errors
     /// As [`Model::load_adapter`].
-    pub fn load_adapter_of(&self, folder: &Path, graph: &Graph, executor: &mut dyn Executor) -> Result<(), ModelError> {
+    pub fn load_adapter_of(&self, folder: &Path, graph: &Graph, device: &mut dyn Device) -> Result<(), ModelError> {
         let is_adapter = |value: &&Value| value.producer.is_none() && value.name.starts_with(PREFIX);
-        let adapters = graph.values.iter().filter(is_adapter).map(|value| (parameter_name(&value.name), &value.ty));
-        self.load_adapters(folder, &adapters.collect::<Vec<_>>(), executor)
+        let adapters = graph.values.iter().filter(is_adapter).map(|value| (StateRole::of(&value.name).1, &value.ty));
+        self.load_adapters(folder, &adapters.collect::<Vec<_>>(), device)
     }
 
     fn load_adapters(
         &self,
         folder: &Path,
         adapters: &[(&str, &Type)],
-        executor: &mut dyn Executor,
+        device: &mut dyn Device,
     ) -> Result<(), ModelError> {
         let path = folder.join(WEIGHTS);
         let file = SafetensorsFile::open(&path)?;
@@ -147,8 +149,12 @@ impl Model {
             }
         }
         for (name, _) in adapters {
-            let read_f32 = |target: &mut [f32]| Ok(file.read_as_f32_into(name, target)?);
-            write_parameter(name, executor, read_f32, |target| Ok(file.read_as_bf16_into(name, target)?))?;
+            write_parameter(name, device, &mut |sink| {
+                Ok(file.read_chunks_as_f32(name, &mut |piece| {
+                    sink(piece);
+                    Ok(())
+                })?)
+            })?;
         }
         Ok(())
     }
@@ -162,7 +168,7 @@ impl Model {
         folder: &Path,
         lora: &LoraConfig,
         parameters: &[Parameter],
-        executor: &dyn Executor,
+        device: &dyn Device,
     ) -> Result<(), ModelError> {
         let targets = match &lora.targets {
             Targets::Pattern(pattern) => TargetModules::Pattern(pattern.clone()),
@@ -175,7 +181,7 @@ impl Model {
         config.fan_in_fan_out = matches!(self.config, ModelConfig::Gpt2(_));
         config.base_model_name_or_path = Some(self.folder.display().to_string());
         config.write(folder)?;
-        write_parameters(&folder.join(WEIGHTS), parameters, executor)
+        write_parameters(&folder.join(WEIGHTS), parameters, device)
     }
 }
 
@@ -195,19 +201,17 @@ fn unmatched(path: &Path, extra: &[&str], of: usize, example: Option<&str>) -> M
     ModelError::Adapter { folder: path.display().to_string(), problem }
 }
 
-/// Writes the states of parameters under their names, straight from the executor's memory.
-pub(crate) fn write_parameters(
-    path: &Path,
-    parameters: &[Parameter],
-    executor: &dyn Executor,
-) -> Result<(), ModelError> {
-    let mut tensors = Vec::with_capacity(parameters.len());
-    for parameter in parameters {
-        let view = executor.state(&parameter.name)?;
-        let (dtype, shape) = (view.ty.dtype, &view.ty.shape);
-        tensors.push(NamedTensor { name: &parameter.name, dtype, shape, bytes: view.bytes });
-    }
-    Ok(write_safetensors(path, &tensors, &[("format", "pt")])?)
+/// Writes the states of parameters under their names, piece by piece from the device's memory.
+pub(crate) fn write_parameters(path: &Path, parameters: &[Parameter], device: &dyn Device) -> Result<(), ModelError> {
+    let specs: Vec<TensorSpec<'_>> = parameters
+        .iter()
+        .map(|Parameter { name, ty, .. }| TensorSpec { name, dtype: ty.dtype, shape: &ty.shape })
+        .collect();
+    let mut buffer = Vec::new();
+    write_safetensors_from(path, &specs, &[("format", "pt")], &mut |index, sink| {
+        let state = device.known(Storage::State, &parameters[index].name)?;
+        device.read_pieces(state, &mut buffer, &mut |piece| Ok::<(), ModelError>(sink(piece)?))
+    })
 }
 
 /// The last components of module names, once each.

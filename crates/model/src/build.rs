@@ -4,14 +4,13 @@
 //! saving need no table.
 
 use crate::lora::{Adapters, LoraConfig};
-use crate::precision::working_copy_name;
 use crate::stored::{Quant, StoredQuantised};
 use crate::{ModelError, Precision, family};
 use remat_formats::ModelConfig;
 use remat_ir::ops::{
     Add, Attention, CacheWrite, CachedAttention, Cast, Dropout, Layout, Linear, LinearCrossEntropy, Sum,
 };
-use remat_ir::{Builder, Graph, IrError, Type, ValueId};
+use remat_ir::{Builder, Graph, IrError, Parameter, RANDOM_KEY, StateRole, Training, Type, ValueId};
 use remat_tensor::{DType, stream_of_name};
 
 /// Ends of the names of the states that hold an attention's keys and values.
@@ -54,48 +53,6 @@ pub struct BatchShape {
     pub batch: usize,
     /// Tokens per row.
     pub seq_len: usize,
-}
-
-/// A trainable parameter.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Parameter {
-    /// Its name in the checkpoint, or in PEFT's adapter file.
-    pub name: String,
-    /// Its type: f32.
-    pub ty: Type,
-    /// The state that the forward computation reads: the parameter, or under bf16 its working copy.
-    pub value: ValueId,
-    /// The precision of the graph it was made for.
-    pub precision: Precision,
-    /// The f32 state its gradient is added onto, named `<name>.grad`.
-    pub gradient: ValueId,
-    /// Whether weight decay applies: to all but norm weights and biases, as transformers' Trainer has it.
-    pub decay: bool,
-}
-
-impl Parameter {
-    /// Name of the bf16 state that the forward computation reads in its place, if it does.
-    pub fn working_copy(&self) -> Option<String> {
-        match self.precision {
-            Precision::F32 => None,
-            Precision::Bf16 => Some(working_copy_name(&self.name)),
-        }
-    }
-}
-
-/// A forward graph with its loss, ready to be differentiated.
-#[derive(Debug, Clone)]
-pub struct Training {
-    /// The forward computation.
-    pub graph: Graph,
-    /// Sum of the negative log-likelihoods of the micro-batch: f32 [1], output `loss`.
-    pub loss: ValueId,
-    /// Cotangent of the loss: the input `seed`, f32 [1], to be 1/N with N the trained tokens of the whole update.
-    pub seed: ValueId,
-    /// What is trained, in graph order.
-    pub parameters: Vec<Parameter>,
-    /// Whether the graph has a `rng` input.
-    pub random: bool,
 }
 
 /// A forward graph without loss: output `logits`, f32 [B, T, V].
@@ -185,9 +142,9 @@ pub(crate) fn training_of(base: Base<'_>, method: &Method, shape: BatchShape) ->
     let config = base.config;
     let mut builder = ModelBuilder::new(base, Some(method), shape, true, "")?;
     let loss = builder.loss(config, shape, "")?;
-    let seed = builder.b.input("seed", Type::new(DType::F32, [1]));
-    let random = builder.rng.is_some();
-    Ok(Training { graph: builder.b.finish(), loss, seed, parameters: builder.parameters, random })
+    let dloss = builder.b.input("dloss", Type::new(DType::F32, [1]));
+    let (random, wanted) = (builder.rng.is_some(), Vec::new());
+    Ok(Training { graph: builder.b.finish(), loss, dloss, parameters: builder.parameters, wanted, random })
 }
 
 pub(crate) fn evaluation(base: Base<'_>, method: Option<&Method>, shape: BatchShape) -> Result<Evaluation, ModelError> {
@@ -362,14 +319,14 @@ impl<'a> ModelBuilder<'a> {
         let ty = Type::new(DType::F32, shape);
         let value = match self.precision {
             Precision::F32 => self.b.state(name, ty.clone()),
-            Precision::Bf16 => self.b.state(&working_copy_name(name), Type::new(DType::BF16, shape)),
+            Precision::Bf16 => self.b.state(&StateRole::WorkingCopy.name(name), Type::new(DType::BF16, shape)),
         };
         if !self.training {
             return value;
         }
-        let gradient = self.b.state(&format!("{name}.grad"), ty.clone());
-        let (name, precision) = (name.to_string(), self.precision);
-        self.parameters.push(Parameter { name, ty, value, precision, gradient, decay });
+        let gradient = self.b.state(&StateRole::Gradient.name(name), ty.clone());
+        let (name, has_working_copy) = (name.to_string(), self.precision == Precision::Bf16);
+        self.parameters.push(Parameter { name, ty, value, has_working_copy, gradient, decay });
         value
     }
 
@@ -424,7 +381,7 @@ impl<'a> ModelBuilder<'a> {
         if let Some(rng) = self.rng {
             return rng;
         }
-        let rng = self.b.input("rng", Type::new(DType::U32, [4]));
+        let rng = self.b.input(RANDOM_KEY, Type::new(DType::U32, [4]));
         self.rng = Some(rng);
         rng
     }

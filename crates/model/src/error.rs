@@ -2,7 +2,7 @@
 
 use remat_formats::FormatsError;
 use remat_ir::IrError;
-use remat_plan::ExecError;
+use remat_plan::DeviceError;
 
 /// An error of this crate.
 #[derive(Debug, thiserror::Error)]
@@ -13,9 +13,9 @@ pub enum ModelError {
     /// A graph that cannot be built.
     #[error(transparent)]
     Graph(#[from] IrError),
-    /// A value the executor does not have.
+    /// A device that failed, or a source that it does not have.
     #[error(transparent)]
-    Executor(#[from] ExecError),
+    Device(#[from] DeviceError),
     /// A tensor of the checkpoint that is missing or has another shape.
     #[error("{folder}: tensor \"{tensor}\" {problem}")]
     Tensor {

@@ -5,9 +5,10 @@
 use crate::adapter::write_parameters;
 use crate::preset::preset_json;
 use crate::source::Source;
-use crate::{Model, ModelError, Parameter};
+use crate::{Model, ModelError};
 use remat_formats::{FormatsError, write_atomic};
-use remat_plan::Executor;
+use remat_ir::Parameter;
+use remat_plan::Device;
 use std::path::Path;
 
 /// Files of a model folder that training does not change.
@@ -41,13 +42,8 @@ impl Model {
     ///
     /// # Errors
     /// A file that cannot be read or written.
-    pub fn save_full(
-        &self,
-        folder: &Path,
-        parameters: &[Parameter],
-        executor: &dyn Executor,
-    ) -> Result<(), ModelError> {
-        write_parameters(&folder.join("model.safetensors"), parameters, executor)?;
+    pub fn save_full(&self, folder: &Path, parameters: &[Parameter], device: &dyn Device) -> Result<(), ModelError> {
+        write_parameters(&folder.join("model.safetensors"), parameters, device)?;
         let mut json = self.config_json()?;
         for key in ["dtype", "torch_dtype"] {
             if let Some(value) = json.get_mut(key) {

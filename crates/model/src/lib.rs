@@ -18,9 +18,8 @@ mod quantise;
 mod rope;
 mod source;
 mod stored;
-mod update;
 
-pub use build::{BatchShape, Evaluation, Inference, Method, Parameter, Training, training};
+pub use build::{BatchShape, Evaluation, Inference, Method, training};
 pub use error::ModelError;
 pub use generation::{CacheShape, Generation};
 pub use lora::{LoraConfig, Targets};
@@ -29,4 +28,3 @@ pub use precision::{Precision, refresh_working_copies};
 pub use preset::{preset, preset_json, preset_names};
 pub use quantise::QuantiseReport;
 pub use stored::Quant;
-pub use update::{AdamWSettings, LEAST_8BIT_ELEMENTS, MomentFormat, OPTIMIZER_SUFFIXES, update_graph};

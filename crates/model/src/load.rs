@@ -1,17 +1,16 @@
-//! Fills an executor's weights and states from the checkpoint, one tensor at a time through a bounded buffer.
+//! Fills a device's weights and states from the checkpoint, one tensor at a time through a bounded buffer.
 //!
-//! Invariant: no tensor is ever held twice; elements are converted to the target's dtype on the way, or quantised. (A
+//! Invariant: no tensor is ever held here; elements are converted to the target's dtype on the way, or quantised. (A
 //! GPT-2 weight that is quantised has to be transposed: it is read once per strip of rows that fits a bounded buffer.)
 
 use crate::build::{K_CACHE, V_CACHE};
-use crate::precision::{parameter_name, write_parameter};
+use crate::precision::write_parameter;
 use crate::rope::{INV_FREQ, inv_freq};
 use crate::source::Source;
-use crate::update::OPTIMIZER_SUFFIXES;
 use crate::{Model, ModelError, Precision, family};
 use half::{bf16, f16};
-use remat_ir::{Graph, Storage, Type};
-use remat_plan::Executor;
+use remat_ir::{Graph, StateRole, Storage, Type};
+use remat_plan::{Device, SourceWriter};
 use remat_tensor::{DType, NotFinite, QuantFormat, QuantisedTensor, Quantiser, Shape};
 
 /// Elements of a strip of a weight that is transposed.
@@ -19,36 +18,64 @@ const STRIP_ELEMENTS: usize = 1 << 18;
 
 impl Model {
     /// Loads every base parameter that `graph` names: frozen weights, and trained states under full fine-tuning, with
-    /// the f32 master of a bf16 working copy if the executor has one. f16 becomes bf16 where the graph is bf16. Tensor shapes are checked before the first byte is copied.
+    /// the f32 master of a bf16 working copy if the device has one. f16 becomes bf16 where the graph is bf16. Tensor shapes
+    /// are checked before the first byte is copied.
     ///
     /// # Errors
     /// A tensor that is missing, of another shape, or of a dtype that cannot be widened to f32.
-    pub fn load_weights(&self, graph: &Graph, executor: &mut dyn Executor) -> Result<(), ModelError> {
+    pub fn load_weights(&self, graph: &Graph, device: &mut dyn Device) -> Result<(), ModelError> {
         self.check_weights(graph)?;
         let mut quantiser = Quantiser::new();
         for value in graph.values.iter().filter(|value| value.producer.is_none()) {
-            if value.name == INV_FREQ {
-                if let Some(config) = self.config.decoder() {
-                    floats(executor.weight_mut(INV_FREQ)?.bytes).copy_from_slice(&inv_freq(config));
+            if value.storage == Storage::State {
+                // A preset's source has a tensor of any name; what training adds to the model is not read from it.
+                let base = Some(&value.name).filter(|name| is_base_parameter(name));
+                if let Some(tensor) = base.and_then(|name| self.tensor_of(name)) {
+                    let elements = value.ty.shape.numel();
+                    write_parameter(StateRole::of(&value.name).1, device, &mut |sink| {
+                        self.source.read_chunks(&tensor, elements, &mut |piece| {
+                            sink(piece);
+                            Ok(())
+                        })
+                    })?;
                 }
-            } else if let Some(format) = value.ty.dtype.quant_format() {
-                let target = executor.weight_mut(&value.name)?.bytes;
-                self.load_quantised(&value.name, &value.ty.shape, format, &mut quantiser, target)?;
-            } else if let Some(tensor) = self.tensor_of(&value.name) {
-                let read_f32 = |target: &mut [f32]| self.source.read_f32(&tensor, target);
-                let read_bf16 = |target: &mut [bf16]| self.source.read_bf16(&tensor, target);
-                match (value.storage, value.ty.dtype) {
-                    (Storage::Weight, DType::BF16) => read_bf16(halves(executor.weight_mut(&value.name)?.bytes))?,
-                    (Storage::Weight, _) => read_f32(floats(executor.weight_mut(&value.name)?.bytes))?,
-                    // A preset's source has a tensor of any name; what training adds to the model is not read from it.
-                    (Storage::State, _) if is_base_parameter(&value.name) => {
-                        write_parameter(parameter_name(&value.name), executor, read_f32, read_bf16)?;
-                    }
-                    (Storage::State | Storage::Input | Storage::Arena, _) => {}
-                }
+            } else if value.storage == Storage::Weight {
+                let source = device.known(Storage::Weight, &value.name)?;
+                let mut writer = SourceWriter::new(device, source);
+                self.load_weight(&value.name, &value.ty, &mut quantiser, &mut writer)?;
+                writer.finish()?;
             }
         }
         Ok(())
+    }
+
+    /// Reads one frozen weight.
+    fn load_weight(
+        &self,
+        name: &str,
+        ty: &Type,
+        quantiser: &mut Quantiser,
+        writer: &mut SourceWriter<'_>,
+    ) -> Result<(), ModelError> {
+        if name == INV_FREQ {
+            let config = self.config.decoder().expect("only decoders with rope have frequencies");
+            writer.push(&inv_freq(config));
+            return Ok(());
+        }
+        if let Some(format) = ty.dtype.quant_format() {
+            return self.load_quantised(name, &ty.shape, format, quantiser, &mut |at, bytes| writer.push_at(at, bytes));
+        }
+        let tensor = self.tensor_of(name).ok_or_else(|| self.tensor_error(name, "is missing".to_string()))?;
+        match ty.dtype {
+            DType::BF16 => self.source.read_chunks_bf16(&tensor, ty.shape.numel(), &mut |piece| {
+                writer.push(piece);
+                Ok(())
+            }),
+            _ => self.source.read_chunks(&tensor, ty.shape.numel(), &mut |piece| {
+                writer.push(piece);
+                Ok(())
+            }),
+        }
     }
 
     /// Reads a weight that the files hold quantised, or quantises it from pieces.
@@ -58,14 +85,14 @@ impl Model {
         shape: &Shape,
         format: QuantFormat,
         quantiser: &mut Quantiser,
-        target: &mut [u8],
+        write: &mut dyn FnMut(usize, &[u8]),
     ) -> Result<(), ModelError> {
         if let (Some(stored), Source::Files(files)) = (self.stored.get(name), &self.source) {
-            return Ok(files.read_quantised_into(&stored.tensor, &stored.info, target)?);
+            return Ok(files.read_quantised(&stored.tensor, &stored.info, write)?);
         }
         // What is quantised is the weight as it would be computed with.
         let rounded_to = (self.precision == Precision::Bf16).then_some(DType::BF16);
-        self.quantise_into(name, shape, rounded_to, quantiser.begin(format, shape, target))
+        self.quantise_into(name, shape, rounded_to, quantiser.begin(format, shape, write))
     }
 
     /// Quantises a linear's weight from pieces, rounded to a 16-bit dtype first if one is given.
@@ -184,22 +211,13 @@ impl Model {
 
     /// The checkpoint's name of a source's parameter.
     fn tensor_of(&self, name: &str) -> Option<String> {
-        self.source.tensor_of(parameter_name(name))
+        self.source.tensor_of(StateRole::of(name).1)
     }
 }
 
 /// Whether a state is a parameter of the base model: not an adapter, gradient, moment or cache.
 fn is_base_parameter(name: &str) -> bool {
-    let mut suffixes = OPTIMIZER_SUFFIXES.iter().chain(&[K_CACHE, V_CACHE]);
-    !name.contains(".lora_") && !suffixes.any(|suffix| name.ends_with(suffix))
-}
-
-/// An executor's f32 tensor as numbers. Executors align tensors to at least 64 bytes.
-pub(crate) fn floats(bytes: &mut [u8]) -> &mut [f32] {
-    bytemuck::cast_slice_mut(bytes)
-}
-
-/// An executor's bf16 tensor as numbers.
-pub(crate) fn halves(bytes: &mut [u8]) -> &mut [bf16] {
-    bytemuck::cast_slice_mut(bytes)
+    let is_value = matches!(StateRole::of(name).0, StateRole::Value | StateRole::WorkingCopy);
+    let is_cache = [K_CACHE, V_CACHE].iter().any(|suffix| name.ends_with(suffix));
+    is_value && !is_cache && !name.contains(".lora_")
 }

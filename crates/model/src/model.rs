@@ -1,12 +1,13 @@
 //! A pretrained model folder, or a preset: its configuration, its weights, and the graphs made of them.
 
-use crate::build::{self, Base, BatchShape, Evaluation, Inference, Method, Training};
+use crate::build::{self, Base, BatchShape, Evaluation, Inference, Method};
 use crate::generation::{self, CacheShape, Generation};
 use crate::preset::preset;
 use crate::source::Source;
 use crate::stored::{Quant, StoredQuantised};
 use crate::{ModelError, Precision, family};
 use remat_formats::{ModelConfig, ModelFiles};
+use remat_ir::Training;
 use std::path::{Path, PathBuf};
 
 /// A model folder as Hugging Face writes it (`config.json` and safetensors), or a preset with random weights.

@@ -7,18 +7,12 @@
 //! bytes for each trained parameter: nothing to speak of for adapters; full fine-tuning takes 18 bytes per parameter
 //! (master, gradient and moments 4 each, copy 2) instead of f32's 16, and wins on activations and time.
 
-use crate::load::{floats, halves};
-use crate::{ModelError, Parameter};
+use crate::ModelError;
 use half::bf16;
-use remat_plan::Executor;
+use remat_ir::{Parameter, StateRole, Storage};
+use remat_plan::{Device, DeviceError, SourceId};
 use remat_tensor::DType;
 use std::fmt;
-
-/// Suffix of a working copy's name.
-const WORKING_COPY: &str = ".bf16";
-
-/// Elements that are rounded at a time.
-const CHUNK: usize = 1 << 16;
 
 /// In which precision a model is computed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -46,54 +40,74 @@ impl fmt::Display for Precision {
     }
 }
 
-/// Name of the working copy of a parameter.
-pub(crate) fn working_copy_name(parameter: &str) -> String {
-    format!("{parameter}{WORKING_COPY}")
-}
-
-/// The parameter that a source of a graph holds or copies.
-pub(crate) fn parameter_name(source: &str) -> &str {
-    source.strip_suffix(WORKING_COPY).unwrap_or(source)
-}
-
 /// Rounds every master into its working copy. To be called after masters were written by anything but the update graph.
 /// Does nothing for parameters that have no copy.
 ///
 /// # Errors
-/// A state the executor does not have.
-pub fn refresh_working_copies(parameters: &[Parameter], executor: &mut dyn Executor) -> Result<(), ModelError> {
-    parameters
-        .iter()
-        .filter(|parameter| parameter.precision == Precision::Bf16)
-        .try_for_each(|parameter| refresh(&parameter.name, &working_copy_name(&parameter.name), executor))
-}
-
-fn refresh(master: &str, copy: &str, executor: &mut dyn Executor) -> Result<(), ModelError> {
-    let mut rounded: Vec<bf16> = Vec::with_capacity(CHUNK);
-    let elements = executor.state(master)?.ty.shape.numel();
-    for from in (0..elements).step_by(CHUNK) {
-        let to = (from + CHUNK).min(elements);
-        let values: &[f32] = bytemuck::cast_slice(executor.state(master)?.bytes);
-        rounded.clear();
-        rounded.extend(values[from..to].iter().map(|&x| bf16::from_f32(x)));
-        halves(executor.state_mut(copy)?.bytes)[from..to].copy_from_slice(&rounded);
+/// A state the device does not have.
+pub fn refresh_working_copies(parameters: &[Parameter], device: &mut dyn Device) -> Result<(), ModelError> {
+    let mut piece = vec![0.0; PIECE];
+    for parameter in parameters.iter().filter(|parameter| parameter.has_working_copy) {
+        let master = device.known(Storage::State, &parameter.name)?;
+        let mut copy = Copy::of(device.known(Storage::State, &parameter.state(StateRole::WorkingCopy))?);
+        let elements = parameter.ty.shape.numel();
+        for first in (0..elements).step_by(PIECE) {
+            let piece = &mut piece[..PIECE.min(elements - first)];
+            device.read(master, first * size_of::<f32>(), bytemuck::cast_slice_mut(piece))?;
+            copy.push(piece, device)?;
+        }
     }
     Ok(())
 }
 
-/// Writes a trained parameter wherever the executor holds it: the f32 master, and the working copy if there is one; or,
-/// where nothing is trained, the working copy alone.
-pub(crate) fn write_parameter(
-    name: &str,
-    executor: &mut dyn Executor,
-    write_f32: impl FnOnce(&mut [f32]) -> Result<(), ModelError>,
-    write_bf16: impl FnOnce(&mut [bf16]) -> Result<(), ModelError>,
-) -> Result<(), ModelError> {
-    let copy = working_copy_name(name);
-    let has_copy = executor.state(&copy).is_ok();
-    if has_copy && executor.state(name).is_err() {
-        return write_bf16(halves(executor.state_mut(&copy)?.bytes));
+/// Elements that are rounded at a time.
+const PIECE: usize = 1 << 16;
+
+/// A working copy that is being written.
+struct Copy {
+    source: SourceId,
+    elements: usize,
+    rounded: Vec<bf16>,
+}
+
+impl Copy {
+    fn of(source: SourceId) -> Self {
+        Copy { source, elements: 0, rounded: Vec::new() }
     }
-    write_f32(floats(executor.state_mut(name)?.bytes))?;
-    if has_copy { refresh(name, &copy, executor) } else { Ok(()) }
+
+    fn push(&mut self, piece: &[f32], device: &mut dyn Device) -> Result<(), DeviceError> {
+        self.rounded.clear();
+        self.rounded.extend(piece.iter().map(|&x| bf16::from_f32(x)));
+        let offset = self.elements * size_of::<bf16>();
+        self.elements += piece.len();
+        device.write(self.source, offset, bytemuck::cast_slice(&self.rounded))
+    }
+}
+
+/// Hands the elements of a tensor to a sink, piece by piece.
+pub(crate) type Pieces<'a> = dyn FnMut(&mut dyn FnMut(&[f32])) -> Result<(), ModelError> + 'a;
+
+/// Writes a trained parameter wherever the device holds it: the f32 master, and the working copy if there is one; or,
+/// where nothing is trained, the working copy alone.
+pub(crate) fn write_parameter(name: &str, device: &mut dyn Device, read: &mut Pieces<'_>) -> Result<(), ModelError> {
+    let mut copy = device.source(Storage::State, &StateRole::WorkingCopy.name(name)).map(Copy::of);
+    let master = match copy {
+        Some(_) => device.source(Storage::State, name),
+        None => Some(device.known(Storage::State, name)?),
+    };
+    let (mut written, mut outcome) = (0, Ok(()));
+    let mut write = |piece: &[f32]| -> Result<(), DeviceError> {
+        if let Some(master) = master {
+            device.write(master, written, bytemuck::cast_slice(piece))?;
+            written += size_of_val(piece);
+        }
+        copy.as_mut().map_or(Ok(()), |copy| copy.push(piece, device))
+    };
+    read(&mut |piece| {
+        // The first failure is told when all has been read.
+        if outcome.is_ok() {
+            outcome = write(piece);
+        }
+    })?;
+    Ok(outcome?)
 }

@@ -15,7 +15,7 @@ use remat_formats::{
     write_safetensors_from,
 };
 use remat_ir::Storage;
-use remat_tensor::{DType, Quantiser, Shape};
+use remat_tensor::{DType, Quantiser, Shape, into_bytes};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 
@@ -177,7 +177,8 @@ impl Model {
         let format = current.quant.format();
         current.bytes.clear();
         current.bytes.resize(format.bytes(shape).expect("a value's size was checked"), 0);
-        let tensor = current.quantiser.begin(format, shape, &mut current.bytes);
+        let mut write = into_bytes(&mut current.bytes);
+        let tensor = current.quantiser.begin(format, shape, &mut write);
         self.quantise_into(name, shape, Some(current.dtype), tensor)?;
         current.parameter = Some(index);
         Ok(())

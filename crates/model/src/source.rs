@@ -67,27 +67,21 @@ impl Source {
         }
     }
 
-    /// Reads a tensor, widened to f32.
-    pub fn read_f32(&self, tensor: &str, target: &mut [f32]) -> Result<(), ModelError> {
-        match self {
-            Source::Files(files) => Ok(files.read_as_f32_into(tensor, target)?),
-            Source::Random => {
-                fill(tensor, 0, target);
-                Ok(())
-            }
-        }
-    }
-
-    /// Reads a tensor, rounded to bf16.
-    pub fn read_bf16(&self, tensor: &str, target: &mut [bf16]) -> Result<(), ModelError> {
+    /// Streams a tensor of so many elements, rounded to bf16.
+    pub fn read_chunks_bf16(
+        &self,
+        tensor: &str,
+        elements: usize,
+        sink: &mut dyn FnMut(&[bf16]) -> Result<(), FormatsError>,
+    ) -> Result<(), ModelError> {
         if let Source::Files(files) = self {
-            return Ok(files.read_as_bf16_into(tensor, target)?);
+            return Ok(files.read_chunks_as_bf16(tensor, sink)?);
         }
-        let mut at = 0;
-        self.read_chunks(tensor, target.len(), &mut |piece| {
-            target[at..at + piece.len()].iter_mut().zip(piece).for_each(|(to, &x)| *to = bf16::from_f32(x));
-            at += piece.len();
-            Ok(())
+        let mut rounded = Vec::new();
+        self.read_chunks(tensor, elements, &mut |piece| {
+            rounded.clear();
+            rounded.extend(piece.iter().map(|&x| bf16::from_f32(x)));
+            sink(&rounded)
         })
     }
 }
@@ -111,23 +105,24 @@ mod tests {
     #[test]
     fn random_tensors_have_the_usual_spread_and_do_not_depend_on_how_they_are_read() {
         let (source, name, count) = (Source::Random, "model.layers.0.mlp.up_proj.weight", 100_000);
-        let mut whole = vec![0.0; count];
-        source.read_f32(name, &mut whole).expect("never fails");
-        let mut pieces = Vec::new();
-        let take = &mut |piece: &[f32]| {
-            pieces.extend_from_slice(piece);
-            Ok(())
+        let read = |name: &str, count: usize| {
+            let mut read = Vec::new();
+            let take = &mut |piece: &[f32]| {
+                read.extend_from_slice(piece);
+                Ok(())
+            };
+            source.read_chunks(name, count, take).expect("never fails");
+            read
         };
-        source.read_chunks(name, count, take).expect("never fails");
-        assert_eq!(whole, pieces);
+        let mut whole = vec![0.0; count];
+        fill(name, 0, &mut whole);
+        assert_eq!(whole, read(name, count));
         let mean = whole.iter().sum::<f32>() / count as f32;
         let deviation = (whole.iter().map(|x| (x - mean).powi(2)).sum::<f32>() / count as f32).sqrt();
         assert!(mean.abs() < 3e-4 && (deviation / DEVIATION - 1.0).abs() < 0.02, "{mean} {deviation}");
         for (name, value) in [("model.norm.weight", 1.0), ("transformer.h.0.ln_1.weight", 1.0), ("h.0.ln_1.bias", 0.0)]
         {
-            let mut few = [7.0; 5];
-            source.read_f32(name, &mut few).expect("never fails");
-            assert_eq!(few, [value; 5], "{name}");
+            assert_eq!(read(name, 5), [value; 5], "{name}");
         }
     }
 }

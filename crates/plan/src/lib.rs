@@ -4,29 +4,37 @@
 //! compiler and trusts nothing the plan says. Look next at [`check`] for the rules a plan obeys.
 
 pub mod check;
+mod custom;
 mod device;
-mod executor;
 mod fit;
+mod kernel_rules;
 mod liveness;
 mod plan;
 mod policy;
 mod price;
+mod profile;
+mod program_sizes;
 mod residuals;
 mod tiles;
 mod timetable;
+mod transfer;
 mod validate;
 
 pub use check::{CheckError, check};
-pub use device::DeviceProfile;
-pub use executor::{ExecError, Executor, ProgramId, RunObserver, SourceBytes, TensorView, TensorViewMut};
+pub use custom::{CustomCall, CustomInputs, CustomKernel, CustomKernels, CustomOutputs, TensorView, TensorViewMut};
+pub use device::{Device, DeviceError, DeviceMemory, Observer, POISON, ProgramId, SourceId, StepMemory, StepTime};
 pub use fit::Measured;
+pub use kernel_rules::{AttentionShares, HeadChunk, KernelRules};
 pub use liveness::lower_bound_bytes;
 pub use plan::{
     Action, Buffer, BufferId, Collective, Place, Plan, Queue, Slot, Step, StepId, Tier, WeightLayout, WeightOperand,
 };
 pub use policy::{Policy, format_bytes, parse_bytes};
 pub use price::{OpClass, Prices, Rate, SpillPrices, THIN};
+pub use profile::DeviceProfile;
+pub use program_sizes::ProgramSizes;
 pub use residuals::Residual;
 pub use tiles::{tile_name, whole_name};
 pub use timetable::Span;
+pub use transfer::SourceWriter;
 pub use validate::{Validation, ValidationError, has_reference, validate};

@@ -3,7 +3,7 @@
 //! Invariants (proved by `check`): each node of `graph` is computed by exactly one step; every operand names the bytes
 //! that hold its value at that moment; two buffers alive at once share no byte, except where an op works in place.
 
-use crate::Policy;
+use crate::{KernelRules, Policy};
 use remat_ir::{Graph, OpId, ValueId};
 use std::fmt;
 
@@ -202,6 +202,8 @@ pub struct Plan {
     pub arena_bytes: usize,
     /// The policy that shaped it.
     pub policy: Policy,
+    /// The rules of the kernels that it is made for.
+    pub rules: KernelRules,
 }
 
 impl Plan {

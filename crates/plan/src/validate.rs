@@ -5,7 +5,7 @@
 //! rounded to its dtype, within a bound on the norm of the difference. Invariant: the run that is validated is an ordinary
 //! run; nothing but time and memory tells the difference. Look next at `remat_ir::Interpreter` for the definition.
 
-use crate::{Action, ExecError, Executor, Place, Plan, ProgramId, RunObserver, Step, StepId};
+use crate::{Action, Device, DeviceError, Observer, Place, Plan, ProgramId, StepId, StepMemory};
 use remat_ir::{Array, Graph, Interpreter, IrError, Op, OpDef, OpId, Phase, Rounding, Storage, ValueId};
 use remat_tensor::{DType, HostTensor};
 use std::collections::HashMap;
@@ -31,7 +31,7 @@ pub enum ValidationError {
     Differs(String),
     /// The run itself failed.
     #[error(transparent)]
-    Executor(#[from] ExecError),
+    Device(#[from] DeviceError),
     /// The interpreter refused the graph.
     #[error(transparent)]
     Interpreter(#[from] IrError),
@@ -48,27 +48,27 @@ pub fn has_reference(graph: &Graph) -> bool {
 }
 
 /// Runs a program once on the present inputs and compares every recomputed value, bit by bit, with what the forward made;
-/// and, `against_reference` and where there is one, every value with the interpreter. `graph` is the program's.
+/// and, `against_reference` and where there is one, every value with the interpreter.
 ///
 /// # Errors
 /// The first value that differs; a run that fails.
 pub fn validate(
-    executor: &mut dyn Executor,
+    device: &mut dyn Device,
     program: ProgramId,
-    graph: &Graph,
     against_reference: bool,
 ) -> Result<Validation, ValidationError> {
+    let graph = &device.plan(program).graph.clone();
     let reference = if against_reference && has_reference(graph) {
-        Some(Interpreter { rounding: Rounding::ToDtype }.run(graph, &sources(executor, graph)?)?)
+        Some(Interpreter { rounding: Rounding::ToDtype }.run(graph, &sources(device, graph)?)?)
     } else {
         None
     };
     let mut watch = Watch { reference, ..Watch::default() };
-    executor.run_observed(program, &mut watch)?;
+    device.observe(program, &mut watch)?;
     // What was written into states, as the whole run leaves it.
     for (root, value) in std::mem::take(&mut watch.states) {
-        let bytes = executor.state(&graph.value(root).name)?.bytes;
-        watch.compare(graph, value, bytes);
+        let state = device.known(Storage::State, &graph.value(root).name)?;
+        watch.compare(graph, value, &device.read_all::<u8>(state)?);
     }
     match watch.fault {
         Some(fault) => Err(ValidationError::Differs(fault)),
@@ -77,14 +77,10 @@ pub fn validate(
 }
 
 /// What the program reads, as the interpreter takes it.
-fn sources(executor: &mut dyn Executor, graph: &Graph) -> Result<HashMap<String, Array>, ValidationError> {
+fn sources(device: &dyn Device, graph: &Graph) -> Result<HashMap<String, Array>, ValidationError> {
     let mut sources = HashMap::new();
     for value in graph.values.iter().filter(|value| value.producer.is_none()) {
-        let bytes = match value.storage {
-            Storage::Weight => executor.weight_mut(&value.name)?.bytes.to_vec(),
-            Storage::State => executor.state(&value.name)?.bytes.to_vec(),
-            Storage::Input | Storage::Arena => executor.input_mut(&value.name)?.bytes.to_vec(),
-        };
+        let bytes: Vec<u8> = device.read_all(device.known(value.storage, &value.name)?)?;
         let tensor = HostTensor::from_le_bytes(value.ty.shape.clone(), value.ty.dtype, &bytes);
         let tensor = tensor.ok_or_else(|| ValidationError::Differs(format!("\"{}\" has odd bytes", value.name)))?;
         sources.insert(value.name.clone(), Array::from_host(&tensor));
@@ -103,19 +99,24 @@ struct Watch {
     replayed: usize,
     compared: usize,
     fault: Option<String>,
+    /// The value that is looked at.
+    buffer: Vec<u8>,
 }
 
-impl RunObserver for Watch {
-    fn after_step(&mut self, plan: &Plan, _id: StepId, step: &Step, arena: &[u8]) {
+impl Observer for Watch {
+    fn after_step(&mut self, plan: &Plan, id: StepId, memory: &dyn StepMemory) {
+        let step = &plan.steps[id.index()];
         let Action::Compute(op) = step.action else { return };
         let node = plan.graph.node(op);
         for (index, (&value, place)) in node.outputs.iter().zip(&step.writes).enumerate() {
             match place {
-                Place::Arena(buffer) => {
-                    let slot = plan.buffers[buffer.index()].slot;
-                    let bytes = &arena[slot.offset..slot.offset + plan.graph.ty(value).bytes()];
-                    self.replay(&plan.graph, op, index, value, bytes);
-                    self.compare(&plan.graph, value, bytes);
+                Place::Arena(_) => {
+                    let mut bytes = std::mem::take(&mut self.buffer);
+                    bytes.resize(plan.graph.ty(value).bytes(), 0);
+                    memory.read(place, 0, &mut bytes);
+                    self.replay(&plan.graph, op, index, value, &bytes);
+                    self.compare(&plan.graph, value, &bytes);
+                    self.buffer = bytes;
                 }
                 Place::State(root) => drop(self.states.insert(*root, value)),
                 Place::Weight(_) | Place::Input(_) => {}

@@ -2,15 +2,15 @@
 //!
 //! Invariant: switching the policy changes the plans and nothing else; names, values and counters stay.
 
-use crate::graph::{Graph, SEED, Source, Tensor};
+use crate::graph::{DLOSS, Graph, Source, Tensor};
 use crate::policy::Chosen;
-use crate::step::{Gradient, Step};
+use crate::step::Step;
 use crate::{CheckpointPolicy, Error};
-use remat_compiler::{Target, compile, compile_keeping, compile_within, differentiate};
-use remat_cpu::{CpuOptions, CustomKernel, CustomKernels, measure_spill};
-use remat_ir::{Storage, Type};
-use remat_model::{AdamWSettings, Parameter, Precision, update_graph};
-use remat_plan::{DeviceProfile, Plan, Policy};
+use remat_compiler::{compile_keeping, compile_within};
+use remat_ir::{Parameter, StateRole, Storage, Training, Type};
+use remat_plan::{CustomKernel, CustomKernels, DeviceProfile, Plan};
+use remat_step::device::{Opener, measure_spill};
+use remat_step::{AdamWSettings, DeviceOptions, StepPlans, Trained, TrainingStep};
 use remat_tensor::DType;
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -27,6 +27,7 @@ pub struct Options {
     pub(crate) poison: bool,
     pub(crate) offload: Option<PathBuf>,
     pub(crate) kernels: CustomKernels,
+    pub(crate) device: Option<Opener>,
 }
 
 impl Options {
@@ -85,9 +86,15 @@ impl Options {
         self
     }
 
-    pub(crate) fn executor(&self) -> CpuOptions {
+    /// What opens the device that steps run on, in place of the CPU.
+    pub fn device(self, opener: Opener) -> Self {
+        Options { device: Some(opener), ..self }
+    }
+
+    pub(crate) fn device_options(&self) -> DeviceOptions {
         let available = || std::thread::available_parallelism().map_or(1, |n| n.get());
-        CpuOptions::new(self.threads.unwrap_or_else(available))
+        let options = DeviceOptions::cpu(self.threads.unwrap_or_else(available));
+        self.device.map_or(options, |opener| options.opened_by(opener))
     }
 }
 
@@ -100,34 +107,19 @@ pub(crate) struct Recipe {
     pub checkpoint_names: HashMap<String, String>,
     /// The output that is the loss, if there is one.
     pub loss: Option<String>,
-    /// The input that holds its cotangent.
-    pub seed: String,
-    /// Whether random ops read the generator's key.
-    pub random: bool,
-    pub parameters: Vec<Parameter>,
-    pub gradients: Vec<Gradient>,
+    /// What it trains, and its update if there is an optimizer.
+    pub trained: Trained,
     pub options: Options,
-}
-
-/// The plans of one recipe under one policy.
-pub(crate) struct Plans {
-    pub micro: Plan,
-    pub update: Option<Plan>,
 }
 
 impl Recipe {
     /// Compiles under a policy.
-    pub(crate) fn plans(&self, policy: &CheckpointPolicy) -> Result<Plans, Error> {
-        let mut profile = self.options.executor().profile();
+    pub(crate) fn plans(&self, policy: &CheckpointPolicy) -> Result<StepPlans, Error> {
+        let mut profile = self.options.device_options().profile();
         profile.prices.spill = self.options.offload.as_deref().map(measure_spill).transpose()?;
         let micro = self.micro(policy, &profile)?;
-        let update = match &self.options.adamw {
-            Some(settings) if !self.parameters.is_empty() => {
-                Some(compile(update_graph(&self.parameters, settings)?, &Policy::None, &profile)?)
-            }
-            _ => None,
-        };
-        Ok(Plans { micro, update })
+        let update = self.trained.update.is_some().then(|| self.trained.plan_update(&profile)).transpose()?;
+        Ok(StepPlans::of(micro, update))
     }
 
     fn micro(&self, policy: &CheckpointPolicy, profile: &DeviceProfile) -> Result<Plan, Error> {
@@ -187,42 +179,26 @@ impl Graph {
             Some(tensors) => tensors.iter().map(|&x| self.id(x, "gradients_of")).collect::<Result<_, _>>()?,
             None => self.sources.iter().filter(|source| source.trained).map(|source| source.id).collect(),
         };
-        let mut targets = Vec::new();
-        let mut parameters = Vec::new();
+        let (mut parameters, mut others): (Vec<Parameter>, Vec<_>) = (Vec::new(), Vec::new());
         for &value in &wanted {
-            if targets.iter().any(|target: &Target| target.value == value) {
+            if others.contains(&value) || parameters.iter().any(|parameter| parameter.value == value) {
                 continue;
             }
-            let source = self.sources.iter().find(|source| source.id == value && source.trained);
-            let gradient = source.map(|source| self.b.state(&format!("{}.grad", source.name), source.ty.clone()));
-            targets.push(Target { value, accumulate_into: gradient });
-            if let (Some(source), Some(gradient)) = (source, gradient) {
-                parameters.push(parameter(source, gradient));
+            match self.sources.iter().find(|source| source.id == value && source.trained) {
+                Some(source) => {
+                    let gradient = self.b.state(&StateRole::Gradient.name(&source.name), source.ty.clone());
+                    parameters.push(parameter(source, gradient));
+                }
+                None => others.push(value),
             }
         }
-        let cotangent = self.b.input(SEED, Type::new(DType::F32, [1]));
+        let dloss = self.b.input(DLOSS, Type::new(DType::F32, [1]));
         let checkpoint_names = self.checkpoint_names;
         let (sources, random) = (self.sources, self.rng.is_some());
-        let forward = self.b.finish();
-        let loss_name = forward.value(loss).name.clone();
-        let gradient = differentiate(forward, loss, cotangent, &targets)?;
-        let name = |id| gradient.graph.value(id).name.clone();
-        let gradients = targets.iter().zip(&gradient.gradients).map(|(target, &made)| Gradient {
-            of: name(target.value),
-            state: target.accumulate_into.map(name),
-            output: name(made),
-        });
-        let recipe = Recipe {
-            gradients: gradients.collect(),
-            graph: gradient.graph,
-            checkpoint_names,
-            loss: Some(loss_name),
-            seed: SEED.to_string(),
-            random,
-            parameters,
-            options,
-        };
-        Graph::started(recipe, &sources)
+        let training = Training { graph: self.b.finish(), loss, dloss, parameters, wanted: others, random };
+        let TrainingStep { graph, trained } = TrainingStep::new(training, options.adamw.as_ref())?;
+        let loss = Some(trained.loss.clone());
+        Graph::started(Recipe { graph, checkpoint_names, loss, trained, options }, &sources)
     }
 
     /// Compiles the forward alone, to what [`Graph::output`] named: nothing is kept for a backward that does not exist,
@@ -234,17 +210,9 @@ impl Graph {
         if self.b.graph().outputs.is_empty() {
             return Err(Error::NotCompiledFor("nothing is wanted: name a value with Graph::output".to_string()));
         }
-        let recipe = Recipe {
-            random: self.rng.is_some(),
-            graph: self.b.finish(),
-            checkpoint_names: self.checkpoint_names,
-            loss: None,
-            seed: SEED.to_string(),
-            parameters: Vec::new(),
-            gradients: Vec::new(),
-            options,
-        };
-        Graph::started(recipe, &self.sources)
+        let trained = Trained { random: self.rng.is_some(), ..Trained::default() };
+        let (graph, checkpoint_names) = (self.b.finish(), self.checkpoint_names);
+        Graph::started(Recipe { graph, checkpoint_names, loss: None, trained, options }, &self.sources)
     }
 
     /// Loads a step and fills in parameters and weights.
@@ -253,7 +221,9 @@ impl Graph {
         let mut step = Step::load(recipe, policy)?;
         for source in sources {
             let storage = if source.trained { Storage::State } else { Storage::Weight };
-            step.fill_source(storage, &source.name, |target| source.init.fill(&source.name, &source.ty, seed, target))?;
+            step.fill_source(storage, &source.name, &|first, target| {
+                source.init.fill(&source.name, &source.ty, seed, first, target);
+            })?;
         }
         Ok(step)
     }
@@ -264,7 +234,7 @@ fn parameter(source: &Source, gradient: remat_ir::ValueId) -> Parameter {
         name: source.name.clone(),
         ty: source.ty.clone(),
         value: source.id,
-        precision: Precision::F32,
+        has_working_copy: false,
         gradient,
         decay: source.ty.shape.len() > 1,
     }

@@ -4,7 +4,8 @@
 use remat_compiler::CompileError;
 use remat_ir::IrError;
 use remat_model::ModelError;
-use remat_plan::ExecError;
+use remat_plan::DeviceError;
+use remat_step::StepError;
 
 /// An error of this crate.
 #[derive(Debug, thiserror::Error)]
@@ -17,7 +18,7 @@ pub enum Error {
     Compile(#[from] CompileError),
     /// A plan that cannot be loaded or run.
     #[error(transparent)]
-    Executor(#[from] ExecError),
+    Device(#[from] DeviceError),
     /// A model folder that cannot be read.
     #[error(transparent)]
     Model(#[from] ModelError),
@@ -66,4 +67,16 @@ pub enum Error {
     /// A value that differs from what it has to be.
     #[error("validation: {0}")]
     Validation(String),
+}
+
+impl From<StepError> for Error {
+    fn from(error: StepError) -> Self {
+        match error {
+            StepError::Compile(error) => Error::Compile(error),
+            StepError::Device(error) => Error::Device(error),
+            StepError::Graph(error) => Error::Graph(error),
+            error @ StepError::NothingTrained => Error::NotCompiledFor(error.to_string()),
+            StepError::Differs(fault) => Error::Validation(fault),
+        }
+    }
 }

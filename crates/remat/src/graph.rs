@@ -5,8 +5,7 @@
 //! [`crate::Step`] for what a graph compiles to.
 
 use crate::Error;
-use remat_ir::{Builder, Custom, CustomOp, Op, Type, ValueId};
-use remat_model::OPTIMIZER_SUFFIXES;
+use remat_ir::{Builder, Custom, CustomOp, Op, RANDOM_KEY, StateRole, Type, ValueId};
 use remat_tensor::{DType, Philox, stream_of_name};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -141,15 +140,12 @@ impl Graph {
         })?;
         // `<name>.grad` and the moments are the states that training adds.
         let taken = |name: &String| self.source_names.contains(name);
-        if taken(&name) || OPTIMIZER_SUFFIXES.iter().any(|end| taken(&format!("{name}{end}"))) {
+        let adds = StateRole::ADDED.iter().any(|role| taken(&role.name(&name)));
+        let (role, parameter) = StateRole::of(&name);
+        if taken(&name) || adds || (role != StateRole::Value && self.source_names.contains(parameter)) {
             return Err(Error::DuplicateName { kind, name });
         }
-        if let Some(state) = OPTIMIZER_SUFFIXES.iter().find_map(|end| name.strip_suffix(end))
-            && self.source_names.contains(state)
-        {
-            return Err(Error::DuplicateName { kind, name });
-        }
-        if ["lr", "step", SEED].contains(&name.as_str()) {
+        if ["lr", "step", DLOSS].contains(&name.as_str()) {
             return Err(Error::DuplicateName { kind: "input of the training step", name });
         }
         self.source_names.insert(name.clone());
@@ -311,7 +307,7 @@ impl Graph {
     pub(crate) fn rng(&mut self) -> Tensor {
         let id = match self.rng {
             Some(id) => id,
-            None => self.b.input(RNG, Type::new(DType::U32, [4])),
+            None => self.b.input(RANDOM_KEY, Type::new(DType::U32, [4])),
         };
         self.rng = Some(id);
         self.tensor(id)
@@ -319,18 +315,16 @@ impl Graph {
 }
 
 /// Name of the input that holds the cotangent of the loss.
-pub(crate) const SEED: &str = "loss.cotangent";
-/// Name of the input that random ops read.
-pub(crate) const RNG: &str = "rng";
+pub(crate) const DLOSS: &str = "dloss";
 
 impl Init {
-    /// The elements of a parameter of this name and type. Each name has its own stream, so that adding a parameter changes
-    /// no other.
-    pub(crate) fn fill(&self, name: &str, ty: &Type, seed: u64, target: &mut [f32]) {
+    /// The elements from `first` on of a parameter of this name and type. Each name has its own stream, so that adding a
+    /// parameter changes no other.
+    pub(crate) fn fill(&self, name: &str, ty: &Type, seed: u64, first: usize, target: &mut [f32]) {
         let philox = Philox::new(seed, stream_of_name(name));
         let uniform = |i: usize| 2.0 * philox.uniform(i as u64) - 1.0;
         let each = |target: &mut [f32], f: &dyn Fn(usize) -> f32| {
-            target.iter_mut().enumerate().for_each(|(i, x)| *x = f(i));
+            target.iter_mut().zip(first..).for_each(|(x, i)| *x = f(i));
         };
         match self {
             Init::Zeros => target.fill(0.0),
@@ -341,7 +335,7 @@ impl Init {
                 let bound = 1.0 / (ty.shape.last() as f32).sqrt();
                 each(target, &|i| uniform(i) * bound);
             }
-            Init::Values(values) => target.copy_from_slice(values),
+            Init::Values(values) => target.copy_from_slice(&values[first..first + target.len()]),
         }
     }
 }

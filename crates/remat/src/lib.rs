@@ -71,10 +71,13 @@ pub use policy::{Candidate, CheckpointPolicy, Decision};
 pub use rules::Rules;
 pub use step::{Element, OpRuns, Step};
 
-pub use remat_cpu::{CustomCall, CustomKernel};
 pub use remat_ir::{Array, Cost, Custom, CustomOp, CustomOps, IrError, Phase, Type, ValueId, Vjp, ops};
-pub use remat_model::{AdamWSettings, BatchShape, LoraConfig, Method, MomentFormat, Precision, Quant, Targets};
-pub use remat_plan::{Action, Plan, Prices, Residual, RunObserver, Step as PlanStep, StepId, Validation};
+pub use remat_model::{BatchShape, LoraConfig, Method, Precision, Quant, Targets};
+pub use remat_plan::{
+    Action, CustomCall, CustomKernel, Device, Observer, Plan, Prices, Residual, Step as PlanStep, StepId,
+};
+pub use remat_plan::{StepMemory, Validation};
+pub use remat_step::{AdamWSettings, MomentFormat};
 pub use remat_tensor::DType;
 
 /// The guide's page on models of one's own, whose program is compiled and run as a test.

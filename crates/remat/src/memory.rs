@@ -1,7 +1,6 @@
 //! What a step holds, in bytes. Invariant: the executor's own sizes and the plan's, nothing estimated.
 
-use remat_cpu::{CpuExecutor, CpuOptions};
-use remat_plan::{Executor, Plan};
+use remat_plan::{DeviceMemory, Plan};
 
 /// Bytes of a step: everything the library allocates for it. The process itself comes on top.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,17 +22,16 @@ pub struct MemoryReport {
 }
 
 impl MemoryReport {
-    pub(crate) fn of(plan: &Plan, executor: &CpuExecutor, options: CpuOptions) -> Self {
-        let (sources, arena_bytes) = (executor.source_bytes(), executor.arena_bytes());
-        let executor_bytes = options.profile().executor_bytes;
+    pub(crate) fn of(plan: &Plan, allocated: DeviceMemory, executor_bytes: usize) -> Self {
+        let DeviceMemory { arena, weights, states, inputs } = allocated;
         MemoryReport {
             activation_bytes: plan.activation_bytes(),
-            arena_bytes,
-            weight_bytes: sources.weights,
-            state_bytes: sources.states,
-            input_bytes: sources.inputs,
+            arena_bytes: arena,
+            weight_bytes: weights,
+            state_bytes: states,
+            input_bytes: inputs,
             executor_bytes,
-            planned_peak: arena_bytes + sources.weights + sources.states + sources.inputs + executor_bytes,
+            planned_peak: arena + weights + states + inputs + executor_bytes,
         }
     }
 }

@@ -4,13 +4,12 @@
 //! next at `remat_model` for the families and at [`crate::Step`] for what [`Model::training_step`] gives.
 
 use crate::compile::Recipe;
-use crate::step::{Gradient, Step};
+use crate::step::Step;
 use crate::{CheckpointPolicy, Error, Options};
-use remat_compiler::{Target, differentiate};
 use remat_formats::ModelConfig;
-use remat_ir::Storage;
-use remat_model::{BatchShape, LoraConfig, Method, Precision, Training};
-use remat_plan::Executor;
+use remat_ir::{Parameter, Storage};
+use remat_model::{BatchShape, LoraConfig, Method, Precision};
+use remat_step::TrainingStep;
 use std::path::Path;
 
 /// A pretrained model, or the shape of one.
@@ -123,9 +122,8 @@ impl Model {
             Origin::Folder(model) => (model.evaluation(None, shape)?.graph, model.config()),
             Origin::Shape(config, precision) => {
                 let training = remat_model::training(config, *precision, &Method::Full, shape)?;
-                let bytes = |parameter: &remat_model::Parameter| {
-                    precision.dtype().bytes_of(&parameter.ty.shape).unwrap_or(usize::MAX)
-                };
+                let bytes =
+                    |parameter: &Parameter| precision.dtype().bytes_of(&parameter.ty.shape).unwrap_or(usize::MAX);
                 let parameters: usize = training.parameters.iter().map(bytes).sum();
                 return Ok(parameters + buffer_bytes(config));
             }
@@ -159,13 +157,15 @@ impl Model {
         let seed = options.seed;
         let policy = self.policy.clone().or(options.policy.clone()).unwrap_or_else(CheckpointPolicy::none);
         let training = model.training(method, shape)?;
-        let mut step = Step::load(recipe(training, options)?, policy)?;
-        let (graph, parameters) = (step.plan().graph.clone(), step.recipe().parameters.clone());
-        model.load_weights(&graph, step.executor_mut())?;
-        model.init_adapter(&parameters, seed, step.executor_mut())?;
+        let TrainingStep { graph, trained } = TrainingStep::new(training, options.adamw.as_ref())?;
+        let (checkpoint_names, loss) = (Default::default(), Some(trained.loss.clone()));
+        let mut step = Step::load(Recipe { graph, checkpoint_names, loss, trained, options }, policy)?;
+        let (graph, parameters) = (step.plan().graph.clone(), step.recipe().trained.parameters.clone());
+        model.load_weights(&graph, step.device_mut())?;
+        model.init_adapter(&parameters, seed, step.device_mut())?;
         let positions: Vec<i32> = (0..shape.batch).flat_map(|_| 0..shape.seq_len as i32).collect();
         if graph.find("positions").is_some() {
-            step.executor_mut().input_mut("positions")?.bytes.copy_from_slice(bytemuck::cast_slice(&positions));
+            step.set_input("positions", &positions)?;
         }
         Ok(step)
     }
@@ -178,36 +178,11 @@ impl Model {
         let Origin::Folder(model) = &self.source else {
             return Err(Error::NotCompiledFor("a preset has no adapters".to_string()));
         };
-        Ok(model.save_adapter(folder.as_ref(), lora, &step.recipe().parameters, step.executor())?)
+        Ok(model.save_adapter(folder.as_ref(), lora, &step.recipe().trained.parameters, step.device())?)
     }
 }
 
 /// Buffers of a model there: transformers registers `inv_freq` and `original_inv_freq`.
 fn buffer_bytes(config: &ModelConfig) -> usize {
     config.decoder().map_or(0, |config| 2 * 4 * (config.head_dim / 2))
-}
-
-fn recipe(training: Training, options: Options) -> Result<Recipe, Error> {
-    let Training { graph, loss, seed, parameters, random } = training;
-    let targets: Vec<Target> =
-        parameters.iter().map(|p| Target { value: p.value, accumulate_into: Some(p.gradient) }).collect();
-    let name = |id| graph.value(id).name.clone();
-    let (loss_name, seed_name) = (name(loss), name(seed));
-    let gradients = parameters.iter().map(|parameter| Gradient {
-        of: parameter.name.clone(),
-        state: Some(name(parameter.gradient)),
-        output: String::new(),
-    });
-    let gradients = gradients.collect();
-    let graph = differentiate(graph, loss, seed, &targets)?.graph;
-    Ok(Recipe {
-        graph,
-        checkpoint_names: Default::default(),
-        loss: Some(loss_name),
-        seed: seed_name,
-        random,
-        parameters,
-        gradients,
-        options,
-    })
 }

@@ -1,17 +1,22 @@
-//! A compiled step on its executor: inputs in, loss and gradients out, and updates of the parameters.
+//! A compiled step on its device: inputs in, loss and gradients out, and updates of the parameters.
 //!
 //! Invariants: a run allocates nothing; an error leaves the step usable, with gradients as they were when it happened.
 //! Gradients add up over runs until an update or [`Step::zero_gradients`]. Look next at `compile` for how a step is made.
 
 use crate::compile::Recipe;
-use crate::graph::RNG;
 use crate::{CheckpointPolicy, Error, MemoryReport};
-use remat_cpu::CpuExecutor;
-use remat_ir::{Storage, Type};
+use remat_ir::{RANDOM_KEY, StateRole, Storage, Type};
 use remat_model::refresh_working_copies;
-use remat_plan::{Action, Executor, Plan, ProgramId, Residual, RunObserver};
+use remat_plan::{Action, Device, Observer, Plan, ProgramId, Residual, SourceWriter};
+use remat_step::LoadedStep;
 use remat_tensor::DType;
 use std::collections::BTreeMap;
+
+/// There is one micro-step.
+const MICRO: usize = 0;
+
+/// Elements that are written at a time.
+const PIECE: usize = 1 << 14;
 
 /// Rust's types for the elements of inputs.
 pub trait Element: bytemuck::Pod {
@@ -29,16 +34,6 @@ impl Element for u32 {
     const DTYPE: DType = DType::U32;
 }
 
-/// Where the gradient of a parameter or input is found.
-#[derive(Debug, Clone)]
-pub(crate) struct Gradient {
-    pub of: String,
-    /// The state that sums it over runs, for a parameter.
-    pub state: Option<String>,
-    /// The output of the last run, for an input.
-    pub output: String,
-}
-
 /// How often an op runs in one step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct OpRuns {
@@ -52,10 +47,7 @@ pub struct OpRuns {
 pub struct Step {
     recipe: Recipe,
     policy: CheckpointPolicy,
-    executor: CpuExecutor,
-    micro: ProgramId,
-    update: Option<ProgramId>,
-    plan: Plan,
+    loaded: LoadedStep,
     updates_made: u32,
     runs_since_update: u32,
 }
@@ -66,8 +58,8 @@ impl std::fmt::Debug for Step {
             f,
             "Step(policy {}, {} steps, arena {} bytes)",
             self.policy,
-            self.plan.steps.len(),
-            self.plan.arena_bytes
+            self.plan().steps.len(),
+            self.plan().arena_bytes
         )
     }
 }
@@ -76,14 +68,12 @@ impl Step {
     /// Compiles and loads; all sources are zero.
     pub(crate) fn load(recipe: Recipe, policy: CheckpointPolicy) -> Result<Step, Error> {
         let plans = recipe.plans(&policy)?;
-        let mut executor = CpuExecutor::new(recipe.options.executor());
-        executor.set_custom_kernels(recipe.options.kernels.clone());
-        executor.set_poison(recipe.options.poison);
-        executor.set_spill_folder(recipe.options.offload.clone());
-        let plan = plans.micro.clone();
-        let programs = executor.load(std::iter::once(plans.micro).chain(plans.update).collect())?;
-        let (micro, update) = (programs[0], programs.get(1).copied());
-        Ok(Step { recipe, policy, executor, micro, update, plan, updates_made: 0, runs_since_update: 0 })
+        let mut device = recipe.options.device_options().open();
+        device.set_custom_kernels(recipe.options.kernels.clone());
+        device.set_poison(recipe.options.poison);
+        device.set_spill_folder(recipe.options.offload.as_deref());
+        let loaded = plans.load(device, &recipe.trained.loss, &recipe.trained.dloss)?;
+        Ok(Step { recipe, policy, loaded, updates_made: 0, runs_since_update: 0 })
     }
 
     /// Runs forward and backward, adds gradients onto what is there, and returns the loss.
@@ -99,44 +89,47 @@ impl Step {
     /// # Errors
     /// As [`Step::run`].
     pub fn run_scaled(&mut self, factor: f32) -> Result<f32, Error> {
-        let loss = self.recipe.loss.clone();
-        let loss = loss.ok_or_else(|| Error::NotCompiledFor("no loss here: use Step::run_forward".to_string()))?;
-        self.prepare(Some(factor))?;
-        self.executor.run(self.micro)?;
+        self.with_loss()?;
+        self.loaded.micro(MICRO, factor, self.key())?;
         self.runs_since_update += 1;
-        self.number(&loss)
+        Ok(self.loaded.loss(MICRO)?)
+    }
+
+    fn with_loss(&self) -> Result<(), Error> {
+        let missing = || Error::NotCompiledFor("no loss here: use Step::run_forward".to_string());
+        self.recipe.loss.as_ref().map(|_| ()).ok_or_else(missing)
     }
 
     /// As [`Step::run`], and tells `observer` of every step of the plan.
     ///
     /// # Errors
     /// As [`Step::run`].
-    pub fn run_observed(&mut self, observer: &mut dyn RunObserver) -> Result<f32, Error> {
-        let loss = self.recipe.loss.clone();
-        let loss = loss.ok_or_else(|| Error::NotCompiledFor("no loss here: use Step::run_forward".to_string()))?;
-        self.prepare(Some(1.0))?;
-        self.executor.run_observed(self.micro, observer)?;
+    pub fn run_observed(&mut self, observer: &mut dyn Observer) -> Result<f32, Error> {
+        self.with_loss()?;
+        self.prepare()?;
+        self.loaded.observe(MICRO, observer)?;
         self.runs_since_update += 1;
-        self.number(&loss)
-    }
-
-    pub(crate) fn prepare_for_validation(&mut self) -> Result<(), Error> {
-        self.prepare(self.recipe.loss.is_some().then_some(1.0))
+        Ok(self.loaded.loss(MICRO)?)
     }
 
     /// The bytes of all gradient states.
     pub(crate) fn gradient_states(&self) -> Result<Vec<Vec<u8>>, Error> {
-        let states = self.recipe.gradients.iter().filter_map(|gradient| gradient.state.as_ref());
-        states.map(|state| Ok(self.executor.state(state)?.bytes.to_vec())).collect()
+        let device = self.loaded.device();
+        self.gradient_names().map(|state| Ok(device.read_all(device.known(Storage::State, state)?)?)).collect()
     }
 
     /// Puts back what [`Step::gradient_states`] returned.
     pub(crate) fn restore_gradients(&mut self, saved: &[Vec<u8>]) -> Result<(), Error> {
-        let states = self.recipe.gradients.iter().filter_map(|gradient| gradient.state.as_ref());
-        for (state, bytes) in states.zip(saved) {
-            self.executor.state_mut(state)?.bytes.copy_from_slice(bytes);
+        let names: Vec<String> = self.gradient_names().map(str::to_string).collect();
+        let device = self.loaded.device_mut();
+        for (state, bytes) in names.iter().zip(saved) {
+            device.write_all(device.known(Storage::State, state)?, bytes)?;
         }
         Ok(())
+    }
+
+    fn gradient_names(&self) -> impl Iterator<Item = &str> {
+        self.recipe.trained.gradients.iter().filter_map(|gradient| gradient.state.as_deref())
     }
 
     /// Runs a step that was compiled by [`crate::Graph::compile_forward`].
@@ -147,26 +140,19 @@ impl Step {
         if self.recipe.loss.is_some() {
             return Err(Error::NotCompiledFor("this step has a backward: use Step::run".to_string()));
         }
-        self.prepare(None)?;
-        Ok(self.executor.run(self.micro)?)
+        Ok(self.loaded.micro(MICRO, 1.0, self.key())?)
     }
 
-    fn prepare(&mut self, factor: Option<f32>) -> Result<(), Error> {
-        if let Some(factor) = factor.filter(|_| !self.recipe.gradients.is_empty()) {
-            let target = self.executor.input_mut(&self.recipe.seed)?;
-            target.bytes.copy_from_slice(bytemuck::bytes_of(&factor));
-        }
-        if self.recipe.random {
-            let seed = self.recipe.options.seed;
-            let key = [seed as u32, (seed >> 32) as u32, self.updates_made, self.runs_since_update];
-            self.executor.input_mut(RNG)?.bytes.copy_from_slice(bytemuck::cast_slice(&key));
-        }
-        Ok(())
+    /// The key of this run's random ops.
+    fn key(&self) -> [u32; 4] {
+        let seed = self.recipe.options.seed;
+        [seed as u32, (seed >> 32) as u32, self.updates_made, self.runs_since_update]
     }
 
-    fn number(&self, name: &str) -> Result<f32, Error> {
-        let view = self.executor.output(self.micro, name)?;
-        Ok(bytemuck::pod_read_unaligned(&view.bytes[..size_of::<f32>()]))
+    /// Writes what a run reads beside its inputs, for a run that is watched.
+    pub(crate) fn prepare(&mut self) -> Result<(), Error> {
+        let key = self.key();
+        Ok(self.loaded.prepare(1.0, key)?)
     }
 
     /// Writes an input.
@@ -179,8 +165,7 @@ impl Step {
         let ty =
             ty.ok_or_else(|| Error::UnknownName { kind: "input", name: name.to_string(), available: available() })?;
         check("input", name, &ty, T::DTYPE, elements.len())?;
-        self.executor.input_mut(name)?.bytes.copy_from_slice(bytemuck::cast_slice(elements));
-        Ok(())
+        self.write(Storage::Input, name, elements)
     }
 
     /// The elements of a value that was made readable by [`crate::Graph::output`], as of the last run.
@@ -188,17 +173,23 @@ impl Step {
     /// # Errors
     /// A name that is not an output, elements that are not f32.
     pub fn output(&self, name: &str) -> Result<Vec<f32>, Error> {
-        let graph = &self.plan.graph;
-        if !graph.outputs.iter().any(|&id| graph.value(id).name == name) {
+        let graph = &self.plan().graph;
+        let Some(&id) = graph.outputs.iter().find(|&&id| graph.value(id).name == name) else {
             let names: Vec<&str> = graph.outputs.iter().map(|&id| graph.value(id).name.as_str()).collect();
             let available = listed(&names);
             return Err(Error::UnknownName { kind: "output", name: name.to_string(), available });
+        };
+        let ty = graph.ty(id);
+        if ty.dtype != DType::F32 {
+            return Err(Error::NotCompiledFor(format!("output \"{name}\" is {ty}: cast it to f32")));
         }
-        let view = self.executor.output(self.micro, name)?;
-        if view.ty.dtype != DType::F32 {
-            return Err(Error::NotCompiledFor(format!("output \"{name}\" is {}: cast it to f32", view.ty)));
-        }
-        Ok(bytemuck::pod_collect_to_vec(view.bytes))
+        self.read_output(name, ty.shape.numel())
+    }
+
+    fn read_output(&self, name: &str, elements: usize) -> Result<Vec<f32>, Error> {
+        let mut read = vec![0.0; elements];
+        self.loaded.read_output(MICRO, name, bytemuck::cast_slice_mut(&mut read))?;
+        Ok(read)
     }
 
     /// The gradient of a parameter (summed over the runs since the last update) or of an input (of the last run).
@@ -206,22 +197,24 @@ impl Step {
     /// # Errors
     /// A name whose gradient was not asked for.
     pub fn gradient(&self, name: &str) -> Result<Vec<f32>, Error> {
-        let gradient = self.recipe.gradients.iter().find(|gradient| gradient.of == name);
+        let gradient = self.recipe.trained.gradients.iter().find(|gradient| gradient.value == name);
         let Some(gradient) = gradient else {
-            let names: Vec<&str> = self.recipe.gradients.iter().map(|gradient| gradient.of.as_str()).collect();
+            let names: Vec<&str> =
+                self.recipe.trained.gradients.iter().map(|gradient| gradient.value.as_str()).collect();
             let available = listed(&names);
             return Err(Error::UnknownName { kind: "gradient", name: name.to_string(), available });
         };
-        let view = match &gradient.state {
-            Some(state) => self.executor.state(state)?,
-            None => self.executor.output(self.micro, &gradient.output)?,
-        };
-        Ok(bytemuck::pod_collect_to_vec(view.bytes))
+        if let Some(state) = &gradient.state {
+            return self.read(Storage::State, state);
+        }
+        let graph = &self.plan().graph;
+        let elements = graph.find(&gradient.made).map_or(0, |id| graph.ty(id).shape.numel());
+        self.read_output(&gradient.made, elements)
     }
 
     /// Names of the trained parameters, in the order they were made.
     pub fn parameter_names(&self) -> Vec<&str> {
-        self.recipe.parameters.iter().map(|parameter| parameter.name.as_str()).collect()
+        self.recipe.trained.parameters.iter().map(|parameter| parameter.name.as_str()).collect()
     }
 
     /// The elements of a trained parameter.
@@ -230,7 +223,7 @@ impl Step {
     /// A name that is not one.
     pub fn parameter(&self, name: &str) -> Result<Vec<f32>, Error> {
         self.known_parameter(name)?;
-        Ok(bytemuck::pod_collect_to_vec(self.executor.state(name)?.bytes))
+        self.read(Storage::State, name)
     }
 
     /// Writes a trained parameter.
@@ -239,10 +232,10 @@ impl Step {
     /// A name that is not one, another number of elements.
     pub fn set_parameter(&mut self, name: &str, elements: &[f32]) -> Result<(), Error> {
         self.known_parameter(name)?;
-        let target = self.executor.state_mut(name)?;
-        check("parameter", name, target.ty, DType::F32, elements.len())?;
-        target.bytes.copy_from_slice(bytemuck::cast_slice(elements));
-        Ok(refresh_working_copies(&self.recipe.parameters, &mut self.executor)?)
+        let ty = self.source_type(Storage::State, name).unwrap_or_else(|| Type::new(DType::F32, [elements.len()]));
+        check("parameter", name, &ty, DType::F32, elements.len())?;
+        self.write(Storage::State, name, elements)?;
+        Ok(refresh_working_copies(&self.recipe.trained.parameters, self.loaded.device_mut())?)
     }
 
     /// Writes a frozen weight.
@@ -255,12 +248,11 @@ impl Step {
             return Err(Error::UnknownName { kind: "frozen weight", name: name.to_string(), available });
         };
         check("weight", name, &ty, DType::F32, elements.len())?;
-        self.executor.weight_mut(name)?.bytes.copy_from_slice(bytemuck::cast_slice(elements));
-        Ok(())
+        self.write(Storage::Weight, name, elements)
     }
 
     fn known_parameter(&self, name: &str) -> Result<(), Error> {
-        if self.recipe.parameters.iter().any(|parameter| parameter.name == name) {
+        if self.recipe.trained.parameters.iter().any(|parameter| parameter.name == name) {
             return Ok(());
         }
         let available = listed(&self.parameter_names());
@@ -273,15 +265,14 @@ impl Step {
     /// # Errors
     /// A step compiled without [`crate::Options::adamw`], or without parameters.
     pub fn update(&mut self, learning_rate: f32) -> Result<f32, Error> {
-        let missing = || Error::NotCompiledFor("no optimizer here: compile with Options::adamw".to_string());
-        let update = self.update.ok_or_else(missing)?;
+        if self.recipe.trained.update.is_none() {
+            let message = "no optimizer here: compile with Options::adamw";
+            return Err(Error::NotCompiledFor(message.to_string()));
+        }
         let made = self.updates_made.saturating_add(1);
-        self.executor.input_mut("lr")?.bytes.copy_from_slice(bytemuck::bytes_of(&learning_rate));
-        self.executor.input_mut("step")?.bytes.copy_from_slice(bytemuck::bytes_of(&made));
-        self.executor.run(update)?;
+        let norm = self.loaded.update(learning_rate, made as i32)?;
         (self.updates_made, self.runs_since_update) = (made, 0);
-        let norm = self.executor.output(update, "grad_norm")?;
-        Ok(bytemuck::pod_read_unaligned(&norm.bytes[..size_of::<f32>()]))
+        Ok(norm)
     }
 
     /// Updates all parameters with an optimizer of your own, then zeroes the gradients. `apply` is called with the name of
@@ -290,13 +281,15 @@ impl Step {
     /// # Errors
     /// None that a caller can cause.
     pub fn update_with(&mut self, mut apply: impl FnMut(&str, &mut [f32], &[f32])) -> Result<(), Error> {
-        for parameter in &self.recipe.parameters {
-            let gradient = self.executor.state(&format!("{}.grad", parameter.name))?;
-            let gradient: Vec<f32> = bytemuck::pod_collect_to_vec(gradient.bytes);
-            let target = self.executor.state_mut(&parameter.name)?;
-            apply(&parameter.name, bytemuck::cast_slice_mut(target.bytes), &gradient);
+        for index in 0..self.recipe.trained.parameters.len() {
+            let parameter = &self.recipe.trained.parameters[index];
+            let (name, gradient) = (parameter.name.clone(), parameter.state(StateRole::Gradient));
+            let gradient: Vec<f32> = self.read(Storage::State, &gradient)?;
+            let mut elements: Vec<f32> = self.read(Storage::State, &name)?;
+            apply(&name, &mut elements, &gradient);
+            self.write(Storage::State, &name, &elements)?;
         }
-        refresh_working_copies(&self.recipe.parameters, &mut self.executor)?;
+        refresh_working_copies(&self.recipe.trained.parameters, self.loaded.device_mut())?;
         (self.updates_made, self.runs_since_update) = (self.updates_made.saturating_add(1), 0);
         self.zero_gradients()
     }
@@ -306,10 +299,10 @@ impl Step {
     /// # Errors
     /// None that a caller can cause.
     pub fn zero_gradients(&mut self) -> Result<(), Error> {
-        for gradient in &self.recipe.gradients {
-            if let Some(state) = &gradient.state {
-                self.executor.state_mut(state)?.bytes.fill(0);
-            }
+        let names: Vec<String> = self.gradient_names().map(str::to_string).collect();
+        let device = self.loaded.device_mut();
+        for state in names {
+            device.write_zeros(device.known(Storage::State, &state)?)?;
         }
         Ok(())
     }
@@ -321,12 +314,18 @@ impl Step {
     /// A policy that cannot be met: the step stays as it was.
     pub fn set_policy(&mut self, policy: CheckpointPolicy) -> Result<(), Error> {
         let mut next = Step::load(self.recipe.clone(), policy)?;
-        let graphs = [Some(&self.plan.graph), self.update.map(|update| self.executor.graph(update))];
-        let sources = graphs.into_iter().flatten().flat_map(|graph| &graph.values);
-        let sources: Vec<(Storage, String)> =
-            sources.filter(|value| value.producer.is_none()).map(|value| (value.storage, value.name.clone())).collect();
-        for (storage, name) in sources {
-            copy_source(&mut self.executor, &mut next.executor, storage, &name)?;
+        let plans = [Some(self.plan()), self.loaded.update_plan()];
+        let values = plans.into_iter().flatten().flat_map(|plan| &plan.graph.values);
+        let (from, to) = (self.loaded.device(), next.loaded.device_mut());
+        let mut buffer = Vec::new();
+        for value in values.filter(|value| value.producer.is_none()) {
+            let target = to.known(value.storage, &value.name)?;
+            let mut writer = SourceWriter::new(to, target);
+            from.read_pieces(from.known(value.storage, &value.name)?, &mut buffer, &mut |piece| {
+                writer.push(piece);
+                Ok::<(), Error>(())
+            })?;
+            writer.finish()?;
         }
         (next.updates_made, next.runs_since_update) = (self.updates_made, self.runs_since_update);
         *self = next;
@@ -340,20 +339,21 @@ impl Step {
 
     /// The plan of forward and backward.
     pub fn plan(&self) -> &Plan {
-        &self.plan
+        self.loaded.micro_plan(MICRO)
     }
 
     /// Every value that lives from forward to backward, with its type, bytes, layer, and the op that needs it.
     pub fn saved_residuals(&self) -> Vec<Residual> {
-        self.plan.saved_residuals()
+        self.plan().saved_residuals()
     }
 
     /// How often each op runs in one step, by the op's name.
     pub fn op_runs(&self) -> BTreeMap<&'static str, OpRuns> {
         let mut runs: BTreeMap<&'static str, OpRuns> = BTreeMap::new();
-        for step in &self.plan.steps {
+        let plan = self.plan();
+        for step in &plan.steps {
             if let Action::Compute(op) = step.action {
-                let node = self.plan.graph.node(op);
+                let node = plan.graph.node(op);
                 let entry = runs.entry(node.op.name()).or_default();
                 match node.recompute_of {
                     Some(_) => entry.recomputed += 1,
@@ -366,36 +366,50 @@ impl Step {
 
     /// What the step holds, in bytes.
     pub fn memory(&self) -> MemoryReport {
-        MemoryReport::of(&self.plan, &self.executor, self.recipe.options.executor())
+        let executor_bytes = self.recipe.options.device_options().profile().executor_bytes;
+        MemoryReport::of(self.plan(), self.loaded.device().memory(), executor_bytes)
     }
 
+    /// Writes the first elements of a parameter or weight, which `fill` makes piece by piece from an index on.
     pub(crate) fn fill_source(
         &mut self,
         storage: Storage,
         name: &str,
-        fill: impl FnOnce(&mut [f32]),
+        fill: &dyn Fn(usize, &mut [f32]),
     ) -> Result<(), Error> {
+        let device = self.loaded.device_mut();
         // A source that nothing reads was removed with the code that does not matter.
-        if self.source_type(storage, name).is_some() {
-            let target = match storage {
-                Storage::Weight => self.executor.weight_mut(name)?,
-                _ => self.executor.state_mut(name)?,
-            };
-            fill(bytemuck::cast_slice_mut(target.bytes));
+        let Some(source) = device.source(storage, name) else { return Ok(()) };
+        let elements = device.source_type(source).shape.numel();
+        let (mut piece, mut writer) = (vec![0.0; PIECE.min(elements)], SourceWriter::new(device, source));
+        for first in (0..elements).step_by(PIECE) {
+            let piece = &mut piece[..PIECE.min(elements - first)];
+            fill(first, piece);
+            writer.push(piece);
         }
-        Ok(())
+        Ok(writer.finish()?)
+    }
+
+    fn write<T: Element>(&mut self, storage: Storage, name: &str, elements: &[T]) -> Result<(), Error> {
+        let device = self.loaded.device_mut();
+        Ok(device.write_all(device.known(storage, name)?, elements)?)
+    }
+
+    fn read(&self, storage: Storage, name: &str) -> Result<Vec<f32>, Error> {
+        let device = self.loaded.device();
+        Ok(device.read_all(device.known(storage, name)?)?)
     }
 
     pub(crate) fn program(&self) -> ProgramId {
-        self.micro
+        self.loaded.micro_program(MICRO)
     }
 
-    pub(crate) fn executor_mut(&mut self) -> &mut CpuExecutor {
-        &mut self.executor
+    pub(crate) fn device_mut(&mut self) -> &mut dyn Device {
+        self.loaded.device_mut()
     }
 
-    pub(crate) fn executor(&self) -> &CpuExecutor {
-        &self.executor
+    pub(crate) fn device(&self) -> &dyn Device {
+        self.loaded.device()
     }
 
     pub(crate) fn recipe(&self) -> &Recipe {
@@ -403,14 +417,14 @@ impl Step {
     }
 
     fn source_type(&self, storage: Storage, name: &str) -> Option<Type> {
-        let values = &self.plan.graph.values;
+        let values = &self.plan().graph.values;
         let found = values.iter().find(|v| v.producer.is_none() && v.storage == storage && v.name == name);
         found.map(|value| value.ty.clone())
     }
 
     fn names(&self, storage: Storage) -> String {
-        let ours = |name: &&str| *name != self.recipe.seed && *name != RNG;
-        let values = self.plan.graph.values.iter().filter(|v| v.producer.is_none() && v.storage == storage);
+        let ours = |name: &&str| *name != self.recipe.trained.dloss && *name != RANDOM_KEY;
+        let values = self.plan().graph.values.iter().filter(|v| v.producer.is_none() && v.storage == storage);
         listed(&values.map(|value| value.name.as_str()).filter(ours).collect::<Vec<_>>())
     }
 }
@@ -425,14 +439,4 @@ fn check(kind: &'static str, name: &str, ty: &Type, dtype: DType, elements: usiz
 
 fn listed(names: &[&str]) -> String {
     if names.is_empty() { "none".to_string() } else { names.join(", ") }
-}
-
-fn copy_source(from: &mut CpuExecutor, to: &mut CpuExecutor, storage: Storage, name: &str) -> Result<(), Error> {
-    match storage {
-        Storage::Weight => to.weight_mut(name)?.bytes.copy_from_slice(from.weight_mut(name)?.bytes),
-        Storage::State => to.state_mut(name)?.bytes.copy_from_slice(from.state(name)?.bytes),
-        Storage::Input => to.input_mut(name)?.bytes.copy_from_slice(from.input_mut(name)?.bytes),
-        Storage::Arena => {}
-    }
-    Ok(())
 }

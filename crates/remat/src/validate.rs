@@ -12,13 +12,13 @@ impl Step {
     /// The first value that differs, by name, op and layer.
     pub fn validate(&mut self) -> Result<Validation, Error> {
         let before = self.gradient_states()?;
-        self.prepare_for_validation()?;
-        let (graph, program) = (self.plan().graph.clone(), self.program());
-        let validated = validate(self.executor_mut(), program, &graph, true);
+        self.prepare()?;
+        let program = self.program();
+        let validated = validate(self.device_mut(), program, true);
         self.restore_gradients(&before)?;
         validated.map_err(|error| match error {
             ValidationError::Differs(fault) => Error::Validation(fault),
-            ValidationError::Executor(error) => error.into(),
+            ValidationError::Device(error) => error.into(),
             ValidationError::Interpreter(error) => error.into(),
         })
     }

@@ -16,5 +16,5 @@ pub use dynamic_map::DynamicMap;
 pub use half::{bf16, f16};
 pub use host::{HostTensor, TensorData};
 pub use philox::{Philox, stream_of_name};
-pub use quantised::{NotFinite, QuantFormat, QuantisedData, QuantisedTensor, QuantisedView, Quantiser};
+pub use quantised::{NotFinite, QuantFormat, QuantisedData, QuantisedTensor, QuantisedView, Quantiser, into_bytes};
 pub use shape::Shape;

@@ -3,7 +3,7 @@
 mod cases;
 
 use cases::{bits, floats};
-use remat_tensor::{DType, HostTensor, NotFinite, QuantFormat, QuantisedData, Quantiser, Shape};
+use remat_tensor::{DType, HostTensor, NotFinite, QuantFormat, QuantisedData, Quantiser, Shape, into_bytes};
 use safetensors::SafeTensors;
 
 const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures/int8/cases.safetensors");
@@ -39,9 +39,11 @@ fn pieces_of_any_length_give_the_same_bytes() {
         let whole = quantise(shape, &values).expect("finite");
         for piece in [1, 6, 7, 8, 143, 200, 1000] {
             let mut bytes = vec![0; whole.bytes().len()];
-            let mut tensor = quantiser.begin(QuantFormat::Int8, whole.shape(), &mut bytes);
+            let mut write = into_bytes(&mut bytes);
+            let mut tensor = quantiser.begin(QuantFormat::Int8, whole.shape(), &mut write);
             values.chunks(piece).for_each(|piece| tensor.push(piece).expect("finite"));
             tensor.finish();
+            drop(write);
             assert_eq!(bytes, whole.bytes(), "{shape:?} in pieces of {piece}");
         }
     }

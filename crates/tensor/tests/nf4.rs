@@ -4,7 +4,7 @@ mod cases;
 
 use cases::{bits, floats};
 use remat_tensor::nf4::{BLOCK, MAP, Nf4Layout, ScaleKind, nested_map};
-use remat_tensor::{DType, HostTensor, NotFinite, QuantFormat, QuantisedData, Quantiser, Shape};
+use remat_tensor::{DType, HostTensor, NotFinite, QuantFormat, QuantisedData, Quantiser, Shape, into_bytes};
 use safetensors::SafeTensors;
 
 const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures/nf4/cases.safetensors");
@@ -87,9 +87,11 @@ fn pieces_of_any_length_give_the_same_bytes() {
     let mut quantiser = Quantiser::new();
     for piece in [1, 7, 63, 64, 65, 200, 999] {
         let mut bytes = vec![0; whole.bytes().len()];
-        let mut tensor = quantiser.begin(whole.format(), whole.shape(), &mut bytes);
+        let mut write = into_bytes(&mut bytes);
+        let mut tensor = quantiser.begin(whole.format(), whole.shape(), &mut write);
         values.chunks(piece).for_each(|piece| tensor.push(piece).expect("finite"));
         tensor.finish();
+        drop(write);
         assert_eq!(bytes, whole.bytes(), "pieces of {piece}");
     }
 }

@@ -1,12 +1,12 @@
 //! What integration tests share. Never a dependency of a shipped crate.
 //!
 //! [`random_model`] makes small differentiable graphs with regions; [`source_values`] fills their sources;
-//! [`run_plan`] runs a plan on an executor and hands back what it computed.
+//! [`run_plan`] runs a plan on a device and hands back what it computed.
 
 mod random_model;
 mod run;
 mod source_values;
 
 pub use random_model::{TestModel, random_model, random_model_of, two_layer_mlp};
-pub use run::{RunResult, run_plan};
+pub use run::{RunResult, fill_sources, run_plan, with_backward};
 pub use source_values::source_values;

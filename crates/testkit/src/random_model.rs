@@ -24,7 +24,7 @@ pub struct TestModel {
     /// Scalar loss.
     pub loss: ValueId,
     /// The loss's cotangent input.
-    pub seed: ValueId,
+    pub dloss: ValueId,
     /// Trained parameters, each with its gradient state.
     pub targets: Vec<Target>,
 }
@@ -32,7 +32,7 @@ pub struct TestModel {
 impl TestModel {
     /// Forward and backward.
     pub fn with_backward(&self) -> Graph {
-        let gradient = differentiate(self.graph.clone(), self.loss, self.seed, &self.targets);
+        let gradient = differentiate(self.graph.clone(), self.loss, self.dloss, &self.targets);
         gradient.expect("test models are differentiable").graph
     }
 }
@@ -196,8 +196,8 @@ fn finish(mut m: Maker, x: ValueId, head: ValueId) -> TestModel {
     let nll = m.b.op1("nll", LinearCrossEntropy, &[x, head, targets]).expect("shapes fit");
     let loss = m.b.op1("loss", Sum, &[nll]).expect("shapes fit");
     m.b.output(loss);
-    let seed = m.b.input("seed", Type::new(DType::F32, [1]));
-    TestModel { graph: m.b.finish(), loss, seed, targets: m.targets }
+    let dloss = m.b.input("dloss", Type::new(DType::F32, [1]));
+    TestModel { graph: m.b.finish(), loss, dloss, targets: m.targets }
 }
 
 /// Two regions of one linear and one GELU each, all trained: small enough to follow by hand.

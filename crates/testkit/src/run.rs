@@ -1,7 +1,8 @@
-//! Runs one plan on an executor and collects outputs and final states as bytes, so that comparisons are bitwise.
+//! Runs one plan on a device and collects outputs and final states as bytes, so that comparisons are bitwise.
 
-use remat_ir::{Array, Graph, Storage, Type};
-use remat_plan::{ExecError, Executor, Plan};
+use remat_ir::{Array, Graph, Storage, Training, Type};
+use remat_plan::{Device, DeviceError, Plan};
+use remat_step::TrainingStep;
 use remat_tensor::HostTensor;
 use std::collections::{BTreeMap, HashMap};
 
@@ -25,35 +26,52 @@ impl RunResult {
     }
 }
 
-/// Loads `plan` into a fresh executor, fills every source, runs once.
+/// Forward and backward of a model's training graph.
+///
+/// # Panics
+/// A graph that cannot be differentiated.
+pub fn with_backward(training: Training) -> Graph {
+    TrainingStep::new(training, None).expect("differentiable").graph
+}
+
+/// Fills every source of a loaded graph.
 ///
 /// # Errors
-/// Whatever the executor refuses.
+/// A source that the device does not have.
+pub fn fill_sources(
+    device: &mut dyn Device,
+    graph: &Graph,
+    sources: &HashMap<String, Array>,
+) -> Result<(), DeviceError> {
+    for value in graph.values.iter().filter(|value| value.producer.is_none()) {
+        let source = device.known(value.storage, &value.name)?;
+        device.write_all(source, sources[&value.name].to_host(&value.ty).as_bytes())?;
+    }
+    Ok(())
+}
+
+/// Loads `plan` into a fresh device, fills every source, runs once.
+///
+/// # Errors
+/// Whatever the device refuses.
 pub fn run_plan(
-    executor: &mut dyn Executor,
+    device: &mut dyn Device,
     plan: Plan,
     sources: &HashMap<String, Array>,
-) -> Result<RunResult, ExecError> {
+) -> Result<RunResult, DeviceError> {
     let graph: Graph = plan.graph.clone();
-    let program = executor.load(vec![plan])?[0];
-    for value in graph.values.iter().filter(|value| value.producer.is_none()) {
-        let tensor = sources[&value.name].to_host(&value.ty);
-        let target = match value.storage {
-            Storage::Weight => executor.weight_mut(&value.name)?,
-            Storage::State => executor.state_mut(&value.name)?,
-            Storage::Input => executor.input_mut(&value.name)?,
-            Storage::Arena => unreachable!("arena values have producers"),
-        };
-        target.bytes.copy_from_slice(tensor.as_bytes());
-    }
-    executor.run(program)?;
+    let program = device.load(vec![plan])?[0];
+    fill_sources(device, &graph, sources)?;
+    device.run(program)?;
     let mut bytes = BTreeMap::new();
     for &output in &graph.outputs {
-        let name = &graph.value(output).name;
-        bytes.insert(name.clone(), executor.output(program, name)?.bytes.to_vec());
+        let value = graph.value(output);
+        let mut read = vec![0; value.ty.bytes()];
+        device.read_output(program, &value.name, 0, &mut read)?;
+        bytes.insert(value.name.clone(), read);
     }
     for value in graph.values.iter().filter(|v| v.producer.is_none() && v.storage == Storage::State) {
-        bytes.insert(value.name.clone(), executor.state(&value.name)?.bytes.to_vec());
+        bytes.insert(value.name.clone(), device.read_all(device.known(Storage::State, &value.name)?)?);
     }
     Ok(RunResult { bytes })
 }

@@ -22,7 +22,7 @@ fn array(name: &str, dtype: DType, shape: &[usize], seed: u64) -> Array {
             "targets" => f64::from(philox.word(i) % 11),
             "positions" => (i % width) as f64,
             "segment_start" => 0.0,
-            "seed" => 0.125,
+            "dloss" => 0.125,
             "lr" => f64::from(1e-3_f32),
             "step" => 1.0,
             _ if dtype == DType::U32 => f64::from(philox.word(i)),

@@ -3,8 +3,8 @@
 mod case;
 
 use case::{Case, Run};
-use remat_model::{LEAST_8BIT_ELEMENTS, MomentFormat};
 use remat_plan::Policy;
+use remat_step::{LEAST_8BIT_ELEMENTS, MomentFormat};
 
 const UPDATES: usize = 200;
 const RATE: f64 = 2e-4;

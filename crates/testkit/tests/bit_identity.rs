@@ -5,12 +5,12 @@ mod case;
 
 use case::{Case, Run};
 use proptest::prelude::*;
-use remat_compiler::{Target, compile, differentiate};
+use remat_compiler::compile;
 use remat_cpu::{CpuExecutor, CpuOptions};
 use remat_ir::{Array, Graph, Interpreter, Rounding, Storage};
-use remat_model::{Method, Parameter, Precision};
+use remat_model::{Method, Precision};
 use remat_plan::{DeviceProfile, Policy};
-use remat_testkit::{random_model, run_plan, source_values};
+use remat_testkit::{random_model, run_plan, source_values, with_backward};
 
 /// Named policies, and three budgets between the smallest that the graph can be trained in and keeping everything.
 fn policies(graph: &Graph) -> Vec<Policy> {
@@ -42,9 +42,7 @@ fn reference(graph: &Graph) -> (Vec<Array>, f64) {
 
 fn backward(case: &Case, method: &Method) -> Graph {
     let training = case.training(method);
-    let target = |p: &Parameter| Target { value: p.value, accumulate_into: Some(p.gradient) };
-    let targets: Vec<Target> = training.parameters.iter().map(target).collect();
-    differentiate(training.graph, training.loss, training.seed, &targets).expect("differentiable").graph
+    with_backward(training)
 }
 
 /// Losses of three updates, the gradients before each update, and the parameters at the end, as bits.

@@ -3,7 +3,7 @@
 use remat_compiler::compile;
 use remat_cpu::{CpuExecutor, CpuOptions, Level};
 use remat_ir::{Array, Builder, Op, OpDef, Sample, Storage};
-use remat_plan::{Policy, TensorViewMut};
+use remat_plan::{Device, Policy};
 use remat_tensor::DType;
 use remat_testkit::{RunResult, run_plan};
 use std::collections::{BTreeSet, HashMap};
@@ -121,19 +121,6 @@ fn operands_of_two_dtypes_are_refused_at_load() {
     let (graph, _) = graph_of(&sample.in_dtype(1, DType::BF16));
     let options = CpuOptions::new(1);
     let plan = compile(graph, &Policy::None, &options.profile()).expect("compiles");
-    let error =
-        remat_plan::Executor::load(&mut CpuExecutor::new(options), vec![plan]).expect_err("refused").to_string();
+    let error = CpuExecutor::new(options).load(vec![plan]).expect_err("refused").to_string();
     assert!(error.contains("linear has no kernel for f32[1, 6, 5] with bf16[7, 5] here"), "{error}");
-}
-
-#[test]
-fn a_sources_view_has_the_size_of_its_type() {
-    let sample = Op::samples().into_iter().find(|sample| sample.op.name() == "add").expect("add has samples");
-    let (graph, _) = graph_of(&sample);
-    let options = CpuOptions::new(1);
-    let plan = compile(graph, &Policy::None, &options.profile()).expect("compiles");
-    let mut executor = CpuExecutor::new(options);
-    remat_plan::Executor::load(&mut executor, vec![plan]).expect("loads");
-    let TensorViewMut { ty, bytes } = remat_plan::Executor::input_mut(&mut executor, "operand0").expect("an input");
-    assert_eq!(ty.bytes(), bytes.len());
 }

@@ -5,16 +5,14 @@
 mod case;
 
 use case::Case;
-use remat_compiler::{
-    CompileError, Target, compile, compile_or_smallest, compile_within, differentiate, simplify, survey,
-};
+use remat_compiler::{CompileError, compile, compile_or_smallest, compile_within, simplify, survey};
 use remat_cpu::{CpuExecutor, CpuOptions, measure_spill};
 use remat_ir::Graph;
-use remat_model::{Parameter, Precision};
+use remat_model::Precision;
 use remat_plan::{
-    Action, CheckError, DeviceProfile, ExecError, Executor, Plan, Policy, Queue, SpillPrices, Step, check,
+    Action, CheckError, Device, DeviceError, DeviceProfile, Plan, Policy, Queue, SpillPrices, Step, check,
 };
-use remat_testkit::{RunResult, run_plan, source_values};
+use remat_testkit::{RunResult, run_plan, source_values, with_backward};
 use std::path::Path;
 
 const FREE: SpillPrices = SpillPrices { write_bytes_per_second: 1e15, read_bytes_per_second: 1e15 };
@@ -24,9 +22,7 @@ const SLOW: SpillPrices = SpillPrices { write_bytes_per_second: 1e6, read_bytes_
 fn backward(name: &str, precision: Precision) -> Graph {
     let case = Case::open_in(name, precision);
     let training = case.training(&case.lora());
-    let target = |p: &Parameter| Target { value: p.value, accumulate_into: Some(p.gradient) };
-    let targets: Vec<Target> = training.parameters.iter().map(target).collect();
-    differentiate(training.graph, training.loss, training.seed, &targets).expect("differentiable").graph
+    with_backward(training)
 }
 
 fn profile(spill: Option<SpillPrices>) -> DeviceProfile {
@@ -37,7 +33,7 @@ fn profile(spill: Option<SpillPrices>) -> DeviceProfile {
 
 fn run(plan: &Plan, folder: &Path, threads: usize, poison: bool) -> RunResult {
     let mut executor = CpuExecutor::new(CpuOptions::new(threads));
-    executor.set_spill_folder(Some(folder.to_path_buf()));
+    executor.set_spill_folder(Some(folder));
     executor.set_poison(poison);
     run_plan(&mut executor, plan.clone(), &source_values(&plan.graph, 3)).expect("runs")
 }
@@ -213,11 +209,11 @@ fn a_slot_that_is_reused_while_it_is_copied_is_refused() {
 #[test]
 fn a_folder_that_cannot_hold_it_is_an_error_at_load() {
     let plan = most_offloaded(&backward("llama-gqa-tied", Precision::F32));
-    for folder in [None, Some("/proc/no-such-folder".into())] {
+    for folder in [None, Some(Path::new("/proc/no-such-folder"))] {
         let mut executor = CpuExecutor::new(CpuOptions::new(1));
         executor.set_spill_folder(folder);
         let error = executor.load(vec![plan.clone()]).expect_err("no room");
-        assert!(matches!(error, ExecError::BadSpillFolder { .. }), "{error}");
+        assert!(matches!(error, DeviceError::BadSpillFolder { .. }), "{error}");
     }
 }
 
@@ -229,5 +225,5 @@ fn a_folder_is_measured_and_left_as_it_was() {
     assert!((1e4..1e13).contains(&write_bytes_per_second) && (1e4..1e13).contains(&read_bytes_per_second));
     assert_eq!(std::fs::read_dir(folder.path()).expect("readable").count(), 0);
     let absent = measure_spill(&folder.path().join("absent")).expect_err("not there");
-    assert!(matches!(absent, ExecError::BadSpillFolder { .. }), "{absent}");
+    assert!(matches!(absent, DeviceError::BadSpillFolder { .. }), "{absent}");
 }

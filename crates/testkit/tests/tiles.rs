@@ -2,13 +2,13 @@
 //! level this machine runs and on any number of threads, for MLPs as Llama and GPT-2 have them and for random models.
 
 use proptest::prelude::*;
-use remat_compiler::{CompileError, Target, compile, compile_within, differentiate};
+use remat_compiler::{CompileError, compile, compile_within};
 use remat_cpu::{CpuExecutor, CpuOptions, Level};
 use remat_formats::ModelConfig;
 use remat_ir::Graph;
-use remat_model::{BatchShape, LoraConfig, Method, Parameter, Precision, Quant, Targets, training};
+use remat_model::{BatchShape, LoraConfig, Method, Precision, Quant, Targets, training};
 use remat_plan::{Plan, Policy, validate};
-use remat_testkit::{random_model_of, run_plan, source_values};
+use remat_testkit::{random_model_of, run_plan, source_values, with_backward};
 use std::path::Path;
 
 const LLAMA: &str = r#"{"model_type": "llama", "hidden_size": 32, "intermediate_size": 112, "num_hidden_layers": 2,
@@ -24,9 +24,7 @@ fn lora() -> LoraConfig {
 fn backward(config: &str, precision: Precision, method: &Method) -> Graph {
     let config = ModelConfig::parse(Path::new("config.json"), config).expect("a configuration");
     let training = training(&config, precision, method, BatchShape { batch: 2, seq_len: 590 }).expect("a graph");
-    let target = |p: &Parameter| Target { value: p.value, accumulate_into: Some(p.gradient) };
-    let targets: Vec<Target> = training.parameters.iter().map(target).collect();
-    differentiate(training.graph, training.loss, training.seed, &targets).expect("differentiable").graph
+    with_backward(training)
 }
 
 fn levels() -> impl Iterator<Item = Level> {
@@ -82,17 +80,9 @@ fn a_step_in_tiles_is_validated_value_by_value() {
         let mut executor = CpuExecutor::new(CpuOptions::new(2));
         run_plan(&mut executor, plan.clone(), &sources).expect("runs");
         let mut executor = CpuExecutor::new(CpuOptions::new(2));
-        let program = remat_plan::Executor::load(&mut executor, vec![plan]).expect("loads")[0];
-        for value in planned.values.iter().filter(|value| value.producer.is_none()) {
-            let target = match value.storage {
-                remat_ir::Storage::Weight => remat_plan::Executor::weight_mut(&mut executor, &value.name),
-                remat_ir::Storage::State => remat_plan::Executor::state_mut(&mut executor, &value.name),
-                _ => remat_plan::Executor::input_mut(&mut executor, &value.name),
-            };
-            let tensor = sources[&value.name].to_host(&value.ty);
-            target.expect("a source").bytes.copy_from_slice(tensor.as_bytes());
-        }
-        let validation = validate(&mut executor, program, &planned, true).unwrap_or_else(|error| panic!("{error}"));
+        let program = executor.load(vec![plan]).expect("loads")[0];
+        fill_sources(&mut executor, &planned, &sources).expect("filled");
+        let validation = validate(&mut executor, program, true).unwrap_or_else(|error| panic!("{error}"));
         assert!(validation.replayed_values > 10, "{validation:?}");
     }
 }

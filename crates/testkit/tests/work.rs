@@ -4,7 +4,7 @@
 mod case;
 
 use case::Case;
-use remat_compiler::{Target, compile, differentiate};
+use remat_compiler::compile;
 use remat_ir::{Node, Op, Phase};
 use remat_model::{LoraConfig, Method, Targets};
 use remat_plan::{Action, DeviceProfile, Plan, Policy};
@@ -15,10 +15,7 @@ fn lora(targets: Targets) -> Method {
 
 fn plan(case: &Case, method: &Method, policy: &Policy) -> Plan {
     let training = case.training(method);
-    let targets: Vec<Target> =
-        training.parameters.iter().map(|p| Target { value: p.value, accumulate_into: Some(p.gradient) }).collect();
-    let graph = differentiate(training.graph, training.loss, training.seed, &targets).expect("differentiable").graph;
-    compile(graph, policy, &DeviceProfile::generic()).expect("compiles")
+    compile(with_backward(training), policy, &DeviceProfile::generic()).expect("compiles")
 }
 
 fn steps(plan: &Plan, wanted: impl Fn(&Node) -> bool) -> Vec<&str> {

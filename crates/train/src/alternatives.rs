@@ -6,13 +6,14 @@
 
 use crate::config::{MethodKind, QuantKind};
 use crate::memory::Buffers;
-use crate::planning::{adamw, policy_of, targets};
+use crate::planning::{adamw, policy_of};
 use crate::spill::with_spill;
 use crate::{MemoryAccount, TrainConfig, TrainError};
-use remat_compiler::{CompileError, compile, compile_or_smallest, differentiate};
-use remat_ir::Graph;
-use remat_model::{BatchShape, LoraConfig, Method, Model, Precision, Quant, Targets, Training, update_graph};
+use remat_compiler::CompileError;
+use remat_ir::Training;
+use remat_model::{BatchShape, LoraConfig, Method, Model, Precision, Quant, Targets};
 use remat_plan::{DeviceProfile, Plan, Policy, SpillPrices, format_bytes};
+use remat_step::TrainingStep;
 use serde::Serialize;
 use std::thread;
 
@@ -62,27 +63,24 @@ impl Setting<'_> {
         Ok(self.model.training_in(self.config.precision.into(), self.method, self.shape)?)
     }
 
-    /// Forward and backward, and the update.
-    fn graphs(&self) -> Result<(Graph, Graph), TrainError> {
-        let training = self.training()?;
-        let gradient =
-            differentiate(training.graph, training.loss, training.seed, &targets(&training.parameters))?.graph;
-        Ok((gradient, update_graph(&training.parameters, &adamw(self.config))?))
+    /// Forward, backward and update.
+    pub(crate) fn step(&self) -> Result<TrainingStep, TrainError> {
+        Ok(TrainingStep::new(self.training()?, Some(&adamw(self.config)))?)
     }
 
     /// The figures of the plan of `policy` in an arena of at most `cap` bytes, or of the smallest that there is.
     fn figures(&self, policy: &Policy, cap: Option<usize>, profile: &DeviceProfile) -> Result<Figures, TrainError> {
-        let (gradient, update) = self.graphs()?;
-        let update = compile(update, &Policy::None, profile)?;
+        let (problem, trained) = self.step()?.problem(profile)?;
+        let update = trained.plan_update(profile)?;
         let micro = match cap {
-            Some(cap) => compile_or_smallest(gradient, policy, profile, cap)?,
-            None => compile(gradient, policy, profile)?,
+            Some(cap) => problem.plan_or_smallest(policy, cap)?,
+            None => problem.plan(policy, None)?,
         };
         Ok(self.of(&micro, &update, profile))
     }
 
     fn of(&self, micro: &Plan, update: &Plan, profile: &DeviceProfile) -> Figures {
-        let account = MemoryAccount::new(micro, &[update], profile.executor_bytes, Buffers::default());
+        let account = MemoryAccount::new(micro, &[update], profile, Buffers::default());
         // What the process holds anyway is the same on both sides, up to when it is measured.
         let same = account.bytes_of("program and tokenizer");
         let accumulated = self.config.grad_accum as f64;
@@ -255,12 +253,10 @@ pub(crate) fn with_alternatives(error: TrainError, setting: Setting<'_>, profile
 
 /// The smallest plan of a setting: of its policy, or under the smallest budget.
 fn smallest(setting: Setting<'_>, budget: Option<usize>, profile: &DeviceProfile) -> Result<(Plan, Plan), TrainError> {
-    let (gradient, update) = setting.graphs()?;
-    let update = compile(update, &Policy::None, profile)?;
+    let (problem, trained) = setting.step()?.problem(profile)?;
     let policy = match budget {
         Some(bytes) => Policy::Budget(bytes),
         None => policy_of(setting.config)?,
     };
-    let micro = compile_or_smallest(gradient, &policy, profile, 0)?;
-    Ok((micro, update))
+    Ok((problem.plan_or_smallest(&policy, 0)?, trained.plan_update(profile)?))
 }

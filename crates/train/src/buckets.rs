@@ -7,11 +7,10 @@
 
 use crate::TrainError;
 use crate::alternatives::Setting;
-use crate::planning::targets;
-use remat_compiler::differentiate;
-use remat_ir::{Graph, Storage};
-use remat_model::{BatchShape, Training};
+use remat_ir::Graph;
+use remat_model::BatchShape;
 use remat_plan::{DeviceProfile, Plan};
+use remat_step::TrainingStep;
 use serde::Serialize;
 
 /// Lengths are rounded up to this.
@@ -25,9 +24,6 @@ const EDGES: usize = 128;
 
 /// What one more plan has to save, of the tokens that are computed without it.
 const WORTH: f64 = 0.1;
-
-/// The inputs that have an element per token.
-pub(crate) const TOKEN_INPUTS: [&str; 4] = ["ids", "targets", "positions", "segment_start"];
 
 /// Micro-batches that share a plan.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -127,22 +123,10 @@ fn fewest_tokens(count: usize, edges: &[usize], share: &dyn Fn(Option<usize>, us
     chosen
 }
 
-/// Forward and backward of a shorter bucket. Its inputs with an element per token have names of their own; parameters,
-/// gradients and all else are the ones of the longest.
+/// Forward and backward of a shorter bucket.
 pub(crate) fn shorter(setting: Setting<'_>, seq_len: usize) -> Result<Graph, TrainError> {
     let shape = BatchShape { seq_len, ..setting.shape };
-    let Training { mut graph, loss, seed, parameters, .. } = Setting { shape, ..setting }.training()?;
-    for value in graph.values.iter_mut().filter(|value| value.storage == Storage::Input) {
-        if TOKEN_INPUTS.contains(&value.name.as_str()) {
-            value.name = input_name(&value.name, Some(seq_len));
-        }
-    }
-    Ok(differentiate(graph, loss, seed, &targets(&parameters))?.graph)
-}
-
-/// The name of an input of a bucket, `None` for the longest.
-pub(crate) fn input_name(name: &str, shorter: Option<usize>) -> String {
-    shorter.map_or_else(|| name.to_string(), |seq_len| format!("{name}.{seq_len}"))
+    Ok(TrainingStep::shorter(Setting { shape, ..setting }.training()?, seq_len)?)
 }
 
 #[cfg(test)]

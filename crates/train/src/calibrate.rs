@@ -7,16 +7,12 @@
 //! that stands for it; no trial has the shape of a preset. Look next at `remat_plan::fit` for how rates are found.
 
 use crate::TrainError;
-use crate::planning::targets;
-use remat_compiler::{compile, differentiate};
-use remat_cpu::{CpuExecutor, CpuOptions, Level};
 use remat_formats::ModelConfig;
-use remat_ir::{Graph, OpDef, Storage};
-use remat_model::{AdamWSettings, BatchShape, LoraConfig, Method, Precision, Targets, training, update_graph};
-use remat_plan::{
-    Action, ExecError, Executor, Measured, OpClass, Plan, Policy, Prices, ProgramId, Rate, RunObserver, Step, StepId,
-};
-use remat_tensor::DType;
+use remat_ir::OpDef;
+use remat_model::{BatchShape, LoraConfig, Method, Precision, Targets, training};
+use remat_plan::{Action, DeviceProfile, Measured, OpClass, Plan, Policy, Prices, Rate};
+use remat_step::device::Level;
+use remat_step::{AdamWSettings, DeviceOptions, StepPlans, StepTrace, TrainingStep, fill_with_small_numbers};
 use std::collections::HashMap;
 use std::path::Path;
 use std::time::Instant;
@@ -62,60 +58,66 @@ fn trials(tokens: [usize; 2]) -> Vec<Trial> {
 }
 
 impl Trial {
-    /// The micro-step and the update.
-    fn graphs(&self, precision: Precision) -> Result<[Graph; 2], TrainError> {
+    /// The plans of micro-step and update, which keep everything, and the names of the loss and its cotangent.
+    fn plans(&self, precision: Precision, profile: &DeviceProfile) -> Result<([Plan; 2], [String; 2]), TrainError> {
         let config = ModelConfig::parse(Path::new("calibration"), self.config)?;
         let shape = BatchShape { batch: 1, seq_len: self.tokens };
         let training = training(&config, precision, &self.method, shape)?;
-        let gradient = differentiate(training.graph, training.loss, training.seed, &targets(&training.parameters))?;
-        Ok([gradient.graph, update_graph(&training.parameters, &AdamWSettings::default())?])
+        let (problem, trained) = TrainingStep::new(training, Some(&AdamWSettings::default()))?.problem(profile)?;
+        let plans = [problem.plan(&Policy::None, None)?, trained.plan_update(profile)?];
+        Ok((plans, [trained.loss, trained.dloss]))
     }
 
     /// Runs it and adds what each of its steps took.
     fn measure(
         &self,
-        options: &CpuOptions,
+        options: &DeviceOptions,
         precision: Precision,
         by_class: &mut HashMap<OpClass, Vec<Measured>>,
     ) -> Result<(), TrainError> {
-        let profile = options.profile();
-        let plans = self.graphs(precision)?.map(|graph| compile(graph, &Policy::None, &profile));
-        let plans = plans.into_iter().collect::<Result<Vec<Plan>, _>>()?;
-        let mut executor = CpuExecutor::new(*options);
-        let programs = executor.load(plans.clone())?;
-        plans.iter().try_for_each(|plan| fill(&mut executor, &plan.graph))?;
-        let mut clocks: Vec<Clock> = plans.iter().map(Clock::new).collect();
-        let mut run = |clocks: &mut [Clock]| -> Result<f64, ExecError> {
+        let (plans, [loss, dloss]) = self.plans(precision, &options.profile())?;
+        let [micro, update] = plans.clone();
+        let mut step = StepPlans::of(micro, Some(update)).load(options.open(), &loss, &dloss)?;
+        plans.iter().try_for_each(|plan| fill_with_small_numbers(step.device_mut(), &plan.graph))?;
+        let (steps, longest) = step.steps_of_update(1);
+        let mut seconds: Vec<Vec<f64>> = vec![Vec::with_capacity(REPEATS); steps];
+        let mut run = |counted: bool| -> Result<f64, TrainError> {
             let start = Instant::now();
-            for (clock, &program) in clocks.iter_mut().zip(&programs) {
-                clock.run(&mut executor, program)?;
+            step.begin_trace(StepTrace::new(steps, longest));
+            step.micro(0, SMALL, [0; 4])?;
+            step.update(SMALL, 1)?;
+            let whole = start.elapsed().as_secs_f64();
+            let trace = step.end_trace().filter(|_| counted);
+            for (ran, seconds) in trace.iter().flat_map(StepTrace::ran).zip(&mut seconds) {
+                seconds.push(ran.seconds);
             }
-            Ok(start.elapsed().as_secs_f64())
+            Ok(whole)
         };
-        run(&mut clocks)?;
-        clocks.iter_mut().for_each(Clock::forget);
-        let first_seconds = run(&mut clocks)?;
+        run(false)?;
+        let first_seconds = run(true)?;
         for _ in 1..if first_seconds > LONG_SECONDS { 1 } else { REPEATS } {
-            run(&mut clocks)?;
+            run(true)?;
         }
-        for (plan, clock) in plans.iter().zip(&mut clocks) {
-            for (step, seconds) in plan.steps.iter().zip(&mut clock.seconds) {
-                let Action::Compute(op) = step.action else { continue };
-                let node = plan.graph.node(op);
-                let (inputs, outputs) = plan.graph.node_types(node);
-                let measured = Measured { cost: node.op.cost(&inputs, &outputs), seconds: median(seconds) };
-                by_class.entry(OpClass::of(&plan.graph, node)).or_default().push(measured);
-            }
+        let of_plans = plans.iter().flat_map(|plan| plan.steps.iter().map(move |step| (plan, step)));
+        for ((plan, step), seconds) in of_plans.zip(&mut seconds) {
+            let Action::Compute(op) = step.action else { continue };
+            let node = plan.graph.node(op);
+            let (inputs, outputs) = plan.graph.node_types(node);
+            let measured = Measured { cost: node.op.cost(&inputs, &outputs), seconds: median(seconds) };
+            by_class.entry(OpClass::of(&plan.graph, node)).or_default().push(measured);
         }
         Ok(())
     }
 }
 
+/// A learning rate and a cotangent: neither makes a number large or zero.
+const SMALL: f32 = -0.03;
+
 /// Measures all prices.
 ///
 /// # Errors
 /// Memory that cannot be had.
-pub(crate) fn calibrate(options: &CpuOptions, precision: Precision) -> Result<Prices, TrainError> {
+pub(crate) fn calibrate(options: &DeviceOptions, precision: Precision) -> Result<Prices, TrainError> {
     let tokens = if options.level == Level::Portable { TOKENS.map(|tokens| tokens / 8) } else { TOKENS };
     let mut by_class = HashMap::new();
     for trial in trials(tokens) {
@@ -132,76 +134,9 @@ pub(crate) fn calibrate(options: &CpuOptions, precision: Precision) -> Result<Pr
     Ok(Prices { rates, measured: true, spill: None })
 }
 
-/// Seconds of every step of a plan, run after run.
-struct Clock {
-    last: Instant,
-    seconds: Vec<Vec<f64>>,
-}
-
-impl Clock {
-    fn new(plan: &Plan) -> Self {
-        let seconds = vec![Vec::with_capacity(REPEATS + 1); plan.steps.len()];
-        Clock { last: Instant::now(), seconds }
-    }
-
-    fn forget(&mut self) {
-        self.seconds.iter_mut().for_each(Vec::clear);
-    }
-
-    fn run(&mut self, executor: &mut CpuExecutor, program: ProgramId) -> Result<(), ExecError> {
-        self.last = Instant::now();
-        executor.run_observed(program, self)
-    }
-}
-
-impl RunObserver for Clock {
-    fn after_step(&mut self, _: &Plan, step: StepId, _: &Step, _: &[u8]) {
-        let now = Instant::now();
-        self.seconds[step.index()].push(now.duration_since(self.last).as_secs_f64());
-        self.last = Instant::now();
-    }
-}
-
 fn median(seconds: &mut [f64]) -> f64 {
     seconds.sort_by(f64::total_cmp);
     seconds[seconds.len() / 2].max(1e-9)
-}
-
-/// Small numbers of both signs in floats, positions counted up, the first step, everything else zero.
-fn fill(executor: &mut CpuExecutor, graph: &Graph) -> Result<(), ExecError> {
-    for value in graph.values.iter().filter(|value| value.producer.is_none()) {
-        let bytes = match value.storage {
-            Storage::Weight => executor.weight_mut(&value.name),
-            Storage::State => executor.state_mut(&value.name),
-            Storage::Input | Storage::Arena => executor.input_mut(&value.name),
-        }?
-        .bytes;
-        let gradient_or_moment = value.storage == Storage::State && is_zero_at_first(&value.name);
-        let number = |index: usize| ((index * 37) % 97) as f32 * 6e-4 - 0.03;
-        match value.ty.dtype {
-            _ if gradient_or_moment => {}
-            DType::F32 => {
-                let elements = bytes.chunks_exact_mut(4).enumerate();
-                elements.for_each(|(index, element)| element.copy_from_slice(&number(index).to_le_bytes()));
-            }
-            DType::BF16 => {
-                // The upper half of an f32 is the bf16 below it.
-                let elements = bytes.chunks_exact_mut(2).enumerate();
-                elements.for_each(|(index, element)| element.copy_from_slice(&number(index).to_le_bytes()[2..]));
-            }
-            DType::I32 if value.name == "positions" => {
-                let elements = bytes.chunks_exact_mut(4).enumerate();
-                elements.for_each(|(index, element)| element.copy_from_slice(&(index as i32).to_le_bytes()));
-            }
-            DType::I32 if value.name == "step" => bytes.copy_from_slice(&1_i32.to_le_bytes()),
-            _ => {}
-        }
-    }
-    Ok(())
-}
-
-fn is_zero_at_first(name: &str) -> bool {
-    name.ends_with(".grad") || remat_model::OPTIMIZER_SUFFIXES.iter().any(|suffix| name.ends_with(suffix))
 }
 
 #[cfg(test)]
@@ -214,8 +149,8 @@ mod tests {
         for precision in [Precision::F32, Precision::Bf16] {
             let mut seen = HashSet::new();
             for trial in trials([32, 16]) {
-                for graph in trial.graphs(precision).expect("graphs") {
-                    let plan = compile(graph, &Policy::None, &CpuOptions::new(1).profile()).expect("compiles");
+                let (plans, _) = trial.plans(precision, &DeviceOptions::cpu(1).profile()).expect("plans");
+                for plan in plans {
                     seen.extend(plan.graph.nodes.iter().map(|node| OpClass::of(&plan.graph, node)));
                 }
             }

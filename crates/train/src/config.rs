@@ -8,9 +8,9 @@ use crate::schedule::ScheduleKind;
 use crate::{Schedule, TrainError};
 use clap::builder::TypedValueParser;
 use clap::{Args, FromArgMatches};
-use remat_cpu::CpuOptions;
 use remat_data::Day;
 use remat_model::{Model, Quant};
+use remat_step::DeviceOptions;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
@@ -85,11 +85,11 @@ pub enum OptimizerKind {
     Adamw8bit,
 }
 
-impl From<OptimizerKind> for remat_model::MomentFormat {
+impl From<OptimizerKind> for remat_step::MomentFormat {
     fn from(kind: OptimizerKind) -> Self {
         match kind {
-            OptimizerKind::Adamw => remat_model::MomentFormat::F32,
-            OptimizerKind::Adamw8bit => remat_model::MomentFormat::Blocks8,
+            OptimizerKind::Adamw => remat_step::MomentFormat::F32,
+            OptimizerKind::Adamw8bit => remat_step::MomentFormat::Blocks8,
         }
     }
 }
@@ -419,7 +419,7 @@ impl TrainConfig {
         if let Some(threads) = self.threads.filter(|threads| !(1..=1024).contains(threads)) {
             return bad("threads", threads.to_string(), "1 to 1024");
         }
-        crate::cpu_options(None, self.isa)?;
+        crate::device_options(None, self.isa)?;
         let numbers = [
             ("lr", self.lr.unwrap_or(0.0)),
             ("weight-decay", self.weight_decay),
@@ -457,8 +457,8 @@ impl TrainConfig {
     }
 
     /// How the executor of such a run computes.
-    pub(crate) fn cpu_options(&self) -> CpuOptions {
-        crate::cpu_options(self.threads, self.isa).expect("`resolved` refuses what this machine does not have")
+    pub(crate) fn device_options(&self) -> DeviceOptions {
+        crate::device_options(self.threads, self.isa).expect("`resolved` refuses what this machine does not have")
     }
 
     /// Refuses to go on from a save made with `saved` if that would compute something else than one long run would.

@@ -5,7 +5,8 @@ use remat_compiler::CompileError;
 use remat_data::DataError;
 use remat_formats::FormatsError;
 use remat_model::ModelError;
-use remat_plan::ExecError;
+use remat_plan::DeviceError;
+use remat_step::StepError;
 use std::path::PathBuf;
 
 /// What kind of end an error is; the command line turns it into an exit code.
@@ -132,7 +133,7 @@ pub enum TrainError {
     Compile(#[from] CompileError),
 
     #[error(transparent)]
-    Executor(#[from] ExecError),
+    Device(#[from] DeviceError),
 }
 
 impl TrainError {
@@ -154,7 +155,7 @@ impl TrainError {
             | TrainError::BadFlag { .. }
             | TrainError::Data(_)
             | TrainError::Formats(_) => ErrorKind::Input,
-            TrainError::Model(ModelError::Executor(error)) | TrainError::Executor(error) => kind_of(error),
+            TrainError::Model(ModelError::Device(error)) | TrainError::Device(error) => kind_of(error),
             TrainError::Model(_) => ErrorKind::Input,
             TrainError::Compile(CompileError::Plan(_)) => ErrorKind::Failed,
             TrainError::Compile(error) if error.smallest_bytes().is_some() => ErrorKind::DoesNotFit,
@@ -173,13 +174,26 @@ impl TrainError {
     }
 }
 
-fn kind_of(error: &ExecError) -> ErrorKind {
+fn kind_of(error: &DeviceError) -> ErrorKind {
     match error {
-        ExecError::OutOfMemory { .. } | ExecError::NoSpillSpace { .. } => ErrorKind::DoesNotFit,
-        ExecError::BadInput { .. } | ExecError::BadSpillFolder { .. } => ErrorKind::Input,
-        ExecError::Spill { .. } => ErrorKind::Failed,
-        ExecError::Unsupported { .. } | ExecError::SourceMismatch { .. } | ExecError::UnknownSource { .. } => {
-            ErrorKind::Failed
+        DeviceError::OutOfMemory { .. } | DeviceError::NoSpillSpace { .. } => ErrorKind::DoesNotFit,
+        DeviceError::BadInput { .. } | DeviceError::BadSpillFolder { .. } => ErrorKind::Input,
+        DeviceError::Spill { .. } => ErrorKind::Failed,
+        DeviceError::Unsupported { .. }
+        | DeviceError::OtherRules { .. }
+        | DeviceError::SourceMismatch { .. }
+        | DeviceError::UnknownSource { .. } => ErrorKind::Failed,
+    }
+}
+
+impl From<StepError> for TrainError {
+    fn from(error: StepError) -> Self {
+        match error {
+            StepError::Compile(error) => TrainError::Compile(error),
+            StepError::Device(error) => TrainError::Device(error),
+            StepError::Graph(error) => TrainError::Model(ModelError::Graph(error)),
+            error @ StepError::NothingTrained => TrainError::Model(ModelError::Setting(error.to_string())),
+            StepError::Differs(problem) => TrainError::Invalid { step: 0, problem },
         }
     }
 }

@@ -3,17 +3,16 @@
 //! Invariants: each sample is counted once; the loss is the sum over all tokens divided once by their number, as in
 //! training, so that it does not depend on the batch size; no dropout.
 
+use crate::batched_step::tokens;
 use crate::buckets::SEQ_LEN_MULTIPLE;
 use crate::forward;
 use crate::prepare::DEFAULT_SEQ_LEN;
 use crate::{TrainError, TrainedTurns, today};
-use remat_compiler::compile;
-use remat_cpu::CpuOptions;
 use remat_data::{
     Batch, DataLoader, Dataset, Day, Encoder, LoaderOptions, ModelTokens, Order, SampleStats, UpdateBatch,
 };
 use remat_model::{BatchShape, Model};
-use remat_plan::{Executor, Policy, ProgramId};
+use remat_step::{DeviceOptions, LoadedForward, LoadedStep, StepPlans};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
@@ -32,7 +31,7 @@ pub struct EvaluationRequest {
     /// Rows at a time.
     pub batch_size: usize,
     /// Threads and instruction level.
-    pub options: CpuOptions,
+    pub options: DeviceOptions,
 }
 
 /// What evaluation found.
@@ -77,15 +76,18 @@ pub fn evaluate(
     let shape = BatchShape { batch: *batch_size, seq_len };
 
     let graph = model.evaluation(method.as_ref(), shape)?.graph;
-    let plan = compile(graph, &Policy::None, &request.options.profile())?;
-    let (mut executor, programs) = forward::load(model, adapter, vec![plan], request.options)?;
+    let plan = LoadedForward::plan(graph.clone(), &request.options.profile())?;
+    forward::check(model, std::slice::from_ref(&plan), request.options)?;
+    let plans = StepPlans { micros: Vec::new(), update: None, evaluation: Some(plan) };
+    let mut loaded = plans.load(request.options.open(), "loss", "")?;
+    forward::fill(model, adapter, &graph, loaded.device_mut())?;
 
     let started = Instant::now();
     let samples = loader.sequences().len();
     let data = loader.dataset().stats().to_vec();
     let mut rows = EvaluationRows::new(loader, shape);
     let never = AtomicBool::new(false);
-    let loss = rows.loss(&mut executor, programs[0], &never)?.expect("nobody interrupts it");
+    let loss = rows.loss(&mut loaded, &never)?.expect("nobody interrupts it");
     if !loss.is_finite() {
         return Err(TrainError::LossNotFinite { loss });
     }
@@ -110,29 +112,19 @@ impl EvaluationRows {
     }
 
     /// Mean loss of one pass over all rows; `None` if it was interrupted.
-    pub(crate) fn loss(
-        &mut self,
-        executor: &mut dyn Executor,
-        program: ProgramId,
-        interrupt: &AtomicBool,
-    ) -> Result<Option<f64>, TrainError> {
-        let (mut sum, mut tokens) = (0.0, 0);
+    pub(crate) fn loss(&mut self, step: &mut LoadedStep, interrupt: &AtomicBool) -> Result<Option<f64>, TrainError> {
+        let (mut sum, mut trained) = (0.0, 0);
         for _ in 0..self.loader.updates_per_epoch() {
             if interrupt.load(Ordering::Relaxed) {
                 return Ok(None);
             }
             self.loader.next_update(&mut self.update);
             self.loader.fill(&self.update, 0, &mut self.batch);
-            forward::fill(executor, "evaluation.ids", &self.batch.ids)?;
-            forward::fill(executor, "evaluation.targets", &self.batch.targets)?;
-            forward::fill(executor, "evaluation.positions", &self.batch.positions)?;
-            forward::fill(executor, "evaluation.segment_start", &self.batch.segment_start)?;
-            executor.run(program)?;
-            sum += f64::from(forward::floats(executor, program, "loss")?[0]);
-            tokens += self.update.trained;
+            sum += f64::from(step.evaluate(tokens(&self.batch))?);
+            trained += self.update.trained;
         }
-        self.tokens = tokens;
+        self.tokens = trained;
         // The next pass is the same pass: an epoch later, in the same order.
-        Ok(Some(sum / tokens as f64))
+        Ok(Some(sum / trained as f64))
     }
 }

@@ -5,14 +5,17 @@
 
 use crate::forward;
 use crate::{Sampling, TrainError};
-use remat_compiler::compile;
-use remat_cpu::{CpuExecutor, CpuOptions};
 use remat_model::{CacheShape, Model};
-use remat_plan::{Executor, Policy, ProgramId};
+use remat_plan::{DeviceMemory, SourceId};
+use remat_step::{DeviceOptions, LoadedForward};
 use std::path::Path;
 
 /// Tokens of a prompt that are taken at a time: enough for matrix products to pay, few enough for a small arena.
 const CHUNK: usize = 64;
+
+/// Plans, in the order they are loaded in.
+const PREFILL: usize = 0;
+const DECODE: usize = 1;
 
 /// What to generate.
 #[derive(Debug, Clone, Copy)]
@@ -49,10 +52,12 @@ pub struct Continuation {
 
 /// A loaded model that generates.
 pub struct Generator {
-    executor: CpuExecutor,
-    prefill: ProgramId,
-    decode: ProgramId,
+    loaded: LoadedForward,
+    /// Ids and positions of a chunk of the prompt, and of one token.
+    prompt: [SourceId; 2],
+    token: [SourceId; 2],
     shape: CacheShape,
+    logits: Vec<f32>,
     order: Vec<u32>,
 }
 
@@ -65,16 +70,24 @@ impl Generator {
         model: &Model,
         adapter: Option<&Path>,
         capacity: usize,
-        options: CpuOptions,
+        options: DeviceOptions,
     ) -> Result<Self, TrainError> {
         let method = forward::method(model, adapter)?;
         let shape = CacheShape { capacity, chunk: CHUNK.min(capacity) };
         let graphs = model.generation(method.as_ref(), shape)?;
-        let plan = |graph| compile(graph, &Policy::None, &options.profile());
-        let plans = vec![plan(graphs.prefill)?, plan(graphs.decode)?];
-        let (executor, programs) = forward::load(model, adapter, plans, options)?;
-        let order = Vec::with_capacity(model.config().vocab_size());
-        Ok(Generator { executor, prefill: programs[0], decode: programs[1], shape, order })
+        let profile = options.profile();
+        // Both have the same weights; that of one token has the head, too.
+        let whole = graphs.decode.clone();
+        let plans = [graphs.prefill, graphs.decode].map(|graph| LoadedForward::plan(graph, &profile));
+        let plans = plans.into_iter().collect::<Result<Vec<_>, _>>()?;
+        forward::check(model, &plans, options)?;
+        let mut loaded = LoadedForward::load(plans, options)?;
+        forward::fill(model, adapter, &whole, loaded.device_mut())?;
+        let prompt = [loaded.input("prompt.ids")?, loaded.input("prompt.positions")?];
+        let token = [loaded.input("token.ids")?, loaded.input("token.positions")?];
+        let vocabulary = model.config().vocab_size();
+        let (logits, order) = (vec![0.0; vocabulary], Vec::with_capacity(vocabulary));
+        Ok(Generator { loaded, prompt, token, shape, logits, order })
     }
 
     /// Continues a prompt. `on_token` is given each token as it is chosen, and says whether to go on.
@@ -121,8 +134,8 @@ impl Generator {
 
     /// Bytes allocated for arena, weights, adapter and caches.
     pub fn allocated_bytes(&self) -> usize {
-        let sources = self.executor.source_bytes();
-        self.executor.arena_bytes() + sources.weights + sources.states + sources.inputs
+        let DeviceMemory { arena, weights, states, inputs } = self.loaded.memory();
+        arena + weights + states + inputs
     }
 
     /// Keys and values of the prompt's tokens, chunk by chunk. The last chunk ends where the tokens do and repeats some
@@ -134,20 +147,20 @@ impl Generator {
             let id = |row: usize| tokens.get(start + row).map_or(0, |&id| id as i32);
             let ids: Vec<i32> = (0..chunk).map(id).collect();
             let positions: Vec<i32> = (start..start + chunk).map(|position| position as i32).collect();
-            forward::fill(&mut self.executor, "prompt.ids", &ids)?;
-            forward::fill(&mut self.executor, "prompt.positions", &positions)?;
-            self.executor.run(self.prefill)?;
+            self.loaded.write(self.prompt[0], &ids)?;
+            self.loaded.write(self.prompt[1], &positions)?;
+            self.loaded.run(PREFILL)?;
         }
         Ok(())
     }
 
     /// The token behind `token`, which stands at `position`.
     fn next(&mut self, token: u32, position: usize, sampling: &Sampling, number: usize) -> Result<u32, TrainError> {
-        forward::fill(&mut self.executor, "token.ids", &[token as i32])?;
-        forward::fill(&mut self.executor, "token.positions", &[position as i32])?;
-        self.executor.run(self.decode)?;
-        let logits = forward::floats(&self.executor, self.decode, "logits")?;
-        let chosen = sampling.choose(logits, number as u64, &mut self.order);
+        self.loaded.write(self.token[0], &[token as i32])?;
+        self.loaded.write(self.token[1], &[position as i32])?;
+        self.loaded.run(DECODE)?;
+        self.loaded.read_output(DECODE, "logits", &mut self.logits)?;
+        let chosen = sampling.choose(&self.logits, number as u64, &mut self.order);
         chosen.ok_or(TrainError::NoToken { number: number + 1 })
     }
 }

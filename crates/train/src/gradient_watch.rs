@@ -12,7 +12,8 @@
 
 use crate::TrainError;
 use remat_data::{Batch, IGNORED_LABEL};
-use remat_plan::{ExecError, Executor};
+use remat_ir::{StateRole, Storage};
+use remat_plan::{Device, DeviceError};
 
 /// Parameters that have not shown a gradient yet.
 #[derive(Debug)]
@@ -39,17 +40,17 @@ impl GradientWatch {
     }
 
     /// Checks the accumulated gradients of update `step`, before it is made with the rate `lr`.
-    pub(crate) fn check(&mut self, step: u64, lr: f64, executor: &dyn Executor) -> Result<(), TrainError> {
+    pub(crate) fn check(&mut self, step: u64, lr: f64, device: &dyn Device) -> Result<(), TrainError> {
         if self.pending.is_empty() || !std::mem::take(&mut self.conclusive) {
             return Ok(());
         }
         let mut still = Vec::new();
         let mut silent = Vec::new();
         for name in self.pending.drain(..) {
-            if !is_zero(executor, &format!("{name}.grad"))? {
+            if !is_zero(device, &StateRole::Gradient.name(&name))? {
                 continue;
             }
-            let gated = name.contains(".lora_A.") && is_zero(executor, &name.replace(".lora_A.", ".lora_B."))?;
+            let gated = name.contains(".lora_A.") && is_zero(device, &name.replace(".lora_A.", ".lora_B."))?;
             if gated || !self.moved { still.push(name) } else { silent.push(name) }
         }
         self.pending = still;
@@ -62,7 +63,15 @@ impl GradientWatch {
 }
 
 /// Whether every element of a state is zero, of either sign.
-fn is_zero(executor: &dyn Executor, name: &str) -> Result<bool, ExecError> {
-    let view = executor.state(name)?;
-    Ok(view.bytes.chunks_exact(4).all(|x| matches!(x, [0, 0, 0, 0 | 0x80])))
+fn is_zero(device: &dyn Device, name: &str) -> Result<bool, DeviceError> {
+    let (state, mut bytes) = (device.known(Storage::State, name)?, [0; 4096]);
+    let size = device.source_type(state).bytes();
+    for at in (0..size).step_by(bytes.len()) {
+        let piece = &mut bytes[..4096.min(size - at)];
+        device.read(state, at, piece)?;
+        if !piece.chunks_exact(4).all(|x| matches!(x, [0, 0, 0, 0 | 0x80])) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }

@@ -1,10 +1,11 @@
 //! The instruction sets that a user can ask for, by the names that are printed.
 //!
-//! Invariant: one per level of the kernels, under the level's own name. Look next at `remat_cpu::Level`.
+//! Invariant: one per level of the kernels, under the level's own name. Look next at `remat_step::device::Level`.
 
 use crate::TrainError;
 use crate::prepare::all_threads;
-use remat_cpu::{CpuOptions, Level};
+use remat_step::DeviceOptions;
+use remat_step::device::Level;
 use serde::{Deserialize, Serialize};
 
 /// Instruction set of the kernels.
@@ -34,18 +35,18 @@ impl From<Isa> for Level {
     }
 }
 
-/// How an executor computes: with so many threads, or all, and with the instruction set asked for, or the strongest.
+/// The device of these settings: with so many threads, or all, and with the instruction set asked for, or the strongest.
 ///
 /// # Errors
 /// An instruction set that this machine does not have.
-pub fn cpu_options(threads: Option<usize>, isa: Option<Isa>) -> Result<CpuOptions, TrainError> {
-    let options = CpuOptions::new(threads.unwrap_or_else(all_threads));
+pub fn device_options(threads: Option<usize>, isa: Option<Isa>) -> Result<DeviceOptions, TrainError> {
+    let options = DeviceOptions::cpu(threads.unwrap_or_else(all_threads));
     let level = isa.map_or(options.level, Level::from);
     if !level.is_available() {
         let rule = "an instruction set of this machine; leave it out for the strongest";
         return Err(TrainError::OutOfRange { key: "isa", value: level.to_string(), rule });
     }
-    Ok(CpuOptions { level, ..options })
+    Ok(options.at_level(level))
 }
 
 #[cfg(test)]

@@ -5,9 +5,9 @@
 
 mod alternatives;
 mod available;
+mod batched_step;
 mod buckets;
 mod calibrate;
-mod compiled_step;
 mod config;
 mod config_file;
 mod error;
@@ -48,7 +48,7 @@ pub use config_file::read as read_config_file;
 pub use error::{ErrorKind, TrainError};
 pub use evaluate::{EvaluationReport, EvaluationRequest, evaluate};
 pub use generate::{Continuation, Ending, Generator, Request};
-pub use isa::{Isa, cpu_options};
+pub use isa::{Isa, device_options};
 pub use memory::{MemoryAccount, MemoryRow, PhaseMemory};
 pub use metrics::{MetricsLog, StepMetrics, read_metrics};
 pub use phase_peaks::PhasePeak;

@@ -5,12 +5,11 @@
 //! code that was not run yet, read and write buffers, page rounding, thread stacks. [`MemoryAccount::phases`] has the same
 //! by phase of a run.
 
-use crate::compiled_step::steps_of_update;
 use crate::source_totals::SourceTotals;
-use crate::trace::Trace;
-use remat_cpu::CpuExecutor;
 use remat_ir::Graph;
-use remat_plan::{Action, Plan, Step};
+use remat_plan::{Action, DeviceProfile, Plan, Step};
+use remat_step::StepTrace;
+use remat_step::device::release_freed_memory;
 use std::fs;
 
 /// For code that runs first after the account is made, buffers of files, rounding to pages, stacks and the allocator's own
@@ -44,7 +43,7 @@ impl Buffers {
     fn trace_bytes(self, micro: &Plan, others: &[&Plan]) -> usize {
         let most = others.iter().map(|plan| plan.steps.len()).fold(micro.steps.len(), usize::max);
         match (self.traced_micro_batches, others.first()) {
-            (1.., Some(update)) => Trace::bytes(steps_of_update(most, update, self.traced_micro_batches)),
+            (1.., Some(update)) => StepTrace::bytes(self.traced_micro_batches * most + update.steps.len(), most),
             _ => 0,
         }
     }
@@ -99,11 +98,10 @@ impl PhaseMemory {
 }
 
 impl MemoryAccount {
-    /// Of a run of these plans, the update's and others beside the micro-step's, on an executor that holds
-    /// `executor_bytes` beside them.
-    pub(crate) fn new(micro: &Plan, others: &[&Plan], executor_bytes: usize, buffers: Buffers) -> Self {
-        let data_bytes = buffers.data_bytes;
-        let resolved = std::iter::once(&micro).chain(others).map(|plan| CpuExecutor::bytes_beside(plan)).sum();
+    /// Of a run of these plans, the update's and others beside the micro-step's, on a device of this profile.
+    pub(crate) fn new(micro: &Plan, others: &[&Plan], profile: &DeviceProfile, buffers: Buffers) -> Self {
+        let (data_bytes, executor_bytes) = (buffers.data_bytes, profile.executor_bytes);
+        let resolved = std::iter::once(&micro).chain(others).map(|plan| profile.program.bytes(plan)).sum();
         let graphs: Vec<&Graph> = std::iter::once(&micro.graph).chain(others.iter().map(|plan| &plan.graph)).collect();
         let sources = SourceTotals::of(&graphs);
         let arena = ArenaParts::of(micro, largest_arena(micro, others));
@@ -237,7 +235,7 @@ pub(crate) fn largest_arena(micro: &Plan, others: &[&Plan]) -> usize {
 
 /// What the process holds beside `data_bytes` of samples: code, libraries, what the tokenizer and compiler left behind.
 fn program_bytes(data_bytes: usize) -> usize {
-    remat_cpu::release_freed_memory();
+    release_freed_memory();
     (resident_bytes() as usize).saturating_sub(data_bytes).next_multiple_of(PROGRAM_STEP_BYTES)
 }
 

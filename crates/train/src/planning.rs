@@ -7,10 +7,10 @@
 use crate::buckets::{BucketPlan, LengthBucket};
 use crate::memory::Buffers;
 use crate::{MemoryAccount, TrainConfig, TrainError, memory};
-use remat_compiler::{CompileError, Problem, Target, compile, compile_or_smallest, differentiate};
+use remat_compiler::{CompileError, Problem, compile_or_smallest};
 use remat_ir::Graph;
-use remat_model::{AdamWSettings, Parameter, Training, update_graph};
 use remat_plan::{DeviceProfile, Plan, Policy, parse_bytes};
+use remat_step::{AdamWSettings, LoadedForward, Trained, TrainingStep};
 
 /// How often a plan is made anew because the account overshot.
 const ATTEMPTS: usize = 4;
@@ -24,9 +24,7 @@ pub(crate) struct PlannedStep {
     /// Of the micro-batches that are shorter, shortest first.
     pub(crate) shorter: Vec<Plan>,
     pub(crate) account: MemoryAccount,
-    pub(crate) parameters: Vec<Parameter>,
-    /// Whether the micro-step reads the input `rng`.
-    pub(crate) random: bool,
+    pub(crate) trained: Trained,
 }
 
 /// How much the process may hold at most, and who says so.
@@ -71,15 +69,13 @@ impl PlannedStep {
 /// Forward and backward of a micro-step, ready to plan, and what they train.
 pub(crate) struct MicroStepProblem<'a> {
     pub(crate) problem: Problem<'a>,
-    parameters: Vec<Parameter>,
-    random: bool,
+    trained: Trained,
 }
 
 impl<'a> MicroStepProblem<'a> {
-    pub(crate) fn of(training: Training, profile: &'a DeviceProfile) -> Result<Self, TrainError> {
-        let Training { graph, loss, seed, parameters, random } = training;
-        let gradient = differentiate(graph, loss, seed, &targets(&parameters))?.graph;
-        Ok(MicroStepProblem { problem: Problem::new(gradient, profile)?, parameters, random })
+    pub(crate) fn of(step: TrainingStep, profile: &'a DeviceProfile) -> Result<Self, TrainError> {
+        let (problem, trained) = step.problem(profile)?;
+        Ok(MicroStepProblem { problem, trained })
     }
 }
 
@@ -94,26 +90,18 @@ pub(crate) fn plan_step(
     limit: Option<Limit>,
 ) -> Result<PlannedStep, TrainError> {
     let policy = policy_of(config)?;
-    let MicroStepProblem { problem, parameters, random } = micro_step;
-    let (parameters, random) = (parameters.clone(), *random);
-    let update = compile(update_graph(&parameters, &adamw(config))?, &Policy::None, profile)?;
-    let evaluation = evaluation.map(|graph| compile(graph, &Policy::None, profile)).transpose()?;
+    let MicroStepProblem { problem, trained } = micro_step;
+    let update = trained.plan_update(profile)?;
+    let evaluation = evaluation.map(|graph| LoadedForward::plan(graph, profile)).transpose()?;
     let others: Vec<&Plan> = std::iter::once(&update).chain(&evaluation).collect();
     let (micro, shorter, account) = fitting((problem, shorter), &others, &policy, profile, buffers, limit)?;
-    Ok(PlannedStep { micro, update, evaluation, shorter, account, parameters, random })
+    Ok(PlannedStep { micro, update, evaluation, shorter, account, trained: trained.clone() })
 }
 
 /// The policy that the settings name.
 pub(crate) fn policy_of(config: &TrainConfig) -> Result<Policy, TrainError> {
     let refuse = |problem| TrainError::BadFlag { key: "checkpointing", problem };
     config.checkpointing.parse().map_err(refuse)
-}
-
-/// What is differentiated for: every parameter, its gradient added onto the accumulator.
-pub(crate) fn targets(parameters: &[Parameter]) -> Vec<Target> {
-    let accumulated =
-        |parameter: &Parameter| Target { value: parameter.value, accumulate_into: Some(parameter.gradient) };
-    parameters.iter().map(accumulated).collect()
 }
 
 /// The optimizer of the settings.
@@ -141,7 +129,7 @@ pub(crate) fn fitting(
         let within = |graph: &Graph| compile_or_smallest(graph.clone(), policy, profile, arena_bytes);
         let shorter = shorter.iter().map(within).collect::<Result<Vec<Plan>, CompileError>>()?;
         let all: Vec<&Plan> = others.iter().copied().chain(&shorter).collect();
-        let account = MemoryAccount::new(&micro, &all, profile.executor_bytes, buffers);
+        let account = MemoryAccount::new(&micro, &all, profile, buffers);
         Ok((micro, shorter, account))
     };
     let Some(limit) = limit else { return with_shorter(problem.plan(policy, None)?) };

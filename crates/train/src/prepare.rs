@@ -1,28 +1,30 @@
 //! Everything before the first step: model, data, graph, plans, memory account; then loading.
 //!
-//! Invariant: [`prepare`] reads input and compiles, and [`Prepared::load`] fills the executor; neither writes a file, so a
+//! Invariant: [`prepare`] reads input and compiles, and [`Prepared::load`] fills the device; neither writes a file, so a
 //! run that is refused leaves nothing behind. All errors of a user's input come from here.
 
 use crate::alternatives::{Setting, with_alternatives};
+use crate::batched_step::BatchedStep;
 use crate::buckets::{BucketPlan, LengthBucket, SEQ_LEN_MULTIPLE, buckets, shorter};
-use crate::compiled_step::{CompiledStep, MicroStep};
 use crate::config::MethodKind;
 use crate::evaluate::EvaluationRows;
 use crate::memory::Buffers;
-use crate::planning::{Limit, MicroStepProblem, PlannedStep, plan_step};
+use crate::planning::{Limit, MicroStepProblem, PlannedStep, adamw, plan_step};
 use crate::prices::{MEASURING_BYTES, cached_profile, measured_profile};
 use crate::record::{self, Machine, PlanRecord, today};
 use crate::report::{Event, PlannedRun, Reporter};
+use crate::run::RunControl;
 use crate::saves::Save;
 use crate::snapshot::{self, DataState};
 use crate::spill::{spill_prices, with_spill};
 use crate::{PhaseMemory, Schedule, TrainConfig, TrainError, memory};
-use remat_cpu::{CpuExecutor, CpuOptions};
 use remat_data::{Batch, DataLoader, Dataset, DatasetBuilder, Encoder, LoaderOptions, ModelTokens, Order, Sample};
 use remat_formats::ModelConfig;
-use remat_ir::Storage;
-use remat_model::{BatchShape, LoraConfig, Method, Model, Parameter, Quant, Targets, refresh_working_copies};
-use remat_plan::{DeviceProfile, Executor, Plan, Policy, ProgramId};
+use remat_ir::{Parameter, Storage};
+use remat_model::{BatchShape, LoraConfig, Method, Model, Quant, Targets, refresh_working_copies};
+use remat_plan::{DeviceProfile, Plan, Policy};
+use remat_step::device::release_freed_memory;
+use remat_step::{DeviceOptions, MicroPlan, StepPlans, TrainingStep};
 use remat_tensor::{Philox, stream_of_name};
 use std::path::{Path, PathBuf};
 
@@ -51,7 +53,7 @@ pub(crate) struct Prepared {
     bucket_plans: Vec<BucketPlan>,
     evaluation: Option<EvaluationData>,
     resumed: Option<Resumed>,
-    options: CpuOptions,
+    options: DeviceOptions,
     limit: Option<Limit>,
     planned: PlannedStep,
 }
@@ -62,21 +64,20 @@ struct EvaluationData {
     shape: BatchShape,
 }
 
-/// Held-out rows with the program that evaluates them.
+/// Held-out rows and when they are evaluated.
 pub(crate) struct Evaluation {
     pub(crate) rows: EvaluationRows,
-    pub(crate) program: ProgramId,
     pub(crate) every: u64,
 }
 
-/// A run whose executor is filled.
+/// A run whose device is filled.
 pub(crate) struct Session {
     pub(crate) config: TrainConfig,
     pub(crate) model: Model,
     pub(crate) method: Method,
     pub(crate) parameters: Vec<Parameter>,
     pub(crate) loader: DataLoader,
-    pub(crate) step: CompiledStep,
+    pub(crate) step: BatchedStep,
     pub(crate) evaluation: Option<Evaluation>,
     pub(crate) schedule: Schedule,
     pub(crate) total_updates: u64,
@@ -94,7 +95,11 @@ pub(crate) struct RunFacts {
 }
 
 /// Reads all input and compiles the step.
-pub(crate) fn prepare(mut config: TrainConfig, resumed: Option<Resumed>, traced: bool) -> Result<Prepared, TrainError> {
+pub(crate) fn prepare(
+    mut config: TrainConfig,
+    resumed: Option<Resumed>,
+    control: RunControl<'_>,
+) -> Result<Prepared, TrainError> {
     let model = config.open_model()?;
     let settings_of = |adapter: &Path| {
         let folder = resumed.as_ref().map_or(adapter, |resumed| &resumed.save.path);
@@ -120,7 +125,8 @@ pub(crate) fn prepare(mut config: TrainConfig, resumed: Option<Resumed>, traced:
     let training = model.training(&method, shape)?;
     model.check_weights(&training.graph)?;
 
-    let options = config.cpu_options();
+    let options = config.device_options();
+    let options = control.device.map_or(options, |opener| options.opened_by(opener));
     let spill = spill_prices(&config)?;
     let profile = cached_profile(&options, config.precision).unwrap_or_else(|| options.profile());
     let profile = with_spill(profile, spill);
@@ -132,7 +138,7 @@ pub(crate) fn prepare(mut config: TrainConfig, resumed: Option<Resumed>, traced:
     let held_out = held_out.map(|evaluation| evaluation.graph);
     let buffers = Buffers {
         data_bytes,
-        traced_micro_batches: if traced { config.grad_accum } else { 0 },
+        traced_micro_batches: if control.trace.is_some() { config.grad_accum } else { 0 },
         adapter_is_read: resumed.is_some() || config.init_adapter.is_some(),
     };
     let setting = Setting { config: &config, model: &model, method: &method, shape };
@@ -140,7 +146,8 @@ pub(crate) fn prepare(mut config: TrainConfig, resumed: Option<Resumed>, traced:
     let short = &buckets[..buckets.len() - 1];
     let short = short.iter().map(|bucket| shorter(setting, bucket.seq_len)).collect::<Result<Vec<_>, _>>()?;
     let planned = |profile: &DeviceProfile| {
-        let micro_step = MicroStepProblem::of(training.clone(), profile)?;
+        let step = TrainingStep::new(training.clone(), Some(&adamw(&config)))?;
+        let micro_step = MicroStepProblem::of(step, profile)?;
         plan_step(&config, &micro_step, &short, held_out.clone(), profile, buffers, limit)
             .map_err(|error| with_alternatives(error, setting, profile))
     };
@@ -334,7 +341,7 @@ impl Prepared {
     }
 
     fn trained_parameters(&self) -> usize {
-        self.planned.parameters.iter().map(|parameter| parameter.ty.shape.numel()).sum()
+        self.planned.trained.parameters.iter().map(|parameter| parameter.ty.shape.numel()).sum()
     }
 
     /// Parameters of base and adapters together.
@@ -363,48 +370,38 @@ impl Prepared {
     /// Allocates everything and fills it: base weights, then the adapter or the saved state.
     pub(crate) fn load(self) -> Result<Session, TrainError> {
         let facts = self.facts();
-        let PlannedStep { micro, update, evaluation, shorter, account, parameters, random } = self.planned;
-        let graph = micro.graph.clone();
-        let mut executor = CpuExecutor::new(self.options);
-        executor.set_spill_folder(self.config.offload.clone());
-        let first_shorter = 2 + usize::from(evaluation.is_some());
-        let programs = executor.load([micro, update].into_iter().chain(evaluation).chain(shorter).collect())?;
-        let micro_step = |bucket: &LengthBucket, program: ProgramId| {
-            let shape = BatchShape { seq_len: bucket.seq_len, ..self.shape };
-            MicroStep::new(program, shape, program != programs[0])
-        };
-        let by_length = programs[first_shorter..].iter().chain(&programs[..1]);
-        let micros = self.buckets.iter().zip(by_length).map(|(bucket, &program)| micro_step(bucket, program)).collect();
+        let PlannedStep { micro, update, evaluation, shorter, account, trained } = self.planned;
+        let (graph, parameters) = (micro.graph.clone(), trained.parameters);
+        let mut device = self.options.open();
+        device.set_spill_folder(self.config.offload.as_deref());
+        let shorter =
+            shorter.into_iter().zip(&self.buckets).map(|(plan, bucket)| MicroPlan::shorter(plan, bucket.seq_len));
+        let micros = shorter.chain([MicroPlan::longest(micro)]).collect();
+        let plans = StepPlans { micros, update: Some(update), evaluation };
+        let mut loaded = plans.load(device, &trained.loss, &trained.dloss)?;
         let per_epoch = self.loader.updates_per_epoch() as u64;
-        let evaluation = self.evaluation.zip(programs.get(2)).map(|(data, &program)| Evaluation {
+        let evaluation = self.evaluation.map(|data| Evaluation {
             rows: EvaluationRows::new(data.loader, data.shape),
-            program,
             every: self.config.eval_every.unwrap_or(per_epoch),
         });
-        self.model.load_weights(&graph, &mut executor)?;
+        let device = loaded.device_mut();
+        self.model.load_weights(&graph, device)?;
         match (&self.resumed, &self.config.init_adapter, &self.method) {
             (Some(resumed), _, _) => {
                 let states = snapshot::saved_states(&parameters, &self.config);
-                snapshot::restore(&resumed.save, &states, &mut executor)?;
-                refresh_working_copies(&parameters, &mut executor)?;
+                snapshot::restore(&resumed.save, &states, device)?;
+                refresh_working_copies(&parameters, device)?;
             }
-            (None, Some(adapter), _) => self.model.load_adapter(adapter, &parameters, &mut executor)?,
+            (None, Some(adapter), _) => self.model.load_adapter(adapter, &parameters, device)?,
             (None, None, Method::Lora(_) | Method::Qlora(..)) => {
-                self.model.init_adapter(&parameters, self.config.seed, &mut executor)?;
+                self.model.init_adapter(&parameters, self.config.seed, device)?;
             }
             (None, None, Method::Full) => {}
         }
         // The buffers that weights were read through are no part of a step.
-        remat_cpu::release_freed_memory();
-        let step = CompiledStep {
-            executor,
-            micros,
-            update: programs[1],
-            used: 0,
-            dropout_seed: random.then_some(self.config.seed),
-            trace: None,
-            validation: None,
-        };
+        release_freed_memory();
+        let batches = self.buckets.iter().map(|bucket| Batch::new(self.shape.batch, bucket.seq_len)).collect();
+        let step = BatchedStep::new(loaded, batches, self.config.seed);
         Ok(Session {
             evaluation,
             schedule: self.config.lr_schedule(self.total_updates),

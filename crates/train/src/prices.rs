@@ -7,9 +7,10 @@
 use crate::calibrate::calibrate;
 use crate::record::{Machine, build};
 use crate::{Precision, TrainError};
-use remat_cpu::{CpuOptions, release_freed_memory};
 use remat_formats::write_atomic;
 use remat_plan::{DeviceProfile, OpClass, Prices};
+use remat_step::DeviceOptions;
+use remat_step::device::release_freed_memory;
 use remat_tensor::DType;
 use serde::{Deserialize, Serialize};
 use std::fs::File;
@@ -50,7 +51,7 @@ pub(crate) fn dtype(precision: Precision) -> DType {
 }
 
 /// The profile with prices from the cache, if it has them.
-pub fn cached_profile(options: &CpuOptions, precision: Precision) -> Option<DeviceProfile> {
+pub fn cached_profile(options: &DeviceOptions, precision: Precision) -> Option<DeviceProfile> {
     let prices = read(&price_file(options, precision)?, &fingerprint(options, precision))?;
     Some(DeviceProfile { prices, ..options.profile() })
 }
@@ -60,7 +61,7 @@ pub fn cached_profile(options: &CpuOptions, precision: Precision) -> Option<Devi
 /// # Errors
 /// Memory that cannot be had.
 pub fn measured_profile(
-    options: &CpuOptions,
+    options: &DeviceOptions,
     precision: Precision,
     anew: bool,
 ) -> Result<(DeviceProfile, PriceSource), TrainError> {
@@ -84,14 +85,14 @@ pub fn measured_profile(
 ///
 /// # Errors
 /// Memory that cannot be had.
-pub fn calibrated_profile(options: &CpuOptions, precision: Precision) -> Result<DeviceProfile, TrainError> {
+pub fn calibrated_profile(options: &DeviceOptions, precision: Precision) -> Result<DeviceProfile, TrainError> {
     let prices = calibrate(options, precision.into())?;
     release_freed_memory();
     Ok(DeviceProfile { prices, ..options.profile() })
 }
 
 /// What prices hold for.
-fn fingerprint(options: &CpuOptions, precision: Precision) -> String {
+fn fingerprint(options: &DeviceOptions, precision: Precision) -> String {
     let machine = Machine::this(&options.level.to_string(), options.threads);
     let (version, commit, build) = build();
     let cpu = machine.cpu.unwrap_or_default();
@@ -101,7 +102,7 @@ fn fingerprint(options: &CpuOptions, precision: Precision) -> String {
 }
 
 /// The file of this machine's prices; `None` where there is no folder for caches.
-pub fn price_file(options: &CpuOptions, precision: Precision) -> Option<PathBuf> {
+pub fn price_file(options: &DeviceOptions, precision: Precision) -> Option<PathBuf> {
     let absolute = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
     let cache = absolute("XDG_CACHE_HOME").or_else(|| Some(absolute("HOME")?.join(".cache")))?;
     // FNV-1a, so that the name is the same in every build.

@@ -6,19 +6,20 @@
 //! Invariant: the same tokens and weights under every policy, so that what they train must be equal in every bit.
 
 use crate::memory::Buffers;
-use crate::planning::{Limit, fitting, targets};
+use crate::planning::{Limit, fitting};
 use crate::prepare::{DEFAULT_SEQ_LEN, method, shape_of, training_data};
 use crate::prices::measured_profile;
 use crate::record::{bound_by, limiting};
 use crate::side_by_side::Turns;
 use crate::spill::{spill_prices, with_spill};
 use crate::{ErrorKind, Machine, TrainConfig, TrainError, memory};
-use remat_compiler::{Problem, compile, differentiate};
-use remat_cpu::{CpuOptions, release_freed_memory};
+use remat_compiler::Problem;
 use remat_data::{Batch, SampleStats};
 use remat_ir::OpDef;
-use remat_model::{AdamWSettings, BatchShape, Method, Model, Parameter, update_graph};
+use remat_model::{BatchShape, Method, Model};
 use remat_plan::{Action, DeviceProfile, Plan, Policy, SpillPrices};
+use remat_step::device::release_freed_memory;
+use remat_step::{AdamWSettings, DeviceOptions, Trained, TrainingStep};
 use serde::Serialize;
 use std::path::Path;
 use std::time::Instant;
@@ -38,11 +39,19 @@ pub struct ProfileJob<'a> {
     /// Counted steps of each.
     pub repeats: usize,
     /// Threads and instruction level.
-    pub options: CpuOptions,
+    pub options: DeviceOptions,
     /// What the policy auto has to fit into; without it, auto keeps everything.
     pub limit: Option<Limit>,
     /// Where auto may offload to, and what that costs there.
     pub spill: Option<(&'a Path, SpillPrices)>,
+}
+
+impl ProfileJob<'_> {
+    /// Forward, backward and update.
+    pub(crate) fn step(&self) -> Result<TrainingStep, TrainError> {
+        let training = self.model.training(self.method, self.shape)?;
+        Ok(TrainingStep::new(training, Some(&AdamWSettings::default()))?)
+    }
 }
 
 /// What a job borrows, as settings say it.
@@ -58,7 +67,7 @@ pub struct ProfileSetup {
     /// The rows that are stepped on, if the settings name any.
     pub rows: Option<SampleRows>,
     /// Threads and instruction level.
-    pub options: CpuOptions,
+    pub options: DeviceOptions,
     /// The machine, with the threads and instruction level of the steps.
     pub machine: Machine,
     /// How much the process may hold.
@@ -89,7 +98,7 @@ impl ProfileSetup {
             true => (BatchShape { batch: config.batch_size, seq_len }, None),
             false => sample(&mut config, &model, seq_len)?,
         };
-        let options = config.cpu_options();
+        let options = config.device_options();
         let machine = Machine::this(&options.level.to_string(), options.threads);
         let (limit, spill) = (Limit::of(&config)?, spill_prices(&config)?);
         Ok(ProfileSetup { config, model, method, shape, rows, options, machine, limit, spill })
@@ -196,13 +205,12 @@ pub struct PolicyRows {
 /// # Errors
 /// A graph that cannot be built or compiled, weights that cannot be loaded; that no policy of all fits.
 pub fn profile(job: &ProfileJob<'_>) -> Result<PolicyRows, TrainError> {
-    let training = job.model.training(job.method, job.shape)?;
-    let parameters = training.parameters;
-    let graph = differentiate(training.graph, training.loss, training.seed, &targets(&parameters))?.graph;
+    let step = job.step()?;
     let (device, _) = measured_profile(&job.options, job.model.precision().into(), false)?;
     let device = with_spill(device, job.spill.map(|(_, prices)| prices));
-    let update = compile(update_graph(&parameters, &AdamWSettings::default())?, &Policy::None, &device)?;
-    let step = Step { job, problem: Problem::new(graph, &device)?, device: &device, update, parameters };
+    let (problem, trained) = step.problem(&device)?;
+    let update = trained.plan_update(&device)?;
+    let step = Step { job, problem, device: &device, update, trained };
     let (mut rows, mut plans, mut refused) = (Vec::new(), Vec::new(), Vec::new());
     for (index, policy) in job.policies.iter().enumerate() {
         let measured = step.alone(policy);
@@ -216,9 +224,8 @@ pub fn profile(job: &ProfileJob<'_>) -> Result<PolicyRows, TrainError> {
             Err(error) => refused.push(RefusedPolicy::of(policy, error)?),
         }
     }
-    let Step { update, parameters, .. } = step;
-    plans.push(update);
-    time(job, &parameters, plans, job.options, &mut rows)?;
+    let Step { update, trained, .. } = step;
+    time(job, &trained, plans, update, &mut rows)?;
     // What comes next in this process has a mark of its own.
     release_freed_memory();
     memory::reset_peak();
@@ -231,13 +238,13 @@ struct Step<'a> {
     problem: Problem<'a>,
     device: &'a DeviceProfile,
     update: Plan,
-    parameters: Vec<Parameter>,
+    trained: Trained,
 }
 
 impl Step<'_> {
     /// The figures of one policy but for its times, measured while nothing else is loaded, and its plan.
     fn alone(&self, policy: &Policy) -> Result<(ProfileRow, Plan), TrainError> {
-        let Step { job, problem, device, update, parameters } = self;
+        let Step { job, problem, device, update, trained } = self;
         let limit = job.limit.filter(|_| *policy == Policy::Auto);
         // What the policies before this one held is no part of what it has to fit into.
         memory::reset_peak();
@@ -245,10 +252,10 @@ impl Step<'_> {
         memory::reset_peak();
         // Loads, runs twice (adapters that start at zero have gradients only then), and gives the memory back before the
         // next policy is measured.
-        let mut turns = Turns::load(job, parameters, vec![plan.clone(), update.clone()], job.options)?;
+        let mut turns = Turns::load(job, trained, vec![plan.clone()], update.clone())?;
         turns.step(0)?;
         turns.step(0)?;
-        let trained_hash = turns.trained_hash(parameters)?;
+        let trained_hash = turns.trained_hash(trained)?;
         let measured_peak_bytes = memory::peak_resident_bytes();
         // Last, because the pattern touches every page of the arena, also those that no step writes.
         let measured_activation_bytes = turns.live_between_phases()?;
@@ -282,12 +289,12 @@ impl Step<'_> {
 /// Fills in the times: all plans in one executor, taking turns.
 fn time(
     job: &ProfileJob<'_>,
-    parameters: &[Parameter],
+    trained: &Trained,
     plans: Vec<Plan>,
-    options: CpuOptions,
+    update: Plan,
     rows: &mut [ProfileRow],
 ) -> Result<(), TrainError> {
-    let mut turns = Turns::load(job, parameters, plans, options)?;
+    let mut turns = Turns::load(job, trained, plans, update)?;
     let mut seconds = vec![Vec::with_capacity(job.repeats); rows.len()];
     for round in 0..=job.repeats {
         for (index, seconds) in seconds.iter_mut().enumerate() {

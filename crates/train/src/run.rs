@@ -4,7 +4,6 @@
 //! so an interrupted accumulation is done again by the run that resumes; a loss or gradient that is not finite stops the
 //! run before anything is saved.
 
-use crate::compiled_step::RunningValidation;
 use crate::gradient_watch::GradientWatch;
 use crate::phase_peaks::PhasePeaks;
 use crate::prepare::{Prepared, Resumed, Session, prepare};
@@ -17,6 +16,8 @@ use crate::trace::Trace;
 use crate::{MetricsLog, StepMetrics, TrainConfig, TrainError, read_metrics};
 use remat_data::{SamplerState, UpdateBatch};
 use remat_plan::has_reference;
+use remat_step::StepTrace;
+use remat_step::device::Opener;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
@@ -32,6 +33,8 @@ pub struct RunControl<'a> {
     pub trace: Option<&'a Path>,
     /// What is checked while it goes.
     pub checks: Checks,
+    /// What opens the device in place of the CPU, for a device of one's own.
+    pub device: Option<Opener>,
     /// Whether the peak of each phase is measured by itself. The process's high-water mark is set back for it, so that
     /// whoever reads that mark from outside sees the last phase's only.
     pub phases_apart: bool,
@@ -62,12 +65,14 @@ pub fn train(config: TrainConfig, control: RunControl<'_>, reporter: &mut dyn Re
         Existing::Refuse | Existing::Replace => (config, None),
     };
     let is_resumed = resumed.is_some();
-    let prepared: Prepared = prepare(config, resumed, control.trace.is_some())?;
+    let prepared: Prepared = prepare(config, resumed, control)?;
     prepared.announce(reporter);
     let mut peaks = PhasePeaks::new(control.phases_apart, prepared.phases());
     let mut session = prepared.load()?;
-    session.step.executor.set_poison(control.checks.poison);
-    session.step.validation = control.checks.validate.then(RunningValidation::default);
+    session.step.loaded.device_mut().set_poison(control.checks.poison);
+    if control.checks.validate {
+        session.step.loaded.validate(true);
+    }
     peaks.end(if is_resumed { "resume" } else { "load" });
     folder.create(&session.config)?;
     Run::new(session, control, peaks, reporter)?.go()
@@ -140,7 +145,7 @@ impl<'a> Run<'a> {
 
     fn go(mut self) -> Result<Summary, TrainError> {
         let mut batch = self.session.loader.update_buffer();
-        if self.session.step.micros.len() > 1 && self.session.made_updates < self.session.total_updates {
+        if self.session.step.longest() > 0 && self.session.made_updates < self.session.total_updates {
             self.peaks.begin();
             self.session.step.rehearse()?;
             self.peaks.end("step");
@@ -169,10 +174,11 @@ impl<'a> Run<'a> {
     /// What `--validate` found, which is that nothing differs.
     fn validated(&self) -> Option<String> {
         let step = &self.session.step;
-        let compared = step.validation?.compared;
+        let compared = step.loaded.validated()?;
         let replayed = format!("validated: {} recomputed values had the forward's bits", compared.replayed_values);
         let updates = REFERENCE_UPDATES.min(self.updates_here);
-        let (values, follows) = (compared.reference_values, has_reference(step.executor.graph(step.longest())));
+        let (values, follows) =
+            (compared.reference_values, has_reference(&step.loaded.micro_plan(step.longest()).graph));
         let reference = match (follows, values) {
             (true, _) => format!("{values} values of the first {updates} updates agree with the f64 reference"),
             (false, 0) => {
@@ -230,9 +236,12 @@ impl<'a> Run<'a> {
         let step = made + 1;
         session.loader.next_update(batch);
         let traced = self.trace.filter(|_| Trace::is_due(self.updates_here, session.total_updates - made));
-        session.step.trace = traced.map(|path| Trace::new(path, session.step.steps_of_update(batch.micro_batches())));
-        if let Some(validation) = &mut session.step.validation {
-            validation.against_reference = self.updates_here < REFERENCE_UPDATES;
+        if traced.is_some() {
+            let (steps, longest) = session.step.loaded.steps_of_update(batch.micro_batches());
+            session.step.loaded.begin_trace(StepTrace::new(steps, longest));
+        }
+        if session.step.loaded.validated().is_some() {
+            session.step.loaded.validate(self.updates_here < REFERENCE_UPDATES);
         }
         let mut sum = 0.0;
         for micro in 0..batch.micro_batches() {
@@ -244,16 +253,15 @@ impl<'a> Run<'a> {
         }
         let loss = finite(step, "loss", sum / batch.trained as f64)?;
         let lr = session.schedule.rate(made);
-        self.watch.check(step, lr, &session.step.executor)?;
+        self.watch.check(step, lr, session.step.loaded.device())?;
         let grad_norm = finite(step, "gradient norm", session.step.run_update(lr, made)?)?;
         session.made_updates = step;
         self.position = session.loader.state();
         self.epoch = batch.epoch;
 
         let step_seconds = start.elapsed().as_secs_f64();
-        if let Some(trace) = session.step.trace.take() {
-            let step = &session.step;
-            self.reporter.report(Event::Note(&trace.write(|program| step.executor.plan(program), step.update)?));
+        if let (Some(trace), Some(path)) = (session.step.loaded.end_trace(), traced) {
+            self.reporter.report(Event::Note(&Trace::to(path).write(&trace, &session.step.loaded)?));
         }
         self.peaks.end("step");
         self.count(loss, batch.tokens as u64, step_seconds);
@@ -286,7 +294,7 @@ impl<'a> Run<'a> {
             return Ok(None);
         }
         self.peaks.begin();
-        let loss = evaluation.rows.loss(&mut step.executor, evaluation.program, self.interrupt)?;
+        let loss = evaluation.rows.loss(&mut step.loaded, self.interrupt)?;
         self.peaks.end("evaluation");
         let loss = loss.map(|loss| finite(*made_updates, "loss of the held-out rows", loss)).transpose()?;
         self.last_val_loss = loss.or(self.last_val_loss);
@@ -310,7 +318,7 @@ impl<'a> Run<'a> {
         let states = snapshot::saved_states(&session.parameters, &session.config);
         let path = self.saves.write(session.made_updates, &mut |folder| {
             self.write_result(folder)?;
-            snapshot::write(folder, &states, &session.step.executor, &trainer, &data, &session.config)
+            snapshot::write(folder, &states, session.step.loaded.device(), &trainer, &data, &session.config)
         })?;
         if let Some(limit) = session.config.save_total_limit {
             self.saves.prune(limit)?;
@@ -343,8 +351,8 @@ impl<'a> Run<'a> {
     fn write_result(&self, folder: &Path) -> Result<(), TrainError> {
         let Session { model, method, parameters, step, .. } = &self.session;
         let written = match method.adapter() {
-            None => model.save_full(folder, parameters, &step.executor),
-            Some(lora) => model.save_adapter(folder, lora, parameters, &step.executor),
+            None => model.save_full(folder, parameters, step.loaded.device()),
+            Some(lora) => model.save_adapter(folder, lora, parameters, step.loaded.device()),
         };
         written.map_err(|error| TrainError::NotSaved { problem: error.to_string() })
     }

@@ -127,22 +127,22 @@ pub fn plan(config: TrainConfig) -> Result<RunPlan, TrainError> {
         }
     })?;
     let Batches { shape, buckets, data_bytes } = batches(&mut config, model.config())?;
-    let options = config.cpu_options();
+    let options = config.device_options();
     let profile = cached_profile(&options, config.precision).unwrap_or_else(|| options.profile());
     let profile = with_spill(profile, spill_prices(&config)?);
     let setting = Setting { config: &config, model: &model, method: &method, shape };
     let limit = Limit::of(&config)?;
     let adapter_is_read = config.init_adapter.is_some();
     let buffers = Buffers { data_bytes, adapter_is_read, ..Buffers::default() };
-    let micro_step = MicroStepProblem::of(setting.training()?, &profile)?;
+    let micro_step = MicroStepProblem::of(setting.step()?, &profile)?;
     let (planned, fits) = planned_or_smallest(setting, &micro_step, &buckets, &profile, buffers, limit)?;
     let buckets = planned.bucket_plans(&buckets, &profile);
     let around = Surroundings::of(setting, &micro_step, &planned, &profile)?;
     drop(micro_step);
-    let PlannedStep { micro, update, account, parameters, .. } = planned;
+    let PlannedStep { micro, update, account, trained, .. } = planned;
     let alternatives = alternatives(setting, &micro, &update, &profile)?;
     let tight = |limit: Limit| around.smallest_memory_bytes > limit.bytes / 10 * 9;
-    let trained_parameters = parameters.iter().map(|parameter| parameter.ty.shape.numel()).sum::<usize>();
+    let trained_parameters = trained.parameters.iter().map(|parameter| parameter.ty.shape.numel()).sum::<usize>();
     let weights = micro.graph.values.iter().filter(|value| value.storage == Storage::Weight);
     Ok(RunPlan {
         model: model.folder().display().to_string(),

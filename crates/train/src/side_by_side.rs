@@ -2,13 +2,13 @@
 //! turns, so that drift of the machine hits all alike. Look next at `profile.rs`.
 
 use crate::TrainError;
+use crate::batched_step::tokens;
 use crate::profile::ProfileJob;
-use remat_compiler::{Target, compile, differentiate};
-use remat_cpu::{CpuExecutor, CpuOptions, POISON};
 use remat_data::Batch;
-use remat_ir::Phase;
-use remat_model::{AdamWSettings, BatchShape, Parameter, update_graph};
-use remat_plan::{Action, DeviceProfile, Executor, Plan, Policy, ProgramId, RunObserver, Slot, Step, StepId};
+use remat_ir::{Phase, Storage};
+use remat_model::BatchShape;
+use remat_plan::{Action, Device, DeviceProfile, Observer, POISON, Plan, Slot, StepId, StepMemory};
+use remat_step::{LoadedStep, MicroPlan, StepPlans, Trained};
 use remat_tensor::Philox;
 use std::hash::{DefaultHasher, Hasher};
 use std::time::Instant;
@@ -25,16 +25,10 @@ impl SideBySide {
     /// # Errors
     /// A graph that cannot be built or compiled, weights that cannot be loaded.
     pub fn load(job: &ProfileJob<'_>, device: &DeviceProfile) -> Result<Self, TrainError> {
-        let training = job.model.training(job.method, job.shape)?;
-        let parameters = training.parameters;
-        let target = |p: &Parameter| Target { value: p.value, accumulate_into: Some(p.gradient) };
-        let targets: Vec<Target> = parameters.iter().map(target).collect();
-        let graph = differentiate(training.graph, training.loss, training.seed, &targets)?.graph;
-        let compiled = |policy: &Policy| compile(graph.clone(), policy, device);
-        let plans = job.policies.iter().map(compiled).collect::<Result<Vec<Plan>, _>>()?;
-        let update = compile(update_graph(&parameters, &AdamWSettings::default())?, &Policy::None, device)?;
-        let loaded = plans.iter().cloned().chain([update]).collect();
-        Ok(SideBySide { turns: Turns::load(job, &parameters, loaded, job.options)?, plans })
+        let (problem, trained) = job.step()?.problem(device)?;
+        let plans = job.policies.iter().map(|policy| problem.plan(policy, None)).collect::<Result<Vec<Plan>, _>>()?;
+        let update = trained.plan_update(device)?;
+        Ok(SideBySide { turns: Turns::load(job, &trained, plans.clone(), update)?, plans })
     }
 
     /// The plan of each policy.
@@ -55,26 +49,29 @@ impl SideBySide {
 
 /// Several micro-steps and one update, loaded with the same weights and tokens.
 pub(crate) struct Turns {
-    executor: CpuExecutor,
-    programs: Vec<ProgramId>,
+    loaded: LoadedStep,
+    /// The cotangent of the loss: 1 over the trained tokens.
+    dloss: f32,
     updates: i32,
 }
 
 impl Turns {
-    /// The last plan is the update.
+    /// Loads plans of one step, and its update.
     pub(crate) fn load(
         job: &ProfileJob<'_>,
-        parameters: &[Parameter],
+        trained: &Trained,
         plans: Vec<Plan>,
-        options: CpuOptions,
+        update: Plan,
     ) -> Result<Self, TrainError> {
-        let mut executor = CpuExecutor::new(options);
-        executor.set_spill_folder(job.spill.map(|(folder, _)| folder.to_path_buf()));
-        let graph = plans[0].graph.clone();
-        let programs = executor.load(plans)?;
-        job.model.load_weights(&graph, &mut executor)?;
+        let mut device = job.options.open();
+        device.set_spill_folder(job.spill.map(|(folder, _)| folder));
+        let (graph, count) = (plans[0].graph.clone(), plans.len());
+        let micros = plans.into_iter().map(MicroPlan::longest).collect();
+        let plans = StepPlans { micros, update: Some(update), evaluation: None };
+        let mut loaded = plans.load(device, &trained.loss, &trained.dloss)?;
+        job.model.load_weights(&graph, loaded.device_mut())?;
         if job.method.adapter().is_some() {
-            job.model.init_adapter(parameters, 0, &mut executor)?;
+            job.model.init_adapter(&trained.parameters, 0, loaded.device_mut())?;
         }
         let random;
         let batch = match job.batch {
@@ -84,46 +81,40 @@ impl Turns {
                 &random
             }
         };
-        let mut fill = |name: &str, bytes: &[u8]| {
-            if let Ok(input) = executor.input_mut(name) {
-                input.bytes.copy_from_slice(bytes);
-            }
-        };
-        fill("ids", bytemuck::cast_slice(&batch.ids));
-        fill("targets", bytemuck::cast_slice(&batch.targets));
-        fill("positions", bytemuck::cast_slice(&batch.positions));
-        fill("segment_start", bytemuck::cast_slice(&batch.segment_start));
-        fill("seed", bytemuck::bytes_of(&(1.0f32 / batch.trained.max(1) as f32)));
-        fill("rng", bytemuck::cast_slice(&[0u32; 4]));
-        fill("lr", bytemuck::bytes_of(&1e-4f32));
-        Ok(Turns { executor, programs, updates: 0 })
+        // All plans read the same inputs.
+        (0..count).try_for_each(|micro| loaded.set_tokens(micro, tokens(batch)))?;
+        Ok(Turns { loaded, dloss: 1.0 / batch.trained.max(1) as f32, updates: 0 })
     }
 
     /// One micro-step of plan `index`, and the update.
     pub(crate) fn step(&mut self, index: usize) -> Result<(), TrainError> {
         self.updates += 1;
-        self.executor.input_mut("step")?.bytes.copy_from_slice(&self.updates.to_le_bytes());
-        self.executor.run(self.programs[index])?;
-        let update = self.programs.last().expect("the update is loaded last");
-        Ok(self.executor.run(*update)?)
+        self.loaded.micro(index, self.dloss, [0; 4])?;
+        self.loaded.update(1e-4, self.updates)?;
+        Ok(())
     }
 
     /// Runs the first plan in an arena whose free bytes hold a pattern, and counts those that do not, between forward and
     /// backward. `None` if there is no such moment.
     pub(crate) fn live_between_phases(&mut self) -> Result<Option<u64>, TrainError> {
-        let mut census = Census { live_bytes: None };
-        self.executor.set_poison(true);
-        let ran = self.executor.run_observed(self.programs[0], &mut census);
-        self.executor.set_poison(false);
+        let mut in_use = BytesInUse { live_bytes: None };
+        self.loaded.device_mut().set_poison(true);
+        let ran = self.loaded.observe(0, &mut in_use);
+        self.loaded.device_mut().set_poison(false);
         ran?;
-        Ok(census.live_bytes)
+        Ok(in_use.live_bytes)
     }
 
     /// Of every trained parameter, in the order of the model.
-    pub(crate) fn trained_hash(&mut self, parameters: &[Parameter]) -> Result<u64, TrainError> {
-        let mut hasher = DefaultHasher::new();
-        for parameter in parameters {
-            hasher.write(self.executor.state_mut(&parameter.name)?.bytes);
+    pub(crate) fn trained_hash(&self, trained: &Trained) -> Result<u64, TrainError> {
+        let (mut hasher, mut buffer) = (DefaultHasher::new(), Vec::new());
+        let device: &dyn Device = self.loaded.device();
+        for parameter in &trained.parameters {
+            let state = device.known(Storage::State, &parameter.name)?;
+            device.read_pieces(state, &mut buffer, &mut |piece| {
+                hasher.write(piece);
+                Ok::<(), TrainError>(())
+            })?;
         }
         Ok(hasher.finish())
     }
@@ -142,12 +133,12 @@ fn random_tokens(shape: BatchShape, vocabulary: usize) -> Batch {
 }
 
 /// Counts what is in use in a poisoned arena when the forward has ended.
-struct Census {
+struct BytesInUse {
     live_bytes: Option<u64>,
 }
 
-impl RunObserver for Census {
-    fn after_step(&mut self, plan: &Plan, id: StepId, _step: &Step, arena: &[u8]) {
+impl Observer for BytesInUse {
+    fn after_step(&mut self, plan: &Plan, id: StepId, memory: &dyn StepMemory) {
         let turn = plan.steps.iter().position(|step| match step.action {
             Action::Compute(op) => {
                 let node = plan.graph.node(op);
@@ -158,14 +149,26 @@ impl RunObserver for Census {
         if turn != Some(id.index() + 1) {
             return;
         }
-        let in_use = |bytes: &[u8]| 4 * bytes.chunks_exact(4).filter(|word| **word != [POISON; 4]).count() as u64;
         // What this last step frees is poisoned only after it was shown.
         let ends_here = plan.buffers.iter().filter(|buffer| buffer.last == id).map(|buffer| buffer.slot);
         let freed = ends_here.chain(plan.steps[id.index()].workspace);
         let kept = plan.buffers.iter().filter(|buffer| buffer.first <= id && buffer.last > id);
         let kept: Vec<_> = kept.map(|buffer| buffer.slot).collect();
         let overlaps = |slot: &Slot| kept.iter().any(|other| other.offset < slot.end() && slot.offset < other.end());
-        let freed: u64 = freed.filter(|slot| !overlaps(slot)).map(|slot| in_use(&arena[slot.offset..slot.end()])).sum();
-        self.live_bytes = Some(in_use(arena).saturating_sub(freed));
+        let freed: u64 = freed.filter(|slot| !overlaps(slot)).map(|slot| in_use(memory, slot)).sum();
+        let whole = Slot { offset: 0, bytes: plan.arena_bytes };
+        self.live_bytes = Some(in_use(memory, whole).saturating_sub(freed));
     }
+}
+
+/// Bytes of a slot that do not hold the pattern.
+fn in_use(memory: &dyn StepMemory, slot: Slot) -> u64 {
+    let mut piece = [0; 1 << 14];
+    let mut words = 0;
+    for at in (slot.offset..slot.end()).step_by(piece.len()) {
+        let piece = &mut piece[..(slot.end() - at).min(1 << 14)];
+        memory.read_arena(at, piece);
+        words += piece.chunks_exact(4).filter(|word| **word != [POISON; 4]).count() as u64;
+    }
+    4 * words
 }

@@ -15,9 +15,10 @@ use crate::run_folder::CONFIG_FILE;
 use crate::saves::Save;
 use crate::{TrainConfig, TrainError, config_file};
 use remat_data::SamplerState;
-use remat_formats::{FormatsError, NamedTensor, SafetensorsFile, write_safetensors};
-use remat_model::{MomentFormat, Parameter};
-use remat_plan::Executor;
+use remat_formats::{SafetensorsFile, TensorSpec, write_safetensors_from};
+use remat_ir::{Parameter, Storage};
+use remat_plan::{Device, SourceId, SourceWriter};
+use remat_step::MomentFormat;
 use remat_tensor::DType;
 use serde::{Deserialize, Serialize};
 use std::fs;
@@ -78,18 +79,23 @@ impl LogEntry {
 pub(crate) fn write(
     folder: &Path,
     states: &[String],
-    executor: &dyn Executor,
+    device: &dyn Device,
     trainer: &TrainerState,
     data: &DataState,
     config: &TrainConfig,
 ) -> Result<(), TrainError> {
-    let mut tensors = Vec::with_capacity(states.len());
-    for name in states {
-        let view = executor.state(name)?;
-        tensors.push(NamedTensor { name, dtype: view.ty.dtype, shape: &view.ty.shape, bytes: view.bytes });
-    }
-    let failed = |source: FormatsError| TrainError::NotSaved { problem: source.to_string() };
-    write_safetensors(&folder.join(OPTIMIZER_FILE), &tensors, &[]).map_err(failed)?;
+    let sources = states.iter().map(|name| device.known(Storage::State, name));
+    let sources: Vec<SourceId> = sources.collect::<Result<_, _>>()?;
+    let spec = |(name, &source)| {
+        let ty = device.source_type(source);
+        TensorSpec { name, dtype: ty.dtype, shape: &ty.shape }
+    };
+    let specs: Vec<TensorSpec<'_>> = states.iter().map(String::as_str).zip(&sources).map(spec).collect();
+    let mut buffer = Vec::new();
+    let written = write_safetensors_from(&folder.join(OPTIMIZER_FILE), &specs, &[], &mut |index, sink| {
+        device.read_pieces(sources[index], &mut buffer, &mut |piece| Ok::<(), TrainError>(sink(piece)?))
+    });
+    written.map_err(|error: TrainError| TrainError::NotSaved { problem: error.to_string() })?;
     write_json(&folder.join(TRAINER_STATE_FILE), trainer)?;
     write_json(&folder.join(DATA_STATE_FILE), data)?;
     write_text(&folder.join(CONFIG_FILE), &config.to_toml())
@@ -111,31 +117,34 @@ pub(crate) fn read(save: &Save) -> Result<(TrainConfig, DataState), TrainError> 
 }
 
 /// Puts parameters and moments back.
-pub(crate) fn restore(save: &Save, states: &[String], executor: &mut dyn Executor) -> Result<(), TrainError> {
+pub(crate) fn restore(save: &Save, states: &[String], device: &mut dyn Device) -> Result<(), TrainError> {
     let path = save.path.join(OPTIMIZER_FILE);
     let file = SafetensorsFile::open(&path)?;
     for name in states {
-        let state = executor.state_mut(name)?;
-        let fits = file.tensor_info(name).is_some_and(|info| info.shape.dims() == state.ty.shape.dims());
+        let state = device.known(Storage::State, name)?;
+        let ty = device.source_type(state).clone();
+        let fits = file.tensor_info(name).is_some_and(|info| info.shape.dims() == ty.shape.dims());
         if !fits {
-            let problem = format!("has no tensor \"{name}\" of shape {}: it was saved by another run", state.ty.shape);
+            let problem = format!("has no tensor \"{name}\" of shape {}: it was saved by another run", ty.shape);
             return Err(TrainError::BadSave { path, problem });
-        }
-        if state.ty.dtype == DType::F32 {
-            file.read_as_f32_into(name, bytemuck::cast_slice_mut(state.bytes))?;
-            continue;
         }
         let stored = file.tensor_info(name).and_then(|info| info.dtype);
-        if stored != Some(state.ty.dtype) {
-            let problem = format!("\"{name}\" is not {}: it was saved by another run", state.ty.dtype);
+        if ty.dtype != DType::F32 && stored != Some(ty.dtype) {
+            let problem = format!("\"{name}\" is not {}: it was saved by another run", ty.dtype);
             return Err(TrainError::BadSave { path, problem });
         }
-        let mut at = 0;
-        file.read_chunks(name, &mut |piece| {
-            state.bytes[at..at + piece.len()].copy_from_slice(piece);
-            at += piece.len();
-            Ok(())
-        })?;
+        let mut writer = SourceWriter::new(device, state);
+        match ty.dtype {
+            DType::F32 => file.read_chunks_as_f32(name, &mut |piece| {
+                writer.push(piece);
+                Ok(())
+            })?,
+            _ => file.read_chunks(name, &mut |piece| {
+                writer.push(piece);
+                Ok(())
+            })?,
+        }
+        writer.finish()?;
     }
     Ok(())
 }
@@ -143,8 +152,7 @@ pub(crate) fn restore(save: &Save, states: &[String], executor: &mut dyn Executo
 /// Names of the states that outlive an update.
 pub(crate) fn saved_states(parameters: &[Parameter], config: &TrainConfig) -> Vec<String> {
     let moments = MomentFormat::from(config.optimizer);
-    let of = |parameter| moments.saved_suffixes(parameter).iter().map(move |end| format!("{}{end}", parameter.name));
-    parameters.iter().flat_map(of).collect()
+    parameters.iter().flat_map(|parameter| moments.saved(parameter).iter().map(|&role| parameter.state(role))).collect()
 }
 
 fn write_json(path: &Path, value: &impl Serialize) -> Result<(), TrainError> {

@@ -4,8 +4,7 @@
 //! second matrices of fresh adapters at load, but small ones share their pages with what is written. Invariant: a source
 //! that several plans name counts once.
 
-use remat_ir::{Graph, Storage, Value};
-use remat_model::OPTIMIZER_SUFFIXES;
+use remat_ir::{Graph, StateRole, Storage, Value};
 use std::collections::HashSet;
 
 /// Where a source may begin.
@@ -117,14 +116,11 @@ impl SourceTotals {
 }
 
 fn written(name: &str) -> Written {
-    if name.ends_with(".grad") {
-        Written::InStep
-    } else if OPTIMIZER_SUFFIXES.iter().any(|suffix| name.ends_with(suffix)) {
-        Written::AtResume
-    } else if name.ends_with(".lora_B.weight") {
-        Written::WithAdapter
-    } else {
-        Written::AtLoad
+    match StateRole::of(name).0 {
+        StateRole::Gradient => Written::InStep,
+        role if role.is_moment() => Written::AtResume,
+        StateRole::Value if name.ends_with(".lora_B.weight") => Written::WithAdapter,
+        _ => Written::AtLoad,
     }
 }
 

@@ -1,11 +1,11 @@
 //! `--offload DIR`: what the copy queue costs in that folder, measured, as part of the profile that a run is planned for.
 //!
 //! Invariant: a profile without a folder has no spill tier, and so no plan of it copies anything. Look next at
-//! `remat_cpu::measure_spill` for how a folder is measured.
+//! `remat_step::device::measure_spill` for how a folder is measured.
 
 use crate::{TrainConfig, TrainError};
-use remat_cpu::measure_spill;
 use remat_plan::{DeviceProfile, Prices, SpillPrices};
+use remat_step::device::measure_spill;
 
 /// Prices of the settings' folder, if they name one: a file of 32 MiB is written, read and gone.
 ///

@@ -5,46 +5,24 @@
 use crate::TrainError;
 use remat_formats::{FormatsError, write_atomic_with};
 use remat_ir::{OpDef, Phase};
-use remat_plan::{Action, OpClass, Plan, ProgramId, RunObserver, Step, StepId};
+use remat_plan::{Action, OpClass, Plan, StepId};
+use remat_step::{LoadedStep, Ran, StepTrace};
 use serde_json::{Value, json};
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
 
 /// The update that is traced, unless it is the only one.
 const TRACED_UPDATE: u64 = 2;
 
-/// One step that ran.
-#[derive(Debug, Clone, Copy)]
-struct Ran {
-    /// The update, or a micro-step.
-    program: ProgramId,
-    step: StepId,
-    /// Seconds since the trace began.
-    start: f64,
-    seconds: f64,
-}
-
-/// Collects the times of one update's steps. What the steps are is read from their plans when the file is written.
+/// Where the times of one update's steps go.
 pub(crate) struct Trace {
     path: PathBuf,
-    started: Instant,
-    last: Instant,
-    program: ProgramId,
-    ran: Vec<Ran>,
 }
 
 impl Trace {
-    /// For so many steps.
-    pub(crate) fn new(path: &Path, steps: usize) -> Self {
-        let ran = Vec::with_capacity(steps);
-        let now = Instant::now();
-        Trace { path: path.to_path_buf(), started: now, last: now, program: ProgramId(0), ran }
-    }
-
-    /// What a trace of so many steps holds in memory.
-    pub(crate) fn bytes(steps: usize) -> usize {
-        steps * size_of::<Ran>()
+    /// To this file.
+    pub(crate) fn to(path: &Path) -> Self {
+        Trace { path: path.to_path_buf() }
     }
 
     /// Whether the update after `made` others of this process is the one, with `left` still to make.
@@ -52,24 +30,15 @@ impl Trace {
         made + 1 == TRACED_UPDATE || (made == 0 && left == 1)
     }
 
-    /// Time from here on belongs to the step that comes next, of this program.
-    pub(crate) fn begin(&mut self, program: ProgramId) {
-        self.program = program;
-        self.last = Instant::now();
-    }
-
     /// Writes the file, one event after the other, and says where the time went.
     ///
     /// # Errors
     /// A file that cannot be written.
-    pub(crate) fn write<'p>(
-        self,
-        plan: impl Fn(ProgramId) -> &'p Plan,
-        update: ProgramId,
-    ) -> Result<String, TrainError> {
+    pub(crate) fn write(&self, trace: &StepTrace, step: &LoadedStep) -> Result<String, TrainError> {
+        let update = step.update_program();
         let mut classes: Vec<(&'static str, f64)> = Vec::new();
-        let plan_of = |ran: &Ran| plan(ran.program);
-        for ran in &self.ran {
+        let plan_of = |ran: &Ran| step.device().plan(ran.program);
+        for ran in trace.ran() {
             let Some(class) = class_of(plan_of(ran), ran.step) else { continue };
             match classes.iter_mut().find(|(known, _)| *known == class) {
                 Some((_, sum)) => *sum += ran.seconds,
@@ -85,7 +54,7 @@ impl Trace {
             let mut write = |text: String| file.write_all(text.as_bytes());
             let mut events = || {
                 write(format!("{{\"displayTimeUnit\":\"ms\",\"otherData\":{other},\"traceEvents\":["))?;
-                let events = self.ran.iter().filter_map(|ran| event(plan_of(ran), ran, ran.program == update));
+                let events = trace.ran().iter().filter_map(|ran| event(plan_of(ran), ran, Some(ran.program) == update));
                 for (index, event) in events.enumerate() {
                     write(format!("{}{event}", if index > 0 { ",\n" } else { "\n" }))?;
                 }
@@ -96,17 +65,6 @@ impl Trace {
         let share = |(class, seconds): &(&str, f64)| format!("{class} {:.1} %", 100.0 * seconds / total.max(1e-12));
         let shares: Vec<String> = classes.iter().map(share).collect();
         Ok(format!("{} has the steps of one update, {total:.3} s: {}", self.path.display(), shares.join(", ")))
-    }
-}
-
-impl RunObserver for Trace {
-    fn after_step(&mut self, _: &Plan, step: StepId, _: &Step, _: &[u8]) {
-        let now = Instant::now();
-        let start = self.last.duration_since(self.started).as_secs_f64();
-        let seconds = now.duration_since(self.last).as_secs_f64();
-        self.ran.push(Ran { program: self.program, step, start, seconds });
-        // What writing this down took belongs to no step.
-        self.last = Instant::now();
     }
 }
 

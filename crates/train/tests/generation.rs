@@ -1,8 +1,8 @@
 //! Generation and evaluation on the fixtures: greedy tokens and losses are those of transformers and peft.
 
-use remat_cpu::CpuOptions;
 use remat_formats::Tokenizer;
 use remat_model::{Model, Precision};
+use remat_step::DeviceOptions;
 use remat_train::{Ending, EvaluationRequest, Generator, Request, Sampling, TextStream, TrainedTurns, evaluate};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
@@ -44,7 +44,7 @@ fn greedy_tokens_of_base_and_adapter_equal_the_reference() {
             let adapter = folder(case).join("adapter");
             let adapter = (kind == "adapter").then_some(adapter.as_path());
             // One generator for all prompts: what one left in the caches must not reach the next.
-            let mut generator = Generator::open(&model, adapter, 40, CpuOptions::new(2)).expect("loads");
+            let mut generator = Generator::open(&model, adapter, 40, DeviceOptions::cpu(2)).expect("loads");
             let prompts = continuations(case, kind);
             assert!(prompts.len() > 1, "{case}: more than one prompt");
             for (prompt, expected) in prompts.iter().chain(&prompts[..1]) {
@@ -66,7 +66,7 @@ fn in_bf16_nearly_every_next_token_is_that_of_f32() {
     let (mut equal, mut all) = (0, 0);
     for case in CASES {
         let model = model(case).in_precision(Precision::Bf16);
-        let mut generator = Generator::open(&model, None, 40, CpuOptions::new(2)).expect("loads");
+        let mut generator = Generator::open(&model, None, 40, DeviceOptions::cpu(2)).expect("loads");
         for (prompt, expected) in continuations(case, "base") {
             for (index, &token) in expected.iter().enumerate() {
                 let fed: Vec<u32> = prompt.iter().chain(&expected[..index]).copied().collect();
@@ -86,7 +86,7 @@ fn a_prompt_in_chunks_is_a_prompt_token_by_token() {
     for case in ["llama-gqa-tied", "mistral", "qwen3"] {
         let model = model(case);
         let prompt: Vec<u32> = (0..7).map(|i| 20 + i * 9).collect();
-        let mut generator = Generator::open(&model, None, 110, CpuOptions::new(1)).expect("loads");
+        let mut generator = Generator::open(&model, None, 110, DeviceOptions::cpu(1)).expect("loads");
         let all = generator.generate(&greedy(&prompt, 100), &mut |_| true).expect("generates").tokens;
         for fed in [1, 58, 59, 80] {
             let longer: Vec<u32> = prompt.iter().chain(&all[..fed]).copied().collect();
@@ -101,7 +101,7 @@ fn threads_change_no_token_and_a_seed_repeats() {
     let (model, prompt) = (model("qwen2"), [5, 40, 77]);
     let sampling = Sampling { temperature: 1.5, top_k: Some(50), top_p: 0.95, seed: 3 };
     let run = |threads: usize, seed: u64| {
-        let mut generator = Generator::open(&model, None, 40, CpuOptions::new(threads)).expect("loads");
+        let mut generator = Generator::open(&model, None, 40, DeviceOptions::cpu(threads)).expect("loads");
         let request = Request { sampling: Sampling { seed, ..sampling }, ..greedy(&prompt, 30) };
         generator.generate(&request, &mut |_| true).expect("generates").tokens
     };
@@ -114,7 +114,7 @@ fn threads_change_no_token_and_a_seed_repeats() {
 #[test]
 fn stop_tokens_and_the_callback_end_a_text() {
     let (prompt, expected) = continuations("llama-f16", "base").remove(0);
-    let mut generator = Generator::open(&model("llama-f16"), None, 40, CpuOptions::new(1)).expect("loads");
+    let mut generator = Generator::open(&model("llama-f16"), None, 40, DeviceOptions::cpu(1)).expect("loads");
     let first = expected.iter().position(|id| *id == expected[4]).expect("it is there");
     let stop = [expected[4]];
     let request = Request { stop: &stop, ..greedy(&prompt, 20) };
@@ -132,7 +132,7 @@ fn stop_tokens_and_the_callback_end_a_text() {
 #[test]
 fn requests_that_cannot_be_met_are_refused_with_the_remedy() {
     let model = model("gpt2");
-    let error = |capacity, request: &Request<'_>| match Generator::open(&model, None, capacity, CpuOptions::new(1)) {
+    let error = |capacity, request: &Request<'_>| match Generator::open(&model, None, capacity, DeviceOptions::cpu(1)) {
         Err(error) => error.to_string(),
         Ok(mut generator) => generator.generate(request, &mut |_| true).expect_err("an error").to_string(),
     };
@@ -213,7 +213,7 @@ fn losses_of_base_and_adapter_equal_the_reference_at_any_batch_size() {
                     train_on,
                     chat_date: None,
                     batch_size,
-                    options: CpuOptions::new(2),
+                    options: DeviceOptions::cpu(2),
                 };
                 let report = evaluate(&model, adapter, &request).expect("evaluates");
                 assert!((report.loss - expected).abs() < 1e-4, "{case} {key}: {} is not {expected}", report.loss);

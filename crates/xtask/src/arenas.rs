@@ -4,10 +4,10 @@
 //! has no more positions), under `none`, `full` and `auto` with an arena half-way between those two. Invariant: the bound
 //! is the checker's own, derived from the plan's steps alone.
 
-use remat_compiler::{Target, compile, compile_within, differentiate};
-use remat_ir::Graph;
+use remat_compiler::Problem;
 use remat_model::{BatchShape, LoraConfig, Method, Precision, Targets, preset, preset_names, training};
 use remat_plan::{DeviceProfile, Plan, Policy, lower_bound_bytes};
+use remat_step::TrainingStep;
 use std::error::Error;
 use std::time::Instant;
 
@@ -24,12 +24,13 @@ pub fn run() -> Result<bool, Box<dyn Error>> {
     for name in preset_names() {
         for tokens in [512, 4096] {
             let tokens = tokens.min(preset(name)?.max_positions());
-            let (graph, profile) = (graph(name, tokens)?, DeviceProfile::generic());
-            let none = compile(graph.clone(), &Policy::None, &profile)?;
-            let full = compile(graph.clone(), &Policy::Full, &profile)?;
+            let profile = DeviceProfile::generic();
+            let problem = problem(name, tokens, &profile)?;
+            let [none, full] = [Policy::None, Policy::Full].map(|policy| problem.plan(&policy, None));
+            let (none, full) = (none?, full?);
             let cap = usize::midpoint(none.arena_bytes, full.arena_bytes);
             let start = Instant::now();
-            let auto = compile_within(graph, &Policy::Auto, &profile, Some(cap))?;
+            let auto = problem.plan(&Policy::Auto, Some(cap))?;
             let seconds = start.elapsed().as_secs_f64();
             let [none, full, auto] = [none, full, auto].map(|plan| ratio(&plan));
             worst = worst.max(none).max(full).max(auto);
@@ -44,11 +45,9 @@ fn ratio(plan: &Plan) -> f64 {
     plan.arena_bytes as f64 / lower_bound_bytes(plan).max(1) as f64
 }
 
-fn graph(name: &str, seq_len: usize) -> Result<Graph, Box<dyn Error>> {
+fn problem<'p>(name: &str, seq_len: usize, profile: &'p DeviceProfile) -> Result<Problem<'p>, Box<dyn Error>> {
     let lora = LoraConfig { rank: 16, alpha: 32.0, dropout: 0.0, rank_stabilised: false, targets: Targets::AllLinear };
     let shape = BatchShape { batch: 1, seq_len };
     let training = training(&preset(name)?, Precision::Bf16, &Method::Lora(lora), shape)?;
-    let target = |p: &remat_model::Parameter| Target { value: p.value, accumulate_into: Some(p.gradient) };
-    let targets: Vec<Target> = training.parameters.iter().map(target).collect();
-    Ok(differentiate(training.graph, training.loss, training.seed, &targets)?.graph)
+    Ok(TrainingStep::new(training, None)?.problem(profile)?.0)
 }

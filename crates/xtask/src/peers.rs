@@ -6,13 +6,14 @@
 //! products. Medians count. Invariant: same shapes, random weights on both sides, no dropout, rank 16 on all linears.
 
 use crate::peer::Peer;
-use remat_cpu::kernels::gemm::{Epilogue, Matrix, gemm};
-use remat_cpu::{CpuOptions, Element, ThreadPool, multiplier_peak};
 use remat_formats::ModelConfig;
-use remat_ir::OpDef;
+use remat_ir::ops::{Layout, Linear};
+use remat_ir::{Builder, OpDef, Type};
 use remat_model::{BatchShape, LoraConfig, Method, Model, Precision, Quant, Targets, preset_json};
 use remat_plan::{Action, OpClass, Plan, Policy};
-use remat_tensor::bf16;
+use remat_step::device::multiplier_peak;
+use remat_step::{DeviceOptions, LoadedForward, fill_with_small_numbers};
+use remat_tensor::DType;
 use remat_train::{ProfileJob, SideBySide, cached_profile};
 use serde_json::{Value, json};
 use std::error::Error;
@@ -27,9 +28,6 @@ const WARM_UP: usize = 2;
 
 /// After each turn: the other side's threads spin for a while before they sleep, and would take a core from us.
 const AT_REST: Duration = Duration::from_millis(300);
-
-/// Bytes of a cache line.
-const LINE: usize = 64;
 
 /// m, n, k, and whether W is read transposed, as forward does: heads forward and for dX, a feed-forward product, adapters.
 const PRODUCTS: [([usize; 3], bool); 8] = [
@@ -137,7 +135,7 @@ fn steps(settings: &Settings, peer: &mut Peer) -> Result<(), Box<dyn Error>> {
         LoraConfig { rank: RANK, alpha: 32.0, dropout: 0.0, rank_stabilised: false, targets: Targets::AllLinear };
     let method = if settings.method == "qlora" { Method::Qlora(lora, Quant::Nf4) } else { Method::Lora(lora) };
     let policies: Vec<Policy> = settings.policies.iter().map(|(_, policy)| policy.clone()).collect();
-    let options = CpuOptions::new(threads());
+    let options = DeviceOptions::cpu(threads());
     let job = ProfileJob {
         batch: None,
         model: &model,
@@ -233,35 +231,40 @@ fn products(peer: &mut Peer) -> Result<(), Box<dyn Error>> {
     );
     for threads in [1, threads()] {
         for (size, transposed) in PRODUCTS {
-            product::<bf16>("bf16", peer, threads, size, transposed)?;
-            product::<f32>("f32", peer, threads, size, transposed)?;
+            product(DType::BF16, peer, threads, size, transposed)?;
+            product(DType::F32, peer, threads, size, transposed)?;
         }
     }
     Ok(())
 }
 
-fn product<T: Element>(
-    name: &str,
+fn product(
+    dtype: DType,
     peer: &mut Peer,
     threads: usize,
     size: [usize; 3],
     transposed: bool,
 ) -> Result<(), Box<dyn Error>> {
     let [m, n, k] = size;
-    let fill = |n: usize| (0..n + LINE).map(|i| T::from_f32((i % 17) as f32 * 0.1 - 0.8)).collect::<Vec<T>>();
-    // From a cache line on, as tensors lie on both sides.
-    let start = |matrix: &Vec<T>| matrix.as_ptr().align_offset(LINE);
-    let (a, b, mut c, pool) = (fill(m * k), fill(k * n), fill(m * n), ThreadPool::new(threads));
-    let (a, b, at) = (&a[start(&a)..], &b[start(&b)..], start(&c));
-    let c = &mut c[at..][..m * n];
+    let name = dtype.name();
+    // A linear is the product, with W read transposed or as it lies.
+    let (layout, shape) = if transposed { (Layout::OutIn, [n, k]) } else { (Layout::InOut, [k, n]) };
+    let mut builder = Builder::new();
+    let x = builder.input("x", Type::new(dtype, [m, k]));
+    let w = builder.weight("w", Type::new(dtype, shape));
+    let y = builder.op1("y", Linear::plain(layout), &[x, w])?;
+    builder.output(y);
+    let (graph, options) = (builder.finish(), DeviceOptions::cpu(threads));
+    let plan = LoadedForward::plan(graph.clone(), &options.profile())?;
+    let mut product = LoadedForward::load(vec![plan], options)?;
+    fill_with_small_numbers(product.device_mut(), &graph)?;
     let flops = 2.0 * (m * n * k) as f64;
     let repeats = (4e9 / flops).ceil() as usize;
     let (mut ours, mut theirs, mut peaks) = (Vec::new(), Vec::new(), Vec::new());
     for round in 0..6 {
         let start = Instant::now();
         for _ in 0..repeats {
-            let b = if transposed { Matrix::transposed(b, k) } else { Matrix::rows(b, n) };
-            gemm(&pool, size, Matrix::rows(a, k), b, Epilogue::default(), &mut c[..]);
+            product.run(0)?;
         }
         let own = start.elapsed().as_secs_f64() / repeats as f64;
         let other = peer.seconds(json!({
@@ -273,7 +276,7 @@ fn product<T: Element>(
             ours.push(own);
             theirs.push(other);
         }
-        peaks.extend(multiplier_peak(threads, name == "bf16"));
+        peaks.extend(multiplier_peak(threads, dtype == DType::BF16));
     }
     let [ours, theirs] = [ours, theirs].map(|mut seconds| flops / median(&mut seconds) / 1e9);
     let peak = median(&mut peaks) / 1e9;

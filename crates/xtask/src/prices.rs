@@ -4,12 +4,9 @@
 //! three policies per cell, with random weights in bf16. Invariant: no number of a cell enters the prices; all plans of a
 //! cell take turns in one executor, so that drift of the machine hits all alike, and the median round counts.
 
-use remat_compiler::{Target, compile, differentiate};
-use remat_cpu::{CpuExecutor, CpuOptions};
-use remat_ir::{Graph, Storage};
 use remat_model::{BatchShape, LoraConfig, Method, Precision, Targets, preset, training};
-use remat_plan::{Action, DeviceProfile, Executor, OpClass, Plan, Policy, ProgramId, RunObserver, Step, StepId};
-use remat_tensor::{DType, Philox, stream_of_name};
+use remat_plan::{Action, DeviceProfile, OpClass, Plan, Policy};
+use remat_step::{DeviceOptions, MicroPlan, StepPlans, StepTrace, TrainingStep, fill_with_small_numbers};
 use remat_train::calibrated_profile;
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -26,19 +23,6 @@ const ROUNDS: usize = 3;
 const MOST_MEDIAN: f64 = 10.0;
 const MOST_ANY: f64 = 20.0;
 
-/// Seconds of every step, round by round.
-struct Clock {
-    last: Instant,
-    seconds: Vec<Vec<f64>>,
-}
-
-impl RunObserver for Clock {
-    fn after_step(&mut self, _plan: &Plan, id: StepId, _step: &Step, _arena: &[u8]) {
-        self.seconds[id.index()].push(self.last.elapsed().as_secs_f64());
-        self.last = Instant::now();
-    }
-}
-
 /// Runs the chore and prints its table; false if the errors exceed the bounds.
 ///
 /// # Errors
@@ -50,7 +34,7 @@ pub fn run(arguments: &[String]) -> Result<bool, Box<dyn Error>> {
         cells = CELLS.to_vec();
     }
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    let options = CpuOptions::new(threads);
+    let options = DeviceOptions::cpu(threads);
     let start = Instant::now();
     let profile = calibrated_profile(&options, remat_train::Precision::Bf16)?;
     println!("{}, {threads} threads: calibrated in {:.1} s", profile.name, start.elapsed().as_secs_f64());
@@ -59,7 +43,7 @@ pub fn run(arguments: &[String]) -> Result<bool, Box<dyn Error>> {
     for cell in cells {
         let parts = cell.split_once(':').and_then(|(model, tokens)| Some((model, tokens.parse().ok()?)));
         let (model, seq_len) = parts.ok_or_else(|| format!("{cell}: expected MODEL:SEQ_LEN, such as gpt2:256"))?;
-        errors.extend(measure(cell, &graph(model, seq_len)?, options, &profile, by_class)?);
+        errors.extend(measure(cell, step(model, seq_len)?, options, &profile, by_class)?);
     }
     errors.sort_by(f64::total_cmp);
     let (median, most) = (errors[errors.len() / 2], errors[errors.len() - 1]);
@@ -68,35 +52,40 @@ pub fn run(arguments: &[String]) -> Result<bool, Box<dyn Error>> {
 }
 
 /// Forward and backward of LoRA on all linears.
-fn graph(model: &str, seq_len: usize) -> Result<Graph, Box<dyn Error>> {
+fn step(model: &str, seq_len: usize) -> Result<TrainingStep, Box<dyn Error>> {
     let lora = LoraConfig { rank: 16, alpha: 32.0, dropout: 0.0, rank_stabilised: false, targets: Targets::AllLinear };
     let shape = BatchShape { batch: 1, seq_len };
-    let training = training(&preset(model)?, Precision::Bf16, &Method::Lora(lora), shape)?;
-    let target = |p: &remat_model::Parameter| Target { value: p.value, accumulate_into: Some(p.gradient) };
-    let targets: Vec<Target> = training.parameters.iter().map(target).collect();
-    Ok(differentiate(training.graph, training.loss, training.seed, &targets)?.graph)
+    Ok(TrainingStep::new(training(&preset(model)?, Precision::Bf16, &Method::Lora(lora), shape)?, None)?)
 }
 
 /// Absolute errors in percent, one per policy.
 fn measure(
     cell: &str,
-    graph: &Graph,
-    options: CpuOptions,
+    step: TrainingStep,
+    options: DeviceOptions,
     profile: &DeviceProfile,
     by_class: bool,
 ) -> Result<Vec<f64>, Box<dyn Error>> {
-    let none = compile(graph.clone(), &Policy::None, profile)?;
+    let (problem, trained) = step.problem(profile)?;
+    let none = problem.plan(&Policy::None, None)?;
     let half = Policy::Budget(none.activation_bytes() / 2);
-    let plans = vec![none, compile(graph.clone(), &half, profile)?, compile(graph.clone(), &Policy::Full, profile)?];
-    let mut executor = CpuExecutor::new(options);
-    let programs = executor.load(plans.clone())?;
-    fill(&mut executor, graph)?;
+    let plans = vec![none, problem.plan(&half, None)?, problem.plan(&Policy::Full, None)?];
+    let micros = plans.iter().cloned().map(MicroPlan::longest).collect();
+    let loaded = StepPlans { micros, update: None, evaluation: None };
+    let mut loaded = loaded.load(options.open(), &trained.loss, &trained.dloss)?;
+    fill_with_small_numbers(loaded.device_mut(), &plans[0].graph)?;
     let mut rounds: Vec<Vec<f64>> = vec![Vec::new(); plans.len()];
-    let mut clocks: Vec<Clock> =
-        plans.iter().map(|plan| Clock { last: Instant::now(), seconds: vec![Vec::new(); plan.steps.len()] }).collect();
+    let mut steps: Vec<Vec<Vec<f64>>> = plans.iter().map(|plan| vec![Vec::new(); plan.steps.len()]).collect();
     for round in 0..=ROUNDS {
-        for (index, &program) in programs.iter().enumerate() {
-            let seconds = timed(&mut executor, program, &mut clocks[index])?;
+        for (index, plan) in plans.iter().enumerate() {
+            let start = Instant::now();
+            loaded.begin_trace(StepTrace::new(plan.steps.len(), plan.steps.len()));
+            loaded.micro(index, 1.0, [0; 4])?;
+            let seconds = start.elapsed().as_secs_f64();
+            let trace = loaded.end_trace();
+            for ran in trace.iter().flat_map(StepTrace::ran) {
+                steps[index][ran.step.index()].push(ran.seconds);
+            }
             if round > 0 {
                 rounds[index].push(seconds);
             }
@@ -111,17 +100,10 @@ fn measure(
         println!("{cell:<26}{name:<12}{predicted:>10.4} s{measured:>10.4} s{error:>+8.1}%");
         errors.push(error.abs());
         if by_class && index == 0 {
-            classes(plan, &mut clocks[index].seconds, profile);
+            classes(plan, &mut steps[index], profile);
         }
     }
     Ok(errors)
-}
-
-fn timed(executor: &mut CpuExecutor, program: ProgramId, clock: &mut Clock) -> Result<f64, Box<dyn Error>> {
-    let start = Instant::now();
-    clock.last = start;
-    executor.run_observed(program, clock)?;
-    Ok(start.elapsed().as_secs_f64())
 }
 
 /// Where the error comes from.
@@ -144,36 +126,4 @@ fn classes(plan: &Plan, seconds: &mut [Vec<f64>], profile: &DeviceProfile) {
         let class = class.name();
         println!("  {class:<28}{op:<34}{steps:>5} steps {predicted:>12.5} s {measured:>9.5} s{error:>+8.1}%");
     }
-}
-
-/// Small random numbers in every float, positions counted up, token ids 0.
-fn fill(executor: &mut CpuExecutor, graph: &Graph) -> Result<(), Box<dyn Error>> {
-    for value in graph.values.iter().filter(|value| value.producer.is_none()) {
-        let view = match value.storage {
-            Storage::Weight => executor.weight_mut(&value.name),
-            Storage::State => executor.state_mut(&value.name),
-            Storage::Input | Storage::Arena => executor.input_mut(&value.name),
-        }?;
-        let philox = Philox::new(1, stream_of_name(&value.name));
-        let scale = if value.ty.shape.len() == 1 { 1.0 } else { 0.02 };
-        let number = |index: usize| scale * (philox.word(index as u64 % 4096) as f32 / u32::MAX as f32 - 0.5);
-        match value.ty.dtype {
-            DType::F32 => {
-                let elements = view.bytes.chunks_exact_mut(4).enumerate();
-                elements.for_each(|(index, element)| element.copy_from_slice(&number(index).to_le_bytes()));
-            }
-            DType::BF16 => {
-                // The upper half of an f32 is the bf16 below it.
-                let elements = view.bytes.chunks_exact_mut(2).enumerate();
-                elements.for_each(|(index, element)| element.copy_from_slice(&number(index).to_le_bytes()[2..]));
-            }
-            _ if value.name == "positions" => {
-                let tokens = value.ty.shape.last();
-                let elements = view.bytes.chunks_exact_mut(4).enumerate();
-                elements.for_each(|(i, element)| element.copy_from_slice(&((i % tokens) as i32).to_le_bytes()));
-            }
-            _ => view.bytes.fill(0),
-        }
-    }
-    Ok(())
 }

@@ -2,9 +2,9 @@
 
 use super::{BATCH, SEQ_LEN, say};
 use crate::console;
-use remat_cpu::CpuOptions;
 use remat_formats::Tokenizer;
 use remat_model::Model;
+use remat_step::DeviceOptions;
 use remat_train::{EvaluationRequest, Generator, Request, Sampling, TrainError, TrainedTurns, evaluate};
 use std::path::Path;
 
@@ -50,7 +50,7 @@ pub(super) fn answers(
     threads: usize,
 ) -> Result<Vec<String>, TrainError> {
     let tokenizer = Tokenizer::from_dir(model.folder())?;
-    let mut generator = Generator::open(model, adapter, 2 * SEQ_LEN, CpuOptions::new(threads))?;
+    let mut generator = Generator::open(model, adapter, 2 * SEQ_LEN, DeviceOptions::cpu(threads))?;
     let failed = |problem: String| TrainError::BadFlag { key: "prompt", problem };
     let stop: Vec<u32> = tokenizer.eos().into_iter().collect();
     let mut answers = Vec::with_capacity(rows.len());
@@ -93,7 +93,7 @@ pub(super) fn loss(model: &Model, adapter: Option<&Path>, out: &Path, threads: u
         train_on: TrainedTurns::Assistant,
         chat_date: None,
         batch_size: BATCH,
-        options: CpuOptions::new(threads),
+        options: DeviceOptions::cpu(threads),
     };
     Ok(evaluate(model, adapter, &request)?.loss)
 }

@@ -97,6 +97,7 @@ fn tour(arguments: &QuickstartArgs) -> Result<u8, TrainError> {
         train(
             config,
             RunControl {
+                device: None,
                 existing: Existing::Replace,
                 interrupt: interrupt(),
                 trace: None,

@@ -2,10 +2,9 @@
 
 use super::{BATCH, RANK, SEQ_LEN, say};
 use crate::units;
-use remat_compiler::{Target, compile, differentiate};
-use remat_cpu::CpuOptions;
 use remat_model::{BatchShape, LoraConfig, Method, Model, Precision, Targets, preset, training};
 use remat_plan::{DeviceProfile, Plan, Policy};
+use remat_step::{DeviceOptions, TrainingStep};
 use remat_train::{PolicyRows, ProfileJob, ProfileRow, TrainError, profile};
 
 /// Counted steps of each policy.
@@ -31,7 +30,7 @@ pub(super) fn compare(model: &Model, threads: usize) -> Result<PolicyRows, Train
         shape: BatchShape { batch: BATCH, seq_len: SEQ_LEN },
         policies: &[Policy::None, Policy::Every(2), Policy::Full],
         repeats: REPEATS,
-        options: CpuOptions::new(threads),
+        options: DeviceOptions::cpu(threads),
         limit: None,
         spill: None,
     };
@@ -96,8 +95,6 @@ fn large(policy: &Policy) -> Result<Plan, TrainError> {
     let config = preset(LARGE)?;
     let shape = BatchShape { batch: 1, seq_len: LARGE_SEQ_LEN };
     let training = training(&config, Precision::Bf16, &lora(), shape)?;
-    let targets: Vec<Target> =
-        training.parameters.iter().map(|p| Target { value: p.value, accumulate_into: Some(p.gradient) }).collect();
-    let graph = differentiate(training.graph, training.loss, training.seed, &targets)?.graph;
-    Ok(compile(graph, policy, &DeviceProfile::generic())?)
+    let profile = DeviceProfile::generic();
+    Ok(TrainingStep::new(training, None)?.problem(&profile)?.0.plan(policy, None)?)
 }

@@ -86,7 +86,7 @@ impl Tiling {
 
 /// Rows of a tile where there are so many in all; `None` if they are too few to be cut.
 fn tile_rows(rows: usize, profile: &DeviceProfile) -> Option<usize> {
-    let block = profile.token_block.max(1);
+    let block = profile.rules.token_block.max(1);
     let tile = rows.div_ceil(block).div_ceil(TILES) * block;
     (tile < rows).then_some(tile)
 }

@@ -1,10 +1,10 @@
 //! Known models as shapes alone, for tests of planning: no weights, no files.
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
-use remat_compiler::{Target, differentiate};
 use remat_formats::ModelConfig;
 use remat_ir::Graph;
 use remat_model::{BatchShape, LoraConfig, Method, Precision, Targets, training};
+use remat_testkit::with_backward;
 use std::path::Path;
 
 /// `config.json` of a model with another number of layers.
@@ -44,8 +44,6 @@ impl Shape {
             LoraConfig { rank: 16, alpha: 32.0, dropout: 0.0, rank_stabilised: false, targets: Targets::AllLinear };
         let training =
             training(&config, Precision::F32, &Method::Lora(lora), BatchShape { batch: 1, seq_len }).expect("a graph");
-        let target = |p: &remat_model::Parameter| Target { value: p.value, accumulate_into: Some(p.gradient) };
-        let targets: Vec<Target> = training.parameters.iter().map(target).collect();
-        differentiate(training.graph, training.loss, training.seed, &targets).expect("differentiable").graph
+        with_backward(training)
     }
 }

@@ -6,7 +6,7 @@
 //! that nothing is left behind however the process ends. When nobody runs a program, no copy is under way.
 
 use remat_ir::ValueId;
-use remat_plan::{Action, BufferId, ExecError, Place, Plan, Queue, SpillPrices};
+use remat_plan::{Action, BufferId, DeviceError, Place, Plan, Queue, SpillPrices};
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -138,7 +138,7 @@ impl CopyQueue {
     ///
     /// # Errors
     /// A folder that cannot be written to, or has no room.
-    pub(super) fn start(folder: &Path, bytes: u64) -> Result<Self, ExecError> {
+    pub(super) fn start(folder: &Path, bytes: u64) -> Result<Self, DeviceError> {
         let file = nameless_file(folder).and_then(|file| reserve(&file, bytes).map(|()| file));
         let file = file.map_err(|error| refusal(folder, bytes, &error))?;
         let shared = Arc::new(Shared::default());
@@ -170,11 +170,14 @@ impl CopyQueue {
     ///
     /// # Errors
     /// A copy that failed.
-    pub(super) fn wait_for(&self, copies: u32) -> Result<(), ExecError> {
+    pub(super) fn wait_for(&self, copies: u32) -> Result<(), DeviceError> {
         let mut state = self.shared.lock();
         while state.copied < copies {
             if let Some(error) = state.failure.take() {
-                return Err(ExecError::Spill { folder: self.folder.display().to_string(), problem: error.to_string() });
+                return Err(DeviceError::Spill {
+                    folder: self.folder.display().to_string(),
+                    problem: error.to_string(),
+                });
             }
             state = self.shared.wait(state);
         }
@@ -246,13 +249,13 @@ impl Transfer {
 }
 
 /// Why a folder will not do.
-fn refusal(folder: &Path, bytes: u64, error: &io::Error) -> ExecError {
+fn refusal(folder: &Path, bytes: u64, error: &io::Error) -> DeviceError {
     let (folder, problem) = (folder.display().to_string(), error.to_string());
     match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
-            ExecError::NoSpillSpace { folder, bytes, problem }
+            DeviceError::NoSpillSpace { folder, bytes, problem }
         }
-        _ => ExecError::BadSpillFolder { folder, problem },
+        _ => DeviceError::BadSpillFolder { folder, problem },
     }
 }
 
@@ -303,7 +306,7 @@ fn reserve(file: &File, bytes: u64) -> io::Result<()> {
 ///
 /// # Errors
 /// A folder that cannot be written to.
-pub fn measure_spill(folder: &Path) -> Result<SpillPrices, ExecError> {
+pub fn measure_spill(folder: &Path) -> Result<SpillPrices, DeviceError> {
     measured(folder).map_err(|error| refusal(folder, PIECE_BYTES as u64, &error))
 }
 

@@ -3,8 +3,9 @@
 //! Invariant: this file converts addresses to slices and attributes to kernel arguments, and nothing else. Operands
 //! were laid out by a checked plan: distinct ones do not overlap, except where the op works in place.
 
-use super::resolve::ResolvedStep;
+use super::resolve::{CustomReads, CustomWrites, ResolvedStep};
 use super::support::activations;
+use crate::ThreadPool;
 use crate::element::Element;
 use crate::kernels::adamw8bit::Moments;
 use crate::kernels::gemm::{Epilogue, Start};
@@ -12,15 +13,14 @@ use crate::kernels::linear_cross_entropy::{Head, HeadSize};
 use crate::kernels::linear_cross_entropy_grad::HeadGrad;
 use crate::kernels::{self as kernels, dropout::Dropout, linear::LinearSize, linear::Weight};
 use crate::shared::{Out, View};
-use crate::{CustomCall, ThreadPool};
 use half::bf16;
 use remat_ir::ops;
 use remat_ir::{Node, Op};
-use remat_plan::{ExecError, Plan};
+use remat_plan::{CustomCall, DeviceError, Plan};
 use remat_tensor::{DType, QuantisedView};
 
 /// Runs one resolved step, with the kernels of its activations' dtype.
-pub(super) fn run(pool: &ThreadPool, plan: &Plan, step: &ResolvedStep) -> Result<(), ExecError> {
+pub(super) fn run(pool: &ThreadPool, plan: &Plan, step: &ResolvedStep) -> Result<(), DeviceError> {
     let node = plan.graph.node(step.op);
     let call = Call { pool, step, node };
     match step.reads.get(activations(&node.op, step.reads.len()).start).map(|operand| operand.ty.dtype) {
@@ -125,12 +125,12 @@ impl<'a> Call<'a> {
         unsafe { operand.start.cast::<[u32; 4]>().read() }
     }
 
-    fn bad_input(&self, message: String) -> ExecError {
-        ExecError::BadInput { op: self.node.op.name(), node: self.node.name.clone(), message }
+    fn bad_input(&self, message: String) -> DeviceError {
+        DeviceError::BadInput { op: self.node.op.name(), node: self.node.name.clone(), message }
     }
 
     /// Ids that index a table of `rows` rows.
-    fn ids(&self, index: usize, rows: usize) -> Result<&'a [i32], ExecError> {
+    fn ids(&self, index: usize, rows: usize) -> Result<&'a [i32], DeviceError> {
         let ids = self.ints(index);
         match ids.iter().find(|&&id| !usize::try_from(id).is_ok_and(|id| id < rows)) {
             Some(id) => Err(self.bad_input(format!("id {id} lies outside the table's {rows} rows"))),
@@ -139,7 +139,7 @@ impl<'a> Call<'a> {
     }
 
     /// Positions in a cache of `capacity` tokens.
-    fn positions(&self, index: usize, capacity: usize) -> Result<&'a [i32], ExecError> {
+    fn positions(&self, index: usize, capacity: usize) -> Result<&'a [i32], DeviceError> {
         let positions = self.ints(index);
         match positions.iter().find(|&&position| !usize::try_from(position).is_ok_and(|p| p < capacity)) {
             Some(position) => Err(self.bad_input(format!("position {position} lies outside the cache of {capacity}"))),
@@ -153,7 +153,7 @@ impl<'a> Call<'a> {
 }
 
 /// `T` is the type of activations and weights; statistics, losses and gradients of parameters are f32.
-fn compute<T: Element>(call: &Call<'_>) -> Result<(), ExecError> {
+fn compute<T: Element>(call: &Call<'_>) -> Result<(), DeviceError> {
     let pool = call.pool;
     match &call.node.op {
         Op::Zeros(_) => zeros(call),
@@ -294,7 +294,8 @@ fn compute<T: Element>(call: &Call<'_>) -> Result<(), ExecError> {
         Op::AdamW8bit(ops::AdamW8bit(op)) => run_adamw8bit(call, op)?,
         Op::Custom(op) => {
             let kernel = call.step.custom.as_ref().expect("`resolve` found the kernel of every custom op");
-            let custom = CustomCall { op, reads: &call.step.reads, writes: &call.step.writes };
+            let (inputs, mut outputs) = (CustomReads(&call.step.reads), CustomWrites(&call.step.writes));
+            let custom = CustomCall::new(op, &inputs, &mut outputs);
             kernel.run(custom).map_err(|message| call.bad_input(message))?;
         }
     }
@@ -379,7 +380,7 @@ fn run_attention_grad<T: Element>(call: &Call<'_>, op: &ops::AttentionGrad) {
     );
 }
 
-fn run_cached_attention<T: Element>(call: &Call<'_>, op: &ops::CachedAttention) -> Result<(), ExecError> {
+fn run_cached_attention<T: Element>(call: &Call<'_>, op: &ops::CachedAttention) -> Result<(), DeviceError> {
     let (shape, capacity) = (call.shape(0), call.shape(1)[1]);
     let kernel = kernels::cached_attention::CachedAttention {
         batch: shape[0],
@@ -398,7 +399,7 @@ fn run_cached_attention<T: Element>(call: &Call<'_>, op: &ops::CachedAttention) 
 }
 
 /// The language-model head's operands; a target outside the vocabulary is an error, not a crash.
-fn the_head<'a, T: Element>(call: &Call<'a>) -> Result<Head<'a, T, T>, ExecError> {
+fn the_head<'a, T: Element>(call: &Call<'a>) -> Result<Head<'a, T, T>, DeviceError> {
     let (vocab, targets) = (call.shape(1)[0], call.ints(2));
     let known = |&target: &i32| target == ops::IGNORED || usize::try_from(target).is_ok_and(|t| t < vocab);
     if let Some(target) = targets.iter().find(|target| !known(target)) {
@@ -413,7 +414,7 @@ fn the_head<'a, T: Element>(call: &Call<'a>) -> Result<Head<'a, T, T>, ExecError
 }
 
 /// The scalars of one update: learning rate, step and factor of the gradient are the three operands from `first` on.
-fn adamw_scalars(call: &Call<'_>, op: &ops::AdamW, first: usize) -> Result<kernels::adamw::AdamW, ExecError> {
+fn adamw_scalars(call: &Call<'_>, op: &ops::AdamW, first: usize) -> Result<kernels::adamw::AdamW, DeviceError> {
     let step = call.ints(first + 1)[0];
     let Some(step) = u64::try_from(step).ok().filter(|&step| step > 0) else {
         return Err(call.bad_input(format!("step {step} must be at least 1")));
@@ -428,7 +429,7 @@ fn adamw_scalars(call: &Call<'_>, op: &ops::AdamW, first: usize) -> Result<kerne
     })
 }
 
-fn run_adamw8bit(call: &Call<'_>, op: &ops::AdamW) -> Result<(), ExecError> {
+fn run_adamw8bit(call: &Call<'_>, op: &ops::AdamW) -> Result<(), DeviceError> {
     let update = adamw_scalars(call, op, 6)?;
     let m = Moments { codes: call.write_bytes(2), absmax: call.write(4) };
     let v = Moments { codes: call.write_bytes(3), absmax: call.write(5) };

@@ -5,7 +5,7 @@
 //! and the start is moved to a page. (Asked for aligned memory it would write the zeros itself.)
 
 use crate::allocator::advise_huge_pages;
-use remat_plan::ExecError;
+use remat_plan::DeviceError;
 use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::ptr::NonNull;
 
@@ -34,11 +34,11 @@ impl Region {
     }
 
     /// `bytes` zeroed bytes.
-    pub(super) fn new(bytes: usize, what: &'static str) -> Result<Self, ExecError> {
+    pub(super) fn new(bytes: usize, what: &'static str) -> Result<Self, DeviceError> {
         if bytes == 0 {
             return Ok(Region::empty());
         }
-        let refused = || ExecError::OutOfMemory { what, bytes };
+        let refused = || DeviceError::OutOfMemory { what, bytes };
         let layout = Region::layout(bytes).ok_or_else(refused)?;
         // SAFETY: the layout has a non-zero size.
         let allocation = NonNull::new(unsafe { alloc_zeroed(layout) }).ok_or_else(refused)?;

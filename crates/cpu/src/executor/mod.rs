@@ -11,20 +11,17 @@ mod resolve;
 mod support;
 
 pub use copy_queue::measure_spill;
-pub use poison::POISON;
-pub(crate) use resolve::Operand;
 
-use crate::{CustomKernels, Level, ThreadPool};
+use crate::rules::RULES;
+use crate::{Level, ThreadPool};
 use copy_queue::CopyQueue;
 use memory::Region;
-use remat_ir::{Graph, Storage};
-use remat_plan::{DeviceProfile, ExecError, Executor, Plan, Prices, ProgramId, RunObserver, SourceBytes, StepId};
-use remat_plan::{TensorView, TensorViewMut};
+use remat_ir::{Storage, Type};
+use remat_plan::{CustomKernels, Device, DeviceError, DeviceMemory, DeviceProfile, Observer, POISON, Place, Plan};
+use remat_plan::{Prices, ProgramId, SourceId, StepId, StepMemory, StepTime};
 use resolve::{Program, Sources};
-use std::path::PathBuf;
-
-/// Alignment of slots and sources: one cache line, one AVX-512 register.
-const ALIGNMENT_BYTES: usize = 64;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 /// How an executor runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,10 +42,10 @@ impl CpuOptions {
     pub fn profile(&self) -> DeviceProfile {
         DeviceProfile {
             name: format!("cpu {}", self.level),
-            slot_alignment_bytes: ALIGNMENT_BYTES,
             threads: self.threads,
             executor_bytes: self.threads * crate::SCRATCH_BYTES_PER_THREAD,
-            token_block: crate::kernels::TOKEN_BLOCK,
+            program: Program::SIZES,
+            rules: RULES,
             prices: Prices::nominal(self.threads),
         }
     }
@@ -56,6 +53,7 @@ impl CpuOptions {
 
 /// Runs plans on the CPU.
 pub struct CpuExecutor {
+    options: CpuOptions,
     /// There if a plan offloads. First, so that its thread ends before the arena goes.
     copy_queue: Option<CopyQueue>,
     pool: ThreadPool,
@@ -71,6 +69,7 @@ impl CpuExecutor {
     /// An executor without plans.
     pub fn new(options: CpuOptions) -> Self {
         CpuExecutor {
+            options,
             pool: ThreadPool::with_level(options.threads, options.level),
             arena: Region::empty(),
             sources: Sources::empty(),
@@ -82,47 +81,23 @@ impl CpuExecutor {
         }
     }
 
-    /// Kernels for custom ops; to be given before plans are loaded.
-    pub fn set_custom_kernels(&mut self, kernels: CustomKernels) {
-        self.custom = kernels;
-    }
-
-    /// Whether free arena bytes are filled with NaN patterns, so that a use after free shows. It costs time, not memory.
-    pub fn set_poison(&mut self, poison: bool) {
-        self.poison = poison;
-    }
-
-    /// Bytes that the executor holds of a loaded plan beside the plan itself and the memory that it names.
-    pub fn bytes_beside(plan: &Plan) -> usize {
-        Program::bytes_beside(plan)
-    }
-
-    /// A loaded plan.
-    pub fn plan(&self, program: ProgramId) -> &Plan {
-        &self.programs[program.0 as usize].plan
-    }
-
-    /// The folder that offloaded values go to; to be given before plans are loaded that have such.
-    pub fn set_spill_folder(&mut self, folder: Option<PathBuf>) {
-        self.spill_folder = folder;
-    }
-
-    /// The graph of a loaded plan.
-    pub fn graph(&self, program: ProgramId) -> &Graph {
-        &self.plan(program).graph
-    }
-
-    fn walk(&mut self, program: ProgramId, mut observer: Option<&mut dyn RunObserver>) -> Result<(), ExecError> {
+    /// Runs the steps in order. `watch` is told of each when it has ended; whether it looks at memory says `looks`.
+    fn walk(
+        &mut self,
+        program: ProgramId,
+        looks: bool,
+        mut watch: impl FnMut(&Memory<'_>, StepId),
+    ) -> Result<(), DeviceError> {
         let program = &self.programs[program.0 as usize];
         if self.poison {
-            self.arena.bytes_mut().fill(poison::POISON);
+            self.arena.bytes_mut().fill(POISON);
         }
         let copies = self.copy_queue.as_ref().filter(|_| !program.copies.transfers.is_empty());
         if let Some(queue) = copies {
             queue.begin(&program.copies);
         }
         // Whoever looks at the arena, or writes poison into it, must not meet a copy that is under way.
-        let watched = self.poison || observer.is_some();
+        let watched = self.poison || looks;
         let (mut kernels, mut begun) = (0, 0);
         for (index, step) in program.steps.iter().enumerate() {
             let awaited = program.copies.awaited[index];
@@ -144,17 +119,11 @@ impl CpuExecutor {
             }
             kernels += u32::from(step.is_some());
             begun += u32::from(step.is_none());
-            if let Some(observer) = &mut observer {
-                observer.after_step(
-                    &program.plan,
-                    StepId(index as u32),
-                    &program.plan.steps[index],
-                    self.arena.bytes(),
-                );
-            }
+            let memory = Memory { plan: &program.plan, arena: &self.arena, sources: &self.sources };
+            watch(&memory, StepId(index as u32));
             if self.poison {
                 let arena = self.arena.bytes_mut();
-                program.freed[index].iter().for_each(|slot| arena[slot.offset..slot.end()].fill(poison::POISON));
+                program.freed[index].iter().for_each(|slot| arena[slot.offset..slot.end()].fill(POISON));
             }
             if let Some(queue) = copies.filter(|_| !watched) {
                 queue.allow(kernels, u32::MAX);
@@ -164,9 +133,52 @@ impl CpuExecutor {
     }
 }
 
-impl Executor for CpuExecutor {
-    fn load(&mut self, plans: Vec<Plan>) -> Result<Vec<ProgramId>, ExecError> {
+/// What an observer sees between two steps.
+struct Memory<'a> {
+    plan: &'a Plan,
+    arena: &'a Region,
+    sources: &'a Sources,
+}
+
+impl StepMemory for Memory<'_> {
+    fn read(&self, place: &Place, offset: usize, into: &mut [u8]) {
+        let (storage, value) = match *place {
+            Place::Arena(id) => return self.read_arena(self.plan.buffers[id.index()].slot.offset + offset, into),
+            Place::Weight(weight) => (Storage::Weight, weight.value),
+            Place::State(root) => (Storage::State, root),
+            Place::Input(id) => (Storage::Input, id),
+        };
+        let source = self.sources.find(storage, &self.plan.graph.value(value).name).expect("`load` has every source");
+        into.copy_from_slice(&self.sources.bytes(source)[offset..offset + into.len()]);
+    }
+
+    fn read_arena(&self, offset: usize, into: &mut [u8]) {
+        into.copy_from_slice(&self.arena.bytes()[offset..offset + into.len()]);
+    }
+}
+
+impl Device for CpuExecutor {
+    fn profile(&self) -> DeviceProfile {
+        self.options.profile()
+    }
+
+    fn set_spill_folder(&mut self, folder: Option<&Path>) {
+        self.spill_folder = folder.map(Path::to_path_buf);
+    }
+
+    fn set_custom_kernels(&mut self, kernels: CustomKernels) {
+        self.custom = kernels;
+    }
+
+    fn set_poison(&mut self, poison: bool) {
+        self.poison = poison;
+    }
+
+    fn load(&mut self, plans: Vec<Plan>) -> Result<Vec<ProgramId>, DeviceError> {
         assert!(self.programs.is_empty(), "load is called once");
+        if plans.iter().any(|plan| plan.rules != RULES) {
+            return Err(DeviceError::OtherRules { device: self.options.profile().name });
+        }
         let arena_bytes = plans.iter().map(|plan| plan.arena_bytes).max().unwrap_or(0);
         self.sources = Sources::of(&plans)?;
         self.arena = Region::new(arena_bytes, "the arena")?;
@@ -175,7 +187,7 @@ impl Executor for CpuExecutor {
         }
         let file_bytes = self.programs.iter().map(|program| program.copies.file_bytes).max().unwrap_or(0);
         if file_bytes > 0 {
-            let none = || ExecError::BadSpillFolder {
+            let none = || DeviceError::BadSpillFolder {
                 folder: String::new(),
                 problem: "the plan offloads, and no folder was named".to_string(),
             };
@@ -185,46 +197,59 @@ impl Executor for CpuExecutor {
         Ok((0..self.programs.len() as u32).map(ProgramId).collect())
     }
 
-    fn weight_mut(&mut self, name: &str) -> Result<TensorViewMut<'_>, ExecError> {
-        self.sources.view_mut(Storage::Weight, name)
+    fn plan(&self, program: ProgramId) -> &Plan {
+        &self.programs[program.0 as usize].plan
     }
 
-    fn state(&self, name: &str) -> Result<TensorView<'_>, ExecError> {
-        self.sources.view(Storage::State, name)
+    fn source(&self, storage: Storage, name: &str) -> Option<SourceId> {
+        self.sources.find(storage, name)
     }
 
-    fn state_mut(&mut self, name: &str) -> Result<TensorViewMut<'_>, ExecError> {
-        self.sources.view_mut(Storage::State, name)
+    fn source_type(&self, source: SourceId) -> &Type {
+        self.sources.ty(source)
     }
 
-    fn input_mut(&mut self, name: &str) -> Result<TensorViewMut<'_>, ExecError> {
-        self.sources.view_mut(Storage::Input, name)
+    fn write(&mut self, source: SourceId, offset: usize, bytes: &[u8]) -> Result<(), DeviceError> {
+        self.sources.bytes_mut(source)[offset..offset + bytes.len()].copy_from_slice(bytes);
+        Ok(())
     }
 
-    fn run(&mut self, program: ProgramId) -> Result<(), ExecError> {
-        self.walk(program, None)
+    fn read(&self, source: SourceId, offset: usize, into: &mut [u8]) -> Result<(), DeviceError> {
+        into.copy_from_slice(&self.sources.bytes(source)[offset..offset + into.len()]);
+        Ok(())
     }
 
-    fn run_observed(&mut self, program: ProgramId, observer: &mut dyn RunObserver) -> Result<(), ExecError> {
-        self.walk(program, Some(observer))
+    fn run(&mut self, program: ProgramId) -> Result<(), DeviceError> {
+        self.walk(program, false, |_, _| {})
     }
 
-    fn output(&self, program: ProgramId, name: &str) -> Result<TensorView<'_>, ExecError> {
+    fn run_timed(&mut self, program: ProgramId, times: &mut [StepTime]) -> Result<(), DeviceError> {
+        let started = Instant::now();
+        let mut last = started;
+        // A copy under way is waited for, as an observer's is, so that its time is its own.
+        self.walk(program, true, |_, step| {
+            let seconds = last.elapsed().as_secs_f64();
+            times[step.index()] = StepTime { start: last.duration_since(started).as_secs_f64(), seconds };
+            last = Instant::now();
+        })
+    }
+
+    fn observe(&mut self, program: ProgramId, observer: &mut dyn Observer) -> Result<(), DeviceError> {
+        self.walk(program, true, |memory, step| observer.after_step(memory.plan, step, memory))
+    }
+
+    fn read_output(&self, program: ProgramId, name: &str, offset: usize, into: &mut [u8]) -> Result<(), DeviceError> {
         let plan = &self.programs[program.0 as usize].plan;
         let found = plan.graph.outputs.iter().find(|&&id| plan.graph.value(id).name == name);
         let buffer = found.and_then(|&id| plan.final_buffer(id));
         let Some(buffer) = buffer else {
-            return Err(ExecError::UnknownSource { kind: "output", name: name.to_string() });
+            return Err(DeviceError::UnknownSource { kind: "output", name: name.to_string() });
         };
-        let bytes = &self.arena.bytes()[buffer.slot.offset..buffer.slot.end()];
-        Ok(TensorView { ty: plan.graph.ty(buffer.value), bytes })
+        into.copy_from_slice(&self.arena.bytes()[buffer.slot.offset..buffer.slot.end()][offset..offset + into.len()]);
+        Ok(())
     }
 
-    fn arena_bytes(&self) -> usize {
-        self.arena.bytes().len()
-    }
-
-    fn source_bytes(&self) -> SourceBytes {
-        self.sources.sizes()
+    fn memory(&self) -> DeviceMemory {
+        DeviceMemory { arena: self.arena.bytes().len(), ..self.sources.sizes() }
     }
 }

@@ -5,9 +5,6 @@
 
 use remat_plan::{Plan, Slot};
 
-/// What a poisoned byte holds.
-pub const POISON: u8 = 0xff;
-
 /// For each step, the slots that are free once it has run.
 pub(super) fn freed(plan: &Plan) -> Vec<Vec<Slot>> {
     let mut freed: Vec<Vec<Slot>> = plan.steps.iter().map(|step| step.workspace.into_iter().collect()).collect();

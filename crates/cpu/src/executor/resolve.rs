@@ -2,14 +2,17 @@
 //!
 //! Invariant: a resolved operand points at as many bytes as its type says, inside the arena or a source's own memory.
 
-use super::ALIGNMENT_BYTES;
 use super::copy_queue::Copies;
 use super::memory::Region;
 use super::poison::freed;
 use super::support::supports;
-use crate::{CustomKernel, CustomKernels};
-use remat_ir::{Node, Op, OpId, Storage, Type, ValueId};
-use remat_plan::{Action, ExecError, Place, Plan, Queue, Slot, SourceBytes, Step, TensorView, TensorViewMut, Tier};
+use crate::rules::RULES;
+use remat_ir::{Op, OpId, Storage, Type, ValueId};
+use remat_plan::{
+    Action, CustomInputs, CustomKernel, CustomKernels, CustomOutputs, DeviceError, DeviceMemory, Place, Plan,
+    ProgramSizes,
+};
+use remat_plan::{Queue, Slot, SourceId, Step, TensorView, TensorViewMut, Tier};
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -47,21 +50,17 @@ unsafe impl Send for Program {}
 impl Program {
     /// What a resolved plan takes in memory beside the plan itself: its steps, their operands with their shapes, the slots
     /// that are freed. The allocator adds a word or two to each.
-    pub(super) fn bytes_beside(plan: &Plan) -> usize {
+    pub(super) const SIZES: ProgramSizes = {
         const ALLOCATED: usize = 2 * size_of::<usize>();
-        let operand =
-            |value: &ValueId| size_of::<Operand>() + plan.graph.ty(*value).shape.len() * size_of::<usize>() + ALLOCATED;
-        let of_node = |node: &Node| {
-            let operands = node.inputs.iter().chain(&node.outputs).map(operand).sum::<usize>();
-            size_of::<ResolvedStep>() + size_of::<Vec<Slot>>() + 3 * ALLOCATED + operands
-        };
-        // A buffer or workspace is freed once.
-        let freed = (plan.buffers.len() + plan.steps.len()) * size_of::<Slot>();
-        let copies =
-            plan.copy_steps().count() * (size_of::<ResolvedStep>() + size_of::<Vec<Slot>>() + Copies::COPY_BYTES);
-        let awaited = plan.steps.len() * size_of::<u32>();
-        plan.graph.nodes.iter().map(of_node).sum::<usize>() + freed + copies + awaited
-    }
+        ProgramSizes {
+            step: size_of::<u32>(),
+            node: size_of::<ResolvedStep>() + size_of::<Vec<Slot>>() + 3 * ALLOCATED,
+            operand: size_of::<Operand>() + ALLOCATED,
+            axis: size_of::<usize>(),
+            slot: size_of::<Slot>(),
+            copy: size_of::<ResolvedStep>() + size_of::<Vec<Slot>>() + Copies::COPY_BYTES,
+        }
+    };
 
     /// Resolves a checked plan.
     pub(super) fn resolve(
@@ -69,7 +68,7 @@ impl Program {
         arena: &mut Region,
         sources: &mut Sources,
         custom: &CustomKernels,
-    ) -> Result<Self, ExecError> {
+    ) -> Result<Self, DeviceError> {
         let mut steps = Vec::with_capacity(plan.steps.len());
         for (index, step) in plan.steps.iter().enumerate() {
             let Some(op) = computed(index, step)? else {
@@ -77,7 +76,7 @@ impl Program {
                 continue;
             };
             let node = plan.graph.node(op);
-            let mut operand = |place: &Place, value: ValueId| -> Result<Operand, ExecError> {
+            let mut operand = |place: &Place, value: ValueId| -> Result<Operand, DeviceError> {
                 let ty = plan.graph.ty(value).clone();
                 let start = match *place {
                     Place::Arena(id) => arena.at(plan.buffers[id.index()].slot.offset),
@@ -87,7 +86,7 @@ impl Program {
                 };
                 Ok(Operand { start, ty })
             };
-            let mut operands = |places: &[Place], values: &[ValueId]| -> Result<Vec<Operand>, ExecError> {
+            let mut operands = |places: &[Place], values: &[ValueId]| -> Result<Vec<Operand>, DeviceError> {
                 places.iter().zip(values).map(|(place, &value)| operand(place, value)).collect()
             };
             let (reads, writes) = (operands(&step.reads, &node.inputs)?, operands(&step.writes, &node.outputs)?);
@@ -95,7 +94,7 @@ impl Program {
                 Some(slot) => (arena.at(slot.offset), slot.bytes),
                 None => (arena.at(0), 0),
             };
-            let unsupported = |why| ExecError::Unsupported { step: index, what: node.op.name().to_string(), why };
+            let unsupported = |why| DeviceError::Unsupported { step: index, what: node.op.name().to_string(), why };
             supports(&node.op, &reads, &writes).map_err(unsupported)?;
             let custom = if let Op::Custom(op) = &node.op { Some(custom.of(op).map_err(unsupported)?) } else { None };
             steps.push(Some(ResolvedStep { op, reads, writes, workspace, custom }));
@@ -107,8 +106,8 @@ impl Program {
 }
 
 /// The node of a compute step, none for a copy of an arena value; anything else is beyond this executor.
-fn computed(index: usize, step: &Step) -> Result<Option<OpId>, ExecError> {
-    let unsupported = |what: &str| ExecError::Unsupported {
+fn computed(index: usize, step: &Step) -> Result<Option<OpId>, DeviceError> {
+    let unsupported = |what: &str| DeviceError::Unsupported {
         step: index,
         what: what.to_string(),
         why: "this executor has a compute queue, a copy queue for arena values, and resident weights".to_string(),
@@ -148,7 +147,8 @@ struct Kind {
 
 /// Weights, states and inputs, shared by all plans through their names.
 pub(super) struct Sources {
-    by_name: HashMap<String, Source>,
+    by_name: HashMap<String, SourceId>,
+    all: Vec<Source>,
     /// By `kind_of`.
     kinds: [Kind; 3],
 }
@@ -164,14 +164,15 @@ fn kind_of(storage: Storage) -> usize {
 
 impl Sources {
     /// Allocates every source of the plans, zeroed.
-    pub(super) fn of(plans: &[Plan]) -> Result<Self, ExecError> {
+    pub(super) fn of(plans: &[Plan]) -> Result<Self, DeviceError> {
         let mut sources = Sources::empty();
         for plan in plans {
             for value in plan.graph.values.iter().filter(|value| value.producer.is_none()) {
                 if let Some(known) = sources.by_name.get(&value.name) {
+                    let known = &sources.all[known.index()];
                     if known.ty != value.ty || known.storage != value.storage {
                         let describe = |ty: &Type, storage: Storage| format!("{} {ty}", storage.name());
-                        return Err(ExecError::SourceMismatch {
+                        return Err(DeviceError::SourceMismatch {
                             name: value.name.clone(),
                             first: describe(&known.ty, known.storage),
                             second: describe(&value.ty, value.storage),
@@ -181,8 +182,9 @@ impl Sources {
                 }
                 let end = &mut sources.kinds[kind_of(value.storage)].bytes;
                 let source = Source { storage: value.storage, ty: value.ty.clone(), offset: *end };
-                *end += value.ty.bytes().next_multiple_of(ALIGNMENT_BYTES);
-                sources.by_name.insert(value.name.clone(), source);
+                *end += value.ty.bytes().next_multiple_of(RULES.slot_alignment_bytes);
+                sources.by_name.insert(value.name.clone(), SourceId(sources.all.len() as u32));
+                sources.all.push(source);
             }
         }
         let names = ["the weights", "parameters, gradients and moments", "the inputs"];
@@ -195,35 +197,62 @@ impl Sources {
     /// No sources at all.
     pub(super) fn empty() -> Self {
         let kinds = std::array::from_fn(|_| Kind { region: Region::empty(), bytes: 0 });
-        Sources { by_name: HashMap::new(), kinds }
+        Sources { by_name: HashMap::new(), all: Vec::new(), kinds }
     }
 
     fn address(&mut self, plan: &Plan, storage: Storage, id: ValueId) -> *mut u8 {
         let source = self.by_name.get(&plan.graph.value(id).name).expect("`of` allocated every source");
+        let source = &self.all[source.index()];
         debug_assert_eq!(source.storage, storage);
         self.kinds[kind_of(storage)].region.at(source.offset)
     }
 
-    pub(super) fn view(&self, storage: Storage, name: &str) -> Result<TensorView<'_>, ExecError> {
-        let source = self.by_name.get(name).filter(|source| source.storage == storage);
-        let source = source.ok_or_else(|| unknown(storage, name))?;
-        Ok(TensorView { ty: &source.ty, bytes: &self.kinds[kind_of(storage)].region.bytes()[source.bytes()] })
+    pub(super) fn find(&self, storage: Storage, name: &str) -> Option<SourceId> {
+        self.by_name.get(name).copied().filter(|id| self.all[id.index()].storage == storage)
     }
 
-    pub(super) fn view_mut(&mut self, storage: Storage, name: &str) -> Result<TensorViewMut<'_>, ExecError> {
-        let source = self.by_name.get(name).filter(|source| source.storage == storage);
-        let source = source.ok_or_else(|| unknown(storage, name))?;
-        let bytes = &mut self.kinds[kind_of(storage)].region.bytes_mut()[source.bytes()];
-        Ok(TensorViewMut { ty: &source.ty, bytes })
+    pub(super) fn ty(&self, id: SourceId) -> &Type {
+        &self.all[id.index()].ty
+    }
+
+    pub(super) fn bytes(&self, id: SourceId) -> &[u8] {
+        let source = &self.all[id.index()];
+        &self.kinds[kind_of(source.storage)].region.bytes()[source.bytes()]
+    }
+
+    pub(super) fn bytes_mut(&mut self, id: SourceId) -> &mut [u8] {
+        let source = &self.all[id.index()];
+        &mut self.kinds[kind_of(source.storage)].region.bytes_mut()[source.bytes()]
     }
 
     /// Allocated bytes by kind.
-    pub(super) fn sizes(&self) -> SourceBytes {
+    pub(super) fn sizes(&self) -> DeviceMemory {
         let [weights, states, inputs] = std::array::from_fn(|kind| self.kinds[kind].bytes);
-        SourceBytes { weights, states, inputs }
+        DeviceMemory { arena: 0, weights, states, inputs }
     }
 }
 
-fn unknown(storage: Storage, name: &str) -> ExecError {
-    ExecError::UnknownSource { kind: storage.name(), name: name.to_string() }
+/// Operands of a custom op.
+pub(super) struct CustomReads<'a>(pub(super) &'a [Operand]);
+
+/// Results of a custom op.
+pub(super) struct CustomWrites<'a>(pub(super) &'a [Operand]);
+
+impl<'a> CustomInputs<'a> for CustomReads<'a> {
+    fn input(&self, index: usize) -> TensorView<'a> {
+        let operand = &self.0[index];
+        // SAFETY: the checked plan gave the operand this many bytes; no result overlaps it, since custom ops never work in
+        // place, and nothing else writes it during this step.
+        let bytes = unsafe { std::slice::from_raw_parts(operand.start, operand.ty.bytes()) };
+        TensorView { ty: &operand.ty, bytes }
+    }
+}
+
+impl CustomOutputs for CustomWrites<'_> {
+    fn output(&mut self, index: usize) -> TensorViewMut<'_> {
+        let result = &self.0[index];
+        // SAFETY: as in `input`; results do not overlap, and the borrow of `self` lets only one be held at a time.
+        let bytes = unsafe { std::slice::from_raw_parts_mut(result.start, result.ty.bytes()) };
+        TensorViewMut { ty: &result.ty, bytes }
+    }
 }

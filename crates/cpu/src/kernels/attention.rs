@@ -11,7 +11,8 @@
 
 use std::ops::Range;
 
-use remat_ir::ops::AttentionShares;
+use crate::rules::RULES;
+use remat_plan::AttentionShares;
 
 use super::dropout::Dropout;
 use super::gemm::form::Form;
@@ -65,7 +66,7 @@ impl Attention<'_> {
 
     /// How the gradient is cut into tasks, and the workspace that it needs.
     pub fn shares(&self) -> AttentionShares {
-        AttentionShares::of(self.batch, self.tokens, self.heads, self.kv_heads, self.head_size)
+        RULES.shares(self.batch, self.tokens, self.heads, self.kv_heads, self.head_size)
     }
 
     /// The keys that token `i` of row `b` sees.

@@ -10,7 +10,7 @@
 
 use std::ops::Range;
 
-use remat_ir::ops::AttentionShares;
+use remat_plan::AttentionShares;
 
 use super::attention::{Attention, MAX_HEAD_SIZE, ROWS};
 use super::gemm::ROW_STRIDE;

@@ -1,6 +1,6 @@
-//! The language-model head and its loss in one: logits exist for `token_chunk` tokens at a time, never all at once.
+//! The language-model head and its loss in one: logits exist for a chunk of tokens at a time, never all at once.
 //!
-//! Shapes: h [N, D], weight [V, D], targets [N], loss [N]; workspace `min(N, token_chunk) * V` f32. The loss of a token
+//! Shapes: h [N, D], weight [V, D], targets [N], loss [N]; workspace `min(N, chunk) * V` f32. The loss of a token
 //! is `log sum exp(logits) - logits[target]`. The vocabulary is never cut for a sum. Tokens with target -100 have loss 0
 //! and gradient 0: chunks are trimmed to the rows between the first and the last trained token, which only drops exact
 //! zeros. A target outside the vocabulary has no meaning and gives NaN. Work 2NVD FLOP.
@@ -9,11 +9,12 @@ use super::embedding::row_of;
 use super::gemm::{Epilogue, Matrix, gemm};
 use crate::element::{Element, Lanes};
 use crate::pool::{Scratch, ThreadPool};
+use crate::rules::RULES;
 use crate::shared::Out;
 use crate::simd::{Kernel, Simd, for_lanes, launch};
 use crate::vector_math::exp;
 use half::bf16;
-use remat_ir::ops::{IGNORED, token_chunk};
+use remat_ir::ops::IGNORED;
 
 /// Sizes of the head.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,7 +30,7 @@ pub struct HeadSize {
 impl HeadSize {
     /// Length in f32 of the workspace that forward and gradient need.
     pub fn workspace_len(self) -> usize {
-        self.tokens.min(token_chunk(self.vocab)) * self.vocab
+        self.tokens.min(RULES.head_tokens(self.vocab)) * self.vocab
     }
 }
 
@@ -57,7 +58,7 @@ impl<T: Element, W: Element> Head<'_, T, W> {
 
     /// Rows of a chunk between its first and last trained token; `None` if there is none.
     pub(super) fn trained_rows(&self, chunk: usize) -> Option<std::ops::Range<usize>> {
-        let step = token_chunk(self.size.vocab);
+        let step = RULES.head_tokens(self.size.vocab);
         let from = chunk * step;
         let targets = &self.targets[from..(from + step).min(self.size.tokens)];
         let first = targets.iter().position(|&t| t != IGNORED)?;
@@ -169,7 +170,7 @@ pub fn linear_cross_entropy<T: Element, W: Element>(
     head.check(workspace);
     assert_eq!(loss.len(), head.size.tokens, "linear_cross_entropy: loss is not [{}]", head.size.tokens);
     loss.fill(0.0);
-    for chunk in 0..head.size.tokens.div_ceil(token_chunk(head.size.vocab)) {
+    for chunk in 0..head.size.tokens.div_ceil(RULES.head_tokens(head.size.vocab)) {
         let Some(rows) = head.trained_rows(chunk) else { continue };
         let logits = &mut workspace[..rows.len() * head.size.vocab];
         head.logits(pool, &rows, logits);

@@ -1,11 +1,11 @@
 //! Gradients of the head: logits are made again, a chunk of tokens at a time, and become their own gradients.
 //!
 //! `dlogits = (softmax - onehot) * dloss`, rounded to bf16 where h is, `dh = dlogits W`, `dW = dlogits^T h`. A chunk is the token-reduction block of
-//! dW: calls may stop at any multiple of `token_chunk` and be continued with `accumulate`. Work 4NVD FLOP, or 6NVD with
+//! dW: calls may stop at any multiple of a chunk's tokens and be continued with `accumulate`. Work 4NVD FLOP, or 6NVD with
 //! both gradients. Look next at `linear_cross_entropy.rs` for shapes, workspace and masking.
 
+use crate::rules::RULES;
 use half::bf16;
-use remat_ir::ops::token_chunk;
 
 use super::gemm::{Epilogue, Matrix, gemm};
 use super::linear_cross_entropy::{Head, HeadSize, SoftmaxRows};
@@ -53,7 +53,7 @@ pub(super) fn chunked_gradients<T: Element, W: Element>(
     if let Some(loss) = &mut loss {
         loss.fill(0.0);
     }
-    let step = token_chunk(vocab);
+    let step = RULES.head_tokens(vocab);
     for chunk in 0..tokens.div_ceil(step) {
         let all = chunk * step..((chunk + 1) * step).min(tokens);
         let rows = head.trained_rows(chunk).unwrap_or(all.start..all.start);
@@ -207,7 +207,7 @@ mod tests {
 
     #[test]
     fn token_tiles_at_chunks_change_no_bit() {
-        let chunk = token_chunk(40);
+        let chunk = RULES.head_tokens(40);
         let size = HeadSize { tokens: 700, hidden: 10, vocab: 40 };
         let (h, weight, dloss) = (normals(7000, 1), normals(400, 2), normals(700, 3));
         let targets: Vec<i32> = (0..700).map(|n| if n % 3 == 0 { IGNORED } else { n % 40 }).collect();

@@ -47,16 +47,27 @@ impl ModelFiles {
         Ok(Some(info))
     }
 
-    /// Reads a quantised weight into `target`, laid out as its format says, with the file's own maps.
+    /// Reads a quantised weight, with the file's own maps, piece by piece: `write` is given each with where it belongs in
+    /// the weight's bytes, as its format lays them out.
     ///
     /// # Errors
     /// A read that fails.
-    pub fn read_quantised_into(&self, name: &str, info: &QuantisedInfo, target: &mut [u8]) -> Result<(), FormatsError> {
+    pub fn read_quantised(
+        &self,
+        name: &str,
+        info: &QuantisedInfo,
+        write: &mut dyn FnMut(usize, &[u8]),
+    ) -> Result<(), FormatsError> {
         for (part, range) in parts(name, info) {
-            self.read_bytes_into(&part, &mut target[range])?;
+            let mut at = range.start;
+            self.file_of(&part)?.read_chunks(&part, &mut |piece| {
+                write(at, piece);
+                at += piece.len();
+                Ok(())
+            })?;
         }
         if let QuantFormat::Nf4(kind) = info.format {
-            nf4::write_offset(info, kind, target);
+            nf4::write_offset(info, kind, write);
         }
         Ok(())
     }

@@ -78,9 +78,9 @@ fn layout_of(info: &QuantisedInfo, kind: ScaleKind) -> Nf4Layout {
 }
 
 /// Puts the mean of the scales, which the settings hold, into a weight's bytes.
-pub(super) fn write_offset(info: &QuantisedInfo, kind: ScaleKind, target: &mut [u8]) {
+pub(super) fn write_offset(info: &QuantisedInfo, kind: ScaleKind, write: &mut dyn FnMut(usize, &[u8])) {
     if kind == ScaleKind::Nested {
-        target[layout_of(info, kind).offset].copy_from_slice(&info.offset.to_le_bytes());
+        write(layout_of(info, kind).offset.start, &info.offset.to_le_bytes());
     }
 }
 

@@ -138,22 +138,17 @@ impl SafetensorsFile {
     /// # Errors
     /// A tensor that is not there, of another size or dtype.
     pub fn read_as_f32_into(&self, name: &str, target: &mut [f32]) -> Result<(), FormatsError> {
-        self.read_converted(name, target, |dtype, piece, out| match dtype {
-            DType::BF16 => convert(piece, out, |bytes| bf16::from_le_bytes(bytes).to_f32()),
-            DType::F16 => convert(piece, out, |bytes| f16::from_le_bytes(bytes).to_f32()),
-            _ => convert(piece, out, f32::from_le_bytes),
-        })
-    }
-
-    /// Reads an f32, f16 or bf16 tensor into `target`: bf16 as it is, the others rounded to nearest, ties to even.
-    ///
-    /// # Errors
-    /// A tensor that is not there, of another size or dtype.
-    pub fn read_as_bf16_into(&self, name: &str, target: &mut [bf16]) -> Result<(), FormatsError> {
-        self.read_converted(name, target, |dtype, piece, out| match dtype {
-            DType::BF16 => convert(piece, out, bf16::from_le_bytes),
-            DType::F16 => convert(piece, out, |bytes| bf16::from_f32(f16::from_le_bytes(bytes).to_f32())),
-            _ => convert(piece, out, |bytes| bf16::from_f32(f32::from_le_bytes(bytes))),
+        let (info, dtype) = (self.info(name)?, self.float(name)?);
+        let element_bytes = dtype.element_bytes().ok_or_else(|| self.unreadable(name, info))?;
+        if info.bytes != (target.len() * element_bytes) as u64 {
+            let problem = format!("has {} elements, {} are wanted", info.bytes / element_bytes as u64, target.len());
+            return Err(FormatsError::tensor(&self.path, name, problem));
+        }
+        let mut at = 0;
+        self.read_chunks_as_f32(name, &mut |piece| {
+            target[at..at + piece.len()].copy_from_slice(piece);
+            at += piece.len();
+            Ok(())
         })
     }
 
@@ -166,39 +161,46 @@ impl SafetensorsFile {
         name: &str,
         sink: &mut dyn FnMut(&[f32]) -> Result<(), FormatsError>,
     ) -> Result<(), FormatsError> {
-        let info = self.info(name)?;
-        let dtype = info.dtype.filter(|dtype| dtype.is_float()).ok_or_else(|| self.unreadable(name, info))?;
+        let dtype = self.float(name)?;
         let mut numbers: Vec<f32> = Vec::new();
         self.read_chunks(name, &mut |piece| {
             match dtype {
-                DType::BF16 => widen(piece, &mut numbers, |bytes| bf16::from_le_bytes(bytes).to_f32()),
-                DType::F16 => widen(piece, &mut numbers, |bytes| f16::from_le_bytes(bytes).to_f32()),
-                _ => widen(piece, &mut numbers, f32::from_le_bytes),
+                DType::BF16 => converted(piece, &mut numbers, |bytes| bf16::from_le_bytes(bytes).to_f32()),
+                DType::F16 => converted(piece, &mut numbers, |bytes| f16::from_le_bytes(bytes).to_f32()),
+                _ => converted(piece, &mut numbers, f32::from_le_bytes),
             }
             sink(&numbers)
         })
     }
 
-    fn read_converted<T>(
+    /// Streams an f32, f16 or bf16 tensor through one bounded buffer: bf16 as it is, the others rounded to nearest, ties
+    /// to even.
+    ///
+    /// # Errors
+    /// As [`SafetensorsFile::read_chunks_as_f32`].
+    pub fn read_chunks_as_bf16(
         &self,
         name: &str,
-        target: &mut [T],
-        convert: impl Fn(DType, &[u8], &mut [T]),
+        sink: &mut dyn FnMut(&[bf16]) -> Result<(), FormatsError>,
     ) -> Result<(), FormatsError> {
-        let info = self.info(name)?;
-        let dtype = info.dtype.filter(|dtype| dtype.is_float()).ok_or_else(|| self.unreadable(name, info))?;
-        let element_bytes = dtype.element_bytes().ok_or_else(|| self.unreadable(name, info))?;
-        if info.bytes != (target.len() * element_bytes) as u64 {
-            let problem = format!("has {} elements, {} are wanted", info.bytes / element_bytes as u64, target.len());
-            return Err(FormatsError::tensor(&self.path, name, problem));
-        }
-        let mut at = 0;
+        let dtype = self.float(name)?;
+        let mut numbers: Vec<bf16> = Vec::new();
         self.read_chunks(name, &mut |piece| {
-            let count = piece.len() / element_bytes;
-            convert(dtype, piece, &mut target[at..at + count]);
-            at += count;
-            Ok(())
+            match dtype {
+                DType::BF16 => converted(piece, &mut numbers, bf16::from_le_bytes),
+                DType::F16 => {
+                    converted(piece, &mut numbers, |bytes| bf16::from_f32(f16::from_le_bytes(bytes).to_f32()));
+                }
+                _ => converted(piece, &mut numbers, |bytes| bf16::from_f32(f32::from_le_bytes(bytes))),
+            }
+            sink(&numbers)
         })
+    }
+
+    /// The dtype of a tensor of numbers that can be computed with.
+    fn float(&self, name: &str) -> Result<DType, FormatsError> {
+        let info = self.info(name)?;
+        info.dtype.filter(|dtype| dtype.is_float()).ok_or_else(|| self.unreadable(name, info))
     }
 
     fn elements<T: Pod>(&self, name: &str, info: &TensorInfo) -> Result<Vec<T>, FormatsError> {
@@ -235,13 +237,7 @@ impl SafetensorsFile {
     }
 }
 
-fn widen<const N: usize>(bytes: &[u8], numbers: &mut Vec<f32>, one: impl Fn([u8; N]) -> f32) {
+fn converted<const N: usize, T>(bytes: &[u8], numbers: &mut Vec<T>, one: impl Fn([u8; N]) -> T) {
     numbers.clear();
     numbers.extend(bytes.as_chunks::<N>().0.iter().map(|&element| one(element)));
-}
-
-fn convert<const N: usize, T>(bytes: &[u8], out: &mut [T], one: impl Fn([u8; N]) -> T) {
-    for (x, element) in out.iter_mut().zip(bytes.as_chunks::<N>().0) {
-        *x = one(*element);
-    }
 }

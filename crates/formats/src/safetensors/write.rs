@@ -58,12 +58,12 @@ pub fn write_safetensors(
 ///
 /// # Errors
 /// As [`write_safetensors`], and what `source` returns.
-pub fn write_safetensors_from(
+pub fn write_safetensors_from<E: From<FormatsError>>(
     path: &Path,
     specs: &[TensorSpec<'_>],
     metadata: &[(&str, &str)],
-    source: &mut dyn FnMut(usize, &mut Sink<'_>) -> Result<(), FormatsError>,
-) -> Result<(), FormatsError> {
+    source: &mut dyn FnMut(usize, &mut Sink<'_>) -> Result<(), E>,
+) -> Result<(), E> {
     let mut order: Vec<usize> = (0..specs.len()).collect();
     order.sort_by_key(|&index| (Reverse(specs[index].dtype.element_bytes()), specs[index].name));
     let header = header(path, specs, &order, metadata)?;
@@ -82,7 +82,7 @@ pub fn write_safetensors_from(
             if written != wanted {
                 let problem =
                     format!("came with {written} bytes; {} of shape {} takes {wanted}", spec.dtype, spec.shape);
-                return Err(FormatsError::tensor(path, spec.name, problem));
+                return Err(FormatsError::tensor(path, spec.name, problem).into());
             }
         }
         Ok(())

@@ -2,6 +2,7 @@
 
 use crate::bytes::{entry, folder, message, safetensors};
 use remat_formats::{ModelFiles, PartContent, quantised_parts};
+use remat_tensor::into_bytes;
 use remat_tensor::{DType, QuantFormat, Shape};
 
 const CODES: [u8; 6] = [127, 0, 129, 1, 2, 127];
@@ -24,7 +25,7 @@ fn read(tensors: &[(&str, &str, &str, &[u8])]) -> Result<Option<Vec<u8>>, String
     };
     assert_eq!(info.format, QuantFormat::Int8);
     let mut bytes = vec![0; info.format.bytes(&info.shape).expect("small")];
-    files.read_quantised_into("a.weight", &info, &mut bytes).expect("read");
+    files.read_quantised("a.weight", &info, &mut into_bytes(&mut bytes)).expect("read");
     Ok(Some(bytes))
 }
 

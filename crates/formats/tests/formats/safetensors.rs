@@ -66,7 +66,7 @@ fn writing_refuses_what_could_not_be_read() {
     assert_eq!(short, r#"DIR/t.safetensors: tensor "a" came with 4 bytes; f32 of shape [2] takes 8"#);
     let shape = Shape::new([usize::MAX, 2]);
     let huge = TensorSpec { name: "a", dtype: DType::F32, shape: &shape };
-    let huge = message(dir.path(), write_safetensors_from(&path, &[huge], &[], &mut |_, _| Ok(())));
+    let huge = message(dir.path(), write_safetensors_from::<FormatsError>(&path, &[huge], &[], &mut |_, _| Ok(())));
     assert!(huge.ends_with("does not fit a file"), "{huge}");
     // Nothing is left behind, and the file that was there is as it was.
     assert_eq!(std::fs::read(&path).expect("there"), b"before");
@@ -139,15 +139,17 @@ fn bf16_is_copied_and_the_others_are_rounded_to_it() {
     write(&path, &[("f32", &f32), ("bf16", &bf16), ("f16", &f16)], &[]).expect("written");
     let file = SafetensorsFile::open(&path).expect("opened");
     let read = |name: &str| {
-        let mut rounded = [half::bf16::ZERO; 6];
-        file.read_as_bf16_into(name, &mut rounded).expect("read");
-        rounded.map(|x| x.to_f64())
+        let mut rounded = Vec::new();
+        let take = &mut |piece: &[half::bf16]| {
+            rounded.extend(piece.iter().map(|x| x.to_f64()));
+            Ok(())
+        };
+        file.read_chunks_as_bf16(name, take).expect("read");
+        rounded
     };
     assert_eq!(read("f32"), wanted);
     assert_eq!(read("bf16"), wanted);
     assert_eq!(read("f16"), [1.0, 1.015625, -1.0078125, 5.960464477539063e-8, 65536.0, 0.0]);
-    let wrong = message(dir.path(), file.read_as_bf16_into("f16", &mut [half::bf16::ZERO; 7]));
-    assert_eq!(wrong, r#"DIR/t.safetensors: tensor "f16" has 6 elements, 7 are wanted"#);
 }
 
 #[test]

@@ -42,42 +42,6 @@ impl AttentionGrad {
     }
 }
 
-/// How the work is cut for executors that add up dk and dv in workspace: each share has some query heads of one kv head.
-/// It follows the shape alone, since a sum's order follows it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct AttentionShares {
-    /// Rows of the batch times kv heads.
-    pub kv_heads: usize,
-    /// Shares of one kv head; divides the query heads that read it.
-    pub parts: usize,
-    /// Length in f32 of one share's workspace: dq, dk and dv of one head `[T, E]`, and a value per token.
-    share: usize,
-}
-
-impl AttentionShares {
-    /// As many parts as make for sixteen shares, or all there are.
-    pub fn of(batch: usize, tokens: usize, heads: usize, kv_heads: usize, head_size: usize) -> Self {
-        let (group, rows) = (heads / kv_heads, batch * kv_heads);
-        let parts = (1..=group).find(|&parts| group.is_multiple_of(parts) && rows * parts >= 16).unwrap_or(group);
-        AttentionShares { kv_heads: rows, parts, share: tokens * (3 * head_size + 1) }
-    }
-
-    /// Number of shares.
-    pub fn tasks(&self) -> usize {
-        self.kv_heads * self.parts
-    }
-
-    /// Length in f32 of one share's workspace.
-    pub fn task_len(&self) -> usize {
-        self.share
-    }
-
-    /// Length in f32 of the whole workspace.
-    pub fn workspace_len(&self) -> usize {
-        self.tasks() * self.share
-    }
-}
-
 impl OpDef for AttentionGrad {
     fn infer(&self, inputs: &[&Type]) -> Result<Vec<Type>, String> {
         let forward = self.forward();
@@ -106,13 +70,6 @@ impl OpDef for AttentionGrad {
     /// Five products where the forward has two.
     fn cost(&self, inputs: &[&Type], outputs: &[&Type]) -> Cost {
         Cost::new(2.5 * self.forward().work(inputs[1]), inputs, outputs)
-    }
-
-    fn workspace_bytes(&self, inputs: &[&Type], _outputs: &[&Type]) -> usize {
-        let shape = &inputs[1].shape;
-        let head_size = shape.last() / self.heads;
-        let shares = AttentionShares::of(shape[0], shape[1], self.heads, self.kv_heads, head_size);
-        shares.workspace_len() * size_of::<f32>()
     }
 
     fn eval(&self, inputs: &[&Array], _results: &[&Type]) -> Vec<Array> {

@@ -2,7 +2,7 @@
 //! loss[n] = log Σ over v of exp(h[n]·w[v]) − h[n]·w[target[n]], and 0 where the target is [`IGNORED`].
 //!
 //! Operands: h [.., D], w [V, D], targets i32 [..]. Result: loss f32, of the shape of targets. The logits exist for
-//! [`token_chunk`] tokens at a time, in workspace; the vocabulary is never cut, so that chunks do not change a bit.
+//! a chunk of tokens at a time, in workspace; the vocabulary is never cut, so that chunks do not change a bit.
 //! Targets are checked where batches are made; one outside [0, V) has no meaning, and gives NaN here. Hsu et al.,
 //! *Liger Kernel*, 2024, for the chunking.
 
@@ -13,11 +13,9 @@ use crate::{Array, Cost, IrError, Sample, Type, ValueId, Vjp};
 use remat_tensor::DType;
 use serde::{Deserialize, Serialize};
 
-/// Tokens whose logits exist at one time, for a vocabulary of this size: weights are packed once for each chunk, so a
-/// longer one is faster, as long as its logits stay within 64 MiB.
-pub const fn token_chunk(vocab: usize) -> usize {
-    if vocab <= 1 << 16 { 256 } else { 128 }
-}
+/// Kernels take this many tokens at a time at most, or samples do not show what they do at the seam.
+#[doc(hidden)]
+pub const MOST_CHUNK: usize = 256;
 
 /// `linear_cross_entropy` has no attributes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -36,11 +34,6 @@ pub(super) fn fit(h: &Type, w: &Type, targets: &Type) -> Result<(), String> {
         return Err(format!("h {h} must have the axes of targets {targets} and one more"));
     }
     Ok(())
-}
-
-/// Bytes of the logits of one chunk, in f32.
-pub(super) fn logits_bytes(h: &Type, w: &Type) -> usize {
-    h.shape.rows().min(token_chunk(w.shape[0])) * w.shape[0] * size_of::<f32>()
 }
 
 /// FLOPs of one product between all tokens and w.
@@ -103,10 +96,6 @@ impl OpDef for LinearCrossEntropy {
             .with_inner(logits(inputs[0], inputs[1]))
     }
 
-    fn workspace_bytes(&self, inputs: &[&Type], _outputs: &[&Type]) -> usize {
-        logits_bytes(inputs[0], inputs[1])
-    }
-
     fn eval(&self, inputs: &[&Array], results: &[&Type]) -> Vec<Array> {
         let (h, w, targets) = (inputs[0], inputs[1], inputs[2]);
         let mut loss = Array::zeros(results[0].shape.clone());
@@ -131,7 +120,7 @@ impl OpDef for LinearCrossEntropy {
             of([1, 5], 7, 11, |n| n == 2),
             of([2, 3], 4, 37, |_| true),
             of([1, 1], 1, 1, |_| false),
-            of([1, 2 * token_chunk(37) + 17], 20, 37, |n| n % 5 == 0 || n / token_chunk(37) == 1),
+            of([1, 2 * MOST_CHUNK + 17], 20, 37, |n| n % 5 == 0 || n / MOST_CHUNK == 1),
         ]
     }
 }

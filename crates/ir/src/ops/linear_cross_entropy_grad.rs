@@ -5,7 +5,7 @@
 //! that dw is added onto in place. Results: dh like h if `dh`, then dw f32 [V, D] if `dw`. The logits are made again, a
 //! chunk of tokens at a time, in workspace.
 
-use super::linear_cross_entropy::{LinearCrossEntropy, fit, logits, logits_bytes, product_work, token};
+use super::linear_cross_entropy::{LinearCrossEntropy, fit, logits, product_work, token};
 use super::{OpDef, operands, typed};
 use crate::{Array, Cost, IrError, Sample, Type, ValueId, Vjp};
 use remat_tensor::DType;
@@ -80,10 +80,6 @@ impl OpDef for LinearCrossEntropyGrad {
     fn cost(&self, inputs: &[&Type], outputs: &[&Type]) -> Cost {
         Cost::new(self.products() * product_work(inputs[0], inputs[1]), inputs, outputs)
             .with_inner(logits(inputs[0], inputs[1]))
-    }
-
-    fn workspace_bytes(&self, inputs: &[&Type], _outputs: &[&Type]) -> usize {
-        logits_bytes(inputs[0], inputs[1])
     }
 
     fn eval(&self, inputs: &[&Array], _results: &[&Type]) -> Vec<Array> {

@@ -3,7 +3,7 @@
 //!
 //! Operands: those of `linear_cross_entropy_grad`. Results: loss, then dh if `dh`, then dw if `dw`.
 
-use super::linear_cross_entropy::{LinearCrossEntropy, logits, logits_bytes, product_work};
+use super::linear_cross_entropy::{LinearCrossEntropy, logits, product_work};
 use super::linear_cross_entropy_grad::with_cotangent;
 use super::{LinearCrossEntropyGrad, OpDef};
 use crate::{Array, Cost, IrError, Sample, Type, ValueId, Vjp};
@@ -55,10 +55,6 @@ impl OpDef for LinearCrossEntropyWithGrad {
     fn cost(&self, inputs: &[&Type], outputs: &[&Type]) -> Cost {
         Cost::new(self.gradient().products() * product_work(inputs[0], inputs[1]), inputs, outputs)
             .with_inner(logits(inputs[0], inputs[1]))
-    }
-
-    fn workspace_bytes(&self, inputs: &[&Type], _outputs: &[&Type]) -> usize {
-        logits_bytes(inputs[0], inputs[1])
     }
 
     fn eval(&self, inputs: &[&Array], results: &[&Type]) -> Vec<Array> {

@@ -49,12 +49,6 @@ pub trait OpDef {
     /// Work for these types.
     fn cost(&self, inputs: &[&Type], outputs: &[&Type]) -> Cost;
 
-    /// Bytes of arena the kernel needs while it runs, besides operands and results.
-    fn workspace_bytes(&self, inputs: &[&Type], outputs: &[&Type]) -> usize {
-        let _ = (inputs, outputs);
-        0
-    }
-
     /// The meaning: naive, in f64. Operands are known to satisfy `infer`.
     fn eval(&self, inputs: &[&Array], results: &[&Type]) -> Vec<Array>;
 
@@ -139,9 +133,6 @@ macro_rules! ops {
             fn cost(&self, inputs: &[&Type], outputs: &[&Type]) -> Cost {
                 match self { $(Op::$variant(op) => op.cost(inputs, outputs),)* Op::Custom(op) => op.cost(inputs, outputs) }
             }
-            fn workspace_bytes(&self, inputs: &[&Type], outputs: &[&Type]) -> usize {
-                match self { $(Op::$variant(op) => op.workspace_bytes(inputs, outputs),)* Op::Custom(op) => op.workspace_bytes(inputs, outputs) }
-            }
             fn eval(&self, inputs: &[&Array], results: &[&Type]) -> Vec<Array> {
                 match self { $(Op::$variant(op) => op.eval(inputs, results),)* Op::Custom(op) => op.eval(inputs, results) }
             }
@@ -197,9 +188,8 @@ ops! {
 }
 
 pub use adamw8bit::MOMENT_BLOCK;
-pub use attention_grad::AttentionShares;
 pub use linear::LowRank;
-pub use linear_cross_entropy::token_chunk;
+pub use linear_cross_entropy::MOST_CHUNK;
 
 impl From<Custom> for Op {
     fn from(op: Custom) -> Op {

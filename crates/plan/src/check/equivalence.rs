@@ -3,7 +3,7 @@
 //! Method: find out what each value of the plan's graph is, seen from the source graph. Originals are found by name; a
 //! recomputed node gives what the repeated node computes, provided its operands are right; a tile gives those rows of the
 //! results that its operands are rows of, if its op is one that can be cut. Rows become a value again, and sums over rows
-//! are finished, tile after tile without a gap. One pass, linear in the nodes.
+//! are finished, tile after tile without a gap, interrupted where the device's rules allow it. One pass, linear in the nodes.
 
 use super::CheckError;
 use crate::{Plan, whole_name};
@@ -21,6 +21,7 @@ pub(super) fn check(plan: &Plan, source: &Graph) -> Result<(), CheckError> {
         nodes: source.nodes_with_ids().map(|(id, node)| (node.name.as_str(), id)).collect(),
         meaning: vec![None; graph.values.len()],
         made: vec![Made::Rows(0); source.nodes.len()],
+        token_block: plan.rules.token_block.max(1),
     };
     for (index, value) in graph.values.iter().enumerate().filter(|(_, value)| value.producer.is_none()) {
         let id = source_values.get(value.name.as_str()).copied();
@@ -73,6 +74,8 @@ struct Pass<'a> {
     nodes: HashMap<&'a str, OpId>,
     meaning: Vec<Option<Meaning>>,
     made: Vec<Made>,
+    /// Sums over rows may be interrupted after multiples of this many.
+    token_block: usize,
 }
 
 impl Pass<'_> {
@@ -109,6 +112,11 @@ impl Pass<'_> {
             return wrong(format!("node \"{}\" has another number of operands", node.name));
         }
         let donations = original.op.donations();
+        let block = self.token_block;
+        if let Some((rows, _)) = cut.as_ref().filter(|(rows, _)| !donations.is_empty() && rows.start % block != 0) {
+            let (name, start) = (&node.name, rows.start);
+            return wrong(format!("the sum of \"{name}\" is interrupted at row {start}, not after a block of {block}"));
+        }
         for (index, (&operand, &of)) in node.inputs.iter().zip(&original.inputs).enumerate() {
             let expected = match &cut {
                 Some((rows, _)) if by_row.contains(&index) => Meaning::Rows(of, rows.clone()),

@@ -5,7 +5,7 @@
 //!    congruent operands; the outputs are the same.
 //! 2. *order*: every node runs in exactly one step; waits point backwards and at steps that signal.
 //! 3. *contents*: each operand's place holds that very value when the step runs: written before, not freed, not updated.
-//! 4. *space*: slots have the value's size, lie inside the arena, and two that share a byte are never alive together,
+//! 4. *space*: slots have the value's size and the workspace that the rules ask for, aligned as these say, lie inside the arena, and two that share a byte are never alive together,
 //!    under every interleaving the queues allow. Sharing is allowed where an op declares that it works in place.
 //! 5. *size*: `arena_bytes` is the highest end of a slot.
 //!

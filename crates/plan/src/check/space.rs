@@ -9,9 +9,6 @@ use super::order::Order;
 use crate::{Action, Place, Plan, Slot};
 use remat_ir::OpDef;
 
-/// Slots start at multiples of this many bytes at least: the largest element size.
-const ELEMENT_ALIGNMENT: usize = 4;
-
 struct Resident {
     name: String,
     slot: Slot,
@@ -23,15 +20,16 @@ struct Resident {
 
 pub(super) fn check(plan: &Plan, order: &Order) -> Result<(), CheckError> {
     let residents = residents(plan)?;
+    let alignment = plan.rules.slot_alignment_bytes;
     let end = residents.iter().map(|resident| resident.slot.end()).max().unwrap_or(0);
     for resident in &residents {
         if resident.slot.end() > plan.arena_bytes {
             let (value, end) = (resident.name.clone(), resident.slot.end());
             return Err(CheckError::OutsideArena { value, end, arena_bytes: plan.arena_bytes });
         }
-        if !resident.slot.offset.is_multiple_of(ELEMENT_ALIGNMENT) {
+        if !resident.slot.offset.is_multiple_of(alignment) {
             let (value, offset) = (resident.name.clone(), resident.slot.offset);
-            return Err(CheckError::Misaligned { value, offset, alignment: ELEMENT_ALIGNMENT });
+            return Err(CheckError::Misaligned { value, offset, alignment });
         }
     }
     no_overlap(plan, order, &residents)?;
@@ -67,8 +65,8 @@ fn residents(plan: &Plan) -> Result<Vec<Resident>, CheckError> {
         let needed = match step.action {
             Action::Compute(op) => {
                 let node = plan.graph.node(op);
-                let (inputs, outputs) = plan.graph.node_types(node);
-                node.op.workspace_bytes(&inputs, &outputs)
+                let (inputs, _) = plan.graph.node_types(node);
+                plan.rules.workspace_bytes(&node.op, &inputs)
             }
             _ => 0,
         };

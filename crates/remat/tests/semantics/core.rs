@@ -3,7 +3,7 @@
 use crate::models::{
     WIDTH, assert_same_under_every_policy, bits, block, chain, classifier, feed, policies, runs_again, started,
 };
-use remat::{CheckpointPolicy, DType, Error, Graph, Init, Options, Plan, RunObserver};
+use remat::{CheckpointPolicy, DType, Error, Graph, Init, Observer, Options, Plan};
 use std::collections::HashMap;
 
 #[test]
@@ -50,8 +50,9 @@ fn a1_threads_change_no_bit() {
 #[derive(Default)]
 struct Runs(HashMap<String, usize>);
 
-impl RunObserver for Runs {
-    fn after_step(&mut self, plan: &Plan, id: remat::StepId, step: &remat::PlanStep, _arena: &[u8]) {
+impl Observer for Runs {
+    fn after_step(&mut self, plan: &Plan, id: remat::StepId, _: &dyn remat::StepMemory) {
+        let step = &plan.steps[id.index()];
         assert!(id.index() < plan.steps.len());
         if let remat::Action::Compute(op) = step.action {
             let node = plan.graph.node(op);

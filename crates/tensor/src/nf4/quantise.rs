@@ -6,6 +6,7 @@
 use super::scales::{nested_map, quantise_scales};
 use super::{BLOCK, MAP, Nf4Layout, ScaleKind};
 use crate::quantised::write_floats;
+use std::ops::Range;
 
 /// The smallest magnitude a block is divided by.
 const SMALLEST: f32 = 1e-38;
@@ -44,18 +45,20 @@ pub(crate) fn quantise_block(values: &[f32], largest: f32, codes: &mut [u8]) -> 
     absmax
 }
 
-/// Writes scales and maps behind the codes of a tensor.
-pub(crate) fn write_scales(layout: &Nf4Layout, absmax: &mut [f32], target: &mut [u8]) {
-    write_floats(&mut target[layout.map.clone()], &MAP);
+/// Writes scales and maps to `behind`, the part of a tensor's bytes that stands behind its codes.
+pub(crate) fn write_scales(layout: &Nf4Layout, absmax: &mut [f32], behind: &mut [u8]) {
+    let codes = layout.codes.end;
+    let part = |range: &Range<usize>| range.start - codes..range.end - codes;
+    write_floats(&mut behind[part(&layout.map)], &MAP);
     match layout.kind {
-        ScaleKind::Single => write_floats(&mut target[layout.absmax.clone()], absmax),
+        ScaleKind::Single => write_floats(&mut behind[part(&layout.absmax)], absmax),
         ScaleKind::Nested => {
-            let (head, tail) = target.split_at_mut(layout.nested_absmax.start);
+            let (head, tail) = behind.split_at_mut(part(&layout.nested_absmax).start);
             let nested = tail[..layout.nested_absmax.len()].as_chunks_mut::<4>().0;
-            let codes = &mut head[layout.absmax.clone()];
+            let codes = &mut head[part(&layout.absmax)];
             let offset = quantise_scales(absmax, codes, |block, scale| nested[block] = scale.to_le_bytes());
-            write_floats(&mut target[layout.nested_map.clone()], nested_map());
-            write_floats(&mut target[layout.offset.clone()], &[offset]);
+            write_floats(&mut behind[part(&layout.nested_map)], nested_map());
+            write_floats(&mut behind[part(&layout.offset)], &[offset]);
         }
     }
 }

@@ -7,7 +7,7 @@
 mod quantiser;
 
 pub(crate) use quantiser::write_floats;
-pub use quantiser::{NotFinite, QuantisedTensor, Quantiser};
+pub use quantiser::{NotFinite, QuantisedTensor, Quantiser, into_bytes};
 
 use crate::int8::{Int8Layout, Int8View};
 use crate::nf4::{self, Nf4Layout, Nf4View, ScaleKind};
@@ -105,10 +105,11 @@ impl QuantisedData {
     pub fn quantise(format: QuantFormat, shape: impl Into<Shape>, values: &[f32]) -> Result<Self, NotFinite> {
         let shape = shape.into();
         let mut bytes = vec![0; format.bytes(&shape).expect("not much larger than the values themselves")];
-        let mut quantiser = Quantiser::new();
-        let mut tensor = quantiser.begin(format, &shape, &mut bytes);
+        let (mut quantiser, mut write) = (Quantiser::new(), into_bytes(&mut bytes));
+        let mut tensor = quantiser.begin(format, &shape, &mut write);
         tensor.push(values)?;
         tensor.finish();
+        drop(write);
         Ok(QuantisedData { format, shape, bytes })
     }
 

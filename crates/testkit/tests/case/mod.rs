@@ -1,13 +1,13 @@
-//! One parity case: the model folder, what the reference computed, and runs of the same on the CPU executor.
+//! One parity case: the model folder, what the reference computed, and runs of the same on the CPU.
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
-use remat_compiler::{Target, compile, differentiate};
-use remat_cpu::{CpuExecutor, CpuOptions};
 use remat_formats::SafetensorsFile;
-use remat_model::{
-    AdamWSettings, BatchShape, Method, Model, MomentFormat, Parameter, Precision, Quant, Training, update_graph,
+use remat_ir::{Parameter, Storage, Training};
+use remat_model::{BatchShape, Method, Model, Precision, Quant};
+use remat_plan::{Device, Policy, SourceId};
+use remat_step::{
+    AdamWSettings, DeviceOptions, LoadedForward, LoadedStep, MomentFormat, StepPlans, Tokens, TrainingStep,
 };
-use remat_plan::{Executor, Policy, ProgramId, TensorView};
 use remat_tensor::{DType, HostTensor};
 use serde_json::Value as Json;
 use std::path::{Path, PathBuf};
@@ -148,32 +148,58 @@ impl Case {
     pub fn logits(&self, method: &Method, adapter: &str) -> Vec<f32> {
         let (ids, labels, shape) = self.micro_batch(0, 0);
         let graph = self.model.inference(method, shape).expect("a graph").graph;
-        let mut executor = CpuExecutor::new(CpuOptions::new(2));
-        let plan = compile(graph.clone(), &Policy::None, &CpuOptions::new(2).profile()).expect("a plan");
-        let program = executor.load(vec![plan]).expect("loads")[0];
-        self.model.load_weights(&graph, &mut executor).expect("weights");
+        let options = DeviceOptions::cpu(2);
+        let plan = LoadedForward::plan(graph.clone(), &options.profile()).expect("a plan");
+        let mut loaded = LoadedForward::load(vec![plan], options).expect("loads");
+        self.model.load_weights(&graph, loaded.device_mut()).expect("weights");
         if method.adapter().is_some() {
             let training = self.model.training(method, shape).expect("a graph");
-            self.load_adapter(adapter, &training.parameters, &mut executor);
+            self.load_adapter(adapter, &training.parameters, loaded.device_mut());
         }
-        fill(&mut executor, &ids, &labels, shape);
-        executor.run(program).expect("runs");
-        numbers(executor.output(program, "logits").expect("an output"))
+        let batch = Batch::of(&ids, &labels, shape);
+        for (name, numbers) in [("ids", &batch.ids), ("positions", &batch.positions), ("segment_start", &batch.starts)]
+        {
+            let input = loaded.input(name).expect("an input");
+            loaded.write(input, numbers).expect("written");
+        }
+        loaded.run(0).expect("runs");
+        let mut logits = vec![0.0; ids.len() * self.model.config().vocab_size()];
+        loaded.read_output(0, "logits", &mut logits).expect("an output");
+        logits
     }
 
-    fn load_adapter(&self, folder: &str, parameters: &[Parameter], executor: &mut CpuExecutor) {
-        self.model.load_adapter(&self.folder.join(folder), parameters, executor).expect("the adapter fits");
+    fn load_adapter(&self, folder: &str, parameters: &[Parameter], device: &mut dyn Device) {
+        self.model.load_adapter(&self.folder.join(folder), parameters, device).expect("the adapter fits");
+    }
+}
+
+/// Tokens of a micro-batch, one sample per row, as a step takes them.
+struct Batch {
+    ids: Vec<i32>,
+    targets: Vec<i32>,
+    positions: Vec<i32>,
+    starts: Vec<i32>,
+}
+
+impl Batch {
+    fn of(ids: &[i32], labels: &[i32], shape: BatchShape) -> Batch {
+        let tokens = shape.seq_len;
+        let targets = labels.chunks(tokens).flat_map(|row| row[1..].iter().copied().chain([-100]).collect::<Vec<_>>());
+        let positions = (0..ids.len()).map(|i| (i % tokens) as i32).collect();
+        Batch { ids: ids.to_vec(), targets: targets.collect(), positions, starts: vec![0; ids.len()] }
+    }
+
+    fn tokens(&self) -> Tokens<'_> {
+        let Batch { ids, targets, positions, starts } = self;
+        Tokens { ids, targets, positions, segment_start: starts }
     }
 }
 
 /// A training run of one case.
 pub struct Run<'a> {
     case: &'a Case,
-    executor: CpuExecutor,
-    micro: ProgramId,
-    update: ProgramId,
+    step: LoadedStep,
     parameters: Vec<Parameter>,
-    random: bool,
 }
 
 impl<'a> Run<'a> {
@@ -194,25 +220,20 @@ impl<'a> Run<'a> {
     ) -> Run<'a> {
         let (_, _, shape) = case.micro_batch(0, 0);
         let training = case.model.training(method, shape).expect("a graph");
-        let target = |p: &Parameter| Target { value: p.value, accumulate_into: Some(p.gradient) };
-        let random = training.random;
-        let targets: Vec<Target> = training.parameters.iter().map(target).collect();
-        let forward = training.graph.clone();
-        let micro = differentiate(forward, training.loss, training.seed, &targets).expect("differentiable").graph;
+        let (graph, parameters) = (training.graph.clone(), training.parameters.clone());
         let settings = AdamWSettings { moments, ..case.settings() };
-        let update = update_graph(&training.parameters, &settings).expect("an update");
-        let options = CpuOptions::new(threads);
-        let plans = vec![
-            compile(micro, policy, &options.profile()).expect("a plan"),
-            compile(update, &Policy::None, &options.profile()).expect("a plan"),
-        ];
-        let mut executor = CpuExecutor::new(options);
-        let programs = executor.load(plans).expect("loads");
-        case.model.load_weights(&training.graph, &mut executor).expect("weights");
+        let options = DeviceOptions::cpu(threads);
+        let profile = options.profile();
+        let step = TrainingStep::new(training, Some(&settings)).expect("differentiable");
+        let (problem, trained) = step.problem(&profile).expect("a graph");
+        let micro = problem.plan(policy, None).expect("a plan");
+        let plans = StepPlans::of(micro, Some(trained.plan_update(&profile).expect("a plan")));
+        let mut step = plans.load(options.open(), &trained.loss, &trained.dloss).expect("loads");
+        case.model.load_weights(&graph, step.device_mut()).expect("weights");
         if method.adapter().is_some() {
-            case.load_adapter("adapter", &training.parameters, &mut executor);
+            case.load_adapter("adapter", &parameters, step.device_mut());
         }
-        Run { case, executor, micro: programs[0], update: programs[1], parameters: training.parameters, random }
+        Run { case, step, parameters }
     }
 
     pub fn parameters(&self) -> impl Iterator<Item = &str> {
@@ -224,28 +245,40 @@ impl<'a> Run<'a> {
         self.parameters.iter().filter_map(Parameter::working_copy).collect()
     }
 
+    fn source(&self, storage: Storage, name: &str) -> SourceId {
+        self.step.device().known(storage, name).expect("a source of this name")
+    }
+
+    fn numbers(&self, source: SourceId) -> Vec<f32> {
+        let device = self.step.device();
+        let (ty, bytes) = (device.source_type(source), device.read_all::<u8>(source).expect("read"));
+        let tensor = HostTensor::from_le_bytes(ty.shape.clone(), ty.dtype, &bytes).expect("sizes agree");
+        tensor.to_f64().into_iter().map(|x| x as f32).collect()
+    }
+
     /// A frozen parameter.
-    pub fn weight(&mut self, name: &str) -> Vec<f32> {
-        let view = self.executor.weight_mut(name).expect("a weight");
-        numbers(TensorView { ty: view.ty, bytes: view.bytes })
+    pub fn weight(&self, name: &str) -> Vec<f32> {
+        self.numbers(self.source(Storage::Weight, name))
     }
 
     /// Dtype, shape and bytes of a frozen parameter.
-    pub fn stored_weight(&mut self, name: &str) -> (DType, Vec<usize>, Vec<u8>) {
-        let view = self.executor.weight_mut(name).expect("a weight");
-        (view.ty.dtype, view.ty.shape.to_vec(), view.bytes.to_vec())
+    pub fn stored_weight(&self, name: &str) -> (DType, Vec<usize>, Vec<u8>) {
+        let (device, source) = (self.step.device(), self.source(Storage::Weight, name));
+        let ty = device.source_type(source);
+        (ty.dtype, ty.shape.to_vec(), device.read_all(source).expect("read"))
     }
 
     /// Replaces a frozen parameter, rounded to its dtype.
     pub fn set_weight(&mut self, name: &str, values: &[f32]) {
-        let view = self.executor.weight_mut(name).expect("a weight");
+        let source = self.source(Storage::Weight, name);
+        let ty = self.step.device().source_type(source).clone();
         let values: Vec<f64> = values.iter().map(|&x| f64::from(x)).collect();
-        let tensor = HostTensor::from_f64(view.ty.shape.clone(), view.ty.dtype, &values);
-        view.bytes.copy_from_slice(tensor.as_bytes());
+        let tensor = HostTensor::from_f64(ty.shape, ty.dtype, &values);
+        self.step.device_mut().write_all(source, tensor.as_bytes()).expect("written");
     }
 
     pub fn state(&self, name: &str) -> Vec<f32> {
-        numbers(self.executor.state(name).expect("a state"))
+        self.numbers(self.source(Storage::State, name))
     }
 
     /// Runs every micro-batch of an update; returns the loss over its trained tokens.
@@ -258,52 +291,17 @@ impl<'a> Run<'a> {
         let total: usize = batches.iter().map(|(_, labels, shape)| trained(labels, shape)).sum();
         let mut sum = 0.0;
         for (micro, (ids, labels, shape)) in batches.iter().enumerate() {
-            fill(&mut self.executor, ids, labels, *shape);
-            write(&mut self.executor, "seed", &[1.0 / total as f32]);
-            if self.random {
-                write(&mut self.executor, "rng", &[7, 0, update as u32, micro as u32]);
-            }
-            self.executor.run(self.micro).expect("runs");
-            sum += f64::from(floats(self.executor.output(self.micro, "loss").expect("an output").bytes)[0]);
+            self.step.set_tokens(0, Batch::of(ids, labels, *shape).tokens()).expect("written");
+            self.step.micro(0, 1.0 / total as f32, [7, 0, update as u32, micro as u32]).expect("runs");
+            sum += f64::from(self.step.loss(0).expect("an output"));
         }
         sum / total as f64
     }
 
     /// One optimizer step; returns the gradient norm.
     pub fn update(&mut self, update: usize, rate: f64) -> f64 {
-        write(&mut self.executor, "lr", &[rate as f32]);
-        write(&mut self.executor, "step", &[update as i32 + 1]);
-        self.executor.run(self.update).expect("runs");
-        f64::from(floats(self.executor.output(self.update, "grad_norm").expect("an output").bytes)[0])
+        f64::from(self.step.update(rate as f32, update as i32 + 1).expect("runs"))
     }
-}
-
-fn fill(executor: &mut CpuExecutor, ids: &[i32], labels: &[i32], shape: BatchShape) {
-    let tokens = shape.seq_len;
-    let targets: Vec<i32> =
-        labels.chunks(tokens).flat_map(|row| row[1..].iter().copied().chain([-100]).collect::<Vec<_>>()).collect();
-    let positions: Vec<i32> = (0..ids.len()).map(|i| (i % tokens) as i32).collect();
-    write(executor, "ids", ids);
-    write(executor, "positions", &positions);
-    write(executor, "segment_start", &vec![0i32; ids.len()]);
-    if executor.input_mut("targets").is_ok() {
-        write(executor, "targets", &targets);
-    }
-}
-
-fn write<T: bytemuck::NoUninit>(executor: &mut CpuExecutor, name: &str, values: &[T]) {
-    let target = executor.input_mut(name).expect("an input");
-    target.bytes.copy_from_slice(bytemuck::cast_slice(values));
-}
-
-/// A tensor of real numbers, widened.
-fn numbers(view: TensorView<'_>) -> Vec<f32> {
-    let tensor = HostTensor::from_le_bytes(view.ty.shape.clone(), view.ty.dtype, view.bytes).expect("sizes agree");
-    tensor.to_f64().into_iter().map(|x| x as f32).collect()
-}
-
-fn floats(bytes: &[u8]) -> Vec<f32> {
-    bytemuck::pod_collect_to_vec(bytes)
 }
 
 /// |a − b| / |b| in the Euclidean norm.

@@ -96,6 +96,7 @@ pub(super) fn pretrain(base: &Path, text: &Path, out: &Path, updates: u64) -> Re
     let seen = updates as usize * BATCH * SEQ_LEN;
     println!("training on at most {seen} tokens");
     let control = RunControl {
+        device: None,
         existing: Existing::Replace,
         interrupt: &AtomicBool::new(false),
         trace: None,

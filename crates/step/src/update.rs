@@ -2,9 +2,9 @@
 //!
 //! Invariant: a parameter's update reads no other parameter, so one graph serves any number of them.
 
-use crate::{ModelError, Parameter};
+use crate::StepError;
 use remat_ir::ops::{AdamW, AdamW8bit, Cast, ClipScale, GradNorm, MOMENT_BLOCK};
-use remat_ir::{Builder, Graph, Type, ValueId};
+use remat_ir::{Builder, Graph, Parameter, StateRole, Type, ValueId};
 use remat_tensor::DType;
 
 /// How the moments of a parameter are stored.
@@ -21,18 +21,20 @@ pub enum MomentFormat {
 /// biases are the ones that 8 bits would harm.
 pub const LEAST_8BIT_ELEMENTS: usize = 4096;
 
-/// What is appended to a parameter's name to name its gradient and its moments. Where those are codes, they have scales.
-pub const OPTIMIZER_SUFFIXES: [&str; 5] = [".grad", ".m", ".v", ".m_absmax", ".v_absmax"];
-
 impl MomentFormat {
     /// Whether this parameter's moments are codes.
     pub fn quantises(self, parameter: &Parameter) -> bool {
         self == MomentFormat::Blocks8 && parameter.ty.shape.numel() >= LEAST_8BIT_ELEMENTS
     }
 
-    /// Suffixes of the states of a parameter that outlive an update.
-    pub fn saved_suffixes(self, parameter: &Parameter) -> &'static [&'static str] {
-        if self.quantises(parameter) { &["", ".m", ".v", ".m_absmax", ".v_absmax"] } else { &["", ".m", ".v"] }
+    /// The states of a parameter that outlive an update.
+    pub fn saved(self, parameter: &Parameter) -> &'static [StateRole] {
+        use StateRole::{FirstMoment, FirstMomentScales, SecondMoment, SecondMomentScales, Value};
+        if self.quantises(parameter) {
+            &[Value, FirstMoment, SecondMoment, FirstMomentScales, SecondMomentScales]
+        } else {
+            &[Value, FirstMoment, SecondMoment]
+        }
     }
 }
 
@@ -73,17 +75,16 @@ impl Default for AdamWSettings {
 ///
 /// # Errors
 /// No parameters.
-pub fn update_graph(parameters: &[Parameter], settings: &AdamWSettings) -> Result<Graph, ModelError> {
+pub fn update_graph(parameters: &[Parameter], settings: &AdamWSettings) -> Result<Graph, StepError> {
     if parameters.is_empty() {
-        return Err(ModelError::Setting("nothing is trainable: choose at least one parameter or adapter".to_string()));
+        return Err(StepError::NothingTrained);
     }
     let mut b = Builder::new();
     let lr = b.input("lr", Type::new(DType::F32, [1]));
     let step = b.input("step", Type::new(DType::I32, [1]));
-    let state = |b: &mut Builder, parameter: &Parameter, suffix: &str| {
-        b.state(&format!("{}{suffix}", parameter.name), parameter.ty.clone())
-    };
-    let gradients: Vec<_> = parameters.iter().map(|parameter| state(&mut b, parameter, ".grad")).collect();
+    let state =
+        |b: &mut Builder, parameter: &Parameter, role: StateRole| b.state(&parameter.state(role), parameter.ty.clone());
+    let gradients: Vec<_> = parameters.iter().map(|parameter| state(&mut b, parameter, StateRole::Gradient)).collect();
     let norm = b.op1("grad_norm", GradNorm, &gradients)?;
     b.output(norm);
     // Without clipping the scale is min(1, largest f32 / norm) = 1.
@@ -92,13 +93,14 @@ pub fn update_graph(parameters: &[Parameter], settings: &AdamWSettings) -> Resul
     for (parameter, gradient) in parameters.iter().zip(gradients) {
         let weight_decay = if parameter.decay { settings.weight_decay } else { 0.0 };
         let op = AdamW { beta1: settings.beta1, beta2: settings.beta2, eps: settings.eps, weight_decay };
-        let value = state(&mut b, parameter, "");
+        let value = state(&mut b, parameter, StateRole::Value);
         let updated = if settings.moments.quantises(parameter) {
             let moments = moments_of_8_bits(&mut b, parameter);
             let operands = [&[value, gradient], &moments[..], &[lr, step, scale]].concat();
             b.op(&format!("adamw8bit.{}", parameter.name), AdamW8bit(op), &operands)?[0]
         } else {
-            let (m, v) = (state(&mut b, parameter, ".m"), state(&mut b, parameter, ".v"));
+            let (m, v) =
+                (state(&mut b, parameter, StateRole::FirstMoment), state(&mut b, parameter, StateRole::SecondMoment));
             b.op(&format!("adamw.{}", parameter.name), op, &[value, gradient, m, v, lr, step, scale])?[0]
         };
         if let Some(name) = parameter.working_copy() {
@@ -113,6 +115,7 @@ pub fn update_graph(parameters: &[Parameter], settings: &AdamWSettings) -> Resul
 fn moments_of_8_bits(b: &mut Builder, parameter: &Parameter) -> [ValueId; 4] {
     let codes = Type::new(DType::U8, parameter.ty.shape.clone());
     let scales = Type::new(DType::F32, [parameter.ty.shape.numel().div_ceil(MOMENT_BLOCK)]);
-    [(".m", &codes), (".v", &codes), (".m_absmax", &scales), (".v_absmax", &scales)]
-        .map(|(suffix, ty)| b.state(&format!("{}{suffix}", parameter.name), ty.clone()))
+    use StateRole::{FirstMoment, FirstMomentScales, SecondMoment, SecondMomentScales};
+    [(FirstMoment, &codes), (SecondMoment, &codes), (FirstMomentScales, &scales), (SecondMomentScales, &scales)]
+        .map(|(role, ty)| b.state(&parameter.state(role), ty.clone()))
 }

@@ -1,14 +1,31 @@
-//! Kernels of a library user's own ops, registered with the executor under the op's name.
+//! Kernels of a library user's own ops, registered with a device under the op's name.
 //!
 //! Invariant: a kernel sees each operand as bytes and each result once, so that safe code cannot alias them; whether it
-//! gives the same bits at every thread count is the user's promise, which validation tests.
+//! gives the same bits at every thread count is the user's promise, which validation tests. A device whose memory the
+//! processor cannot address refuses custom ops, or brings operands and results to it.
 
-use crate::executor::Operand;
-use remat_ir::Custom;
-use remat_plan::{TensorView, TensorViewMut};
+use remat_ir::{Custom, Type};
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
+
+/// An operand of a custom op.
+#[derive(Debug, Clone, Copy)]
+pub struct TensorView<'a> {
+    /// Element type and shape.
+    pub ty: &'a Type,
+    /// Row-major little-endian elements, aligned for their dtype.
+    pub bytes: &'a [u8],
+}
+
+/// A result of a custom op, to be written.
+#[derive(Debug)]
+pub struct TensorViewMut<'a> {
+    /// Element type and shape.
+    pub ty: &'a Type,
+    /// Row-major little-endian elements, aligned for their dtype.
+    pub bytes: &'a mut [u8],
+}
 
 /// Computes one custom op.
 pub trait CustomKernel: Send + Sync {
@@ -19,14 +36,31 @@ pub trait CustomKernel: Send + Sync {
     fn run(&self, call: CustomCall<'_>) -> Result<(), String>;
 }
 
+/// Operands of one call, as a device hands them to a kernel.
+pub trait CustomInputs<'a> {
+    /// Operand `index`.
+    fn input(&self, index: usize) -> TensorView<'a>;
+}
+
+/// Results of one call.
+pub trait CustomOutputs {
+    /// Result `index`, to be written.
+    fn output(&mut self, index: usize) -> TensorViewMut<'_>;
+}
+
 /// One call: operands, results and attributes.
 pub struct CustomCall<'a> {
-    pub(crate) op: &'a Custom,
-    pub(crate) reads: &'a [Operand],
-    pub(crate) writes: &'a [Operand],
+    op: &'a Custom,
+    inputs: &'a dyn CustomInputs<'a>,
+    outputs: &'a mut dyn CustomOutputs,
 }
 
 impl<'a> CustomCall<'a> {
+    /// Of an op on these operands.
+    pub fn new(op: &'a Custom, inputs: &'a dyn CustomInputs<'a>, outputs: &'a mut dyn CustomOutputs) -> Self {
+        CustomCall { op, inputs, outputs }
+    }
+
     /// The op's attributes.
     pub fn attributes(&self) -> &'a str {
         self.op.attributes()
@@ -34,19 +68,12 @@ impl<'a> CustomCall<'a> {
 
     /// Operand `index`; there are as many as the op's `infer` accepted.
     pub fn input(&self, index: usize) -> TensorView<'a> {
-        let operand = &self.reads[index];
-        // SAFETY: the checked plan gave the operand this many bytes; no result overlaps it, since custom ops never work in
-        // place, and nothing else writes it during this step.
-        let bytes = unsafe { std::slice::from_raw_parts(operand.start, operand.ty.bytes()) };
-        TensorView { ty: &operand.ty, bytes }
+        self.inputs.input(index)
     }
 
     /// Result `index`, to be written.
     pub fn output(&mut self, index: usize) -> TensorViewMut<'_> {
-        let result = &self.writes[index];
-        // SAFETY: as in `input`; results do not overlap, and the borrow of `self` lets only one be held at a time.
-        let bytes = unsafe { std::slice::from_raw_parts_mut(result.start, result.ty.bytes()) };
-        TensorViewMut { ty: &result.ty, bytes }
+        self.outputs.output(index)
     }
 }
 
@@ -62,8 +89,11 @@ impl CustomKernels {
         self.by_name.insert(name.to_string(), kernel);
     }
 
-    /// The kernel of an op, or what is missing.
-    pub(crate) fn of(&self, op: &Custom) -> Result<Arc<dyn CustomKernel>, String> {
+    /// The kernel of an op.
+    ///
+    /// # Errors
+    /// None of this name: what is missing.
+    pub fn of(&self, op: &Custom) -> Result<Arc<dyn CustomKernel>, String> {
         let kernel = self.by_name.get(op.custom_name()).cloned();
         kernel.ok_or_else(|| {
             format!("no kernel is registered under \"{}\": register one before the plan is loaded", op.custom_name())

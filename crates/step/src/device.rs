@@ -1,0 +1,75 @@
+//! Where a device is opened: the one file that names a concrete one.
+//!
+//! Invariant: whoever holds a [`Device`] does not know which it is. Look next at `remat_plan::Device` for what it can do.
+
+use remat_cpu::{CpuExecutor, CpuOptions};
+use remat_plan::{Device, DeviceError, DeviceProfile, SpillPrices};
+use std::path::Path;
+
+pub use remat_cpu::{Level, multiplier_peak, release_freed_memory};
+
+/// Opens a device with so many threads and kernels of this level.
+pub type Opener = fn(usize, Level) -> Box<dyn Device>;
+
+/// Which device, and how it computes.
+#[derive(Clone, Copy)]
+pub struct DeviceOptions {
+    /// Threads, the caller's included.
+    pub threads: usize,
+    /// Instruction level of the kernels.
+    pub level: Level,
+    opener: Opener,
+}
+
+impl std::fmt::Debug for DeviceOptions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "DeviceOptions({} threads, {})", self.threads, self.level)
+    }
+}
+
+impl PartialEq for DeviceOptions {
+    fn eq(&self, other: &Self) -> bool {
+        (self.threads, self.level) == (other.threads, other.level) && std::ptr::fn_addr_eq(self.opener, other.opener)
+    }
+}
+
+impl Eq for DeviceOptions {}
+
+fn cpu(threads: usize, level: Level) -> Box<dyn Device> {
+    Box::new(CpuExecutor::new(CpuOptions { threads, level }))
+}
+
+impl DeviceOptions {
+    /// The CPU with so many threads, at the strongest level of this machine.
+    pub fn cpu(threads: usize) -> Self {
+        DeviceOptions { threads, level: Level::detect(), opener: cpu }
+    }
+
+    /// At another level.
+    pub fn at_level(self, level: Level) -> Self {
+        DeviceOptions { level, ..self }
+    }
+
+    /// A device of one's own in place of the CPU, which is planned for as the CPU is.
+    pub fn opened_by(self, opener: Opener) -> Self {
+        DeviceOptions { opener, ..self }
+    }
+
+    /// The device, without plans.
+    pub fn open(&self) -> Box<dyn Device> {
+        (self.opener)(self.threads, self.level)
+    }
+
+    /// What the compiler needs to know of it, with nominal prices. The device need not be opened for it.
+    pub fn profile(&self) -> DeviceProfile {
+        CpuOptions { threads: self.threads, level: self.level }.profile()
+    }
+}
+
+/// What copies to a folder and back cost: a file of 32 MiB is written there, read and gone.
+///
+/// # Errors
+/// A folder that cannot be written to.
+pub fn measure_spill(folder: &Path) -> Result<SpillPrices, DeviceError> {
+    remat_cpu::measure_spill(folder)
+}

@@ -1,0 +1,43 @@
+//! Contents for steps whose times are measured: numbers that kernels are as fast on as on a model's.
+//!
+//! Invariant: no number is denormal, infinite or not a number, and none becomes so in a few updates.
+
+use remat_ir::{Graph, StateRole, Storage};
+use remat_plan::{Device, DeviceError, SourceWriter};
+use remat_tensor::DType;
+
+/// Elements that are written at a time.
+const PIECE: usize = 1 << 14;
+
+/// Small numbers of both signs in floats, positions counted up, the first update, everything else zero.
+///
+/// # Errors
+/// A source that the device does not have.
+pub fn fill_with_small_numbers(device: &mut dyn Device, graph: &Graph) -> Result<(), DeviceError> {
+    for value in graph.values.iter().filter(|value| value.producer.is_none()) {
+        let source = device.known(value.storage, &value.name)?;
+        let zero_at_first = match StateRole::of(&value.name).0 {
+            StateRole::Value | StateRole::WorkingCopy => false,
+            role => value.storage == Storage::State && (role == StateRole::Gradient || role.is_moment()),
+        };
+        let (elements, mut writer) = (value.ty.shape.numel(), SourceWriter::new(device, source));
+        let number = |index: usize| ((index * 37) % 97) as f32 * 6e-4 - 0.03;
+        let tokens = value.ty.shape.last();
+        for first in (0..elements).step_by(PIECE) {
+            let indices = first..(first + PIECE).min(elements);
+            match value.ty.dtype {
+                _ if zero_at_first => break,
+                DType::F32 => writer.push(&indices.map(number).collect::<Vec<f32>>()),
+                // The upper half of an f32 is the bf16 below it.
+                DType::BF16 => writer.push(&indices.map(|i| (number(i).to_bits() >> 16) as u16).collect::<Vec<u16>>()),
+                DType::I32 if value.name == "positions" => {
+                    writer.push(&indices.map(|i| (i % tokens) as i32).collect::<Vec<i32>>());
+                }
+                DType::I32 if value.name == "step" => writer.push(&[1_i32]),
+                _ => break,
+            }
+        }
+        writer.end()?;
+    }
+    Ok(())
+}

@@ -1,0 +1,31 @@
+//! One training step in one place: a loss graph becomes plans, the plans are loaded into a device, and they are driven.
+//!
+//! ```text
+//! Training (a graph, its loss, what is trained) + optimizer
+//!   └─ TrainingStep::new      forward and backward, the update
+//!        └─ problem(profile)  plans within a limit
+//!             └─ StepPlans::load(device) ─▶ LoadedStep { micro, update, evaluate, trace, validate }
+//! ```
+//!
+//! Invariants: nowhere else is a graph differentiated or a step driven; the concrete device is named in [`device`] alone.
+//! Look next at `training_step` for the graphs and at `loaded` for what a loaded step does.
+
+pub mod device;
+mod error;
+mod fill;
+mod forward;
+mod loaded;
+mod plans;
+mod trace;
+mod training_step;
+mod update;
+
+pub use device::DeviceOptions;
+pub use error::StepError;
+pub use fill::fill_with_small_numbers;
+pub use forward::LoadedForward;
+pub use loaded::{LoadedStep, Tokens};
+pub use plans::{MicroPlan, StepPlans};
+pub use trace::{Ran, StepTrace};
+pub use training_step::{GradientOf, Trained, TrainingStep};
+pub use update::{AdamWSettings, LEAST_8BIT_ELEMENTS, MomentFormat, update_graph};

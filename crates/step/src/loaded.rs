@@ -1,0 +1,282 @@
+//! A loaded step: micro-steps that accumulate gradients, updates of all parameters, evaluation.
+//!
+//! Invariant: driving it allocates nothing: inputs are copied in, and what comes out are single numbers. The cotangent of
+//! the loss is an input, so the sum over micro-batches is the gradient of whatever mean the caller wants.
+
+use crate::{StepError, StepPlans, StepTrace};
+use remat_ir::{RANDOM_KEY, Storage};
+use remat_plan::{Device, DeviceError, Observer, Plan, ProgramId, SourceId, Validation, ValidationError, validate};
+use std::time::Instant;
+
+/// A micro-batch: i32 [B, T] each.
+#[derive(Debug, Clone, Copy)]
+pub struct Tokens<'a> {
+    /// Token ids.
+    pub ids: &'a [i32],
+    /// What is to be predicted at each token; −100 where it takes no part.
+    pub targets: &'a [i32],
+    /// Positions within the sample.
+    pub positions: &'a [i32],
+    /// The first token of each token's sample.
+    pub segment_start: &'a [i32],
+}
+
+/// Handles of the inputs for tokens, where a plan has them.
+type TokenHandles = [Option<SourceId>; 4];
+
+/// One loaded plan of forward and backward.
+#[derive(Debug)]
+struct Micro {
+    program: ProgramId,
+    tokens: TokenHandles,
+}
+
+/// The loaded update.
+#[derive(Debug)]
+struct Update {
+    program: ProgramId,
+    learning_rate: SourceId,
+    number: SourceId,
+}
+
+/// What a validation compared so far, and what it compares with.
+#[derive(Debug, Clone, Copy, Default)]
+struct Validating {
+    compared: Validation,
+    against_reference: bool,
+}
+
+/// A step on a device.
+pub struct LoadedStep {
+    device: Box<dyn Device>,
+    micros: Vec<Micro>,
+    update: Option<Update>,
+    evaluation: Option<Micro>,
+    dloss: Option<SourceId>,
+    key: Option<SourceId>,
+    loss: String,
+    trace: Option<StepTrace>,
+    validating: Option<Validating>,
+}
+
+/// What the inputs of an evaluation begin with.
+const EVALUATION: &str = "evaluation.";
+
+impl StepPlans {
+    /// Loads all plans into a device: the longest micro-step and the update first. `loss` and `dloss` are the names of the
+    /// output and the input of [`crate::TrainingStep`].
+    ///
+    /// # Errors
+    /// A plan that the device cannot run, memory that it does not have.
+    pub fn load(self, mut device: Box<dyn Device>, loss: &str, dloss: &str) -> Result<LoadedStep, StepError> {
+        let StepPlans { mut micros, update, evaluation } = self;
+        let names: Vec<[String; 4]> = micros.iter().map(|micro| micro.tokens.clone()).collect();
+        let (has_update, has_evaluation) = (update.is_some(), evaluation.is_some());
+        // The longest first: what all plans share lies in its order.
+        let last = micros.pop();
+        let first = last.map(|micro| micro.plan);
+        let plans = first.into_iter().chain(update).chain(evaluation).chain(micros.into_iter().map(|micro| micro.plan));
+        let mut programs = device.load(plans.collect())?.into_iter();
+        let longest = programs.next();
+        let update = programs.by_ref().take(usize::from(has_update)).next();
+        let evaluation = programs.by_ref().take(usize::from(has_evaluation)).next();
+        let handles = |names: &[String; 4]| -> TokenHandles {
+            std::array::from_fn(|index| device.source(Storage::Input, &names[index]))
+        };
+        let micros =
+            programs.chain(longest).zip(&names).map(|(program, names)| Micro { program, tokens: handles(names) });
+        let micros = micros.collect();
+        let evaluation_names = crate::training_step::TOKEN_INPUTS.map(|name| format!("{EVALUATION}{name}"));
+        let evaluation = evaluation.map(|program| Micro { program, tokens: handles(&evaluation_names) });
+        let update = update.map(|program| -> Result<Update, DeviceError> {
+            let learning_rate = device.known(Storage::Input, "lr")?;
+            Ok(Update { program, learning_rate, number: device.known(Storage::Input, "step")? })
+        });
+        Ok(LoadedStep {
+            update: update.transpose()?,
+            dloss: device.source(Storage::Input, dloss),
+            key: device.source(Storage::Input, RANDOM_KEY),
+            micros,
+            evaluation,
+            device,
+            loss: loss.to_string(),
+            trace: None,
+            validating: None,
+        })
+    }
+}
+
+impl LoadedStep {
+    /// The device, to load weights into and to read states from.
+    pub fn device(&self) -> &dyn Device {
+        self.device.as_ref()
+    }
+
+    /// The device, to be written to.
+    pub fn device_mut(&mut self) -> &mut dyn Device {
+        self.device.as_mut()
+    }
+
+    /// The plan of a micro-step.
+    pub fn micro_plan(&self, micro: usize) -> &Plan {
+        self.device.plan(self.micros[micro].program)
+    }
+
+    /// The plan of the update.
+    pub fn update_plan(&self) -> Option<&Plan> {
+        self.update.as_ref().map(|update| self.device.plan(update.program))
+    }
+
+    /// The program of the update.
+    pub fn update_program(&self) -> Option<ProgramId> {
+        self.update.as_ref().map(|update| update.program)
+    }
+
+    /// Writes a micro-step's tokens.
+    ///
+    /// # Errors
+    /// A device that fails.
+    pub fn set_tokens(&mut self, micro: usize, tokens: Tokens<'_>) -> Result<(), StepError> {
+        let handles = self.micros[micro].tokens;
+        self.write_tokens(handles, tokens)
+    }
+
+    fn write_tokens(&mut self, handles: TokenHandles, tokens: Tokens<'_>) -> Result<(), StepError> {
+        let Tokens { ids, targets, positions, segment_start } = tokens;
+        for (handle, numbers) in handles.into_iter().zip([ids, targets, positions, segment_start]) {
+            if let Some(source) = handle {
+                self.device.write_all(source, numbers)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Runs a micro-step on the present inputs: adds the gradients of `dloss` · loss onto their states. `key` is that of the
+    /// random ops.
+    ///
+    /// # Errors
+    /// An input that a kernel refuses; a value that differs where the step is validated.
+    pub fn micro(&mut self, micro: usize, dloss: f32, key: [u32; 4]) -> Result<(), StepError> {
+        self.prepare(dloss, key)?;
+        self.run(self.micros[micro].program)
+    }
+
+    /// Writes the cotangent of the loss and the key of the random ops, for a run that is driven from outside.
+    ///
+    /// # Errors
+    /// A device that fails.
+    pub fn prepare(&mut self, dloss: f32, key: [u32; 4]) -> Result<(), StepError> {
+        if let Some(source) = self.dloss {
+            self.device.write_all(source, &[dloss])?;
+        }
+        if let Some(source) = self.key {
+            self.device.write_all(source, &key)?;
+        }
+        Ok(())
+    }
+
+    /// The program of a micro-step.
+    pub fn micro_program(&self, micro: usize) -> ProgramId {
+        self.micros[micro].program
+    }
+
+    /// The loss that a micro-step has just computed.
+    ///
+    /// # Errors
+    /// A step without a loss.
+    pub fn loss(&self, micro: usize) -> Result<f32, StepError> {
+        Ok(self.device.read_number(self.micros[micro].program, &self.loss)?)
+    }
+
+    /// Copies an output of a micro-step that has just run.
+    ///
+    /// # Errors
+    /// A name that is no output.
+    pub fn read_output(&self, micro: usize, name: &str, into: &mut [u8]) -> Result<(), StepError> {
+        Ok(self.device.read_output(self.micros[micro].program, name, 0, into)?)
+    }
+
+    /// Updates all parameters by their accumulated gradients, zeroes those, and returns their norm before clipping.
+    /// `number` counts updates from 1.
+    ///
+    /// # Errors
+    /// A step without an optimizer; as [`LoadedStep::micro`].
+    pub fn update(&mut self, learning_rate: f32, number: i32) -> Result<f32, StepError> {
+        let Some(Update { program, learning_rate: rate, number: count }) = self.update else {
+            return Err(StepError::NothingTrained);
+        };
+        self.device.write_all(rate, &[learning_rate])?;
+        self.device.write_all(count, &[number])?;
+        self.run(program)?;
+        Ok(self.device.read_number(program, "grad_norm")?)
+    }
+
+    /// The sum of the losses of a batch of held-out rows.
+    ///
+    /// # Errors
+    /// A step without evaluation; an input that a kernel refuses.
+    pub fn evaluate(&mut self, tokens: Tokens<'_>) -> Result<f32, StepError> {
+        let Some(Micro { program, tokens: handles }) = self.evaluation else {
+            let (kind, name) = ("plan", "evaluation".to_string());
+            return Err(DeviceError::UnknownSource { kind, name }.into());
+        };
+        self.write_tokens(handles, tokens)?;
+        self.device.run(program)?;
+        Ok(self.device.read_number(program, "loss")?)
+    }
+
+    /// Runs a micro-step as it is and tells `observer` of every step of its plan.
+    ///
+    /// # Errors
+    /// An input that a kernel refuses.
+    pub fn observe(&mut self, micro: usize, observer: &mut dyn Observer) -> Result<(), StepError> {
+        Ok(self.device.observe(self.micros[micro].program, observer)?)
+    }
+
+    /// Writes down the time of every step from now on.
+    pub fn begin_trace(&mut self, trace: StepTrace) {
+        self.trace = Some(trace);
+    }
+
+    /// What ran since [`LoadedStep::begin_trace`].
+    pub fn end_trace(&mut self) -> Option<StepTrace> {
+        self.trace.take()
+    }
+
+    /// Steps of an update of so many micro-batches at most, and of the longest plan.
+    pub fn steps_of_update(&self, micro_batches: usize) -> (usize, usize) {
+        let micro = (0..self.micros.len()).map(|micro| self.micro_plan(micro).steps.len()).max().unwrap_or(0);
+        let update = self.update_plan().map_or(0, |plan| plan.steps.len());
+        (micro_batches * micro + update, micro.max(update))
+    }
+
+    /// Holds recomputed values of every run from now on to the forward's bits and, `against_reference` and where that can
+    /// follow, all values to the interpreter.
+    pub fn validate(&mut self, against_reference: bool) {
+        self.validating.get_or_insert_default().against_reference = against_reference;
+    }
+
+    /// What was compared; `None` if nothing is validated.
+    pub fn validated(&self) -> Option<Validation> {
+        self.validating.map(|validating| validating.compared)
+    }
+
+    fn run(&mut self, program: ProgramId) -> Result<(), StepError> {
+        if let Some(validating) = &mut self.validating {
+            let compared = validate(self.device.as_mut(), program, validating.against_reference);
+            let compared = compared.map_err(|error| match error {
+                ValidationError::Device(error) => StepError::Device(error),
+                ValidationError::Interpreter(error) => StepError::Graph(error),
+                ValidationError::Differs(fault) => StepError::Differs(fault),
+            })?;
+            validating.compared.replayed_values += compared.replayed_values;
+            validating.compared.reference_values += compared.reference_values;
+            return Ok(());
+        }
+        let Some(trace) = &mut self.trace else { return Ok(self.device.run(program)?) };
+        let (steps, began) = (self.device.plan(program).steps.len(), Instant::now());
+        self.device.run_timed(program, trace.times(steps))?;
+        trace.take(program, steps, began);
+        Ok(())
+    }
+}

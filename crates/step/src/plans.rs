@@ -1,0 +1,45 @@
+//! The plans of a step, ready to be loaded together.
+//!
+//! Invariant: they share every source by name, and one arena. Look next at `loaded`.
+
+use crate::training_step::{TOKEN_INPUTS, token_input};
+use remat_plan::Plan;
+
+/// A plan of forward and backward, and what its inputs with an element per token are called.
+#[derive(Debug, Clone)]
+pub struct MicroPlan {
+    /// The plan.
+    pub plan: Plan,
+    /// Names of the inputs for ids, targets, positions and segment starts.
+    pub(crate) tokens: [String; 4],
+}
+
+impl MicroPlan {
+    /// Of the longest sequences, or of a model without tokens.
+    pub fn longest(plan: Plan) -> Self {
+        MicroPlan { plan, tokens: TOKEN_INPUTS.map(|name| token_input(name, None)) }
+    }
+
+    /// Of a graph that [`crate::TrainingStep::shorter`] made.
+    pub fn shorter(plan: Plan, seq_len: usize) -> Self {
+        MicroPlan { plan, tokens: TOKEN_INPUTS.map(|name| token_input(name, Some(seq_len))) }
+    }
+}
+
+/// What is loaded together.
+#[derive(Debug, Clone)]
+pub struct StepPlans {
+    /// Forward and backward: by length, or under several policies side by side.
+    pub micros: Vec<MicroPlan>,
+    /// The update.
+    pub update: Option<Plan>,
+    /// The loss of held-out rows.
+    pub evaluation: Option<Plan>,
+}
+
+impl StepPlans {
+    /// Of one micro-step.
+    pub fn of(micro: Plan, update: Option<Plan>) -> Self {
+        StepPlans { micros: vec![MicroPlan::longest(micro)], update, evaluation: None }
+    }
+}
