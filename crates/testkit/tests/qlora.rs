@@ -91,7 +91,7 @@ fn twenty_losses_on_int8_weights_in_bf16_are_near_those_in_f32_and_of_the_unquan
 fn every_linear_is_quantised_and_nothing_else() {
     for (name, quant) in CASES.into_iter().flat_map(|name| QUANTS.map(|quant| (name, quant))) {
         let case = Case::open(name);
-        let (mut quantised, mut plain) =
+        let (quantised, plain) =
             (Run::new(&case, &case.qlora_in(quant), &Policy::Full), Run::new(&case, &case.lora(), &Policy::Full));
         let graph = case.training(&case.qlora_in(quant)).graph;
         let dtype = quant.format().dtype();

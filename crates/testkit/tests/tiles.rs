@@ -7,8 +7,8 @@ use remat_cpu::{CpuExecutor, CpuOptions, Level};
 use remat_formats::ModelConfig;
 use remat_ir::Graph;
 use remat_model::{BatchShape, LoraConfig, Method, Precision, Quant, Targets, training};
-use remat_plan::{Plan, Policy, validate};
-use remat_testkit::{random_model_of, run_plan, source_values, with_backward};
+use remat_plan::{Device, Plan, Policy, validate};
+use remat_testkit::{fill_sources, random_model_of, run_plan, source_values, with_backward};
 use std::path::Path;
 
 const LLAMA: &str = r#"{"model_type": "llama", "hidden_size": 32, "intermediate_size": 112, "num_hidden_layers": 2,

@@ -8,6 +8,7 @@ use remat_compiler::compile;
 use remat_ir::{Node, Op, Phase};
 use remat_model::{LoraConfig, Method, Targets};
 use remat_plan::{Action, DeviceProfile, Plan, Policy};
+use remat_testkit::with_backward;
 
 fn lora(targets: Targets) -> Method {
     Method::Lora(LoraConfig { rank: 4, alpha: 8.0, dropout: 0.0, rank_stabilised: false, targets })
