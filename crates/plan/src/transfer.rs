@@ -83,20 +83,21 @@ impl dyn Device + '_ {
 pub struct SourceWriter<'d> {
     device: &'d mut dyn Device,
     source: SourceId,
-    at: usize,
+    /// Bytes that were written, which must be all in the end.
+    written: usize,
     outcome: Result<(), DeviceError>,
 }
 
 impl<'d> SourceWriter<'d> {
     /// Of `source`, from its first byte on.
     pub fn new(device: &'d mut dyn Device, source: SourceId) -> Self {
-        SourceWriter { device, source, at: 0, outcome: Ok(()) }
+        SourceWriter { device, source, written: 0, outcome: Ok(()) }
     }
 
-    /// Writes the next elements.
+    /// Writes the next elements, behind as many bytes as were written.
     pub fn push<T: NoUninit>(&mut self, elements: &[T]) {
         let bytes: &[u8] = bytemuck::cast_slice(elements);
-        self.push_at(self.at, bytes);
+        self.push_at(self.written, bytes);
     }
 
     /// Writes bytes from `offset` on.
@@ -104,7 +105,7 @@ impl<'d> SourceWriter<'d> {
         if self.outcome.is_ok() {
             self.outcome = self.device.write(self.source, offset, bytes);
         }
-        self.at = offset + bytes.len();
+        self.written += bytes.len();
     }
 
     /// The end, wherever it is: what was not written stays as it was.
@@ -121,7 +122,8 @@ impl<'d> SourceWriter<'d> {
     /// The first write that failed.
     pub fn finish(self) -> Result<(), DeviceError> {
         let wanted = self.device.source_type(self.source).bytes();
-        assert!(self.outcome.is_err() || self.at == wanted, "{} of {wanted} bytes of a source were written", self.at);
+        let written = self.written;
+        assert!(self.outcome.is_err() || written == wanted, "{written} of {wanted} bytes of a source were written");
         self.outcome
     }
 }

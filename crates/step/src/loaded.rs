@@ -77,7 +77,7 @@ impl StepPlans {
         let first = last.map(|micro| micro.plan);
         let plans = first.into_iter().chain(update).chain(evaluation).chain(micros.into_iter().map(|micro| micro.plan));
         let mut programs = device.load(plans.collect())?.into_iter();
-        let longest = programs.next();
+        let longest = programs.by_ref().take(usize::from(!names.is_empty())).next();
         let update = programs.by_ref().take(usize::from(has_update)).next();
         let evaluation = programs.by_ref().take(usize::from(has_evaluation)).next();
         let handles = |names: &[String; 4]| -> TokenHandles {
