@@ -3,10 +3,12 @@
 //! [`random_model`] makes small differentiable graphs with regions; [`source_values`] fills their sources;
 //! [`run_plan`] runs a plan on a device and hands back what it computed.
 
+mod distant;
 mod random_model;
 mod run;
 mod source_values;
 
+pub use distant::DistantDevice;
 pub use random_model::{TestModel, random_model, random_model_of, two_layer_mlp};
 pub use run::{RunResult, fill_sources, run_plan, with_backward};
 pub use source_values::source_values;
