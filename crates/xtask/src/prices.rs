@@ -69,7 +69,7 @@ fn measure(
     let (problem, trained) = step.problem(profile)?;
     let none = problem.plan(&Policy::None, None)?;
     let half = Policy::Budget(none.activation_bytes() / 2);
-    let plans = vec![none, problem.plan(&half, None)?, problem.plan(&Policy::Full, None)?];
+    let plans = [none, problem.plan(&half, None)?, problem.plan(&Policy::Full, None)?];
     let micros = plans.iter().cloned().map(MicroPlan::longest).collect();
     let loaded = StepPlans { micros, update: None, evaluation: None };
     let mut loaded = loaded.load(options.open(), &trained.loss, &trained.dloss)?;
