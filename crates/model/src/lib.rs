@@ -20,8 +20,10 @@ mod source;
 mod stored;
 mod update;
 
+pub use adapter::ADAPTER_FILES;
 pub use build::{BatchShape, Evaluation, Inference, Method, Parameter, Training, training};
 pub use error::ModelError;
+pub use full::MODEL_FILES;
 pub use generation::{CacheShape, Generation};
 pub use lora::{LoraConfig, Targets};
 pub use model::Model;

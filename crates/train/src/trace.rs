@@ -3,12 +3,11 @@
 //! The second update is traced: the first touches fresh pages. Invariant: a run without `--trace` does none of this.
 
 use crate::TrainError;
-use remat_formats::{FormatsError, write_atomic_with};
+use remat_formats::{FormatsError, OutputFile};
 use remat_ir::{OpDef, Phase};
 use remat_plan::{Action, OpClass, Plan, ProgramId, RunObserver, Step, StepId};
 use serde_json::{Value, json};
 use std::io::Write;
-use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 /// The update that is traced, unless it is the only one.
@@ -27,7 +26,6 @@ struct Ran {
 
 /// Collects the times of one update's steps. What the steps are is read from their plans when the file is written.
 pub(crate) struct Trace {
-    path: PathBuf,
     started: Instant,
     last: Instant,
     program: ProgramId,
@@ -36,10 +34,10 @@ pub(crate) struct Trace {
 
 impl Trace {
     /// For so many steps.
-    pub(crate) fn new(path: &Path, steps: usize) -> Self {
+    pub(crate) fn new(steps: usize) -> Self {
         let ran = Vec::with_capacity(steps);
         let now = Instant::now();
-        Trace { path: path.to_path_buf(), started: now, last: now, program: ProgramId(0), ran }
+        Trace { started: now, last: now, program: ProgramId(0), ran }
     }
 
     /// What a trace of so many steps holds in memory.
@@ -64,6 +62,7 @@ impl Trace {
     /// A file that cannot be written.
     pub(crate) fn write<'p>(
         self,
+        file: OutputFile,
         plan: impl Fn(ProgramId) -> &'p Plan,
         update: ProgramId,
     ) -> Result<String, TrainError> {
@@ -81,7 +80,8 @@ impl Trace {
         let by_class: serde_json::Map<String, Value> =
             classes.iter().map(|(class, seconds)| ((*class).to_string(), json!(seconds))).collect();
         let other = json!({ "schema": 1, "seconds": total, "seconds_by_class": by_class });
-        write_atomic_with(&self.path, |file| {
+        let path = file.path().to_path_buf();
+        file.write_with(|file| {
             let mut write = |text: String| file.write_all(text.as_bytes());
             let mut events = || {
                 write(format!("{{\"displayTimeUnit\":\"ms\",\"otherData\":{other},\"traceEvents\":["))?;
@@ -91,11 +91,15 @@ impl Trace {
                 }
                 write("]}\n".to_string())
             };
-            events().map_err(|source| FormatsError::Io { path: self.path.clone(), action: "write the trace", source })
+            events().map_err(|source| FormatsError::NotWritten {
+                path: path.clone(),
+                action: "write the trace",
+                source,
+            })
         })?;
         let share = |(class, seconds): &(&str, f64)| format!("{class} {:.1} %", 100.0 * seconds / total.max(1e-12));
         let shares: Vec<String> = classes.iter().map(share).collect();
-        Ok(format!("{} has the steps of one update, {total:.3} s: {}", self.path.display(), shares.join(", ")))
+        Ok(format!("{} has the steps of one update, {total:.3} s: {}", path.display(), shares.join(", ")))
     }
 }
 
