@@ -84,10 +84,6 @@ impl FormatsError {
         move |source| FormatsError::NotWritten { path, action, source }
     }
 
-    pub(crate) fn output(path: &Path, problem: impl Into<String>) -> FormatsError {
-        FormatsError::Output { output: path.display().to_string(), problem: problem.into() }
-    }
-
     /// A file under a name that a command would write, which remat did not write, in the folder that the flag names.
     pub fn foreign(flag: &str, folder: &Path, name: &str) -> FormatsError {
         let problem = "there was not written by remat, so it is not replaced; choose another folder, or move it away";

@@ -27,6 +27,13 @@ pub struct OutputFile {
     target: Target,
 }
 
+/// The flag and what it names, for messages.
+#[derive(Clone, Copy)]
+struct Named<'a> {
+    flag: &'a str,
+    path: &'a Path,
+}
+
 #[derive(Debug)]
 enum Target {
     /// A regular file or none, at the end of all links.
@@ -40,22 +47,24 @@ impl OutputFile {
     ///
     /// # Errors
     /// What is no place for a file, is absent with its folder, or may not be written.
-    pub fn open(path: &Path) -> Result<Self, FormatsError> {
+    pub fn open(flag: &str, path: &Path) -> Result<Self, FormatsError> {
+        let named = Named { flag, path };
         let there = match fs::metadata(path) {
             Ok(found) => Some(found.file_type()),
             Err(error) if error.kind() == ErrorKind::NotFound => None,
-            Err(error) => return Err(refused(path, &error)),
+            Err(error) => return Err(named.cannot_be_written(&error)),
         };
         let target = match there {
-            Some(kind) if kind.is_fifo() => Target::WrittenThrough(open_pipe(path)?),
+            Some(kind) if kind.is_fifo() => Target::WrittenThrough(open_pipe(named)?),
             Some(kind) if kind.is_char_device() => {
-                Target::WrittenThrough(File::options().write(true).open(path).map_err(|error| refused(path, &error))?)
+                let device = File::options().write(true).open(path);
+                Target::WrittenThrough(device.map_err(|error| named.cannot_be_written(&error))?)
             }
-            Some(kind) if kind.is_dir() => return Err(FormatsError::output(path, "is a folder; name a file in it")),
+            Some(kind) if kind.is_dir() => return Err(named.refused("is a folder; name a file in it")),
             Some(kind) if !kind.is_file() => {
-                return Err(FormatsError::output(path, "is a socket or a disk, not a file; name another file"));
+                return Err(named.refused("is a socket or a disk, not a file; name another file"));
             }
-            _ => Target::Replaced(replaceable(path, there.is_some())?),
+            _ => Target::Replaced(replaceable(named, there.is_some())?),
         };
         Ok(OutputFile { path: path.to_path_buf(), target })
     }
@@ -94,39 +103,46 @@ impl OutputFile {
     }
 }
 
+impl Named<'_> {
+    fn refused(self, problem: impl Into<String>) -> FormatsError {
+        FormatsError::Output { output: format!("{} {}", self.flag, self.path.display()), problem: problem.into() }
+    }
+
+    fn cannot_be_written(self, error: &Error) -> FormatsError {
+        let remedy = match error.kind() {
+            ErrorKind::NotFound => "make its folder first",
+            _ => "name a file that you may write",
+        };
+        self.refused(format!("cannot be written: {error}; {remedy}"))
+    }
+}
+
 /// A pipe that somebody reads. Without a reader, opening one waits, maybe for ever.
-fn open_pipe(path: &Path) -> Result<File, FormatsError> {
-    let open = |flags| File::options().write(true).custom_flags(flags).open(path);
+fn open_pipe(named: Named<'_>) -> Result<File, FormatsError> {
+    let open = |flags| File::options().write(true).custom_flags(flags).open(named.path);
     let at_once = open(libc::O_NONBLOCK).map_err(|error| match error.raw_os_error() {
-        Some(libc::ENXIO) => FormatsError::output(path, "is a pipe that nobody reads; start its reader first"),
-        _ => refused(path, &error),
+        Some(libc::ENXIO) => named.refused("is a pipe that nobody reads; start its reader first"),
+        _ => named.cannot_be_written(&error),
     })?;
     // The one that is written to waits where the reader is slower; the other held the reader meanwhile.
-    let waiting = open(0).map_err(|error| refused(path, &error));
+    let waiting = open(0).map_err(|error| named.cannot_be_written(&error));
     drop(at_once);
     waiting
 }
 
 /// The path at the end of all links, in a folder that takes new files.
-fn replaceable(path: &Path, exists: bool) -> Result<PathBuf, FormatsError> {
-    let target = resolve(path).map_err(|error| refused(path, &error))?;
+fn replaceable(named: Named<'_>, exists: bool) -> Result<PathBuf, FormatsError> {
+    let refused = |error: Error| named.cannot_be_written(&error);
+    let target = resolve(named.path).map_err(refused)?;
     if exists {
         // A rename would not ask whether the file itself may be written.
-        File::options().write(true).open(&target).map_err(|error| refused(path, &error))?;
+        File::options().write(true).open(&target).map_err(refused)?;
     }
-    let temporary = create_temporary(&target).map_err(|error| match error {
-        FormatsError::NotWritten { source, .. } => refused(path, &source),
+    let (file, temporary) = create_temporary(&target).map_err(|error| match error {
+        FormatsError::NotWritten { source, .. } => refused(source),
         other => other,
     })?;
-    drop(temporary.0);
-    fs::remove_file(temporary.1).map_err(|error| refused(path, &error))?;
+    drop(file);
+    fs::remove_file(temporary).map_err(refused)?;
     Ok(target)
-}
-
-fn refused(path: &Path, error: &Error) -> FormatsError {
-    let remedy = match error.kind() {
-        ErrorKind::NotFound => "make its folder first",
-        _ => "name a file that you may write",
-    };
-    FormatsError::output(path, format!("cannot be written: {error}; {remedy}"))
 }

@@ -56,6 +56,9 @@ impl OwnFiles {
     /// A listing that cannot be read.
     pub fn read(folder: &Path) -> Result<Option<Self>, FormatsError> {
         let path = folder.join(LISTING_FILE);
+        if !folder.is_dir() {
+            return Ok(None);
+        }
         let text = match read_text(&path, CONFIG_LIMIT_BYTES, "") {
             Ok(text) => text,
             Err(FormatsError::Missing { .. }) => return Ok(None),

@@ -168,11 +168,11 @@ impl Output {
     /// What it would do to the input, with the remedy.
     fn meets(&self, input: &Input) -> Option<String> {
         let (what, name) = (if self.taken.is_some() { "folder" } else { "file" }, &input.name);
+        if !input.place.is(&self.place) && self.place.is_below(&input.place) {
+            return Some(format!("lies inside {name}, which is read; choose a {what} outside of it"));
+        }
         if input.places().any(|place| place.is(&self.place)) {
             return Some(format!("is what {name} reads; choose another {what}"));
-        }
-        if self.place.is_below(&input.place) {
-            return Some(format!("lies inside {name}, which is read; choose a {what} outside of it"));
         }
         self.taken?;
         if let Some(held) = input.places().find(|place| place.is_below(&self.place)) {

@@ -36,6 +36,6 @@ impl TrainConfig {
         places.writes_file("--trace", path)?.check()?;
         let place = |path: &Path| resolve(path).ok();
         let is_in_out = place(path).as_deref().and_then(Path::parent) == place(&self.out).as_deref();
-        if is_in_out && !self.out.exists() { Ok(None) } else { Ok(Some(OutputFile::open(path)?)) }
+        if is_in_out && !self.out.exists() { Ok(None) } else { Ok(Some(OutputFile::open("--trace", path)?)) }
     }
 }

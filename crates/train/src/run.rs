@@ -78,7 +78,7 @@ pub fn train(config: TrainConfig, control: RunControl<'_>, reporter: &mut dyn Re
         reporter.report(Event::Note(&note));
     }
     if let (None, Some(path)) = (&trace, control.trace) {
-        trace = Some(OutputFile::open(path)?);
+        trace = Some(OutputFile::open("--trace", path)?);
     }
     Run::new(session, folder, trace, control, peaks, reporter)?.go()
 }
@@ -280,7 +280,9 @@ impl<'a> Run<'a> {
         self.epoch = batch.epoch;
 
         let step_seconds = start.elapsed().as_secs_f64();
-        if let Some((trace, file)) = session.step.trace.take().zip(self.trace.take()) {
+        if let Some(trace) = session.step.trace.take()
+            && let Some(file) = self.trace.take()
+        {
             let step = &session.step;
             self.reporter.report(Event::Note(&trace.write(
                 file,

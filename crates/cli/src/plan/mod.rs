@@ -84,8 +84,8 @@ fn start(arguments: PlanArgs, matches: &ArgMatches) -> Result<(String, u8), Trai
         }
     }
     places.check()?;
-    let open = |path: Option<PathBuf>| path.as_deref().map(OutputFile::open).transpose();
-    let (timeline, report) = (open(arguments.timeline)?, open(arguments.report)?);
+    let open = |flag, path: Option<PathBuf>| path.map(|path| OutputFile::open(flag, &path)).transpose();
+    let (timeline, report) = (open("--timeline", arguments.timeline)?, open("--report", arguments.report)?);
     let plan = plan(config)?;
     if let Some(file) = timeline {
         file.write(timeline::svg(&plan).as_bytes())?;
