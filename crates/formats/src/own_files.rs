@@ -9,12 +9,13 @@
 //! | until | in place | elsewhere |
 //! |---|---|---|
 //! | the new result is whole and on disk | the old one | the new one, growing, in `.remat-new` |
-//! | its only changed file is renamed | the old one | |
-//! | or, where several files change: the last of them is renamed | neither, and no head, so that nobody takes it for whole | the old one in `.remat-old`, the new one in `.remat-new`, as far as they are not in place |
-//! | the end | the new one | what is left of the old one in `.remat-old` |
+//! | its last file is renamed, if at most one replaces another (as with the settings of the old run) | the old one | the new one |
+//! | its last file is renamed, if several do: a few renames | neither, and no head, so that nobody takes it for whole | both, in `.remat-old` and `.remat-new`, as far as they are not in place |
+//! | the end | the new one | what is left of the old one |
 //!
-//! A failure that is no kill puts the old one back at once; after a kill in the third row [`OwnFiles::recover`] does, which
-//! the next command that writes to the folder calls first. Invariant: neither follows a link out of the folder.
+//! A failure that is no kill puts the old one back at once. After a kill in the third row whoever reads the folder is told
+//! ([`remedy`]), and [`OwnFiles::recover`] puts it back, which the next command that writes to the folder calls first.
+//! Invariant: neither follows a link out of the folder.
 
 use crate::FormatsError;
 use crate::atomic::{fsync_folder, write_atomic};
@@ -213,25 +214,24 @@ impl OwnFiles {
     /// Renames the new files into place, the head last, and takes the old ones away.
     fn place(&self, names: &[String], stale: &[String]) -> Result<(), FormatsError> {
         let (old, new) = (self.folder.join(OLD), self.folder.join(NEW));
+        let is_head = |name: &&String| HEADS.contains(&name.as_str());
         let replaced = |name: &&String| self.is_there(name) && !same_bytes(&new.join(name), &self.folder.join(name));
-        let mut away: Vec<&String> = names.iter().filter(replaced).chain(stale).collect();
-        let mut placed: Vec<&String> = names.iter().collect();
-        placed.sort_by_key(|name| HEADS.contains(&name.as_str()));
+        let changed: Vec<&String> = names.iter().filter(replaced).collect();
         // With one changed file and a head that stays, a single rename makes the old result the new one.
-        if away.len() > 1 || away.iter().any(|name| HEADS.contains(&name.as_str())) {
-            let heads = HEADS.iter().map(|name| (*name).to_string()).filter(|name| self.holds(name));
-            let heads: Vec<String> = heads.collect();
-            away.retain(|name| !heads.contains(name));
+        if changed.len() > 1 || changed.iter().any(is_head) {
             fs::create_dir(&old).map_err(FormatsError::not_written(&old, "create the folder"))?;
-            for name in heads.iter().chain(away) {
+            let heads = names.iter().filter(is_head).filter(|name| self.is_there(name));
+            for name in heads.chain(changed.iter().copied().filter(|name| !is_head(name))) {
                 rename(&self.folder.join(name), &old.join(name))?;
             }
-            fsync_folder(&self.folder)?;
         }
-        for name in placed {
+        let (heads, others): (Vec<&String>, Vec<&String>) = names.iter().partition(is_head);
+        for name in others.into_iter().chain(heads) {
             rename(&new.join(name), &self.folder.join(name))?;
         }
         fsync_folder(&self.folder)?;
+        let (heads, others): (Vec<&String>, Vec<&String>) = stale.iter().partition(is_head);
+        heads.into_iter().chain(others).try_for_each(|name| remove_file(&self.folder.join(name)))?;
         self.recover()
     }
 
@@ -243,6 +243,16 @@ impl OwnFiles {
 
     fn is_there(&self, name: &str) -> bool {
         self.folder.join(name).symlink_metadata().is_ok()
+    }
+}
+
+/// What to do about a head that is not there: `remedy`, unless a kill left the folder between an old and a new result.
+pub(crate) fn remedy(folder: &Path, remedy: &'static str) -> &'static str {
+    if is_folder(&folder.join(OLD)) {
+        "a command that was to replace it was killed in between: give that command again, or move the files in .remat-old \
+         back"
+    } else {
+        remedy
     }
 }
 

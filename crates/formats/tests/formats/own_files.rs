@@ -1,7 +1,7 @@
 //! The listing of a folder, and new results that take the place of old ones: what is in place after every failure.
 
 use crate::bytes::{folder, message};
-use remat_formats::{FormatsError, LISTING_FILE, OwnFiles};
+use remat_formats::{AdapterConfig, FormatsError, LISTING_FILE, OwnFiles};
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -138,6 +138,10 @@ fn after_a_kill_the_old_result_is_put_back_or_the_new_one_is_there() {
         let is_torn = there.contains_key("adapter_config.json")
             && there.get(names[0]).map(|text| &text[..3]) != there.get(names[1]).map(|text| &text[..3]);
         assert!(!is_torn, "after {kill_after}: a head beside other weights: {there:?}");
+        if !there.contains_key("adapter_config.json") {
+            let said = message(dir.path(), AdapterConfig::from_dir(dir.path()));
+            assert!(said.contains("was killed in between: give that command again"), "after {kill_after}: {said}");
+        }
         own.recover().expect("recovered");
         let expected = if kill_after == moves.len() { new } else { OLD };
         assert_eq!(files(dir.path()), map(&[&expected[..], &[("notes.txt", "mine")]].concat()), "after {kill_after}");
