@@ -6,7 +6,7 @@ use crate::console;
 use crate::units::{count, counted};
 use clap::{Args, Subcommand, ValueEnum};
 use remat_data::{DataError, Day, Encoder, FileCheck, ModelTokens, ShownRow, check_file};
-use remat_formats::ModelConfig;
+use remat_formats::{ModelConfig, Places};
 use remat_train::{TrainedTurns, today};
 use std::fmt::Write as _;
 use std::io::{IsTerminal, Write as _};
@@ -96,6 +96,8 @@ fn refuse(message: &str) -> u8 {
 }
 
 fn check(arguments: &CheckArgs) -> Result<(Vec<FileCheck>, usize), DataError> {
+    let places = Places::new().reads("--model", &arguments.model);
+    arguments.files.iter().fold(places, |places, path| places.reads("the rows of", path)).check()?;
     let config = ModelConfig::from_dir(&arguments.model)?;
     let seq_len = arguments.seq_len.unwrap_or(config.max_positions().min(DEFAULT_SEQ_LEN));
     let tokens = ModelTokens::open(&arguments.model, config.eos_token_ids().first().copied())?;

@@ -6,6 +6,7 @@ use crate::console;
 use crate::train::exit_code;
 use crate::units::{count, counted, duration};
 use remat_data::Day;
+use remat_formats::Places;
 use remat_model::Model;
 use remat_step::DeviceOptions;
 use remat_train::{
@@ -88,6 +89,9 @@ pub(crate) fn run(arguments: EvalArgs) -> u8 {
 fn start(arguments: EvalArgs) -> Result<(EvaluationReport, DeviceOptions), TrainError> {
     let EvalArgs { model, adapter, data, seq_len, train_on, chat_date, batch_size, precision, threads, isa, .. } =
         arguments;
+    let mut places = Places::new().reads("--model", &model);
+    places = adapter.iter().fold(places, |places, path| places.reads("--adapter", path));
+    data.iter().fold(places, |places, path| places.reads("--data", path)).check()?;
     let options = device_options(threads, isa)?;
     let model = Model::open(&model)?.in_precision(precision.into());
     let request = EvaluationRequest { data, seq_len, train_on, chat_date, batch_size, options };

@@ -5,7 +5,7 @@
 use crate::console;
 use crate::train::exit_code;
 use crate::units::{bytes, counted, duration};
-use remat_formats::Tokenizer;
+use remat_formats::{Places, Tokenizer};
 use remat_model::Model;
 use remat_train::{
     Continuation, Ending, Generator, Isa, Precision, Request, Sampling, TextStream, TrainError, device_options,
@@ -93,6 +93,8 @@ fn generate(arguments: &GenerateArgs) -> Result<(), TrainError> {
     let GenerateArgs { temperature, top_k, top_p, seed, .. } = *arguments;
     let sampling = Sampling { temperature, top_k, top_p, seed };
     sampling.check()?;
+    let places = Places::new().reads("--model", &arguments.model);
+    arguments.adapter.iter().fold(places, |places, path| places.reads("--adapter", path)).check()?;
     let options = device_options(arguments.threads, arguments.isa)?;
     let model = Model::open(&arguments.model)?.in_precision(arguments.precision.into());
     let tokenizer = Tokenizer::from_dir(&arguments.model)?;

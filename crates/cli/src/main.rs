@@ -32,7 +32,6 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use std::process::ExitCode;
 
 const FAILED: u8 = 1;
-const USAGE: u8 = 2;
 const INTERRUPTED: u8 = 130;
 
 /// Fine-tune language models in the memory you have

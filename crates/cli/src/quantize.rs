@@ -1,12 +1,11 @@
 //! The verb `quantize`: a model folder in few bits, as bitsandbytes stores it.
 //!
-//! Invariant: the folder is there whole or not at all, and what it replaces under `--force` goes only once it is written.
+//! Invariant: the folder is there whole or not at all; under `--force` a model that remat wrote there goes once the new one
+//! is whole, and whatever else is in the folder stays.
 
 use crate::console;
 use crate::train::exit_code;
 use crate::units::{bytes, count, duration};
-use crate::{FAILED, USAGE};
-use remat_formats::FormatsError;
 use remat_model::{Model, ModelError, QuantiseReport};
 use remat_train::{QuantKind, TrainError};
 use serde_json::json;
@@ -42,7 +41,7 @@ pub(crate) struct QuantizeArgs {
     #[arg(long, value_enum, value_name = "FORMAT", default_value = "nf4")]
     quant: QuantKind,
 
-    /// Replace a model that is in --out already
+    /// Replace a model that remat wrote to --out before; other files there stay
     #[arg(long)]
     force: bool,
 
@@ -64,12 +63,7 @@ pub(crate) fn run(arguments: &QuantizeArgs) -> u8 {
         }
         Err(error) => {
             console::error(&error.to_string());
-            match error {
-                // What may be asked for but did not work out: above all a full disk.
-                ModelError::Formats(FormatsError::Io { .. }) => FAILED,
-                ModelError::Setting(_) => USAGE,
-                other => exit_code(TrainError::from(other).kind()),
-            }
+            exit_code(TrainError::from(error).kind())
         }
     }
 }

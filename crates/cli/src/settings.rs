@@ -19,6 +19,11 @@ pub(crate) struct SettingsArgs {
 }
 
 impl SettingsArgs {
+    /// The file beneath the flags, if one was named.
+    pub(crate) fn file(&self) -> Option<&Path> {
+        self.config_file.as_deref()
+    }
+
     /// The settings of both. `matches` are those of the verb, and say which flags were given.
     pub(crate) fn merged(self, matches: &ArgMatches) -> Result<TrainConfig, TrainError> {
         match self.config_file.clone() {

@@ -37,7 +37,7 @@ pub(crate) struct TrainArgs {
     #[arg(long, conflicts_with = "force")]
     resume: bool,
 
-    /// Replace a run that is in --out already
+    /// Replace a run that is in --out already, once this one has something whole; files that no run wrote stay
     #[arg(long)]
     force: bool,
 
@@ -88,23 +88,24 @@ pub(crate) fn run(arguments: TrainArgs, matches: &ArgMatches) -> u8 {
     let mut output = if json { Output::Json(JsonLines) } else { Output::Console(Console::new(arguments.quiet)) };
     match start(arguments, matches, &mut output) {
         Ok(summary) => {
-            if let Err(error) = report::train::write(&summary) {
-                console::line(&format!(
-                    "note: {error}; the run itself is complete, without its {}",
-                    report::REPORT_FILE
-                ));
-            }
-            finish(&summary, &output)
+            let report = report::train::write(&summary);
+            let code = finish(&summary, &output);
+            let what = report::REPORT_FILE;
+            let no_report =
+                |error: TrainError| TrainError::NoRecord { out: summary.out, what, problem: error.to_string() };
+            report.map_err(no_report).map_or_else(|error| failed(&error, json), |()| code)
         }
-        Err(error) => {
-            let code = exit_code(error.kind());
-            console::error(&error.to_string());
-            if json {
-                JsonLines::error(&error.to_string(), code);
-            }
-            code
-        }
+        Err(error) => failed(&error, json),
     }
+}
+
+fn failed(error: &TrainError, json: bool) -> u8 {
+    let code = exit_code(error.kind());
+    console::error(&error.to_string());
+    if json {
+        JsonLines::error(&error.to_string(), code);
+    }
+    code
 }
 
 fn start(arguments: TrainArgs, matches: &ArgMatches, output: &mut Output) -> Result<Summary, TrainError> {
@@ -115,10 +116,19 @@ fn start(arguments: TrainArgs, matches: &ArgMatches, output: &mut Output) -> Res
     };
     let (trace, phases_apart) = (arguments.trace.clone(), arguments.phases_apart);
     let checks = Checks { validate: arguments.validate, poison: arguments.poison };
+    let config_file = arguments.settings.file().map(Path::to_path_buf);
     let config = merged(arguments, matches)?;
     catch_interrupts();
-    let (interrupt, trace) = (&INTERRUPT, trace.as_deref());
-    train(config, RunControl { existing, interrupt, trace, checks, device: None, phases_apart }, output)
+    let control = RunControl {
+        existing,
+        interrupt: &INTERRUPT,
+        trace: trace.as_deref(),
+        config_file: config_file.as_deref(),
+        checks,
+        device: None,
+        phases_apart,
+    };
+    train(config, control, output)
 }
 
 /// The settings from all sources.

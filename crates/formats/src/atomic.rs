@@ -1,12 +1,14 @@
 //! Writing files so that a reader sees the old one or the new one, never a torn one; and hashing them.
 //!
-//! Invariant: a path is only ever given its name by a rename within its folder, after its bytes have reached the disk.
+//! Invariant: a path is only ever given its name by a rename within its folder, after its bytes have reached the disk. A
+//! name is a name: where it is a link, the link is replaced and what it leads to stays as it is; a device, a pipe or a
+//! folder under that name is never replaced. A file that a person names with a flag is another matter: see `output_file`.
 
 use crate::FormatsError;
 use crate::json::open_regular;
 use sha2::{Digest, Sha256};
 use std::fs::{self, File};
-use std::io::{BufWriter, ErrorKind, Read, Write};
+use std::io::{BufWriter, Error, ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -15,7 +17,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// # Errors
 /// Whatever the system refuses; the temporary file is removed then.
 pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<(), FormatsError> {
-    write_atomic_with(path, |file| file.write_all(bytes).map_err(FormatsError::io(path, "write the file")))
+    write_atomic_with(path, |file| file.write_all(bytes).map_err(FormatsError::not_written(path, "write the file")))
 }
 
 /// As [`write_atomic`], with the contents written by `fill`, so that they are never in memory as a whole.
@@ -26,8 +28,12 @@ pub fn write_atomic_with<E: From<FormatsError>>(
     path: &Path,
     fill: impl FnOnce(&mut BufWriter<File>) -> Result<(), E>,
 ) -> Result<(), E> {
+    if path.symlink_metadata().is_ok_and(|found| !found.is_file() && !found.is_symlink() && !found.is_dir()) {
+        let source = Error::new(ErrorKind::AlreadyExists, "a device, a pipe or a socket is there; move it away");
+        return Err(FormatsError::not_written(path, "replace what is no file")(source).into());
+    }
     let (file, temporary) = create_temporary(path)?;
-    let failed = |source: std::io::Error| FormatsError::io(path, "write the file")(source);
+    let failed = |source: Error| FormatsError::not_written(path, "write the file")(source);
     let write = || -> Result<(), E> {
         let mut file = BufWriter::with_capacity(1 << 16, file);
         fill(&mut file)?;
@@ -47,12 +53,12 @@ pub fn write_atomic_with<E: From<FormatsError>>(
 /// Whatever the system refuses.
 pub fn fsync_folder(folder: &Path) -> Result<(), FormatsError> {
     let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
-    File::open(folder).and_then(|file| file.sync_all()).map_err(FormatsError::io(folder, "sync the folder"))
+    File::open(folder).and_then(|file| file.sync_all()).map_err(FormatsError::not_written(folder, "sync the folder"))
 }
 
 /// A new file beside `path`. Its name is new in this process, and a name that is taken (left by a process that was
 /// killed, or a link that somebody laid) is passed over, never written through.
-fn create_temporary(path: &Path) -> Result<(File, PathBuf), FormatsError> {
+pub(crate) fn create_temporary(path: &Path) -> Result<(File, PathBuf), FormatsError> {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     loop {
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
@@ -60,7 +66,7 @@ fn create_temporary(path: &Path) -> Result<(File, PathBuf), FormatsError> {
         match File::options().write(true).create_new(true).open(&temporary) {
             Ok(file) => return Ok((file, temporary)),
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
-            Err(error) => return Err(FormatsError::io(path, "create the file")(error)),
+            Err(error) => return Err(FormatsError::not_written(path, "create the file")(error)),
         }
     }
 }

@@ -24,6 +24,24 @@ pub enum FormatsError {
         /// The system's answer.
         source: std::io::Error,
     },
+    /// The operating system refused to write, a full disk above all: no fault of what was asked for.
+    #[error("{path}: cannot {action}: {source}", path = path.display())]
+    NotWritten {
+        /// The file or folder.
+        path: PathBuf,
+        /// What was tried, as a verb with its object.
+        action: &'static str,
+        /// The system's answer.
+        source: std::io::Error,
+    },
+    /// A place to write to that must not be written to, or cannot be.
+    #[error("{output}: {problem}")]
+    Output {
+        /// The flag with its path, or the path.
+        output: String,
+        /// What is wrong, and the remedy.
+        problem: String,
+    },
     /// Contents that break the format.
     #[error("{path}: {problem}", path = path.display())]
     Malformed {
@@ -58,6 +76,21 @@ impl FormatsError {
     pub(crate) fn io(path: &Path, action: &'static str) -> impl FnOnce(std::io::Error) -> FormatsError {
         let path = path.to_path_buf();
         move |source| FormatsError::Io { path, action, source }
+    }
+
+    /// What writing, removing or renaming came to.
+    pub(crate) fn not_written(path: &Path, action: &'static str) -> impl FnOnce(std::io::Error) -> FormatsError {
+        let path = path.to_path_buf();
+        move |source| FormatsError::NotWritten { path, action, source }
+    }
+
+    /// A file under a name that a command would write, which remat did not write, in the folder that the flag names.
+    pub fn foreign(flag: &str, folder: &Path, name: &str) -> FormatsError {
+        let problem = "there was not written by remat, so it is not replaced; choose another folder, or move it away";
+        FormatsError::Output {
+            output: format!("{flag} {}", folder.display()),
+            problem: format!("{} {problem}", excerpt(name)),
+        }
     }
 
     pub(crate) fn missing(path: &Path, remedy: &'static str) -> FormatsError {

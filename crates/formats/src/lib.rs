@@ -11,7 +11,10 @@ mod error;
 mod json;
 mod keys;
 mod model_files;
+mod output_file;
+mod own_files;
 mod peft;
+mod places;
 mod safetensors;
 mod tokenizer;
 
@@ -20,7 +23,10 @@ pub use bitsandbytes::{PartContent, QuantisedInfo, QuantisedPart, quantised_part
 pub use config::{DecoderConfig, Gpt2Config, ModelConfig, RopeScaling, SlidingWindow, WindowedLayers};
 pub use error::FormatsError;
 pub use model_files::ModelFiles;
+pub use output_file::OutputFile;
+pub use own_files::{LISTING_FILE, OwnFiles, lock_folder};
 pub use peft::{AdapterConfig, TargetModules};
+pub use places::{Places, probe_folder, resolve};
 pub use safetensors::{
     NamedTensor, SafetensorsFile, TensorInfo, TensorSpec, write_safetensors, write_safetensors_from,
 };

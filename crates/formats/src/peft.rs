@@ -8,6 +8,7 @@ use crate::atomic::write_atomic;
 use crate::error::excerpt;
 use crate::json::{self, CONFIG_LIMIT_BYTES};
 use crate::keys::Keys;
+use crate::own_files;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -94,7 +95,7 @@ impl AdapterConfig {
     pub fn from_dir(folder: &Path) -> Result<Self, FormatsError> {
         let path = folder.join(FILE);
         let remedy = "give the folder of a PEFT adapter, with adapter_config.json in it";
-        let text = json::read_text(&path, CONFIG_LIMIT_BYTES, remedy)?;
+        let text = json::read_text(&path, CONFIG_LIMIT_BYTES, own_files::remedy(folder, remedy))?;
         AdapterConfig::parse(&path, &text)
     }
 

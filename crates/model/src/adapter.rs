@@ -11,6 +11,8 @@ use remat_tensor::{Philox, stream_of_name};
 use std::path::Path;
 
 const WEIGHTS: &str = "adapter_model.safetensors";
+/// Files of an adapter's folder as they are written here.
+pub const ADAPTER_FILES: &[&str] = &["adapter_config.json", WEIGHTS];
 /// What PEFT puts before a module's name.
 const PREFIX: &str = "base_model.model.";
 /// Elements that are initialised at a time.

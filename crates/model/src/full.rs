@@ -11,8 +11,10 @@ use remat_ir::Parameter;
 use remat_plan::Device;
 use std::path::Path;
 
-/// Files of a model folder that training does not change.
-pub(crate) const COMPANIONS: [&str; 8] = [
+/// Files of a model folder as they are written here: the configuration, the weights, and what training does not change.
+pub const MODEL_FILES: &[&str] = &[
+    "config.json",
+    "model.safetensors",
     "tokenizer.json",
     "tokenizer_config.json",
     "special_tokens_map.json",
@@ -22,6 +24,11 @@ pub(crate) const COMPANIONS: [&str; 8] = [
     "merges.txt",
     "added_tokens.json",
 ];
+
+/// What training does not change.
+pub(crate) fn companions() -> impl Iterator<Item = &'static str> {
+    MODEL_FILES.iter().skip(2).copied()
+}
 
 impl Model {
     /// The model's `config.json`.
@@ -52,7 +59,7 @@ impl Model {
         }
         let text = serde_json::to_string_pretty(&json).expect("JSON that was parsed");
         write_atomic(&folder.join("config.json"), format!("{text}\n").as_bytes())?;
-        for name in COMPANIONS {
+        for name in companions() {
             let path = self.folder.join(name);
             match std::fs::read(&path) {
                 Ok(bytes) => write_atomic(&folder.join(name), &bytes)?,

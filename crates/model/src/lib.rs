@@ -19,8 +19,10 @@ mod rope;
 mod source;
 mod stored;
 
+pub use adapter::ADAPTER_FILES;
 pub use build::{BatchShape, Evaluation, Inference, Method, training};
 pub use error::ModelError;
+pub use full::MODEL_FILES;
 pub use generation::{CacheShape, Generation};
 pub use lora::{LoraConfig, Targets};
 pub use model::Model;

@@ -1,26 +1,29 @@
 //! Writes a model in few bits, as transformers and bitsandbytes write and load it.
 //!
 //! Invariants: the model is read one tensor at a time and no more than one quantised tensor is held, so it may be larger
-//! than memory; the folder appears under its name when it is complete and on disk, and not at all if anything fails. Every
-//! linear is quantised twice, since a file wants some scales before the codes. Look next at
-//! `remat_formats::quantised_parts` for the tensors of a weight.
+//! than memory; the folder appears under its name when it is complete and on disk, and not at all if anything fails; of a
+//! folder that is there, only a model that was written here is replaced, as `remat_formats::OwnFiles` says. Every linear is
+//! quantised twice, since a file wants some scales before the codes. Look next at `remat_formats::quantised_parts` for the
+//! tensors of a weight.
 
 use crate::build::{self, BatchShape};
-use crate::full::COMPANIONS;
+use crate::full::{MODEL_FILES, companions};
 use crate::rope::INV_FREQ;
+use crate::source::Source;
 use crate::{Model, ModelError, Quant, family};
 use half::{bf16, f16};
 use remat_formats::{
-    FormatsError, PartContent, QuantisedPart, TensorSpec, fsync_folder, quantised_parts, write_atomic,
-    write_safetensors_from,
+    FormatsError, OwnFiles, PartContent, Places, QuantisedPart, TensorSpec, fsync_folder, lock_folder, probe_folder,
+    quantised_parts, resolve, write_atomic, write_safetensors_from,
 };
 use remat_ir::Storage;
 use remat_tensor::{DType, Quantiser, Shape, into_bytes};
 use serde_json::{Value, json};
+use std::fs::TryLockError;
 use std::path::{Path, PathBuf};
 
 /// What was written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct QuantiseReport {
     /// Parameters of the weights that are quantised.
     pub quantised_parameters: usize,
@@ -58,42 +61,46 @@ struct Current {
 
 impl Model {
     /// Writes the model with its linears in NF4 with double quantisation or in int8; everything else in bf16, or in f16 if
-    /// the model is. The tokenizer's files are copied. A model that is in `out` goes only under `replace`, once the new one is there.
+    /// the model is. The tokenizer's files are copied. A model that was written to `out` before goes only under `replace`,
+    /// once the new one is whole; other files there stay.
     ///
     /// # Errors
-    /// A model that is quantised already, tensors that are missing or cannot be quantised, a disk that is full.
+    /// A model that is quantised already, tensors that are missing or cannot be quantised, a folder that is the model's
+    /// own or was not written here, a disk that is full.
     pub fn write_quantised(&self, quant: Quant, out: &Path, replace: bool) -> Result<QuantiseReport, ModelError> {
         let refuse = |problem: &str| Err(ModelError::Setting(format!("--out {}: {problem}", out.display())));
+        let places = Places::new().writes_folder("--out", out, MODEL_FILES)?;
+        match self.source {
+            Source::Files(_) => places.reads("--model", &self.folder).check()?,
+            Source::Random => places.check()?,
+        }
         let there = out.symlink_metadata().is_ok();
         if there && !replace {
             return refuse("exists; choose another folder, or replace it with --force");
         }
-        if there && !out.join("config.json").is_file() {
-            return refuse("is not a model folder, so --force does not replace it; choose another");
-        }
         if let Some(stored) = self.stored_quant() {
             let problem = format!("{}: is quantised already, to {stored}", self.folder.display());
             return Err(ModelError::Setting(problem));
+        }
+        if let Err(error) = probe_folder(out) {
+            return refuse(&format!("cannot be written: {error}; choose a folder you may write to"));
         }
         let parameters = self.parameters()?;
         let dtype = match self.source.tensor_of(&parameters[0].name) {
             Some(tensor) if self.source.is_f16(&tensor) => DType::F16,
             _ => DType::BF16,
         };
-        let temporary = beside(out);
-        let written = self.write_into(&temporary, &parameters, quant, dtype).and_then(|report| {
-            if there {
-                std::fs::remove_dir_all(out).map_err(failed(out, "remove what it replaces"))?;
-            }
-            std::fs::rename(&temporary, out).map_err(failed(out, "give the folder its name"))?;
-            let parent = out.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-            fsync_folder(parent)?;
-            Ok(report)
-        });
-        written.inspect_err(|_| {
-            // The write has failed already; a leftover that cannot be removed either changes nothing.
-            let _ = std::fs::remove_dir_all(&temporary);
-        })
+        let mut report = QuantiseReport::default();
+        let write = &mut |folder: &Path| {
+            report = self.write_into(folder, &parameters, quant, dtype)?;
+            Ok(())
+        };
+        if there {
+            replaced(out, write)?
+        } else {
+            written(out, write)?
+        }
+        Ok(report)
     }
 
     fn write_into(
@@ -103,11 +110,9 @@ impl Model {
         quant: Quant,
         dtype: DType,
     ) -> Result<QuantiseReport, ModelError> {
-        std::fs::create_dir_all(folder).map_err(failed(folder, "create the folder"))?;
         let mut current = Current { quant, dtype, parameter: None, bytes: Vec::new(), quantiser: Quantiser::new() };
         let mut planned = Vec::new();
-        let mut report =
-            QuantiseReport { quantised_parameters: 0, quantised_bytes: 0, other_parameters: 0, file_bytes: 0 };
+        let mut report = QuantiseReport::default();
         for (index, parameter) in parameters.iter().enumerate() {
             let Parameter { name, shape, quantised } = parameter;
             if *quantised {
@@ -231,7 +236,7 @@ impl Model {
         });
         let text = serde_json::to_string_pretty(&config).expect("JSON that was parsed");
         write_atomic(&folder.join("config.json"), format!("{text}\n").as_bytes())?;
-        for name in COMPANIONS {
+        for name in companions() {
             let path = self.folder.join(name);
             match std::fs::read(&path) {
                 Ok(bytes) => write_atomic(&folder.join(name), &bytes)?,
@@ -243,6 +248,47 @@ impl Model {
     }
 }
 
+/// A folder that is not there yet: it gets its name when it is whole.
+fn written(out: &Path, write: &mut dyn FnMut(&Path) -> Result<(), ModelError>) -> Result<(), ModelError> {
+    // The last part of a path may be `..`, or a link to what is not there yet.
+    let out = &resolve(out).map_err(failed(out, "find the folder"))?;
+    let temporary = beside(out);
+    std::fs::create_dir_all(&temporary).map_err(failed(&temporary, "create the folder"))?;
+    let whole = write(&temporary).and_then(|()| {
+        let names = std::fs::read_dir(&temporary).map_err(failed(&temporary, "read the folder"))?;
+        let names: Vec<String> =
+            names.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+        OwnFiles::of(&temporary, [] as [&str; 0]).add(names.iter().map(String::as_str))?;
+        std::fs::rename(&temporary, out).map_err(failed(out, "give the folder its name"))?;
+        Ok(fsync_folder(out.parent().unwrap_or(out))?)
+    });
+    whole.inspect_err(|_| {
+        // The write has failed already; a leftover that cannot be removed either changes nothing.
+        let _ = std::fs::remove_dir_all(&temporary);
+    })
+}
+
+/// A folder that holds a model which was written here.
+fn replaced(out: &Path, write: &mut dyn FnMut(&Path) -> Result<(), ModelError>) -> Result<(), ModelError> {
+    let refuse = |problem: &str| Err(ModelError::Setting(format!("--out {}: {problem}", out.display())));
+    let _lock = match lock_folder(out) {
+        Err(TryLockError::WouldBlock) => {
+            return refuse("another command is writing to it; wait until it ends, or choose another folder");
+        }
+        // A file system without locks is no reason not to write.
+        lock => lock.ok(),
+    };
+    let no_model = "is not a model folder that remat wrote, so --force does not replace it; choose another folder, or \
+                    remove it yourself";
+    let Some(mut own) = OwnFiles::read(out)? else { return refuse(no_model) };
+    own.recover()?;
+    if !own.holds("config.json") {
+        return refuse(no_model);
+    }
+    own.refuse_foreign("--out", MODEL_FILES.iter().copied())?;
+    own.install(MODEL_FILES, write)
+}
+
 /// A name beside `out` that nobody else uses.
 fn beside(out: &Path) -> PathBuf {
     let name = out.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
@@ -251,5 +297,5 @@ fn beside(out: &Path) -> PathBuf {
 
 fn failed(path: &Path, action: &'static str) -> impl FnOnce(std::io::Error) -> ModelError {
     let path = path.to_path_buf();
-    move |source| FormatsError::Io { path, action, source }.into()
+    move |source| FormatsError::NotWritten { path, action, source }.into()
 }

@@ -41,7 +41,15 @@ impl Reporter for Silent {
 /// Trains and returns every file of results and saves, and the losses.
 fn run(config: &TrainConfig, device: Option<Opener>, existing: Existing, checks: Checks) -> BTreeMap<String, Vec<u8>> {
     let interrupt = AtomicBool::new(false);
-    let control = RunControl { existing, interrupt: &interrupt, trace: None, checks, device, phases_apart: false };
+    let control = RunControl {
+        existing,
+        interrupt: &interrupt,
+        trace: None,
+        config_file: None,
+        checks,
+        device,
+        phases_apart: false,
+    };
     train(config.clone(), control, &mut Silent).unwrap_or_else(|error| panic!("{error}"));
     let mut files = BTreeMap::new();
     let read = |path: &Path| std::fs::read(path).expect("readable");

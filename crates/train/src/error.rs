@@ -120,6 +120,13 @@ pub enum TrainError {
     #[error("cannot save: {problem}; free some space or fix the folder, then go on with --resume")]
     NotSaved { problem: String },
 
+    #[error(
+        "{problem}; the result in {} is complete, only its {what} is not written: free some space; nothing has to be \
+         trained again",
+        out.display()
+    )]
+    NoRecord { out: PathBuf, what: &'static str, problem: String },
+
     #[error(transparent)]
     Data(#[from] DataError),
 
@@ -153,8 +160,11 @@ impl TrainError {
             | TrainError::ResumeChanged { .. }
             | TrainError::BadSave { .. }
             | TrainError::BadFlag { .. }
-            | TrainError::Data(_)
-            | TrainError::Formats(_) => ErrorKind::Input,
+            | TrainError::Data(_) => ErrorKind::Input,
+            TrainError::Formats(error) | TrainError::Model(ModelError::Formats(error)) => match error {
+                FormatsError::NotWritten { .. } => ErrorKind::Failed,
+                _ => ErrorKind::Input,
+            },
             TrainError::Model(ModelError::Device(error)) | TrainError::Device(error) => kind_of(error),
             TrainError::Model(_) => ErrorKind::Input,
             TrainError::Compile(CompileError::Plan(_)) => ErrorKind::Failed,
@@ -167,7 +177,7 @@ impl TrainError {
             TrainError::NotFinite { .. } | TrainError::NoGradient { .. } | TrainError::Invalid { .. } => {
                 ErrorKind::Numeric
             }
-            TrainError::NotSaved { .. } => ErrorKind::Failed,
+            TrainError::NotSaved { .. } | TrainError::NoRecord { .. } => ErrorKind::Failed,
             TrainError::Io { what, .. } if *what == "read" => ErrorKind::Input,
             TrainError::Io { .. } => ErrorKind::Failed,
         }

@@ -1,6 +1,6 @@
 //! The training run: prepare, load, update after update, saves, the result.
 //!
-//! Invariants: nothing is written before all input was accepted and loaded; a save holds the state between two updates,
+//! Invariants: nothing is written before all input was accepted and loaded, and no output is an input; a save holds the state between two updates,
 //! so an interrupted accumulation is done again by the run that resumes; a loss or gradient that is not finite stops the
 //! run before anything is saved.
 
@@ -8,13 +8,15 @@ use crate::gradient_watch::GradientWatch;
 use crate::phase_peaks::PhasePeaks;
 use crate::prepare::{Prepared, Resumed, Session, prepare};
 use crate::record::{self, ModelRecord, Observed, Record, RecordKind, now_utc};
+use crate::replaced_run::kept;
 use crate::report::{Event, Outcome, Reporter, Summary};
 use crate::run_folder::{Existing, RunFolder};
 use crate::saves::Saves;
 use crate::snapshot::{self, DataState, LogEntry, TrainerState};
-use crate::trace::Trace;
-use crate::{MetricsLog, StepMetrics, TrainConfig, TrainError, read_metrics};
+use crate::trace;
+use crate::{MetricsLog, RECORD_FILE, StepMetrics, TrainConfig, TrainError, read_metrics};
 use remat_data::{SamplerState, UpdateBatch};
+use remat_formats::OutputFile;
 use remat_plan::has_reference;
 use remat_step::StepTrace;
 use remat_step::device::Opener;
@@ -31,6 +33,8 @@ pub struct RunControl<'a> {
     pub interrupt: &'a AtomicBool,
     /// Where the trace of one update goes, if it is wanted.
     pub trace: Option<&'a Path>,
+    /// The file that the settings came from, if a person named one: it is not to be written over.
+    pub config_file: Option<&'a Path>,
     /// What is checked while it goes.
     pub checks: Checks,
     /// What opens the device in place of the CPU, for a device of one's own.
@@ -59,7 +63,8 @@ const REFERENCE_UPDATES: u64 = 2;
 /// Bad input, before anything is written; a guard on the numbers; a disk or machine that fails.
 pub fn train(config: TrainConfig, control: RunControl<'_>, reporter: &mut dyn Reporter) -> Result<Summary, TrainError> {
     let config = config.resolved()?;
-    let mut folder = RunFolder::inspect(&config.out, control.existing)?;
+    let mut trace = config.trace_file(control.config_file, control.trace)?;
+    let mut folder = RunFolder::inspect(&config, control.existing)?;
     let (config, resumed) = match control.existing {
         Existing::Resume => resume(config, reporter)?,
         Existing::Refuse | Existing::Replace => (config, None),
@@ -74,13 +79,25 @@ pub fn train(config: TrainConfig, control: RunControl<'_>, reporter: &mut dyn Re
         session.step.loaded.validate(true);
     }
     peaks.end(if is_resumed { "resume" } else { "load" });
-    folder.create(&session.config)?;
-    Run::new(session, control, peaks, reporter)?.go()
+    if let Some(note) = folder.create(&session.config)? {
+        reporter.report(Event::Note(&note));
+    }
+    if let (None, Some(path)) = (&trace, control.trace) {
+        trace = Some(OutputFile::open("--trace", path)?);
+    }
+    Run::new(session, folder, trace, control, peaks, reporter)?.go()
 }
 
 /// Finds the save to go on from and checks that these settings go on with it.
 fn resume(mut config: TrainConfig, reporter: &mut dyn Reporter) -> Result<(TrainConfig, Option<Resumed>), TrainError> {
-    let (save, notes) = Saves::new(&config.out).latest_complete()?;
+    let (save, notes) =
+        Saves::new(&config.out).latest_complete().map_err(|error| match (error, kept(&config.out)) {
+            (TrainError::NothingToResume { out, notes }, Some(kept)) => {
+                let kept = format!("; the run that was to be replaced is in {}", kept.display());
+                TrainError::NothingToResume { out, notes: notes + &kept }
+            }
+            (error, _) => error,
+        })?;
     for note in notes {
         reporter.report(Event::Note(&note));
     }
@@ -95,11 +112,12 @@ fn resume(mut config: TrainConfig, reporter: &mut dyn Reporter) -> Result<(Train
 /// A run under way.
 struct Run<'a> {
     session: Session,
+    folder: RunFolder,
     saves: Saves,
     log: MetricsLog,
     watch: GradientWatch,
     interrupt: &'a AtomicBool,
-    trace: Option<&'a Path>,
+    trace: Option<OutputFile>,
     peaks: PhasePeaks,
     reporter: &'a mut dyn Reporter,
     /// Position of the next update in the data.
@@ -117,6 +135,8 @@ struct Run<'a> {
 impl<'a> Run<'a> {
     fn new(
         session: Session,
+        folder: RunFolder,
+        trace: Option<OutputFile>,
         control: RunControl<'a>,
         peaks: PhasePeaks,
         reporter: &'a mut dyn Reporter,
@@ -127,7 +147,8 @@ impl<'a> Run<'a> {
             log: MetricsLog::open(&session.config.out, session.made_updates)?,
             watch: GradientWatch::new(names),
             interrupt: control.interrupt,
-            trace: control.trace,
+            trace,
+            folder,
             peaks,
             reporter,
             position: session.loader.state(),
@@ -162,7 +183,8 @@ impl<'a> Run<'a> {
             }
         }
         self.peaks.begin();
-        self.write_result(&self.session.config.out)?;
+        self.folder.install(&mut |folder| self.write_result(folder))?;
+        self.replaces();
         self.peaks.end("save");
         if let Some(note) = self.validated() {
             self.reporter.report(Event::Note(&note));
@@ -223,7 +245,14 @@ impl<'a> Run<'a> {
             profile: None,
             answers: None,
         };
-        record.write(&session.config.out)?;
+        let out = &session.config.out;
+        let written = self.folder.list_record().map_err(TrainError::from).and_then(|()| record.write(out));
+        let no_record = |error: TrainError| TrainError::NoRecord {
+            out: out.clone(),
+            what: RECORD_FILE,
+            problem: error.to_string(),
+        };
+        written.map_err(no_record)?;
         Ok(record)
     }
 
@@ -235,7 +264,7 @@ impl<'a> Run<'a> {
         let made = session.made_updates;
         let step = made + 1;
         session.loader.next_update(batch);
-        let traced = self.trace.filter(|_| Trace::is_due(self.updates_here, session.total_updates - made));
+        let traced = self.trace.as_ref().filter(|_| trace::is_due(self.updates_here, session.total_updates - made));
         if traced.is_some() {
             let (steps, longest) = session.step.loaded.steps_of_update(batch.micro_batches());
             session.step.loaded.begin_trace(StepTrace::new(steps, longest));
@@ -260,8 +289,10 @@ impl<'a> Run<'a> {
         self.epoch = batch.epoch;
 
         let step_seconds = start.elapsed().as_secs_f64();
-        if let (Some(trace), Some(path)) = (session.step.loaded.end_trace(), traced) {
-            self.reporter.report(Event::Note(&Trace::to(path).write(&trace, &session.step.loaded)?));
+        if let Some(trace) = session.step.loaded.end_trace()
+            && let Some(file) = self.trace.take()
+        {
+            self.reporter.report(Event::Note(&trace::write(file, &trace, &session.step.loaded)?));
         }
         self.peaks.end("step");
         self.count(loss, batch.tokens as u64, step_seconds);
@@ -323,9 +354,17 @@ impl<'a> Run<'a> {
         if let Some(limit) = session.config.save_total_limit {
             self.saves.prune(limit)?;
         }
+        self.replaces();
         self.peaks.end("save");
         self.reporter.report(Event::Saved { path: &path });
         Ok(path)
+    }
+
+    /// Something of this run is whole, so that the one which it replaces may go.
+    fn replaces(&mut self) {
+        if let Some(note) = self.folder.retire_replaced() {
+            self.reporter.report(Event::Note(&note));
+        }
     }
 
     fn trainer_state(&self) -> Result<TrainerState, TrainError> {

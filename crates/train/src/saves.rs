@@ -13,8 +13,8 @@ use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
-const MANIFEST: &str = "manifest.json";
-const PREFIX: &str = "checkpoint-";
+pub(crate) const MANIFEST: &str = "manifest.json";
+pub(crate) const PREFIX: &str = "checkpoint-";
 /// A manifest is a few hundred bytes; anything much larger is not one.
 const MOST_MANIFEST_BYTES: u64 = 16 << 20;
 

@@ -25,9 +25,9 @@ use std::fs;
 use std::io::{BufWriter, Write};
 use std::path::Path;
 
-const OPTIMIZER_FILE: &str = "optimizer.safetensors";
-const TRAINER_STATE_FILE: &str = "trainer_state.json";
-const DATA_STATE_FILE: &str = "data_state.json";
+pub(crate) const OPTIMIZER_FILE: &str = "optimizer.safetensors";
+pub(crate) const TRAINER_STATE_FILE: &str = "trainer_state.json";
+pub(crate) const DATA_STATE_FILE: &str = "data_state.json";
 
 /// Where the run stands in its data.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

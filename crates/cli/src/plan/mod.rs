@@ -14,9 +14,10 @@ use crate::settings::SettingsArgs;
 use crate::train::exit_code;
 use crate::{console, report};
 use clap::ArgMatches;
+use remat_formats::{OutputFile, Places};
 use remat_train::{ErrorKind, Fit, TrainError, plan};
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 pub(crate) const AFTER_HELP: &str = "\
 Examples:
@@ -71,15 +72,26 @@ pub(crate) fn run(arguments: PlanArgs, matches: &ArgMatches) -> u8 {
 /// The page to print, and the exit code.
 fn start(arguments: PlanArgs, matches: &ArgMatches) -> Result<(String, u8), TrainError> {
     if let Some([a, b]) = arguments.diff.as_deref() {
+        Places::new().reads("--diff", a).reads("--diff", b).check()?;
         return Ok((diff::page(a, b)?, 0));
     }
-    let plan = plan(arguments.settings.merged(matches)?)?;
-    if let Some(path) = &arguments.timeline {
-        let written = std::fs::write(path, timeline::svg(&plan));
-        written.map_err(|source| TrainError::Io { path: path.clone(), what: "write", source })?;
+    let config_file = arguments.settings.file().map(Path::to_path_buf);
+    let config = arguments.settings.merged(matches)?;
+    let mut places = config.inputs(config_file.as_deref());
+    for (flag, path) in [("--timeline", &arguments.timeline), ("--report", &arguments.report)] {
+        if let Some(path) = path {
+            places = places.writes_file(flag, path)?;
+        }
     }
-    if let Some(path) = &arguments.report {
-        report::write(path, &report::plan::html(&plan, &text::page(&plan)))?;
+    places.check()?;
+    let open = |flag, path: Option<PathBuf>| path.map(|path| OutputFile::open(flag, &path)).transpose();
+    let (timeline, report) = (open("--timeline", arguments.timeline)?, open("--report", arguments.report)?);
+    let plan = plan(config)?;
+    if let Some(file) = timeline {
+        file.write(timeline::svg(&plan).as_bytes())?;
+    }
+    if let Some(file) = report {
+        file.write(report::plan::html(&plan, &text::page(&plan)).as_bytes())?;
     }
     let page = match (arguments.json, arguments.explain) {
         (true, explain) => format!("{}\n", json::object(&plan, explain)),

@@ -12,11 +12,12 @@ use crate::settings::SettingsArgs;
 use crate::train::exit_code;
 use crate::{console, units};
 use clap::ArgMatches;
+use remat_formats::probe_folder;
 use remat_model::Precision;
 use remat_plan::Policy;
 use remat_train::{
-    PolicyRows, ProfileJob, ProfileSetup, Profiled, RECORD_FILE, Record, TrainConfig, TrainError, now_utc, plan,
-    profile, record_folder,
+    PolicyRows, ProfileJob, ProfileSetup, Profiled, RECORD_FILE, RECORD_FILES, Record, TrainConfig, TrainError,
+    now_utc, own_files, plan, profile, record_folder,
 };
 use serde_json::{Value, json};
 use std::io::Write;
@@ -57,26 +58,35 @@ pub(crate) struct ProfileArgs {
 /// Profiles and returns the exit code.
 pub(crate) fn run(arguments: ProfileArgs, matches: &ArgMatches) -> u8 {
     match start(arguments, matches) {
-        Ok(page) => {
+        Ok((page, fault)) => {
             // A reader that went away is no failure of the profile.
             drop(write!(std::io::stdout(), "{page}"));
-            0
+            fault.map_or(0, |error| failed(&error))
         }
-        Err(error) => {
-            console::error(&error.to_string());
-            exit_code(error.kind())
-        }
+        Err(error) => failed(&error),
     }
 }
 
-fn start(arguments: ProfileArgs, matches: &ArgMatches) -> Result<String, TrainError> {
+fn failed(error: &TrainError) -> u8 {
+    console::error(&error.to_string());
+    exit_code(error.kind())
+}
+
+/// The page to print, and what kept its record from being written.
+fn start(arguments: ProfileArgs, matches: &ArgMatches) -> Result<(String, Option<TrainError>), TrainError> {
     let started_at = now_utc();
-    let setup = ProfileSetup::of(arguments.settings.merged(matches)?)?;
-    let out = setup.config.out.clone();
+    let config_file = arguments.settings.file().map(Path::to_path_buf);
+    let config = arguments.settings.merged(matches)?;
+    let out = config.out.clone();
     let asked_for = !out.as_os_str().is_empty();
+    let places = config.inputs(config_file.as_deref());
     if asked_for {
+        places.writes_folder("--out", &out, RECORD_FILES)?.check()?;
         may_be_written(&out, arguments.force)?;
+    } else {
+        places.check()?;
     }
+    let setup = ProfileSetup::of(config)?;
     let footprint_bytes = footprint(&setup, setup.model.precision())?;
     let footprint_16_bit_bytes = footprint(&setup, Precision::Bf16)?;
     let ProfileSetup { model, method, shape, rows, options, limit, spill, .. } = &setup;
@@ -89,41 +99,54 @@ fn start(arguments: ProfileArgs, matches: &ArgMatches) -> Result<String, TrainEr
     let (chosen, verdict) = verdict(&setup, &rows);
     let profiled = Profiled { footprint_bytes, footprint_16_bit_bytes, repeats, rows, refused, chosen, verdict };
     let record = profiled.record(&setup, started_at)?;
-    let kept = if asked_for {
-        write(&record, &out)?;
-        Some(out)
-    } else {
-        keep(&record)
+    let kept = if asked_for { write(&record, &out).map(|()| Some(out)) } else { Ok(keep(&record)) };
+    // A disk that is full takes nothing from what was measured.
+    let written = kept.and_then(|kept| {
+        write_report(kept.as_deref(), &profiled, &record)?;
+        Ok(kept)
+    });
+    let (kept, fault) = match written {
+        Ok(kept) => (kept, None),
+        Err(error) => (None, Some(error)),
     };
-    if let Some(folder) = &kept {
-        // A step of a profile is one micro-batch and the update, and so is the plan beside it.
-        let config = TrainConfig {
-            checkpointing: record.plan.policy.clone(),
-            grad_accum: 1,
-            out: PathBuf::new(),
-            ..record.config.clone()
-        };
-        // Without the plan, the page lacks its timeline.
-        let plan = plan(config).ok();
-        report::write(&folder.join(REPORT_FILE), &report::profile::html(&profiled, &record, plan.as_ref()))?;
-    }
     let report = Report { setup: &setup, profiled: &profiled, record: &record };
-    Ok(if arguments.json { format!("{}\n", report.json()) } else { report.text(kept.as_deref()) })
+    let page = if arguments.json { format!("{}\n", report.json()) } else { report.text(kept.as_deref()) };
+    Ok((page, fault))
 }
 
-/// Refuses a folder that holds a record already, before anything is measured.
+/// Writes the page beside a record that was kept.
+fn write_report(kept: Option<&Path>, profiled: &Profiled, record: &Record) -> Result<(), TrainError> {
+    let Some(folder) = kept else { return Ok(()) };
+    // A step of a profile is one micro-batch and the update, and so is the plan beside it.
+    let config = TrainConfig {
+        checkpointing: record.plan.policy.clone(),
+        grad_accum: 1,
+        out: PathBuf::new(),
+        ..record.config.clone()
+    };
+    // Without the plan, the page lacks its timeline.
+    let plan = plan(config).ok();
+    report::write(&folder.join(REPORT_FILE), &report::profile::html(profiled, record, plan.as_ref()))
+}
+
+/// Refuses a folder that cannot be written, holds a record already or somebody else's files under the names of one,
+/// before anything is measured.
 fn may_be_written(out: &Path, force: bool) -> Result<(), TrainError> {
-    match out.join(RECORD_FILE).exists() && !force {
-        true => {
-            let problem = format!("{} holds a record already; choose another folder or give --force", out.display());
-            Err(TrainError::BadFlag { key: "out", problem })
-        }
-        false => Ok(()),
+    match out.metadata() {
+        Ok(found) if !found.is_dir() => return Err(TrainError::OutIsFile { path: out.to_path_buf() }),
+        _ => {}
     }
+    if out.join(RECORD_FILE).exists() && !force {
+        let problem = format!("{} holds a record already; choose another folder or give --force", out.display());
+        return Err(TrainError::BadFlag { key: "out", problem });
+    }
+    own_files(out)?.refuse_foreign("--out", RECORD_FILES.iter().copied())?;
+    probe_folder(out).map_err(|source| TrainError::OutUnwritable { path: out.to_path_buf(), source })
 }
 
 fn write(record: &Record, out: &Path) -> Result<(), TrainError> {
     std::fs::create_dir_all(out).map_err(|source| TrainError::OutUnwritable { path: out.to_path_buf(), source })?;
+    own_files(out)?.add(RECORD_FILES.iter().copied())?;
     record.write(out)
 }
 

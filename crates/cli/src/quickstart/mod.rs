@@ -11,11 +11,11 @@ use crate::console::{self, Console};
 use crate::train::{catch_interrupts, exit_code, interrupt};
 use crate::{INTERRUPTED, threads};
 use crate::{report, units};
-use remat_formats::write_atomic;
+use remat_formats::{OwnFiles, Places, write_atomic};
 use remat_model::{Model, Precision};
 use remat_train::{
-    AnswersRecord, Checks, Existing, MethodKind, Outcome, PolicyRows, ProfileRecord, Record, RecordKind, RunControl,
-    TrainConfig, TrainError, train,
+    AnswersRecord, Checks, Existing, MethodKind, Outcome, PolicyRows, ProfileRecord, RECORD_FILE, RECORD_TEXT_FILE,
+    Record, RecordKind, RunControl, RunFolder, TrainConfig, TrainError, record_kind, train,
 };
 use std::path::{Path, PathBuf};
 
@@ -29,6 +29,8 @@ const FILES: [(&str, &[u8]); 7] = [
     ("held-out.jsonl", include_bytes!("../../assets/quickstart/held-out.jsonl")),
     ("LICENSE-WORDNET", include_bytes!("../../assets/quickstart/LICENSE-WORDNET")),
 ];
+/// The files of the record.
+const RECORD: [&str; 2] = [RECORD_FILE, RECORD_TEXT_FILE];
 const RANK: usize = 8;
 const BATCH: usize = 16;
 const SEQ_LEN: usize = 80;
@@ -53,7 +55,7 @@ pub(crate) struct QuickstartArgs {
     #[arg(long, value_name = "N", value_parser = threads)]
     threads: Option<usize>,
 
-    /// Replace an earlier quickstart in --out
+    /// Replace an earlier quickstart in --out; files that none wrote stay
     #[arg(long)]
     force: bool,
 }
@@ -101,6 +103,7 @@ fn tour(arguments: &QuickstartArgs) -> Result<u8, TrainError> {
                 existing: Existing::Replace,
                 interrupt: interrupt(),
                 trace: None,
+                config_file: None,
                 checks: Checks::default(),
                 phases_apart: false,
             },
@@ -183,21 +186,41 @@ fn write_record(
     };
     let record =
         Record { kind: RecordKind::Quickstart, profile: Some(profile), answers: Some(answers), ..training.clone() };
+    own_files_of_tour(out)?.add(RECORD)?;
     record.write(out)
 }
 
-/// Writes the embedded files.
+/// Writes the embedded files, over none that a quickstart did not write.
 fn unpack(out: &Path, force: bool) -> Result<(), TrainError> {
+    Places::new().writes_folder("--out", out, &[])?.check()?;
     let used = std::fs::read_dir(out).is_ok_and(|mut entries| entries.next().is_some());
     if used && !force {
         return Err(TrainError::OutExists { path: out.to_path_buf() });
     }
+    let mut own = own_files_of_tour(out)?;
+    own.refuse_foreign("--out", FILES.iter().map(|(name, _)| *name).chain(RECORD))?;
+    // What the training would refuse much later.
+    RunFolder::inspect(&TrainConfig { out: out.join("adapter"), ..TrainConfig::default() }, Existing::Replace)?;
     std::fs::create_dir_all(out.join("model"))
         .map_err(|source| TrainError::OutUnwritable { path: out.to_path_buf(), source })?;
+    own.add(FILES.iter().map(|(name, _)| *name))?;
     for (name, bytes) in FILES {
         write_atomic(&out.join(name), bytes)?;
     }
     Ok(())
+}
+
+/// What a quickstart wrote: by the folder's listing, or, of an older version's, by its record or the files' bytes.
+fn own_files_of_tour(out: &Path) -> Result<OwnFiles, TrainError> {
+    if let Some(listed) = OwnFiles::read(out)? {
+        return Ok(listed);
+    }
+    let names = FILES.iter().map(|(name, _)| *name);
+    if record_kind(out).as_deref() == Some("quickstart") {
+        return Ok(OwnFiles::of(out, names.chain(RECORD)));
+    }
+    let same = FILES.iter().filter(|(name, bytes)| std::fs::read(out.join(name)).is_ok_and(|there| there == *bytes));
+    Ok(OwnFiles::of(out, same.map(|(name, _)| *name)))
 }
 
 fn leave(out: &Path, peak: &str) {

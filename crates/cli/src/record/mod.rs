@@ -9,6 +9,7 @@ mod read;
 
 use crate::console;
 use crate::train::exit_code;
+use remat_formats::Places;
 use remat_train::TrainError;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -65,6 +66,7 @@ pub(crate) fn run(arguments: &RecordArgs) -> u8 {
 }
 
 fn differences(first: &Path, second: &Path, as_json: bool) -> Result<String, TrainError> {
+    Places::new().reads("A", first).reads("B", second).check()?;
     let (first, second) = (read::record(first)?, read::record(second)?);
     let comparison = compare::compare(&first, &second);
     Ok(if as_json {

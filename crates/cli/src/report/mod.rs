@@ -15,9 +15,9 @@ use remat_train::{PhaseMemory, PhasePeak, Record, RunPlan, TrainError};
 use std::path::Path;
 
 /// Its name in an output folder.
-pub(crate) const REPORT_FILE: &str = "report.html";
+pub(crate) use remat_train::REPORT_FILE;
 
-/// Writes a page.
+/// Writes a page into a folder that a verb owns.
 ///
 /// # Errors
 /// A file that cannot be written.

@@ -16,6 +16,7 @@ use crate::FormatsError;
 use crate::error::excerpt;
 use crate::json::{self, CONFIG_LIMIT_BYTES};
 use crate::keys::Keys;
+use crate::own_files;
 use std::path::Path;
 
 /// Supported values of `model_type`.
@@ -80,7 +81,7 @@ impl ModelConfig {
     pub fn from_dir(folder: &Path) -> Result<Self, FormatsError> {
         let path = folder.join("config.json");
         let remedy = "give the folder of a model as Hugging Face writes it, with config.json in it";
-        let text = json::read_text(&path, CONFIG_LIMIT_BYTES, remedy)?;
+        let text = json::read_text(&path, CONFIG_LIMIT_BYTES, own_files::remedy(folder, remedy))?;
         ModelConfig::parse(&path, &text)
     }
 

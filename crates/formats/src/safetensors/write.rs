@@ -67,7 +67,7 @@ pub fn write_safetensors_from<E: From<FormatsError>>(
     let mut order: Vec<usize> = (0..specs.len()).collect();
     order.sort_by_key(|&index| (Reverse(specs[index].dtype.element_bytes()), specs[index].name));
     let header = header(path, specs, &order, metadata)?;
-    let failed = || FormatsError::io(path, "write the file");
+    let failed = || FormatsError::not_written(path, "write the file");
     write_atomic_with(path, |file| {
         file.write_all(&(header.len() as u64).to_le_bytes()).map_err(failed())?;
         file.write_all(&header).map_err(failed())?;

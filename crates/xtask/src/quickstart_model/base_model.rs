@@ -100,6 +100,7 @@ pub(super) fn pretrain(base: &Path, text: &Path, out: &Path, updates: u64) -> Re
         existing: Existing::Replace,
         interrupt: &AtomicBool::new(false),
         trace: None,
+        config_file: None,
         checks: remat_train::Checks::default(),
         phases_apart: false,
     };

@@ -1,0 +1,308 @@
+//! The files of a folder that remat wrote, by a listing kept there; and how a new result takes the place of an old one.
+//!
+//! Only what is listed is ever removed or replaced; what a person put into the folder stays. A name is listed just before
+//! its file is written, so a kill leaves no file that nobody knows.
+//!
+//! A result is a few files of which one, the head (`adapter_config.json`, `config.json`), makes the folder an adapter or a
+//! model. [`OwnFiles::install`] brings in a new one. What holds at every moment of a kill or failure:
+//!
+//! | until | in place | elsewhere |
+//! |---|---|---|
+//! | the new result is whole and on disk | the old one | the new one, growing, in `.remat-new` |
+//! | its last file is renamed, if at most one replaces another (as with the settings of the old run) | the old one | the new one |
+//! | its last file is renamed, if several do: a few renames | neither, and no head, so that nobody takes it for whole | both, in `.remat-old` and `.remat-new`, as far as they are not in place |
+//! | the end | the new one | what is left of the old one |
+//!
+//! A failure that is no kill puts the old one back at once. After a kill in the third row whoever reads the folder is told
+//! ([`remedy`]), and [`OwnFiles::recover`] puts it back, which the next command that writes to the folder calls first.
+//! Invariant: neither follows a link out of the folder.
+
+use crate::FormatsError;
+use crate::atomic::{fsync_folder, write_atomic};
+use crate::json::{CONFIG_LIMIT_BYTES, parse, read_text};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
+use std::fs::{self, File, TryLockError};
+use std::io::{self, ErrorKind};
+use std::path::{Component, Path, PathBuf};
+
+/// The listing's name.
+pub const LISTING_FILE: &str = ".remat-files.json";
+/// The new result, until it is whole.
+const NEW: &str = ".remat-new";
+/// The old result, until the new one is in place.
+const OLD: &str = ".remat-old";
+/// What makes a folder an adapter or a model.
+const HEADS: [&str; 2] = ["adapter_config.json", "config.json"];
+/// Files up to this size are compared with what is to replace them.
+const COMPARED_BYTES: u64 = 16 << 20;
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Listing {
+    schema: u32,
+    files: BTreeSet<String>,
+}
+
+/// The files of one folder that remat wrote.
+#[derive(Debug, Clone)]
+pub struct OwnFiles {
+    folder: PathBuf,
+    files: BTreeSet<String>,
+}
+
+impl OwnFiles {
+    /// As the folder's listing says; `None` where there is no listing.
+    ///
+    /// # Errors
+    /// A listing that cannot be read.
+    pub fn read(folder: &Path) -> Result<Option<Self>, FormatsError> {
+        let path = folder.join(LISTING_FILE);
+        if !folder.is_dir() {
+            return Ok(None);
+        }
+        let text = match read_text(&path, CONFIG_LIMIT_BYTES, "") {
+            Ok(text) => text,
+            Err(FormatsError::Missing { .. }) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let damaged = |problem: String| {
+            let problem = format!("{problem}; it lists what remat wrote there. Remove it, or choose another folder");
+            FormatsError::malformed(&path, problem)
+        };
+        let listing: Listing = parse(&path, &text).map_err(|error| damaged(error.to_string()))?;
+        if listing.schema != 1 {
+            return Err(damaged(format!("schema {} is not known to this version", listing.schema)));
+        }
+        if let Some(name) = listing.files.iter().find(|name| !is_inside(name)) {
+            return Err(damaged(format!("{name:?} is no file of the folder")));
+        }
+        Ok(Some(OwnFiles { folder: folder.to_path_buf(), files: listing.files }))
+    }
+
+    /// These, whatever a listing says: of a folder that was written before there were listings, or of a new one.
+    pub fn of<S: Into<String>>(folder: &Path, files: impl IntoIterator<Item = S>) -> Self {
+        OwnFiles { folder: folder.to_path_buf(), files: files.into_iter().map(Into::into).collect() }
+    }
+
+    /// Whether there is a file of this name, and remat wrote it.
+    pub fn holds(&self, name: &str) -> bool {
+        // A folder between that is a link leads to somebody's files.
+        let mut between = Path::new(name).ancestors().skip(1).filter(|path| !path.as_os_str().is_empty());
+        self.files.contains(name)
+            && self.is_there(name)
+            && !is_folder(&self.folder.join(name))
+            && between.all(|path| is_folder(&self.folder.join(path)))
+    }
+
+    /// The first of these names under which there is something that remat did not write.
+    pub fn first_foreign<'n>(&self, names: impl IntoIterator<Item = &'n str>) -> Option<&'n str> {
+        names.into_iter().find(|name| self.is_there(name) && !self.holds(name))
+    }
+
+    /// As [`first_foreign`](Self::first_foreign), as an error of the flag that names the folder.
+    ///
+    /// # Errors
+    /// Something there that remat did not write.
+    pub fn refuse_foreign<'n>(&self, flag: &str, names: impl IntoIterator<Item = &'n str>) -> Result<(), FormatsError> {
+        match self.first_foreign(names) {
+            Some(name) => Err(FormatsError::foreign(flag, &self.folder, name)),
+            None => Ok(()),
+        }
+    }
+
+    /// Lists files that are about to be written.
+    ///
+    /// # Errors
+    /// A listing that cannot be written.
+    pub fn add<'n>(&mut self, names: impl IntoIterator<Item = &'n str>) -> Result<(), FormatsError> {
+        let before = self.files.len();
+        self.files.extend(names.into_iter().map(str::to_string));
+        if self.files.len() == before && self.folder.join(LISTING_FILE).is_file() {
+            return Ok(());
+        }
+        self.write_listing()
+    }
+
+    /// Removes these files, as far as they are there and remat's.
+    ///
+    /// # Errors
+    /// A file that cannot be removed.
+    pub fn remove<'n>(&mut self, names: impl IntoIterator<Item = &'n str>) -> Result<(), FormatsError> {
+        for name in names {
+            if self.holds(name) {
+                remove_file(&self.folder.join(name))?;
+                self.files.remove(name);
+            }
+        }
+        self.write_listing()
+    }
+
+    /// Removes what an interrupted [`install`](Self::install) left; where it had not come to its end, the old result is
+    /// put back. Call it under the folder's lock.
+    ///
+    /// # Errors
+    /// What the system refuses; call it again then.
+    pub fn recover(&self) -> Result<(), FormatsError> {
+        let (old, new) = (self.folder.join(OLD), self.folder.join(NEW));
+        let placed_all = names_in(&new)?.is_empty();
+        if !placed_all {
+            let mut names = names_in(&old)?;
+            // The head last, as when a result is put in place.
+            names.sort_by_key(|name| HEADS.contains(&name.as_str()));
+            for name in names {
+                rename(&old.join(&name), &self.folder.join(&name))?;
+            }
+            fsync_folder(&self.folder)?;
+        }
+        for folder in [new, old] {
+            // Both are remat's own, whole. A link of that name goes, what it leads to does not.
+            match fs::remove_dir_all(&folder) {
+                Err(error) if error.kind() != ErrorKind::NotFound => {
+                    return Err(FormatsError::not_written(&folder, "remove the folder")(error));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts a new result in place of what is there of `results`, the names that a result's files may have: `write` puts
+    /// it into the folder that it is given. Files of `results` that the new one does not have go with the old one.
+    ///
+    /// # Errors
+    /// What `write` returns or the system refuses; the old result is in place then. A file that somebody put under one
+    /// of the names meanwhile is not replaced: the new result stays in `.remat-new`.
+    pub fn install<E: From<FormatsError>>(
+        &mut self,
+        results: &[&str],
+        write: &mut dyn FnMut(&Path) -> Result<(), E>,
+    ) -> Result<(), E> {
+        self.recover()?;
+        let new = self.folder.join(NEW);
+        fs::create_dir(&new).map_err(FormatsError::not_written(&new, "create the folder"))?;
+        let written = write(&new).and_then(|()| Ok(fsync_folder(&new)?));
+        if let Err(error) = written {
+            // The write has failed already; what is left is removed by the next command.
+            drop(fs::remove_dir_all(&new));
+            return Err(error);
+        }
+        let names = names_in(&new)?;
+        if let Some(name) = self.first_foreign(names.iter().map(String::as_str)) {
+            let problem = format!(
+                "something else was put there meanwhile, and is not replaced; what was to be written is complete in {}",
+                new.display()
+            );
+            return Err(FormatsError::NotWritten {
+                path: self.folder.join(name),
+                action: "replace it",
+                source: io::Error::new(ErrorKind::AlreadyExists, problem),
+            }
+            .into());
+        }
+        let stale = results.iter().filter(|name| self.holds(name) && !names.iter().any(|new| new == *name));
+        let stale: Vec<String> = stale.map(|name| (*name).to_string()).collect();
+        self.add(names.iter().map(String::as_str))?;
+        if let Err(error) = self.place(&names, &stale) {
+            // The first failure is the one to report; if the old result cannot be put back now, the next command does.
+            drop(self.recover());
+            return Err(error.into());
+        }
+        self.files.retain(|name| !stale.contains(name));
+        Ok(self.write_listing()?)
+    }
+
+    /// Renames the new files into place, the head last, and takes the old ones away.
+    fn place(&self, names: &[String], stale: &[String]) -> Result<(), FormatsError> {
+        let (old, new) = (self.folder.join(OLD), self.folder.join(NEW));
+        let is_head = |name: &&String| HEADS.contains(&name.as_str());
+        let replaced = |name: &&String| self.is_there(name) && !same_bytes(&new.join(name), &self.folder.join(name));
+        let changed: Vec<&String> = names.iter().filter(replaced).collect();
+        // With one changed file and a head that stays, a single rename makes the old result the new one.
+        if changed.len() > 1 || changed.iter().any(is_head) {
+            fs::create_dir(&old).map_err(FormatsError::not_written(&old, "create the folder"))?;
+            let heads = names.iter().filter(is_head).filter(|name| self.is_there(name));
+            for name in heads.chain(changed.iter().copied().filter(|name| !is_head(name))) {
+                rename(&self.folder.join(name), &old.join(name))?;
+            }
+        }
+        let (heads, others): (Vec<&String>, Vec<&String>) = names.iter().partition(is_head);
+        for name in others.into_iter().chain(heads) {
+            rename(&new.join(name), &self.folder.join(name))?;
+        }
+        fsync_folder(&self.folder)?;
+        let (heads, others): (Vec<&String>, Vec<&String>) = stale.iter().partition(is_head);
+        heads.into_iter().chain(others).try_for_each(|name| remove_file(&self.folder.join(name)))?;
+        self.recover()
+    }
+
+    fn write_listing(&self) -> Result<(), FormatsError> {
+        let listing = Listing { schema: 1, files: self.files.clone() };
+        let text = serde_json::to_string_pretty(&listing).expect("names are JSON");
+        write_atomic(&self.folder.join(LISTING_FILE), format!("{text}\n").as_bytes())
+    }
+
+    fn is_there(&self, name: &str) -> bool {
+        self.folder.join(name).symlink_metadata().is_ok()
+    }
+}
+
+/// What to do about a head that is not there: `remedy`, unless a kill left the folder between an old and a new result.
+pub(crate) fn remedy(folder: &Path, remedy: &'static str) -> &'static str {
+    if is_folder(&folder.join(OLD)) {
+        "a command that was to replace it was killed in between: give that command again, or move the files in .remat-old \
+         back"
+    } else {
+        remedy
+    }
+}
+
+/// Locks a folder for as long as the file is open; the system lets go of it when the process ends.
+///
+/// # Errors
+/// Another process holds it; a file system without locks.
+pub fn lock_folder(folder: &Path) -> Result<File, TryLockError> {
+    let file = File::open(folder).map_err(TryLockError::Error)?;
+    file.try_lock()?;
+    Ok(file)
+}
+
+/// Whether it is a folder, and no link to one.
+fn is_folder(path: &Path) -> bool {
+    path.symlink_metadata().is_ok_and(|found| found.is_dir())
+}
+
+/// Whether a name of a listing stays in the folder.
+fn is_inside(name: &str) -> bool {
+    !name.is_empty() && Path::new(name).components().all(|part| matches!(part, Component::Normal(_)))
+}
+
+/// Names in a folder; none where there is no folder.
+fn names_in(folder: &Path) -> Result<Vec<String>, FormatsError> {
+    if !is_folder(folder) {
+        return Ok(Vec::new());
+    }
+    let entries = fs::read_dir(folder).map_err(FormatsError::io(folder, "read the folder"))?;
+    let name = |entry: io::Result<fs::DirEntry>| Ok(entry?.file_name().to_string_lossy().into_owned());
+    let names: io::Result<Vec<String>> = entries.map(name).collect();
+    let mut names = names.map_err(FormatsError::io(folder, "read the folder"))?;
+    names.sort_unstable();
+    Ok(names)
+}
+
+fn same_bytes(a: &Path, b: &Path) -> bool {
+    let small = |path: &Path| path.symlink_metadata().is_ok_and(|f| f.is_file() && f.len() <= COMPARED_BYTES);
+    small(a) && small(b) && fs::read(a).ok().zip(fs::read(b).ok()).is_some_and(|(a, b)| a == b)
+}
+
+fn rename(from: &Path, to: &Path) -> Result<(), FormatsError> {
+    fs::rename(from, to).map_err(FormatsError::not_written(to, "give the file its name"))
+}
+
+fn remove_file(path: &Path) -> Result<(), FormatsError> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            Err(FormatsError::not_written(path, "remove the file")(error))
+        }
+        _ => Ok(()),
+    }
+}
