@@ -6,7 +6,6 @@
 //! `remat_formats::quantised_parts` for the tensors of a weight.
 
 use crate::build::{self, BatchShape};
-use crate::full::COMPANIONS;
 use crate::rope::INV_FREQ;
 use crate::{Model, ModelError, Quant, family};
 use half::{bf16, f16};
@@ -230,15 +229,7 @@ impl Model {
         });
         let text = serde_json::to_string_pretty(&config).expect("JSON that was parsed");
         write_atomic(&folder.join("config.json"), format!("{text}\n").as_bytes())?;
-        for name in COMPANIONS {
-            let path = self.folder.join(name);
-            match std::fs::read(&path) {
-                Ok(bytes) => write_atomic(&folder.join(name), &bytes)?,
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-                Err(source) => return Err(FormatsError::Io { path, action: "copy the file", source }.into()),
-            }
-        }
-        Ok(())
+        self.companions.copy_to(folder)
     }
 }
 

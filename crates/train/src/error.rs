@@ -31,6 +31,9 @@ pub enum TrainError {
     #[error("--{key} {value}: must be {rule}")]
     OutOfRange { key: &'static str, value: String, rule: &'static str },
 
+    #[error("--{key} {value}: must be at most {}, the largest count that config.toml can hold", i64::MAX)]
+    TooLarge { key: String, value: u64 },
+
     #[error("{place}: unknown key `{key}`{nearest}")]
     UnknownKey { place: String, key: String, nearest: String },
 
@@ -105,6 +108,16 @@ pub enum TrainError {
     NotFinite { step: u64, what: &'static str, value: f64 },
 
     #[error(
+        "update {step}: \"{name}\" holds {value} after it, at element {index}; nothing of this update was saved. Lower --lr \
+         or --clip, lengthen --warmup, and look at the rows of this update; {}",
+        match last_save {
+            Some(save) => format!("the last good save is {}: go on from it with --resume", save.display()),
+            None => "a run with --save-every can go on from before it with --resume".to_string(),
+        }
+    )]
+    NotANumber { step: u64, name: String, index: usize, value: f32, last_save: Option<PathBuf> },
+
+    #[error(
         "update {step}: the gradient of \"{name}\" is zero{}, so it would never learn; the base weights on its way to \
          the loss may be zero, or its --targets may not reach the loss",
         if *others == 0 { String::new() } else { format!(", and that of {others} more") }
@@ -141,6 +154,7 @@ impl TrainError {
         match self {
             TrainError::MissingKey { .. }
             | TrainError::OutOfRange { .. }
+            | TrainError::TooLarge { .. }
             | TrainError::UnknownKey { .. }
             | TrainError::BadValue { .. }
             | TrainError::NotToml { .. }
@@ -163,9 +177,10 @@ impl TrainError {
             | TrainError::BudgetTooSmall { .. }
             | TrainError::ForwardDoesNotFit { .. } => ErrorKind::DoesNotFit,
             TrainError::NoToken { .. } | TrainError::LossNotFinite { .. } => ErrorKind::Numeric,
-            TrainError::NotFinite { .. } | TrainError::NoGradient { .. } | TrainError::Invalid { .. } => {
-                ErrorKind::Numeric
-            }
+            TrainError::NotFinite { .. }
+            | TrainError::NotANumber { .. }
+            | TrainError::NoGradient { .. }
+            | TrainError::Invalid { .. } => ErrorKind::Numeric,
             TrainError::NotSaved { .. } => ErrorKind::Failed,
             TrainError::Io { what, .. } if *what == "read" => ErrorKind::Input,
             TrainError::Io { .. } => ErrorKind::Failed,
@@ -177,7 +192,7 @@ fn kind_of(error: &ExecError) -> ErrorKind {
     match error {
         ExecError::OutOfMemory { .. } | ExecError::NoSpillSpace { .. } => ErrorKind::DoesNotFit,
         ExecError::BadInput { .. } | ExecError::BadSpillFolder { .. } => ErrorKind::Input,
-        ExecError::Spill { .. } => ErrorKind::Failed,
+        ExecError::Spill { .. } | ExecError::Threads { .. } | ExecError::CopyThread { .. } => ErrorKind::Failed,
         ExecError::Unsupported { .. } | ExecError::SourceMismatch { .. } | ExecError::UnknownSource { .. } => {
             ErrorKind::Failed
         }

@@ -8,7 +8,8 @@ mod asking;
 mod policies;
 
 use crate::console::{self, Console};
-use crate::train::{catch_interrupts, exit_code, interrupt};
+use crate::signals;
+use crate::train::exit_code;
 use crate::{INTERRUPTED, threads};
 use crate::{report, units};
 use remat_formats::write_atomic;
@@ -93,12 +94,12 @@ fn tour(arguments: &QuickstartArgs) -> Result<u8, TrainError> {
     let adapter = out.join("adapter");
     let summary = {
         let config = training(arguments, &model, &adapter);
-        catch_interrupts();
+        let interrupt = signals::save_on_interrupt();
         train(
             config,
             RunControl {
                 existing: Existing::Replace,
-                interrupt: interrupt(),
+                interrupt,
                 trace: None,
                 checks: Checks::default(),
                 phases_apart: false,

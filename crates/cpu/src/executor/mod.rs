@@ -167,6 +167,10 @@ impl CpuExecutor {
 impl Executor for CpuExecutor {
     fn load(&mut self, plans: Vec<Plan>) -> Result<Vec<ProgramId>, ExecError> {
         assert!(self.programs.is_empty(), "load is called once");
+        if let Some(error) = self.pool.refusal() {
+            let started = self.pool.threads();
+            return Err(ExecError::Threads { started, problem: error.to_string() });
+        }
         let arena_bytes = plans.iter().map(|plan| plan.arena_bytes).max().unwrap_or(0);
         self.sources = Sources::of(&plans)?;
         self.arena = Region::new(arena_bytes, "the arena")?;
