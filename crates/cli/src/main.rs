@@ -25,6 +25,7 @@ mod quickstart;
 mod record;
 mod report;
 mod settings;
+mod signals;
 mod train;
 mod units;
 
@@ -99,6 +100,7 @@ fn main() -> ExitCode {
     if let Some(commit) = option_env!("REMAT_COMMIT") {
         remat_train::name_commit(commit);
     }
+    signals::make_file_size_limits_errors();
     let matches = Cli::command().get_matches();
     let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     let verb_matches = matches.subcommand().map(|(_, matches)| matches).expect("clap requires a verb");

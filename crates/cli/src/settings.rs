@@ -27,15 +27,15 @@ impl SettingsArgs {
     /// The settings of both. `matches` are those of the verb, and say which flags were given.
     pub(crate) fn merged(self, matches: &ArgMatches) -> Result<TrainConfig, TrainError> {
         match self.config_file.clone() {
-            Some(path) => Ok(self.over(&path, matches)?.config),
+            Some(path) => Ok(self.over(&path, &read_config_file(&path)?, matches)?.config),
             None => Ok(self.config),
         }
     }
 
-    /// With the settings of another file beneath the flags.
-    pub(crate) fn over(self, path: &Path, matches: &ArgMatches) -> Result<Self, TrainError> {
+    /// With the settings of another file, which holds `text`, beneath the flags.
+    pub(crate) fn over(self, path: &Path, text: &str, matches: &ArgMatches) -> Result<Self, TrainError> {
         let is_given = |key: &str| matches.value_source(&key.replace('-', "_")) == Some(ValueSource::CommandLine);
-        let config = self.config.overlaid(path, &read_config_file(path)?, &is_given)?;
+        let config = self.config.overlaid(path, text, &is_given)?;
         Ok(SettingsArgs { config, ..self })
     }
 }

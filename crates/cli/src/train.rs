@@ -5,14 +5,13 @@
 use crate::console::{self, Console};
 use crate::json_lines::JsonLines;
 use crate::settings::SettingsArgs;
-use crate::{FAILED, INTERRUPTED, report};
+use crate::{FAILED, INTERRUPTED, report, signals};
 use clap::ArgMatches;
 use remat_train::{
     CONFIG_FILE, Checks, ErrorKind, Event, Existing, Outcome, Reporter, RunControl, Summary, TrainConfig, TrainError,
-    train,
+    read_run_settings, train,
 };
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
 
 pub(crate) const AFTER_HELP: &str = "\
 Examples:
@@ -23,9 +22,6 @@ Examples:
 Rows, one JSON object per line: {\"messages\"}, {\"conversations\"}, {\"instruction\", \"output\"},
 {\"prompt\", \"completion\"}, {\"text\"} or {\"input_ids\", \"labels\" (optional)}; see remat data check.
 Exit codes: 0 done; 1 failed; 2 bad input or usage; 3 does not fit; 4 stopped by a numeric guard; 130 interrupted.";
-
-/// Set by the first Ctrl-C.
-static INTERRUPT: AtomicBool = AtomicBool::new(false);
 
 /// Flags of `remat train`.
 #[derive(Debug, clap::Args)]
@@ -118,10 +114,9 @@ fn start(arguments: TrainArgs, matches: &ArgMatches, output: &mut Output) -> Res
     let checks = Checks { validate: arguments.validate, poison: arguments.poison };
     let config_file = arguments.settings.file().map(Path::to_path_buf);
     let config = merged(arguments, matches)?;
-    catch_interrupts();
     let control = RunControl {
         existing,
-        interrupt: &INTERRUPT,
+        interrupt: signals::save_on_interrupt(),
         trace: trace.as_deref(),
         config_file: config_file.as_deref(),
         checks,
@@ -146,27 +141,8 @@ fn merged(arguments: TrainArgs, matches: &ArgMatches) -> Result<TrainConfig, Tra
     if !saved.exists() {
         return Err(TrainError::NothingToResume { out, notes: format!(", nor a {CONFIG_FILE}") });
     }
-    let config = settings.over(&saved, matches)?.merged(matches)?;
+    let config = settings.over(&saved, &read_run_settings(&out)?, matches)?.merged(matches)?;
     Ok(TrainConfig { out, ..config })
-}
-
-/// Set by the first signal.
-pub(crate) fn interrupt() -> &'static AtomicBool {
-    &INTERRUPT
-}
-
-/// First signal: the run saves and stops. Second: the process stops at once.
-pub(crate) fn catch_interrupts() {
-    let handler = || {
-        if INTERRUPT.swap(true, Ordering::Relaxed) {
-            console::line("aborted without saving");
-            std::process::exit(i32::from(INTERRUPTED));
-        }
-        console::line("interrupted: saving; once more to abort without saving");
-    };
-    if ctrlc::set_handler(handler).is_err() {
-        console::line("note: signals cannot be caught here, so Ctrl-C will stop the run without saving");
-    }
 }
 
 fn finish(summary: &Summary, output: &Output) -> u8 {

@@ -71,10 +71,11 @@ fn register_peak(_dot: bool) -> Option<f64> {
 }
 
 /// FLOP/s of so many threads at once that multiply and add in registers alone: f32, or bf16 pairs with `dot`. The bound of
-/// every product. `None` where the machine lacks AVX-512, or its bf16 instructions.
+/// every product. `None` where the machine lacks AVX-512, or its bf16 instructions, or the system refuses so many threads.
 pub fn multiplier_peak(threads: usize, dot: bool) -> Option<f64> {
     std::thread::scope(|scope| {
-        let others: Vec<_> = (1..threads).map(|_| scope.spawn(move || register_peak(dot))).collect();
+        let start = |_| std::thread::Builder::new().spawn_scoped(scope, move || register_peak(dot)).ok();
+        let others: Vec<_> = (1..threads).map(start).collect::<Option<_>>()?;
         let own = register_peak(dot)?;
         others.into_iter().try_fold(own, |sum, other| Some(sum + other.join().ok().flatten()?))
     })

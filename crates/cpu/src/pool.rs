@@ -10,6 +10,7 @@
 
 use std::any::Any;
 use std::cell::UnsafeCell;
+use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -80,6 +81,8 @@ unsafe impl Send for Shared {}
 pub struct ThreadPool {
     shared: Arc<Shared>,
     workers: Vec<JoinHandle<()>>,
+    /// Why there are fewer threads than were asked for, if there are.
+    refusal: Option<io::Error>,
     own: Mutex<Scratch>,
     level: Level,
 }
@@ -91,7 +94,7 @@ impl ThreadPool {
     }
 
     /// A pool whose kernels run at a given level. Panics if the machine lacks it: callers ask `is_available` first.
-    /// Where the system refuses to start so many threads the pool has fewer; `threads` tells.
+    /// Where the system refuses to start so many threads the pool has fewer, which changes no result; `refusal` tells.
     pub fn with_level(threads: usize, level: Level) -> Self {
         assert!(level.is_available(), "thread pool: this machine does not run kernel level {level}");
         let helpers = threads.max(1).min(INSIDE as usize) - 1;
@@ -107,11 +110,19 @@ impl ThreadPool {
         let start = |index: usize| {
             let shared = Arc::clone(&shared);
             let name = format!("remat-{}", index + 1);
-            std::thread::Builder::new().name(name).spawn(move || work(&shared, index)).ok()
+            std::thread::Builder::new().name(name).spawn(move || work(&shared, index))
         };
-        // A system that refuses more threads gets a smaller pool: no result depends on their number.
-        let workers = (0..helpers).map_while(start).collect();
-        let pool = ThreadPool { shared, workers, own: Mutex::new(Scratch::new()), level };
+        let (mut workers, mut refusal) = (Vec::with_capacity(helpers), None);
+        for index in 0..helpers {
+            match start(index) {
+                Ok(worker) => workers.push(worker),
+                Err(error) => {
+                    refusal = Some(error);
+                    break;
+                }
+            }
+        }
+        let pool = ThreadPool { shared, workers, refusal, own: Mutex::new(Scratch::new()), level };
         // Once this returns, the pool allocates nothing more.
         while pool.shared.started.load(Ordering::Acquire) < pool.workers.len() {
             std::thread::yield_now();
@@ -122,6 +133,11 @@ impl ThreadPool {
     /// Number of threads, the caller's included.
     pub fn threads(&self) -> usize {
         self.workers.len() + 1
+    }
+
+    /// Why the pool has fewer threads than were asked for, if it has.
+    pub fn refusal(&self) -> Option<&io::Error> {
+        self.refusal.as_ref()
     }
 
     /// The level that every kernel on this pool runs at.

@@ -5,7 +5,7 @@
 
 use crate::encode::{Encoder, IGNORED_LABEL, Sample};
 use crate::error::Place;
-use crate::jsonl::read_rows;
+use crate::jsonl::read_rows_hashed;
 use crate::{DataError, RowKind};
 use std::path::{Path, PathBuf};
 
@@ -38,6 +38,8 @@ fn trained(labels: &[i32]) -> usize {
 pub struct SampleStats {
     /// The file.
     pub path: PathBuf,
+    /// SHA-256 of what was read of it; `None` for samples that were never in a file.
+    pub sha256: Option<String>,
     /// Its format; `None` for samples that were never rows.
     pub kind: Option<RowKind>,
     /// Rows read.
@@ -84,6 +86,7 @@ impl DatasetBuilder {
     pub fn start_source(&mut self, path: &Path) {
         self.stats.push(SampleStats {
             path: path.to_path_buf(),
+            sha256: None,
             kind: None,
             rows: 0,
             truncated: 0,
@@ -170,8 +173,10 @@ impl Dataset {
         let mut builder = DatasetBuilder::new(seq_len)?;
         for path in paths {
             builder.start_source(path);
-            let kind = read_rows(path, &mut |line, row| builder.push(&encoder.encode(&row, &Place::new(path, line))?))?;
-            builder.stats.last_mut().expect("a source was started").kind = Some(kind);
+            let (kind, sha256) =
+                read_rows_hashed(path, &mut |line, row| builder.push(&encoder.encode(&row, &Place::new(path, line))?))?;
+            let stats = builder.stats.last_mut().expect("a source was started");
+            (stats.kind, stats.sha256) = (Some(kind), Some(sha256));
         }
         builder.finish()
     }

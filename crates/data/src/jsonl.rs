@@ -6,6 +6,7 @@
 use crate::error::Place;
 use crate::row::parse_row;
 use crate::{DataError, Row, RowKind, json_array};
+use remat_formats::HashingReader;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
@@ -22,6 +23,14 @@ const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 pub fn read_rows(path: &Path, sink: &mut RowSink<'_>) -> Result<RowKind, DataError> {
     let file = File::open(path).map_err(|source| io_error(path, source))?;
     read_rows_from(&mut BufReader::with_capacity(1 << 16, file), path, sink)
+}
+
+/// As [`read_rows`], and returns the SHA-256 of what was read, too: of a pipe, it can be had only once.
+pub fn read_rows_hashed(path: &Path, sink: &mut RowSink<'_>) -> Result<(RowKind, String), DataError> {
+    let file = File::open(path).map_err(|source| io_error(path, source))?;
+    let mut reader = BufReader::with_capacity(1 << 16, HashingReader::new(file));
+    let kind = read_rows_from(&mut reader, path, sink)?;
+    Ok((kind, reader.into_inner().sha256()))
 }
 
 /// Receives a row and its line.

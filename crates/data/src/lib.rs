@@ -31,7 +31,7 @@ pub use check::{FileCheck, Piece, ShownRow, check_file};
 pub use dataset::{Dataset, DatasetBuilder, SampleId, SampleRef, SampleStats};
 pub use encode::{Encoder, IGNORED_LABEL, Sample};
 pub use error::{DataError, Place};
-pub use jsonl::{MAX_ROW_BYTES, RowSink, read_rows, read_rows_from};
+pub use jsonl::{MAX_ROW_BYTES, RowSink, read_rows, read_rows_from, read_rows_hashed};
 pub use loader::{DataLoader, LoaderOptions, UpdateBatch};
 pub use model_tokens::ModelTokens;
 pub use order::{Order, Sampler, SamplerState};

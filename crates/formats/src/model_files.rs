@@ -2,9 +2,9 @@
 //!
 //! Invariant: an index cannot name a file outside its folder, and every tensor it lists is in the file it names.
 
-use crate::FormatsError;
 use crate::json::{self, UniqueMap};
 use crate::safetensors::{SafetensorsFile, TensorInfo};
+use crate::{FormatsError, HeldFile};
 use half::bf16;
 use remat_tensor::HostTensor;
 use serde::Deserialize;
@@ -109,9 +109,9 @@ impl ModelFiles {
         self.tensors.keys().map(String::as_str)
     }
 
-    /// The files' paths.
-    pub fn paths(&self) -> impl Iterator<Item = PathBuf> {
-        self.files.iter().map(|file| file.path().to_path_buf())
+    /// The files themselves, held open.
+    pub fn held(&self) -> impl Iterator<Item = &HeldFile> {
+        self.files.iter().map(SafetensorsFile::held)
     }
 
     /// The file that holds a tensor.

@@ -1,12 +1,13 @@
 //! Saving a fully fine-tuned model as a folder that can be opened again, here or with transformers.
 //!
-//! Invariant: tensor names stay those of the checkpoint; weights are written as they were trained, in f32.
+//! Invariants: tensor names stay those of the checkpoint; weights are written as they were trained, in f32; the other files
+//! are copied in pieces from what was opened with the model, so that a save needs no memory for them and no model folder.
 
 use crate::adapter::write_parameters;
 use crate::preset::preset_json;
 use crate::source::Source;
 use crate::{Model, ModelError};
-use remat_formats::{FormatsError, write_atomic};
+use remat_formats::{FormatsError, HeldFile, write_atomic};
 use remat_ir::Parameter;
 use remat_plan::Device;
 use std::path::Path;
@@ -30,19 +31,51 @@ pub(crate) fn companions() -> impl Iterator<Item = &'static str> {
     MODEL_FILES.iter().skip(2).copied()
 }
 
+/// The files that go beside the weights, as they were when the model was opened.
+#[derive(Debug, Default)]
+pub(crate) struct Companions {
+    /// The text of `config.json`.
+    config: String,
+    /// The others that are there, held open: they can be copied whatever becomes of the folder.
+    files: Vec<(&'static str, HeldFile)>,
+}
+
+impl Companions {
+    /// Of a model folder.
+    pub(crate) fn open(folder: &Path) -> Result<Self, ModelError> {
+        let path = folder.join("config.json");
+        let config = std::fs::read_to_string(&path);
+        let config = config.map_err(|source| FormatsError::Io { path, action: "read the configuration", source })?;
+        let mut files = Vec::new();
+        for name in companions() {
+            files.extend(HeldFile::open_optional(&folder.join(name))?.map(|file| (name, file)));
+        }
+        Ok(Companions { config, files })
+    }
+
+    pub(crate) fn held(&self) -> impl Iterator<Item = &HeldFile> {
+        self.files.iter().map(|(_, file)| file)
+    }
+
+    /// Copies all but `config.json` into a folder.
+    pub(crate) fn copy_to(&self, folder: &Path) -> Result<(), ModelError> {
+        Ok(self.files.iter().try_for_each(|(name, file)| file.copy_to(&folder.join(name)))?)
+    }
+}
+
 impl Model {
     /// The model's `config.json`.
     pub(crate) fn config_json(&self) -> Result<serde_json::Value, ModelError> {
-        let path = self.folder.join("config.json");
+        let preset;
         let text = match self.source {
-            Source::Random => preset_json(&self.folder.to_string_lossy())?.to_string(),
-            Source::Files(_) => std::fs::read_to_string(&path).map_err(|source| FormatsError::Io {
-                path: path.clone(),
-                action: "read the configuration",
-                source,
-            })?,
+            Source::Random => {
+                preset = preset_json(&self.folder.to_string_lossy())?.to_string();
+                &preset
+            }
+            Source::Files(_) => &self.companions.config,
         };
-        Ok(serde_json::from_str(&text).map_err(|error| FormatsError::Malformed { path, problem: error.to_string() })?)
+        let path = self.folder.join("config.json");
+        Ok(serde_json::from_str(text).map_err(|error| FormatsError::Malformed { path, problem: error.to_string() })?)
     }
 
     /// Writes `model.safetensors` (f32), `config.json` with its dtype set to float32, and the tokenizer's files.
@@ -59,14 +92,6 @@ impl Model {
         }
         let text = serde_json::to_string_pretty(&json).expect("JSON that was parsed");
         write_atomic(&folder.join("config.json"), format!("{text}\n").as_bytes())?;
-        for name in companions() {
-            let path = self.folder.join(name);
-            match std::fs::read(&path) {
-                Ok(bytes) => write_atomic(&folder.join(name), &bytes)?,
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-                Err(source) => return Err(FormatsError::Io { path, action: "copy the file", source }.into()),
-            }
-        }
-        Ok(())
+        self.companions.copy_to(folder)
     }
 }

@@ -1,12 +1,13 @@
 //! A pretrained model folder, or a preset: its configuration, its weights, and the graphs made of them.
 
 use crate::build::{self, Base, BatchShape, Evaluation, Inference, Method};
+use crate::full::Companions;
 use crate::generation::{self, CacheShape, Generation};
 use crate::preset::preset;
 use crate::source::Source;
 use crate::stored::{Quant, StoredQuantised};
 use crate::{ModelError, Precision, family};
-use remat_formats::{ModelConfig, ModelFiles};
+use remat_formats::{HeldFile, ModelConfig, ModelFiles};
 use remat_ir::Training;
 use std::path::{Path, PathBuf};
 
@@ -18,6 +19,8 @@ pub struct Model {
     pub(crate) source: Source,
     pub(crate) precision: Precision,
     pub(crate) stored: StoredQuantised,
+    /// What goes beside the weights of a model that is saved; nothing of a preset.
+    pub(crate) companions: Companions,
 }
 
 impl Model {
@@ -29,8 +32,8 @@ impl Model {
         let config = ModelConfig::from_dir(folder)?;
         let files = ModelFiles::open(folder)?;
         let stored = StoredQuantised::of(&config, &files)?;
-        let source = Source::Files(files);
-        Ok(Model { folder: folder.to_path_buf(), config, source, precision: Precision::F32, stored })
+        let (folder, source, companions) = (folder.to_path_buf(), Source::Files(files), Companions::open(folder)?);
+        Ok(Model { folder, config, source, precision: Precision::F32, stored, companions })
     }
 
     /// A folder to plan for: as [`Model::open`] where it has weight files; from `config.json` alone where it has none.
@@ -55,7 +58,8 @@ impl Model {
     /// A model of any shape, with random weights; the name is for people.
     pub fn random(name: &str, config: ModelConfig) -> Self {
         let (source, stored) = (Source::Random, StoredQuantised::default());
-        Model { folder: PathBuf::from(name), config, source, precision: Precision::F32, stored }
+        let companions = Companions::default();
+        Model { folder: PathBuf::from(name), config, source, precision: Precision::F32, stored, companions }
     }
 
     /// The model computed in another precision than f32; its graphs and what is loaded follow.
@@ -92,10 +96,26 @@ impl Model {
         &self.folder
     }
 
-    /// The weight files, for hashing; none of a preset.
-    pub fn weight_files(&self) -> impl Iterator<Item = PathBuf> {
+    /// SHA-256 of the weight files that were opened, in the order of their names, joined by `+`; empty of a preset.
+    ///
+    /// # Errors
+    /// A file that cannot be read any more, or was written to since it was opened.
+    pub fn weights_sha256(&self) -> Result<String, ModelError> {
+        let mut files: Vec<&HeldFile> = self.held_weights().collect();
+        files.sort_by_key(|file| file.path());
+        let hashes: Result<Vec<String>, _> = files.into_iter().map(HeldFile::sha256).collect();
+        Ok(hashes?.join("+"))
+    }
+
+    /// Files of the folder that were written to since the model was opened.
+    pub fn changed_files(&self) -> Vec<&Path> {
+        let held = self.held_weights().chain(self.companions.held());
+        held.filter(|file| !file.is_unchanged()).map(HeldFile::path).collect()
+    }
+
+    fn held_weights(&self) -> impl Iterator<Item = &HeldFile> {
         let files = match &self.source {
-            Source::Files(files) => Some(files.paths()),
+            Source::Files(files) => Some(files.held()),
             Source::Random => None,
         };
         files.into_iter().flatten()

@@ -7,7 +7,7 @@
 //! tensors of a weight.
 
 use crate::build::{self, BatchShape};
-use crate::full::{MODEL_FILES, companions};
+use crate::full::MODEL_FILES;
 use crate::rope::INV_FREQ;
 use crate::source::Source;
 use crate::{Model, ModelError, Quant, family};
@@ -236,15 +236,7 @@ impl Model {
         });
         let text = serde_json::to_string_pretty(&config).expect("JSON that was parsed");
         write_atomic(&folder.join("config.json"), format!("{text}\n").as_bytes())?;
-        for name in companions() {
-            let path = self.folder.join(name);
-            match std::fs::read(&path) {
-                Ok(bytes) => write_atomic(&folder.join(name), &bytes)?,
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-                Err(source) => return Err(FormatsError::Io { path, action: "copy the file", source }.into()),
-            }
-        }
-        Ok(())
+        self.companions.copy_to(folder)
     }
 }
 

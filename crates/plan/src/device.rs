@@ -69,6 +69,26 @@ pub enum DeviceError {
         /// How much.
         bytes: usize,
     },
+    /// The operating system refused a thread.
+    #[error(
+        "a thread beyond the first {started} could not be started: {problem}; choose fewer with --threads, or allow more: ulimit -u, \
+         or the limit on processes of the container"
+    )]
+    Threads {
+        /// How many there are, the caller's included.
+        started: usize,
+        /// What the system said.
+        problem: String,
+    },
+    /// The operating system refused the thread that copies offloaded values.
+    #[error(
+        "the thread that copies values to --offload and back could not be started: {problem}; choose fewer --threads, or \
+         allow more: ulimit -u, or the limit on processes of the container"
+    )]
+    CopyThread {
+        /// What the system said.
+        problem: String,
+    },
     /// A folder for offloaded values that cannot hold them.
     #[error(
         "--offload {folder}: cannot hold {bytes} bytes of offloaded values: {problem}; choose a folder on a disk with more \

@@ -4,6 +4,7 @@
 
 mod dtype;
 mod dynamic_map;
+mod finite;
 mod host;
 pub mod int8;
 pub mod nf4;
@@ -13,6 +14,7 @@ mod shape;
 
 pub use dtype::DType;
 pub use dynamic_map::DynamicMap;
+pub use finite::first_not_finite;
 pub use half::{bf16, f16};
 pub use host::{HostTensor, TensorData};
 pub use philox::{Philox, stream_of_name};

@@ -7,6 +7,7 @@
 use crate::config::{MethodKind, QuantKind};
 use crate::memory::Buffers;
 use crate::planning::{adamw, policy_of};
+use crate::prepare::all_threads;
 use crate::spill::with_spill;
 use crate::{MemoryAccount, TrainConfig, TrainError};
 use remat_compiler::CompileError;
@@ -15,6 +16,7 @@ use remat_model::{BatchShape, LoraConfig, Method, Model, Precision, Quant, Targe
 use remat_plan::{DeviceProfile, Plan, Policy, SpillPrices, format_bytes};
 use remat_step::TrainingStep;
 use serde::Serialize;
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 
 /// A setting that needs less memory.
@@ -142,18 +144,35 @@ pub(crate) fn alternatives(
         let costs_percent = 100.0 * (then.seconds_per_token / now.seconds_per_token - 1.0);
         Ok(Some(Alternative { change: change.flags, saves_bytes, costs_percent }))
     };
-    let figured = &figured;
-    // Each is a compilation of its own; a machine with several cores makes them at once.
-    let found: Vec<Result<Option<Alternative>, TrainError>> = thread::scope(|scope| {
-        let changes = changes(setting, micro, profile).into_iter();
-        let threads: Vec<_> = changes.map(|change| scope.spawn(move || figured(change))).collect();
-        let joined = threads.into_iter().map(|thread| thread.join());
-        joined.map(|result| result.unwrap_or_else(|panic| std::panic::resume_unwind(panic))).collect()
-    });
+    let found: Vec<Result<_, TrainError>> = in_parallel(changes(setting, micro, profile), &figured);
     let mut found: Vec<Alternative> = found.into_iter().filter_map(Result::transpose).collect::<Result<_, _>>()?;
     found.retain(|alternative| alternative.saves_bytes > 0);
     found.sort_by(|a, b| a.costs_percent.total_cmp(&b.costs_percent));
     Ok(found)
+}
+
+/// The results of all items, in their order. Each is a compilation of its own; a machine with several cores makes them at
+/// once, and where the system refuses more threads, the ones there are make them all.
+fn in_parallel<T: Send, R: Send>(items: Vec<T>, figured: &(dyn Fn(T) -> R + Sync)) -> Vec<R> {
+    let helpers = all_threads().min(items.len()).saturating_sub(1);
+    let (queue, done) = (Mutex::new(items.into_iter().enumerate()), Mutex::new(Vec::new()));
+    // Nothing panics while it holds one of these, so neither is ever found broken.
+    let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).next();
+    let work = || {
+        while let Some((index, item)) = next() {
+            let result = figured(item);
+            done.lock().unwrap_or_else(PoisonError::into_inner).push((index, result));
+        }
+    };
+    thread::scope(|scope| {
+        let started = (0..helpers).map(|_| thread::Builder::new().spawn_scoped(scope, work));
+        // The first refusal ends it; nobody waits for a thread that is not there.
+        let _helpers: Vec<_> = started.map_while(Result::ok).collect();
+        work();
+    });
+    let mut done = done.into_inner().unwrap_or_else(PoisonError::into_inner);
+    done.sort_unstable_by_key(|(index, _)| *index);
+    done.into_iter().map(|(_, result)| result).collect()
 }
 
 fn changes(setting: Setting<'_>, micro: &Plan, profile: &DeviceProfile) -> Vec<Change> {

@@ -320,7 +320,7 @@ impl TrainConfig {
     /// # Errors
     /// The first key that is missing or out of range.
     pub fn resolved(self) -> Result<Self, TrainError> {
-        self.check_paths()?;
+        self.check_writable()?;
         self.check_presence()?;
         self.resolved_to_plan()
     }
@@ -331,7 +331,7 @@ impl TrainConfig {
     /// # Errors
     /// The first key that is missing or out of range.
     pub fn resolved_to_plan(mut self) -> Result<Self, TrainError> {
-        self.check_paths()?;
+        self.check_writable()?;
         if self.model.as_os_str().is_empty() && self.preset.is_none() {
             return Err(TrainError::MissingKey { key: "model", example: "--model DIR or --preset NAME" });
         }
@@ -360,8 +360,20 @@ impl TrainConfig {
         Ok(self)
     }
 
-    /// Refuses paths that a TOML file cannot hold.
-    pub(crate) fn check_paths(&self) -> Result<(), TrainError> {
+    /// Refuses paths and counts that a TOML file cannot hold, or not give back.
+    pub(crate) fn check_writable(&self) -> Result<(), TrainError> {
+        self.check_paths()?;
+        // Every field is asked, those that are added later, too.
+        let fields = serde_json::to_value(self).ok();
+        let counts = fields.as_ref().and_then(|fields| fields.as_object()).into_iter().flatten();
+        let mut counts = counts.filter_map(|(key, value)| Some((key, value.as_u64()?)));
+        match counts.find(|(_, count)| i64::try_from(*count).is_err()) {
+            Some((key, count)) => Err(TrainError::TooLarge { key: key.clone(), value: count }),
+            None => Ok(()),
+        }
+    }
+
+    fn check_paths(&self) -> Result<(), TrainError> {
         let single =
             [("model", Some(&self.model)), ("out", Some(&self.out)), ("init-adapter", self.init_adapter.as_ref())];
         let single = single.into_iter().chain([("offload", self.offload.as_ref())]);
@@ -427,8 +439,9 @@ impl TrainConfig {
             ("alpha", self.alpha.unwrap_or(0.0)),
         ];
         for (key, number) in numbers {
-            if !number.is_finite() || number < 0.0 {
-                return bad(key, number.to_string(), "a finite number of at least 0");
+            // It is computed with in 32 bits.
+            if !(number as f32).is_finite() || number < 0.0 {
+                return bad(key, number.to_string(), "a finite number of at least 0, below 3.4e38");
             }
         }
         if !(0.0..1.0).contains(&self.dropout) {
@@ -530,6 +543,10 @@ mod tests {
             ("lr", TrainConfig { lr: Some(-1.0), ..valid() }),
             ("weight-decay", TrainConfig { weight_decay: f64::INFINITY, ..valid() }),
             ("clip", TrainConfig { clip: -0.5, ..valid() }),
+            ("clip", TrainConfig { clip: 1e39, ..valid() }),
+            ("warmup", TrainConfig { warmup: 1 << 63, ..valid() }),
+            ("rank", TrainConfig { rank: usize::MAX, ..valid() }),
+            ("save-total-limit", TrainConfig { save_total_limit: Some(usize::MAX), ..valid() }),
             ("dropout", TrainConfig { dropout: 1.0, ..valid() }),
             ("eval-every", TrainConfig { eval_every: Some(0), eval_data: vec!["e".into()], ..valid() }),
             ("eval-every", TrainConfig { eval_every: Some(5), ..valid() }),

@@ -32,6 +32,9 @@ pub enum TrainError {
     #[error("--{key} {value}: must be {rule}")]
     OutOfRange { key: &'static str, value: String, rule: &'static str },
 
+    #[error("--{key} {value}: must be at most {}, the largest count that config.toml can hold", i64::MAX)]
+    TooLarge { key: String, value: u64 },
+
     #[error("{place}: unknown key `{key}`{nearest}")]
     UnknownKey { place: String, key: String, nearest: String },
 
@@ -106,6 +109,16 @@ pub enum TrainError {
     NotFinite { step: u64, what: &'static str, value: f64 },
 
     #[error(
+        "update {step}: \"{name}\" holds {value} after it, at element {index}; nothing of this update was saved. Lower --lr \
+         or --clip, lengthen --warmup, and look at the rows of this update; {}",
+        match last_save {
+            Some(save) => format!("the last good save is {}: go on from it with --resume", save.display()),
+            None => "a run with --save-every can go on from before it with --resume".to_string(),
+        }
+    )]
+    NotANumber { step: u64, name: String, index: usize, value: f32, last_save: Option<PathBuf> },
+
+    #[error(
         "update {step}: the gradient of \"{name}\" is zero{}, so it would never learn; the base weights on its way to \
          the loss may be zero, or its --targets may not reach the loss",
         if *others == 0 { String::new() } else { format!(", and that of {others} more") }
@@ -149,6 +162,7 @@ impl TrainError {
         match self {
             TrainError::MissingKey { .. }
             | TrainError::OutOfRange { .. }
+            | TrainError::TooLarge { .. }
             | TrainError::UnknownKey { .. }
             | TrainError::BadValue { .. }
             | TrainError::NotToml { .. }
@@ -174,9 +188,10 @@ impl TrainError {
             | TrainError::BudgetTooSmall { .. }
             | TrainError::ForwardDoesNotFit { .. } => ErrorKind::DoesNotFit,
             TrainError::NoToken { .. } | TrainError::LossNotFinite { .. } => ErrorKind::Numeric,
-            TrainError::NotFinite { .. } | TrainError::NoGradient { .. } | TrainError::Invalid { .. } => {
-                ErrorKind::Numeric
-            }
+            TrainError::NotFinite { .. }
+            | TrainError::NotANumber { .. }
+            | TrainError::NoGradient { .. }
+            | TrainError::Invalid { .. } => ErrorKind::Numeric,
             TrainError::NotSaved { .. } | TrainError::NoRecord { .. } => ErrorKind::Failed,
             TrainError::Io { what, .. } if *what == "read" => ErrorKind::Input,
             TrainError::Io { .. } => ErrorKind::Failed,
@@ -188,7 +203,7 @@ fn kind_of(error: &DeviceError) -> ErrorKind {
     match error {
         DeviceError::OutOfMemory { .. } | DeviceError::NoSpillSpace { .. } => ErrorKind::DoesNotFit,
         DeviceError::BadInput { .. } | DeviceError::BadSpillFolder { .. } => ErrorKind::Input,
-        DeviceError::Spill { .. } => ErrorKind::Failed,
+        DeviceError::Spill { .. } | DeviceError::Threads { .. } | DeviceError::CopyThread { .. } => ErrorKind::Failed,
         DeviceError::Unsupported { .. }
         | DeviceError::OtherRules { .. }
         | DeviceError::SourceMismatch { .. }

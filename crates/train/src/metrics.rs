@@ -1,17 +1,22 @@
 //! `metrics.jsonl`: one line of JSON per update, appended as the run goes.
 //!
-//! Invariant: after a resume from update N the file holds exactly the lines of updates 1 to N, byte for byte, whatever
-//! came behind them. Writing a line allocates nothing once the buffer has grown to a line's size.
+//! Invariants: after a resume from update N the file holds exactly the lines of updates 1 to N, byte for byte, whatever
+//! came behind them. Writing a line allocates nothing once the buffer has grown to a line's size. The file is read once, when
+//! it is opened; what saves tell of the run is kept since, so a save costs the same however long the run is.
 
 use crate::TrainError;
 use crate::run_folder::METRICS_FILE;
 use serde::{Deserialize, Serialize};
+use std::collections::VecDeque;
 use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 
 /// Longer than any line can be.
 const MOST_LINE_BYTES: u64 = 1 << 16;
+
+/// Updates that are kept in memory, for saves to tell of.
+const RECENT_UPDATES: usize = 512;
 
 /// What is known of one update.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -47,6 +52,10 @@ pub struct MetricsLog {
     path: PathBuf,
     file: File,
     line: Vec<u8>,
+    /// The newest, oldest first.
+    recent: VecDeque<StepMetrics>,
+    tokens: u64,
+    lines: u64,
 }
 
 impl MetricsLog {
@@ -57,11 +66,40 @@ impl MetricsLog {
     pub fn open(folder: &Path, updates: u64) -> Result<Self, TrainError> {
         let path = folder.join(METRICS_FILE);
         let failed = |source| TrainError::Io { path: path.clone(), what: "write", source };
-        let mut kept_bytes = 0;
-        scan(&path, updates, &mut |line, _| kept_bytes += line.len() as u64)?;
+        let (mut kept_bytes, mut tokens, mut lines) = (0, 0, 0);
+        let mut recent = VecDeque::with_capacity(RECENT_UPDATES);
+        scan(&path, updates, &mut |line, metrics| {
+            kept_bytes += line.len() as u64;
+            tokens += metrics.tokens;
+            lines += 1;
+            push(&mut recent, metrics);
+        })?;
         let file = OpenOptions::new().create(true).append(true).open(&path).map_err(failed)?;
         file.set_len(kept_bytes).map_err(failed)?;
-        Ok(MetricsLog { path, file, line: Vec::with_capacity(512) })
+        Ok(MetricsLog { path, file, line: Vec::with_capacity(512), recent, tokens, lines })
+    }
+
+    /// The newest updates, oldest first: so many that a save can tell how the run went lately, and no more.
+    pub fn recent(&self) -> impl DoubleEndedIterator<Item = &StepMetrics> {
+        self.recent.iter()
+    }
+
+    /// Tokens of all updates in the file.
+    pub fn tokens(&self) -> u64 {
+        self.tokens
+    }
+
+    /// Updates in the file.
+    pub fn lines(&self) -> u64 {
+        self.lines
+    }
+
+    /// Brings what was appended to the disk.
+    ///
+    /// # Errors
+    /// A disk that fails.
+    pub fn sync(&self) -> Result<(), TrainError> {
+        self.file.sync_data().map_err(|source| TrainError::Io { path: self.path.clone(), what: "write", source })
     }
 
     /// Appends one update.
@@ -73,8 +111,20 @@ impl MetricsLog {
         serde_json::to_writer(&mut self.line, metrics).expect("numbers have a JSON form");
         self.line.push(b'\n');
         let failed = |source| TrainError::Io { path: self.path.clone(), what: "write", source };
-        self.file.write_all(&self.line).map_err(failed)
+        self.file.write_all(&self.line).map_err(failed)?;
+        push(&mut self.recent, *metrics);
+        self.tokens += metrics.tokens;
+        self.lines += 1;
+        Ok(())
     }
+}
+
+/// Adds an update within the capacity that the ring was made with.
+fn push(recent: &mut VecDeque<StepMetrics>, metrics: StepMetrics) {
+    if recent.len() == RECENT_UPDATES {
+        recent.pop_front();
+    }
+    recent.push_back(metrics);
 }
 
 /// The updates logged in a run folder, up to `updates`.
@@ -149,6 +199,23 @@ mod tests {
         let read = |folder: &Path| fs::read(folder.join(METRICS_FILE)).expect("readable");
         assert_eq!(read(resumed.path()), read(whole.path()));
         assert_eq!(read_metrics(whole.path(), 4).expect("readable"), (1..=4).map(metrics).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn what_saves_tell_is_bounded_and_the_same_after_a_resume() {
+        let (whole, resumed) = (tempfile::tempdir().expect("folder"), tempfile::tempdir().expect("folder"));
+        let last = 3 * RECENT_UPDATES as u64;
+        let mut log = MetricsLog::open(whole.path(), 0).expect("opens");
+        let capacity = log.recent.capacity();
+        (1..=last).for_each(|step| log.append(&metrics(step)).expect("appends"));
+        assert_eq!((log.recent.len(), log.recent.capacity()), (RECENT_UPDATES, capacity));
+        assert!(log.recent().map(|m| m.step).eq(last - RECENT_UPDATES as u64 + 1..=last));
+        assert_eq!((log.tokens(), log.lines()), (100 * last, last));
+
+        let mut again = MetricsLog::open(resumed.path(), 0).expect("opens");
+        (1..=last).for_each(|step| again.append(&metrics(step)).expect("appends"));
+        let again = MetricsLog::open(resumed.path(), last).expect("opens");
+        assert!(again.recent().eq(log.recent()) && (again.tokens(), again.lines()) == (log.tokens(), log.lines()));
     }
 
     #[test]

@@ -4,8 +4,9 @@
 //! Invariant: looking changes nothing; in doubt a file is somebody else's. Look next at `remat_formats::OwnFiles`.
 
 use crate::config::MethodKind;
+use crate::manifest::MANIFEST;
 use crate::run_folder::{CONFIG_FILE, METRICS_FILE, REPORT_FILE};
-use crate::saves::{MANIFEST, PREFIX};
+use crate::saves::PREFIX;
 use crate::snapshot::{DATA_STATE_FILE, OPTIMIZER_FILE, TRAINER_STATE_FILE};
 use crate::{RECORD_FILE, RECORD_TEXT_FILE, TrainConfig};
 use remat_formats::{FormatsError, OwnFiles};

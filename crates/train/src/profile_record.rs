@@ -46,9 +46,9 @@ impl Profiled {
             build,
             started_at,
             machine: setup.machine.clone(),
-            model: ModelRecord::of(&setup.model, setup.config.preset.as_deref(), parameters)?,
+            model: ModelRecord::of(&setup.model, setup.config.preset.as_deref(), parameters),
             data: match &setup.rows {
-                Some(rows) => data_records(&rows.data)?,
+                Some(rows) => data_records(&rows.data),
                 None => vec![DataRecord {
                     path: RANDOM_TOKENS.into(),
                     sha256: "none: made for this run".to_string(),

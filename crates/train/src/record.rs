@@ -2,11 +2,10 @@
 //!
 //! Invariant: everything in it was read, measured or computed in this run; what is not known is null, never guessed.
 
-use crate::prepare::RANDOM_TOKENS;
 use crate::record_page::page;
 use crate::{Limit, MemoryAccount, ProfileRow, RefusedPolicy, TrainConfig, TrainError, memory};
 use remat_data::{Day, SampleStats};
-use remat_formats::{sha256_file, write_atomic};
+use remat_formats::write_atomic;
 use remat_model::Model;
 use remat_plan::{Plan, Policy};
 use serde::Serialize;
@@ -53,8 +52,11 @@ impl Machine {
 #[allow(missing_docs)]
 pub struct ModelRecord {
     pub path: PathBuf,
-    /// Of each weight file, in the order of their names, joined by `+`.
-    pub sha256: String,
+    /// Of each weight file, in the order of their names, joined by `+`; null if they could not be read once more.
+    pub sha256: Option<String>,
+    /// Why there is no hash, if there is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sha256_missing: Option<String>,
     pub family: String,
     pub parameters: usize,
 }
@@ -169,34 +171,35 @@ pub fn build() -> (&'static str, Option<&'static str>, &'static str) {
 }
 
 impl ModelRecord {
-    /// Of a folder, or of a preset's shape.
-    pub(crate) fn of(model: &Model, preset: Option<&str>, parameters: usize) -> Result<Self, TrainError> {
-        let (path, sha256) = match preset {
-            Some(name) => (PathBuf::from(name), "none: random weights".to_string()),
-            None => (model.folder().to_path_buf(), hash_all(model.weight_files())?),
+    /// Of a folder, or of a preset's shape. What was trained is there by now, so weights that cannot be read once more are
+    /// no failure: the record says so.
+    pub(crate) fn of(model: &Model, preset: Option<&str>, parameters: usize) -> Self {
+        let (path, hash) = match preset {
+            Some(name) => (PathBuf::from(name), Ok("none: random weights".to_string())),
+            None => (model.folder().to_path_buf(), model.weights_sha256()),
         };
-        Ok(ModelRecord { path, sha256, family: model.config().family().to_string(), parameters })
+        let (sha256, sha256_missing) = match hash {
+            Ok(sha256) => (Some(sha256), None),
+            Err(error) => (None, Some(error.to_string())),
+        };
+        ModelRecord { path, sha256, sha256_missing, family: model.config().family().to_string(), parameters }
+    }
+
+    /// The hash, or why there is none.
+    pub fn sha256_or_why(&self) -> String {
+        match (&self.sha256, &self.sha256_missing) {
+            (Some(sha256), _) => sha256.clone(),
+            (None, why) => format!("unknown: {}", why.as_deref().unwrap_or("not recorded")),
+        }
     }
 }
 
-/// Hashes of weight files, joined.
-fn hash_all(paths: impl Iterator<Item = PathBuf>) -> Result<String, TrainError> {
-    let mut paths: Vec<PathBuf> = paths.collect();
-    paths.sort();
-    let hashes: Result<Vec<String>, _> = paths.iter().map(|path| sha256_file(path)).collect();
-    Ok(hashes?.join("+"))
-}
-
-/// The records of data files.
-pub(crate) fn data_records(stats: &[SampleStats]) -> Result<Vec<DataRecord>, TrainError> {
-    let record = |stats: &SampleStats| {
-        let samples = (stats.rows - stats.dropped) as u64;
-        let sha256 = if stats.path == Path::new(RANDOM_TOKENS) {
-            "none: made for this run".to_string()
-        } else {
-            sha256_file(&stats.path)?
-        };
-        Ok(DataRecord { path: stats.path.clone(), sha256, samples })
+/// The records of data files, with the hashes of what was read of them.
+pub(crate) fn data_records(stats: &[SampleStats]) -> Vec<DataRecord> {
+    let record = |stats: &SampleStats| DataRecord {
+        path: stats.path.clone(),
+        sha256: stats.sha256.clone().unwrap_or_else(|| "none: made for this run".to_string()),
+        samples: (stats.rows - stats.dropped) as u64,
     };
     stats.iter().map(record).collect()
 }
@@ -252,8 +255,12 @@ impl Record {
     pub fn write(&self, folder: &Path) -> Result<(), TrainError> {
         let json = serde_json::to_string_pretty(self)
             .map_err(|error| TrainError::NotSaved { problem: format!("{RECORD_FILE}: {error}") })?;
-        write_atomic(&folder.join(RECORD_FILE), format!("{json}\n").as_bytes())?;
-        Ok(write_atomic(&folder.join(RECORD_TEXT_FILE), page(self).as_bytes())?)
+        let write = |name: &str, text: &str| {
+            let written = write_atomic(&folder.join(name), text.as_bytes());
+            written.map_err(|error| TrainError::NotSaved { problem: error.to_string() })
+        };
+        write(RECORD_FILE, &format!("{json}\n"))?;
+        write(RECORD_TEXT_FILE, &page(self))
     }
 }
 

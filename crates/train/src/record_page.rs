@@ -39,7 +39,7 @@ fn program_and_files(record: &Record, row: &mut dyn FnMut(&str, String)) {
     row("GPU", gpu.clone().unwrap_or_else(|| "none used".to_string()));
     let model = &record.model;
     row("model", format!("{} ({}, {} parameters)", model.path.display(), model.family, model.parameters));
-    row("model sha256", model.sha256.clone());
+    row("model sha256", model.sha256_or_why());
     for data in &record.data {
         row("data", format!("{} ({} samples), sha256 {}", data.path.display(), data.samples, data.sha256));
     }

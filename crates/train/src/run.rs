@@ -1,20 +1,21 @@
 //! The training run: prepare, load, update after update, saves, the result.
 //!
-//! Invariants: nothing is written before all input was accepted and loaded, and no output is an input; a save holds the state between two updates,
-//! so an interrupted accumulation is done again by the run that resumes; a loss or gradient that is not finite stops the
-//! run before anything is saved.
+//! Invariants: nothing is written before all input was accepted and loaded, and no output is an input; a save holds the
+//! state between two updates, so an interrupted accumulation is done again by the run that resumes; a loss, gradient,
+//! parameter or moment that is not finite stops the run before anything is saved.
 
+use crate::finite;
 use crate::gradient_watch::GradientWatch;
 use crate::phase_peaks::PhasePeaks;
 use crate::prepare::{Prepared, Resumed, Session, prepare};
 use crate::record::{self, ModelRecord, Observed, Record, RecordKind, now_utc};
 use crate::replaced_run::kept;
 use crate::report::{Event, Outcome, Reporter, Summary};
-use crate::run_folder::{Existing, RunFolder};
+use crate::run_folder::{Existing, METRICS_FILE, RunFolder};
 use crate::saves::Saves;
 use crate::snapshot::{self, DataState, LogEntry, TrainerState};
 use crate::trace;
-use crate::{MetricsLog, RECORD_FILE, StepMetrics, TrainConfig, TrainError, read_metrics};
+use crate::{MetricsLog, RECORD_FILE, StepMetrics, TrainConfig, TrainError};
 use remat_data::{SamplerState, UpdateBatch};
 use remat_formats::OutputFile;
 use remat_plan::has_reference;
@@ -65,11 +66,13 @@ pub fn train(config: TrainConfig, control: RunControl<'_>, reporter: &mut dyn Re
     let config = config.resolved()?;
     let mut trace = config.trace_file(control.config_file, control.trace)?;
     let mut folder = RunFolder::inspect(&config, control.existing)?;
+    let mut saves = Saves::new(&config.out);
     let (config, resumed) = match control.existing {
-        Existing::Resume => resume(config, reporter)?,
+        Existing::Resume => resume(config, &mut saves, reporter)?,
         Existing::Refuse | Existing::Replace => (config, None),
     };
     let is_resumed = resumed.is_some();
+    let unevaluated = resumed.as_ref().and_then(|resumed| resumed.data.unevaluated);
     let prepared: Prepared = prepare(config, resumed, control)?;
     prepared.announce(reporter);
     let mut peaks = PhasePeaks::new(control.phases_apart, prepared.phases());
@@ -82,22 +85,26 @@ pub fn train(config: TrainConfig, control: RunControl<'_>, reporter: &mut dyn Re
     if let Some(note) = folder.create(&session.config)? {
         reporter.report(Event::Note(&note));
     }
+    saves.sweep();
     if let (None, Some(path)) = (&trace, control.trace) {
         trace = Some(OutputFile::open("--trace", path)?);
     }
-    Run::new(session, folder, trace, control, peaks, reporter)?.go()
+    Run::new(session, Outputs { folder, saves, trace }, unevaluated, control, peaks, reporter)?.go()
 }
 
 /// Finds the save to go on from and checks that these settings go on with it.
-fn resume(mut config: TrainConfig, reporter: &mut dyn Reporter) -> Result<(TrainConfig, Option<Resumed>), TrainError> {
-    let (save, notes) =
-        Saves::new(&config.out).latest_complete().map_err(|error| match (error, kept(&config.out)) {
-            (TrainError::NothingToResume { out, notes }, Some(kept)) => {
-                let kept = format!("; the run that was to be replaced is in {}", kept.display());
-                TrainError::NothingToResume { out, notes: notes + &kept }
-            }
-            (error, _) => error,
-        })?;
+fn resume(
+    mut config: TrainConfig,
+    saves: &mut Saves,
+    reporter: &mut dyn Reporter,
+) -> Result<(TrainConfig, Option<Resumed>), TrainError> {
+    let (save, notes) = saves.latest_complete().map_err(|error| match (error, kept(&config.out)) {
+        (TrainError::NothingToResume { out, notes }, Some(kept)) => {
+            let kept = format!("; the run that was to be replaced is in {}", kept.display());
+            TrainError::NothingToResume { out, notes: notes + &kept }
+        }
+        (error, _) => error,
+    })?;
     for note in notes {
         reporter.report(Event::Note(&note));
     }
@@ -109,6 +116,21 @@ fn resume(mut config: TrainConfig, reporter: &mut dyn Reporter) -> Result<(Train
     Ok((config, Some(Resumed { save, data })))
 }
 
+/// What became of an evaluation.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Evaluated {
+    NotDue,
+    Interrupted,
+    Loss(f64),
+}
+
+/// Where a run writes.
+struct Outputs {
+    folder: RunFolder,
+    saves: Saves,
+    trace: Option<OutputFile>,
+}
+
 /// A run under way.
 struct Run<'a> {
     session: Session,
@@ -116,6 +138,12 @@ struct Run<'a> {
     saves: Saves,
     log: MetricsLog,
     watch: GradientWatch,
+    /// Names of the parameters and moments: what saves hold.
+    states: Vec<String>,
+    /// The update after which all of the states were numbers.
+    checked: Option<u64>,
+    /// The last update, if the evaluation after it was interrupted.
+    unevaluated: Option<StepMetrics>,
     interrupt: &'a AtomicBool,
     trace: Option<OutputFile>,
     peaks: PhasePeaks,
@@ -135,17 +163,21 @@ struct Run<'a> {
 impl<'a> Run<'a> {
     fn new(
         session: Session,
-        folder: RunFolder,
-        trace: Option<OutputFile>,
+        Outputs { folder, saves, trace }: Outputs,
+        unevaluated: Option<StepMetrics>,
         control: RunControl<'a>,
         peaks: PhasePeaks,
         reporter: &'a mut dyn Reporter,
     ) -> Result<Self, TrainError> {
         let names = session.parameters.iter().map(|parameter| parameter.name.clone());
         Ok(Run {
-            saves: Saves::new(&session.config.out),
-            log: MetricsLog::open(&session.config.out, session.made_updates)?,
+            saves,
+            // The line of an update whose evaluation is still to come is written again, with its result.
+            log: MetricsLog::open(&session.config.out, before(session.made_updates, unevaluated))?,
             watch: GradientWatch::new(names),
+            states: snapshot::saved_states(&session.parameters, &session.config),
+            checked: None,
+            unevaluated,
             interrupt: control.interrupt,
             trace,
             folder,
@@ -171,19 +203,27 @@ impl<'a> Run<'a> {
             self.session.step.rehearse()?;
             self.peaks.end("step");
         }
-        while self.session.made_updates < self.session.total_updates {
-            if !self.update(&mut batch)? {
+        self.note_missing_lines();
+        if let Some(metrics) = self.unevaluated.take() {
+            self.log_update(metrics)?;
+        }
+        while self.unevaluated.is_some() || self.session.made_updates < self.session.total_updates {
+            if self.unevaluated.is_some() || !self.update(&mut batch)? {
                 let save = self.save()?;
                 return Ok(self.summary(Outcome::Interrupted { save }));
             }
-            let step = self.session.made_updates;
-            let last = step == self.session.total_updates;
-            if self.session.config.save_every.is_some_and(|every| last || step.is_multiple_of(every)) {
+            if self.unevaluated.is_none()
+                && self.session.config.save_every.is_some()
+                && self.is_written(self.session.made_updates)
+            {
                 self.save()?;
             }
         }
+        self.check_states()?;
+        self.log.sync()?;
         self.peaks.begin();
-        self.folder.install(&mut |folder| self.write_result(folder))?;
+        let (folder, session) = (&mut self.folder, &self.session);
+        folder.install(&mut |folder| write_result(session, folder))?;
         self.replaces();
         self.peaks.end("save");
         if let Some(note) = self.validated() {
@@ -214,8 +254,13 @@ impl<'a> Run<'a> {
         Some(format!("{replayed}; {reference}"))
     }
 
-    /// Writes the lab record of a finished run.
-    fn write_record(&self) -> Result<Record, TrainError> {
+    /// Writes the lab record of a finished run. Files that changed while it went are named, and no failure.
+    fn write_record(&mut self) -> Result<Record, TrainError> {
+        for path in self.session.model.changed_files() {
+            let note =
+                format!("{} was written to while this run went; it may not be any more what was read", path.display());
+            self.reporter.report(Event::Note(&note));
+        }
         let session = &self.session;
         let (remat_version, commit, build) = record::build();
         let facts = &session.facts;
@@ -227,8 +272,8 @@ impl<'a> Run<'a> {
             build,
             started_at: self.started_at.clone(),
             machine: facts.machine.clone(),
-            model: ModelRecord::of(&session.model, session.config.preset.as_deref(), facts.total_parameters)?,
-            data: record::data_records(session.loader.dataset().stats())?,
+            model: ModelRecord::of(&session.model, session.config.preset.as_deref(), facts.total_parameters),
+            data: record::data_records(session.loader.dataset().stats()),
             config: session.config.clone(),
             plan: facts.plan.clone(),
             observed: Observed {
@@ -295,41 +340,83 @@ impl<'a> Run<'a> {
             self.reporter.report(Event::Note(&trace::write(file, &trace, &session.step.loaded)?));
         }
         self.peaks.end("step");
+        if self.is_written(step) {
+            self.check_states()?;
+        }
         self.count(loss, batch.tokens as u64, step_seconds);
-        let val_loss = self.evaluate()?;
-        let metrics = StepMetrics {
+        self.log_update(StepMetrics {
             step,
             epoch: batch.epoch,
             loss,
-            val_loss,
+            val_loss: None,
             lr,
             grad_norm,
             tokens: batch.tokens as u64,
             tokens_per_s: batch.tokens as f64 / step_seconds,
             step_seconds,
-            peak_bytes: self.peaks.highest().unwrap_or(0),
+            peak_bytes: 0,
             planned_peak_bytes: self.session.planned_peak_bytes,
-        };
-        self.log.append(&metrics)?;
-        let total_updates = self.session.total_updates;
-        let remaining_seconds = self.seconds / self.updates_here as f64 * (total_updates - step) as f64;
-        self.reporter.report(Event::Updated { metrics: &metrics, total_updates, remaining_seconds });
+        })?;
         Ok(true)
     }
 
-    /// Loss of the held-out rows, if it is time for it; `None` also if it was interrupted.
-    fn evaluate(&mut self) -> Result<Option<f64>, TrainError> {
+    /// Evaluates, if it is time for it, and logs an update with what was found. If that is interrupted, the update is logged
+    /// without, and remembered.
+    fn log_update(&mut self, metrics: StepMetrics) -> Result<(), TrainError> {
+        let evaluated = self.evaluate()?;
+        let val_loss = if let Evaluated::Loss(loss) = evaluated { Some(loss) } else { None };
+        let metrics = StepMetrics { val_loss, peak_bytes: self.peaks.highest().unwrap_or(0), ..metrics };
+        self.unevaluated = (evaluated == Evaluated::Interrupted).then_some(metrics);
+        self.log.append(&metrics)?;
+        let total_updates = self.session.total_updates;
+        let pace = if self.updates_here > 0 { self.seconds / self.updates_here as f64 } else { metrics.step_seconds };
+        let remaining_seconds = pace * total_updates.saturating_sub(metrics.step) as f64;
+        self.reporter.report(Event::Updated { metrics: &metrics, total_updates, remaining_seconds });
+        Ok(())
+    }
+
+    /// Says so if the log of a resumed run was cut or taken away.
+    fn note_missing_lines(&mut self) {
+        let expected = before(self.session.made_updates, self.unevaluated);
+        if self.log.lines() < expected {
+            let note = format!(
+                "{METRICS_FILE} holds {} of the {expected} updates before this one; the others are missing in it",
+                self.log.lines()
+            );
+            self.reporter.report(Event::Note(&note));
+        }
+    }
+
+    /// Whether a save or the result follows an update that was not interrupted.
+    fn is_written(&self, step: u64) -> bool {
+        let Session { config, total_updates, .. } = &self.session;
+        step == *total_updates || config.save_every.is_some_and(|every| step.is_multiple_of(every))
+    }
+
+    /// Refuses parameters and moments that are no numbers, unless they were looked at since the last update.
+    fn check_states(&mut self) -> Result<(), TrainError> {
+        let made = self.session.made_updates;
+        if self.checked != Some(made) {
+            finite::check(&self.states, self.session.step.loaded.device(), made, self.saves.newest_known())?;
+            self.checked = Some(made);
+        }
+        Ok(())
+    }
+
+    /// Loss of the held-out rows, if it is time for it.
+    fn evaluate(&mut self) -> Result<Evaluated, TrainError> {
         let Session { evaluation, made_updates, total_updates, step, .. } = &mut self.session;
-        let Some(evaluation) = evaluation else { return Ok(None) };
+        let Some(evaluation) = evaluation else { return Ok(Evaluated::NotDue) };
         if !made_updates.is_multiple_of(evaluation.every) && made_updates != total_updates {
-            return Ok(None);
+            return Ok(Evaluated::NotDue);
         }
         self.peaks.begin();
         let loss = evaluation.rows.loss(&mut step.loaded, self.interrupt)?;
         self.peaks.end("evaluation");
-        let loss = loss.map(|loss| finite(*made_updates, "loss of the held-out rows", loss)).transpose()?;
-        self.last_val_loss = loss.or(self.last_val_loss);
-        Ok(loss)
+        let Some(loss) = loss else { return Ok(Evaluated::Interrupted) };
+        let loss = finite(*made_updates, "loss of the held-out rows", loss)?;
+        self.last_val_loss = Some(loss);
+        Ok(Evaluated::Loss(loss))
     }
 
     fn count(&mut self, loss: f64, tokens: u64, seconds: f64) {
@@ -343,20 +430,29 @@ impl<'a> Run<'a> {
     /// Saves the state between two updates, then lets the oldest saves go.
     fn save(&mut self) -> Result<PathBuf, TrainError> {
         self.peaks.begin();
-        let trainer = self.trainer_state()?;
+        self.check_states()?;
+        self.log.sync()?;
+        let trainer = self.trainer_state();
         let session = &self.session;
-        let data = DataState { schema: 1, seed: session.config.seed, sampler: self.position.clone() };
-        let states = snapshot::saved_states(&session.parameters, &session.config);
-        let path = self.saves.write(session.made_updates, &mut |folder| {
-            self.write_result(folder)?;
-            snapshot::write(folder, &states, session.step.loaded.device(), &trainer, &data, &session.config)
+        let data = DataState {
+            schema: 1,
+            seed: session.config.seed,
+            sampler: self.position.clone(),
+            unevaluated: self.unevaluated,
+        };
+        let states = &self.states;
+        let (path, note) = self.saves.write(session.made_updates, &mut |folder| {
+            write_result(session, folder)?;
+            snapshot::write(folder, states, session.step.loaded.device(), &trainer, &data, &session.config)
         })?;
+        let mut notes = Vec::from_iter(note);
         if let Some(limit) = session.config.save_total_limit {
-            self.saves.prune(limit)?;
+            notes.extend(self.saves.prune(limit, session.made_updates)?);
         }
         self.replaces();
         self.peaks.end("save");
         self.reporter.report(Event::Saved { path: &path });
+        notes.iter().for_each(|note| self.reporter.report(Event::Note(note)));
         Ok(path)
     }
 
@@ -367,33 +463,22 @@ impl<'a> Run<'a> {
         }
     }
 
-    fn trainer_state(&self) -> Result<TrainerState, TrainError> {
+    fn trainer_state(&self) -> TrainerState {
         let session = &self.session;
-        let metrics = read_metrics(&session.config.out, session.made_updates)?;
         let per_epoch = session.loader.updates_per_epoch() as u64;
-        Ok(TrainerState {
-            epoch: metrics.last().map_or(self.epoch, |last| last.epoch),
+        TrainerState {
+            epoch: self.log.recent().next_back().map_or(self.epoch, |last| last.epoch),
             global_step: session.made_updates,
             is_local_process_zero: true,
             is_world_process_zero: true,
             logging_steps: 1,
             max_steps: session.total_updates,
-            num_input_tokens_seen: metrics.iter().map(|metrics| metrics.tokens).sum(),
+            num_input_tokens_seen: self.log.tokens(),
             num_train_epochs: session.total_updates.div_ceil(per_epoch),
             save_steps: session.config.save_every.unwrap_or(0),
             train_batch_size: session.config.batch_size,
-            log_history: metrics.iter().map(LogEntry::of).collect(),
-        })
-    }
-
-    /// Writes the adapter or the model.
-    fn write_result(&self, folder: &Path) -> Result<(), TrainError> {
-        let Session { model, method, parameters, step, .. } = &self.session;
-        let written = match method.adapter() {
-            None => model.save_full(folder, parameters, step.loaded.device()),
-            Some(lora) => model.save_adapter(folder, lora, parameters, step.loaded.device()),
-        };
-        written.map_err(|error| TrainError::NotSaved { problem: error.to_string() })
+            log_history: self.log.recent().map(LogEntry::of).collect(),
+        }
     }
 
     fn summary(self, outcome: Outcome) -> Summary {
@@ -415,6 +500,21 @@ impl<'a> Run<'a> {
             record: None,
         }
     }
+}
+
+/// Updates whose lines in the log are final: all that were made, but for one that is still to be evaluated.
+fn before(made: u64, unevaluated: Option<StepMetrics>) -> u64 {
+    made.saturating_sub(u64::from(unevaluated.is_some()))
+}
+
+/// Writes the adapter or the model.
+fn write_result(session: &Session, folder: &Path) -> Result<(), TrainError> {
+    let Session { model, method, parameters, step, .. } = session;
+    let written = match method.adapter() {
+        None => model.save_full(folder, parameters, step.loaded.device()),
+        Some(lora) => model.save_adapter(folder, lora, parameters, step.loaded.device()),
+    };
+    written.map_err(|error| TrainError::NotSaved { problem: error.to_string() })
 }
 
 fn finite(step: u64, what: &'static str, value: f64) -> Result<f64, TrainError> {

@@ -3,38 +3,30 @@
 //! A save is written into `checkpoint-N.tmp-PID`; each file is flushed to disk and hashed; `manifest.json` with the
 //! hashes comes last; then one rename puts the folder in place and the parent is flushed. Invariants: a folder named
 //! `checkpoint-N` whose manifest verifies holds exactly what was saved; an older save goes only after a newer one is
-//! complete. Look next at `snapshot` for what is inside.
+//! complete, and only if it is complete itself; a folder that is no complete save, or is one of another step, is never
+//! removed, only named. Look next at `manifest` for what complete means, and at `snapshot` for what is inside.
 
 use crate::TrainError;
-use remat_formats::{FormatsError, fsync_folder, sha256_file};
-use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
-use std::fs::{self, File};
-use std::io::{self, Read, Write};
+use crate::manifest::{self, Sealed, not_saved};
+use remat_formats::fsync_folder;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
 use std::path::{Path, PathBuf};
 
-pub(crate) const MANIFEST: &str = "manifest.json";
 pub(crate) const PREFIX: &str = "checkpoint-";
-/// A manifest is a few hundred bytes; anything much larger is not one.
-const MOST_MANIFEST_BYTES: u64 = 16 << 20;
-
-#[derive(Debug, Serialize, Deserialize)]
-struct Manifest {
-    schema: u32,
-    step: u64,
-    files: BTreeMap<String, FileRecord>,
-}
-
-#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct FileRecord {
-    bytes: u64,
-    sha256: String,
-}
+/// Between the name of a save and the id of the process that writes or removes it.
+const UNFINISHED: &str = ".tmp-";
+/// Between the name of a save and a number: what stood in its place.
+const REPLACED: &str = ".replaced-";
 
 /// The saves of one run folder.
 #[derive(Debug)]
 pub struct Saves {
     out: PathBuf,
+    /// Digests of the saves that this process wrote, or read in full and found complete, by step.
+    known: BTreeMap<u64, String>,
+    /// Folders that a note has named already.
+    named: BTreeSet<PathBuf>,
 }
 
 /// A complete save.
@@ -49,7 +41,7 @@ pub struct Save {
 impl Saves {
     /// Of the run in `out`.
     pub fn new(out: &Path) -> Self {
-        Saves { out: out.to_path_buf() }
+        Saves { out: out.to_path_buf(), known: BTreeMap::new(), named: BTreeSet::new() }
     }
 
     /// The folder of a save.
@@ -57,61 +49,159 @@ impl Saves {
         self.out.join(format!("{PREFIX}{step}"))
     }
 
-    /// Saves: `write` puts files into the folder it is given. Does nothing if this step is saved already.
+    /// The newest save that this process made or went on from.
+    pub fn newest_known(&self) -> Option<PathBuf> {
+        self.known.keys().next_back().map(|&step| self.folder(step))
+    }
+
+    /// Saves: `write` puts files into the folder it is given. Does nothing if this process has saved this step, or gone on
+    /// from its save, and it is still whole. What else has the save's name is put aside under another, with a note.
     ///
     /// # Errors
-    /// Whatever `write` or the file system refuses; nothing is left behind then.
+    /// Whatever `write` or the file system refuses; nothing is left behind then, and what was there is there again.
     pub fn write(
-        &self,
+        &mut self,
         step: u64,
         write: &mut dyn FnMut(&Path) -> Result<(), TrainError>,
-    ) -> Result<PathBuf, TrainError> {
+    ) -> Result<(PathBuf, Option<String>), TrainError> {
         let target = self.folder(step);
-        if verify(&target).is_ok() {
-            return Ok(target);
+        if let Some(digest) = self.known.get(&step)
+            && manifest::verify(&target).is_ok_and(|found| found.digest == *digest)
+        {
+            return Ok((target, None));
         }
-        self.sweep()?;
-        let temporary = self.out.join(format!("{PREFIX}{step}.tmp-{}", std::process::id()));
-        let placed = fs::create_dir(&temporary)
+        self.sweep();
+        let temporary = self.unfinished(step);
+        let sealed = fs::create_dir(&temporary)
             .map_err(not_saved)
             .and_then(|()| write(&temporary))
-            .and_then(|()| seal(&temporary, step))
-            .and_then(|()| remove_save(&target).map_err(not_saved))
-            .and_then(|()| fs::rename(&temporary, &target).map_err(not_saved))
-            .and_then(|()| fsync_folder(&self.out).map_err(not_saved));
+            .and_then(|()| manifest::seal(&temporary, step));
+        let placed = sealed.and_then(|sealed| Ok((sealed, self.place(&temporary, &target)?)));
         if placed.is_err() {
             // The first failure is the one to report; what cannot be removed now is swept by the next save.
             drop(fs::remove_dir_all(&temporary));
         }
-        placed.map(|()| target)
+        let (sealed, note) = placed?;
+        self.known.insert(step, sealed.digest);
+        Ok((target, note))
     }
 
-    /// Removes the oldest saves until at most `limit` are left. Call it after a save is complete.
+    fn unfinished(&self, step: u64) -> PathBuf {
+        self.out.join(format!("{PREFIX}{step}{UNFINISHED}{}", std::process::id()))
+    }
+
+    /// Gives a sealed folder its name. What has that name is only ever renamed.
+    fn place(&self, sealed: &Path, target: &Path) -> Result<Option<String>, TrainError> {
+        let mut aside = None;
+        if target.symlink_metadata().is_ok() {
+            let name = |number: u32| PathBuf::from(format!("{}{REPLACED}{number}", target.display()));
+            let free = (1..).map(name).find(|path| path.symlink_metadata().is_err()).expect("numbers do not end");
+            fs::rename(target, &free).map_err(not_saved)?;
+            aside = Some(free);
+        }
+        if let Err(error) = fs::rename(sealed, target) {
+            if let Some(aside) = &aside {
+                // The first failure is the one to report.
+                drop(fs::rename(aside, target));
+            }
+            return Err(not_saved(error));
+        }
+        fsync_folder(&self.out).map_err(not_saved)?;
+        Ok(aside.map(|aside| {
+            let (target, aside) = (target.display(), aside.display());
+            format!(
+                "{target} was there and is not what this run saved: it is now {aside}; remove it if you do not need it"
+            )
+        }))
+    }
+
+    /// Removes the oldest complete saves until at most `limit` are left that are no newer than the save of update
+    /// `newest`, which was just made and stays. Returns notes on folders that are none of this, each once.
     ///
     /// # Errors
-    /// A folder that cannot be removed.
-    pub fn prune(&self, limit: usize) -> Result<(), TrainError> {
-        let mut steps = self.steps()?;
-        let surplus = steps.len().saturating_sub(limit.max(1));
-        steps.truncate(surplus);
-        for step in steps {
+    /// A folder that cannot be read or removed.
+    pub fn prune(&mut self, limit: usize, newest: u64) -> Result<Vec<String>, TrainError> {
+        let mut notes = Vec::new();
+        let mut complete = Vec::new();
+        for step in self.steps()? {
             let path = self.folder(step);
-            remove_save(&path).map_err(|source| TrainError::Io { path, what: "remove", source })?;
+            match self.complete(step) {
+                Ok(()) if step > newest => {
+                    self.note(&mut notes, &path, &format!("is of a later update than {newest}, where this run is"));
+                }
+                Ok(()) => complete.push(step),
+                Err(problem) => self.note(&mut notes, &path, &format!("is not complete ({problem})")),
+            }
         }
+        for name in self.other_names()? {
+            let path = self.out.join(name);
+            self.note(&mut notes, &path, "is no save of this program");
+        }
+        complete.retain(|&step| step != newest);
+        let surplus = (complete.len() + 1).saturating_sub(limit.max(1));
+        for step in complete.into_iter().take(surplus) {
+            notes.extend(self.remove(step)?);
+        }
+        Ok(notes)
+    }
+
+    fn note(&mut self, notes: &mut Vec<String>, path: &Path, problem: &str) {
+        if self.named.insert(path.to_path_buf()) {
+            let path = path.display();
+            notes.push(format!("{path} {problem}: not counted for --save-total-limit, and not removed"));
+        }
+    }
+
+    /// Whether a folder is the complete save of its step. Read in full once in a process, and never if it made it.
+    fn complete(&mut self, step: u64) -> Result<(), String> {
+        let path = self.folder(step);
+        if path.is_symlink() {
+            return Err("it is a link".to_string());
+        }
+        let digest = manifest::digest(&path)?;
+        if self.known.get(&step) == Some(&digest) {
+            return Ok(());
+        }
+        let sealed = manifest::verify(&path)?;
+        self.admit(step, sealed)
+    }
+
+    /// Remembers a save that was verified, if it is of the step that its folder's name says.
+    fn admit(&mut self, step: u64, sealed: Sealed) -> Result<(), String> {
+        if sealed.step != step {
+            return Err(format!("it is the save of step {}", sealed.step));
+        }
+        self.known.insert(step, sealed.digest);
         Ok(())
+    }
+
+    /// Removes a complete save; files in its folder that are not its own stay, with a note.
+    fn remove(&mut self, step: u64) -> Result<Option<String>, TrainError> {
+        let path = self.folder(step);
+        let failed = |source| TrainError::Io { path: path.clone(), what: "remove", source };
+        if manifest::has_others(&path).map_err(failed)? {
+            manifest::remove_listed(&path).map_err(failed)?;
+            self.named.insert(path.clone());
+            return Ok(Some(format!("{} holds files that are not of the save: they are left there", path.display())));
+        }
+        // Whatever is left after a crash has a name that is swept.
+        let leaving = self.unfinished(step);
+        fs::rename(&path, &leaving).map_err(failed)?;
+        fs::remove_dir_all(&leaving).map_err(failed)?;
+        Ok(None)
     }
 
     /// The newest save that verifies, and a note on each newer one that does not.
     ///
     /// # Errors
     /// No complete save.
-    pub fn latest_complete(&self) -> Result<(Save, Vec<String>), TrainError> {
+    pub fn latest_complete(&mut self) -> Result<(Save, Vec<String>), TrainError> {
         let mut notes = Vec::new();
         for step in self.steps()?.into_iter().rev() {
             let path = self.folder(step);
-            match verify(&path) {
-                Ok(saved_step) if saved_step == step => return Ok((Save { step, path }, notes)),
-                Ok(other) => notes.push(format!("{} is the save of step {other}: skipped", path.display())),
+            match manifest::verify(&path).map(|sealed| self.admit(step, sealed)) {
+                Ok(Ok(())) => return Ok((Save { step, path }, notes)),
+                Ok(Err(problem)) => notes.push(format!("{}: {problem}: skipped", path.display())),
                 Err(problem) => notes.push(format!("{} is not complete ({problem}): skipped", path.display())),
             }
         }
@@ -119,228 +209,86 @@ impl Saves {
         Err(TrainError::NothingToResume { out: self.out.clone(), notes })
     }
 
+    /// A text file of the newest save that has it, complete or not, with its path.
+    pub(crate) fn newest_file(&self, name: &str) -> Option<(PathBuf, String)> {
+        let read = |step| {
+            let path = self.folder(step).join(name);
+            let text = path.is_file().then(|| fs::read_to_string(&path).ok()).flatten()?;
+            Some((path, text))
+        };
+        self.steps().ok()?.into_iter().rev().find_map(read)
+    }
+
     /// Steps that have a folder, complete or not, in order.
     fn steps(&self) -> Result<Vec<u64>, TrainError> {
-        let entries = fs::read_dir(&self.out).map_err(|source| TrainError::Io {
-            path: self.out.clone(),
-            what: "read",
-            source,
-        })?;
-        let step_of = |name: &str| {
-            let digits = name.strip_prefix(PREFIX)?;
-            digits.parse::<u64>().ok().filter(|step| step.to_string() == digits)
-        };
-        let mut steps: Vec<u64> = entries.flatten().filter_map(|entry| step_of(entry.file_name().to_str()?)).collect();
+        let mut steps: Vec<u64> = self.names()?.iter().filter_map(|name| step_of(name)).collect();
         steps.sort_unstable();
         Ok(steps)
     }
 
-    /// Removes what interrupted saves left behind.
-    fn sweep(&self) -> Result<(), TrainError> {
-        let failed = |path: &Path, source| TrainError::Io { path: path.to_path_buf(), what: "remove", source };
-        for entry in fs::read_dir(&self.out).map_err(|source| failed(&self.out, source))?.flatten() {
-            let leftover = entry
-                .file_name()
-                .to_str()
-                .and_then(|name| name.strip_prefix(PREFIX))
-                .is_some_and(|rest| rest.contains(".tmp-"));
-            if leftover {
-                fs::remove_dir_all(entry.path()).map_err(|source| failed(&entry.path(), source))?;
+    /// Names that begin as a save's and are none, nor of what this program put aside or writes.
+    fn other_names(&self) -> Result<Vec<String>, TrainError> {
+        let mut names = self.names()?;
+        let ours = |name: &str| {
+            let replaced = name.split_once(REPLACED).and_then(|(save, number)| step_of(save).and(canonical(number)));
+            step_of(name).or(replaced).or(writer_of(name)).is_some()
+        };
+        names.retain(|name| name.starts_with(PREFIX) && !ours(name));
+        names.sort_unstable();
+        Ok(names)
+    }
+
+    /// What is in the run folder, as far as it is text.
+    fn names(&self) -> Result<Vec<String>, TrainError> {
+        let failed = |source| TrainError::Io { path: self.out.clone(), what: "read", source };
+        let entries = fs::read_dir(&self.out).map_err(failed)?;
+        Ok(entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect())
+    }
+
+    /// Removes what processes that are gone left half-written in the run folder. To be called by whoever holds its lock.
+    pub fn sweep(&self) {
+        let Ok(entries) = fs::read_dir(&self.out) else { return };
+        for entry in entries.flatten() {
+            let name = entry.file_name();
+            let writer = name.to_str().and_then(writer_of);
+            if writer.is_some_and(|process| process == u64::from(std::process::id()) || !is_alive(process)) {
+                let path = entry.path();
+                // A leftover that cannot be removed takes room, and nothing else.
+                let is_folder = entry.file_type().is_ok_and(|kind| kind.is_dir());
+                drop(if is_folder { fs::remove_dir_all(path) } else { fs::remove_file(path) });
             }
         }
-        Ok(())
     }
 }
 
-/// Flushes every file, then writes the manifest and flushes the folder.
-fn seal(folder: &Path, step: u64) -> Result<(), TrainError> {
-    let mut files = BTreeMap::new();
-    for entry in fs::read_dir(folder).map_err(not_saved)? {
-        let path = entry.map_err(not_saved)?.path();
-        File::open(&path).and_then(|file| file.sync_all()).map_err(not_saved)?;
-        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        files.insert(name, record(&path).map_err(not_saved)?);
-    }
-    let text = serde_json::to_string_pretty(&Manifest { schema: 1, step, files }).map_err(not_saved)?;
-    let written = File::create_new(folder.join(MANIFEST))
-        .and_then(|mut manifest| manifest.write_all(text.as_bytes()).and_then(|()| manifest.sync_all()));
-    written.map_err(not_saved)?;
-    fsync_folder(folder).map_err(not_saved)
+/// The step of a save's name.
+fn step_of(name: &str) -> Option<u64> {
+    canonical(name.strip_prefix(PREFIX)?)
 }
 
-fn not_saved(error: impl std::fmt::Display) -> TrainError {
-    TrainError::NotSaved { problem: error.to_string() }
+/// A number as this program writes it.
+fn canonical(digits: &str) -> Option<u64> {
+    digits.parse::<u64>().ok().filter(|number| number.to_string() == digits)
 }
 
-/// Checks a save against its manifest and returns its step; the error says what is wrong.
-fn verify(folder: &Path) -> Result<u64, String> {
-    let path = folder.join(MANIFEST);
-    let mut text = String::new();
-    File::open(&path)
-        .and_then(|file| file.take(MOST_MANIFEST_BYTES).read_to_string(&mut text))
-        .map_err(|error| format!("{MANIFEST}: {error}"))?;
-    let manifest: Manifest = serde_json::from_str(&text).map_err(|error| format!("{MANIFEST}: {error}"))?;
-    if manifest.schema != 1 {
-        return Err(format!("{MANIFEST}: schema {} is not known to this version", manifest.schema));
+/// The process that wrote an unfinished file or folder of this name: `checkpoint-N.tmp-PID`, `.remat-PID-N.tmp` or
+/// `.remat-probe-PID`. `None` of any other name.
+fn writer_of(name: &str) -> Option<u64> {
+    if let Some((step, process)) = name.strip_prefix(PREFIX).and_then(|rest| rest.split_once(UNFINISHED)) {
+        return canonical(step).and_then(|_| canonical(process));
     }
-    for (name, expected) in &manifest.files {
-        if name.contains(['/', '\\']) || name == ".." {
-            return Err(format!("{MANIFEST}: \"{name}\" is not a file name"));
-        }
-        let found = record(&folder.join(name)).map_err(|error| format!("{name}: {error}"))?;
-        if found.bytes != expected.bytes {
-            return Err(format!("{name} has {} bytes instead of {}", found.bytes, expected.bytes));
-        }
-        if found != *expected {
-            return Err(format!("{name} has another hash than {MANIFEST} says"));
-        }
+    let rest = name.strip_prefix(".remat-")?;
+    if let Some(process) = rest.strip_prefix("probe-") {
+        return canonical(process);
     }
-    Ok(manifest.step)
+    let (process, number) = rest.strip_suffix(".tmp")?.split_once('-')?;
+    canonical(number).and_then(|_| canonical(process))
 }
 
-fn record(path: &Path) -> Result<FileRecord, FormatsError> {
-    let sha256 = sha256_file(path)?;
-    let bytes = fs::metadata(path).map_or(0, |metadata| metadata.len());
-    Ok(FileRecord { bytes, sha256 })
-}
-
-/// Removes a save, manifest first: whatever is left after a crash is not taken for complete.
-fn remove_save(folder: &Path) -> io::Result<()> {
-    for removed in [fs::remove_file(folder.join(MANIFEST)), fs::remove_dir_all(folder)] {
-        match removed {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-    }
-    Ok(())
+/// Whether a process of this id goes. Where the system does not tell, it does not: the lock is held by this one.
+fn is_alive(process: u64) -> bool {
+    Path::new("/proc").join(process.to_string()).exists()
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const FILES: [(&str, &[u8]); 2] = [("optimizer.safetensors", &[7; 300]), ("trainer_state.json", b"{\"step\": 1}")];
-
-    fn save(saves: &Saves, step: u64) -> PathBuf {
-        let written = saves.write(step, &mut |folder| {
-            for (name, bytes) in FILES {
-                fs::write(folder.join(name), bytes).expect("written");
-            }
-            Ok(())
-        });
-        written.expect("saved")
-    }
-
-    fn names(folder: &Path) -> Vec<String> {
-        let entries = fs::read_dir(folder).expect("exists").flatten();
-        let mut names: Vec<String> = entries.map(|e| e.file_name().into_string().expect("utf-8")).collect();
-        names.sort_unstable();
-        names
-    }
-
-    #[test]
-    fn a_save_is_found_with_its_files_and_nothing_else_is_left() {
-        let out = tempfile::tempdir().expect("folder");
-        let saves = Saves::new(out.path());
-        let path = save(&saves, 12);
-        assert_eq!(names(out.path()), ["checkpoint-12"]);
-        assert_eq!(names(&path), ["manifest.json", "optimizer.safetensors", "trainer_state.json"]);
-        assert_eq!(saves.latest_complete().expect("complete"), (Save { step: 12, path }, vec![]));
-    }
-
-    #[test]
-    fn steps_are_ordered_as_numbers() {
-        let out = tempfile::tempdir().expect("folder");
-        let saves = Saves::new(out.path());
-        for step in [9, 10, 2] {
-            save(&saves, step);
-        }
-        fs::create_dir(out.path().join("checkpoint-011")).expect("created");
-        assert_eq!(saves.latest_complete().expect("complete").0.step, 10);
-    }
-
-    #[test]
-    fn every_torn_save_is_skipped_with_a_note() {
-        type Damage = fn(&Path);
-        let damages: [(&str, Damage); 7] = [
-            ("manifest missing", |f| fs::remove_file(f.join(MANIFEST)).expect("removed")),
-            ("manifest cut", |f| cut(&f.join(MANIFEST))),
-            ("file missing", |f| fs::remove_file(f.join(FILES[0].0)).expect("removed")),
-            ("file cut", |f| cut(&f.join(FILES[0].0))),
-            ("file flipped", |f| flip(&f.join(FILES[0].0))),
-            ("small file flipped", |f| flip(&f.join(FILES[1].0))),
-            ("manifest empty", |f| fs::write(f.join(MANIFEST), "").expect("written")),
-        ];
-        for (name, damage) in damages {
-            let out = tempfile::tempdir().expect("folder");
-            let saves = Saves::new(out.path());
-            save(&saves, 1);
-            damage(&save(&saves, 2));
-            let (found, notes) = saves.latest_complete().expect("the older one is complete");
-            assert_eq!(found.step, 1, "{name}");
-            assert_eq!(notes.len(), 1, "{name}: {notes:?}");
-            // The torn one is replaced when the run gets there again.
-            save(&saves, 2);
-            assert_eq!(saves.latest_complete().expect("complete").0.step, 2, "{name}");
-        }
-    }
-
-    #[test]
-    fn a_manifest_cannot_lead_outside_its_folder() {
-        let out = tempfile::tempdir().expect("folder");
-        let saves = Saves::new(out.path());
-        let path = save(&saves, 1).join(MANIFEST);
-        let text = fs::read_to_string(&path).expect("readable").replace(FILES[0].0, "../secret");
-        fs::write(&path, text).expect("written");
-        assert!(saves.latest_complete().expect_err("refused").to_string().contains("is not a file name"));
-    }
-
-    fn cut(path: &Path) {
-        let bytes = fs::read(path).expect("readable");
-        fs::write(path, &bytes[..bytes.len() / 2]).expect("written");
-    }
-
-    fn flip(path: &Path) {
-        let mut bytes = fs::read(path).expect("readable");
-        let middle = bytes.len() / 2;
-        bytes[middle] ^= 1;
-        fs::write(path, bytes).expect("written");
-    }
-
-    #[test]
-    fn a_failed_save_leaves_nothing_and_keeps_the_older_one() {
-        let out = tempfile::tempdir().expect("folder");
-        let saves = Saves::new(out.path());
-        save(&saves, 1);
-        let failed = saves.write(2, &mut |folder| {
-            fs::write(folder.join("optimizer.safetensors"), "half").expect("written");
-            Err(TrainError::BadSave { path: folder.to_path_buf(), problem: "injected".to_string() })
-        });
-        assert!(failed.expect_err("injected").to_string().contains("injected"));
-        assert_eq!(names(out.path()), ["checkpoint-1"]);
-        assert_eq!(saves.latest_complete().expect("complete").0.step, 1);
-    }
-
-    #[test]
-    fn leftovers_of_a_killed_process_are_swept_and_never_resumed_from() {
-        let out = tempfile::tempdir().expect("folder");
-        let saves = Saves::new(out.path());
-        fs::create_dir(out.path().join("checkpoint-3.tmp-99")).expect("created");
-        assert!(matches!(saves.latest_complete(), Err(TrainError::NothingToResume { .. })));
-        save(&saves, 4);
-        assert_eq!(names(out.path()), ["checkpoint-4"]);
-    }
-
-    #[test]
-    fn pruning_keeps_the_newest() {
-        let out = tempfile::tempdir().expect("folder");
-        let saves = Saves::new(out.path());
-        for step in [2, 4, 6, 8] {
-            save(&saves, step);
-        }
-        saves.prune(2).expect("pruned");
-        assert_eq!(names(out.path()), ["checkpoint-6", "checkpoint-8"]);
-        saves.prune(0).expect("pruned");
-        assert_eq!(names(out.path()), ["checkpoint-8"], "the newest always stays");
-    }
-}
+mod tests;

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | the model's own files | the adapter or the model, ready to be used |
 //! | `optimizer.safetensors` | each parameter in f32, and its moments `.m` and `.v`; of 8 bits also their scales, `.m_absmax` and `.v_absmax` |
-//! | `trainer_state.json` | counts and log, under Hugging Face's names |
+//! | `trainer_state.json` | counts and the newest of the log, under Hugging Face's names |
 //! | `data_state.json` | the position in the data, and the seed of dropout |
 //! | `config.toml` | the settings |
 //!
@@ -30,7 +30,7 @@ pub(crate) const TRAINER_STATE_FILE: &str = "trainer_state.json";
 pub(crate) const DATA_STATE_FILE: &str = "data_state.json";
 
 /// Where the run stands in its data.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct DataState {
     /// Version of this file.
     pub(crate) schema: u32,
@@ -38,9 +38,13 @@ pub(crate) struct DataState {
     pub(crate) seed: u64,
     /// Position of the next update.
     pub(crate) sampler: SamplerState,
+    /// The last update, if the evaluation after it was interrupted: it is made again by the run that goes on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) unevaluated: Option<StepMetrics>,
 }
 
-/// `trainer_state.json`, as far as it says anything here; the names are those of transformers' `TrainerState`.
+/// `trainer_state.json`, as far as it says anything here; the names are those of transformers' `TrainerState`. Of the log it
+/// has the newest updates; all of them are in `metrics.jsonl`, and a copy of that in every save would grow with the run.
 #[derive(Debug, Serialize)]
 pub(crate) struct TrainerState {
     pub(crate) epoch: f64,

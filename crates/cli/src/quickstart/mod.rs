@@ -8,7 +8,8 @@ mod asking;
 mod policies;
 
 use crate::console::{self, Console};
-use crate::train::{catch_interrupts, exit_code, interrupt};
+use crate::signals;
+use crate::train::exit_code;
 use crate::{INTERRUPTED, threads};
 use crate::{report, units};
 use remat_formats::{OwnFiles, Places, write_atomic};
@@ -95,13 +96,13 @@ fn tour(arguments: &QuickstartArgs) -> Result<u8, TrainError> {
     let adapter = out.join("adapter");
     let summary = {
         let config = training(arguments, &model, &adapter);
-        catch_interrupts();
+        let interrupt = signals::save_on_interrupt();
         train(
             config,
             RunControl {
                 device: None,
                 existing: Existing::Replace,
-                interrupt: interrupt(),
+                interrupt,
                 trace: None,
                 config_file: None,
                 checks: Checks::default(),

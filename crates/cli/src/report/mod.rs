@@ -135,7 +135,7 @@ fn record_section(page: &mut Page, record: &Record) {
                 record.model.path.display(),
                 record.model.family,
                 units::count(record.model.parameters),
-                record.model.sha256
+                record.model.sha256_or_why()
             ),
         ),
     ];

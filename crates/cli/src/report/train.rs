@@ -15,7 +15,9 @@ pub(crate) fn write(summary: &Summary) -> Result<(), TrainError> {
     let Some(record) = summary.record.as_deref() else { return Ok(()) };
     let metrics = read_metrics(&summary.out, summary.updates)?;
     // Planned again from the same settings, now that the run's own memory is free; without it the page has no plan.
-    let plan = plan(record.config.clone()).ok();
+    // Rows from a pipe cannot be read again, and to open one may wait for ever.
+    let readable = record.config.data.iter().all(|path| path.is_file());
+    let plan = readable.then(|| plan(record.config.clone()).ok()).flatten();
     super::write(&summary.out.join(REPORT_FILE), &html(summary, record, &metrics, plan.as_ref()))
 }
 

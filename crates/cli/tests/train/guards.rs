@@ -94,3 +94,69 @@ fn adapters_of_a_preset_start_at_zero() {
     };
     assert_eq!(first_loss("2"), first_loss("8"));
 }
+
+/// One update whose rate turns parameters into infinities although its loss and gradients are numbers.
+#[test]
+fn a_result_that_is_no_number_is_never_written() {
+    // Without an update after it there is no loss that could show it.
+    for flags in ["--method full --steps 1", "--method lora --rank 4 --steps 1 --save-every 1"] {
+        let train =
+            Train::on("llama-gqa-tied", &format!("{flags} --lr 1e38 --weight-decay 1e38 --clip 0 --schedule constant"));
+        let output = train.command("").output().expect("the binary runs");
+        let stderr = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(4), "{flags}: {stderr}");
+        assert!(stderr.contains("update 1: \"") && stderr.contains("nothing of this update was saved"), "{stderr}");
+        let written = ["model.safetensors", "adapter_model.safetensors", "checkpoint-1", "record.json"];
+        assert!(written.iter().all(|name| !train.out().join(name).exists()), "{flags}");
+    }
+}
+
+#[test]
+fn a_moment_in_a_save_that_is_no_number_is_named() {
+    let train = Train::on("llama-gqa-tied", "--method lora --rank 4 --steps 2 --save-every 2 --quiet").finish().train;
+    let path = train.out().join("checkpoint-2/optimizer.safetensors");
+    let (good, last) = (fs::read(&path).expect("readable"), "lora_B.weight.v");
+    let spoil = |value: f32| {
+        let mut bytes = good.clone();
+        let header_bytes = u64::from_le_bytes(bytes[..8].try_into().expect("eight bytes")) as usize;
+        let header: Value = serde_json::from_slice(&bytes[8..8 + header_bytes]).expect("JSON");
+        let entry = header.as_object().expect("an object").iter().find(|(name, _)| name.ends_with(last)).expect("one");
+        let start = 8 + header_bytes + entry.1["data_offsets"][0].as_u64().expect("a number") as usize;
+        bytes[start..start + 4].copy_from_slice(&value.to_le_bytes());
+        fs::write(&path, bytes).expect("written");
+        reseal(path.parent().expect("a folder"));
+    };
+    spoil(f32::NAN);
+    let output = train.resume("--steps 4");
+    let stderr = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{stderr}");
+    assert!(stderr.contains(last) && stderr.contains("NaN at element 0"), "{stderr}");
+}
+
+/// Makes the manifest of a changed save say what is there.
+fn reseal(save: &Path) {
+    let path = save.join("manifest.json");
+    let mut manifest: Value = serde_json::from_slice(&fs::read(&path).expect("readable")).expect("JSON");
+    for (name, file) in manifest["files"].as_object_mut().expect("files") {
+        let output = std::process::Command::new("sha256sum").arg(save.join(name)).output().expect("coreutils");
+        file["sha256"] = text(&output.stdout).split_whitespace().next().expect("a hash").into();
+        file["bytes"] = fs::metadata(save.join(name)).expect("a file").len().into();
+    }
+    fs::write(&path, serde_json::to_vec(&manifest).expect("JSON")).expect("written");
+}
+
+#[test]
+fn a_base_weight_that_is_no_number_is_named() {
+    let model = copied("llama-gqa-tied");
+    let path = model.path().join("model.safetensors");
+    let mut bytes = fs::read(&path).expect("readable");
+    let end = bytes.len();
+    bytes[end - 4..].copy_from_slice(&[0xff; 4]);
+    fs::write(&path, bytes).expect("written");
+    let train = Train::on("llama-gqa-tied", "--steps 1").model(model.path());
+    let output = train.command("").output().expect("the binary runs");
+    let stderr = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{stderr}");
+    assert!(stderr.contains("holds NaN at element") && stderr.contains("tensor \""), "{stderr}");
+    assert!(!train.out().exists());
+}

@@ -203,3 +203,19 @@ fn a_second_run_in_the_same_folder_is_refused_while_the_first_goes() {
     let output = train.command("--force").output().expect("the binary runs");
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
 }
+
+/// A count that config.toml cannot hold would be a run that cannot be resumed.
+#[test]
+fn counts_that_a_file_cannot_hold() {
+    let train = Train::on("llama-gqa-tied", "--steps 1");
+    let file = train.folder.path().join("run.toml");
+    fs::write(&file, "rank = 4\n").expect("written");
+    let with_file = format!("--config {}", file.display());
+    for (flag, more) in [("warmup", ""), ("warmup", with_file.as_str()), ("save-every", ""), ("grad-accum", "")] {
+        let output = train.command(&format!("--{flag} 9223372036854775808 {more}")).output().expect("the binary runs");
+        let stderr = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{stderr}");
+        assert!(stderr.contains(&format!("--{flag} 9223372036854775808: must be at most")), "{stderr}");
+        assert!(!train.out().exists());
+    }
+}

@@ -162,3 +162,69 @@ fn a_finished_run_goes_on_when_given_more_steps() {
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
     assert_same(&whole, &longer, "checkpoint-6");
 }
+
+#[test]
+fn a_damaged_newest_save_costs_none_of_the_others() {
+    let flags = "--method lora --rank 4 --batch-size 2 --seq-len 24 --save-every 1 --schedule constant --quiet";
+    let train = Train::on("llama-gqa-tied", &format!("{flags} --steps 2")).finish().train;
+    let later = train.out().join("checkpoint-9");
+    fs::create_dir(&later).expect("created");
+    fs::copy(train.out().join("checkpoint-2/manifest.json"), later.join("manifest.json")).expect("copied");
+    let output = train.resume("--steps 4 --save-total-limit 1");
+    let stderr = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{stderr}");
+    assert!(stderr.contains("checkpoint-9 is not complete") && stderr.contains("not counted"), "{stderr}");
+    let kept = |step: u64| train.out().join(format!("checkpoint-{step}/manifest.json")).exists();
+    assert_eq!([1, 2, 3, 4, 9].map(kept), [false, false, false, true, true], "{stderr}");
+    assert_eq!(train.resume("--steps 5").status.code(), Some(0));
+}
+
+#[test]
+fn leftovers_of_a_run_that_is_gone_are_swept_at_the_start() {
+    let flags = "--method lora --rank 4 --batch-size 2 --seq-len 24 --save-every 1 --schedule constant --quiet";
+    let train = Train::on("llama-gqa-tied", &format!("{flags} --steps 1")).finish().train;
+    fs::create_dir(train.out().join("checkpoint-7.tmp-4294967295")).expect("created");
+    fs::write(train.out().join(".remat-4294967295-3.tmp"), "half").expect("written");
+    assert_eq!(train.resume("").status.code(), Some(0));
+    let names = fs::read_dir(train.out()).expect("a folder").flatten().map(|entry| entry.file_name());
+    assert!(names.into_iter().all(|name| !name.to_string_lossy().contains("tmp")));
+}
+
+#[test]
+fn settings_that_were_cut_are_noticed() {
+    let flags =
+        "--method lora --rank 4 --batch-size 2 --seq-len 24 --save-every 1 --schedule constant --steps 1 --quiet";
+    let train = Train::on("llama-gqa-tied", flags).finish().train;
+    let path = train.out().join("config.toml");
+    let whole = text(&fs::read(&path).expect("readable"));
+    let lines: Vec<&str> = whole.split_inclusive('\n').collect();
+    for kept in [0, 5, lines.len() - 1] {
+        fs::write(&path, lines[..kept].concat()).expect("written");
+        let output = train.resume("");
+        let stderr = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{kept} lines: {stderr}");
+        assert!(
+            stderr.contains("config.toml: was cut")
+                && stderr.contains("checkpoint-1/config.toml is whole: copy it here"),
+            "{stderr}"
+        );
+    }
+    // The remedy is one.
+    fs::copy(train.out().join("checkpoint-1/config.toml"), &path).expect("copied");
+    assert_eq!(train.resume("--steps 2").status.code(), Some(0));
+}
+
+#[test]
+fn a_log_that_was_cut_is_said_and_goes_on() {
+    let flags =
+        "--method lora --rank 4 --batch-size 2 --seq-len 24 --save-every 3 --schedule constant --steps 3 --quiet";
+    let train = Train::on("llama-gqa-tied", flags).finish().train;
+    let path = train.out().join("metrics.jsonl");
+    let whole = text(&fs::read(&path).expect("readable"));
+    fs::write(&path, whole.lines().next().expect("a line").to_string() + "\n").expect("written");
+    let output = train.resume("--steps 4");
+    let stderr = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{stderr}");
+    assert!(stderr.contains("metrics.jsonl holds 1 of the 3 updates"), "{stderr}");
+    assert_eq!(train.metrics("step"), [1.0, 4.0]);
+}

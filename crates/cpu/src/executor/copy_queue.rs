@@ -143,7 +143,8 @@ impl CopyQueue {
         let file = file.map_err(|error| refusal(folder, bytes, &error))?;
         let shared = Arc::new(Shared::default());
         let of_thread = Arc::clone(&shared);
-        let thread = std::thread::spawn(move || serve(&of_thread, &file));
+        let thread = std::thread::Builder::new().name("remat-copy".to_string()).spawn(move || serve(&of_thread, &file));
+        let thread = thread.map_err(|error| DeviceError::CopyThread { problem: error.to_string() })?;
         Ok(CopyQueue { shared, thread: Some(thread), folder: folder.to_path_buf() })
     }
 

@@ -176,6 +176,10 @@ impl Device for CpuExecutor {
 
     fn load(&mut self, plans: Vec<Plan>) -> Result<Vec<ProgramId>, DeviceError> {
         assert!(self.programs.is_empty(), "load is called once");
+        if let Some(error) = self.pool.refusal() {
+            let started = self.pool.threads();
+            return Err(DeviceError::Threads { started, problem: error.to_string() });
+        }
         if plans.iter().any(|plan| plan.rules != RULES) {
             return Err(DeviceError::OtherRules { device: self.options.profile().name });
         }

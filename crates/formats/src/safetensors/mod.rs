@@ -11,17 +11,13 @@ mod write;
 pub use header::TensorInfo;
 pub use write::{NamedTensor, TensorSpec, write_safetensors, write_safetensors_from};
 
-use crate::FormatsError;
 use crate::error::excerpt;
-use crate::json::open_regular;
+use crate::{FormatsError, HeldFile};
 use bytemuck::Pod;
 use half::{bf16, f16};
 use header::Header;
-use remat_tensor::{DType, HostTensor, TensorData};
+use remat_tensor::{DType, HostTensor, NotFinite, TensorData, first_not_finite};
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::Read;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 /// Headers above this size are refused by the reference implementation, too.
@@ -33,9 +29,8 @@ const CHUNK_BYTES: usize = 1 << 20;
 #[derive(Debug)]
 pub struct SafetensorsFile {
     path: PathBuf,
-    file: File,
+    held: HeldFile,
     header: Header,
-    file_bytes: u64,
 }
 
 impl SafetensorsFile {
@@ -44,7 +39,8 @@ impl SafetensorsFile {
     /// # Errors
     /// A file that is missing, truncated, too long, or whose header breaks the specification.
     pub fn open(path: &Path) -> Result<Self, FormatsError> {
-        let (mut file, length) = open_regular(path, "check the path, or download the file again")?;
+        let held = HeldFile::open(path, "check the path, or download the file again")?;
+        let length = held.bytes();
         let bad = |problem: String| {
             FormatsError::malformed(path, format!("not a valid safetensors file: {problem}; download or save it again"))
         };
@@ -52,7 +48,7 @@ impl SafetensorsFile {
             return Err(bad(format!("{length} bytes are too few for a header, the file is truncated")));
         }
         let mut prefix = [0u8; 8];
-        file.read_exact(&mut prefix).map_err(FormatsError::io(path, "read the header"))?;
+        held.read_exact_at(&mut prefix, 0).map_err(FormatsError::io(path, "read the header"))?;
         let header_bytes = u64::from_le_bytes(prefix);
         if header_bytes > HEADER_LIMIT_BYTES {
             return Err(bad(format!("the header length {header_bytes} exceeds {HEADER_LIMIT_BYTES}")));
@@ -61,9 +57,9 @@ impl SafetensorsFile {
             return Err(bad(format!("the header is {header_bytes} bytes, the file {length}, it is truncated")));
         }
         let mut bytes = vec![0; header_bytes as usize];
-        file.read_exact(&mut bytes).map_err(FormatsError::io(path, "read the header"))?;
+        held.read_exact_at(&mut bytes, 8).map_err(FormatsError::io(path, "read the header"))?;
         let header = header::parse(&bytes, 8 + header_bytes, length).map_err(bad)?;
-        Ok(SafetensorsFile { path: path.to_path_buf(), file, header, file_bytes: length })
+        Ok(SafetensorsFile { path: path.to_path_buf(), held, header })
     }
 
     /// The file's path.
@@ -73,7 +69,12 @@ impl SafetensorsFile {
 
     /// Size of the file.
     pub fn file_bytes(&self) -> u64 {
-        self.file_bytes
+        self.held.bytes()
+    }
+
+    /// The file itself, held open.
+    pub fn held(&self) -> &HeldFile {
+        &self.held
     }
 
     /// Names of all tensors, sorted.
@@ -136,7 +137,7 @@ impl SafetensorsFile {
     /// Reads an f32, f16 or bf16 tensor into `target`, widened to f32, without holding it twice.
     ///
     /// # Errors
-    /// A tensor that is not there, of another size or dtype.
+    /// A tensor that is not there, of another size or dtype, or with an element that is infinite or no number.
     pub fn read_as_f32_into(&self, name: &str, target: &mut [f32]) -> Result<(), FormatsError> {
         let (info, dtype) = (self.info(name)?, self.float(name)?);
         let element_bytes = dtype.element_bytes().ok_or_else(|| self.unreadable(name, info))?;
@@ -163,7 +164,7 @@ impl SafetensorsFile {
     ) -> Result<(), FormatsError> {
         let dtype = self.float(name)?;
         let mut numbers: Vec<f32> = Vec::new();
-        self.read_chunks(name, &mut |piece| {
+        self.read_finite(name, dtype, &mut |piece| {
             match dtype {
                 DType::BF16 => converted(piece, &mut numbers, |bytes| bf16::from_le_bytes(bytes).to_f32()),
                 DType::F16 => converted(piece, &mut numbers, |bytes| f16::from_le_bytes(bytes).to_f32()),
@@ -185,7 +186,7 @@ impl SafetensorsFile {
     ) -> Result<(), FormatsError> {
         let dtype = self.float(name)?;
         let mut numbers: Vec<bf16> = Vec::new();
-        self.read_chunks(name, &mut |piece| {
+        self.read_finite(name, dtype, &mut |piece| {
             match dtype {
                 DType::BF16 => converted(piece, &mut numbers, bf16::from_le_bytes),
                 DType::F16 => {
@@ -194,6 +195,28 @@ impl SafetensorsFile {
                 _ => converted(piece, &mut numbers, |bytes| bf16::from_f32(f32::from_le_bytes(bytes))),
             }
             sink(&numbers)
+        })
+    }
+
+    /// As [`SafetensorsFile::read_chunks`], for numbers that are all finite.
+    fn read_finite(
+        &self,
+        name: &str,
+        dtype: DType,
+        sink: &mut dyn FnMut(&[u8]) -> Result<(), FormatsError>,
+    ) -> Result<(), FormatsError> {
+        let element_bytes = dtype.element_bytes().unwrap_or(1);
+        let mut at = 0;
+        self.read_chunks(name, &mut |piece| {
+            if let Some(NotFinite { index, value }) = first_not_finite(dtype, piece) {
+                let problem = format!(
+                    "holds {value} at element {}: the file is damaged, or whatever wrote it had failed; take an earlier one",
+                    at + index
+                );
+                return Err(FormatsError::tensor(&self.path, name, problem));
+            }
+            at += piece.len() / element_bytes;
+            sink(piece)
         })
     }
 
@@ -217,7 +240,7 @@ impl SafetensorsFile {
     }
 
     fn read_at(&self, name: &str, target: &mut [u8], offset: u64) -> Result<(), FormatsError> {
-        self.file.read_exact_at(target, offset).map_err(|error| match error.kind() {
+        self.held.read_exact_at(target, offset).map_err(|error| match error.kind() {
             std::io::ErrorKind::UnexpectedEof => FormatsError::tensor(
                 &self.path,
                 name,

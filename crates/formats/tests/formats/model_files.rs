@@ -22,7 +22,7 @@ fn shards_are_one_model() {
     let dir = folder(&[(INDEX, index), ("1.safetensors", &shard("a")), ("2.safetensors", &shard("b"))]);
     let files = ModelFiles::open(dir.path()).expect("opened");
     assert_eq!(files.names().collect::<Vec<_>>(), ["a", "b"]);
-    assert_eq!(files.paths().count(), 2);
+    assert_eq!(files.held().count(), 2);
     let mut value = [0.0];
     files.read_as_f32_into("b", &mut value).expect("read");
     assert_eq!(value, [1.5]);
@@ -33,10 +33,10 @@ fn shards_are_one_model() {
 #[test]
 fn folders_of_the_reference_implementation_are_read() {
     let sharded = ModelFiles::open(&fixture("llama-rope3-bias")).expect("opened");
-    assert_eq!(sharded.paths().count(), 3);
+    assert_eq!(sharded.held().count(), 3);
     assert_eq!(sharded.tensor_info("lm_head.weight").and_then(|info| info.dtype), Some(DType::BF16));
     let single = ModelFiles::open(&fixture("gpt2")).expect("opened");
-    assert_eq!(single.paths().count(), 1);
+    assert_eq!(single.held().count(), 1);
     for files in [sharded, single] {
         let names: Vec<&str> = files.names().collect();
         assert!(names.len() > 20);

@@ -109,7 +109,7 @@ fn a_source_streams_from_one_file_to_another() {
 fn half_precision_is_widened_exactly() {
     let dir = folder(&[]);
     let path = dir.path().join("t.safetensors");
-    let values = [0.0, -1.5, 3.140625, 1.0e-7, 65280.0, f64::INFINITY];
+    let values = [0.0, -1.5, 3.140625, 1.0e-7, 65280.0, -65280.0];
     let f16 = HostTensor::from_f64([2, 3], DType::F16, &values);
     let bf16 = HostTensor::from_f64([6], DType::BF16, &values);
     write(&path, &[("f16", &f16), ("bf16", &bf16)], &[]).expect("written");
@@ -127,12 +127,32 @@ fn half_precision_is_widened_exactly() {
 }
 
 #[test]
+fn a_parameter_that_is_no_number_is_named_with_its_element() {
+    let dir = folder(&[]);
+    let path = dir.path().join("t.safetensors");
+    // Behind the first piece that a tensor is read in.
+    let mut values = vec![0.5; 700_000];
+    values[600_001] = f64::NEG_INFINITY;
+    let tensors = [("f32", DType::F32), ("f16", DType::F16), ("bf16", DType::BF16)];
+    let tensors = tensors.map(|(name, dtype)| (name, HostTensor::from_f64([700_000], dtype, &values)));
+    write(&path, &tensors.each_ref().map(|(name, tensor)| (*name, tensor)), &[]).expect("written");
+    let file = SafetensorsFile::open(&path).expect("opened");
+    for (name, _) in &tensors {
+        let start = format!("DIR/t.safetensors: tensor {name:?} holds -inf at element 600001: the file is damaged");
+        let widened = message(dir.path(), file.read_as_f32_into(name, &mut vec![0.0; 700_000]));
+        assert!(widened.starts_with(&start), "{widened}");
+        let rounded = message(dir.path(), file.read_as_bf16_into(name, &mut vec![half::bf16::ZERO; 700_000]));
+        assert!(rounded.starts_with(&start), "{rounded}");
+    }
+}
+
+#[test]
 fn bf16_is_copied_and_the_others_are_rounded_to_it() {
     let dir = folder(&[]);
     let path = dir.path().join("t.safetensors");
     // A tie to even either way, above a tie, the smallest of f16, and what f16 cannot hold.
-    let values = [1.0 + 1.0 / 256.0, 1.0 + 3.0 / 256.0, -1.00390726, 5.960464477539063e-8, 1e30, f64::INFINITY];
-    let wanted = [1.0, 1.015625, -1.0078125, 5.960464477539063e-8, 1.0002555517425873e30, f64::INFINITY];
+    let values = [1.0 + 1.0 / 256.0, 1.0 + 3.0 / 256.0, -1.00390726, 5.960464477539063e-8, 1e30, -1e30];
+    let wanted = [1.0, 1.015625, -1.0078125, 5.960464477539063e-8, 1.0002555517425873e30, -1.0002555517425873e30];
     let f32 = HostTensor::from_f64([6], DType::F32, &values);
     let bf16 = HostTensor::from_f64([6], DType::BF16, &wanted);
     let f16 = HostTensor::from_f64([6], DType::F16, &[1.00390625, 1.01171875, -1.005859375, 5.96e-8, 65504.0, -0.0]);

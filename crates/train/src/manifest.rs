@@ -1,0 +1,133 @@
+//! `manifest.json` of a save: which files it has, how long they are and what they hash to.
+//!
+//! Invariant: a folder that [`verify`] accepts holds exactly what was sealed: each file that the manifest lists, byte for
+//! byte. Nothing here follows a name out of the folder. Look next at `saves` for when folders are sealed and verified.
+
+use crate::TrainError;
+use remat_formats::{FormatsError, fsync_folder, sha256_file};
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::path::Path;
+
+pub(crate) const MANIFEST: &str = "manifest.json";
+
+/// A manifest is a few hundred bytes; anything much larger is not one.
+const MOST_MANIFEST_BYTES: u64 = 16 << 20;
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Manifest {
+    schema: u32,
+    step: u64,
+    files: BTreeMap<String, FileRecord>,
+}
+
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct FileRecord {
+    bytes: u64,
+    sha256: String,
+}
+
+/// What a save is known by.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Sealed {
+    /// Updates made before it.
+    pub(crate) step: u64,
+    /// The manifest's own hash, and through it that of everything in the save.
+    pub(crate) digest: String,
+}
+
+/// Flushes every file of a folder, then writes the manifest and flushes the folder.
+pub(crate) fn seal(folder: &Path, step: u64) -> Result<Sealed, TrainError> {
+    let mut files = BTreeMap::new();
+    for entry in fs::read_dir(folder).map_err(not_saved)? {
+        let path = entry.map_err(not_saved)?.path();
+        File::open(&path).and_then(|file| file.sync_all()).map_err(not_saved)?;
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        files.insert(name, record(&path).map_err(not_saved)?);
+    }
+    let text = serde_json::to_string_pretty(&Manifest { schema: 1, step, files }).map_err(not_saved)?;
+    let path = folder.join(MANIFEST);
+    let written = File::create_new(&path)
+        .and_then(|mut manifest| manifest.write_all(text.as_bytes()).and_then(|()| manifest.sync_all()));
+    written.map_err(not_saved)?;
+    fsync_folder(folder).map_err(not_saved)?;
+    Ok(Sealed { step, digest: sha256_file(&path).map_err(not_saved)? })
+}
+
+pub(crate) fn not_saved(error: impl std::fmt::Display) -> TrainError {
+    TrainError::NotSaved { problem: error.to_string() }
+}
+
+/// Checks a save against its manifest; the error says what is wrong.
+pub(crate) fn verify(folder: &Path) -> Result<Sealed, String> {
+    let digest = digest(folder)?;
+    let manifest = read(folder)?;
+    for (name, expected) in &manifest.files {
+        let found = record(&folder.join(name)).map_err(|error| format!("{name}: {error}"))?;
+        if found.bytes != expected.bytes {
+            return Err(format!("{name} has {} bytes instead of {}", found.bytes, expected.bytes));
+        }
+        if found != *expected {
+            return Err(format!("{name} has another hash than {MANIFEST} says"));
+        }
+    }
+    Ok(Sealed { step: manifest.step, digest })
+}
+
+/// The manifest's hash, which costs next to nothing; the error says what is wrong.
+pub(crate) fn digest(folder: &Path) -> Result<String, String> {
+    sha256_file(&folder.join(MANIFEST)).map_err(|error| format!("{MANIFEST}: {error}"))
+}
+
+fn read(folder: &Path) -> Result<Manifest, String> {
+    let mut text = String::new();
+    File::open(folder.join(MANIFEST))
+        .and_then(|file| file.take(MOST_MANIFEST_BYTES).read_to_string(&mut text))
+        .map_err(|error| format!("{MANIFEST}: {error}"))?;
+    let manifest: Manifest = serde_json::from_str(&text).map_err(|error| format!("{MANIFEST}: {error}"))?;
+    if manifest.schema != 1 {
+        return Err(format!("{MANIFEST}: schema {} is not known to this version", manifest.schema));
+    }
+    match manifest.files.keys().find(|name| name.contains(['/', '\\']) || *name == "..") {
+        Some(name) => Err(format!("{MANIFEST}: \"{name}\" is not a file name")),
+        None => Ok(manifest),
+    }
+}
+
+fn record(path: &Path) -> Result<FileRecord, FormatsError> {
+    let sha256 = sha256_file(path)?;
+    let bytes = fs::metadata(path).map_or(0, |metadata| metadata.len());
+    Ok(FileRecord { bytes, sha256 })
+}
+
+/// Whether a save's folder has something in it that the manifest does not list.
+pub(crate) fn has_others(folder: &Path) -> io::Result<bool> {
+    let listed = listed(folder)?;
+    for entry in fs::read_dir(folder)? {
+        if !listed.contains(&entry?.file_name()) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Removes the files that the manifest lists, then the manifest, and leaves whatever else is there.
+pub(crate) fn remove_listed(folder: &Path) -> io::Result<()> {
+    // The manifest goes last: as long as it is there, this removal can be made again.
+    for name in listed(folder)?.iter().filter(|name| *name != MANIFEST) {
+        match fs::remove_file(folder.join(name)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    fs::remove_file(folder.join(MANIFEST))
+}
+
+/// Names of the files of a save, the manifest's too.
+fn listed(folder: &Path) -> io::Result<BTreeSet<OsString>> {
+    let manifest = read(folder).map_err(io::Error::other)?;
+    Ok(manifest.files.into_keys().map(OsString::from).chain([OsString::from(MANIFEST)]).collect())
+}
