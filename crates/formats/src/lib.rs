@@ -8,6 +8,7 @@ mod atomic;
 mod bitsandbytes;
 mod config;
 mod error;
+mod guard;
 mod json;
 mod keys;
 mod model_files;
@@ -19,6 +20,7 @@ pub use atomic::{fsync_folder, sha256_file, write_atomic, write_atomic_with};
 pub use bitsandbytes::{PartContent, QuantisedInfo, QuantisedPart, quantised_parts};
 pub use config::{DecoderConfig, Gpt2Config, ModelConfig, RopeScaling, SlidingWindow, WindowedLayers};
 pub use error::FormatsError;
+pub use guard::panic_is_caught;
 pub use model_files::ModelFiles;
 pub use peft::{AdapterConfig, TargetModules};
 pub use safetensors::{
