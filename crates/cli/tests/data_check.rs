@@ -138,3 +138,23 @@ fn what_cannot_be_read_is_refused() {
     std::fs::write(folder.path().join("rows.jsonl"), "{\"txt\": 1}").expect("written");
     refused("", &["rows.jsonl:1: no known format has the keys `txt`"]);
 }
+
+#[test]
+fn a_tokenizer_that_makes_its_library_panic_is_bad_input() {
+    let folder = model(CHAT);
+    let path = folder.path().join("tokenizer.json");
+    let whole = std::fs::read_to_string(&path).expect("read");
+    // Inside a decoder, where the library unwraps what it expects to be there.
+    let decoder = whole.find("\"decoder\"").expect("a decoder");
+    let mut panics = 0;
+    for behind in (9..60).step_by(3) {
+        std::fs::write(&path, &whole[..decoder + behind]).expect("written");
+        let output = check(folder.path(), "");
+        let error = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "cut {behind} bytes behind \"decoder\": {error}");
+        assert!(error.contains("tokenizer.json: is not a tokenizer file: "), "{error}");
+        assert!(!error.contains("panicked") && !error.contains("report it"), "{error}");
+        panics += usize::from(error.contains("the tokenizers library failed: "));
+    }
+    assert!(panics > 0, "none of these made the library panic");
+}

@@ -233,13 +233,17 @@ fn label_turn(turn: &Turn, spans: &[TokenSpan], labels: &mut [i32]) -> bool {
         |from: usize, to: usize| move |span: &&TokenSpan| span.special && (from..to).contains(&span.start);
     let (end, terminated) = match turn.end {
         TurnEnd::Here(end) => (end, true),
-        TurnEnd::FirstSpecial { content_end, limit, otherwise } => {
-            let closing = spans.iter().find(special_within(content_end, limit));
-            (closing.map_or(otherwise, |span| span.end), closing.is_some())
+        TurnEnd::FirstSpecial { content_end, limit, through, otherwise } => {
+            let closing = spans.iter().position(|span| special_within(content_end, limit)(&span));
+            let end = closing.map_or(otherwise, |first| {
+                let more = spans[first + 1..].iter().take_while(|span| special_within(content_end, through)(span));
+                more.fold(spans[first].end, |end, span| if span.start == end { span.end } else { end })
+            });
+            (end, closing.is_some())
         }
-        TurnEnd::LastSpecial { limit } => {
-            let closing = spans.iter().rev().find(special_within(turn.start, limit));
-            (closing.map_or(limit, |span| span.end), closing.is_some())
+        TurnEnd::LastSpecial { from, limit, otherwise } => {
+            let closing = spans.iter().rev().find(special_within(from, limit));
+            (closing.map_or(otherwise, |span| span.end), closing.is_some())
         }
     };
     for (span, label) in spans.iter().zip(labels) {

@@ -5,15 +5,16 @@
 //! `tokenizer.json` alone decides which special tokens surround a text; `add_bos_token` beside it is not looked at.
 
 use crate::FormatsError;
+use crate::guard::guarded;
 use crate::json::{self, CONFIG_LIMIT_BYTES};
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::ops::Range;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use tokenizers::{PostProcessor, PostProcessorWrapper};
 
 const FILE: &str = "tokenizer.json";
+const LIBRARY: &str = "tokenizers";
 /// Largest `tokenizer.json` that is read; those of 256 thousand tokens take 30 MB.
 const TOKENIZER_LIMIT_BYTES: u64 = 512 << 20;
 
@@ -80,9 +81,9 @@ impl Tokenizer {
         let remedy = "save the tokenizer with transformers' save_pretrained (a fast tokenizer) into this folder";
         let bytes = json::read_bytes(path, TOKENIZER_LIMIT_BYTES, remedy)?;
         let bad = |problem: String| FormatsError::malformed(path, format!("is not a tokenizer file: {problem}"));
-        let mut inner = guarded(|| tokenizers::Tokenizer::from_bytes(&bytes)).map_err(bad)?;
+        let mut inner = guarded(LIBRARY, || tokenizers::Tokenizer::from_bytes(&bytes)).map_err(bad)?;
         inner.with_padding(None);
-        guarded(|| inner.with_truncation(None).map(|_| ())).map_err(bad)?;
+        guarded(LIBRARY, || inner.with_truncation(None).map(|_| ())).map_err(bad)?;
         let post_processor = inner.get_post_processor().cloned();
         inner.with_post_processor(None::<PostProcessorWrapper>);
         let added = inner.get_added_tokens_decoder();
@@ -99,7 +100,7 @@ impl Tokenizer {
     /// # Errors
     /// The library's message, for a text its model has no tokens for.
     pub fn encode(&self, text: &str, add_special: bool) -> Result<Vec<u32>, String> {
-        let ids = guarded(|| {
+        let ids = guarded(LIBRARY, || {
             let encoding = self.inner.encode_fast(text, false)?;
             match &self.post_processor {
                 Some(post_processor) => post_processor.process(encoding, None, add_special),
@@ -114,7 +115,7 @@ impl Tokenizer {
     /// # Errors
     /// As [`Tokenizer::encode`].
     pub fn encode_spans(&self, text: &str) -> Result<Vec<(u32, Range<usize>)>, String> {
-        let encoding = guarded(|| self.inner.encode(text, false))?;
+        let encoding = guarded(LIBRARY, || self.inner.encode(text, false))?;
         let spans = encoding.get_offsets().iter().map(|&(start, end)| start..end);
         Ok(encoding.get_ids().iter().copied().zip(spans).collect())
     }
@@ -129,7 +130,7 @@ impl Tokenizer {
     /// # Errors
     /// The library's message.
     pub fn decode(&self, ids: &[u32], skip_special: bool) -> Result<String, String> {
-        guarded(|| self.inner.decode(ids, skip_special))
+        guarded(LIBRARY, || self.inner.decode(ids, skip_special))
     }
 
     /// The id of a token's exact text.
@@ -188,16 +189,4 @@ fn chat_template(folder: &Path, config: &Value) -> Result<Option<String>, Format
     let entry = &config["chat_template"];
     let named = || entry.as_array()?.iter().find(|entry| entry["name"] == "default")?["template"].as_str();
     Ok(entry.as_str().or_else(named).map(str::to_string))
-}
-
-/// Runs a call of the library. It unwraps in places that a malformed file can reach; that becomes an error here.
-fn guarded<T, E: std::fmt::Display>(call: impl FnOnce() -> Result<T, E>) -> Result<T, String> {
-    match catch_unwind(AssertUnwindSafe(call)) {
-        Ok(result) => result.map_err(|error| error.to_string()),
-        Err(panic) => {
-            let text =
-                panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
-            Err(format!("the tokenizers library failed: {}", text.unwrap_or("no reason given")))
-        }
-    }
 }

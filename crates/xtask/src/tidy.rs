@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 /// Crates by floor, lowest first.
 pub const FLOORS: &[(&str, u32)] = &[
     ("tensor", 0),
+    ("jinja", 0),
     ("formats", 1),
     ("ir", 1),
     ("report", 1),

@@ -4,7 +4,6 @@
 //! resumed on another day trains on the same tokens. A template that was given none sees 26 July 2024, which Llama 3.2's
 //! falls back to itself.
 
-use minijinja::{Error, ErrorKind};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
@@ -60,7 +59,7 @@ impl Day {
     }
 
     /// In a format of Python's `strftime`, at midnight.
-    pub(crate) fn strftime(self, format: &str) -> Result<String, Error> {
+    pub(crate) fn strftime(self, format: &str) -> Result<String, String> {
         let mut date = String::new();
         let mut rest = format;
         while let Some((before, after)) = rest.split_once('%') {
@@ -69,9 +68,8 @@ impl Day {
             let (unpadded, after) = after.strip_prefix('-').map_or((false, after), |after| (true, after));
             let directive = after.chars().next();
             let Some(text) = directive.and_then(|directive| self.directive(directive)) else {
-                let message =
-                    format!("strftime_now has no directive {:?}", directive.map_or("%".into(), |c| format!("%{c}")));
-                return Err(Error::new(ErrorKind::InvalidOperation, message));
+                let directive = directive.map_or("%".into(), |c| format!("%{c}"));
+                return Err(format!("strftime_now has no directive {directive:?}"));
             };
             let shortened = text.trim_start_matches(['0', ' ']);
             date.push_str(match (unpadded, shortened) {

@@ -2,14 +2,16 @@
 //!
 //! ```text
 //! row ──conversation──▶ Conversation ──template──▶ text ──turns──▶ the spans of the assistant's turns
+//!                                                     segments: by what the template wrote for whom
+//!                                                     changes: where that is not known, by rendering again
 //! ```
 //!
 //! Look next at `encode`, where spans of text become labels of tokens.
 
+mod changes;
 mod clock;
 mod conversation;
-mod python_json;
-mod source;
+mod segments;
 mod template;
 mod turns;
 

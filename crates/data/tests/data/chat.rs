@@ -324,17 +324,20 @@ fn a_turn_without_an_end_says_so_and_a_lost_turn_is_an_error() {
 
 #[test]
 fn templates_without_end_are_errors() {
+    const BUDGET: &str = "a budget";
     let refuse = |source: &str, part: &str| {
         let hello = Conversation::new(&[("user", "hello hello hello hello")]);
         let error = ChatTemplate::new(source, SpecialTokens::default()).and_then(|made| made.render(&hello, true));
         let error = error.expect_err(source);
-        assert!(error.contains(part), "{source}: {error}");
+        // A budget of steps or of bytes, whichever is used up first.
+        let used_up = error.contains("runs without end") || error.contains("bytes out of one conversation");
+        assert!(error.contains(part) || (part == BUDGET && used_up), "{source}: {error}");
     };
     let endless = "runs without end";
     refuse("{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}", endless);
-    refuse("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", "recursion");
-    refuse("{% macro f(n) %}{% for i in [1,2] %}{{ f(n) }}{% endfor %}{% endmacro %}{{ f(1) }}", "recursion");
-    let grows = "bytes out of one conversation";
+    refuse("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", "nests calls");
+    refuse("{% macro f(n) %}{% for i in [1,2] %}{{ f(n) }}{% endfor %}{% endmacro %}{{ f(1) }}", "nests calls");
+    let grows = BUDGET;
     let doubling = |step: &str| {
         format!(
             "{{% set n = namespace(s=messages[0].content) %}}{{% for i in range(999) %}}{{% set n.s = {step} %}}{{% endfor %}}"
@@ -346,15 +349,15 @@ fn templates_without_end_are_errors() {
     for step in ["n.s|replace('h', n.s)", "n.s.replace('h', n.s)", "n.s|replace('', n.s)"] {
         refuse(&doubling(step), grows);
     }
-    refuse(&doubling("n.s * 2"), "too large");
+    refuse(&doubling("n.s * 2"), grows);
     refuse(
         "{% set n = namespace(s='abcdefgh') %}{% for i in range(999) %}{% set x %}{{ n.s }}{{ n.s }}{% endset %}{% set n.s = x %}{% endfor %}",
         grows,
     );
-    refuse("{{ '{:>1000000000000}'.format(1) }}", "three digits");
-    refuse("{{ [1]|tojson(indent=1000000000000) }}", "indents");
+    refuse("{{ '{:>1000000000000}'.format(1) }}", "a format has a number above");
+    refuse("{{ [1]|tojson(indent=1000000000000) }}", grows);
     refuse(&"{{ ".repeat(1 << 19), "bytes, more than");
-    refuse(&format!("{{{{ {}1{} }}}}", "(".repeat(50_000), ")".repeat(50_000)), "syntax error");
+    refuse(&format!("{{{{ {}1{} }}}}", "(".repeat(50_000), ")".repeat(50_000)), "nested more than");
 }
 
 #[test]
@@ -412,9 +415,8 @@ fn conversations_that_are_none_are_told_so() {
     );
     check(
         r#"{"messages": [{"role": "user"}]}"#,
-        "a.jsonl:1: the model's chat template cannot render this conversation: tried to use + \
-         operator on unsupported types string and undefined (`message['content']` is undefined) (line 2 of the \
-         template); check the order of its roles, or the template in the model folder",
+        "a.jsonl:1: the model's chat template cannot render this conversation: 'dict object' has no \
+         attribute 'content' (line 1 of the template); check the order of its roles, or the template in the model folder",
     );
     let encoder = Encoder::new(Some(&Characters), VOCABULARY);
     let error = encoder.encode(&Row::Conversation(Conversation::new(&[("user", "a")])), &place()).unwrap_err();

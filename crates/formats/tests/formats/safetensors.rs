@@ -141,7 +141,7 @@ fn a_parameter_that_is_no_number_is_named_with_its_element() {
         let start = format!("DIR/t.safetensors: tensor {name:?} holds -inf at element 600001: the file is damaged");
         let widened = message(dir.path(), file.read_as_f32_into(name, &mut vec![0.0; 700_000]));
         assert!(widened.starts_with(&start), "{widened}");
-        let rounded = message(dir.path(), file.read_as_bf16_into(name, &mut vec![half::bf16::ZERO; 700_000]));
+        let rounded = message(dir.path(), file.read_chunks_as_bf16(name, &mut |_| Ok(())));
         assert!(rounded.starts_with(&start), "{rounded}");
     }
 }
