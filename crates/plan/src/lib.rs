@@ -3,6 +3,7 @@
 //! Invariants: a plan is data; an executor walks `plan.steps` and decides nothing; the checker imports nothing from the
 //! compiler and trusts nothing the plan says. Look next at [`check`] for the rules a plan obeys.
 
+mod byte_size;
 pub mod check;
 mod custom;
 mod device;
@@ -20,6 +21,7 @@ mod timetable;
 mod transfer;
 mod validate;
 
+pub use byte_size::ByteSize;
 pub use check::{CheckError, check};
 pub use custom::{CustomCall, CustomInputs, CustomKernel, CustomKernels, CustomOutputs, TensorView, TensorViewMut};
 pub use device::{Device, DeviceError, DeviceMemory, Observer, POISON, ProgramId, SourceId, StepMemory, StepTime};
@@ -29,7 +31,7 @@ pub use liveness::lower_bound_bytes;
 pub use plan::{
     Action, Buffer, BufferId, Collective, Place, Plan, Queue, Slot, Step, StepId, Tier, WeightLayout, WeightOperand,
 };
-pub use policy::{Policy, format_bytes, parse_bytes};
+pub use policy::Policy;
 pub use price::{OpClass, Prices, Rate, SpillPrices, THIN};
 pub use profile::DeviceProfile;
 pub use program_sizes::ProgramSizes;

@@ -2,11 +2,14 @@
 //!
 //! Invariant: `policy.to_string().parse() == Ok(policy)`.
 
+use crate::ByteSize;
+use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
 
 /// What lives from forward to backward.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub enum Policy {
     /// Everything that backward reads is kept; nothing is recomputed.
     #[default]
@@ -27,7 +30,7 @@ impl fmt::Display for Policy {
             Policy::None => f.write_str("none"),
             Policy::Full => f.write_str("full"),
             Policy::Every(regions) => write!(f, "every:{regions}"),
-            Policy::Budget(bytes) => write!(f, "budget:{}", format_bytes(*bytes)),
+            Policy::Budget(bytes) => write!(f, "budget:{}", ByteSize(*bytes)),
             Policy::Auto => f.write_str("auto"),
         }
     }
@@ -48,7 +51,7 @@ impl FromStr for Policy {
         }
         if let Some(bytes) = text.strip_prefix("budget:") {
             let refuse = |problem| format!("checkpointing policy '{text}': {problem}; {EXPECTED}");
-            return parse_bytes(bytes).map(Policy::Budget).map_err(refuse);
+            return bytes.parse().map(|ByteSize(bytes)| Policy::Budget(bytes)).map_err(refuse);
         }
         let Some(count) = text.strip_prefix("every:") else {
             return Err(format!("unknown checkpointing policy '{text}': {EXPECTED}"));
@@ -60,46 +63,23 @@ impl FromStr for Policy {
     }
 }
 
-const UNITS: [(&str, u64); 7] = [
-    ("TiB", 1 << 40),
-    ("GiB", 1 << 30),
-    ("MiB", 1 << 20),
-    ("KiB", 1 << 10),
-    ("GB", 1_000_000_000),
-    ("MB", 1_000_000),
-    ("KB", 1_000),
-];
+impl TryFrom<String> for Policy {
+    type Error = String;
 
-/// Reads a number of bytes as users write it: `1536`, `512MiB`, `1.5GiB`, `8GB`. Fractions of a byte are dropped.
-///
-/// # Errors
-/// What is wrong with the text.
-pub fn parse_bytes(text: &str) -> Result<usize, String> {
-    let refuse = || format!("'{text}' is not a number of bytes such as 1536, 512MiB or 1.5GiB");
-    let unit = UNITS.iter().find_map(|(unit, factor)| Some((text.strip_suffix(unit)?, *factor)));
-    let (digits, factor) = unit.or_else(|| Some((text.strip_suffix('B').unwrap_or(text), 1))).ok_or_else(refuse)?;
-    if !digits.starts_with(|c: char| c.is_ascii_digit()) {
-        return Err(refuse());
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
     }
-    if let Ok(whole) = digits.parse::<u64>() {
-        let bytes = whole.checked_mul(factor).and_then(|bytes| usize::try_from(bytes).ok());
-        return bytes.ok_or_else(|| format!("'{text}' is more than any memory"));
-    }
-    let plain = digits.chars().all(|c| c.is_ascii_digit() || c == '.');
-    let number: f64 = digits.parse().ok().filter(|_| plain && factor > 1).ok_or_else(refuse)?;
-    let bytes = number * factor as f64;
-    if bytes < 9e18 { Ok(bytes as usize) } else { Err(format!("'{text}' is more than any memory")) }
 }
 
-/// Bytes in the largest binary unit that divides them, so that [`parse_bytes`] gives them back exactly.
-pub fn format_bytes(bytes: usize) -> String {
-    let unit = UNITS[..4].iter().find(|(_, factor)| bytes > 0 && (bytes as u64).is_multiple_of(*factor));
-    unit.map_or_else(|| bytes.to_string(), |(unit, factor)| format!("{}{unit}", bytes as u64 / factor))
+impl From<Policy> for String {
+    fn from(policy: Policy) -> String {
+        policy.to_string()
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Policy, parse_bytes};
+    use super::Policy;
 
     #[test]
     fn names_round_trip() {
@@ -111,18 +91,6 @@ mod tests {
         for wrong in ["", "every", "every:", "every:0", "every:-1", "all", "Full", "budget:", "budget:x", "budget:-1"] {
             let message = wrong.parse::<Policy>().expect_err("not a policy");
             assert!(message.contains("expected none, full, every:N"), "{message}");
-        }
-    }
-
-    #[test]
-    fn bytes_are_read_with_and_without_unit() {
-        assert_eq!(parse_bytes("512MiB"), Ok(512 << 20));
-        assert_eq!(parse_bytes("1.5GiB"), Ok(3 << 29));
-        assert_eq!(parse_bytes("1536"), Ok(1536));
-        assert_eq!(parse_bytes("10B"), Ok(10));
-        assert_eq!(parse_bytes("2GB"), Ok(2_000_000_000));
-        for wrong in ["", "GiB", "1e3", "1.5", "-1", "1..5MiB", "inf", "NaNGiB", "99999999999TiB", "12 MiB"] {
-            assert!(parse_bytes(wrong).is_err(), "{wrong}");
         }
     }
 }

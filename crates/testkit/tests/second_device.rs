@@ -109,7 +109,7 @@ fn training_gives_the_same_bytes() {
             method: MethodKind::Qlora,
             precision: Precision::Bf16,
             packing: true,
-            checkpointing: "full".to_string(),
+            checkpointing: Policy::Full,
             ..c
         }),
         ("int8", "qwen2", |c| TrainConfig { method: MethodKind::Qlora, quant: Some(QuantKind::Int8), ..c }),
@@ -140,7 +140,7 @@ fn a_run_that_is_gone_on_with_elsewhere_has_the_bytes_of_one() {
 fn what_is_poisoned_or_validated_comes_out_the_same() {
     for checks in [Checks { poison: true, validate: false }, Checks { poison: false, validate: true }] {
         assert_same(&format!("{checks:?}"), |device, out| {
-            let config = TrainConfig { checkpointing: "full".to_string(), ..config("llama-gqa-tied", out) };
+            let config = TrainConfig { checkpointing: Policy::Full, ..config("llama-gqa-tied", out) };
             run(&config, device, Existing::Refuse, checks)
         });
     }

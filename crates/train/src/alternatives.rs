@@ -6,14 +6,14 @@
 
 use crate::config::{MethodKind, QuantKind};
 use crate::memory::Buffers;
-use crate::planning::{adamw, policy_of};
-use crate::prepare::all_threads;
+use crate::planning::adamw;
+use crate::setup::all_threads;
 use crate::spill::with_spill;
 use crate::{MemoryAccount, TrainConfig, TrainError};
 use remat_compiler::CompileError;
 use remat_ir::Training;
 use remat_model::{BatchShape, LoraConfig, Method, Model, Precision, Quant, Targets};
-use remat_plan::{DeviceProfile, Plan, Policy, SpillPrices, format_bytes};
+use remat_plan::{ByteSize, DeviceProfile, Plan, Policy, SpillPrices};
 use remat_step::TrainingStep;
 use serde::Serialize;
 use std::sync::{Mutex, PoisonError};
@@ -236,7 +236,7 @@ fn changes(setting: Setting<'_>, micro: &Plan, profile: &DeviceProfile) -> Vec<C
         changes.push(Change { policy: Some(Policy::Full), ..same("--checkpointing full".to_string()) });
         let bytes = micro.activation_bytes() / 2;
         let policy = Policy::Budget(bytes);
-        let flags = format!("--checkpointing budget:{}", format_bytes(bytes.next_multiple_of(1 << 20)));
+        let flags = format!("--checkpointing budget:{}", ByteSize(bytes.next_multiple_of(1 << 20)));
         changes.push(Change { policy: Some(policy), ..same(flags) });
     }
     if profile.prices.spill.is_none() {
@@ -275,7 +275,7 @@ fn smallest(setting: Setting<'_>, budget: Option<usize>, profile: &DeviceProfile
     let (problem, trained) = setting.step()?.problem(profile)?;
     let policy = match budget {
         Some(bytes) => Policy::Budget(bytes),
-        None => policy_of(setting.config)?,
+        None => setting.config.checkpointing.clone(),
     };
     Ok((problem.plan_or_smallest(&policy, 0)?, trained.plan_update(profile)?))
 }

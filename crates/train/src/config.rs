@@ -10,6 +10,7 @@ use clap::builder::TypedValueParser;
 use clap::{Args, FromArgMatches};
 use remat_data::Day;
 use remat_model::{Model, Quant};
+use remat_plan::{ByteSize, Policy};
 use remat_step::DeviceOptions;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -246,11 +247,11 @@ pub struct TrainConfig {
     /// What is recomputed instead of kept: auto (the fastest that fits into memory), none, full, every:N for segments of N
     /// blocks, or budget:SIZE for what may be kept; the result does not depend on it
     #[arg(long, value_name = "POLICY", default_value = "auto", help_heading = "Machine")]
-    pub checkpointing: String,
+    pub checkpointing: Policy,
 
     /// Most memory for the whole process, such as 6GiB [default: what the machine has]
     #[arg(long, value_name = "SIZE", help_heading = "Machine")]
-    pub memory: Option<String>,
+    pub memory: Option<ByteSize>,
 
     /// Folder on a fast disk, or in memory as /dev/shm is, for kept values that find no room: they are copied out and back
     /// while the step computes, where that is faster than recomputing or nothing else fits; nothing stays there
@@ -460,6 +461,16 @@ impl TrainConfig {
         Ok(if self.no_model_dropout { model.without_dropout() } else { model })
     }
 
+    /// The same to plan for: weight files need not be there.
+    pub(crate) fn open_model_to_plan(&self) -> Result<Model, TrainError> {
+        let model = match &self.preset {
+            Some(name) => Model::from_preset(name)?,
+            None => Model::open_to_plan(&self.model)?,
+        };
+        let model = model.in_precision(self.precision.into());
+        Ok(if self.no_model_dropout { model.without_dropout() } else { model })
+    }
+
     /// What is trained, as users call it: `lora`, `qlora nf4`, `qlora int8` or `full`.
     pub fn method_name(&self) -> String {
         match (self.method, self.quant) {
@@ -591,7 +602,7 @@ mod tests {
             epochs: None,
             steps: Some(9),
             save_every: Some(2),
-            checkpointing: "full".to_string(),
+            checkpointing: Policy::Full,
             ..saved.clone()
         };
         free.check_resumes(&saved).expect("nothing here changes a number");

@@ -174,6 +174,7 @@ fn edit_distance(a: &str, b: &str) -> usize {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use remat_plan::{ByteSize, Policy};
 
     fn overlay(text: &str) -> Result<TrainConfig, TrainError> {
         TrainConfig::default().overlaid(Path::new("run.toml"), text, &|_| false)
@@ -228,7 +229,8 @@ mod tests {
             model: texts.0.into(),
             out: texts.1.into(),
             targets: texts.2,
-            memory: texts.3,
+            memory: texts.3.map(|text| ByteSize(text.len() << 20)),
+            checkpointing: if flags[0] { Policy::Budget(counts.5 as usize) } else { Policy::Auto },
             data: texts.4.into_iter().map(Into::into).collect(),
             packing: flags[0],
             no_shuffle: flags[1],
@@ -298,7 +300,7 @@ mod tests {
             lr: Some(1.0),
             threads: Some(1),
             isa: Some(crate::Isa::Avx2),
-            memory: Some("1GiB".to_string()),
+            memory: Some(ByteSize(1 << 30)),
             offload: Some("x".into()),
             eval_every: Some(1),
             save_every: Some(1),

@@ -6,7 +6,7 @@
 use crate::batched_step::tokens;
 use crate::buckets::SEQ_LEN_MULTIPLE;
 use crate::forward;
-use crate::prepare::DEFAULT_SEQ_LEN;
+use crate::setup::DEFAULT_SEQ_LEN;
 use crate::{TrainError, TrainedTurns, today};
 use remat_data::{
     Batch, DataLoader, Dataset, Day, Encoder, LoaderOptions, ModelTokens, Order, SampleStats, UpdateBatch,

@@ -3,7 +3,7 @@
 //! Invariant: one per level of the kernels, under the level's own name. Look next at `remat_step::device::Level`.
 
 use crate::TrainError;
-use crate::prepare::all_threads;
+use crate::setup::all_threads;
 use remat_step::DeviceOptions;
 use remat_step::device::Level;
 use serde::{Deserialize, Serialize};

@@ -38,6 +38,7 @@ mod run_plan;
 mod sampling;
 mod saves;
 mod schedule;
+mod setup;
 mod side_by_side;
 mod snapshot;
 mod source_totals;

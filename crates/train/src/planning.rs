@@ -9,7 +9,7 @@ use crate::memory::Buffers;
 use crate::{MemoryAccount, TrainConfig, TrainError, memory};
 use remat_compiler::{CompileError, Problem, compile_or_smallest};
 use remat_ir::Graph;
-use remat_plan::{DeviceProfile, Plan, Policy, parse_bytes};
+use remat_plan::{ByteSize, DeviceProfile, Plan, Policy};
 use remat_step::{AdamWSettings, LoadedForward, Trained, TrainingStep};
 
 /// How often a plan is made anew because the account overshot.
@@ -38,14 +38,13 @@ pub struct Limit {
 
 impl Limit {
     /// Of the settings; of the machine where they set none and it tells.
-    pub(crate) fn of(config: &TrainConfig) -> Result<Option<Limit>, TrainError> {
-        if let Some(text) = &config.memory {
-            let bytes = parse_bytes(text).map_err(|problem| TrainError::BadFlag { key: "memory", problem })?;
-            return Ok(Some(Limit { bytes, whose: "--memory allows" }));
+    pub(crate) fn of(config: &TrainConfig) -> Option<Limit> {
+        if let Some(ByteSize(bytes)) = config.memory {
+            return Some(Limit { bytes, whose: "--memory allows" });
         }
         let available = crate::available::available_bytes();
         let of_machine = |available: u64| Limit { bytes: available as usize, whose: "the machine has" };
-        Ok(available.map(|available| of_machine(available + memory::resident_bytes())))
+        available.map(|available| of_machine(available + memory::resident_bytes()))
     }
 
     fn refuse(self, needed_bytes: usize) -> TrainError {
@@ -89,19 +88,13 @@ pub(crate) fn plan_step(
     buffers: Buffers,
     limit: Option<Limit>,
 ) -> Result<PlannedStep, TrainError> {
-    let policy = policy_of(config)?;
+    let policy = &config.checkpointing;
     let MicroStepProblem { problem, trained } = micro_step;
     let update = trained.plan_update(profile)?;
     let evaluation = evaluation.map(|graph| LoadedForward::plan(graph, profile)).transpose()?;
     let others: Vec<&Plan> = std::iter::once(&update).chain(&evaluation).collect();
-    let (micro, shorter, account) = fitting((problem, shorter), &others, &policy, profile, buffers, limit)?;
+    let (micro, shorter, account) = fitting((problem, shorter), &others, policy, profile, buffers, limit)?;
     Ok(PlannedStep { micro, update, evaluation, shorter, account, trained: trained.clone() })
-}
-
-/// The policy that the settings name.
-pub(crate) fn policy_of(config: &TrainConfig) -> Result<Policy, TrainError> {
-    let refuse = |problem| TrainError::BadFlag { key: "checkpointing", problem };
-    config.checkpointing.parse().map_err(refuse)
 }
 
 /// The optimizer of the settings.

@@ -3,37 +3,26 @@
 //! Invariant: [`prepare`] reads input and compiles, and [`Prepared::load`] fills the device; neither writes a file, so a
 //! run that is refused leaves nothing behind. All errors of a user's input come from here.
 
-use crate::alternatives::{Setting, with_alternatives};
+use crate::alternatives::with_alternatives;
 use crate::batched_step::BatchedStep;
-use crate::buckets::{BucketPlan, LengthBucket, SEQ_LEN_MULTIPLE, buckets, shorter};
-use crate::config::MethodKind;
+use crate::buckets::{BucketPlan, LengthBucket, shorter};
 use crate::evaluate::EvaluationRows;
-use crate::memory::Buffers;
 use crate::planning::{Limit, MicroStepProblem, PlannedStep, adamw, plan_step};
-use crate::prices::{MEASURING_BYTES, cached_profile, measured_profile};
-use crate::record::{self, Machine, PlanRecord, today};
+use crate::prices::{MEASURING_BYTES, measured_profile};
+use crate::record::{self, Machine, PlanRecord};
 use crate::report::{Event, PlannedRun, Reporter};
 use crate::run::RunControl;
 use crate::saves::Save;
+use crate::setup::{EvaluationData, SetUp, SetUpFor};
 use crate::snapshot::{self, DataState};
-use crate::spill::{spill_prices, with_spill};
+use crate::spill::with_spill;
 use crate::{PhaseMemory, Schedule, TrainConfig, TrainError, memory};
-use remat_data::{Batch, DataLoader, Dataset, DatasetBuilder, Encoder, LoaderOptions, ModelTokens, Order, Sample};
-use remat_formats::ModelConfig;
+use remat_data::{Batch, DataLoader};
 use remat_ir::{Parameter, Storage};
-use remat_model::{BatchShape, LoraConfig, Method, Model, Quant, Targets, refresh_working_copies};
+use remat_model::{BatchShape, Method, Model, refresh_working_copies};
 use remat_plan::{DeviceProfile, Plan, Policy};
 use remat_step::device::release_freed_memory;
 use remat_step::{DeviceOptions, MicroPlan, StepPlans, TrainingStep};
-use remat_tensor::{Philox, stream_of_name};
-use std::path::{Path, PathBuf};
-
-/// What the rows are called that a preset learns where the settings name no data.
-pub(crate) const RANDOM_TOKENS: &str = "random tokens";
-const RANDOM_ROWS: usize = 64;
-
-/// Longest sequence unless the user says otherwise.
-pub(crate) const DEFAULT_SEQ_LEN: usize = 1024;
 
 /// A save that a run goes on from.
 pub(crate) struct Resumed {
@@ -56,12 +45,6 @@ pub(crate) struct Prepared {
     options: DeviceOptions,
     limit: Option<Limit>,
     planned: PlannedStep,
-}
-
-/// Held-out rows and the shape they are evaluated in.
-struct EvaluationData {
-    loader: DataLoader,
-    shape: BatchShape,
 }
 
 /// Held-out rows and when they are evaluated.
@@ -96,68 +79,33 @@ pub(crate) struct RunFacts {
 
 /// Reads all input and compiles the step.
 pub(crate) fn prepare(
-    mut config: TrainConfig,
+    config: TrainConfig,
     resumed: Option<Resumed>,
     control: RunControl<'_>,
 ) -> Result<Prepared, TrainError> {
-    let model = config.open_model()?;
-    let settings_of = |adapter: &Path| {
-        let folder = resumed.as_ref().map_or(adapter, |resumed| &resumed.save.path);
-        Ok(model.adapter_settings(folder)?)
-    };
-    let method = method(&config, &settings_of)?;
-    if let Some(lora) = method.adapter() {
-        // An adapter that the run starts from decides these.
-        (config.rank, config.alpha, config.targets) =
-            (lora.rank, Some(f64::from(lora.alpha)), lora.targets.to_string());
-    }
-    let seq_len = *config.seq_len.get_or_insert(model.config().max_positions().min(DEFAULT_SEQ_LEN));
-    if seq_len > model.config().max_positions() {
-        // The model's own message, before any data is read.
-        model.training(&method, BatchShape { batch: 1, seq_len })?;
-    }
-    let mut loader = training_data(&mut config, model.config(), seq_len)?;
-    let evaluation = evaluation_data(&mut config, &model, seq_len)?;
-    if let Some(resumed) = &resumed {
-        loader.restore(&resumed.data.sampler)?;
-    }
-    let shape = shape_of(&config, &loader, seq_len);
-    let training = model.training(&method, shape)?;
-    model.check_weights(&training.graph)?;
-
-    let options = config.device_options();
-    let options = control.device.map_or(options, |opener| options.opened_by(opener));
-    let spill = spill_prices(&config)?;
-    let profile = cached_profile(&options, config.precision).unwrap_or_else(|| options.profile());
-    let profile = with_spill(profile, spill);
-    let buckets = buckets(loader.sequence_lengths(), shape.batch, shape.seq_len);
-    let of_shape = |bucket: &LengthBucket| Batch::bytes_of(shape.batch, bucket.seq_len);
-    let data_bytes = loader.bytes() + buckets.iter().map(of_shape).sum::<usize>();
-    let data_bytes = data_bytes + evaluation.as_ref().map_or(0, EvaluationData::bytes);
-    let held_out = evaluation.as_ref().map(|data| model.evaluation(Some(&method), data.shape)).transpose()?;
-    let held_out = held_out.map(|evaluation| evaluation.graph);
-    let buffers = Buffers {
-        data_bytes,
-        traced_micro_batches: if control.trace.is_some() { config.grad_accum } else { 0 },
-        adapter_is_read: resumed.is_some() || config.init_adapter.is_some(),
-    };
-    let setting = Setting { config: &config, model: &model, method: &method, shape };
-    let limit = Limit::of(&config)?;
-    let short = &buckets[..buckets.len() - 1];
+    let setup = SetUp::of(config, SetUpFor::Run(resumed.as_ref(), control))?;
+    let setting = setup.setting();
+    let training = setting.training()?;
+    setup.model.check_weights(&training.graph)?;
+    let held_out = setup.held_out()?;
+    let short = &setup.buckets[..setup.buckets.len() - 1];
     let short = short.iter().map(|bucket| shorter(setting, bucket.seq_len)).collect::<Result<Vec<_>, _>>()?;
+    let SetUp { config, options, limit, buffers, .. } = &setup;
     let planned = |profile: &DeviceProfile| {
-        let step = TrainingStep::new(training.clone(), Some(&adamw(&config)))?;
+        let step = TrainingStep::new(training.clone(), Some(&adamw(config)))?;
         let micro_step = MicroStepProblem::of(step, profile)?;
-        plan_step(&config, &micro_step, &short, held_out.clone(), profile, buffers, limit)
+        plan_step(config, &micro_step, &short, held_out.clone(), profile, *buffers, *limit)
             .map_err(|error| with_alternatives(error, setting, profile))
     };
-    let mut profile = profile;
+    let mut profile = setup.profile();
     let mut step = planned(&profile)?;
-    if !profile.prices.measured && prices_decide(&step.micro) && has_room_to_measure(limit) {
-        profile = with_spill(measured_profile(&options, config.precision, false)?.0, spill);
+    if !profile.prices.measured && prices_decide(&step.micro) && has_room_to_measure(*limit) {
+        profile = with_spill(measured_profile(options, config.precision, false)?.0, setup.spill);
         step = planned(&profile)?;
     }
-    let bucket_plans = step.bucket_plans(&buckets, &profile);
+    let bucket_plans = step.bucket_plans(&setup.buckets, &profile);
+    let SetUp { config, model, method, shape, loader, evaluation, buckets, options, limit, .. } = setup;
+    let loader = loader.expect("a run has rows");
     let per_epoch = loader.updates_per_epoch() as u64;
     let epochs = config.epochs.unwrap_or(1);
     let total_updates = config.steps.unwrap_or(per_epoch.saturating_mul(epochs));
@@ -191,118 +139,6 @@ fn prices_decide(micro: &Plan) -> bool {
 /// Whether measuring prices now leaves the promise of the limit alone.
 fn has_room_to_measure(limit: Option<Limit>) -> bool {
     limit.is_none_or(|limit| memory::resident_bytes() as usize + MEASURING_BYTES <= limit.bytes)
-}
-
-/// The method, with the settings of the adapter that the run starts or goes on from.
-pub(crate) fn method(
-    config: &TrainConfig,
-    settings_of: &dyn Fn(&Path) -> Result<LoraConfig, TrainError>,
-) -> Result<Method, TrainError> {
-    if config.method == MethodKind::Full {
-        return match config.init_adapter {
-            None => Ok(Method::Full),
-            Some(_) => {
-                let problem = "needs --method lora; merge the adapter into the base to train all of it".to_string();
-                Err(TrainError::BadFlag { key: "init-adapter", problem })
-            }
-        };
-    }
-    let with = |lora| match config.method {
-        MethodKind::Qlora => Method::Qlora(lora, config.quant.map(Quant::from).unwrap_or_default()),
-        MethodKind::Lora | MethodKind::Full => Method::Lora(lora),
-    };
-    if let Some(adapter) = &config.init_adapter {
-        let settings = settings_of(adapter)?;
-        return Ok(with(LoraConfig { dropout: config.dropout as f32, ..settings }));
-    }
-    let targets: Targets = config.targets.parse().map_err(|problem| TrainError::BadFlag { key: "targets", problem })?;
-    let alpha = config.alpha.expect("`resolved` fills in alpha") as f32;
-    let dropout = config.dropout as f32;
-    Ok(with(LoraConfig { rank: config.rank, alpha, dropout, rank_stabilised: false, targets }))
-}
-
-/// The rows to train on, of a model of this configuration; random ones of a preset if the settings name none.
-pub(crate) fn training_data(
-    config: &mut TrainConfig,
-    model: &ModelConfig,
-    seq_len: usize,
-) -> Result<DataLoader, TrainError> {
-    let order = if config.no_shuffle { Order::InOrder } else { Order::Shuffled { seed: config.seed } };
-    let TrainConfig { batch_size, grad_accum, packing, .. } = *config;
-    let options = LoaderOptions { batch_size, grad_accum, packing, order };
-    if config.data.is_empty() {
-        return Ok(DataLoader::new(random_rows(config.seed, model.vocab_size(), seq_len)?, options)?);
-    }
-    load_data(config, &config.data.clone(), model, seq_len, options)
-}
-
-/// The shape of a micro-batch: as long as the longest row needs, `seq_len` at most.
-pub(crate) fn shape_of(config: &TrainConfig, loader: &DataLoader, seq_len: usize) -> BatchShape {
-    let longest = loader.longest_sequence().next_multiple_of(SEQ_LEN_MULTIPLE);
-    BatchShape { batch: config.batch_size, seq_len: seq_len.min(longest) }
-}
-
-/// The held-out rows, if the settings name any: as the data of training are, but in file order.
-fn evaluation_data(
-    config: &mut TrainConfig,
-    model: &Model,
-    seq_len: usize,
-) -> Result<Option<EvaluationData>, TrainError> {
-    if config.eval_data.is_empty() {
-        return Ok(None);
-    }
-    let TrainConfig { batch_size, packing, .. } = *config;
-    let options = LoaderOptions { batch_size, grad_accum: 1, packing, order: Order::InOrder };
-    let loader = load_data(config, &config.eval_data.clone(), model.config(), seq_len, options)?;
-    let seq_len = seq_len.min(loader.longest_sequence().next_multiple_of(SEQ_LEN_MULTIPLE));
-    Ok(Some(EvaluationData { loader, shape: BatchShape { batch: batch_size, seq_len } }))
-}
-
-/// Reads rows. Where a chat template asks for the day, that is part of the settings from then on.
-fn load_data(
-    config: &mut TrainConfig,
-    files: &[PathBuf],
-    model: &ModelConfig,
-    seq_len: usize,
-    options: LoaderOptions,
-) -> Result<DataLoader, TrainError> {
-    // A preset has no folder, and so no tokenizer: its rows are token ids.
-    let tokens = match config.preset {
-        Some(_) => None,
-        None => ModelTokens::open(&config.model, model.eos_token_ids().first().copied())?,
-    };
-    let tokens = tokens.map(|tokens| match tokens.asks_for_the_day() {
-        true => tokens.on_day(*config.chat_date.get_or_insert_with(today)),
-        false => tokens,
-    });
-    let encoder = Encoder::for_model(tokens.as_ref(), model.vocab_size());
-    let encoder = encoder.with_train_on(config.train_on.into());
-    let dataset = Dataset::load(files, &encoder, seq_len)?;
-    Ok(DataLoader::new(dataset, options)?)
-}
-
-/// Rows of random tokens, all of the full length.
-fn random_rows(seed: u64, vocabulary: usize, seq_len: usize) -> Result<Dataset, TrainError> {
-    let mut builder = DatasetBuilder::new(seq_len)?;
-    builder.start_source(Path::new(RANDOM_TOKENS));
-    let philox = Philox::new(seed, stream_of_name(RANDOM_TOKENS));
-    for row in 0..RANDOM_ROWS {
-        let id = |token: usize| philox.word((row * seq_len + token) as u64) % vocabulary as u32;
-        let ids: Vec<u32> = (0..seq_len).map(id).collect();
-        let labels = ids.iter().map(|&id| id as i32).collect();
-        builder.push(&Sample { ids, labels, terminated: true, complete: true })?;
-    }
-    Ok(builder.finish()?)
-}
-
-impl EvaluationData {
-    fn bytes(&self) -> usize {
-        self.loader.bytes() + Batch::bytes_of(self.shape.batch, self.shape.seq_len)
-    }
-}
-
-pub(crate) fn all_threads() -> usize {
-    std::thread::available_parallelism().map_or(1, usize::from)
 }
 
 impl Prepared {

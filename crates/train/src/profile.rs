@@ -7,14 +7,14 @@
 
 use crate::memory::Buffers;
 use crate::planning::{Limit, fitting};
-use crate::prepare::{DEFAULT_SEQ_LEN, method, shape_of, training_data};
 use crate::prices::measured_profile;
 use crate::record::{bound_by, limiting};
+use crate::setup::{SetUp, SetUpFor};
 use crate::side_by_side::Turns;
-use crate::spill::{spill_prices, with_spill};
+use crate::spill::with_spill;
 use crate::{ErrorKind, Machine, TrainConfig, TrainError, memory};
 use remat_compiler::Problem;
-use remat_data::{Batch, SampleStats};
+use remat_data::{Batch, DataLoader, SampleStats};
 use remat_ir::OpDef;
 use remat_model::{BatchShape, Method, Model};
 use remat_plan::{Action, DeviceProfile, Plan, Policy, SpillPrices};
@@ -90,33 +90,22 @@ impl ProfileSetup {
     /// # Errors
     /// Bad settings; a model that cannot be opened.
     pub fn of(config: TrainConfig) -> Result<Self, TrainError> {
-        let mut config = config.resolved_to_plan()?;
-        let model = config.open_model()?;
-        let method = method(&config, &|adapter| Ok(model.adapter_settings(adapter)?))?;
-        let seq_len = *config.seq_len.get_or_insert(model.config().max_positions().min(DEFAULT_SEQ_LEN));
-        let (shape, rows) = match config.data.is_empty() {
-            true => (BatchShape { batch: config.batch_size, seq_len }, None),
-            false => sample(&mut config, &model, seq_len)?,
-        };
-        let options = config.device_options();
+        let setup = SetUp::of(config.resolved_to_plan()?, SetUpFor::Profile)?;
+        let SetUp { config, model, method, shape, loader, options, limit, spill, .. } = setup;
         let machine = Machine::this(&options.level.to_string(), options.threads);
-        let (limit, spill) = (Limit::of(&config)?, spill_prices(&config)?);
+        let rows = loader.map(|loader| SampleRows::first_of(loader, shape));
         Ok(ProfileSetup { config, model, method, shape, rows, options, machine, limit, spill })
     }
 }
 
-/// The first micro-batch of a run with these settings, in the shape that the run would have.
-fn sample(
-    config: &mut TrainConfig,
-    model: &Model,
-    seq_len: usize,
-) -> Result<(BatchShape, Option<SampleRows>), TrainError> {
-    let mut loader = training_data(config, model.config(), seq_len)?;
-    let shape = shape_of(config, &loader, seq_len);
-    let (mut update, mut batch) = (loader.update_buffer(), Batch::new(shape.batch, shape.seq_len));
-    loader.next_update(&mut update);
-    loader.fill(&update, 0, &mut batch);
-    Ok((shape, Some(SampleRows { batch, data: loader.dataset().stats().to_vec() })))
+impl SampleRows {
+    /// The first micro-batch of a run over these rows, in the shape that the run would have.
+    fn first_of(mut loader: DataLoader, shape: BatchShape) -> Self {
+        let (mut update, mut batch) = (loader.update_buffer(), Batch::new(shape.batch, shape.seq_len));
+        loader.next_update(&mut update);
+        loader.fill(&update, 0, &mut batch);
+        SampleRows { batch, data: loader.dataset().stats().to_vec() }
+    }
 }
 
 /// One policy's figures.

@@ -1,9 +1,9 @@
 //! The lab record of a profile: what the plan that it would take did, and all policies beside it.
 
-use crate::prepare::RANDOM_TOKENS;
 use crate::record::{
     DataRecord, ModelRecord, Observed, PlanRecord, ProfileRecord, Record, RecordKind, build, data_records,
 };
+use crate::setup::RANDOM_TOKENS;
 use crate::{ProfileRow, ProfileSetup, RefusedPolicy, TrainError};
 use remat_ir::Storage;
 

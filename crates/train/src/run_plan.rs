@@ -5,19 +5,14 @@
 //! next at `planning` for the limit and at `alternatives`.
 
 use crate::alternatives::{Alternative, Setting, alternatives};
-use crate::buckets::{BucketPlan, LengthBucket, buckets, shorter};
-use crate::memory::Buffers;
-use crate::planning::{Limit, MicroStepProblem, PlannedStep, plan_step, policy_of};
-use crate::prepare::{DEFAULT_SEQ_LEN, method, shape_of, training_data};
-use crate::prices::cached_profile;
-use crate::spill::{spill_prices, with_spill};
+use crate::buckets::{BucketPlan, shorter};
+use crate::planning::{Limit, MicroStepProblem, PlannedStep, plan_step};
+use crate::setup::{SetUp, SetUpFor};
 use crate::{MemoryAccount, PhaseMemory, TrainConfig, TrainError};
 use remat_compiler::{CompileError, Survey};
-use remat_data::Batch;
-use remat_formats::ModelConfig;
 use remat_ir::Storage;
-use remat_model::{BatchShape, Model};
-use remat_plan::{DeviceProfile, Plan, lower_bound_bytes};
+use remat_model::BatchShape;
+use remat_plan::{DeviceProfile, Plan, Policy, lower_bound_bytes};
 
 /// Points of the frontier that are shown.
 const POINTS: usize = 8;
@@ -113,34 +108,16 @@ impl RunPlan {
 /// # Errors
 /// Bad settings or rows, a model that cannot be planned. That it does not fit is no error but the plan's [`Fit`].
 pub fn plan(config: TrainConfig) -> Result<RunPlan, TrainError> {
-    let mut config = config.resolved_to_plan()?;
-    let model = match &config.preset {
-        Some(name) => Model::from_preset(name)?,
-        None => Model::open_to_plan(&config.model)?,
-    };
-    let model = if config.no_model_dropout { model.without_dropout() } else { model };
-    let method = method(&config, &|adapter| match &config.preset {
-        None => Ok(model.adapter_settings(adapter)?),
-        Some(_) => {
-            let problem = "an adapter belongs to a model folder: give --model DIR in place of --preset".to_string();
-            Err(TrainError::BadFlag { key: "init-adapter", problem })
-        }
-    })?;
-    let Batches { shape, buckets, data_bytes } = batches(&mut config, model.config())?;
-    let options = config.device_options();
-    let profile = cached_profile(&options, config.precision).unwrap_or_else(|| options.profile());
-    let profile = with_spill(profile, spill_prices(&config)?);
-    let setting = Setting { config: &config, model: &model, method: &method, shape };
-    let limit = Limit::of(&config)?;
-    let adapter_is_read = config.init_adapter.is_some();
-    let buffers = Buffers { data_bytes, adapter_is_read, ..Buffers::default() };
+    let setup = SetUp::of(config.resolved_to_plan()?, SetUpFor::Plan)?;
+    let (setting, profile) = (setup.setting(), setup.profile());
     let micro_step = MicroStepProblem::of(setting.step()?, &profile)?;
-    let (planned, fits) = planned_or_smallest(setting, &micro_step, &buckets, &profile, buffers, limit)?;
-    let buckets = planned.bucket_plans(&buckets, &profile);
+    let (planned, fits) = planned_or_smallest(&setup, &micro_step, &profile)?;
+    let buckets = planned.bucket_plans(&setup.buckets, &profile);
     let around = Surroundings::of(setting, &micro_step, &planned, &profile)?;
     drop(micro_step);
     let PlannedStep { micro, update, account, trained, .. } = planned;
     let alternatives = alternatives(setting, &micro, &update, &profile)?;
+    let SetUp { config, model, shape, limit, .. } = setup;
     let tight = |limit: Limit| around.smallest_memory_bytes > limit.bytes / 10 * 9;
     let trained_parameters = trained.parameters.iter().map(|parameter| parameter.ty.shape.numel()).sum::<usize>();
     let weights = micro.graph.values.iter().filter(|value| value.storage == Storage::Weight);
@@ -171,49 +148,25 @@ pub fn plan(config: TrainConfig) -> Result<RunPlan, TrainError> {
     })
 }
 
-/// What the data decides.
-struct Batches {
-    shape: BatchShape,
-    buckets: Vec<LengthBucket>,
-    data_bytes: usize,
-}
-
-/// The shapes of micro-batches, and the bytes of the data: of the rows if the settings name any.
-fn batches(config: &mut TrainConfig, model: &ModelConfig) -> Result<Batches, TrainError> {
-    let seq_len = *config.seq_len.get_or_insert(model.max_positions().min(DEFAULT_SEQ_LEN));
-    if config.data.is_empty() || config.preset.is_some() {
-        let shape = BatchShape { batch: config.batch_size, seq_len };
-        let buckets = buckets(Vec::new(), shape.batch, shape.seq_len);
-        return Ok(Batches { shape, buckets, data_bytes: Batch::bytes_of(shape.batch, shape.seq_len) });
-    }
-    let loader = training_data(config, model, seq_len)?;
-    let shape = shape_of(config, &loader, seq_len);
-    let buckets = buckets(loader.sequence_lengths(), shape.batch, shape.seq_len);
-    let held = buckets.iter().map(|bucket| Batch::bytes_of(shape.batch, bucket.seq_len)).sum::<usize>();
-    Ok(Batches { shape, buckets, data_bytes: loader.bytes() + held })
-}
-
 /// The plan of the settings and whether it fits; the smallest of their policy if it does not.
 fn planned_or_smallest(
-    setting: Setting<'_>,
+    setup: &SetUp,
     micro_step: &MicroStepProblem<'_>,
-    buckets: &[LengthBucket],
     profile: &DeviceProfile,
-    buffers: Buffers,
-    limit: Option<Limit>,
 ) -> Result<(PlannedStep, bool), TrainError> {
-    let short = buckets[..buckets.len() - 1].iter().map(|bucket| shorter(setting, bucket.seq_len));
-    let short = short.collect::<Result<Vec<_>, _>>()?;
-    let (mut config, mut limit, mut fits) = (setting.config.clone(), limit, true);
+    let short = &setup.buckets[..setup.buckets.len() - 1];
+    let short = short.iter().map(|bucket| shorter(setup.setting(), bucket.seq_len)).collect::<Result<Vec<_>, _>>()?;
+    let held_out = setup.held_out()?;
+    let (mut config, mut limit, mut fits) = (setup.config.clone(), setup.limit, true);
     loop {
-        match plan_step(&config, micro_step, &short, None, profile, buffers, limit) {
+        match plan_step(&config, micro_step, &short, held_out.clone(), profile, setup.buffers, limit) {
             Err(TrainError::DoesNotFit { needed_bytes, whose, limit_bytes, .. }) => {
                 // A second refusal means that planning itself took more memory meanwhile.
                 let bytes = needed_bytes.max(limit_bytes + if fits { 0 } else { SPARE_BYTES });
                 (limit, fits) = (Some(Limit { bytes, whose }), false);
             }
             Err(TrainError::Compile(CompileError::BudgetDoesNotFit { smallest_bytes, .. })) => {
-                (config.checkpointing, fits) = (format!("budget:{smallest_bytes}"), false);
+                (config.checkpointing, fits) = (Policy::Budget(smallest_bytes), false);
             }
             planned => return Ok((planned?, fits)),
         }
@@ -238,7 +191,7 @@ impl Surroundings {
     ) -> Result<Self, TrainError> {
         let config = setting.config;
         let Survey { frontier, smallest_arena_bytes, smallest_activation_bytes } =
-            micro_step.problem.survey(&policy_of(config)?, POINTS)?;
+            micro_step.problem.survey(&config.checkpointing, POINTS)?;
         let arena_bytes = planned.micro.arena_bytes.max(planned.update.arena_bytes);
         let beside = planned.account.running_bytes() - arena_bytes;
         let peak = |arena_bytes: usize| {

@@ -1,0 +1,257 @@
+//! What settings come to before anything is planned: model, method, rows, shapes, lengths, device, limit.
+//!
+//! Invariant: a run, its plan without weights and a profile of policies are all set up here, from the same settings in the
+//! same order, so that what one of them reads and holds is what the others account for. Settings are typed and checked
+//! before the first file is opened. Look next at `planning` for what is made of a set-up.
+
+use crate::alternatives::Setting;
+use crate::buckets::{LengthBucket, SEQ_LEN_MULTIPLE, buckets};
+use crate::config::MethodKind;
+use crate::memory::Buffers;
+use crate::planning::Limit;
+use crate::prepare::Resumed;
+use crate::prices::cached_profile;
+use crate::record::today;
+use crate::run::RunControl;
+use crate::spill::{spill_prices, with_spill};
+use crate::{TrainConfig, TrainError};
+use remat_data::{Batch, DataLoader, Dataset, DatasetBuilder, Encoder, LoaderOptions, ModelTokens, Order, Sample};
+use remat_formats::ModelConfig;
+use remat_ir::Graph;
+use remat_model::{BatchShape, LoraConfig, Method, Model, Quant, Targets};
+use remat_plan::{DeviceProfile, SpillPrices};
+use remat_step::DeviceOptions;
+use remat_tensor::{Philox, stream_of_name};
+use std::path::{Path, PathBuf};
+
+/// What the rows are called that a preset learns where the settings name no data.
+pub(crate) const RANDOM_TOKENS: &str = "random tokens";
+const RANDOM_ROWS: usize = 64;
+
+/// Longest sequence unless the user says otherwise.
+pub(crate) const DEFAULT_SEQ_LEN: usize = 1024;
+
+/// Who asks for a set-up.
+pub(crate) enum SetUpFor<'a> {
+    /// A run, which may go on from a save.
+    Run(Option<&'a Resumed>, RunControl<'a>),
+    /// A plan, for which weights need not be there, nor rows.
+    Plan,
+    /// A profile, which steps on the first micro-batch.
+    Profile,
+}
+
+/// What settings come to.
+pub(crate) struct SetUp {
+    /// The settings, with what was derived from model and rows.
+    pub(crate) config: TrainConfig,
+    pub(crate) model: Model,
+    pub(crate) method: Method,
+    /// Shape of a micro-batch.
+    pub(crate) shape: BatchShape,
+    /// The rows; `None` where a plan is made from a length alone.
+    pub(crate) loader: Option<DataLoader>,
+    pub(crate) evaluation: Option<EvaluationData>,
+    /// Lengths that have plans of their own, the shortest first.
+    pub(crate) buckets: Vec<LengthBucket>,
+    /// What is held beside the plans.
+    pub(crate) buffers: Buffers,
+    pub(crate) options: DeviceOptions,
+    pub(crate) limit: Option<Limit>,
+    /// What copies to the settings' folder cost, if they name one.
+    pub(crate) spill: Option<SpillPrices>,
+}
+
+/// Held-out rows and the shape they are evaluated in.
+pub(crate) struct EvaluationData {
+    pub(crate) loader: DataLoader,
+    pub(crate) shape: BatchShape,
+}
+
+impl SetUp {
+    /// Reads everything but weights.
+    ///
+    /// # Errors
+    /// Bad settings, rows or files.
+    pub(crate) fn of(mut config: TrainConfig, whom: SetUpFor<'_>) -> Result<Self, TrainError> {
+        let model = match whom {
+            SetUpFor::Plan => config.open_model_to_plan()?,
+            SetUpFor::Run(..) | SetUpFor::Profile => config.open_model()?,
+        };
+        let resumed = if let SetUpFor::Run(resumed, _) = whom { resumed } else { None };
+        let method = method(&config, &|adapter| match &config.preset {
+            None => Ok(model.adapter_settings(resumed.map_or(adapter, |resumed| &resumed.save.path))?),
+            Some(_) => {
+                let problem = "an adapter belongs to a model folder: give --model DIR in place of --preset".to_string();
+                Err(TrainError::BadFlag { key: "init-adapter", problem })
+            }
+        })?;
+        if let Some(lora) = method.adapter() {
+            // An adapter that the run starts from decides these.
+            (config.rank, config.alpha, config.targets) =
+                (lora.rank, Some(f64::from(lora.alpha)), lora.targets.to_string());
+        }
+        let seq_len = *config.seq_len.get_or_insert(model.config().max_positions().min(DEFAULT_SEQ_LEN));
+        if seq_len > model.config().max_positions() {
+            // The model's own message, before any data is read.
+            model.training(&method, BatchShape { batch: 1, seq_len })?;
+        }
+        // Rows of a preset are random where none are named; a folder without rows is planned by its length.
+        let needs_rows = match whom {
+            SetUpFor::Run(..) => true,
+            SetUpFor::Plan => config.preset.is_some() || !config.data.is_empty(),
+            SetUpFor::Profile => !config.data.is_empty(),
+        };
+        let mut loader = needs_rows.then(|| training_data(&mut config, model.config(), seq_len)).transpose()?;
+        let evaluation = evaluation_data(&mut config, &model, seq_len)?;
+        if let (Some(loader), Some(resumed)) = (&mut loader, resumed) {
+            loader.restore(&resumed.data.sampler)?;
+        }
+        let of_length = BatchShape { batch: config.batch_size, seq_len };
+        let shape = loader.as_ref().map_or(of_length, |loader| shape_of(&config, loader, seq_len));
+        let lengths = loader.as_ref().map_or_else(Vec::new, DataLoader::sequence_lengths);
+        let buckets = buckets(lengths, shape.batch, shape.seq_len);
+        let batches = buckets.iter().map(|bucket| Batch::bytes_of(shape.batch, bucket.seq_len)).sum::<usize>();
+        let rows = loader.as_ref().map_or(0, DataLoader::bytes);
+        let buffers = Buffers {
+            data_bytes: rows + batches + evaluation.as_ref().map_or(0, EvaluationData::bytes),
+            traced_micro_batches: match whom {
+                SetUpFor::Run(_, RunControl { trace: Some(_), .. }) => config.grad_accum,
+                _ => 0,
+            },
+            adapter_is_read: resumed.is_some() || config.init_adapter.is_some(),
+        };
+        let options = config.device_options();
+        let options = match whom {
+            SetUpFor::Run(_, RunControl { device: Some(opener), .. }) => options.opened_by(opener),
+            _ => options,
+        };
+        let (limit, spill) = (Limit::of(&config), spill_prices(&config)?);
+        Ok(SetUp { config, model, method, shape, loader, evaluation, buckets, buffers, options, limit, spill })
+    }
+
+    /// What plans are made of.
+    pub(crate) fn setting(&self) -> Setting<'_> {
+        Setting { config: &self.config, model: &self.model, method: &self.method, shape: self.shape }
+    }
+
+    /// The device with prices from the cache, or nominal ones, and those of copies.
+    pub(crate) fn profile(&self) -> DeviceProfile {
+        let cached = cached_profile(&self.options, self.config.precision);
+        with_spill(cached.unwrap_or_else(|| self.options.profile()), self.spill)
+    }
+
+    /// The loss of the held-out rows, if there are any.
+    pub(crate) fn held_out(&self) -> Result<Option<Graph>, TrainError> {
+        let graph = |data: &EvaluationData| Ok(self.model.evaluation(Some(&self.method), data.shape)?.graph);
+        self.evaluation.as_ref().map(graph).transpose()
+    }
+}
+
+/// The method, with the settings of the adapter that the run starts or goes on from.
+fn method(
+    config: &TrainConfig,
+    settings_of: &dyn Fn(&Path) -> Result<LoraConfig, TrainError>,
+) -> Result<Method, TrainError> {
+    if config.method == MethodKind::Full {
+        return match config.init_adapter {
+            None => Ok(Method::Full),
+            Some(_) => {
+                let problem = "needs --method lora; merge the adapter into the base to train all of it".to_string();
+                Err(TrainError::BadFlag { key: "init-adapter", problem })
+            }
+        };
+    }
+    let with = |lora| match config.method {
+        MethodKind::Qlora => Method::Qlora(lora, config.quant.map(Quant::from).unwrap_or_default()),
+        MethodKind::Lora | MethodKind::Full => Method::Lora(lora),
+    };
+    if let Some(adapter) = &config.init_adapter {
+        let settings = settings_of(adapter)?;
+        return Ok(with(LoraConfig { dropout: config.dropout as f32, ..settings }));
+    }
+    let targets: Targets = config.targets.parse().map_err(|problem| TrainError::BadFlag { key: "targets", problem })?;
+    let alpha = config.alpha.expect("`resolved` fills in alpha") as f32;
+    let dropout = config.dropout as f32;
+    Ok(with(LoraConfig { rank: config.rank, alpha, dropout, rank_stabilised: false, targets }))
+}
+
+/// The rows to train on, of a model of this configuration; random ones of a preset if the settings name none.
+fn training_data(config: &mut TrainConfig, model: &ModelConfig, seq_len: usize) -> Result<DataLoader, TrainError> {
+    let order = if config.no_shuffle { Order::InOrder } else { Order::Shuffled { seed: config.seed } };
+    let TrainConfig { batch_size, grad_accum, packing, .. } = *config;
+    let options = LoaderOptions { batch_size, grad_accum, packing, order };
+    if config.data.is_empty() {
+        return Ok(DataLoader::new(random_rows(config.seed, model.vocab_size(), seq_len)?, options)?);
+    }
+    load_data(config, &config.data.clone(), model, seq_len, options)
+}
+
+/// The shape of a micro-batch: as long as the longest row needs, `seq_len` at most.
+fn shape_of(config: &TrainConfig, loader: &DataLoader, seq_len: usize) -> BatchShape {
+    let longest = loader.longest_sequence().next_multiple_of(SEQ_LEN_MULTIPLE);
+    BatchShape { batch: config.batch_size, seq_len: seq_len.min(longest) }
+}
+
+/// The held-out rows, if the settings name any: as the data of training are, but in file order.
+fn evaluation_data(
+    config: &mut TrainConfig,
+    model: &Model,
+    seq_len: usize,
+) -> Result<Option<EvaluationData>, TrainError> {
+    if config.eval_data.is_empty() {
+        return Ok(None);
+    }
+    let TrainConfig { batch_size, packing, .. } = *config;
+    let options = LoaderOptions { batch_size, grad_accum: 1, packing, order: Order::InOrder };
+    let loader = load_data(config, &config.eval_data.clone(), model.config(), seq_len, options)?;
+    let seq_len = seq_len.min(loader.longest_sequence().next_multiple_of(SEQ_LEN_MULTIPLE));
+    Ok(Some(EvaluationData { loader, shape: BatchShape { batch: batch_size, seq_len } }))
+}
+
+/// Reads rows. Where a chat template asks for the day, that is part of the settings from then on.
+fn load_data(
+    config: &mut TrainConfig,
+    files: &[PathBuf],
+    model: &ModelConfig,
+    seq_len: usize,
+    options: LoaderOptions,
+) -> Result<DataLoader, TrainError> {
+    // A preset has no folder, and so no tokenizer: its rows are token ids.
+    let tokens = match config.preset {
+        Some(_) => None,
+        None => ModelTokens::open(&config.model, model.eos_token_ids().first().copied())?,
+    };
+    let tokens = tokens.map(|tokens| match tokens.asks_for_the_day() {
+        true => tokens.on_day(*config.chat_date.get_or_insert_with(today)),
+        false => tokens,
+    });
+    let encoder = Encoder::for_model(tokens.as_ref(), model.vocab_size());
+    let encoder = encoder.with_train_on(config.train_on.into());
+    let dataset = Dataset::load(files, &encoder, seq_len)?;
+    Ok(DataLoader::new(dataset, options)?)
+}
+
+/// Rows of random tokens, all of the full length.
+fn random_rows(seed: u64, vocabulary: usize, seq_len: usize) -> Result<Dataset, TrainError> {
+    let mut builder = DatasetBuilder::new(seq_len)?;
+    builder.start_source(Path::new(RANDOM_TOKENS));
+    let philox = Philox::new(seed, stream_of_name(RANDOM_TOKENS));
+    for row in 0..RANDOM_ROWS {
+        let id = |token: usize| philox.word((row * seq_len + token) as u64) % vocabulary as u32;
+        let ids: Vec<u32> = (0..seq_len).map(id).collect();
+        let labels = ids.iter().map(|&id| id as i32).collect();
+        builder.push(&Sample { ids, labels, terminated: true, complete: true })?;
+    }
+    Ok(builder.finish()?)
+}
+
+impl EvaluationData {
+    fn bytes(&self) -> usize {
+        self.loader.bytes() + Batch::bytes_of(self.shape.batch, self.shape.seq_len)
+    }
+}
+
+pub(crate) fn all_threads() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
