@@ -6,7 +6,9 @@
 //! - *closed ops*: no `_ =>` in a match on `Op::` variants in an executor's dispatch;
 //! - *open ends*: no `todo!`, `unimplemented!` or marker comments;
 //! - *one stem per op*: every op of the table has its file in `ir/src/ops`;
-//! - *unsafe*: only in `cpu`.
+//! - *unsafe*: only in `cpu`;
+//! - *one door*: outside `cpu`, that crate is named in one file of `step`, and in testkit; outside `compiler` and `step`,
+//!   nothing is differentiated (tests aside).
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -80,12 +82,24 @@ fn source_faults(shown: &str, text: &str, crate_name: &str, faults: &mut Vec<Str
     if shown.contains("xtask/") {
         return;
     }
+    let is_test = shown.contains("/tests/") || crate_name == "testkit";
     for (number, line) in text.lines().enumerate() {
         let at = number + 1;
+        let is_code = !line.trim_start().starts_with("//");
+        let opens_device = shown.ends_with("step/src/device.rs") || crate_name == "cpu" || is_test;
+        if is_code && !opens_device && line.contains("remat_cpu") {
+            faults.push(format!("{shown}:{at}: names a concrete device; ask for one in step/src/device.rs"));
+        }
+        let differentiates = ["compiler", "step"].contains(&crate_name) || is_test;
+        if is_code
+            && !differentiates
+            && ["differentiate(", "differentiate,", "differentiate}"].iter().any(|call| line.contains(call))
+        {
+            faults.push(format!("{shown}:{at}: differentiates a graph; make a remat_step::TrainingStep of it"));
+        }
         if ["todo!(", "unimplemented!(", "TODO", "FIXME"].iter().any(|marker| line.contains(marker)) {
             faults.push(format!("{shown}:{at}: an open end"));
         }
-        let is_code = !line.trim_start().starts_with("//");
         if is_code && crate_name != "cpu" && (line.contains("unsafe {") || line.contains("unsafe fn")) {
             faults.push(format!("{shown}:{at}: unsafe code outside kernels"));
         }
