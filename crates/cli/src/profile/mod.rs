@@ -119,7 +119,7 @@ fn write_report(kept: Option<&Path>, profiled: &Profiled, record: &Record) -> Re
     let Some(folder) = kept else { return Ok(()) };
     // A step of a profile is one micro-batch and the update, and so is the plan beside it.
     let config = TrainConfig {
-        checkpointing: record.plan.policy.clone(),
+        checkpointing: record.plan.policy.parse().expect("a policy's own name"),
         grad_accum: 1,
         out: PathBuf::new(),
         ..record.config.clone()

@@ -14,6 +14,7 @@ use crate::{INTERRUPTED, threads};
 use crate::{report, units};
 use remat_formats::{OwnFiles, Places, write_atomic};
 use remat_model::{Model, Precision};
+use remat_plan::Policy;
 use remat_train::{
     AnswersRecord, Checks, Existing, MethodKind, Outcome, PolicyRows, ProfileRecord, RECORD_FILE, RECORD_TEXT_FILE,
     Record, RecordKind, RunControl, RunFolder, TrainConfig, TrainError, record_kind, train,
@@ -155,7 +156,7 @@ fn training(arguments: &QuickstartArgs, model: &Model, adapter: &Path) -> TrainC
         epochs: Some(arguments.epochs),
         lr: Some(LEARNING_RATE),
         precision: remat_train::Precision::Bf16,
-        checkpointing: "full".to_string(),
+        checkpointing: Policy::Full,
         threads: arguments.threads,
         ..TrainConfig::default()
     }
