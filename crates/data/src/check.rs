@@ -5,7 +5,8 @@
 use crate::dataset::DatasetBuilder;
 use crate::encode::{Encoder, IGNORED_LABEL, Sample};
 use crate::error::Place;
-use crate::jsonl::read_rows;
+use crate::row::parser::RowOptions;
+use crate::source::read_rows;
 use crate::{DataError, SampleStats};
 use remat_formats::Tokenizer;
 use std::path::Path;
@@ -51,25 +52,25 @@ pub struct Piece {
 /// Those of reading and encoding. That nothing is trained on is no error here: the counts say so.
 pub fn check_file(
     path: &Path,
+    options: &RowOptions,
     encoder: &Encoder<'_>,
     tokenizer: Option<&Tokenizer>,
     seq_len: usize,
     shown: usize,
 ) -> Result<FileCheck, DataError> {
     let mut builder = DatasetBuilder::new(seq_len)?;
-    builder.start_source(path);
+    let path = &builder.start_source(path);
     let (mut lengths, mut rows) = (Vec::new(), Vec::new());
-    let kind = read_rows(path, &mut |line, row| {
+    let file = read_rows(path, options, &mut |line, row| {
         let sample = encoder.encode(&row, &Place::new(path, line))?;
         lengths.push(sample.ids.len());
         if rows.len() < shown {
             rows.push(shown_row(line, &sample, tokenizer, seq_len));
         }
-        builder.push(&sample)
+        builder.push_row(&row, &sample)
     })?;
-    let mut stats = builder.stats()[0].clone();
-    stats.kind = Some(kind);
-    Ok(FileCheck { stats, lengths, shown: rows })
+    builder.finish_source(file);
+    Ok(FileCheck { stats: builder.stats()[0].clone(), lengths, shown: rows })
 }
 
 fn shown_row(line: u64, sample: &Sample, tokenizer: Option<&Tokenizer>, seq_len: usize) -> ShownRow {

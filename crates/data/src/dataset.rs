@@ -5,8 +5,11 @@
 
 use crate::encode::{Encoder, IGNORED_LABEL, Sample};
 use crate::error::Place;
-use crate::jsonl::read_rows_hashed;
-use crate::{DataError, RowKind};
+use crate::row::options::DataFile;
+use crate::row::parser::{FileRows, RowOptions};
+use crate::source::read_rows;
+use crate::{DataError, Row, RowKind};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 /// A sample of a dataset, by its position in file order.
@@ -22,6 +25,13 @@ pub struct SampleRef<'a> {
     pub labels: &'a [i32],
 }
 
+impl SampleStats {
+    /// The rows' format, if they were rows.
+    pub fn kind(&self) -> Option<RowKind> {
+        self.file.kind
+    }
+}
+
 impl SampleRef<'_> {
     /// How many of its tokens are predicted and trained on.
     pub fn trained(&self) -> usize {
@@ -34,20 +44,22 @@ fn trained(labels: &[i32]) -> usize {
 }
 
 /// What became of the rows of one file.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct SampleStats {
     /// The file.
     pub path: PathBuf,
-    /// SHA-256 of what was read of it; `None` for samples that were never in a file.
-    pub sha256: Option<String>,
-    /// Its format; `None` for samples that were never rows.
-    pub kind: Option<RowKind>,
+    /// Its format, and what was passed over in it; empty for samples that were never rows.
+    pub file: FileRows,
     /// Rows read.
     pub rows: usize,
+    /// Rows left out because the file is there only with a share of them.
+    pub not_taken: usize,
     /// Rows longer than `seq_len`, cut at the end.
     pub truncated: usize,
     /// Tokens that those cuts removed.
     pub cut_tokens: usize,
+    /// Samples that are kept, a row that is taken twice counted twice.
+    pub kept: usize,
     /// Rows left out because no predicted token is trained on, as they came or after the cut.
     pub dropped: usize,
     /// Rows that should end in EOS, but for which the tokenizer knows none; conversations with a trained turn that the
@@ -71,6 +83,8 @@ pub struct DatasetBuilder {
     labels: Vec<i32>,
     ends: Vec<usize>,
     stats: Vec<SampleStats>,
+    /// How often each row of the current source is there.
+    file: DataFile,
 }
 
 impl DatasetBuilder {
@@ -79,16 +93,21 @@ impl DatasetBuilder {
         if seq_len < 2 {
             return Err(DataError::SeqLen { seq_len });
         }
-        Ok(DatasetBuilder { seq_len, ids: Vec::new(), labels: Vec::new(), ends: Vec::new(), stats: Vec::new() })
+        let (ids, labels, ends, stats) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        Ok(DatasetBuilder { seq_len, ids, labels, ends, stats, file: DataFile::parse(Path::new("")) })
     }
 
-    /// Starts the counts of one source; the samples pushed next belong to it.
-    pub fn start_source(&mut self, path: &Path) {
+    /// Starts the counts of one source, which may be given as `FILE:SHARE`; the samples pushed next belong to it. Returns
+    /// the file's path.
+    pub fn start_source(&mut self, given: &Path) -> PathBuf {
+        self.file = DataFile::parse(given);
+        let path = &self.file.path;
         self.stats.push(SampleStats {
             path: path.to_path_buf(),
-            sha256: None,
-            kind: None,
+            file: FileRows::default(),
             rows: 0,
+            not_taken: 0,
+            kept: 0,
             truncated: 0,
             cut_tokens: 0,
             dropped: 0,
@@ -98,37 +117,93 @@ impl DatasetBuilder {
             tokens: 0,
             trained_tokens: 0,
         });
+        path.clone()
     }
 
     /// Adds a sample to the current source, cut to `seq_len`; one without a trained token is counted and left out.
     ///
     /// Panics before the first `start_source`, and if the sample's labels are not one per token.
     pub fn push(&mut self, sample: &Sample) -> Result<(), DataError> {
+        let Some((kept_len, times)) = self.count(sample, self.seq_len) else { return Ok(()) };
+        let kept = 0..kept_len;
+        let trained = trained(&sample.labels[kept.clone()]);
+        if trained == 0 {
+            self.current().dropped += 1;
+            return Ok(());
+        }
+        (0..times).try_for_each(|_| self.keep(sample, kept.clone(), trained))
+    }
+
+    /// Adds a text that fills as many samples of `seq_len` as it needs; nothing of it is cut.
+    ///
+    /// Panics as [`push`](Self::push) does.
+    pub fn push_divided(&mut self, sample: &Sample) -> Result<(), DataError> {
+        let Some((len, times)) = self.count(sample, usize::MAX) else { return Ok(()) };
+        for _ in 0..times {
+            for start in (0..len).step_by(self.seq_len) {
+                let part = start..len.min(start + self.seq_len);
+                match trained(&sample.labels[part.clone()]) {
+                    // One token by itself predicts nothing.
+                    0 => self.current().cut_tokens += part.len(),
+                    trained => self.keep(sample, part, trained)?,
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds a row's sample as its kind asks for.
+    pub(crate) fn push_row(&mut self, row: &Row, sample: &Sample) -> Result<(), DataError> {
+        match row {
+            Row::Document { .. } => self.push_divided(sample),
+            _ => self.push(sample),
+        }
+    }
+
+    fn current(&mut self) -> &mut SampleStats {
+        self.stats.last_mut().expect("DatasetBuilder: start_source comes before push")
+    }
+
+    /// Counts a row that is cut to `limit` tokens: how many are left, and how often the row is taken; `None` if never.
+    fn count(&mut self, sample: &Sample, limit: usize) -> Option<(usize, usize)> {
         assert_eq!(sample.ids.len(), sample.labels.len(), "DatasetBuilder: a sample needs one label per token");
-        let stats = self.stats.last_mut().expect("DatasetBuilder: start_source comes before push");
-        let full_len = sample.ids.len();
-        let kept_len = full_len.min(self.seq_len);
+        let rows = self.current().rows;
+        let times = self.file.times(rows);
+        let stats = self.current();
         stats.rows += 1;
+        if times == 0 {
+            stats.not_taken += 1;
+            return None;
+        }
+        let full_len = sample.ids.len();
+        let kept_len = full_len.min(limit);
         stats.longest = stats.longest.max(full_len);
         stats.unterminated += usize::from(!sample.terminated);
         stats.incomplete += usize::from(!sample.complete);
         stats.truncated += usize::from(full_len > kept_len);
         stats.cut_tokens += full_len - kept_len;
-        let labels = &sample.labels[..kept_len];
-        let trained = trained(labels);
-        if trained == 0 {
-            stats.dropped += 1;
-            return Ok(());
-        }
+        Some((kept_len, times))
+    }
+
+    fn keep(&mut self, sample: &Sample, part: Range<usize>, trained: usize) -> Result<(), DataError> {
         if self.ends.len() >= u32::MAX as usize {
             return Err(DataError::TooManyRows { limit: u32::MAX as usize });
         }
-        stats.tokens += kept_len;
+        let stats = self.current();
+        stats.kept += 1;
+        stats.tokens += part.len();
         stats.trained_tokens += trained;
-        self.ids.extend_from_slice(&sample.ids[..kept_len]);
-        self.labels.extend_from_slice(labels);
+        self.ids.extend_from_slice(&sample.ids[part.clone()]);
+        self.labels.extend_from_slice(&sample.labels[part]);
         self.ends.push(self.ids.len());
         Ok(())
+    }
+
+    /// Says what the rows of the current source were.
+    ///
+    /// Panics before the first `start_source`.
+    pub fn finish_source(&mut self, file: FileRows) {
+        self.stats.last_mut().expect("DatasetBuilder: start_source comes before finish_source").file = file;
     }
 
     /// What became of the samples so far, source by source.
@@ -148,7 +223,7 @@ impl DatasetBuilder {
         self.ids.shrink_to_fit();
         self.labels.shrink_to_fit();
         self.ends.shrink_to_fit();
-        let DatasetBuilder { seq_len, ids, labels, ends, stats } = self;
+        let DatasetBuilder { seq_len, ids, labels, ends, stats, .. } = self;
         Ok(Dataset { seq_len, ids, labels, ends, stats })
     }
 }
@@ -166,18 +241,26 @@ pub struct Dataset {
 
 impl Dataset {
     /// Reads, encodes and cuts the rows of all files, in their order.
-    pub fn load(paths: &[PathBuf], encoder: &Encoder<'_>, seq_len: usize) -> Result<Dataset, DataError> {
+    pub fn load(
+        paths: &[PathBuf],
+        options: &RowOptions,
+        encoder: &Encoder<'_>,
+        seq_len: usize,
+    ) -> Result<Dataset, DataError> {
         if paths.is_empty() {
             return Err(DataError::NoFiles);
         }
         let mut builder = DatasetBuilder::new(seq_len)?;
         for path in paths {
-            builder.start_source(path);
-            let (kind, sha256) =
-                read_rows_hashed(path, &mut |line, row| builder.push(&encoder.encode(&row, &Place::new(path, line))?))?;
-            let stats = builder.stats.last_mut().expect("a source was started");
-            (stats.kind, stats.sha256) = (Some(kind), Some(sha256));
+            let path = builder.start_source(path);
+            let mut encode = |line, row| {
+                let sample = encoder.encode(&row, &Place::new(&path, line))?;
+                builder.push_row(&row, &sample)
+            };
+            let file = read_rows(&path, options, &mut encode)?;
+            builder.finish_source(file);
         }
+        options.check_columns(builder.stats.iter().map(|source| &source.file))?;
         builder.finish()
     }
 

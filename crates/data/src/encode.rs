@@ -4,15 +4,18 @@
 //! | row | ids | labels |
 //! |---|---|---|
 //! | text | the tokenizer's, special tokens included, then EOS | all ids |
-//! | prompt, completion | prompt with special tokens, completion without, then EOS | -100 on the prompt |
+//! | prompt, completion | those of both as one text, special tokens included, then EOS | -100 on the prompt |
 //! | conversation | the chat template's rendering, which holds its special tokens | -100 but on the assistant's turns |
 //! | instruction | as a conversation; without a chat template as prompt and completion | -100 on the task |
 //! | tokens | as given | as given, or all ids |
 //!
+//! A completion begins where the ids of the whole leave those of the prompt alone, as in TRL: a token that both share
+//! is trained on. A text that begins with the token that the tokenizer would put before it gets no second one.
+//!
 //! A conversation is tokenised in one piece, as the model will read it; a turn's span of text then says which tokens
 //! are trained on. A token that begins before the turn is not.
 
-use crate::chat::{ChatTemplate, Conversation, TrainOn, Turn, TurnEnd, renders_all, trained_turns};
+use crate::chat::{ChatTemplate, Conversation, TrainOn, Turn, TurnEnd, renders_all, trained_turns, untrained_turns};
 use crate::error::Place;
 use crate::{DataError, ModelTokens, Row, RowKind, TokenSource, TokenSpan};
 
@@ -74,7 +77,7 @@ impl<'a> Encoder<'a> {
     /// Encodes one row; `place` is for messages.
     pub fn encode(&self, row: &Row, place: &Place) -> Result<Sample, DataError> {
         match row {
-            Row::Text { text } => {
+            Row::Text { text } | Row::Document { text } => {
                 let tokens = self.tokenizer(RowKind::Text, place)?;
                 let mut ids = self.ids(tokens, "text", text, true, place)?;
                 let terminated = terminate(&mut ids, 0, tokens.eos());
@@ -86,29 +89,18 @@ impl<'a> Encoder<'a> {
                 self.completion_sample(RowKind::PromptCompletion, prompt, completion, place)
             }
             Row::Conversation(conversation) => self.conversation_sample(conversation, place),
-            Row::Instruction { instruction, input, output } => {
-                self.instruction_sample(instruction, input, output, place)
+            Row::Instruction { instruction, input, output, conversation, needs_conversation } => {
+                if self.chat.is_ok() {
+                    return self.conversation_sample(conversation, place);
+                }
+                if let Some(key) = needs_conversation {
+                    return Err(DataError::NeedsChatTemplate { place: place.clone(), key });
+                }
+                let prompt = without_template(instruction, input);
+                self.completion_sample(RowKind::Instruction, &prompt, output, place)
             }
             Row::Tokens { input_ids, labels } => self.token_sample(input_ids, labels.as_deref(), place),
         }
-    }
-
-    fn instruction_sample(
-        &self,
-        instruction: &str,
-        input: &str,
-        output: &str,
-        place: &Place,
-    ) -> Result<Sample, DataError> {
-        let task = if input.is_empty() { instruction.to_string() } else { format!("{instruction}\n\n{input}") };
-        if self.chat.is_ok() {
-            let conversation = Conversation::new(&[("user", &task), ("assistant", output)]);
-            return self.conversation_sample(&conversation, place);
-        }
-        // Without a chat template: the headings that Alpaca's data is commonly rendered with.
-        let input = if input.is_empty() { String::new() } else { format!("### Input:\n{input}\n\n") };
-        let prompt = format!("### Instruction:\n{instruction}\n\n{input}### Response:\n");
-        self.completion_sample(RowKind::Instruction, &prompt, output, place)
     }
 
     fn conversation_sample(&self, conversation: &Conversation, place: &Place) -> Result<Sample, DataError> {
@@ -117,8 +109,15 @@ impl<'a> Encoder<'a> {
             let (place, kind, reason) = (place.clone(), RowKind::Messages, reason.to_string());
             DataError::NoChatTemplate { place, kind, reason }
         })?;
-        let (text, turns) = trained_turns(chat, conversation, self.train_on)
-            .map_err(|reason| DataError::Rendering { place: place.clone(), reason })?;
+        self.check_template_reads(chat, conversation, place)?;
+        let joined = if chat.takes_parts() { None } else { conversation.with_parts_joined() };
+        let conversation = joined.as_ref().unwrap_or(conversation);
+        let cannot = |reason| DataError::Rendering { place: place.clone(), reason };
+        let (text, turns) = trained_turns(chat, conversation, self.train_on).map_err(cannot)?;
+        let excluded = match self.train_on {
+            TrainOn::All => untrained_turns(chat, conversation).map_err(cannot)?,
+            TrainOn::Assistant | TrainOn::Last => Vec::new(),
+        };
         let refused = |reason| DataError::Tokenizer { place: place.clone(), key: "messages", reason };
         let spans = tokens.encode_spans(&text).map_err(refused)?;
         let ids: Vec<u32> = spans.iter().map(|span| span.id).collect();
@@ -128,8 +127,32 @@ impl<'a> Encoder<'a> {
         for turn in &turns {
             terminated &= label_turn(turn, &spans, &mut labels);
         }
-        let complete = renders_all(&text, conversation);
+        for turn in &excluded {
+            let mut of_turn = vec![IGNORED_LABEL; labels.len()];
+            label_turn(turn, &spans, &mut of_turn);
+            let within = labels.iter_mut().zip(&of_turn).filter(|(_, of_turn)| **of_turn != IGNORED_LABEL);
+            within.for_each(|(label, _)| *label = IGNORED_LABEL);
+        }
+        let tools_lost = !conversation.tools().is_none() && !chat.mentions("tools");
+        let complete = renders_all(&text, conversation) && !tools_lost;
         Ok(Sample { ids, labels, terminated, complete })
+    }
+
+    /// Refuses what a template would pass over although it is to be learnt.
+    fn check_template_reads(
+        &self,
+        chat: &ChatTemplate,
+        conversation: &Conversation,
+        place: &Place,
+    ) -> Result<(), DataError> {
+        if let Some(unusual) = conversation.unusual().iter().find(|unusual| !chat.mentions(&unusual.word)) {
+            let (place, key, word) = (place.clone(), unusual.place.clone(), unusual.word.clone());
+            return Err(DataError::NotInTemplate { place, key, word });
+        }
+        if conversation.has("tool_calls") && !chat.mentions("tool_calls") {
+            return Err(DataError::CallsNotInTemplate { place: place.clone() });
+        }
+        Ok(())
     }
 
     fn completion_sample(
@@ -140,12 +163,12 @@ impl<'a> Encoder<'a> {
         place: &Place,
     ) -> Result<Sample, DataError> {
         let tokens = self.tokenizer(kind, place)?;
-        let mut ids = self.prompt_ids(tokens, prompt, place)?;
-        let prompt_len = ids.len();
-        ids.extend(self.ids(tokens, "completion", completion, false, place)?);
-        let terminated = terminate(&mut ids, prompt_len, tokens.eos());
+        let prompt_ids = self.prompt_ids(tokens, prompt, place)?;
+        let mut ids = self.ids(tokens, "completion", &[prompt, completion].concat(), true, place)?;
+        let shared = ids.iter().zip(&prompt_ids).take_while(|(id, prompt_id)| id == prompt_id).count();
+        let terminated = terminate(&mut ids, shared, tokens.eos());
         self.check_ids(&ids, place)?;
-        let trained_from = if self.train_on == TrainOn::All { 0 } else { prompt_len };
+        let trained_from = if self.train_on == TrainOn::All { 0 } else { shared };
         let mut labels = vec![IGNORED_LABEL; trained_from];
         labels.extend(ids[trained_from..].iter().map(|&id| id as i32));
         Ok(Sample { ids, labels, terminated, complete: true })
@@ -192,6 +215,8 @@ impl<'a> Encoder<'a> {
         self.tokens.ok_or_else(|| DataError::NoTokenizer { place: place.clone(), kind })
     }
 
+    /// The ids of a text. A text that itself begins with what the tokenizer puts before texts, as one that was rendered
+    /// by a chat template does, gets no second of it.
     fn ids(
         &self,
         tokens: &dyn TokenSource,
@@ -201,7 +226,22 @@ impl<'a> Encoder<'a> {
         place: &Place,
     ) -> Result<Vec<u32>, DataError> {
         let refused = |reason| DataError::Tokenizer { place: place.clone(), key, reason };
-        tokens.encode(text, add_special).map_err(refused)
+        let mut ids = tokens.encode(text, add_special).map_err(refused)?;
+        let opened = matches!(ids[..], [first, second, ..] if first == second);
+        let closed = matches!(ids[..], [.., before, last] if before == last);
+        if add_special && (opened || closed) {
+            let plain = tokens.encode(text, false).map_err(refused)?;
+            let added = ids.len().saturating_sub(plain.len());
+            let before = (0..=added).find(|&at| ids[at..].starts_with(&plain));
+            let Some(before) = before.filter(|_| !plain.is_empty()) else { return Ok(ids) };
+            if closed && added - before == 1 {
+                ids.pop();
+            }
+            if opened && before == 1 {
+                ids.remove(0);
+            }
+        }
+        Ok(ids)
     }
 
     fn check_ids(&self, ids: &[u32], place: &Place) -> Result<(), DataError> {
@@ -213,6 +253,14 @@ impl<'a> Encoder<'a> {
             None => Ok(()),
         }
     }
+}
+
+/// A task where there is no chat template: under the headings that Alpaca's data is commonly rendered with.
+fn without_template(instruction: &str, input: &str) -> String {
+    // A task that is all in the input has nothing to be put before it.
+    let (instruction, input) = if instruction.is_empty() { (input, "") } else { (instruction, input) };
+    let input = if input.is_empty() { String::new() } else { format!("### Input:\n{input}\n\n") };
+    format!("### Instruction:\n{instruction}\n\n{input}### Response:\n")
 }
 
 /// Appends EOS unless the tokens from `from` on already end in it; false if there is none to append.

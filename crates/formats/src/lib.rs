@@ -18,6 +18,7 @@ mod own_files;
 mod peft;
 mod places;
 mod safetensors;
+mod tokenize;
 mod tokenizer;
 
 pub use atomic::{fsync_folder, sha256_file, write_atomic, write_atomic_with};
@@ -34,4 +35,5 @@ pub use places::{Places, probe_folder, resolve};
 pub use safetensors::{
     NamedTensor, SafetensorsFile, TensorInfo, TensorSpec, write_safetensors, write_safetensors_from,
 };
+pub use tokenize::Tokens;
 pub use tokenizer::Tokenizer;

@@ -89,6 +89,7 @@ pub(super) fn right(rows: &[Row], answers: &[String]) -> usize {
 pub(super) fn loss(model: &Model, adapter: Option<&Path>, out: &Path, threads: usize) -> Result<f64, TrainError> {
     let request = EvaluationRequest {
         data: vec![out.join("held-out.jsonl")],
+        rows: Default::default(),
         seq_len: Some(SEQ_LEN),
         train_on: TrainedTurns::Assistant,
         chat_date: None,

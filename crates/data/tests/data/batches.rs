@@ -1,7 +1,7 @@
 //! Batches and updates, computed by hand and held to what PyTorch was fed.
 
 use crate::dataset;
-use remat_data::{Batch, DataLoader, Dataset, Encoder, LoaderOptions, Order, SequenceId, Sequences};
+use remat_data::{Batch, DataLoader, Dataset, Encoder, LoaderOptions, Order, RowOptions, SequenceId, Sequences};
 use std::path::Path;
 
 const NONE: i32 = -100;
@@ -101,7 +101,9 @@ fn the_parity_fixtures_are_fed_as_to_pytorch() {
         let vocab_size = number(&read(&case.join("config.json"))["vocab_size"]);
         let (batch_size, grad_accum) = (number(&reference["batch_size"]), number(&reference["accumulation"]));
         let seq_len = number(&reference["seq_len"]);
-        let data = Dataset::load(&[case.join("rows.jsonl")], &Encoder::new(None, vocab_size), seq_len).unwrap();
+        let data =
+            Dataset::load(&[case.join("rows.jsonl")], &RowOptions::default(), &Encoder::new(None, vocab_size), seq_len)
+                .unwrap();
         let file = &data.stats()[0];
         assert_eq!((file.rows, file.truncated, file.dropped), (20 * batch_size * grad_accum, 0, 0));
 

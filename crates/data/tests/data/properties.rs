@@ -4,7 +4,8 @@
 use crate::dataset;
 use proptest::prelude::*;
 use remat_data::{
-    Batch, DataLoader, Dataset, Encoder, LoaderOptions, Order, Sampler, SamplerState, SequenceId, read_rows_from,
+    Batch, DataLoader, Dataset, Encoder, LoaderOptions, Order, RowOptions, Sampler, SamplerState, SequenceId,
+    read_rows_from,
 };
 use std::path::Path;
 
@@ -149,7 +150,7 @@ proptest! {
 
     #[test]
     fn any_bytes_give_rows_or_an_error(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
-        let _ = read_rows_from(&mut &bytes[..], Path::new("f"), &mut |_, _| Ok(()));
+        let _ = read_rows_from(&mut &bytes[..], Path::new("f"), &RowOptions::default(), &mut |_, _| Ok(()));
     }
 
     #[test]
@@ -159,7 +160,7 @@ proptest! {
     ) {
         let contents = format!("{start}{text}");
         let mut rows = 0;
-        let read = read_rows_from(&mut contents.as_bytes(), Path::new("f"), &mut |line, row| {
+        let read = read_rows_from(&mut contents.as_bytes(), Path::new("f"), &RowOptions::default(), &mut |line, row| {
             rows += 1;
             let place = remat_data::Place::new(Path::new("f"), line);
             Encoder::new(None, 300).encode(&row, &place).map(|_| ()).or(Ok(()))
