@@ -38,7 +38,7 @@ pub(crate) struct RowArgs {
 impl RowArgs {
     pub(crate) fn options(&self) -> RowOptions {
         let (columns, ignored) = (self.columns.clone(), self.ignore_columns.clone());
-        RowOptions { columns, ignored, bad_rows: self.bad_rows }
+        RowOptions { columns, ignored, bad_rows: self.bad_rows, folder: None }
     }
 }
 

@@ -7,7 +7,7 @@ use crate::encode::{Encoder, IGNORED_LABEL, Sample};
 use crate::error::Place;
 use crate::row::parser::RowOptions;
 use crate::source::read_rows;
-use crate::{DataError, SampleStats};
+use crate::{DataError, Row, SampleStats};
 use remat_formats::Tokenizer;
 use std::path::Path;
 
@@ -60,14 +60,23 @@ pub fn check_file(
 ) -> Result<FileCheck, DataError> {
     let mut builder = DatasetBuilder::new(seq_len)?;
     let path = &builder.start_source(path);
+    let encoder = &encoder.clone().with_limit(seq_len);
     let (mut lengths, mut rows) = (Vec::new(), Vec::new());
     let file = read_rows(path, options, &mut |line, row| {
-        let sample = encoder.encode(&row, &Place::new(path, line))?;
-        lengths.push(sample.ids.len());
+        let place = Place::new(path, line);
+        let sample = encoder.encode(&row, &place)?;
+        lengths.push(sample.ids.len() + sample.beyond);
         if rows.len() < shown {
-            rows.push(shown_row(line, &sample, tokenizer, seq_len));
+            let mut row_shown = shown_row(line, &sample, tokenizer, seq_len);
+            if matches!(row, Row::Document { .. }) {
+                row_shown.cut_tokens = 0;
+            }
+            rows.push(row_shown);
         }
-        builder.push_row(&row, &sample)
+        match &row {
+            Row::Document { .. } => builder.push_row(&row, encoder, &place),
+            _ => builder.push(&sample),
+        }
     })?;
     builder.finish_source(file);
     Ok(FileCheck { stats: builder.stats()[0].clone(), lengths, shown: rows })
@@ -87,7 +96,7 @@ fn shown_row(line: u64, sample: &Sample, tokenizer: Option<&Tokenizer>, seq_len:
         }
     }
     let trained = (0..tokens).filter(|&index| trains(index)).count();
-    ShownRow { line, pieces, tokens, trained, cut_tokens: sample.ids.len() - tokens }
+    ShownRow { line, pieces, tokens, trained, cut_tokens: sample.ids.len() + sample.beyond - tokens }
 }
 
 /// The text of some of a row's tokens.

@@ -1,5 +1,9 @@
-//! All samples of a run, cut to `seq_len`, in three flat arrays. Invariants: every sample has 2 to `seq_len` tokens
-//! and at least one trained label that is predicted; whatever was cut or left out is in the file's `SampleStats`.
+//! All samples of a run, cut to `seq_len`, in two lists: tokens, and an index of where each sample's are. Invariants:
+//! every sample has 2 to `seq_len` tokens and at least one trained label that is predicted; whatever was cut or left out
+//! is in the file's `SampleStats`; memory does not grow with the data (`words`).
+//!
+//! A token is a word: its id, and a bit that says whether it is trained on. The labels of a sample with others than its
+//! ids, which only rows of tokens can have, stand behind its tokens.
 //!
 //! Position 0 is never predicted (the model predicts token t + 1 at t), so its label does not count as trained.
 
@@ -8,6 +12,7 @@ use crate::error::Place;
 use crate::row::options::DataFile;
 use crate::row::parser::{FileRows, RowOptions};
 use crate::source::read_rows;
+use crate::words::{MEMORY_WORDS, Words};
 use crate::{DataError, Row, RowKind};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -16,26 +21,40 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SampleId(pub u32);
 
-/// One sample of a dataset.
+/// Where a sample's tokens are, as the index has it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct SampleRef<'a> {
-    /// Token ids.
-    pub ids: &'a [u32],
-    /// One label per token, unshifted; -100 where not trained on.
-    pub labels: &'a [i32],
+pub(crate) struct Entry {
+    start: u64,
+    /// How many tokens it has.
+    pub(crate) tokens: usize,
+    /// How many of them are predicted and trained on.
+    pub(crate) trained: usize,
+    /// Whether its labels stand behind its tokens.
+    own_labels: bool,
+}
+
+/// Words of the index per sample.
+const ENTRY_WORDS: u64 = 4;
+/// The bit of a token that is trained on, and that of a sample with labels of its own.
+const FLAG: u32 = 1 << 31;
+
+impl Entry {
+    fn words(&self) -> [u32; ENTRY_WORDS as usize] {
+        let flag = if self.own_labels { FLAG } else { 0 };
+        [self.start as u32, (self.start >> 32) as u32, self.tokens as u32 | flag, self.trained as u32]
+    }
+
+    fn of(words: [u32; ENTRY_WORDS as usize]) -> Self {
+        let [low, high, tokens, trained] = words;
+        let start = u64::from(low) | u64::from(high) << 32;
+        Entry { start, tokens: (tokens & !FLAG) as usize, trained: trained as usize, own_labels: tokens & FLAG != 0 }
+    }
 }
 
 impl SampleStats {
     /// The rows' format, if they were rows.
     pub fn kind(&self) -> Option<RowKind> {
         self.file.kind
-    }
-}
-
-impl SampleRef<'_> {
-    /// How many of its tokens are predicted and trained on.
-    pub fn trained(&self) -> usize {
-        trained(self.labels)
     }
 }
 
@@ -79,9 +98,10 @@ pub struct SampleStats {
 #[derive(Debug)]
 pub struct DatasetBuilder {
     seq_len: usize,
-    ids: Vec<u32>,
-    labels: Vec<i32>,
-    ends: Vec<usize>,
+    tokens: Words,
+    index: Words,
+    len: usize,
+    folder: PathBuf,
     stats: Vec<SampleStats>,
     /// How often each row of the current source is there.
     file: DataFile,
@@ -93,8 +113,19 @@ impl DatasetBuilder {
         if seq_len < 2 {
             return Err(DataError::SeqLen { seq_len });
         }
-        let (ids, labels, ends, stats) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        Ok(DatasetBuilder { seq_len, ids, labels, ends, stats, file: DataFile::parse(Path::new("")) })
+        Ok(DatasetBuilder::in_folder(seq_len, std::env::temp_dir(), MEMORY_WORDS))
+    }
+
+    /// With the folder where what is long is kept, in files without names; the system's for such files if nothing is said.
+    #[must_use]
+    pub fn with_folder(self, folder: PathBuf) -> Self {
+        DatasetBuilder::in_folder(self.seq_len, folder, MEMORY_WORDS)
+    }
+
+    fn in_folder(seq_len: usize, folder: PathBuf, limit: usize) -> Self {
+        let (tokens, index) = (Words::new(&folder, limit), Words::new(&folder, limit));
+        let file = DataFile::parse(Path::new(""));
+        DatasetBuilder { seq_len, tokens, index, len: 0, folder, stats: Vec::new(), file }
     }
 
     /// Starts the counts of one source, which may be given as `FILE:SHARE`; the samples pushed next belong to it. Returns
@@ -124,7 +155,7 @@ impl DatasetBuilder {
     ///
     /// Panics before the first `start_source`, and if the sample's labels are not one per token.
     pub fn push(&mut self, sample: &Sample) -> Result<(), DataError> {
-        let Some((kept_len, times)) = self.count(sample, self.seq_len) else { return Ok(()) };
+        let Some((kept_len, times)) = self.count(sample) else { return Ok(()) };
         let kept = 0..kept_len;
         let trained = trained(&sample.labels[kept.clone()]);
         if trained == 0 {
@@ -134,49 +165,43 @@ impl DatasetBuilder {
         (0..times).try_for_each(|_| self.keep(sample, kept.clone(), trained))
     }
 
-    /// Adds a text that fills as many samples of `seq_len` as it needs; nothing of it is cut.
-    ///
-    /// Panics as [`push`](Self::push) does.
-    pub fn push_divided(&mut self, sample: &Sample) -> Result<(), DataError> {
-        let Some((len, times)) = self.count(sample, usize::MAX) else { return Ok(()) };
+    /// Adds a row as its kind asks for: cut to `seq_len`, or, a whole file's text, as many samples of that length as it
+    /// fills, nothing of it lost.
+    pub(crate) fn push_row(&mut self, row: &Row, encoder: &Encoder<'_>, place: &Place) -> Result<(), DataError> {
+        let Row::Document { text } = row else { return self.push(&encoder.encode(row, place)?) };
+        let Some(times) = self.count_row() else { return Ok(()) };
         for _ in 0..times {
-            for start in (0..len).step_by(self.seq_len) {
-                let part = start..len.min(start + self.seq_len);
-                match trained(&sample.labels[part.clone()]) {
+            let mut tokens = 0;
+            let terminated = encoder.divided(text, self.seq_len, place, &mut |part| {
+                tokens += part.len();
+                let labels = part.iter().map(|&id| id as i32).collect();
+                let sample = Sample { ids: part.to_vec(), labels, terminated: true, complete: true, beyond: 0 };
+                match trained(&sample.labels) {
                     // One token by itself predicts nothing.
                     0 => self.current().cut_tokens += part.len(),
-                    trained => self.keep(sample, part, trained)?,
+                    trained => self.keep(&sample, 0..part.len(), trained)?,
                 }
-            }
+                Ok(())
+            })?;
+            let stats = self.current();
+            stats.longest = stats.longest.max(tokens);
+            stats.unterminated = usize::from(!terminated);
         }
         Ok(())
-    }
-
-    /// Adds a row's sample as its kind asks for.
-    pub(crate) fn push_row(&mut self, row: &Row, sample: &Sample) -> Result<(), DataError> {
-        match row {
-            Row::Document { .. } => self.push_divided(sample),
-            _ => self.push(sample),
-        }
     }
 
     fn current(&mut self) -> &mut SampleStats {
         self.stats.last_mut().expect("DatasetBuilder: start_source comes before push")
     }
 
-    /// Counts a row that is cut to `limit` tokens: how many are left, and how often the row is taken; `None` if never.
-    fn count(&mut self, sample: &Sample, limit: usize) -> Option<(usize, usize)> {
+    /// Counts a row that is cut to `seq_len` tokens: how many are left, and how often the row is taken; `None` if never.
+    fn count(&mut self, sample: &Sample) -> Option<(usize, usize)> {
         assert_eq!(sample.ids.len(), sample.labels.len(), "DatasetBuilder: a sample needs one label per token");
-        let rows = self.current().rows;
-        let times = self.file.times(rows);
+        let times = self.count_row()?;
+        let seq_len = self.seq_len;
         let stats = self.current();
-        stats.rows += 1;
-        if times == 0 {
-            stats.not_taken += 1;
-            return None;
-        }
-        let full_len = sample.ids.len();
-        let kept_len = full_len.min(limit);
+        let full_len = sample.ids.len() + sample.beyond;
+        let kept_len = sample.ids.len().min(seq_len);
         stats.longest = stats.longest.max(full_len);
         stats.unterminated += usize::from(!sample.terminated);
         stats.incomplete += usize::from(!sample.complete);
@@ -185,17 +210,35 @@ impl DatasetBuilder {
         Some((kept_len, times))
     }
 
+    /// Counts a row and says how often it is taken; `None` if never.
+    fn count_row(&mut self) -> Option<usize> {
+        let rows = self.current().rows;
+        let times = self.file.times(rows);
+        let stats = self.current();
+        stats.rows += 1;
+        stats.not_taken += usize::from(times == 0);
+        (times > 0).then_some(times)
+    }
+
     fn keep(&mut self, sample: &Sample, part: Range<usize>, trained: usize) -> Result<(), DataError> {
-        if self.ends.len() >= u32::MAX as usize {
+        if self.len >= u32::MAX as usize {
             return Err(DataError::TooManyRows { limit: u32::MAX as usize });
         }
         let stats = self.current();
         stats.kept += 1;
         stats.tokens += part.len();
         stats.trained_tokens += trained;
-        self.ids.extend_from_slice(&sample.ids[part.clone()]);
-        self.labels.extend_from_slice(&sample.labels[part]);
-        self.ends.push(self.ids.len());
+        let (ids, labels) = (&sample.ids[part.clone()], &sample.labels[part]);
+        let is_own = |(&id, &label): (&u32, &i32)| label != IGNORED_LABEL && label != id as i32;
+        let own_labels = ids.iter().zip(labels).any(is_own);
+        let entry = Entry { start: self.tokens.len(), tokens: ids.len(), trained, own_labels };
+        let flag = |label: i32| if label == IGNORED_LABEL { 0 } else { FLAG };
+        self.tokens.push(ids.iter().zip(labels).map(|(&id, &label)| id | flag(label)))?;
+        if own_labels {
+            self.tokens.push(labels.iter().map(|&label| label as u32))?;
+        }
+        self.index.push(entry.words().into_iter())?;
+        self.len += 1;
         Ok(())
     }
 
@@ -213,18 +256,17 @@ impl DatasetBuilder {
 
     /// The dataset, or an error if there is nothing to train on.
     pub fn finish(mut self) -> Result<Dataset, DataError> {
-        if self.ends.is_empty() {
+        if self.len == 0 {
             return Err(DataError::NothingToTrain {
                 rows: self.stats.iter().map(|file| file.rows).sum(),
                 truncated: self.stats.iter().map(|file| file.truncated).sum(),
                 seq_len: self.seq_len,
             });
         }
-        self.ids.shrink_to_fit();
-        self.labels.shrink_to_fit();
-        self.ends.shrink_to_fit();
-        let DatasetBuilder { seq_len, ids, labels, ends, stats, .. } = self;
-        Ok(Dataset { seq_len, ids, labels, ends, stats })
+        self.tokens.finish()?;
+        self.index.finish()?;
+        let DatasetBuilder { seq_len, tokens, index, len, folder, stats, .. } = self;
+        Ok(Dataset { seq_len, tokens, index, len, folder, stats })
     }
 }
 
@@ -232,10 +274,10 @@ impl DatasetBuilder {
 #[derive(Debug, Clone)]
 pub struct Dataset {
     seq_len: usize,
-    ids: Vec<u32>,
-    labels: Vec<i32>,
-    /// Where each sample ends in `ids` and `labels`.
-    ends: Vec<usize>,
+    tokens: Words,
+    index: Words,
+    len: usize,
+    folder: PathBuf,
     stats: Vec<SampleStats>,
 }
 
@@ -251,11 +293,15 @@ impl Dataset {
             return Err(DataError::NoFiles);
         }
         let mut builder = DatasetBuilder::new(seq_len)?;
+        let encoder = encoder.clone().with_limit(seq_len);
+        if let Some(folder) = &options.folder {
+            builder = builder.with_folder(folder.clone());
+        }
         for path in paths {
             let path = builder.start_source(path);
             let mut encode = |line, row| {
-                let sample = encoder.encode(&row, &Place::new(&path, line))?;
-                builder.push_row(&row, &sample)
+                let place = Place::new(&path, line);
+                builder.push_row(&row, &encoder, &place)
             };
             let file = read_rows(&path, options, &mut encode)?;
             builder.finish_source(file);
@@ -267,7 +313,7 @@ impl Dataset {
     /// How many samples there are; at least one.
     #[allow(clippy::len_without_is_empty)] // A dataset is never empty.
     pub fn len(&self) -> usize {
-        self.ends.len()
+        self.len
     }
 
     /// The length that samples were cut to.
@@ -275,22 +321,56 @@ impl Dataset {
         self.seq_len
     }
 
-    /// Tokens of the longest sample.
-    pub fn longest(&self) -> usize {
-        self.sample_ids().map(|id| self.sample(id).ids.len()).max().unwrap_or(0)
-    }
-
     /// All samples in file order.
     pub fn sample_ids(&self) -> impl ExactSizeIterator<Item = SampleId> + use<> {
-        (0..self.ends.len() as u32).map(SampleId)
+        (0..self.len as u32).map(SampleId)
     }
 
     /// One sample.
-    pub fn sample(&self, id: SampleId) -> SampleRef<'_> {
-        let index = id.0 as usize;
-        let start = if index == 0 { 0 } else { self.ends[index - 1] };
-        let range = start..self.ends[index];
-        SampleRef { ids: &self.ids[range.clone()], labels: &self.labels[range] }
+    ///
+    /// # Errors
+    /// A file of long data that cannot be read any more.
+    pub fn sample(&self, id: SampleId) -> Result<Sample, DataError> {
+        let (mut ids, mut labels) = (Vec::new(), Vec::new());
+        self.each_token(self.entry(id)?, &mut |_, token, label| {
+            ids.push(token);
+            labels.push(label);
+        })?;
+        Ok(Sample { ids, labels, terminated: true, complete: true, beyond: 0 })
+    }
+
+    pub(crate) fn entry(&self, id: SampleId) -> Result<Entry, DataError> {
+        let mut words = [0; ENTRY_WORDS as usize];
+        self.index.read(u64::from(id.0) * ENTRY_WORDS, &mut words)?;
+        Ok(Entry::of(words))
+    }
+
+    /// Gives each token of a sample: its position, id and label. Allocates nothing.
+    pub(crate) fn each_token(&self, entry: Entry, give: &mut dyn FnMut(usize, u32, i32)) -> Result<(), DataError> {
+        const PART: usize = 512;
+        let (mut words, mut labels) = ([0; PART], [0; PART]);
+        for first in (0..entry.tokens).step_by(PART) {
+            let count = PART.min(entry.tokens - first);
+            let at = entry.start + first as u64;
+            self.tokens.read(at, &mut words[..count])?;
+            if entry.own_labels {
+                self.tokens.read(at + entry.tokens as u64, &mut labels[..count])?;
+            }
+            for (offset, &word) in words[..count].iter().enumerate() {
+                let label = match (entry.own_labels, word & FLAG) {
+                    (true, _) => labels[offset] as i32,
+                    (false, 0) => IGNORED_LABEL,
+                    (false, _) => (word & !FLAG) as i32,
+                };
+                give(first + offset, word & !FLAG, label);
+            }
+        }
+        Ok(())
+    }
+
+    /// Where what is long is kept.
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
     }
 
     /// What became of the rows, file by file.
@@ -300,6 +380,41 @@ impl Dataset {
 
     /// Bytes held, for the memory table.
     pub fn bytes(&self) -> usize {
-        size_of_val(&self.ids[..]) + size_of_val(&self.labels[..]) + size_of_val(&self.ends[..])
+        self.tokens.bytes() + self.index.bytes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn samples_are_the_same_in_memory_and_in_a_file() {
+        let folder = tempfile::tempdir().expect("folder");
+        let sample = |index: i32| {
+            let ids: Vec<u32> = (0..2 + index as u32 % 700).map(|token| token * 7 % 1000 + (1 << 20)).collect();
+            let label = |(position, &id): (usize, &u32)| match (index % 3, position % 4) {
+                (0, _) => id as i32,
+                (_, 0) => IGNORED_LABEL,
+                (1, _) => id as i32,
+                _ => position as i32,
+            };
+            let labels = ids.iter().enumerate().map(label).collect();
+            Sample { ids, labels, terminated: true, complete: true, beyond: 0 }
+        };
+        for limit in [16, 1000, MEMORY_WORDS] {
+            let mut builder = DatasetBuilder::in_folder(800, folder.path().to_path_buf(), limit);
+            builder.start_source(Path::new("made"));
+            (0..900).for_each(|index| builder.push(&sample(index)).expect("kept"));
+            let data = builder.finish().expect("something to train on");
+            assert_eq!(data.len(), 900);
+            assert!(limit == MEMORY_WORDS || data.bytes() == 0, "all is in files");
+            for index in [0, 1, 2, 3, 599, 700, 701, 702, 899] {
+                let expected = sample(index);
+                let entry = data.entry(SampleId(index as u32)).expect("read");
+                assert_eq!((entry.tokens, entry.trained), (expected.ids.len(), trained(&expected.labels)));
+                assert_eq!(data.sample(SampleId(index as u32)).expect("read"), expected, "{limit}: {index}");
+            }
+        }
     }
 }

@@ -18,6 +18,7 @@
 use crate::chat::{ChatTemplate, Conversation, TrainOn, Turn, TurnEnd, renders_all, trained_turns, untrained_turns};
 use crate::error::Place;
 use crate::{DataError, ModelTokens, Row, RowKind, TokenSource, TokenSpan};
+use std::cell::Cell;
 
 /// The label of a token that is not trained on.
 pub const IGNORED_LABEL: i32 = -100;
@@ -34,14 +35,18 @@ pub struct Sample {
     pub terminated: bool,
     /// False if the chat template leaves out a message that somebody else than the assistant says.
     pub complete: bool,
+    /// Tokens behind these that were counted only, because the encoder's limit is reached.
+    pub beyond: usize,
 }
 
 /// Turns rows into samples.
+#[derive(Clone)]
 pub struct Encoder<'a> {
     tokens: Option<&'a dyn TokenSource>,
     chat: Result<&'a ChatTemplate, &'a str>,
     train_on: TrainOn,
     last_id: u32,
+    limit: usize,
 }
 
 impl<'a> Encoder<'a> {
@@ -52,7 +57,7 @@ impl<'a> Encoder<'a> {
         assert!(vocab_size > 0, "Encoder: the vocabulary is empty");
         // Batches hold ids as i32.
         let last_id = (vocab_size - 1).min(i32::MAX as usize) as u32;
-        Encoder { tokens, chat: Err("none was given"), train_on: TrainOn::Assistant, last_id }
+        Encoder { tokens, chat: Err("none was given"), train_on: TrainOn::Assistant, last_id, limit: usize::MAX }
     }
 
     /// An encoder with a model's own tokenizer, if it has one, and chat template.
@@ -74,17 +79,16 @@ impl<'a> Encoder<'a> {
         Encoder { train_on, ..self }
     }
 
+    /// With a number of tokens that a sample of plain text is cut to, which saves holding the rest.
+    #[must_use]
+    pub fn with_limit(self, limit: usize) -> Self {
+        Encoder { limit, ..self }
+    }
+
     /// Encodes one row; `place` is for messages.
     pub fn encode(&self, row: &Row, place: &Place) -> Result<Sample, DataError> {
         match row {
-            Row::Text { text } | Row::Document { text } => {
-                let tokens = self.tokenizer(RowKind::Text, place)?;
-                let mut ids = self.ids(tokens, "text", text, true, place)?;
-                let terminated = terminate(&mut ids, 0, tokens.eos());
-                self.check_ids(&ids, place)?;
-                let labels = ids.iter().map(|&id| id as i32).collect();
-                Ok(Sample { ids, labels, terminated, complete: true })
-            }
+            Row::Text { text } | Row::Document { text } => self.text_sample(text, place),
             Row::PromptCompletion { prompt, completion } => {
                 self.completion_sample(RowKind::PromptCompletion, prompt, completion, place)
             }
@@ -101,6 +105,78 @@ impl<'a> Encoder<'a> {
             }
             Row::Tokens { input_ids, labels } => self.token_sample(input_ids, labels.as_deref(), place),
         }
+    }
+
+    fn text_sample(&self, text: &str, place: &Place) -> Result<Sample, DataError> {
+        let tokens = self.tokenizer(RowKind::Text, place)?;
+        let (mut ids, mut count) = (Vec::new(), 0_usize);
+        let (mut before_last, mut last, mut foreign) = (None, None, None);
+        let mut keep = |id: u32| {
+            if ids.len() < self.limit {
+                ids.push(id);
+            }
+            count += 1;
+            (before_last, last) = (last, Some(id));
+            foreign = foreign.or((id > self.last_id).then_some(id));
+        };
+        let refused = |reason| DataError::Tokenizer { place: place.clone(), key: "text", reason };
+        tokens.each_id(text, true, &mut keep).map_err(refused)?;
+        // What a text has twice at its ends may be the tokenizer's own and the text's.
+        if matches!(ids[..], [first, second, ..] if first == second) || (count > 1 && before_last == last) {
+            ids = self.ids(tokens, "text", text, true, place)?;
+            (count, last) = (ids.len(), ids.last().copied());
+            ids.truncate(self.limit);
+        }
+        let eos = tokens.eos();
+        if let Some(eos) = eos.filter(|_| last != eos) {
+            if ids.len() < self.limit {
+                ids.push(eos);
+            }
+            count += 1;
+            foreign = foreign.or((eos > self.last_id).then_some(eos));
+        }
+        self.check_ids(foreign.as_slice(), place)?;
+        let labels = ids.iter().map(|&id| id as i32).collect();
+        let beyond = count - ids.len();
+        Ok(Sample { ids, labels, terminated: eos.is_some(), complete: true, beyond })
+    }
+
+    /// Encodes a text that is divided rather than cut: gives its ids `size` at a time, and returns whether it ends in EOS.
+    pub(crate) fn divided(
+        &self,
+        text: &str,
+        size: usize,
+        place: &Place,
+        give: &mut dyn FnMut(&[u32]) -> Result<(), DataError>,
+    ) -> Result<bool, DataError> {
+        let tokens = self.tokenizer(RowKind::Text, place)?;
+        let refused = |reason| DataError::Tokenizer { place: place.clone(), key: "text", reason };
+        let start = tokens.encode(&text[..text.floor_char_boundary(64)], false).map_err(refused)?;
+        let last = Cell::new(None);
+        let (mut part, mut count, mut result) = (Vec::with_capacity(size), 0_usize, Ok(()));
+        let mut keep = |id: u32| {
+            let second_opening =
+                count == 1 && last.get() == Some(id) && start.first() == Some(&id) && start.get(1) != Some(&id);
+            count += 1;
+            if result.is_err() || second_opening {
+                return;
+            }
+            last.set(Some(id));
+            part.push(id);
+            if part.len() == size {
+                result = self.check_ids(&part, place).and_then(|()| give(&part));
+                part.clear();
+            }
+        };
+        tokens.each_id(text, true, &mut keep).map_err(refused)?;
+        let eos = tokens.eos();
+        if let Some(eos) = eos.filter(|_| last.get() != eos) {
+            keep(eos);
+        }
+        result?;
+        self.check_ids(&part, place)?;
+        give(&part)?;
+        Ok(eos.is_some())
     }
 
     fn conversation_sample(&self, conversation: &Conversation, place: &Place) -> Result<Sample, DataError> {
@@ -135,7 +211,7 @@ impl<'a> Encoder<'a> {
         }
         let tools_lost = !conversation.tools().is_none() && !chat.mentions("tools");
         let complete = renders_all(&text, conversation) && !tools_lost;
-        Ok(Sample { ids, labels, terminated, complete })
+        Ok(Sample { ids, labels, terminated, complete, beyond: 0 })
     }
 
     /// Refuses what a template would pass over although it is to be learnt.
@@ -171,7 +247,7 @@ impl<'a> Encoder<'a> {
         let trained_from = if self.train_on == TrainOn::All { 0 } else { shared };
         let mut labels = vec![IGNORED_LABEL; trained_from];
         labels.extend(ids[trained_from..].iter().map(|&id| id as i32));
-        Ok(Sample { ids, labels, terminated, complete: true })
+        Ok(Sample { ids, labels, terminated, complete: true, beyond: 0 })
     }
 
     /// The prompt with the tokens that the tokenizer puts around a text, but not with an end of text that some
@@ -208,7 +284,7 @@ impl<'a> Encoder<'a> {
         }
         let ids = input_ids.iter().map(|&id| id as u32).collect();
         let labels = labels.iter().map(|&label| label as i32).collect();
-        Ok(Sample { ids, labels, terminated: true, complete: true })
+        Ok(Sample { ids, labels, terminated: true, complete: true, beyond: 0 })
     }
 
     fn tokenizer(&self, kind: RowKind, place: &Place) -> Result<&'a dyn TokenSource, DataError> {

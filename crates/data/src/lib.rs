@@ -23,11 +23,12 @@ mod packing;
 mod row;
 mod source;
 mod tokens;
+mod words;
 
 pub use batch::Batch;
 pub use chat::{ChatTemplate, Conversation, Day, SpecialTokens, TrainOn};
 pub use check::{FileCheck, Piece, ShownRow, check_file};
-pub use dataset::{Dataset, DatasetBuilder, SampleId, SampleRef, SampleStats};
+pub use dataset::{Dataset, DatasetBuilder, SampleId, SampleStats};
 pub use encode::{Encoder, IGNORED_LABEL, Sample};
 pub use error::{DataError, Place};
 pub use loader::{DataLoader, LoaderOptions, UpdateBatch};

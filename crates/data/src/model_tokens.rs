@@ -67,6 +67,10 @@ impl TokenSource for ModelTokens {
         self.tokenizer.encode(text, add_special)
     }
 
+    fn each_id(&self, text: &str, add_special: bool, give: &mut dyn FnMut(u32)) -> Result<(), String> {
+        self.tokenizer.each_id(text, add_special, give)
+    }
+
     fn encode_spans(&self, text: &str) -> Result<Vec<TokenSpan>, String> {
         let Tokens { tokens, without_token } = self.tokenizer.encode_spans(text)?;
         // What the model would read is then not what is shown, and the places of the other tokens cannot be trusted.

@@ -44,11 +44,24 @@ impl Tokenizer {
             return self.encode_at_once(text, add_special);
         }
         let mut ids = Vec::with_capacity(text.len() / 4);
-        let (before, after) = if add_special { self.around()? } else { (Vec::new(), Vec::new()) };
-        ids.extend(before);
-        self.in_windows(text, WINDOW_BYTES, &mut |id, _| ids.push(id))?;
-        ids.extend(after);
+        self.each_id(text, add_special, &mut |id| ids.push(id))?;
         Ok(ids)
+    }
+
+    /// Gives the ids of [`encode`](Self::encode) one by one, so that those of a long text need not be held.
+    ///
+    /// # Errors
+    /// As [`Tokenizer::encode`].
+    pub fn each_id(&self, text: &str, add_special: bool, give: &mut dyn FnMut(u32)) -> Result<(), String> {
+        if text.len() <= WINDOW_BYTES {
+            self.encode_at_once(text, add_special)?.into_iter().for_each(give);
+            return Ok(());
+        }
+        let (before, after) = if add_special { self.around()? } else { (Vec::new(), Vec::new()) };
+        before.into_iter().for_each(&mut *give);
+        self.in_windows(text, WINDOW_BYTES, &mut |id, _| give(id))?;
+        after.into_iter().for_each(give);
+        Ok(())
     }
 
     /// Tokens of a text without any around it, each with the bytes of the text that it stands for. Where the tokenizer

@@ -13,7 +13,7 @@ use remat_model::{Model, Quant};
 use remat_plan::{ByteSize, Policy};
 use remat_step::DeviceOptions;
 use serde::{Deserialize, Serialize};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// What is trained.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
@@ -474,7 +474,12 @@ impl TrainConfig {
     /// How rows are read.
     pub(crate) fn row_options(&self) -> RowOptions {
         let (columns, ignored) = (self.columns.clone(), self.ignore_columns.clone());
-        RowOptions { columns, ignored, bad_rows: self.bad_rows }
+        // What is long is kept where the run writes, or as near to it as there is a folder yet.
+        let here =
+            |folder: &Path| if folder.as_os_str().is_empty() { PathBuf::from(".") } else { folder.to_path_buf() };
+        let near = self.out.ancestors().map(here).find(|folder| folder.is_dir());
+        let near = near.filter(|_| !self.out.as_os_str().is_empty());
+        RowOptions { columns, ignored, bad_rows: self.bad_rows, folder: near }
     }
 
     /// The model of these settings, none of its weights read yet.

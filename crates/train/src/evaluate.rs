@@ -120,8 +120,8 @@ impl EvaluationRows {
             if interrupt.load(Ordering::Relaxed) {
                 return Ok(None);
             }
-            self.loader.next_update(&mut self.update);
-            self.loader.fill(&self.update, 0, &mut self.batch);
+            self.loader.next_update(&mut self.update)?;
+            self.loader.fill(&self.update, 0, &mut self.batch)?;
             sum += f64::from(step.evaluate(tokens(&self.batch))?);
             trained += self.update.trained;
         }

@@ -12,7 +12,7 @@ use crate::DataError;
 use crate::error::Place;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Bad rows whose line and reason are kept.
 const MOST_SHOWN_BAD: usize = 20;
@@ -28,6 +28,8 @@ pub struct RowOptions {
     pub ignored: Vec<String>,
     /// What becomes of bad rows.
     pub bad_rows: BadRows,
+    /// Folder on a disk for what is long, in files without names; the system's for such files if none is given.
+    pub folder: Option<PathBuf>,
 }
 
 /// What becomes of a row that cannot be read or encoded.

@@ -315,7 +315,7 @@ fn a_share_of_a_files_rows_is_spread_over_it() {
         let given: Vec<PathBuf> =
             paths.iter().zip(shares).map(|(path, share)| PathBuf::from(format!("{}{share}", path.display()))).collect();
         let data = Dataset::load(&given, &RowOptions::default(), &Encoder::new(None, 100), 8).unwrap();
-        let ids: Vec<u32> = data.sample_ids().map(|id| data.sample(id).ids[0]).collect();
+        let ids: Vec<u32> = data.sample_ids().map(|id| data.sample(id).unwrap().ids[0]).collect();
         let counts: Vec<_> = data.stats().iter().map(|file| (file.path.clone(), file.rows, file.not_taken)).collect();
         assert_eq!(counts.iter().map(|count| &count.0).collect::<Vec<_>>(), paths.iter().collect::<Vec<_>>());
         (ids, counts[0].1, counts[0].2)

@@ -179,7 +179,7 @@ fn a_text_file_fills_as_many_sequences_as_it_needs() {
         let path = folder.path().join(name);
         std::fs::write(&path, b"\xef\xbb\xbfabcd\r\nefgh").unwrap();
         let data = Dataset::load(&[path], &RowOptions::default(), &Encoder::new(Some(&BYTES), VOCABULARY), 4).unwrap();
-        let ids: Vec<Vec<u32>> = data.sample_ids().map(|id| data.sample(id).ids.to_vec()).collect();
+        let ids: Vec<Vec<u32>> = data.sample_ids().map(|id| data.sample(id).unwrap().ids.to_vec()).collect();
         let text: Vec<u32> = "abcd\nefgh".bytes().map(u32::from).collect();
         let whole = [&[crate::BOS][..], &text, &[crate::EOS]].concat();
         assert_eq!(ids.concat(), whole, "{name}: nothing is lost");
@@ -201,4 +201,19 @@ fn what_is_no_file_is_refused_at_once() {
     let mut file = std::fs::File::create(&paths[0]).unwrap();
     file.write_all(b"\x28\xb5\x2f\xfd").unwrap();
     assert!(read(&paths[0]).is_err());
+}
+
+#[test]
+fn a_text_that_begins_with_bos_and_one_that_is_cut_are_as_they_were() {
+    let encoder = Encoder::new(Some(&BYTES), VOCABULARY);
+    let place = remat_data::Place::new(Path::new("f"), 1);
+    for text in ["", "a", "ab", "abcdefgh", "abc</s>", "aab"] {
+        let row = Row::Text { text: text.to_string() };
+        let whole = encoder.encode(&row, &place).unwrap();
+        for limit in 2..12 {
+            let cut = encoder.clone().with_limit(limit).encode(&row, &place).unwrap();
+            assert_eq!(cut.ids, whole.ids[..limit.min(whole.ids.len())], "{text}");
+            assert_eq!((cut.ids.len() + cut.beyond, cut.terminated), (whole.ids.len(), true), "{text}");
+        }
+    }
 }

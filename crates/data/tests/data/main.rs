@@ -70,7 +70,9 @@ pub fn dataset(samples: &[(Vec<u32>, Vec<i32>)], seq_len: usize) -> Dataset {
     let mut builder = DatasetBuilder::new(seq_len).unwrap();
     builder.start_source(Path::new("made"));
     for (ids, labels) in samples {
-        builder.push(&Sample { ids: ids.clone(), labels: labels.clone(), terminated: true, complete: true }).unwrap();
+        builder
+            .push(&Sample { ids: ids.clone(), labels: labels.clone(), terminated: true, complete: true, beyond: 0 })
+            .unwrap();
     }
     builder.finish().unwrap()
 }

@@ -38,10 +38,10 @@ fn feed(loader: &mut DataLoader, batch_size: usize, updates: usize) -> Vec<(usiz
     let mut update = loader.update_buffer();
     let mut fed = Vec::new();
     for _ in 0..updates {
-        loader.next_update(&mut update);
+        loader.next_update(&mut update).unwrap();
         let batches = (0..update.micro_batches()).map(|micro_batch| {
             let mut batch = Batch::new(batch_size, SEQ_LEN);
-            loader.fill(&update, micro_batch, &mut batch);
+            loader.fill(&update, micro_batch, &mut batch).unwrap();
             batch
         });
         let batches: Vec<Batch> = batches.collect();
@@ -79,7 +79,7 @@ fn segments(batch: &Batch) -> Vec<(Vec<i32>, Vec<i32>)> {
 
 fn expected_segments(data: &Dataset) -> Vec<(Vec<i32>, Vec<i32>)> {
     let segment = |id| {
-        let sample = data.sample(id);
+        let sample = data.sample(id).unwrap();
         let targets = sample.labels[1..].iter().copied().chain([-100]).collect();
         (sample.ids.iter().map(|&id| id as i32).collect(), targets)
     };
@@ -133,12 +133,12 @@ proptest! {
     #[test]
     fn packing_is_greedy_and_in_order(samples in samples()) {
         let data = dataset(&samples, SEQ_LEN);
-        let sequences = remat_data::Sequences::packed(&data, SEQ_LEN);
+        let sequences = remat_data::Sequences::packed(&data, SEQ_LEN).unwrap();
         let mut all = Vec::new();
         let mut room = 0;
         for sequence in (0..sequences.len() as u32).map(SequenceId) {
-            let own: Vec<_> = sequences.samples(sequence).collect();
-            let len = |id| data.sample(id).ids.len();
+            let own: Vec<_> = sequences.samples(sequence).unwrap().collect();
+            let len = |id| data.sample(id).unwrap().ids.len();
             prop_assert!(len(own[0]) > room, "its first sample would have fitted the sequence before");
             let used: usize = own.iter().map(|&id| len(id)).sum();
             prop_assert!(used <= SEQ_LEN);
