@@ -48,6 +48,22 @@ impl Tokenizer {
         Ok(ids)
     }
 
+    /// Ids of a text that is to be continued, with the special tokens around it, but without a second opening one where the
+    /// text itself begins with it, as one that was rendered by a chat template does.
+    ///
+    /// # Errors
+    /// As [`Tokenizer::encode`].
+    pub fn encode_prompt(&self, text: &str) -> Result<Vec<u32>, String> {
+        let mut ids = self.encode(text, true)?;
+        if matches!(ids[..], [first, second, ..] if first == second) {
+            let plain = self.encode(text, false)?;
+            if ids.len() > plain.len() && ids[1..].starts_with(&plain) {
+                ids.remove(0);
+            }
+        }
+        Ok(ids)
+    }
+
     /// Gives the ids of [`encode`](Self::encode) one by one, so that those of a long text need not be held.
     ///
     /// # Errors
@@ -308,6 +324,17 @@ mod tests {
             let text = "the tide takes it back, ".repeat(WINDOW_BYTES / 20);
             let at_once = tokenizer.encode_at_once(&text, true).expect("encodes");
             assert!(tokenizer.encode(&text, true).expect("encodes") == at_once, "{}", file.display());
+        }
+    }
+
+    #[test]
+    fn a_prompt_opens_once() {
+        let (_, tokenizer) =
+            tokenizers().into_iter().find(|(file, _)| file.ends_with("byte_level.tokenizer.json")).expect("it");
+        let bos = tokenizer.token_to_id("<s>").expect("it opens texts");
+        for (prompt, opening) in [("the", 1), ("<s>the", 1), ("<s><s>the", 2), ("", 1), ("<s>", 1)] {
+            let ids = tokenizer.encode_prompt(prompt).expect("encodes");
+            assert_eq!(ids.iter().take_while(|id| **id == bos).count(), opening, "{prompt}");
         }
     }
 }
