@@ -209,7 +209,7 @@ impl<'a> Encoder<'a> {
             let within = labels.iter_mut().zip(&of_turn).filter(|(_, of_turn)| **of_turn != IGNORED_LABEL);
             within.for_each(|(label, _)| *label = IGNORED_LABEL);
         }
-        let tools_lost = !conversation.tools().is_none() && !chat.mentions("tools");
+        let tools_lost = conversation.has_tools() && !chat.mentions("tools");
         let complete = renders_all(&text, conversation) && !tools_lost;
         Ok(Sample { ids, labels, terminated, complete, beyond: 0 })
     }

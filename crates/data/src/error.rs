@@ -43,7 +43,7 @@ pub enum DataError {
     #[error("{}: is damaged: {reason}; write or copy it again", path.display())]
     Damaged { path: PathBuf, reason: String },
 
-    #[error("{}: is no regular file but a pipe, a socket or a device; copy what it gives into a file", path.display())]
+    #[error("{}: is no file but a device or a socket; copy what it gives into a file", path.display())]
     NotAFile { path: PathBuf },
 
     #[error("{}: is a folder; name the files in it, each with its own --data", path.display())]

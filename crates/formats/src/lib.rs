@@ -25,7 +25,7 @@ pub use atomic::{fsync_folder, sha256_file, write_atomic, write_atomic_with};
 pub use bitsandbytes::{PartContent, QuantisedInfo, QuantisedPart, quantised_parts};
 pub use config::{DecoderConfig, Gpt2Config, ModelConfig, RopeScaling, SlidingWindow, WindowedLayers};
 pub use error::FormatsError;
-pub use guard::panic_is_caught;
+pub use guard::{guarded, panic_is_caught};
 pub use held_file::{HashingReader, HeldFile};
 pub use model_files::ModelFiles;
 pub use output_file::OutputFile;

@@ -49,8 +49,7 @@ impl Conversation {
         let mut values = Vec::with_capacity(messages.len());
         for (index, of_row) in messages.iter().enumerate() {
             let at = |key: &str| format!("message {}, {key}", index + 1);
-            let entry =
-                |(key, json): &(String, Box<RawValue>)| value(&at(key), json).map(|value| (key.clone(), value));
+            let entry = |(key, json): &(String, Box<RawValue>)| value(&at(key), json).map(|value| (key.clone(), value));
             let entries: Entries = of_row.entries.iter().map(entry).collect::<Result<_, _>>()?;
             values.push(message(index, normalised(entries)).map_err(|error| (at("content"), error.to_string()))?);
         }
@@ -90,6 +89,10 @@ impl Conversation {
 
     pub(crate) fn values(&self) -> &[Value] {
         &self.messages
+    }
+
+    pub(crate) fn has_tools(&self) -> bool {
+        !matches!(self.tools, Value::None)
     }
 
     pub(crate) fn tools(&self) -> &Value {

@@ -51,7 +51,7 @@ impl ChatTemplate {
     /// With another template for conversations that have tools.
     pub fn with_tool_use(self, source: &str) -> Result<Self, String> {
         let template = Template::new(source).map_err(|error| format!("its template for tools: {error}"))?;
-        let source = [&self.source, source].join("\n");
+        let source = format!("{}\n{source}", self.source);
         Ok(ChatTemplate { for_tools: Some(template), source, ..self })
     }
 

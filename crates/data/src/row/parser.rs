@@ -82,6 +82,8 @@ impl RowOptions {
 pub struct FileRows {
     /// Their format; `None` if no row was good.
     pub kind: Option<RowKind>,
+    /// SHA-256 of the bytes that were read, if they were a file's; of a folder's files joined.
+    pub sha256: Option<String>,
     /// Keys that mean nothing for training and were passed over.
     pub ignored: BTreeSet<String>,
     /// Columns read under another name.
@@ -131,6 +133,14 @@ impl<'a, 'sink> RowParser<'a, 'sink> {
     pub(crate) fn object(&mut self, line: u64, json: &str) -> Result<(), DataError> {
         let result = self.parse(line, json).and_then(|row| (self.sink)(line, row));
         self.settle(line, result)
+    }
+
+    /// Says what the bytes of a file that was read were.
+    pub(crate) fn hashed(&mut self, sha256: &str) {
+        match &mut self.found.sha256 {
+            Some(before) => *before = [before, "+", sha256].concat(),
+            none => *none = Some(sha256.to_string()),
+        }
     }
 
     /// A row that was no object.

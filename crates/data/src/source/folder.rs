@@ -4,6 +4,7 @@
 use super::{arrow, io_error};
 use crate::DataError;
 use crate::row::parser::RowParser;
+use remat_formats::sha256_file;
 use serde::Deserialize;
 use std::fs::File;
 use std::io::Read;
@@ -48,6 +49,7 @@ pub(super) fn read(path: &Path, rows: &mut RowParser<'_, '_>) -> Result<(), Data
         if !plain || !part.is_file() {
             return Err(damaged(format!("it names {filename:?}, and the folder has no such file")));
         }
+        rows.hashed(&sha256_file(&part)?);
         let file = File::open(&part).map_err(|source| io_error(&part, source))?;
         number = arrow::read(&part, file, number, rows)?;
     }

@@ -1,6 +1,6 @@
 //! Files of rows: what a file is, by what its bytes and its name say, and its rows as JSON objects one after the other.
 //! Invariants: memory is bounded by one row, whatever the file's size, and a row is bounded by `MAX_ROW_BYTES`; a file
-//! gives at least one row, or an error; only regular files are opened.
+//! gives at least one row, or an error; devices and sockets are never opened.
 //!
 //! A new format is one file here and one line in `BY_NAME` or `kind_by_bytes`. Look next at `row` for what a row may hold.
 
@@ -17,8 +17,9 @@ pub use json_lines::{MAX_ROW_BYTES, read_rows_from};
 
 use crate::DataError;
 use crate::row::parser::{FileRows, RowOptions, RowParser, RowSink};
-use std::fs::File;
-use std::io::{BufRead, BufReader, ErrorKind, Read, Seek};
+use remat_formats::{HashingReader, sha256_file};
+use std::fs::{File, Metadata};
+use std::io::{BufRead, BufReader, ErrorKind};
 use std::path::Path;
 
 /// What a file's rows are written in, once it is unpacked.
@@ -51,6 +52,8 @@ const BY_NAME: [(&str, FileKind); 12] = [
     ("markdown", FileKind::Text),
     ("arrow", FileKind::Arrow),
 ];
+/// Bytes at the start of a file that say what it is.
+const MAGIC_BYTES: usize = 6;
 const GZIP: &[u8] = b"\x1f\x8b";
 const ZSTD: &[u8] = b"\x28\xb5\x2f\xfd";
 /// The largest part of a text that zstd may refer back to: what its levels up to 19 use. It is held in memory.
@@ -68,43 +71,54 @@ pub fn read_rows(path: &Path, options: &RowOptions, sink: &mut RowSink<'_>) -> R
         folder::read(path, &mut rows)?;
         return rows.finish();
     }
-    // Opening a pipe may wait without end, and a device may never end.
-    if !metadata.is_file() {
+    // A device may never end. A pipe is read as its writer writes.
+    if !metadata.is_file() && !is_pipe(&metadata) {
         return Err(DataError::NotAFile { path: path.to_path_buf() });
     }
-    read_file(path, &mut rows)?;
+    read_file(path, &metadata, &mut rows)?;
     rows.finish()
 }
 
-fn read_file(path: &Path, rows: &mut RowParser<'_, '_>) -> Result<(), DataError> {
+#[cfg(unix)]
+fn is_pipe(metadata: &Metadata) -> bool {
+    use std::os::unix::fs::FileTypeExt;
+    metadata.file_type().is_fifo()
+}
+
+#[cfg(not(unix))]
+fn is_pipe(_: &Metadata) -> bool {
+    false
+}
+
+fn read_file(path: &Path, metadata: &Metadata, rows: &mut RowParser<'_, '_>) -> Result<(), DataError> {
     let failed = |source| io_error(path, source);
-    let mut file = File::open(path).map_err(failed)?;
-    let mut magic = [0; 6];
-    let mut filled = 0;
-    while filled < magic.len() {
-        match file.read(&mut magic[filled..]).map_err(failed)? {
-            0 => break,
-            read => filled += read,
-        }
-    }
-    let magic = &magic[..filled];
-    file.rewind().map_err(failed)?;
-    match kind_by_bytes(magic) {
-        Some(FileKind::Parquet) => return parquet_rows::read(file, rows),
-        Some(_) => return arrow::read(path, file, 1, rows).map(drop),
-        None => {}
+    let file = File::open(path).map_err(failed)?;
+    // What is read is hashed on the way: of a pipe it can be had only once.
+    let mut reader = BufReader::with_capacity(1 << 16, HashingReader::new(file));
+    let magic = reader.fill_buf().map_err(failed)?;
+    let magic = magic[..magic.len().min(MAGIC_BYTES)].to_vec();
+    if let Some(kind) = kind_by_bytes(&magic).filter(|_| metadata.is_file()) {
+        rows.hashed(&sha256_file(path)?);
+        let file = File::open(path).map_err(failed)?;
+        return match kind {
+            FileKind::Parquet => parquet_rows::read(file, rows),
+            _ => arrow::read(path, file, 1, rows).map(drop),
+        };
     }
     let kind = kind_by_name(path);
-    let file = BufReader::with_capacity(1 << 16, file);
     if magic.starts_with(GZIP) {
-        return read_unpacked(&mut BufReader::new(flate2::bufread::MultiGzDecoder::new(file)), kind, rows);
-    }
-    if magic.starts_with(ZSTD) {
-        let mut decoder = zstd::Decoder::with_buffer(file).map_err(failed)?;
+        let decoder = flate2::bufread::MultiGzDecoder::new(&mut reader);
+        read_unpacked(&mut BufReader::new(decoder), kind, rows)?;
+    } else if magic.starts_with(ZSTD) {
+        let mut decoder = zstd::Decoder::with_buffer(&mut reader).map_err(failed)?;
         decoder.window_log_max(ZSTD_WINDOW_LOG).map_err(failed)?;
-        return read_unpacked(&mut BufReader::new(decoder), kind, rows);
+        read_unpacked(&mut BufReader::new(decoder), kind, rows)?;
+    } else {
+        read_unpacked(&mut reader, kind, rows)?;
     }
-    read_unpacked(&mut { file }, kind, rows)
+    std::io::copy(&mut reader, &mut std::io::sink()).map_err(failed)?;
+    rows.hashed(&reader.into_inner().sha256());
+    Ok(())
 }
 
 fn read_unpacked(reader: &mut dyn BufRead, kind: FileKind, rows: &mut RowParser<'_, '_>) -> Result<(), DataError> {

@@ -8,15 +8,19 @@ use crate::row::parser::RowParser;
 use parquet::file::reader::FileReader;
 use parquet::file::serialized_reader::SerializedFileReader;
 use parquet::record::{Field, Row};
+use remat_formats::guarded;
 use std::fs::File;
+
+/// What is said to have failed where it panics.
+const LIBRARY: &str = "parquet";
 
 pub(super) fn read(file: File, rows: &mut RowParser<'_, '_>) -> Result<(), DataError> {
     let path = rows.path().to_path_buf();
     let damaged = |reason: String| DataError::Damaged { path: path.clone(), reason };
-    let reader = SerializedFileReader::new(file).map_err(|error| damaged(error.to_string()))?;
-    let all = reader.get_row_iter(None).map_err(|error| damaged(error.to_string()))?;
-    for (number, row) in (1..).zip(all) {
-        let row = row.map_err(|error| damaged(error.to_string()))?;
+    let reader = guarded(LIBRARY, || SerializedFileReader::new(file)).map_err(damaged)?;
+    let mut all = guarded(LIBRARY, || reader.get_row_iter(None)).map_err(damaged)?;
+    for number in 1.. {
+        let Some(row) = guarded(LIBRARY, || all.next().transpose()).map_err(damaged)? else { break };
         let mut json = String::new();
         match write_row(&row, &mut json) {
             Ok(()) => rows.object(number, &json)?,

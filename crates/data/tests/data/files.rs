@@ -39,6 +39,8 @@ fn every_format_gives_the_same_rows() {
     let (found, expected) = read(&table("questions.jsonl")).unwrap();
     assert_eq!((found.kind, expected.len()), (Some(RowKind::Instruction), 3));
     assert_eq!(found.ignored.iter().collect::<Vec<_>>(), ["source"]);
+    let hash = remat_formats::sha256_file(&table("questions.jsonl")).unwrap();
+    assert_eq!(found.sha256, Some(hash));
     for (name, lines) in [
         ("questions.json", [2, 7, 12]),
         ("questions.jsonl.gz", [1, 2, 3]),
@@ -55,6 +57,8 @@ fn every_format_gives_the_same_rows() {
         assert_eq!(rows.iter().map(|(line, _)| *line).collect::<Vec<_>>(), lines, "{name}");
         assert!(rows.iter().map(|(_, row)| row).eq(expected.iter().map(|(_, row)| row)), "{name}: {rows:?}");
         assert!(found.ignored.contains("source"), "{name}");
+        let hash = remat_formats::sha256_file(&table(name));
+        assert!(found.sha256.is_some_and(|found| hash.map_or(found.contains('+'), |hash| hash == found)), "{name}");
     }
 }
 
@@ -93,6 +97,16 @@ fn the_bytes_of_a_file_say_more_than_its_name() {
 
 #[test]
 fn damaged_files_are_told() {
+    // A byte changed anywhere in parquet is rows or an error, never a panic.
+    let whole = std::fs::read(table("chats.parquet")).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.parquet");
+    for at in 0..whole.len() {
+        let mut bytes = whole.clone();
+        bytes[at] ^= 0x55;
+        std::fs::write(&path, &bytes).unwrap();
+        let _ = read(&path);
+    }
     for name in ["questions.jsonl.gz", "questions.jsonl.zst", "questions.zstd.parquet", "questions.none.parquet"] {
         let whole = std::fs::read(table(name)).unwrap();
         for cut in [6, 20, whole.len() / 2, whole.len() - 1] {
@@ -196,7 +210,7 @@ fn what_is_no_file_is_refused_at_once() {
     let error = read(folder.path()).unwrap_err();
     assert!(error.ends_with("is a folder; name the files in it, each with its own --data"), "{error}");
     let error = read(Path::new("/dev/zero")).unwrap_err();
-    assert!(error.starts_with("/dev/zero: is no regular file but a pipe, a socket or a device"), "{error}");
+    assert!(error.starts_with("/dev/zero: is no file but a device or a socket"), "{error}");
     let (_folder, paths) = files(&[b""]);
     let mut file = std::fs::File::create(&paths[0]).unwrap();
     file.write_all(b"\x28\xb5\x2f\xfd").unwrap();
