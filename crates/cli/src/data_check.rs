@@ -102,7 +102,11 @@ fn refuse(message: &str) -> u8 {
 
 fn check(arguments: &CheckArgs) -> Result<(Vec<FileCheck>, usize), DataError> {
     let places = Places::new().reads("--model", &arguments.model);
-    arguments.files.iter().fold(places, |places, path| places.reads("the rows of", path)).check()?;
+    arguments
+        .files
+        .iter()
+        .fold(places, |places, path| places.reads("the rows of", &remat_data::file_of(path)))
+        .check()?;
     let config = ModelConfig::from_dir(&arguments.model)?;
     let seq_len = arguments.seq_len.unwrap_or(config.max_positions().min(DEFAULT_SEQ_LEN));
     let tokens = ModelTokens::open(&arguments.model, config.eos_token_ids().first().copied())?;

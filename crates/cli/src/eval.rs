@@ -96,7 +96,7 @@ fn start(arguments: EvalArgs) -> Result<(EvaluationReport, DeviceOptions), Train
     } = arguments;
     let mut places = Places::new().reads("--model", &model);
     places = adapter.iter().fold(places, |places, path| places.reads("--adapter", path));
-    data.iter().fold(places, |places, path| places.reads("--data", path)).check()?;
+    data.iter().fold(places, |places, path| places.reads("--data", &remat_data::file_of(path))).check()?;
     let options = device_options(threads, isa)?;
     let model = Model::open(&model)?.in_precision(precision.into());
     let request = EvaluationRequest { data, rows: rows.options(), seq_len, train_on, chat_date, batch_size, options };

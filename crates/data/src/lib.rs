@@ -36,6 +36,6 @@ pub use model_tokens::ModelTokens;
 pub use order::{Order, Sampler, SamplerState};
 pub use packing::{SequenceId, Sequences};
 pub use row::parser::{BadRow, BadRows, DEFAULT_BAD_SHARE, FileRows, RowOptions, RowSink};
-pub use row::{Column, Row, RowKind};
+pub use row::{Column, Row, RowKind, file_of};
 pub use source::{MAX_ROW_BYTES, read_rows, read_rows_from};
 pub use tokens::{TokenSource, TokenSpan};

@@ -23,7 +23,7 @@ use json_text::{
 };
 use keys::{FORMATS, Format};
 use messages::{BadMessage, Message, read_messages};
-pub use options::Column;
+pub use options::{Column, file_of};
 use parser::RowOptions;
 use serde_json::value::RawValue;
 use std::collections::BTreeMap;

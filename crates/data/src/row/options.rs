@@ -97,6 +97,11 @@ impl From<BadRows> for String {
     }
 }
 
+/// The file of `FILE` or `FILE:SHARE`.
+pub fn file_of(given: &Path) -> PathBuf {
+    DataFile::parse(given).path
+}
+
 /// A file of rows and how many times its rows are there: 0.3 takes three of ten, 2 takes each twice.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct DataFile {
