@@ -136,6 +136,9 @@ fn header(plan: &PlannedRun<'_>) -> Vec<String> {
                 text.push_str(&format!("; {} {what}", counted(number, "row")));
             }
         }
+        for (label, note) in crate::file_notes::notes(file) {
+            text.push_str(&format!("; {label}: {note}"));
+        }
         lines.push(text);
     }
     let shape = plan.shape;

@@ -3,6 +3,8 @@
 //! Invariant: what the data holds cannot steer the terminal; control characters are shown as escapes.
 
 use crate::console;
+use crate::file_notes::notes;
+use crate::settings::RowArgs;
 use crate::units::{count, counted};
 use clap::{Args, Subcommand, ValueEnum};
 use remat_data::{DataError, Day, Encoder, FileCheck, ModelTokens, ShownRow, check_file};
@@ -52,6 +54,9 @@ struct CheckArgs {
     #[arg(long, value_enum, value_name = "TURNS", default_value = "assistant")]
     train_on: TrainedTurns,
 
+    #[command(flatten)]
+    rows: RowArgs,
+
     /// Day that a chat template which asks sees as today's, as 2026-01-31 [default: today, in UTC]
     #[arg(long, value_name = "DATE")]
     chat_date: Option<Day>,
@@ -97,15 +102,22 @@ fn refuse(message: &str) -> u8 {
 
 fn check(arguments: &CheckArgs) -> Result<(Vec<FileCheck>, usize), DataError> {
     let places = Places::new().reads("--model", &arguments.model);
-    arguments.files.iter().fold(places, |places, path| places.reads("the rows of", path)).check()?;
+    arguments
+        .files
+        .iter()
+        .fold(places, |places, path| places.reads("the rows of", &remat_data::file_of(path)))
+        .check()?;
     let config = ModelConfig::from_dir(&arguments.model)?;
     let seq_len = arguments.seq_len.unwrap_or(config.max_positions().min(DEFAULT_SEQ_LEN));
     let tokens = ModelTokens::open(&arguments.model, config.eos_token_ids().first().copied())?;
     let tokens = tokens.map(|tokens| tokens.on_day(arguments.chat_date.unwrap_or_else(today)));
     let encoder = Encoder::for_model(tokens.as_ref(), config.vocab_size()).with_train_on(arguments.train_on.into());
     let tokenizer = tokens.as_ref().map(ModelTokens::tokenizer);
-    let check = |path: &PathBuf| check_file(path, &encoder, tokenizer, seq_len, arguments.samples);
-    Ok((arguments.files.iter().map(check).collect::<Result<_, _>>()?, seq_len))
+    let options = arguments.rows.options();
+    let check = |path: &PathBuf| check_file(path, &options, &encoder, tokenizer, seq_len, arguments.samples);
+    let files: Vec<FileCheck> = arguments.files.iter().map(check).collect::<Result<_, _>>()?;
+    options.check_columns(files.iter().map(|file| &file.stats.file))?;
+    Ok((files, seq_len))
 }
 
 fn marks() -> Marks {
@@ -116,7 +128,7 @@ fn marks() -> Marks {
 /// All about one file.
 fn page(file: &FileCheck, seq_len: usize, marks: Marks) -> String {
     let stats = &file.stats;
-    let kind = stats.kind.map_or(String::new(), |kind| format!(" · {kind}"));
+    let kind = stats.kind().map_or(String::new(), |kind| format!(" · {kind}"));
     let mut page = format!("{}{kind} · {}\n", stats.path.display(), counted(stats.rows, "row"));
     if !file.shown.is_empty() {
         let how = match marks {
@@ -203,7 +215,7 @@ fn bars(lengths: &[usize]) -> Vec<(usize, usize, usize)> {
 
 fn counts(file: &FileCheck, seq_len: usize) -> String {
     let stats = &file.stats;
-    let kept = stats.rows - stats.dropped;
+    let kept = stats.kept;
     let share = 100.0 * stats.trained_tokens as f64 / stats.tokens.max(1) as f64;
     let mut lines = vec![format!(
         "kept      {} of {}: {}, {} of them trained ({share:.1} %)",
@@ -212,6 +224,7 @@ fn counts(file: &FileCheck, seq_len: usize) -> String {
         counted(stats.tokens, "token"),
         count(stats.trained_tokens),
     )];
+    lines.extend(notes(stats).into_iter().map(|(label, note)| format!("{label:<10}{note}")));
     if stats.truncated > 0 {
         let cut = counted(stats.cut_tokens, "token");
         let rows = counted(stats.truncated, "row");
@@ -244,11 +257,15 @@ fn json(files: &[FileCheck], seq_len: usize, train_on: TrainedTurns) -> serde_js
     };
     let bar =
         |&(first, last, rows): &(usize, usize, usize)| serde_json::json!({"first": first, "last": last, "rows": rows});
+    let bad = |bad: &remat_data::BadRow| serde_json::json!({"line": bad.line, "reason": bad.reason});
     let file = |file: &FileCheck| {
         let stats = &file.stats;
         serde_json::json!({
-            "path": stats.path, "format": stats.kind.map(|kind| kind.to_string()), "rows": stats.rows,
-            "kept": stats.rows - stats.dropped, "left_out": stats.dropped, "cut": stats.truncated,
+            "path": stats.path, "format": stats.kind().map(|kind| kind.to_string()), "rows": stats.rows,
+            "kept": stats.kept, "not_taken": stats.not_taken,
+            "columns": stats.file.columns.iter().map(|column| column.to_string()).collect::<Vec<_>>(),
+            "ignored": stats.file.ignored, "bad_rows": stats.file.bad_rows,
+            "bad": stats.file.bad.iter().map(bad).collect::<Vec<_>>(), "left_out": stats.dropped, "cut": stats.truncated,
             "cut_tokens": stats.cut_tokens, "incomplete": stats.incomplete, "without_end": stats.unterminated, "longest": stats.longest,
             "tokens": stats.tokens, "trained_tokens": stats.trained_tokens,
             "lengths": bars(&file.lengths).iter().map(bar).collect::<Vec<_>>(),

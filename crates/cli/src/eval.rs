@@ -3,6 +3,7 @@
 //! Invariant: the figures go to stdout, as text or as one JSON object (schema 1; keys are only ever added).
 
 use crate::console;
+use crate::settings::RowArgs;
 use crate::train::exit_code;
 use crate::units::{count, counted, duration};
 use remat_data::Day;
@@ -43,6 +44,9 @@ pub(crate) struct EvalArgs {
     /// What counts: every token, the assistant's turns and completions, or the assistant's last turn
     #[arg(long, value_enum, value_name = "TURNS", default_value = "assistant")]
     train_on: TrainedTurns,
+
+    #[command(flatten)]
+    rows: RowArgs,
 
     /// Day that a chat template which asks sees as today's, as 2026-01-31 [default: today, in UTC]
     #[arg(long, value_name = "DATE")]
@@ -87,14 +91,15 @@ pub(crate) fn run(arguments: EvalArgs) -> u8 {
 }
 
 fn start(arguments: EvalArgs) -> Result<(EvaluationReport, DeviceOptions), TrainError> {
-    let EvalArgs { model, adapter, data, seq_len, train_on, chat_date, batch_size, precision, threads, isa, .. } =
-        arguments;
+    let EvalArgs {
+        model, adapter, data, seq_len, train_on, chat_date, rows, batch_size, precision, threads, isa, ..
+    } = arguments;
     let mut places = Places::new().reads("--model", &model);
     places = adapter.iter().fold(places, |places, path| places.reads("--adapter", path));
-    data.iter().fold(places, |places, path| places.reads("--data", path)).check()?;
+    data.iter().fold(places, |places, path| places.reads("--data", &remat_data::file_of(path))).check()?;
     let options = device_options(threads, isa)?;
     let model = Model::open(&model)?.in_precision(precision.into());
-    let request = EvaluationRequest { data, seq_len, train_on, chat_date, batch_size, options };
+    let request = EvaluationRequest { data, rows: rows.options(), seq_len, train_on, chat_date, batch_size, options };
     Ok((evaluate(&model, adapter.as_deref(), &request)?, options))
 }
 
@@ -114,6 +119,11 @@ fn as_text(report: &EvaluationReport) -> String {
             text.push_str(&format!(" · {} rows {what}", count(number)));
         }
     }
+    for file in &report.data {
+        for (label, note) in crate::file_notes::notes(file) {
+            text.push_str(&format!("\n{}: {label}: {note}", file.path.display()));
+        }
+    }
     text
 }
 
@@ -124,6 +134,8 @@ fn as_json(report: &EvaluationReport, options: DeviceOptions) -> Value {
             "rows": stats.rows,
             "truncated": stats.truncated,
             "dropped": stats.dropped,
+            "ignored": stats.file.ignored,
+            "bad_rows": stats.file.bad_rows,
             "trained_tokens": stats.trained_tokens,
         })
     };

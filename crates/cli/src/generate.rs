@@ -99,7 +99,7 @@ fn generate(arguments: &GenerateArgs) -> Result<(), TrainError> {
     let model = Model::open(&arguments.model)?.in_precision(arguments.precision.into());
     let tokenizer = Tokenizer::from_dir(&arguments.model)?;
     let of_prompt = |problem| TrainError::BadFlag { key: "prompt", problem };
-    let prompt = tokenizer.encode(&arguments.prompt, true).map_err(of_prompt)?;
+    let prompt = tokenizer.encode_prompt(&arguments.prompt).map_err(of_prompt)?;
     let left = model.config().max_positions().saturating_sub(prompt.len());
     let max_tokens = arguments.max_tokens.unwrap_or(DEFAULT_MAX_TOKENS.min(left).max(1));
     let mut stop: Vec<u32> = model.config().eos_token_ids().iter().copied().chain(tokenizer.eos()).collect();

@@ -97,6 +97,8 @@ fn file(stats: &SampleStats) -> Value {
         "rows": stats.rows,
         "truncated": stats.truncated,
         "dropped": stats.dropped,
+        "ignored": stats.file.ignored,
+        "bad_rows": stats.file.bad_rows,
         "tokens": stats.tokens,
         "trained_tokens": stats.trained_tokens,
     })

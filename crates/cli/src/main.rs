@@ -15,6 +15,7 @@ mod console;
 mod data_check;
 mod doctor;
 mod eval;
+mod file_notes;
 mod generate;
 mod json_lines;
 mod plan;

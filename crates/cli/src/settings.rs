@@ -4,6 +4,7 @@
 
 use clap::ArgMatches;
 use clap::parser::ValueSource;
+use remat_data::{BadRows, Column, RowOptions};
 use remat_train::{TrainConfig, TrainError, read_config_file};
 use std::path::{Path, PathBuf};
 
@@ -16,6 +17,29 @@ pub(crate) struct SettingsArgs {
     /// TOML file with the flags' names as keys; flags win over it
     #[arg(long = "config", value_name = "FILE")]
     config_file: Option<PathBuf>,
+}
+
+/// How rows are read, for the verbs that train nothing; `train` has these among its settings.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct RowArgs {
+    /// Columns of the rows under other names than a format's, such as prompt=question,completion=answer
+    #[arg(long, value_name = "NAME=COLUMN", value_delimiter = ',')]
+    columns: Vec<Column>,
+
+    /// Keys of the rows that mean nothing for training, beside those that are known to
+    #[arg(long, value_name = "KEYS", value_delimiter = ',')]
+    ignore_columns: Vec<String>,
+
+    /// What becomes of rows that cannot be read or encoded: stop, drop up to half of a file's, or drop:SHARE
+    #[arg(long, value_name = "CHOICE", default_value = "stop")]
+    bad_rows: BadRows,
+}
+
+impl RowArgs {
+    pub(crate) fn options(&self) -> RowOptions {
+        let (columns, ignored) = (self.columns.clone(), self.ignore_columns.clone());
+        RowOptions { columns, ignored, bad_rows: self.bad_rows, folder: None }
+    }
 }
 
 impl SettingsArgs {

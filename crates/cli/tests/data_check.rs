@@ -161,3 +161,39 @@ fn a_tokenizer_that_makes_its_library_panic_is_bad_input() {
     }
     assert!(panics > 0, "none of these made the library panic");
 }
+
+#[test]
+fn what_is_passed_over_is_told() {
+    let rows = r#"{"question": "Hi", "answer": "The sea", "id": 1, "votes": 3}
+{"question": 5, "answer": "The sea", "id": 2}
+{"question": "Hi", "answer": "Time", "id": 3}
+"#;
+    let folder = model(rows);
+    let output = check(folder.path(), "");
+    assert_eq!(output.status.code(), Some(2));
+    let error = text(&output.stderr);
+    assert!(error.contains("rows.jsonl:1: `votes` beside") && error.contains("--ignore-columns votes"), "{error}");
+    let flags = "--ignore-columns votes --bad-rows drop";
+    let page = text(&check(folder.path(), flags).stdout);
+    for part in [
+        "ignored   id, votes: they say nothing that is learnt\n",
+        "bad       1 row dropped: line 2: `question` is a number (`5`), but must be a string\n",
+        "kept      2 of 2 rows",
+    ] {
+        assert!(page.contains(part), "'{part}' is not in:\n{page}");
+    }
+    let json: Value = serde_json::from_slice(&check(folder.path(), &format!("{flags} --json")).stdout).expect("JSON");
+    let file = &json["files"][0];
+    assert_eq!(
+        (&file["bad_rows"], &file["bad"][0]["line"], &file["ignored"][1]),
+        (&1.into(), &2.into(), &"votes".into())
+    );
+    let output = check(folder.path(), "--ignore-columns votes --bad-rows drop:0.1");
+    assert!(text(&output.stderr).contains("1 of 3 rows are bad, more than the 10 %"), "{}", text(&output.stderr));
+    let page = text(
+        &check(folder.path(), "--columns prompt=question,completion=answer --ignore-columns votes --bad-rows drop")
+            .stdout,
+    );
+    assert!(page.contains("columns   completion=answer, prompt=question\n"), "{page}");
+    assert!(page.contains("rows.jsonl · {\"prompt\", \"completion\"}"), "{page}");
+}

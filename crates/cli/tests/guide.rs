@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 /// The pages, in the order of the guide.
-const PAGES: [&str; 4] = ["README.md", "checkpointing.md", "own-model.md", "qlora.md"];
+const PAGES: [&str; 5] = ["README.md", "checkpointing.md", "own-model.md", "qlora.md", "data.md"];
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
@@ -75,6 +75,14 @@ fn its_commands_work_one_after_the_other() {
     // What the guide says of their output.
     for part in ["The last losses are equal in every digit.", "alternatives, cheapest first", "validated: "] {
         assert!(said.contains(part), "{part}");
+    }
+    for part in [
+        "columns   completion=antwort, prompt=frage",
+        "ignored   votes: they say nothing that is learnt",
+        "bad       1 row dropped: line 2: `text` is a number (`5`), but must be a string",
+        "story.txt · a text · 1 row",
+    ] {
+        assert!(said.contains(part), "{part}: {said}");
     }
     for file in ["profile-tour/report.html", "plan.html", "run-full/report.html", "run-none/record.md"] {
         assert!(folder.path().join(file).is_file(), "{file}");

@@ -9,7 +9,7 @@
 //! reason. Where a template has `{% generation %}`, the turns found without the marks are held to the marks.
 
 use remat_data::{ChatTemplate, Conversation, Encoder, IGNORED_LABEL, Place, Row, SpecialTokens};
-use remat_data::{TokenSource, TokenSpan, TrainOn, read_rows_from};
+use remat_data::{RowOptions, TokenSource, TokenSpan, TrainOn, read_rows_from};
 use remat_jinja::Value;
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -147,7 +147,8 @@ fn conversation(json: &RawValue) -> (String, Conversation) {
         read = Some(row);
         Ok(())
     };
-    read_rows_from(&mut row.as_bytes(), Path::new("case"), &mut sink).expect("rows that are conversations");
+    read_rows_from(&mut row.as_bytes(), Path::new("case"), &RowOptions::default(), &mut sink)
+        .expect("rows that are conversations");
     let Some(Row::Conversation(conversation)) = read else { panic!("{row}") };
     let kwargs = named.kwargs.unwrap_or(Value::None);
     let entries = kwargs.as_dict().map(|dict| dict.entries().to_vec()).unwrap_or_default();

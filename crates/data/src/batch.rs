@@ -10,7 +10,8 @@
 //! segment_start  0  0  0  3  3  5  5      the padding is a segment of its own
 //! ```
 
-use crate::dataset::{Dataset, SampleRef};
+use crate::DataError;
+use crate::dataset::{Dataset, SampleId};
 use crate::encode::IGNORED_LABEL;
 use crate::packing::{SequenceId, Sequences};
 
@@ -68,37 +69,43 @@ impl Batch {
 
     /// Replaces the content: one sequence per line; lines without one are padding. Allocates nothing.
     ///
+    /// # Errors
+    /// A file of long data that cannot be read any more.
+    ///
     /// Panics if there are more sequences than lines, or if a sequence is longer than a line.
-    pub fn fill(&mut self, dataset: &Dataset, sequences: &Sequences, chosen: &[SequenceId]) {
+    pub fn fill(&mut self, dataset: &Dataset, sequences: &Sequences, chosen: &[SequenceId]) -> Result<(), DataError> {
         assert!(chosen.len() <= self.batch_size, "Batch: {} sequences, {} lines", chosen.len(), self.batch_size);
         (self.tokens, self.trained) = (0, 0);
         for line in 0..self.batch_size {
             let mut used = 0;
             if let Some(&sequence) = chosen.get(line) {
-                for sample in sequences.samples(sequence) {
-                    used = self.place(line, used, dataset.sample(sample));
+                for sample in sequences.samples(sequence)? {
+                    used = self.place(line, used, dataset, sample)?;
                 }
             }
             self.tokens += used;
             self.pad(line, used);
         }
+        Ok(())
     }
 
     /// Writes a sample as a segment that starts at `start` of a line; returns where it ends.
-    fn place(&mut self, line: usize, start: usize, sample: SampleRef<'_>) -> usize {
-        let len = sample.ids.len();
-        let end = start + len;
+    fn place(&mut self, line: usize, start: usize, dataset: &Dataset, sample: SampleId) -> Result<usize, DataError> {
+        let entry = dataset.entry(sample)?;
+        let end = start + entry.tokens;
         assert!(end <= self.seq_len, "Batch: a sequence needs {end} tokens, a line has {}", self.seq_len);
         let cells = line * self.seq_len + start..line * self.seq_len + end;
-        for (cell, &id) in self.ids[cells.clone()].iter_mut().zip(sample.ids) {
-            *cell = id as i32;
-        }
-        let targets = &mut self.targets[cells.clone()];
-        targets[..len - 1].copy_from_slice(&sample.labels[1..]);
-        targets[len - 1] = IGNORED_LABEL;
-        self.trained += sample.trained();
+        let (ids, targets) = (&mut self.ids[cells.clone()], &mut self.targets[cells.clone()]);
+        dataset.each_token(entry, &mut |position, id, label| {
+            ids[position] = id as i32;
+            if let Some(before) = position.checked_sub(1) {
+                targets[before] = label;
+            }
+        })?;
+        targets[entry.tokens - 1] = IGNORED_LABEL;
+        self.trained += entry.trained;
         self.mark_segment(cells, start);
-        end
+        Ok(end)
     }
 
     fn pad(&mut self, line: usize, start: usize) {

@@ -5,8 +5,9 @@
 use crate::dataset::DatasetBuilder;
 use crate::encode::{Encoder, IGNORED_LABEL, Sample};
 use crate::error::Place;
-use crate::jsonl::read_rows;
-use crate::{DataError, SampleStats};
+use crate::row::parser::RowOptions;
+use crate::source::read_rows;
+use crate::{DataError, Row, SampleStats};
 use remat_formats::Tokenizer;
 use std::path::Path;
 
@@ -51,25 +52,34 @@ pub struct Piece {
 /// Those of reading and encoding. That nothing is trained on is no error here: the counts say so.
 pub fn check_file(
     path: &Path,
+    options: &RowOptions,
     encoder: &Encoder<'_>,
     tokenizer: Option<&Tokenizer>,
     seq_len: usize,
     shown: usize,
 ) -> Result<FileCheck, DataError> {
     let mut builder = DatasetBuilder::new(seq_len)?;
-    builder.start_source(path);
+    let path = &builder.start_source(path);
+    let encoder = &encoder.clone().with_limit(seq_len);
     let (mut lengths, mut rows) = (Vec::new(), Vec::new());
-    let kind = read_rows(path, &mut |line, row| {
-        let sample = encoder.encode(&row, &Place::new(path, line))?;
-        lengths.push(sample.ids.len());
+    let file = read_rows(path, options, &mut |line, row| {
+        let place = Place::new(path, line);
+        let sample = encoder.encode(&row, &place)?;
+        lengths.push(sample.ids.len() + sample.beyond);
         if rows.len() < shown {
-            rows.push(shown_row(line, &sample, tokenizer, seq_len));
+            let mut row_shown = shown_row(line, &sample, tokenizer, seq_len);
+            if matches!(row, Row::Document { .. }) {
+                row_shown.cut_tokens = 0;
+            }
+            rows.push(row_shown);
         }
-        builder.push(&sample)
+        match &row {
+            Row::Document { .. } => builder.push_row(&row, encoder, &place),
+            _ => builder.push(&sample),
+        }
     })?;
-    let mut stats = builder.stats()[0].clone();
-    stats.kind = Some(kind);
-    Ok(FileCheck { stats, lengths, shown: rows })
+    builder.finish_source(file);
+    Ok(FileCheck { stats: builder.stats()[0].clone(), lengths, shown: rows })
 }
 
 fn shown_row(line: u64, sample: &Sample, tokenizer: Option<&Tokenizer>, seq_len: usize) -> ShownRow {
@@ -86,7 +96,7 @@ fn shown_row(line: u64, sample: &Sample, tokenizer: Option<&Tokenizer>, seq_len:
         }
     }
     let trained = (0..tokens).filter(|&index| trains(index)).count();
-    ShownRow { line, pieces, tokens, trained, cut_tokens: sample.ids.len() - tokens }
+    ShownRow { line, pieces, tokens, trained, cut_tokens: sample.ids.len() + sample.beyond - tokens }
 }
 
 /// The text of some of a row's tokens.

@@ -1,31 +1,60 @@
-//! All samples of a run, cut to `seq_len`, in three flat arrays. Invariants: every sample has 2 to `seq_len` tokens
-//! and at least one trained label that is predicted; whatever was cut or left out is in the file's `SampleStats`.
+//! All samples of a run, cut to `seq_len`, in two lists: tokens, and an index of where each sample's are. Invariants:
+//! every sample has 2 to `seq_len` tokens and at least one trained label that is predicted; whatever was cut or left out
+//! is in the file's `SampleStats`; memory does not grow with the data (`words`).
+//!
+//! A token is a word: its id, and a bit that says whether it is trained on. The labels of a sample with others than its
+//! ids, which only rows of tokens can have, stand behind its tokens.
 //!
 //! Position 0 is never predicted (the model predicts token t + 1 at t), so its label does not count as trained.
 
 use crate::encode::{Encoder, IGNORED_LABEL, Sample};
 use crate::error::Place;
-use crate::jsonl::read_rows_hashed;
-use crate::{DataError, RowKind};
+use crate::row::options::DataFile;
+use crate::row::parser::{FileRows, RowOptions};
+use crate::source::read_rows;
+use crate::words::{MEMORY_WORDS, Words};
+use crate::{DataError, Row, RowKind};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 /// A sample of a dataset, by its position in file order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SampleId(pub u32);
 
-/// One sample of a dataset.
+/// Where a sample's tokens are, as the index has it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct SampleRef<'a> {
-    /// Token ids.
-    pub ids: &'a [u32],
-    /// One label per token, unshifted; -100 where not trained on.
-    pub labels: &'a [i32],
+pub(crate) struct Entry {
+    start: u64,
+    /// How many tokens it has.
+    pub(crate) tokens: usize,
+    /// How many of them are predicted and trained on.
+    pub(crate) trained: usize,
+    /// Whether its labels stand behind its tokens.
+    own_labels: bool,
 }
 
-impl SampleRef<'_> {
-    /// How many of its tokens are predicted and trained on.
-    pub fn trained(&self) -> usize {
-        trained(self.labels)
+/// Words of the index per sample.
+const ENTRY_WORDS: u64 = 4;
+/// The bit of a token that is trained on, and that of a sample with labels of its own.
+const FLAG: u32 = 1 << 31;
+
+impl Entry {
+    fn words(&self) -> [u32; ENTRY_WORDS as usize] {
+        let flag = if self.own_labels { FLAG } else { 0 };
+        [self.start as u32, (self.start >> 32) as u32, self.tokens as u32 | flag, self.trained as u32]
+    }
+
+    fn of(words: [u32; ENTRY_WORDS as usize]) -> Self {
+        let [low, high, tokens, trained] = words;
+        let start = u64::from(low) | u64::from(high) << 32;
+        Entry { start, tokens: (tokens & !FLAG) as usize, trained: trained as usize, own_labels: tokens & FLAG != 0 }
+    }
+}
+
+impl SampleStats {
+    /// The rows' format, if they were rows.
+    pub fn kind(&self) -> Option<RowKind> {
+        self.file.kind
     }
 }
 
@@ -34,20 +63,22 @@ fn trained(labels: &[i32]) -> usize {
 }
 
 /// What became of the rows of one file.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct SampleStats {
     /// The file.
     pub path: PathBuf,
-    /// SHA-256 of what was read of it; `None` for samples that were never in a file.
-    pub sha256: Option<String>,
-    /// Its format; `None` for samples that were never rows.
-    pub kind: Option<RowKind>,
+    /// Its format, and what was passed over in it; empty for samples that were never rows.
+    pub file: FileRows,
     /// Rows read.
     pub rows: usize,
+    /// Rows left out because the file is there only with a share of them.
+    pub not_taken: usize,
     /// Rows longer than `seq_len`, cut at the end.
     pub truncated: usize,
     /// Tokens that those cuts removed.
     pub cut_tokens: usize,
+    /// Samples that are kept, a row that is taken twice counted twice.
+    pub kept: usize,
     /// Rows left out because no predicted token is trained on, as they came or after the cut.
     pub dropped: usize,
     /// Rows that should end in EOS, but for which the tokenizer knows none; conversations with a trained turn that the
@@ -67,10 +98,13 @@ pub struct SampleStats {
 #[derive(Debug)]
 pub struct DatasetBuilder {
     seq_len: usize,
-    ids: Vec<u32>,
-    labels: Vec<i32>,
-    ends: Vec<usize>,
+    tokens: Words,
+    index: Words,
+    len: usize,
+    folder: PathBuf,
     stats: Vec<SampleStats>,
+    /// How often each row of the current source is there.
+    file: DataFile,
 }
 
 impl DatasetBuilder {
@@ -79,16 +113,32 @@ impl DatasetBuilder {
         if seq_len < 2 {
             return Err(DataError::SeqLen { seq_len });
         }
-        Ok(DatasetBuilder { seq_len, ids: Vec::new(), labels: Vec::new(), ends: Vec::new(), stats: Vec::new() })
+        Ok(DatasetBuilder::in_folder(seq_len, std::env::temp_dir(), MEMORY_WORDS))
     }
 
-    /// Starts the counts of one source; the samples pushed next belong to it.
-    pub fn start_source(&mut self, path: &Path) {
+    /// With the folder where what is long is kept, in files without names; the system's for such files if nothing is said.
+    #[must_use]
+    pub fn with_folder(self, folder: PathBuf) -> Self {
+        DatasetBuilder::in_folder(self.seq_len, folder, MEMORY_WORDS)
+    }
+
+    fn in_folder(seq_len: usize, folder: PathBuf, limit: usize) -> Self {
+        let (tokens, index) = (Words::new(&folder, limit), Words::new(&folder, limit));
+        let file = DataFile::parse(Path::new(""));
+        DatasetBuilder { seq_len, tokens, index, len: 0, folder, stats: Vec::new(), file }
+    }
+
+    /// Starts the counts of one source, which may be given as `FILE:SHARE`; the samples pushed next belong to it. Returns
+    /// the file's path.
+    pub fn start_source(&mut self, given: &Path) -> PathBuf {
+        self.file = DataFile::parse(given);
+        let path = &self.file.path;
         self.stats.push(SampleStats {
             path: path.to_path_buf(),
-            sha256: None,
-            kind: None,
+            file: FileRows::default(),
             rows: 0,
+            not_taken: 0,
+            kept: 0,
             truncated: 0,
             cut_tokens: 0,
             dropped: 0,
@@ -98,37 +148,105 @@ impl DatasetBuilder {
             tokens: 0,
             trained_tokens: 0,
         });
+        path.clone()
     }
 
     /// Adds a sample to the current source, cut to `seq_len`; one without a trained token is counted and left out.
     ///
     /// Panics before the first `start_source`, and if the sample's labels are not one per token.
     pub fn push(&mut self, sample: &Sample) -> Result<(), DataError> {
+        let Some((kept_len, times)) = self.count(sample) else { return Ok(()) };
+        let kept = 0..kept_len;
+        let trained = trained(&sample.labels[kept.clone()]);
+        if trained == 0 {
+            self.current().dropped += 1;
+            return Ok(());
+        }
+        (0..times).try_for_each(|_| self.keep(sample, kept.clone(), trained))
+    }
+
+    /// Adds a row as its kind asks for: cut to `seq_len`, or, a whole file's text, as many samples of that length as it
+    /// fills, nothing of it lost.
+    pub(crate) fn push_row(&mut self, row: &Row, encoder: &Encoder<'_>, place: &Place) -> Result<(), DataError> {
+        let Row::Document { text } = row else { return self.push(&encoder.encode(row, place)?) };
+        let Some(times) = self.count_row() else { return Ok(()) };
+        for _ in 0..times {
+            let mut tokens = 0;
+            let terminated = encoder.divided(text, self.seq_len, place, &mut |part| {
+                tokens += part.len();
+                let labels = part.iter().map(|&id| id as i32).collect();
+                let sample = Sample { ids: part.to_vec(), labels, terminated: true, complete: true, beyond: 0 };
+                match trained(&sample.labels) {
+                    // One token by itself predicts nothing.
+                    0 => self.current().cut_tokens += part.len(),
+                    trained => self.keep(&sample, 0..part.len(), trained)?,
+                }
+                Ok(())
+            })?;
+            let stats = self.current();
+            stats.longest = stats.longest.max(tokens);
+            stats.unterminated = usize::from(!terminated);
+        }
+        Ok(())
+    }
+
+    fn current(&mut self) -> &mut SampleStats {
+        self.stats.last_mut().expect("DatasetBuilder: start_source comes before push")
+    }
+
+    /// Counts a row that is cut to `seq_len` tokens: how many are left, and how often the row is taken; `None` if never.
+    fn count(&mut self, sample: &Sample) -> Option<(usize, usize)> {
         assert_eq!(sample.ids.len(), sample.labels.len(), "DatasetBuilder: a sample needs one label per token");
-        let stats = self.stats.last_mut().expect("DatasetBuilder: start_source comes before push");
-        let full_len = sample.ids.len();
-        let kept_len = full_len.min(self.seq_len);
-        stats.rows += 1;
+        let times = self.count_row()?;
+        let seq_len = self.seq_len;
+        let stats = self.current();
+        let full_len = sample.ids.len() + sample.beyond;
+        let kept_len = sample.ids.len().min(seq_len);
         stats.longest = stats.longest.max(full_len);
         stats.unterminated += usize::from(!sample.terminated);
         stats.incomplete += usize::from(!sample.complete);
         stats.truncated += usize::from(full_len > kept_len);
         stats.cut_tokens += full_len - kept_len;
-        let labels = &sample.labels[..kept_len];
-        let trained = trained(labels);
-        if trained == 0 {
-            stats.dropped += 1;
-            return Ok(());
-        }
-        if self.ends.len() >= u32::MAX as usize {
+        Some((kept_len, times))
+    }
+
+    /// Counts a row and says how often it is taken; `None` if never.
+    fn count_row(&mut self) -> Option<usize> {
+        let rows = self.current().rows;
+        let times = self.file.times(rows);
+        let stats = self.current();
+        stats.rows += 1;
+        stats.not_taken += usize::from(times == 0);
+        (times > 0).then_some(times)
+    }
+
+    fn keep(&mut self, sample: &Sample, part: Range<usize>, trained: usize) -> Result<(), DataError> {
+        if self.len >= u32::MAX as usize {
             return Err(DataError::TooManyRows { limit: u32::MAX as usize });
         }
-        stats.tokens += kept_len;
+        let stats = self.current();
+        stats.kept += 1;
+        stats.tokens += part.len();
         stats.trained_tokens += trained;
-        self.ids.extend_from_slice(&sample.ids[..kept_len]);
-        self.labels.extend_from_slice(labels);
-        self.ends.push(self.ids.len());
+        let (ids, labels) = (&sample.ids[part.clone()], &sample.labels[part]);
+        let is_own = |(&id, &label): (&u32, &i32)| label != IGNORED_LABEL && label != id as i32;
+        let own_labels = ids.iter().zip(labels).any(is_own);
+        let entry = Entry { start: self.tokens.len(), tokens: ids.len(), trained, own_labels };
+        let flag = |label: i32| if label == IGNORED_LABEL { 0 } else { FLAG };
+        self.tokens.push(ids.iter().zip(labels).map(|(&id, &label)| id | flag(label)))?;
+        if own_labels {
+            self.tokens.push(labels.iter().map(|&label| label as u32))?;
+        }
+        self.index.push(entry.words().into_iter())?;
+        self.len += 1;
         Ok(())
+    }
+
+    /// Says what the rows of the current source were.
+    ///
+    /// Panics before the first `start_source`.
+    pub fn finish_source(&mut self, file: FileRows) {
+        self.stats.last_mut().expect("DatasetBuilder: start_source comes before finish_source").file = file;
     }
 
     /// What became of the samples so far, source by source.
@@ -138,18 +256,17 @@ impl DatasetBuilder {
 
     /// The dataset, or an error if there is nothing to train on.
     pub fn finish(mut self) -> Result<Dataset, DataError> {
-        if self.ends.is_empty() {
+        if self.len == 0 {
             return Err(DataError::NothingToTrain {
                 rows: self.stats.iter().map(|file| file.rows).sum(),
                 truncated: self.stats.iter().map(|file| file.truncated).sum(),
                 seq_len: self.seq_len,
             });
         }
-        self.ids.shrink_to_fit();
-        self.labels.shrink_to_fit();
-        self.ends.shrink_to_fit();
-        let DatasetBuilder { seq_len, ids, labels, ends, stats } = self;
-        Ok(Dataset { seq_len, ids, labels, ends, stats })
+        self.tokens.finish()?;
+        self.index.finish()?;
+        let DatasetBuilder { seq_len, tokens, index, len, folder, stats, .. } = self;
+        Ok(Dataset { seq_len, tokens, index, len, folder, stats })
     }
 }
 
@@ -157,34 +274,46 @@ impl DatasetBuilder {
 #[derive(Debug, Clone)]
 pub struct Dataset {
     seq_len: usize,
-    ids: Vec<u32>,
-    labels: Vec<i32>,
-    /// Where each sample ends in `ids` and `labels`.
-    ends: Vec<usize>,
+    tokens: Words,
+    index: Words,
+    len: usize,
+    folder: PathBuf,
     stats: Vec<SampleStats>,
 }
 
 impl Dataset {
     /// Reads, encodes and cuts the rows of all files, in their order.
-    pub fn load(paths: &[PathBuf], encoder: &Encoder<'_>, seq_len: usize) -> Result<Dataset, DataError> {
+    pub fn load(
+        paths: &[PathBuf],
+        options: &RowOptions,
+        encoder: &Encoder<'_>,
+        seq_len: usize,
+    ) -> Result<Dataset, DataError> {
         if paths.is_empty() {
             return Err(DataError::NoFiles);
         }
         let mut builder = DatasetBuilder::new(seq_len)?;
-        for path in paths {
-            builder.start_source(path);
-            let (kind, sha256) =
-                read_rows_hashed(path, &mut |line, row| builder.push(&encoder.encode(&row, &Place::new(path, line))?))?;
-            let stats = builder.stats.last_mut().expect("a source was started");
-            (stats.kind, stats.sha256) = (Some(kind), Some(sha256));
+        let encoder = encoder.clone().with_limit(seq_len);
+        if let Some(folder) = &options.folder {
+            builder = builder.with_folder(folder.clone());
         }
+        for path in paths {
+            let path = builder.start_source(path);
+            let mut encode = |line, row| {
+                let place = Place::new(&path, line);
+                builder.push_row(&row, &encoder, &place)
+            };
+            let file = read_rows(&path, options, &mut encode)?;
+            builder.finish_source(file);
+        }
+        options.check_columns(builder.stats.iter().map(|source| &source.file))?;
         builder.finish()
     }
 
     /// How many samples there are; at least one.
     #[allow(clippy::len_without_is_empty)] // A dataset is never empty.
     pub fn len(&self) -> usize {
-        self.ends.len()
+        self.len
     }
 
     /// The length that samples were cut to.
@@ -192,22 +321,56 @@ impl Dataset {
         self.seq_len
     }
 
-    /// Tokens of the longest sample.
-    pub fn longest(&self) -> usize {
-        self.sample_ids().map(|id| self.sample(id).ids.len()).max().unwrap_or(0)
-    }
-
     /// All samples in file order.
     pub fn sample_ids(&self) -> impl ExactSizeIterator<Item = SampleId> + use<> {
-        (0..self.ends.len() as u32).map(SampleId)
+        (0..self.len as u32).map(SampleId)
     }
 
     /// One sample.
-    pub fn sample(&self, id: SampleId) -> SampleRef<'_> {
-        let index = id.0 as usize;
-        let start = if index == 0 { 0 } else { self.ends[index - 1] };
-        let range = start..self.ends[index];
-        SampleRef { ids: &self.ids[range.clone()], labels: &self.labels[range] }
+    ///
+    /// # Errors
+    /// A file of long data that cannot be read any more.
+    pub fn sample(&self, id: SampleId) -> Result<Sample, DataError> {
+        let (mut ids, mut labels) = (Vec::new(), Vec::new());
+        self.each_token(self.entry(id)?, &mut |_, token, label| {
+            ids.push(token);
+            labels.push(label);
+        })?;
+        Ok(Sample { ids, labels, terminated: true, complete: true, beyond: 0 })
+    }
+
+    pub(crate) fn entry(&self, id: SampleId) -> Result<Entry, DataError> {
+        let mut words = [0; ENTRY_WORDS as usize];
+        self.index.read(u64::from(id.0) * ENTRY_WORDS, &mut words)?;
+        Ok(Entry::of(words))
+    }
+
+    /// Gives each token of a sample: its position, id and label. Allocates nothing.
+    pub(crate) fn each_token(&self, entry: Entry, give: &mut dyn FnMut(usize, u32, i32)) -> Result<(), DataError> {
+        const PART: usize = 512;
+        let (mut words, mut labels) = ([0; PART], [0; PART]);
+        for first in (0..entry.tokens).step_by(PART) {
+            let count = PART.min(entry.tokens - first);
+            let at = entry.start + first as u64;
+            self.tokens.read(at, &mut words[..count])?;
+            if entry.own_labels {
+                self.tokens.read(at + entry.tokens as u64, &mut labels[..count])?;
+            }
+            for (offset, &word) in words[..count].iter().enumerate() {
+                let label = match (entry.own_labels, word & FLAG) {
+                    (true, _) => labels[offset] as i32,
+                    (false, 0) => IGNORED_LABEL,
+                    (false, _) => (word & !FLAG) as i32,
+                };
+                give(first + offset, word & !FLAG, label);
+            }
+        }
+        Ok(())
+    }
+
+    /// Where what is long is kept.
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
     }
 
     /// What became of the rows, file by file.
@@ -217,6 +380,41 @@ impl Dataset {
 
     /// Bytes held, for the memory table.
     pub fn bytes(&self) -> usize {
-        size_of_val(&self.ids[..]) + size_of_val(&self.labels[..]) + size_of_val(&self.ends[..])
+        self.tokens.bytes() + self.index.bytes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn samples_are_the_same_in_memory_and_in_a_file() {
+        let folder = tempfile::tempdir().expect("folder");
+        let sample = |index: i32| {
+            let ids: Vec<u32> = (0..2 + index as u32 % 700).map(|token| token * 7 % 1000 + (1 << 20)).collect();
+            let label = |(position, &id): (usize, &u32)| match (index % 3, position % 4) {
+                (0, _) => id as i32,
+                (_, 0) => IGNORED_LABEL,
+                (1, _) => id as i32,
+                _ => position as i32,
+            };
+            let labels = ids.iter().enumerate().map(label).collect();
+            Sample { ids, labels, terminated: true, complete: true, beyond: 0 }
+        };
+        for limit in [16, 1000, MEMORY_WORDS] {
+            let mut builder = DatasetBuilder::in_folder(800, folder.path().to_path_buf(), limit);
+            builder.start_source(Path::new("made"));
+            (0..900).for_each(|index| builder.push(&sample(index)).expect("kept"));
+            let data = builder.finish().expect("something to train on");
+            assert_eq!(data.len(), 900);
+            assert!(limit == MEMORY_WORDS || data.bytes() == 0, "all is in files");
+            for index in [0, 1, 2, 3, 599, 700, 701, 702, 899] {
+                let expected = sample(index);
+                let entry = data.entry(SampleId(index as u32)).expect("read");
+                assert_eq!((entry.tokens, entry.trained), (expected.ids.len(), trained(&expected.labels)));
+                assert_eq!(data.sample(SampleId(index as u32)).expect("read"), expected, "{limit}: {index}");
+            }
+        }
     }
 }

@@ -4,17 +4,21 @@
 //! | row | ids | labels |
 //! |---|---|---|
 //! | text | the tokenizer's, special tokens included, then EOS | all ids |
-//! | prompt, completion | prompt with special tokens, completion without, then EOS | -100 on the prompt |
+//! | prompt, completion | those of both as one text, special tokens included, then EOS | -100 on the prompt |
 //! | conversation | the chat template's rendering, which holds its special tokens | -100 but on the assistant's turns |
 //! | instruction | as a conversation; without a chat template as prompt and completion | -100 on the task |
 //! | tokens | as given | as given, or all ids |
 //!
+//! A completion begins where the ids of the whole leave those of the prompt alone, as in TRL: a token that both share
+//! is trained on. A text that begins with the token that the tokenizer would put before it gets no second one.
+//!
 //! A conversation is tokenised in one piece, as the model will read it; a turn's span of text then says which tokens
 //! are trained on. A token that begins before the turn is not.
 
-use crate::chat::{ChatTemplate, Conversation, TrainOn, Turn, TurnEnd, renders_all, trained_turns};
+use crate::chat::{ChatTemplate, Conversation, TrainOn, Turn, TurnEnd, renders_all, trained_turns, untrained_turns};
 use crate::error::Place;
 use crate::{DataError, ModelTokens, Row, RowKind, TokenSource, TokenSpan};
+use std::cell::Cell;
 
 /// The label of a token that is not trained on.
 pub const IGNORED_LABEL: i32 = -100;
@@ -31,14 +35,18 @@ pub struct Sample {
     pub terminated: bool,
     /// False if the chat template leaves out a message that somebody else than the assistant says.
     pub complete: bool,
+    /// Tokens behind these that were counted only, because the encoder's limit is reached.
+    pub beyond: usize,
 }
 
 /// Turns rows into samples.
+#[derive(Clone)]
 pub struct Encoder<'a> {
     tokens: Option<&'a dyn TokenSource>,
     chat: Result<&'a ChatTemplate, &'a str>,
     train_on: TrainOn,
     last_id: u32,
+    limit: usize,
 }
 
 impl<'a> Encoder<'a> {
@@ -49,7 +57,7 @@ impl<'a> Encoder<'a> {
         assert!(vocab_size > 0, "Encoder: the vocabulary is empty");
         // Batches hold ids as i32.
         let last_id = (vocab_size - 1).min(i32::MAX as usize) as u32;
-        Encoder { tokens, chat: Err("none was given"), train_on: TrainOn::Assistant, last_id }
+        Encoder { tokens, chat: Err("none was given"), train_on: TrainOn::Assistant, last_id, limit: usize::MAX }
     }
 
     /// An encoder with a model's own tokenizer, if it has one, and chat template.
@@ -71,44 +79,104 @@ impl<'a> Encoder<'a> {
         Encoder { train_on, ..self }
     }
 
+    /// With a number of tokens that a sample of plain text is cut to, which saves holding the rest.
+    #[must_use]
+    pub fn with_limit(self, limit: usize) -> Self {
+        Encoder { limit, ..self }
+    }
+
     /// Encodes one row; `place` is for messages.
     pub fn encode(&self, row: &Row, place: &Place) -> Result<Sample, DataError> {
         match row {
-            Row::Text { text } => {
-                let tokens = self.tokenizer(RowKind::Text, place)?;
-                let mut ids = self.ids(tokens, "text", text, true, place)?;
-                let terminated = terminate(&mut ids, 0, tokens.eos());
-                self.check_ids(&ids, place)?;
-                let labels = ids.iter().map(|&id| id as i32).collect();
-                Ok(Sample { ids, labels, terminated, complete: true })
-            }
+            Row::Text { text } | Row::Document { text } => self.text_sample(text, place),
             Row::PromptCompletion { prompt, completion } => {
                 self.completion_sample(RowKind::PromptCompletion, prompt, completion, place)
             }
             Row::Conversation(conversation) => self.conversation_sample(conversation, place),
-            Row::Instruction { instruction, input, output } => {
-                self.instruction_sample(instruction, input, output, place)
+            Row::Instruction { instruction, input, output, conversation, needs_conversation } => {
+                if self.chat.is_ok() {
+                    return self.conversation_sample(conversation, place);
+                }
+                if let Some(key) = needs_conversation {
+                    return Err(DataError::NeedsChatTemplate { place: place.clone(), key });
+                }
+                let prompt = without_template(instruction, input);
+                self.completion_sample(RowKind::Instruction, &prompt, output, place)
             }
             Row::Tokens { input_ids, labels } => self.token_sample(input_ids, labels.as_deref(), place),
         }
     }
 
-    fn instruction_sample(
-        &self,
-        instruction: &str,
-        input: &str,
-        output: &str,
-        place: &Place,
-    ) -> Result<Sample, DataError> {
-        let task = if input.is_empty() { instruction.to_string() } else { format!("{instruction}\n\n{input}") };
-        if self.chat.is_ok() {
-            let conversation = Conversation::new(&[("user", &task), ("assistant", output)]);
-            return self.conversation_sample(&conversation, place);
+    fn text_sample(&self, text: &str, place: &Place) -> Result<Sample, DataError> {
+        let tokens = self.tokenizer(RowKind::Text, place)?;
+        let (mut ids, mut count) = (Vec::new(), 0_usize);
+        let (mut before_last, mut last, mut foreign) = (None, None, None);
+        let mut keep = |id: u32| {
+            if ids.len() < self.limit {
+                ids.push(id);
+            }
+            count += 1;
+            (before_last, last) = (last, Some(id));
+            foreign = foreign.or((id > self.last_id).then_some(id));
+        };
+        let refused = |reason| DataError::Tokenizer { place: place.clone(), key: "text", reason };
+        tokens.each_id(text, true, &mut keep).map_err(refused)?;
+        // What a text has twice at its ends may be the tokenizer's own and the text's.
+        if matches!(ids[..], [first, second, ..] if first == second) || (count > 1 && before_last == last) {
+            ids = self.ids(tokens, "text", text, true, place)?;
+            (count, last) = (ids.len(), ids.last().copied());
+            ids.truncate(self.limit);
         }
-        // Without a chat template: the headings that Alpaca's data is commonly rendered with.
-        let input = if input.is_empty() { String::new() } else { format!("### Input:\n{input}\n\n") };
-        let prompt = format!("### Instruction:\n{instruction}\n\n{input}### Response:\n");
-        self.completion_sample(RowKind::Instruction, &prompt, output, place)
+        let eos = tokens.eos();
+        if let Some(eos) = eos.filter(|_| last != eos) {
+            if ids.len() < self.limit {
+                ids.push(eos);
+            }
+            count += 1;
+            foreign = foreign.or((eos > self.last_id).then_some(eos));
+        }
+        self.check_ids(foreign.as_slice(), place)?;
+        let labels = ids.iter().map(|&id| id as i32).collect();
+        let beyond = count - ids.len();
+        Ok(Sample { ids, labels, terminated: eos.is_some(), complete: true, beyond })
+    }
+
+    /// Encodes a text that is divided rather than cut: gives its ids `size` at a time, and returns whether it ends in EOS.
+    pub(crate) fn divided(
+        &self,
+        text: &str,
+        size: usize,
+        place: &Place,
+        give: &mut dyn FnMut(&[u32]) -> Result<(), DataError>,
+    ) -> Result<bool, DataError> {
+        let tokens = self.tokenizer(RowKind::Text, place)?;
+        let refused = |reason| DataError::Tokenizer { place: place.clone(), key: "text", reason };
+        let start = tokens.encode(&text[..text.floor_char_boundary(64)], false).map_err(refused)?;
+        let last = Cell::new(None);
+        let (mut part, mut count, mut result) = (Vec::with_capacity(size), 0_usize, Ok(()));
+        let mut keep = |id: u32| {
+            let second_opening =
+                count == 1 && last.get() == Some(id) && start.first() == Some(&id) && start.get(1) != Some(&id);
+            count += 1;
+            if result.is_err() || second_opening {
+                return;
+            }
+            last.set(Some(id));
+            part.push(id);
+            if part.len() == size {
+                result = self.check_ids(&part, place).and_then(|()| give(&part));
+                part.clear();
+            }
+        };
+        tokens.each_id(text, true, &mut keep).map_err(refused)?;
+        let eos = tokens.eos();
+        if let Some(eos) = eos.filter(|_| last.get() != eos) {
+            keep(eos);
+        }
+        result?;
+        self.check_ids(&part, place)?;
+        give(&part)?;
+        Ok(eos.is_some())
     }
 
     fn conversation_sample(&self, conversation: &Conversation, place: &Place) -> Result<Sample, DataError> {
@@ -117,8 +185,15 @@ impl<'a> Encoder<'a> {
             let (place, kind, reason) = (place.clone(), RowKind::Messages, reason.to_string());
             DataError::NoChatTemplate { place, kind, reason }
         })?;
-        let (text, turns) = trained_turns(chat, conversation, self.train_on)
-            .map_err(|reason| DataError::Rendering { place: place.clone(), reason })?;
+        self.check_template_reads(chat, conversation, place)?;
+        let joined = if chat.takes_parts() { None } else { conversation.with_parts_joined() };
+        let conversation = joined.as_ref().unwrap_or(conversation);
+        let cannot = |reason| DataError::Rendering { place: place.clone(), reason };
+        let (text, turns) = trained_turns(chat, conversation, self.train_on).map_err(cannot)?;
+        let excluded = match self.train_on {
+            TrainOn::All => untrained_turns(chat, conversation).map_err(cannot)?,
+            TrainOn::Assistant | TrainOn::Last => Vec::new(),
+        };
         let refused = |reason| DataError::Tokenizer { place: place.clone(), key: "messages", reason };
         let spans = tokens.encode_spans(&text).map_err(refused)?;
         let ids: Vec<u32> = spans.iter().map(|span| span.id).collect();
@@ -128,8 +203,32 @@ impl<'a> Encoder<'a> {
         for turn in &turns {
             terminated &= label_turn(turn, &spans, &mut labels);
         }
-        let complete = renders_all(&text, conversation);
-        Ok(Sample { ids, labels, terminated, complete })
+        for turn in &excluded {
+            let mut of_turn = vec![IGNORED_LABEL; labels.len()];
+            label_turn(turn, &spans, &mut of_turn);
+            let within = labels.iter_mut().zip(&of_turn).filter(|(_, of_turn)| **of_turn != IGNORED_LABEL);
+            within.for_each(|(label, _)| *label = IGNORED_LABEL);
+        }
+        let tools_lost = conversation.has_tools() && !chat.mentions("tools");
+        let complete = renders_all(&text, conversation) && !tools_lost;
+        Ok(Sample { ids, labels, terminated, complete, beyond: 0 })
+    }
+
+    /// Refuses what a template would pass over although it is to be learnt.
+    fn check_template_reads(
+        &self,
+        chat: &ChatTemplate,
+        conversation: &Conversation,
+        place: &Place,
+    ) -> Result<(), DataError> {
+        if let Some(unusual) = conversation.unusual().iter().find(|unusual| !chat.mentions(&unusual.word)) {
+            let (place, key, word) = (place.clone(), unusual.place.clone(), unusual.word.clone());
+            return Err(DataError::NotInTemplate { place, key, word });
+        }
+        if conversation.has("tool_calls") && !chat.mentions("tool_calls") {
+            return Err(DataError::CallsNotInTemplate { place: place.clone() });
+        }
+        Ok(())
     }
 
     fn completion_sample(
@@ -140,15 +239,15 @@ impl<'a> Encoder<'a> {
         place: &Place,
     ) -> Result<Sample, DataError> {
         let tokens = self.tokenizer(kind, place)?;
-        let mut ids = self.prompt_ids(tokens, prompt, place)?;
-        let prompt_len = ids.len();
-        ids.extend(self.ids(tokens, "completion", completion, false, place)?);
-        let terminated = terminate(&mut ids, prompt_len, tokens.eos());
+        let prompt_ids = self.prompt_ids(tokens, prompt, place)?;
+        let mut ids = self.ids(tokens, "completion", &[prompt, completion].concat(), true, place)?;
+        let shared = ids.iter().zip(&prompt_ids).take_while(|(id, prompt_id)| id == prompt_id).count();
+        let terminated = terminate(&mut ids, shared, tokens.eos());
         self.check_ids(&ids, place)?;
-        let trained_from = if self.train_on == TrainOn::All { 0 } else { prompt_len };
+        let trained_from = if self.train_on == TrainOn::All { 0 } else { shared };
         let mut labels = vec![IGNORED_LABEL; trained_from];
         labels.extend(ids[trained_from..].iter().map(|&id| id as i32));
-        Ok(Sample { ids, labels, terminated, complete: true })
+        Ok(Sample { ids, labels, terminated, complete: true, beyond: 0 })
     }
 
     /// The prompt with the tokens that the tokenizer puts around a text, but not with an end of text that some
@@ -185,13 +284,15 @@ impl<'a> Encoder<'a> {
         }
         let ids = input_ids.iter().map(|&id| id as u32).collect();
         let labels = labels.iter().map(|&label| label as i32).collect();
-        Ok(Sample { ids, labels, terminated: true, complete: true })
+        Ok(Sample { ids, labels, terminated: true, complete: true, beyond: 0 })
     }
 
     fn tokenizer(&self, kind: RowKind, place: &Place) -> Result<&'a dyn TokenSource, DataError> {
         self.tokens.ok_or_else(|| DataError::NoTokenizer { place: place.clone(), kind })
     }
 
+    /// The ids of a text. A text that itself begins with what the tokenizer puts before texts, as one that was rendered
+    /// by a chat template does, gets no second of it.
     fn ids(
         &self,
         tokens: &dyn TokenSource,
@@ -201,7 +302,22 @@ impl<'a> Encoder<'a> {
         place: &Place,
     ) -> Result<Vec<u32>, DataError> {
         let refused = |reason| DataError::Tokenizer { place: place.clone(), key, reason };
-        tokens.encode(text, add_special).map_err(refused)
+        let mut ids = tokens.encode(text, add_special).map_err(refused)?;
+        let opened = matches!(ids[..], [first, second, ..] if first == second);
+        let closed = matches!(ids[..], [.., before, last] if before == last);
+        if add_special && (opened || closed) {
+            let plain = tokens.encode(text, false).map_err(refused)?;
+            let added = ids.len().saturating_sub(plain.len());
+            let before = (0..=added).find(|&at| ids[at..].starts_with(&plain));
+            let Some(before) = before.filter(|_| !plain.is_empty()) else { return Ok(ids) };
+            if closed && added - before == 1 {
+                ids.pop();
+            }
+            if opened && before == 1 {
+                ids.remove(0);
+            }
+        }
+        Ok(ids)
     }
 
     fn check_ids(&self, ids: &[u32], place: &Place) -> Result<(), DataError> {
@@ -213,6 +329,14 @@ impl<'a> Encoder<'a> {
             None => Ok(()),
         }
     }
+}
+
+/// A task where there is no chat template: under the headings that Alpaca's data is commonly rendered with.
+fn without_template(instruction: &str, input: &str) -> String {
+    // A task that is all in the input has nothing to be put before it.
+    let (instruction, input) = if instruction.is_empty() { (input, "") } else { (instruction, input) };
+    let input = if input.is_empty() { String::new() } else { format!("### Input:\n{input}\n\n") };
+    format!("### Instruction:\n{instruction}\n\n{input}### Response:\n")
 }
 
 /// Appends EOS unless the tokens from `from` on already end in it; false if there is none to append.

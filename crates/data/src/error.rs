@@ -40,6 +40,36 @@ pub enum DataError {
     #[error("{}: cannot be read: {source}; check the path and its permissions", path.display())]
     Io { path: PathBuf, source: std::io::Error },
 
+    #[error("{}: is damaged: {reason}; write or copy it again", path.display())]
+    Damaged { path: PathBuf, reason: String },
+
+    #[error("{}: is no file but a device or a socket; copy what it gives into a file", path.display())]
+    NotAFile { path: PathBuf },
+
+    #[error("{}: is a folder; name the files in it, each with its own --data", path.display())]
+    IsFolder { path: PathBuf },
+
+    #[error("{}: holds several splits; name the one to train on, as in --data {}/train", path.display(), path.display())]
+    Splits { path: PathBuf },
+
+    #[error("{}: is named like a file of {name} and is none; give it the ending of what it holds", path.display())]
+    NotOfItsKind { path: PathBuf, name: &'static str },
+
+    #[error("{}: is a text of more than {limit_bytes} bytes; split it into several files", path.display())]
+    TextTooLong { path: PathBuf, limit_bytes: usize },
+
+    #[error("{place}: a cell that begins with a quote here never ends; close it, or double the quotes within it")]
+    OpenQuote { place: Place },
+
+    #[error("{place}: text behind the closing quote of a cell; double the quotes within a cell that is in quotes")]
+    TextBehindQuote { place: Place },
+
+    #[error(
+        "{place}: this row has {cells} cells, but the first line names {names} columns; put cells in quotes that hold \
+             the delimiter or a line end"
+    )]
+    CellCount { place: Place, cells: usize, names: usize },
+
     #[error("no data file was given; name at least one with --data FILE.jsonl")]
     NoFiles,
 
@@ -76,10 +106,31 @@ pub enum DataError {
     OtherKind { place: Place, found: RowKind, expected: RowKind },
 
     #[error("{place}: `{key}` is {found}, but must be {expected}")]
-    WrongType { place: Place, key: String, expected: &'static str, found: String },
+    WrongType { place: Place, key: String, expected: String, found: String },
 
     #[error("{place}: `{key}` must be {expected}")]
-    BadMessage { place: Place, key: String, expected: &'static str },
+    BadMessage { place: Place, key: String, expected: String },
+
+    #[error("{place}: key `{key}` is there twice; keys are told apart by more than case and blanks around them")]
+    DuplicateKey { place: Place, key: String },
+
+    #[error("{place}: `{key}` {why}")]
+    RefusedKey { place: Place, key: String, why: &'static str },
+
+    #[error(
+        "{place}: {keys} beside {kind}: it is not known what this says ({found}), and to pass over it may change what is \
+         learnt; map it with --columns, or say that it means nothing here: --ignore-columns {names}"
+    )]
+    UnknownBeside { place: Place, keys: String, names: String, found: String, kind: RowKind },
+
+    #[error("--columns names {columns}, which no row of the data has; give the columns' names as the files have them")]
+    NoSuchColumns { columns: String },
+
+    #[error(
+        "{place}: {bad} of {rows} rows are bad, more than the {percent:.0} % that --bad-rows drop may leave out; this is \
+         the first: {reason}"
+    )]
+    TooManyBad { place: Place, bad: usize, rows: usize, percent: f64, reason: String },
 
     #[error(
         "{place}: `labels` has {labels} entries, but `input_ids` has {ids}; give one label per token, unshifted, with \
@@ -123,6 +174,24 @@ pub enum DataError {
     )]
     Rendering { place: Place, reason: String },
 
+    #[error(
+        "{place}: `{key}`: the model's chat template never reads `{word}`, so it would be passed over in silence; leave it \
+         out of the row, or use a template that reads it"
+    )]
+    NotInTemplate { place: Place, key: String, word: String },
+
+    #[error(
+        "{place}: a message holds tool calls, which the model's chat template never reads: the turn would be learnt without \
+         them; use a model or a template that calls tools, or drop such rows"
+    )]
+    CallsNotInTemplate { place: Place },
+
+    #[error(
+        "{place}: `{key}` has a place only in a conversation, and the model has no chat template; put the \
+         chat_template.jinja of the model's instruction-tuned version into the folder"
+    )]
+    NeedsChatTemplate { place: Place, key: &'static str },
+
     #[error(transparent)]
     Formats(#[from] remat_formats::FormatsError),
 
@@ -143,4 +212,26 @@ pub enum DataError {
 
     #[error("the saved data position does not fit: {reason}; resume with the data and data options of the saved run")]
     Position { reason: String },
+}
+
+impl DataError {
+    /// Whether it is one row that is wrong, so that the file could go on without it.
+    pub(crate) fn is_of_one_row(&self) -> bool {
+        use DataError::*;
+        match self {
+            NotUtf8 { .. } | NotJson { .. } | NotAnObject { .. } | UnknownKeys { .. } | MissingKey { .. } => true,
+            OtherKind { .. } | WrongType { .. } | BadMessage { .. } | DuplicateKey { .. } | RefusedKey { .. } => true,
+            UnknownBeside { .. } | LabelCount { .. } | TokenOutOfVocabulary { .. } | LabelOutOfVocabulary { .. } => {
+                true
+            }
+            TokenizerOutOfVocabulary { .. } | Tokenizer { .. } | Rendering { .. } | NotInTemplate { .. } => true,
+            CallsNotInTemplate { .. } | CellCount { .. } => true,
+            RowTooLong { .. } | Damaged { .. } | NotAFile { .. } | IsFolder { .. } | Splits { .. } => false,
+            NotOfItsKind { .. } | TextTooLong { .. } | OpenQuote { .. } | TextBehindQuote { .. } => false,
+            Io { .. } | NoFiles | NoRows { .. } | NotJsonArray { .. } | NoSuchColumns { .. } => false,
+            TooManyBad { .. } | NoTokenizer { .. } | NoChatTemplate { .. } | NeedsChatTemplate { .. } => false,
+            Formats(_) | SeqLen { .. } | Zero { .. } | NothingToTrain { .. } | TooManyRows { .. } => false,
+            Position { .. } => false,
+        }
+    }
 }

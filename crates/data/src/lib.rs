@@ -1,7 +1,7 @@
 //! Rows of a file become token samples, and samples become batches of a fixed shape in a fixed order.
 //!
 //! ```text
-//! file ──rows──▶ Row ──encode──▶ Sample ──dataset──▶ Dataset ──packing──▶ Sequences
+//! file ──source──▶ object ──row──▶ Row ──encode──▶ Sample ──dataset──▶ Dataset ──packing──▶ Sequences
 //!                                                                 order: which sequence when (Sampler)
 //!                                                                 loader: Sequences × Sampler ──▶ UpdateBatch ──▶ Batch
 //! ```
@@ -16,25 +16,26 @@ mod check;
 mod dataset;
 mod encode;
 mod error;
-mod json_array;
-mod jsonl;
 mod loader;
 mod model_tokens;
 mod order;
 mod packing;
 mod row;
+mod source;
 mod tokens;
+mod words;
 
 pub use batch::Batch;
 pub use chat::{ChatTemplate, Conversation, Day, SpecialTokens, TrainOn};
 pub use check::{FileCheck, Piece, ShownRow, check_file};
-pub use dataset::{Dataset, DatasetBuilder, SampleId, SampleRef, SampleStats};
+pub use dataset::{Dataset, DatasetBuilder, SampleId, SampleStats};
 pub use encode::{Encoder, IGNORED_LABEL, Sample};
 pub use error::{DataError, Place};
-pub use jsonl::{MAX_ROW_BYTES, RowSink, read_rows, read_rows_from, read_rows_hashed};
 pub use loader::{DataLoader, LoaderOptions, UpdateBatch};
 pub use model_tokens::ModelTokens;
 pub use order::{Order, Sampler, SamplerState};
 pub use packing::{SequenceId, Sequences};
-pub use row::{Row, RowKind};
+pub use row::parser::{BadRow, BadRows, DEFAULT_BAD_SHARE, FileRows, RowOptions, RowSink};
+pub use row::{Column, Row, RowKind, file_of};
+pub use source::{MAX_ROW_BYTES, read_rows, read_rows_from};
 pub use tokens::{TokenSource, TokenSpan};

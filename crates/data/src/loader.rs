@@ -7,6 +7,7 @@ use crate::batch::Batch;
 use crate::dataset::Dataset;
 use crate::order::{Order, Sampler, SamplerState};
 use crate::packing::{SequenceId, Sequences};
+use std::collections::BTreeMap;
 
 /// How a dataset is fed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,8 +70,8 @@ impl DataLoader {
             return Err(DataError::Zero { key: "--grad-accum" });
         }
         let sequences =
-            if packing { Sequences::packed(&dataset, dataset.seq_len()) } else { Sequences::unpacked(&dataset) };
-        let sampler = Sampler::new(sequences.len(), order, sequences.fingerprint(&dataset));
+            if packing { Sequences::packed(&dataset, dataset.seq_len())? } else { Sequences::unpacked(&dataset)? };
+        let sampler = Sampler::new(sequences.len(), order, sequences.fingerprint(&dataset)?);
         // More than an epoch is never taken at once, so absurd products cost nothing.
         let sequences_per_update = batch_size.saturating_mul(grad_accum).min(sequences.len());
         Ok(DataLoader { dataset, sequences, sampler, batch_size, sequences_per_update })
@@ -93,21 +94,28 @@ impl DataLoader {
 
     /// Tokens of the longest sequence: the least T that fits all of them.
     pub fn longest_sequence(&self) -> usize {
-        (0..self.sequences.len() as u32).map(|id| self.tokens_of(SequenceId(id))).max().unwrap_or(0)
+        self.sequences.lengths().last_key_value().map_or(0, |(&tokens, _)| tokens)
     }
 
-    /// Tokens of every sequence.
-    pub fn sequence_lengths(&self) -> Vec<usize> {
-        (0..self.sequences.len() as u32).map(|id| self.tokens_of(SequenceId(id))).collect()
+    /// How many sequences have how many tokens, the shortest first.
+    pub fn sequence_lengths(&self) -> &BTreeMap<usize, usize> {
+        self.sequences.lengths()
     }
 
     /// Tokens of the longest sequence of a micro-batch of an update.
-    pub fn longest_of(&self, update: &UpdateBatch, micro_batch: usize) -> usize {
-        update.sequences(micro_batch).iter().map(|&id| self.tokens_of(id)).max().unwrap_or(0)
-    }
-
-    fn tokens_of(&self, id: SequenceId) -> usize {
-        self.sequences.samples(id).map(|sample| self.dataset.sample(sample).ids.len()).sum()
+    ///
+    /// # Errors
+    /// Long data that cannot be read any more.
+    pub fn longest_of(&self, update: &UpdateBatch, micro_batch: usize) -> Result<usize, DataError> {
+        let mut longest = 0;
+        for &sequence in update.sequences(micro_batch) {
+            let mut tokens = 0;
+            for sample in self.sequences.samples(sequence)? {
+                tokens += self.dataset.entry(sample)?.tokens;
+            }
+            longest = longest.max(tokens);
+        }
+        Ok(longest)
     }
 
     /// A buffer for [`next_update`](Self::next_update).
@@ -117,24 +125,31 @@ impl DataLoader {
     }
 
     /// Replaces `update` by the next one. Allocates nothing if `update` is this loader's buffer.
-    pub fn next_update(&mut self, update: &mut UpdateBatch) {
+    ///
+    /// # Errors
+    /// Long data that cannot be read any more.
+    pub fn next_update(&mut self, update: &mut UpdateBatch) -> Result<(), DataError> {
         update.sequences.clear();
         update.batch_size = self.batch_size;
         self.sampler.take(self.sequences_per_update, &mut update.sequences);
         (update.tokens, update.trained) = (0, 0);
         for &sequence in &update.sequences {
-            for sample in self.sequences.samples(sequence) {
-                let sample = self.dataset.sample(sample);
-                update.tokens += sample.ids.len();
-                update.trained += sample.trained();
+            for sample in self.sequences.samples(sequence)? {
+                let entry = self.dataset.entry(sample)?;
+                update.tokens += entry.tokens;
+                update.trained += entry.trained;
             }
         }
         update.epoch = self.sampler.epochs_done();
+        Ok(())
     }
 
     /// Fills `batch` with one micro-batch of an update. Allocates nothing.
-    pub fn fill(&self, update: &UpdateBatch, micro_batch: usize, batch: &mut Batch) {
-        batch.fill(&self.dataset, &self.sequences, update.sequences(micro_batch));
+    ///
+    /// # Errors
+    /// Long data that cannot be read any more.
+    pub fn fill(&self, update: &UpdateBatch, micro_batch: usize, batch: &mut Batch) -> Result<(), DataError> {
+        batch.fill(&self.dataset, &self.sequences, update.sequences(micro_batch))
     }
 
     /// The position of the next update, to be saved with the run after an update is made.

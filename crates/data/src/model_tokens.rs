@@ -4,7 +4,7 @@
 
 use crate::chat::{ChatTemplate, Day, SpecialTokens};
 use crate::{DataError, TokenSource, TokenSpan};
-use remat_formats::Tokenizer;
+use remat_formats::{Tokenizer, Tokens};
 use std::ops::Range;
 use std::path::Path;
 
@@ -62,29 +62,21 @@ impl ModelTokens {
     }
 }
 
-/// Refuses a text that the tokenizer passes parts of over: what the model would read is then not what is shown, and the
-/// places of the other tokens cannot be trusted.
-fn check_coverage(text: &str, tokens: &[(u32, Range<usize>)]) -> Result<(), String> {
-    let mut end = 0;
-    let ends = std::iter::once(text.len()..text.len());
-    for range in tokens.iter().map(|(_, range)| range.clone()).chain(ends) {
-        let gap = text.get(end..range.start).unwrap_or_default();
-        if let Some(c) = gap.chars().find(|c| !c.is_whitespace()) {
-            return Err(format!("it has no token for some of the text, near {c:?} (byte {end})"));
-        }
-        end = end.max(range.end);
-    }
-    Ok(())
-}
-
 impl TokenSource for ModelTokens {
     fn encode(&self, text: &str, add_special: bool) -> Result<Vec<u32>, String> {
         self.tokenizer.encode(text, add_special)
     }
 
+    fn each_id(&self, text: &str, add_special: bool, give: &mut dyn FnMut(u32)) -> Result<(), String> {
+        self.tokenizer.each_id(text, add_special, give)
+    }
+
     fn encode_spans(&self, text: &str) -> Result<Vec<TokenSpan>, String> {
-        let tokens = self.tokenizer.encode_spans(text)?;
-        check_coverage(text, &tokens)?;
+        let Tokens { tokens, without_token } = self.tokenizer.encode_spans(text)?;
+        // What the model would read is then not what is shown, and the places of the other tokens cannot be trusted.
+        if let Some((c, at)) = without_token {
+            return Err(format!("it has no token for some of the text, near {c:?} (byte {at})"));
+        }
         let span = |(id, range): (u32, Range<usize>)| {
             let special = self.tokenizer.is_special(id) || Some(id) == self.eos;
             TokenSpan { id, start: range.start, end: range.end, special }
@@ -94,23 +86,5 @@ impl TokenSource for ModelTokens {
 
     fn eos(&self) -> Option<u32> {
         self.eos
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::check_coverage;
-
-    #[test]
-    fn only_white_space_may_be_without_a_token() {
-        let check = |ranges: &[(usize, usize)]| {
-            let tokens: Vec<_> = ranges.iter().map(|&(start, end)| (0, start..end)).collect();
-            check_coverage("ab  cä", &tokens)
-        };
-        assert_eq!(check(&[(0, 2), (2, 5), (5, 7)]), Ok(()));
-        assert_eq!(check(&[(0, 2), (4, 5), (5, 7), (5, 7)]), Ok(()), "one character in two tokens");
-        assert_eq!(check(&[(0, 2), (4, 5)]).unwrap_err(), "it has no token for some of the text, near 'ä' (byte 5)");
-        assert_eq!(check(&[(1, 7)]).unwrap_err(), "it has no token for some of the text, near 'a' (byte 0)");
-        assert!(check(&[]).is_err());
     }
 }

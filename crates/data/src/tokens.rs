@@ -7,6 +7,12 @@ pub trait TokenSource {
     /// BOS. The error says why the tokenizer refused.
     fn encode(&self, text: &str, add_special: bool) -> Result<Vec<u32>, String>;
 
+    /// Gives the ids of [`encode`](Self::encode) one by one, so that those of a long text need not be held.
+    fn each_id(&self, text: &str, add_special: bool, give: &mut dyn FnMut(u32)) -> Result<(), String> {
+        self.encode(text, add_special)?.into_iter().for_each(give);
+        Ok(())
+    }
+
     /// The tokens of `text`, without any around it, and where each stands in it. Needed for conversations, whose
     /// special tokens are part of the text.
     fn encode_spans(&self, text: &str) -> Result<Vec<TokenSpan>, String>;

@@ -16,10 +16,10 @@ pub fn panic_is_caught() -> bool {
 
 /// Runs a call of the library of this name. It unwraps in places that a malformed file can reach; that becomes an error
 /// here.
-pub(crate) fn guarded<T, E: std::fmt::Display>(
-    library: &str,
-    call: impl FnOnce() -> Result<T, E>,
-) -> Result<T, String> {
+///
+/// # Errors
+/// The call's own, or what it panicked with.
+pub fn guarded<T, E: std::fmt::Display>(library: &str, call: impl FnOnce() -> Result<T, E>) -> Result<T, String> {
     DEPTH.set(DEPTH.get() + 1);
     let result = catch_unwind(AssertUnwindSafe(call));
     DEPTH.set(DEPTH.get() - 1);

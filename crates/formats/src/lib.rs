@@ -18,13 +18,14 @@ mod own_files;
 mod peft;
 mod places;
 mod safetensors;
+mod tokenize;
 mod tokenizer;
 
 pub use atomic::{fsync_folder, sha256_file, write_atomic, write_atomic_with};
 pub use bitsandbytes::{PartContent, QuantisedInfo, QuantisedPart, quantised_parts};
 pub use config::{DecoderConfig, Gpt2Config, ModelConfig, RopeScaling, SlidingWindow, WindowedLayers};
 pub use error::FormatsError;
-pub use guard::panic_is_caught;
+pub use guard::{guarded, panic_is_caught};
 pub use held_file::{HashingReader, HeldFile};
 pub use model_files::ModelFiles;
 pub use output_file::OutputFile;
@@ -34,4 +35,5 @@ pub use places::{Places, probe_folder, resolve};
 pub use safetensors::{
     NamedTensor, SafetensorsFile, TensorInfo, TensorSpec, write_safetensors, write_safetensors_from,
 };
+pub use tokenize::Tokens;
 pub use tokenizer::Tokenizer;

@@ -3,26 +3,26 @@
 //! Invariant: encoding and decoding are the `tokenizers` library's own, whole texts in, whole texts out: a truncation or
 //! padding stored in the file is switched off, as transformers does. As in transformers 5, the post-processor in
 //! `tokenizer.json` alone decides which special tokens surround a text; `add_bos_token` beside it is not looked at.
+//! Look next at `tokenize`, which encodes.
 
 use crate::FormatsError;
 use crate::guard::guarded;
 use crate::json::{self, CONFIG_LIMIT_BYTES};
 use serde_json::Value;
 use std::collections::BTreeSet;
-use std::ops::Range;
 use std::path::Path;
-use tokenizers::{PostProcessor, PostProcessorWrapper};
+use tokenizers::PostProcessorWrapper;
 
 const FILE: &str = "tokenizer.json";
-const LIBRARY: &str = "tokenizers";
+pub(crate) const LIBRARY: &str = "tokenizers";
 /// Largest `tokenizer.json` that is read; those of 256 thousand tokens take 30 MB.
 const TOKENIZER_LIMIT_BYTES: u64 = 512 << 20;
 
 /// A tokenizer with its special tokens.
 pub struct Tokenizer {
     /// The library's tokenizer without its post-processor, which would move the offsets of tokens.
-    inner: tokenizers::Tokenizer,
-    post_processor: Option<PostProcessorWrapper>,
+    pub(crate) inner: tokenizers::Tokenizer,
+    pub(crate) post_processor: Option<PostProcessorWrapper>,
     special: BTreeSet<u32>,
     bos: Option<u32>,
     eos: Option<u32>,
@@ -92,32 +92,6 @@ impl Tokenizer {
         let file_bytes = bytes.len() as u64;
         let (bos, eos, pad, chat_template) = (None, None, None, None);
         Ok(Tokenizer { inner, post_processor, special, bos, eos, pad, chat_template, id_limit, file_bytes })
-    }
-
-    /// Ids of a text; with `add_special`, the special tokens that the tokenizer puts around a text, too. Special tokens
-    /// spelled out in the text become their ids either way.
-    ///
-    /// # Errors
-    /// The library's message, for a text its model has no tokens for.
-    pub fn encode(&self, text: &str, add_special: bool) -> Result<Vec<u32>, String> {
-        let ids = guarded(LIBRARY, || {
-            let encoding = self.inner.encode_fast(text, false)?;
-            match &self.post_processor {
-                Some(post_processor) => post_processor.process(encoding, None, add_special),
-                None => Ok(encoding),
-            }
-        });
-        ids.map(|encoding| encoding.get_ids().to_vec())
-    }
-
-    /// Ids of a text without any around it, each with the bytes of the text that it stands for.
-    ///
-    /// # Errors
-    /// As [`Tokenizer::encode`].
-    pub fn encode_spans(&self, text: &str) -> Result<Vec<(u32, Range<usize>)>, String> {
-        let encoding = guarded(LIBRARY, || self.inner.encode(text, false))?;
-        let spans = encoding.get_offsets().iter().map(|&(start, end)| start..end);
-        Ok(encoding.get_ids().iter().copied().zip(spans).collect())
     }
 
     /// Whether an id is a special token: one that stands for itself, not for a piece of text.

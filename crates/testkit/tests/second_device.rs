@@ -171,6 +171,7 @@ fn evaluation_and_generation_give_the_same_numbers() {
     let [here, there] = DEVICES.map(|device| {
         let request = EvaluationRequest {
             data: vec![case("qwen3").join("rows.jsonl")],
+            rows: Default::default(),
             seq_len: None,
             train_on: TrainedTurns::Assistant,
             chat_date: None,

@@ -57,10 +57,10 @@ impl BatchedStep {
         micro: usize,
         made: u64,
     ) -> Result<f64, TrainError> {
-        let longest = loader.longest_of(update, micro);
+        let longest = loader.longest_of(update, micro)?;
         let fits = self.batches.iter().position(|batch| batch.seq_len() >= longest);
         self.used = fits.expect("the longest fits all");
-        loader.fill(update, micro, &mut self.batches[self.used]);
+        loader.fill(update, micro, &mut self.batches[self.used])?;
         self.loaded.set_tokens(self.used, tokens(&self.batches[self.used]))?;
         let key = [self.seed as u32, (self.seed >> 32) as u32, made as u32, micro as u32];
         let dloss = (1.0 / update.trained as f64) as f32;

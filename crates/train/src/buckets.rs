@@ -12,6 +12,7 @@ use remat_model::BatchShape;
 use remat_plan::{DeviceProfile, Plan};
 use remat_step::TrainingStep;
 use serde::Serialize;
+use std::collections::BTreeMap;
 
 /// Lengths are rounded up to this.
 pub(crate) const SEQ_LEN_MULTIPLE: usize = 16;
@@ -67,16 +68,16 @@ impl BucketPlan {
     }
 }
 
-/// The buckets of rows of these lengths, the shortest first; the last has `longest` tokens, which all rows fit.
-pub(crate) fn buckets(mut lengths: Vec<usize>, batch: usize, longest: usize) -> Vec<LengthBucket> {
-    lengths.sort_unstable();
+/// The buckets of rows, so many of each length, the shortest first; the last has `longest` tokens, which all rows fit.
+pub(crate) fn buckets(lengths: &BTreeMap<usize, usize>, batch: usize, longest: usize) -> Vec<LengthBucket> {
+    let all: usize = lengths.values().sum();
     let step = longest.div_ceil(EDGES).next_multiple_of(SEQ_LEN_MULTIPLE);
     let mut edges: Vec<usize> = (1..longest.div_ceil(step)).map(|index| index * step).collect();
     edges.push(longest);
     // A micro-batch is as long as its longest row, and rows come in any order.
     let at_most = |edge: usize| {
-        let rows = lengths.partition_point(|&length| length <= edge);
-        (rows as f64 / lengths.len().max(1) as f64).powf(batch as f64)
+        let rows: usize = lengths.range(..=edge).map(|(_, rows)| rows).sum();
+        (rows as f64 / all.max(1) as f64).powf(batch as f64)
     };
     let mut within: Vec<f64> = edges.iter().map(|&edge| at_most(edge)).collect();
     within[edges.len() - 1] = 1.0;
@@ -137,20 +138,26 @@ mod tests {
         buckets.iter().map(|bucket| bucket.seq_len).collect()
     }
 
+    fn counted(lengths: Vec<usize>) -> BTreeMap<usize, usize> {
+        let mut counts = BTreeMap::new();
+        lengths.into_iter().for_each(|length| *counts.entry(length).or_default() += 1);
+        counts
+    }
+
     #[test]
     fn equal_lengths_have_one_bucket_and_two_kinds_two() {
-        assert_eq!(buckets(vec![100; 50], 1, 112), [LengthBucket { seq_len: 112, share: 1.0 }]);
-        let two = buckets([vec![20; 75], vec![500; 25]].concat(), 1, 512);
+        assert_eq!(buckets(&counted(vec![100; 50]), 1, 112), [LengthBucket { seq_len: 112, share: 1.0 }]);
+        let two = buckets(&counted([vec![20; 75], vec![500; 25]].concat()), 1, 512);
         assert_eq!(two, [LengthBucket { seq_len: 32, share: 0.75 }, LengthBucket { seq_len: 512, share: 0.25 }]);
         // A batch of eight has a long row nine times in ten.
-        assert_eq!(lens(&buckets([vec![20; 75], vec![500; 25]].concat(), 8, 512)), [512]);
+        assert_eq!(lens(&buckets(&counted([vec![20; 75], vec![500; 25]].concat()), 8, 512)), [512]);
     }
 
     #[test]
     fn all_rows_have_their_place_and_padding_falls() {
         let lengths: Vec<usize> = (0..1000).map(|row| 1 + row * row * 4000 / 1_000_000).collect();
         for batch in [1, 2, 4] {
-            let found = buckets(lengths.clone(), batch, 4000);
+            let found = buckets(&counted(lengths.clone()), batch, 4000);
             assert!(found.len() <= MOST && found.windows(2).all(|pair| pair[0].seq_len < pair[1].seq_len));
             assert_eq!(found.last().map(|last| last.seq_len), Some(4000));
             assert!((found.iter().map(|bucket| bucket.share).sum::<f64>() - 1.0).abs() < 1e-12);

@@ -8,12 +8,12 @@ use crate::schedule::ScheduleKind;
 use crate::{Schedule, TrainError};
 use clap::builder::TypedValueParser;
 use clap::{Args, FromArgMatches};
-use remat_data::Day;
+use remat_data::{BadRows, Column, Day, RowOptions};
 use remat_model::{Model, Quant};
 use remat_plan::{ByteSize, Policy};
 use remat_step::DeviceOptions;
 use serde::{Deserialize, Serialize};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// What is trained.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
@@ -138,7 +138,8 @@ pub struct TrainConfig {
     #[arg(long, value_name = "NAME", conflicts_with = "model")]
     pub preset: Option<String>,
 
-    /// File of training rows, JSON lines; may be given several times
+    /// File of training rows (see docs/data.md for what is read), or FILE:0.3 for three of ten of its rows; may be given
+    /// several times
     #[arg(long, value_name = "FILE")]
     pub data: Vec<PathBuf>,
 
@@ -186,6 +187,22 @@ pub struct TrainConfig {
     /// What is trained on: every token, the assistant's turns and completions, or the assistant's last turn
     #[arg(long, value_enum, value_name = "TURNS", default_value = "assistant", help_heading = "Batches")]
     pub train_on: TrainedTurns,
+
+    /// Columns of the rows under other names than a format's, such as prompt=question,completion=answer
+    #[arg(long, value_name = "NAME=COLUMN", value_delimiter = ',', help_heading = "Batches")]
+    #[serde(default)]
+    pub columns: Vec<Column>,
+
+    /// Keys of the rows that mean nothing for training, beside those that are known to
+    #[arg(long, value_name = "KEYS", value_delimiter = ',', help_heading = "Batches")]
+    #[serde(default)]
+    pub ignore_columns: Vec<String>,
+
+    /// What becomes of rows that cannot be read or encoded: stop before the first step, drop up to half of a file's, or
+    /// drop:SHARE for up to that share; what was dropped is told
+    #[arg(long, value_name = "CHOICE", default_value = "stop", help_heading = "Batches")]
+    #[serde(default)]
+    pub bad_rows: BadRows,
 
     /// Day that a chat template which asks sees as today's, as 2026-01-31 [default: the day the run begins, in UTC]
     #[arg(long, value_name = "DATE", help_heading = "Batches")]
@@ -301,6 +318,9 @@ impl Default for TrainConfig {
 /// Other data is refused by its content, whatever its path.
 const FREE_ON_RESUME: &[&str] = &[
     "data",
+    "columns",
+    "ignore-columns",
+    "bad-rows",
     "out",
     "epochs",
     "steps",
@@ -449,6 +469,17 @@ impl TrainConfig {
             return bad("dropout", self.dropout.to_string(), "at least 0 and below 1");
         }
         Ok(())
+    }
+
+    /// How rows are read.
+    pub(crate) fn row_options(&self) -> RowOptions {
+        let (columns, ignored) = (self.columns.clone(), self.ignore_columns.clone());
+        // What is long is kept where the run writes, or as near to it as there is a folder yet.
+        let here =
+            |folder: &Path| if folder.as_os_str().is_empty() { PathBuf::from(".") } else { folder.to_path_buf() };
+        let near = self.out.ancestors().map(here).find(|folder| folder.is_dir());
+        let near = near.filter(|_| !self.out.as_os_str().is_empty());
+        RowOptions { columns, ignored, bad_rows: self.bad_rows, folder: near }
     }
 
     /// The model of these settings, none of its weights read yet.

@@ -9,7 +9,7 @@ use crate::forward;
 use crate::setup::DEFAULT_SEQ_LEN;
 use crate::{TrainError, TrainedTurns, today};
 use remat_data::{
-    Batch, DataLoader, Dataset, Day, Encoder, LoaderOptions, ModelTokens, Order, SampleStats, UpdateBatch,
+    Batch, DataLoader, Dataset, Day, Encoder, LoaderOptions, ModelTokens, Order, RowOptions, SampleStats, UpdateBatch,
 };
 use remat_model::{BatchShape, Model};
 use remat_step::{DeviceOptions, LoadedForward, LoadedStep, StepPlans};
@@ -18,10 +18,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 /// What to evaluate on, and how.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct EvaluationRequest {
     /// Files of rows.
     pub data: Vec<PathBuf>,
+    /// How rows are read.
+    pub rows: RowOptions,
     /// Longest sequence in tokens; longer rows are cut.
     pub seq_len: Option<usize>,
     /// Which turns of a conversation count.
@@ -69,7 +71,7 @@ pub fn evaluate(
     let tokens = tokens.map(|tokens| tokens.on_day(request.chat_date.unwrap_or_else(today)));
     let encoder = Encoder::for_model(tokens.as_ref(), model.config().vocab_size());
     let encoder = encoder.with_train_on(request.train_on.into());
-    let dataset = Dataset::load(data, &encoder, limit)?;
+    let dataset = Dataset::load(data, &request.rows, &encoder, limit)?;
     let options = LoaderOptions { batch_size: *batch_size, grad_accum: 1, packing: false, order: Order::InOrder };
     let loader = DataLoader::new(dataset, options)?;
     let seq_len = limit.min(loader.longest_sequence().next_multiple_of(SEQ_LEN_MULTIPLE));
@@ -118,8 +120,8 @@ impl EvaluationRows {
             if interrupt.load(Ordering::Relaxed) {
                 return Ok(None);
             }
-            self.loader.next_update(&mut self.update);
-            self.loader.fill(&self.update, 0, &mut self.batch);
+            self.loader.next_update(&mut self.update)?;
+            self.loader.fill(&self.update, 0, &mut self.batch)?;
             sum += f64::from(step.evaluate(tokens(&self.batch))?);
             trained += self.update.trained;
         }

@@ -3,6 +3,7 @@
 
 use crate::ownership::RUN_FILES;
 use crate::{TrainConfig, TrainError};
+use remat_data::file_of;
 use remat_formats::{OutputFile, Places, resolve};
 use std::path::Path;
 
@@ -11,10 +12,10 @@ impl TrainConfig {
     pub fn inputs(&self, config_file: Option<&Path>) -> Places {
         let mut places = Places::new().reads("--model", &self.model);
         for path in &self.data {
-            places = places.reads("--data", path);
+            places = places.reads("--data", &file_of(path));
         }
         for path in &self.eval_data {
-            places = places.reads("--eval-data", path);
+            places = places.reads("--eval-data", &file_of(path));
         }
         if let Some(path) = &self.init_adapter {
             places = places.reads("--init-adapter", path);

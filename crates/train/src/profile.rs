@@ -93,18 +93,18 @@ impl ProfileSetup {
         let setup = SetUp::of(config.resolved_to_plan()?, SetUpFor::Profile)?;
         let SetUp { config, model, method, shape, loader, options, limit, spill, .. } = setup;
         let machine = Machine::this(&options.level.to_string(), options.threads);
-        let rows = loader.map(|loader| SampleRows::first_of(loader, shape));
+        let rows = loader.map(|loader| SampleRows::first_of(loader, shape)).transpose()?;
         Ok(ProfileSetup { config, model, method, shape, rows, options, machine, limit, spill })
     }
 }
 
 impl SampleRows {
     /// The first micro-batch of a run over these rows, in the shape that the run would have.
-    fn first_of(mut loader: DataLoader, shape: BatchShape) -> Self {
+    fn first_of(mut loader: DataLoader, shape: BatchShape) -> Result<Self, TrainError> {
         let (mut update, mut batch) = (loader.update_buffer(), Batch::new(shape.batch, shape.seq_len));
-        loader.next_update(&mut update);
-        loader.fill(&update, 0, &mut batch);
-        SampleRows { batch, data: loader.dataset().stats().to_vec() }
+        loader.next_update(&mut update)?;
+        loader.fill(&update, 0, &mut batch)?;
+        Ok(SampleRows { batch, data: loader.dataset().stats().to_vec() })
     }
 }
 

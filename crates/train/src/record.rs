@@ -198,8 +198,8 @@ impl ModelRecord {
 pub(crate) fn data_records(stats: &[SampleStats]) -> Vec<DataRecord> {
     let record = |stats: &SampleStats| DataRecord {
         path: stats.path.clone(),
-        sha256: stats.sha256.clone().unwrap_or_else(|| "none: made for this run".to_string()),
-        samples: (stats.rows - stats.dropped) as u64,
+        sha256: stats.file.sha256.clone().unwrap_or_else(|| "none: made for this run".to_string()),
+        samples: stats.kept as u64,
     };
     stats.iter().map(record).collect()
 }

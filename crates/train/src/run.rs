@@ -308,7 +308,7 @@ impl<'a> Run<'a> {
         let session = &mut self.session;
         let made = session.made_updates;
         let step = made + 1;
-        session.loader.next_update(batch);
+        session.loader.next_update(batch)?;
         let traced = self.trace.as_ref().filter(|_| trace::is_due(self.updates_here, session.total_updates - made));
         if traced.is_some() {
             let (steps, longest) = session.step.loaded.steps_of_update(batch.micro_batches());

@@ -22,6 +22,7 @@ use remat_model::{BatchShape, LoraConfig, Method, Model, Quant, Targets};
 use remat_plan::{DeviceProfile, SpillPrices};
 use remat_step::DeviceOptions;
 use remat_tensor::{Philox, stream_of_name};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// What the rows are called that a preset learns where the settings name no data.
@@ -109,7 +110,8 @@ impl SetUp {
         }
         let of_length = BatchShape { batch: config.batch_size, seq_len };
         let shape = loader.as_ref().map_or(of_length, |loader| shape_of(&config, loader, seq_len));
-        let lengths = loader.as_ref().map_or_else(Vec::new, DataLoader::sequence_lengths);
+        let no_rows = BTreeMap::new();
+        let lengths = loader.as_ref().map_or(&no_rows, DataLoader::sequence_lengths);
         let buckets = buckets(lengths, shape.batch, shape.seq_len);
         let batches = buckets.iter().map(|bucket| Batch::bytes_of(shape.batch, bucket.seq_len)).sum::<usize>();
         let rows = loader.as_ref().map_or(0, DataLoader::bytes);
@@ -228,7 +230,7 @@ fn load_data(
     });
     let encoder = Encoder::for_model(tokens.as_ref(), model.vocab_size());
     let encoder = encoder.with_train_on(config.train_on.into());
-    let dataset = Dataset::load(files, &encoder, seq_len)?;
+    let dataset = Dataset::load(files, &config.row_options(), &encoder, seq_len)?;
     Ok(DataLoader::new(dataset, options)?)
 }
 
@@ -241,7 +243,7 @@ fn random_rows(seed: u64, vocabulary: usize, seq_len: usize) -> Result<Dataset, 
         let id = |token: usize| philox.word((row * seq_len + token) as u64) % vocabulary as u32;
         let ids: Vec<u32> = (0..seq_len).map(id).collect();
         let labels = ids.iter().map(|&id| id as i32).collect();
-        builder.push(&Sample { ids, labels, terminated: true, complete: true })?;
+        builder.push(&Sample { ids, labels, terminated: true, complete: true, beyond: 0 })?;
     }
     Ok(builder.finish()?)
 }

@@ -209,6 +209,7 @@ fn losses_of_base_and_adapter_equal_the_reference_at_any_batch_size() {
                 let train_on = TrainedTurns::Assistant;
                 let request = EvaluationRequest {
                     data: data.clone(),
+                    rows: Default::default(),
                     seq_len: None,
                     train_on,
                     chat_date: None,

@@ -55,7 +55,7 @@ pub(super) fn answers(
     let stop: Vec<u32> = tokenizer.eos().into_iter().collect();
     let mut answers = Vec::with_capacity(rows.len());
     for row in rows {
-        let prompt = tokenizer.encode(&row.prompt, true).map_err(failed)?;
+        let prompt = tokenizer.encode_prompt(&row.prompt).map_err(failed)?;
         let request = Request { prompt: &prompt, max_tokens: ANSWER_TOKENS, sampling: Sampling::GREEDY, stop: &stop };
         let continuation = generator.generate(&request, &mut |_| true)?;
         let text = tokenizer.decode(&continuation.tokens, true).map_err(failed)?;
@@ -89,6 +89,7 @@ pub(super) fn right(rows: &[Row], answers: &[String]) -> usize {
 pub(super) fn loss(model: &Model, adapter: Option<&Path>, out: &Path, threads: usize) -> Result<f64, TrainError> {
     let request = EvaluationRequest {
         data: vec![out.join("held-out.jsonl")],
+        rows: Default::default(),
         seq_len: Some(SEQ_LEN),
         train_on: TrainedTurns::Assistant,
         chat_date: None,

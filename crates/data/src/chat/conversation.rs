@@ -1,41 +1,23 @@
-//! The messages of one row. Invariants: every message has a role; a key whose value is null is not there, and reasoning
-//! goes by each name that templates know it by, both as transformers hands messages to a template.
+//! The messages of one row as a chat template takes them. Invariants: every message has a role; a key whose value is null
+//! is not there, and reasoning goes by each name that templates know it by, both as transformers hands messages to a
+//! template. Look next at `row::messages`, where messages come from.
 
+use crate::row::messages::{Message, Unusual};
 use remat_jinja::{Dict, Value};
 use serde_json::value::RawValue;
 
 /// Names under which a message may carry the assistant's reasoning.
 const REASONING: [&str; 3] = ["reasoning_content", "thinking", "reasoning"];
 
-/// Who speaks, in ShareGPT's words and in those of chat templates.
-const SPEAKERS: [(&str, &str); 12] = [
-    ("human", "user"),
-    ("user", "user"),
-    ("gpt", "assistant"),
-    ("chatgpt", "assistant"),
-    ("bing", "assistant"),
-    ("bard", "assistant"),
-    ("model", "assistant"),
-    ("assistant", "assistant"),
-    ("system", "system"),
-    ("tool", "tool"),
-    ("function_response", "tool"),
-    ("observation", "tool"),
-];
-
 /// A conversation as a chat template takes it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Conversation {
     messages: Vec<Value>,
     roles: Vec<String>,
+    trained: Vec<bool>,
     tools: Value,
     kwargs: Vec<(String, Value)>,
-}
-
-/// What is wrong with a conversation: the key and what it must be.
-pub(crate) struct BadMessage {
-    pub(crate) key: String,
-    pub(crate) expected: &'static str,
+    unusual: Vec<Unusual>,
 }
 
 impl Conversation {
@@ -48,37 +30,41 @@ impl Conversation {
         Conversation {
             messages: messages.iter().enumerate().map(plain).collect(),
             roles: messages.iter().map(|(role, _)| role.to_string()).collect(),
+            trained: vec![true; messages.len()],
             tools: Value::None,
             kwargs: Vec::new(),
+            unusual: Vec::new(),
         }
     }
 
-    /// Of `[{"role", "content", …}, …]`, or of ShareGPT's `[{"from", "value"}, …]`.
-    pub(crate) fn parse(key: &str, messages: &RawValue, tools: Option<&RawValue>) -> Result<Self, BadMessage> {
-        let bad = |key: String, expected| BadMessage { key, expected };
-        let expected = "an array of messages, {\"role\", \"content\"} each";
-        let values: Vec<Value> = serde_json::from_str(messages.get()).map_err(|_| bad(key.to_string(), expected))?;
-        if values.is_empty() {
-            return Err(bad(key.to_string(), "an array of at least one message"));
+    /// Of a row's messages, tools and `chat_template_kwargs`. The error has the key and what is wrong with its JSON.
+    pub(crate) fn of(
+        messages: &[Message],
+        tools: Vec<Box<RawValue>>,
+        kwargs: Option<&RawValue>,
+    ) -> Result<Self, (String, String)> {
+        let value = |key: &str, json: &RawValue| {
+            serde_json::from_str::<Value>(json.get()).map_err(|error| (key.to_string(), error.to_string()))
+        };
+        let mut values = Vec::with_capacity(messages.len());
+        for (index, of_row) in messages.iter().enumerate() {
+            let at = |key: &str| format!("message {}, {key}", index + 1);
+            let entry = |(key, json): &(String, Box<RawValue>)| value(&at(key), json).map(|value| (key.clone(), value));
+            let entries: Entries = of_row.entries.iter().map(entry).collect::<Result<_, _>>()?;
+            values.push(message(index, normalised(entries)).map_err(|error| (at("content"), error.to_string()))?);
         }
-        let mut conversation = Conversation::new(&[]);
-        for (index, value) in values.iter().enumerate() {
-            let (entries, role) = read_message(value).map_err(|(inner, expected)| {
-                let dot = if inner.is_empty() { "" } else { "." };
-                bad(format!("{key}[{index}]{dot}{inner}"), expected)
-            })?;
-            let nested = |_| bad(format!("{key}[{index}]"), "nested less deep");
-            conversation.messages.push(message(index, entries).map_err(nested)?);
-            conversation.roles.push(role);
-        }
-        if let Some(tools) = tools {
-            let wrong = || bad("tools".to_string(), "an array of tools");
-            let tools: Value = serde_json::from_str(tools.get()).map_err(|_| wrong())?;
-            let none = tools.items().ok_or_else(wrong)?.is_empty();
-            // An empty list is no tools, as in transformers' own data preparation.
-            conversation.tools = if none { Value::None } else { tools };
-        }
-        Ok(conversation)
+        let tools: Vec<Value> = tools.iter().map(|tool| value("tools", tool)).collect::<Result<_, _>>()?;
+        let kwargs = kwargs.map(|kwargs| value("chat_template_kwargs", kwargs)).transpose()?;
+        // An empty list is no tools, as in transformers' own data preparation.
+        let tools = if tools.is_empty() { Ok(Value::None) } else { Value::list(tools) };
+        Ok(Conversation {
+            messages: values,
+            roles: messages.iter().map(|message| message.role.clone()).collect(),
+            trained: messages.iter().map(|message| message.trained).collect(),
+            tools: tools.map_err(|error| ("tools".to_string(), error.to_string()))?,
+            kwargs: kwargs.as_ref().map(entries).unwrap_or_default(),
+            unusual: messages.iter().flat_map(|message| message.unusual.clone()).collect(),
+        })
     }
 
     /// Who speaks, message by message.
@@ -86,8 +72,27 @@ impl Conversation {
         &self.roles
     }
 
+    /// Whether an assistant's turn is to be trained on; a row may say that one is not.
+    pub fn is_trained(&self, index: usize) -> bool {
+        self.trained[index]
+    }
+
+    /// Roles and keys that mean nothing unless the template reads them.
+    pub(crate) fn unusual(&self) -> &[Unusual] {
+        &self.unusual
+    }
+
+    /// Whether a message has this key, with something in it.
+    pub(crate) fn has(&self, key: &str) -> bool {
+        self.messages.iter().any(|message| message.get(key).is_some_and(Value::is_true))
+    }
+
     pub(crate) fn values(&self) -> &[Value] {
         &self.messages
+    }
+
+    pub(crate) fn has_tools(&self) -> bool {
+        !matches!(self.tools, Value::None)
     }
 
     pub(crate) fn tools(&self) -> &Value {
@@ -118,12 +123,21 @@ impl Conversation {
     /// The messages with another text in one of them.
     pub(crate) fn with_text(&self, index: usize, text: &str) -> Vec<Value> {
         let mut messages = self.messages.clone();
-        let kept = entries(&messages[index]).into_iter().map(|(key, value)| match key.as_str() {
-            "content" => (key, Value::from(text)),
-            _ => (key, value),
-        });
-        messages[index] = message(index, kept.collect()).expect("no deeper than it was");
+        messages[index] = with_content(index, &messages[index], text);
         messages
+    }
+
+    /// The same with contents that are lists of text parts put together as one text each; `None` if there are none.
+    pub(crate) fn with_parts_joined(&self) -> Option<Conversation> {
+        let mut joined = self.clone();
+        let mut found = false;
+        for (index, message) in joined.messages.iter_mut().enumerate() {
+            let Some(parts) = message.get("content").and_then(Value::items) else { continue };
+            found = true;
+            let text: String = parts.iter().filter_map(|part| part.get("text")?.as_str()).collect();
+            *message = with_content(index, message, &text);
+        }
+        found.then_some(joined)
     }
 
     /// Variables that the row sets for the template, such as `enable_thinking`.
@@ -152,33 +166,17 @@ fn message(index: usize, entries: Entries) -> Result<Value, remat_jinja::Error> 
 /// The keys of a message with their values, in order.
 type Entries = Vec<(String, Value)>;
 
-/// One message's entries and its role; or the key and what it must be.
-fn read_message(value: &Value) -> Result<(Entries, String), (&'static str, &'static str)> {
-    if value.as_dict().is_none() {
-        return Err(("", "an object {\"role\", \"content\"}"));
-    }
-    let get = |key: &str| value.get(key).filter(|value| !matches!(value, Value::None));
-    if let Some(role) = get("role") {
-        let role = role.as_str().ok_or(("role", "a string"))?.to_string();
-        return Ok((normalised(value), role));
-    }
-    let Some(from) = get("from") else {
-        return Err(("role", "there: \"system\", \"user\", \"assistant\" or \"tool\""));
-    };
-    let speaker = SPEAKERS.iter().find(|(name, _)| from.as_str() == Some(name));
-    let Some((_, role)) = speaker else {
-        return Err(("from", "\"human\", \"gpt\", \"system\" or \"tool\""));
-    };
-    let content = get("value").ok_or(("value", "there: the message's text"))?;
-    content.as_str().ok_or(("value", "a string"))?;
-    let entries = vec![("role".to_string(), Value::from(*role)), ("content".to_string(), content.clone())];
-    Ok((entries, role.to_string()))
+/// A message with another text as its content.
+fn with_content(index: usize, of: &Value, text: &str) -> Value {
+    let kept = entries(of).into_iter().map(|(key, value)| match key.as_str() {
+        "content" => (key, Value::from(text)),
+        _ => (key, value),
+    });
+    message(index, kept.collect()).expect("no deeper than it was")
 }
 
-/// Without nulls, and with the reasoning under the names that templates use.
-fn normalised(message: &Value) -> Entries {
-    let mut kept = entries(message);
-    kept.retain(|(_, value)| !matches!(value, Value::None));
+/// With the reasoning under the names that templates use.
+fn normalised(mut kept: Entries) -> Entries {
     let named = |name: &str| kept.iter().find(|(key, _)| key == name).map(|(_, value)| value.clone());
     if let Some(reasoning) = REASONING.iter().find_map(|name| named(name)) {
         let has_thinking = named("thinking").is_some();

@@ -11,6 +11,7 @@
 mod changes;
 mod clock;
 mod conversation;
+mod parts;
 mod segments;
 mod template;
 mod turns;
@@ -20,4 +21,4 @@ pub use conversation::Conversation;
 pub use template::{ChatTemplate, SpecialTokens};
 pub use turns::TrainOn;
 
-pub(crate) use turns::{Turn, TurnEnd, renders_all, trained_turns};
+pub(crate) use turns::{Turn, TurnEnd, renders_all, trained_turns, untrained_turns};

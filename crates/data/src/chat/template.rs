@@ -8,7 +8,9 @@
 
 use crate::chat::clock::Day;
 use crate::chat::conversation::Conversation;
+use crate::chat::parts;
 use remat_jinja::{Budget, Host, Rendering, Template, Value};
+use std::sync::OnceLock;
 
 /// Variables that a template is always given, and nobody else sets.
 const OWN_VARIABLES: [&str; 4] = ["messages", "tools", "documents", "add_generation_prompt"];
@@ -32,19 +34,25 @@ pub struct ChatTemplate {
     special: SpecialTokens,
     kwargs: Vec<(String, Value)>,
     day: Day,
+    /// The texts of both templates.
+    source: String,
+    /// Whether it reads a content that is a list of parts; asked for when a row has one.
+    takes_parts: OnceLock<bool>,
 }
 
 impl ChatTemplate {
     /// Compiles a template. The error says what is wrong with it and in which line.
     pub fn new(source: &str, special: SpecialTokens) -> Result<Self, String> {
         let template = Template::new(source).map_err(|error| error.to_string())?;
-        Ok(ChatTemplate { template, for_tools: None, special, kwargs: Vec::new(), day: Day::default() })
+        let (kwargs, day, takes_parts) = (Vec::new(), Day::default(), OnceLock::new());
+        Ok(ChatTemplate { template, for_tools: None, special, kwargs, day, source: source.to_string(), takes_parts })
     }
 
     /// With another template for conversations that have tools.
     pub fn with_tool_use(self, source: &str) -> Result<Self, String> {
         let template = Template::new(source).map_err(|error| format!("its template for tools: {error}"))?;
-        Ok(ChatTemplate { for_tools: Some(template), ..self })
+        let source = format!("{}\n{source}", self.source);
+        Ok(ChatTemplate { for_tools: Some(template), source, ..self })
     }
 
     /// With another day as today's, for templates that ask.
@@ -55,6 +63,21 @@ impl ChatTemplate {
     /// With variables for every rendering; a row's own go before them.
     pub fn with_kwargs(self, kwargs: Vec<(String, Value)>) -> Self {
         ChatTemplate { kwargs, ..self }
+    }
+
+    /// Whether the template's source has this word: what it never names it cannot read.
+    pub(crate) fn mentions(&self, word: &str) -> bool {
+        let is_part = |c: Option<char>| c.is_some_and(|c| c.is_alphanumeric() || c == '_');
+        let alone = |(at, _): &(usize, &str)| {
+            let (before, behind) = (&self.source[..*at], &self.source[at + word.len()..]);
+            !is_part(before.chars().next_back()) && !is_part(behind.chars().next())
+        };
+        !word.is_empty() && self.source.match_indices(word).any(|found| alone(&found))
+    }
+
+    /// Whether it reads the texts out of a content that is a list of parts.
+    pub(crate) fn takes_parts(&self) -> bool {
+        *self.takes_parts.get_or_init(|| parts::reads_parts(self))
     }
 
     /// The text of a conversation, and with `add_generation_prompt` also what comes before the assistant's next turn.

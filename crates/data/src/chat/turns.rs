@@ -59,8 +59,20 @@ pub(crate) fn trained_turns(
     if train_on == TrainOn::Last {
         indices.drain(..indices.len().saturating_sub(1));
     }
+    indices.retain(|&index| conversation.is_trained(index));
     let turns = turns_of(template, conversation, &rendering, &indices)?;
     Ok((rendering.text, turns))
+}
+
+/// The turns of the assistant that the row says are not to be trained on.
+pub(crate) fn untrained_turns(template: &ChatTemplate, conversation: &Conversation) -> Result<Vec<Turn>, String> {
+    let mut indices = assistants_turns(conversation);
+    indices.retain(|&index| !conversation.is_trained(index));
+    if indices.is_empty() {
+        return Ok(Vec::new());
+    }
+    let rendering = template.rendering(conversation, conversation.values(), false)?;
+    turns_of(template, conversation, &rendering, &indices)
 }
 
 /// The messages that the assistant says.
@@ -117,7 +129,16 @@ fn marked_turns(
 /// out a system prompt in places, which the rows' author should know.
 pub(crate) fn renders_all(text: &str, conversation: &Conversation) -> bool {
     let others = (0..conversation.roles().len()).filter(|&index| conversation.roles()[index] != "assistant");
-    others.filter_map(|index| conversation.plain_text(index)).all(|content| text.contains(content.trim()))
+    // Messages mostly come in order, so the text is searched once and not once per message.
+    let mut behind = 0;
+    others.filter_map(|index| conversation.plain_text(index)).all(|content| {
+        let content = content.trim();
+        match text[behind..].find(content) {
+            Some(at) => behind += at + content.len(),
+            None => return text.contains(content),
+        }
+        true
+    })
 }
 
 impl Turn {

@@ -1,7 +1,7 @@
 //! Batches and updates, computed by hand and held to what PyTorch was fed.
 
 use crate::dataset;
-use remat_data::{Batch, DataLoader, Dataset, Encoder, LoaderOptions, Order, SequenceId, Sequences};
+use remat_data::{Batch, DataLoader, Dataset, Encoder, LoaderOptions, Order, RowOptions, SequenceId, Sequences};
 use std::path::Path;
 
 const NONE: i32 = -100;
@@ -10,7 +10,7 @@ const NONE: i32 = -100;
 fn one_sample_per_line() {
     let data = dataset(&[(vec![7, 8, 9], vec![NONE, 8, 9]), (vec![5, 6], vec![5, 6])], 4);
     let mut batch = Batch::new(3, 4);
-    batch.fill(&data, &Sequences::unpacked(&data), &[SequenceId(1), SequenceId(0)]);
+    batch.fill(&data, &Sequences::unpacked(&data).unwrap(), &[SequenceId(1), SequenceId(0)]).unwrap();
     #[rustfmt::skip]
     let expected: [[i32; 12]; 4] = [
         [5, 6, 0, 0,             7, 8, 9, 0,        0, 0, 0, 0],
@@ -27,22 +27,22 @@ fn packed_samples_are_segments() {
     let samples =
         [(vec![1, 2, 3], vec![1, 2, 3]), (vec![4, 5], vec![4, 5]), (vec![6, 7, 8, 9], vec![NONE, NONE, 8, 9])];
     let data = dataset(&samples, 7);
-    let sequences = Sequences::packed(&data, 7);
+    let sequences = Sequences::packed(&data, 7).unwrap();
     assert_eq!(sequences.len(), 2);
     let mut batch = Batch::new(1, 7);
-    batch.fill(&data, &sequences, &[SequenceId(0)]);
+    batch.fill(&data, &sequences, &[SequenceId(0)]).unwrap();
     let expected: [[i32; 7]; 4] =
         [[1, 2, 3, 4, 5, 0, 0], [2, 3, NONE, 5, NONE, NONE, NONE], [0, 1, 2, 0, 1, 0, 1], [0, 0, 0, 3, 3, 5, 5]];
     assert_eq!([&batch.ids, &batch.targets, &batch.positions, &batch.segment_start], expected.each_ref());
     assert_eq!((batch.tokens, batch.trained), (5, 3));
 
     // The same buffer, filled again, keeps nothing of what it held.
-    batch.fill(&data, &sequences, &[SequenceId(1)]);
+    batch.fill(&data, &sequences, &[SequenceId(1)]).unwrap();
     let mut fresh = Batch::new(1, 7);
-    fresh.fill(&data, &sequences, &[SequenceId(1)]);
+    fresh.fill(&data, &sequences, &[SequenceId(1)]).unwrap();
     assert_eq!(batch, fresh);
     assert_eq!((batch.tokens, batch.trained), (4, 2));
-    batch.fill(&data, &sequences, &[]);
+    batch.fill(&data, &sequences, &[]).unwrap();
     assert_eq!(batch, Batch::new(1, 7));
 }
 
@@ -61,19 +61,19 @@ fn updates_of_an_epoch_and_its_smaller_last_one() {
     let mut update = loader.update_buffer();
     let mut batch = Batch::new(2, 8);
 
-    loader.next_update(&mut update);
+    loader.next_update(&mut update).unwrap();
     assert_eq!((update.micro_batches(), update.trained, update.tokens), (2, 1 + 2 + 3 + 4, 2 + 3 + 4 + 5));
     assert_eq!(update.epoch, 4.0 / 7.0);
-    loader.fill(&update, 1, &mut batch);
+    loader.fill(&update, 1, &mut batch).unwrap();
     assert_eq!(batch.trained, 3 + 4);
 
-    loader.next_update(&mut update);
+    loader.next_update(&mut update).unwrap();
     assert_eq!((update.micro_batches(), update.trained, update.epoch), (2, 5 + 6 + 7, 1.0));
-    loader.fill(&update, 1, &mut batch);
+    loader.fill(&update, 1, &mut batch).unwrap();
     assert_eq!((batch.trained, batch.tokens), (7, 8), "the second line is padding");
     assert!(batch.targets[8..].iter().all(|&target| target == NONE));
 
-    loader.next_update(&mut update);
+    loader.next_update(&mut update).unwrap();
     assert_eq!(update.sequences(0), [SequenceId(0), SequenceId(1)], "the next epoch starts over");
     assert_eq!(update.epoch, 1.0 + 4.0 / 7.0);
 }
@@ -85,7 +85,7 @@ fn micro_batches_of_padding_alone_do_not_exist() {
     let mut loader = DataLoader::new(data, options).unwrap();
     assert_eq!(loader.updates_per_epoch(), 1);
     let mut update = loader.update_buffer();
-    loader.next_update(&mut update);
+    loader.next_update(&mut update).unwrap();
     assert_eq!((update.micro_batches(), update.trained), (1, 1));
 }
 
@@ -101,7 +101,9 @@ fn the_parity_fixtures_are_fed_as_to_pytorch() {
         let vocab_size = number(&read(&case.join("config.json"))["vocab_size"]);
         let (batch_size, grad_accum) = (number(&reference["batch_size"]), number(&reference["accumulation"]));
         let seq_len = number(&reference["seq_len"]);
-        let data = Dataset::load(&[case.join("rows.jsonl")], &Encoder::new(None, vocab_size), seq_len).unwrap();
+        let data =
+            Dataset::load(&[case.join("rows.jsonl")], &RowOptions::default(), &Encoder::new(None, vocab_size), seq_len)
+                .unwrap();
         let file = &data.stats()[0];
         assert_eq!((file.rows, file.truncated, file.dropped), (20 * batch_size * grad_accum, 0, 0));
 
@@ -109,10 +111,10 @@ fn the_parity_fixtures_are_fed_as_to_pytorch() {
         let mut loader = DataLoader::new(data, options).unwrap();
         assert_eq!((loader.updates_per_epoch(), loader.longest_sequence()), (20, seq_len));
         let mut update = loader.update_buffer();
-        loader.next_update(&mut update);
+        loader.next_update(&mut update).unwrap();
         let mut batch = Batch::new(batch_size, seq_len);
         let trained = (0..update.micro_batches()).map(|micro_batch| {
-            loader.fill(&update, micro_batch, &mut batch);
+            loader.fill(&update, micro_batch, &mut batch).unwrap();
             batch.trained
         });
         let expected = reference["first_update"]["trained_tokens"].as_array().unwrap();

@@ -4,7 +4,7 @@
 use crate::{VOCABULARY, files};
 use proptest::prelude::*;
 use remat_data::{ChatTemplate, Conversation, Encoder, IGNORED_LABEL, Place, Row, SpecialTokens};
-use remat_data::{TokenSource, TokenSpan, TrainOn, read_rows_from};
+use remat_data::{RowOptions, TokenSource, TokenSpan, TrainOn, read_rows_from};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 
@@ -13,13 +13,13 @@ fn fixture(name: &str) -> String {
     std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-fn row(json: &str) -> Row {
+pub fn row(json: &str) -> Row {
     let mut row = None;
     let mut sink = |_, read| {
         row = Some(read);
         Ok(())
     };
-    read_rows_from(&mut json.as_bytes(), Path::new("f"), &mut sink).unwrap();
+    read_rows_from(&mut json.as_bytes(), Path::new("f"), &RowOptions::default(), &mut sink).unwrap();
     row.unwrap()
 }
 
@@ -30,7 +30,7 @@ fn conversation(json: &str) -> Conversation {
     }
 }
 
-fn template(name: &str) -> ChatTemplate {
+pub fn template(name: &str) -> ChatTemplate {
     let cases: Vec<Value> = serde_json::from_str(&fixture("expected.json")).unwrap();
     let case = cases.iter().find(|case| case["template"] == name).unwrap();
     let token = |key: &str| case[key].as_str().map(str::to_string);
@@ -80,7 +80,7 @@ fn a_template_sees_the_day_that_it_is_given() {
 }
 
 /// One token per character, and one for each special token of the published templates.
-struct Characters;
+pub struct Characters;
 
 const SPECIAL: [&str; 15] = [
     "<|im_start|>",
@@ -131,10 +131,10 @@ fn place() -> Place {
 }
 
 /// The rendering with the trained parts in brackets, and whether each ends in a special token.
-fn marked(template: &ChatTemplate, row: &Row, train_on: TrainOn) -> Result<(String, bool), String> {
+pub fn marked(template: &ChatTemplate, row: &Row, train_on: TrainOn) -> Result<(String, bool), String> {
     let encoder = Encoder::new(Some(&Characters), VOCABULARY).with_chat(template).with_train_on(train_on);
     let sample = encoder.encode(row, &place()).map_err(|error| error.to_string())?;
-    let Row::Conversation(conversation) = row else { panic!("{row:?}") };
+    let (Row::Conversation(conversation) | Row::Instruction { conversation, .. }) = row else { panic!("{row:?}") };
     let text = template.render(conversation, false).unwrap();
     let spans = Characters.encode_spans(&text).unwrap();
     let mut out = String::new();
@@ -214,7 +214,7 @@ fn a_message_that_the_template_leaves_out_is_counted() {
         let (folder, paths) = files(&[TWO_TURNS.replace('\n', " ").replace("\"S\"", "\"System prompt\"").as_bytes()]);
         let template = template(name);
         let encoder = Encoder::new(Some(&Characters), VOCABULARY).with_chat(&template);
-        let data = remat_data::Dataset::load(&paths, &encoder, 512).unwrap();
+        let data = remat_data::Dataset::load(&paths, &RowOptions::default(), &encoder, 512).unwrap();
         assert_eq!(data.stats()[0].incomplete, usize::from(!complete), "{name}");
         drop(folder);
     }
@@ -392,7 +392,7 @@ fn conversations_that_are_none_are_told_so() {
         let (folder, paths) = files(&[json.as_bytes()]);
         let chatml = template("chatml");
         let encoder = Encoder::new(Some(&Characters), VOCABULARY).with_chat(&chatml);
-        let error = remat_data::Dataset::load(&paths, &encoder, 64).unwrap_err();
+        let error = remat_data::Dataset::load(&paths, &RowOptions::default(), &encoder, 64).unwrap_err();
         assert_eq!(error.to_string().replace(&format!("{}/", folder.path().display()), ""), message);
     };
     check(
@@ -413,11 +413,7 @@ fn conversations_that_are_none_are_told_so() {
         r#"{"conversations": [{"from": "narrator", "value": "a"}]}"#,
         "a.jsonl:1: `conversations[0].from` must be \"human\", \"gpt\", \"system\" or \"tool\"",
     );
-    check(
-        r#"{"messages": [{"role": "user"}]}"#,
-        "a.jsonl:1: the model's chat template cannot render this conversation: 'dict object' has no \
-         attribute 'content' (line 1 of the template); check the order of its roles, or the template in the model folder",
-    );
+    check(r#"{"messages": [{"role": "user"}]}"#, "a.jsonl:1: `messages[0].content` must be there: the message's text");
     let encoder = Encoder::new(Some(&Characters), VOCABULARY);
     let error = encoder.encode(&Row::Conversation(Conversation::new(&[("user", "a")])), &place()).unwrap_err();
     assert_eq!(

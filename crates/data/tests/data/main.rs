@@ -1,15 +1,18 @@
 //! The crate's tests, one binary. `messages`: each error in its exact words. `samples`: rows to samples and counts.
-//! `batches`: layouts computed by hand. `chat`: templates and trained turns. `properties`: order, resume, look-ahead and packing on random data.
+//! `cases`: rows that people have, of each kind one file in `tests/cases`, and their neighbours. `batches`: layouts computed by hand. `chat`: templates and trained turns. `properties`: order, resume, look-ahead and packing on random data.
 
 #![allow(missing_docs)]
 
 mod batches;
+mod cases;
 mod chat;
+mod files;
 mod messages;
 mod properties;
 mod samples;
+mod tokenizers;
 
-use remat_data::{Dataset, DatasetBuilder, Encoder, Sample, TokenSource, TokenSpan};
+use remat_data::{Dataset, DatasetBuilder, Encoder, RowOptions, Sample, TokenSource, TokenSpan};
 use std::path::{Path, PathBuf};
 
 /// One id per byte, 256 for BOS (a special token) and 257 for EOS, which also stands for the word `</s>`.
@@ -59,7 +62,7 @@ pub fn files(contents: &[&[u8]]) -> (tempfile::TempDir, Vec<PathBuf>) {
 
 pub fn load(contents: &str, seq_len: usize) -> Dataset {
     let (_folder, paths) = files(&[contents.as_bytes()]);
-    Dataset::load(&paths, &Encoder::new(Some(&BYTES), VOCABULARY), seq_len).unwrap()
+    Dataset::load(&paths, &RowOptions::default(), &Encoder::new(Some(&BYTES), VOCABULARY), seq_len).unwrap()
 }
 
 /// A dataset of the given (ids, labels).
@@ -67,7 +70,9 @@ pub fn dataset(samples: &[(Vec<u32>, Vec<i32>)], seq_len: usize) -> Dataset {
     let mut builder = DatasetBuilder::new(seq_len).unwrap();
     builder.start_source(Path::new("made"));
     for (ids, labels) in samples {
-        builder.push(&Sample { ids: ids.clone(), labels: labels.clone(), terminated: true, complete: true }).unwrap();
+        builder
+            .push(&Sample { ids: ids.clone(), labels: labels.clone(), terminated: true, complete: true, beyond: 0 })
+            .unwrap();
     }
     builder.finish().unwrap()
 }

@@ -4,7 +4,8 @@
 use crate::dataset;
 use proptest::prelude::*;
 use remat_data::{
-    Batch, DataLoader, Dataset, Encoder, LoaderOptions, Order, Sampler, SamplerState, SequenceId, read_rows_from,
+    Batch, DataLoader, Dataset, Encoder, LoaderOptions, Order, RowOptions, Sampler, SamplerState, SequenceId,
+    read_rows_from,
 };
 use std::path::Path;
 
@@ -37,10 +38,10 @@ fn feed(loader: &mut DataLoader, batch_size: usize, updates: usize) -> Vec<(usiz
     let mut update = loader.update_buffer();
     let mut fed = Vec::new();
     for _ in 0..updates {
-        loader.next_update(&mut update);
+        loader.next_update(&mut update).unwrap();
         let batches = (0..update.micro_batches()).map(|micro_batch| {
             let mut batch = Batch::new(batch_size, SEQ_LEN);
-            loader.fill(&update, micro_batch, &mut batch);
+            loader.fill(&update, micro_batch, &mut batch).unwrap();
             batch
         });
         let batches: Vec<Batch> = batches.collect();
@@ -78,7 +79,7 @@ fn segments(batch: &Batch) -> Vec<(Vec<i32>, Vec<i32>)> {
 
 fn expected_segments(data: &Dataset) -> Vec<(Vec<i32>, Vec<i32>)> {
     let segment = |id| {
-        let sample = data.sample(id);
+        let sample = data.sample(id).unwrap();
         let targets = sample.labels[1..].iter().copied().chain([-100]).collect();
         (sample.ids.iter().map(|&id| id as i32).collect(), targets)
     };
@@ -132,12 +133,12 @@ proptest! {
     #[test]
     fn packing_is_greedy_and_in_order(samples in samples()) {
         let data = dataset(&samples, SEQ_LEN);
-        let sequences = remat_data::Sequences::packed(&data, SEQ_LEN);
+        let sequences = remat_data::Sequences::packed(&data, SEQ_LEN).unwrap();
         let mut all = Vec::new();
         let mut room = 0;
         for sequence in (0..sequences.len() as u32).map(SequenceId) {
-            let own: Vec<_> = sequences.samples(sequence).collect();
-            let len = |id| data.sample(id).ids.len();
+            let own: Vec<_> = sequences.samples(sequence).unwrap().collect();
+            let len = |id| data.sample(id).unwrap().ids.len();
             prop_assert!(len(own[0]) > room, "its first sample would have fitted the sequence before");
             let used: usize = own.iter().map(|&id| len(id)).sum();
             prop_assert!(used <= SEQ_LEN);
@@ -149,7 +150,7 @@ proptest! {
 
     #[test]
     fn any_bytes_give_rows_or_an_error(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
-        let _ = read_rows_from(&mut &bytes[..], Path::new("f"), &mut |_, _| Ok(()));
+        let _ = read_rows_from(&mut &bytes[..], Path::new("f"), &RowOptions::default(), &mut |_, _| Ok(()));
     }
 
     #[test]
@@ -159,7 +160,7 @@ proptest! {
     ) {
         let contents = format!("{start}{text}");
         let mut rows = 0;
-        let read = read_rows_from(&mut contents.as_bytes(), Path::new("f"), &mut |line, row| {
+        let read = read_rows_from(&mut contents.as_bytes(), Path::new("f"), &RowOptions::default(), &mut |line, row| {
             rows += 1;
             let place = remat_data::Place::new(Path::new("f"), line);
             Encoder::new(None, 300).encode(&row, &place).map(|_| ()).or(Ok(()))

@@ -1,10 +1,12 @@
 //! A file that is one JSON array of rows, streamed element by element. Invariant: only one element is held at a time,
 //! and an element is bounded like a line of a JSONL file.
 
+use super::io_error;
+use super::json_lines::MAX_ROW_BYTES;
+use crate::DataError;
 use crate::error::Place;
-use crate::jsonl::{MAX_ROW_BYTES, RowSink, io_error};
-use crate::row::{parse_row, reason};
-use crate::{DataError, RowKind};
+use crate::row::json_text::reason;
+use crate::row::parser::RowParser;
 use serde::de::{DeserializeSeed, Deserializer, Error as _, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 use std::cell::Cell;
@@ -15,21 +17,19 @@ use std::path::Path;
 /// Reads the array that begins at the reader's next byte, which stands on `first_line`.
 pub(crate) fn read_array(
     reader: &mut dyn BufRead,
-    path: &Path,
     first_line: u64,
-    sink: &mut RowSink<'_>,
-) -> Result<RowKind, DataError> {
+    rows: &mut RowParser<'_, '_>,
+) -> Result<(), DataError> {
+    let path = rows.path();
     let at = Position { line: Cell::new(first_line), column: Cell::new(0), element_bytes: Cell::new(0) };
     let mut failure = None;
-    let mut kind = None;
     let mut json = serde_json::Deserializer::from_reader(Counting { reader, at: &at });
-    let rows = Rows { path, at: &at, kind: &mut kind, sink, failure: &mut failure };
+    let rows = Rows { at: &at, rows, failure: &mut failure };
     let read = rows.deserialize(&mut json).and_then(|()| json.end());
     if let Some(error) = failure {
         return Err(error);
     }
-    read.map_err(|error| array_error(path, &at, error))?;
-    kind.ok_or_else(|| DataError::NoRows { path: path.to_path_buf() })
+    read.map_err(|error| array_error(path, &at, error))
 }
 
 fn array_error(path: &Path, at: &Position, error: serde_json::Error) -> DataError {
@@ -79,15 +79,13 @@ impl Read for Counting<'_> {
 }
 
 /// The visitor of the array. A row's own error leaves through `failure`, since the parser's error type cannot carry it.
-struct Rows<'a, 'sink> {
-    path: &'a Path,
+struct Rows<'a, 'path, 'sink> {
     at: &'a Position,
-    kind: &'a mut Option<RowKind>,
-    sink: &'a mut RowSink<'sink>,
+    rows: &'a mut RowParser<'path, 'sink>,
     failure: &'a mut Option<DataError>,
 }
 
-impl<'de> DeserializeSeed<'de> for Rows<'_, '_> {
+impl<'de> DeserializeSeed<'de> for Rows<'_, '_, '_> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
@@ -95,7 +93,7 @@ impl<'de> DeserializeSeed<'de> for Rows<'_, '_> {
     }
 }
 
-impl<'de> Visitor<'de> for Rows<'_, '_> {
+impl<'de> Visitor<'de> for Rows<'_, '_, '_> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -107,8 +105,7 @@ impl<'de> Visitor<'de> for Rows<'_, '_> {
             self.at.element_bytes.set(0);
             let lines_within = element.get().bytes().filter(|&byte| byte == b'\n').count() as u64;
             let line = self.at.line.get() - lines_within;
-            let row = parse_row(element.get(), self.kind, &Place::new(self.path, line));
-            if let Err(error) = row.and_then(|row| (self.sink)(line, row)) {
+            if let Err(error) = self.rows.object(line, element.get()) {
                 *self.failure = Some(error);
                 return Err(A::Error::custom("stopped at a row"));
             }

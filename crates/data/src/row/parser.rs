@@ -1,0 +1,235 @@
+//! The rows of one file, one JSON object after the other. Invariants: what was passed over is on record: keys that mean
+//! nothing, columns read under another name, and bad rows where these may be dropped, with line and reason; dropped
+//! rows never exceed their share.
+//!
+//! Look next at `source`, which feeds it the objects of a file of any format.
+
+use super::Column;
+use super::json_text::{described, is_nothing};
+use super::keys::{Format, Meaning, meaning};
+use super::{Fields, Row, RowKind};
+use crate::DataError;
+use crate::error::Place;
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+/// Bad rows whose line and reason are kept.
+const MOST_SHOWN_BAD: usize = 20;
+/// The largest share of bad rows that are dropped where none is given.
+pub const DEFAULT_BAD_SHARE: f64 = 0.5;
+
+/// How rows are read.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct RowOptions {
+    /// Columns under other names than a format's.
+    pub columns: Vec<Column>,
+    /// Keys that mean nothing for training, beside those that are known to.
+    pub ignored: Vec<String>,
+    /// What becomes of bad rows.
+    pub bad_rows: BadRows,
+    /// Folder on a disk for what is long, in files without names; the system's for such files if none is given.
+    pub folder: Option<PathBuf>,
+}
+
+/// What becomes of a row that cannot be read or encoded.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum BadRows {
+    /// It is an error.
+    #[default]
+    Stop,
+    /// It is dropped, counted and told; an error if more than this share of a file's rows is bad.
+    Drop {
+        /// At most 1.
+        most: f64,
+    },
+}
+
+impl RowOptions {
+    /// The key that a written one is read as: the one its column was mapped to, or a known one in any case.
+    pub(super) fn renamed(&self, written: &str) -> String {
+        let plain = |key: &str| key.trim().to_lowercase();
+        let key = plain(written);
+        let mapped = self.columns.iter().find(|mapped| mapped.column == written);
+        let mapped = mapped.or_else(|| self.columns.iter().find(|mapped| plain(&mapped.column) == key));
+        // What is not known stays as it is written, for the messages that name it.
+        let own = || if super::keys::is_known(&key) { key.clone() } else { written.to_string() };
+        mapped.map_or_else(own, |mapped| mapped.name.clone())
+    }
+
+    /// Refuses mapped columns that none of the files had: a slip would else change nothing and say nothing.
+    pub fn check_columns<'f>(&self, mut files: impl Iterator<Item = &'f FileRows> + Clone) -> Result<(), DataError> {
+        let seen = |mapped: &Column| files.clone().any(|file| file.columns.contains(mapped));
+        let lost: Vec<&str> =
+            self.columns.iter().filter(|mapped| !seen(mapped)).map(|mapped| mapped.column.as_str()).collect();
+        match files.next() {
+            Some(_) if !lost.is_empty() => {
+                Err(DataError::NoSuchColumns { columns: super::json_text::listed(lost.into_iter()) })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    pub(crate) fn ignores(&self, key: &str) -> bool {
+        let plain = |key: &str| key.trim().to_lowercase();
+        self.ignored.iter().any(|ignored| plain(ignored) == plain(key))
+    }
+}
+
+/// What a file's rows were, beside the rows themselves.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct FileRows {
+    /// Their format; `None` if no row was good.
+    pub kind: Option<RowKind>,
+    /// SHA-256 of the bytes that were read, if they were a file's; of a folder's files joined.
+    pub sha256: Option<String>,
+    /// Keys that mean nothing for training and were passed over.
+    pub ignored: BTreeSet<String>,
+    /// Columns read under another name.
+    pub columns: BTreeSet<Column>,
+    /// The first bad rows that were dropped.
+    pub bad: Vec<BadRow>,
+    /// How many were dropped.
+    pub bad_rows: usize,
+}
+
+/// A row that was dropped.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BadRow {
+    /// The line it starts on, counted from 1.
+    pub line: u64,
+    /// What is wrong with it, without the place.
+    pub reason: String,
+}
+
+/// Receives a row and its line.
+pub type RowSink<'a> = dyn FnMut(u64, Row) -> Result<(), DataError> + 'a;
+
+/// Reads objects as rows and hands them on.
+pub(crate) struct RowParser<'a, 'sink> {
+    path: &'a Path,
+    options: &'a RowOptions,
+    sink: &'a mut RowSink<'sink>,
+    format: Option<&'static Format>,
+    good_rows: usize,
+    found: FileRows,
+}
+
+impl<'a, 'sink> RowParser<'a, 'sink> {
+    pub(crate) fn new(path: &'a Path, options: &'a RowOptions, sink: &'a mut RowSink<'sink>) -> Self {
+        RowParser { path, options, sink, format: None, good_rows: 0, found: FileRows::default() }
+    }
+
+    pub(crate) fn path(&self) -> &'a Path {
+        self.path
+    }
+
+    pub(crate) fn place(&self, line: u64) -> Place {
+        Place::new(self.path, line)
+    }
+
+    /// One object that starts on `line`.
+    pub(crate) fn object(&mut self, line: u64, json: &str) -> Result<(), DataError> {
+        let result = self.parse(line, json).and_then(|row| (self.sink)(line, row));
+        self.settle(line, result)
+    }
+
+    /// Says what the bytes of a file that was read were.
+    pub(crate) fn hashed(&mut self, sha256: &str) {
+        match &mut self.found.sha256 {
+            Some(before) => *before = [before, "+", sha256].concat(),
+            none => *none = Some(sha256.to_string()),
+        }
+    }
+
+    /// A row that was no object.
+    pub(crate) fn row(&mut self, line: u64, kind: RowKind, row: Row) -> Result<(), DataError> {
+        self.found.kind = Some(kind);
+        let result = (self.sink)(line, row);
+        self.settle(line, result)
+    }
+
+    /// Counts a row as good or bad; an error unless bad rows may be dropped.
+    pub(crate) fn settle(&mut self, line: u64, result: Result<(), DataError>) -> Result<(), DataError> {
+        match (result, self.options.bad_rows) {
+            (Ok(()), _) => self.good_rows += 1,
+            (Err(error), BadRows::Drop { .. }) if error.is_of_one_row() => {
+                self.found.bad_rows += 1;
+                if self.found.bad.len() < MOST_SHOWN_BAD {
+                    let reason = error.to_string();
+                    let place = self.place(line).to_string();
+                    let reason = reason.strip_prefix(&place).unwrap_or(&reason).trim_start_matches([':', ' ']);
+                    self.found.bad.push(BadRow { line, reason: reason.to_string() });
+                }
+            }
+            (Err(error), _) => return Err(error),
+        }
+        Ok(())
+    }
+
+    fn parse(&mut self, line: u64, json: &str) -> Result<Row, DataError> {
+        let place = self.place(line);
+        let mut fields = Fields::parse(json, self.options, &place)?;
+        fields.check_preference(self.options)?;
+        let format = match self.format {
+            Some(format) => format,
+            None => fields.detect()?,
+        };
+        fields.expect(format)?;
+        let columns = self.columns_of(&fields);
+        let row = fields.row(format)?;
+        let ignored = self.left_over(&fields, format.kind)?;
+        self.format = Some(format);
+        self.found.columns.extend(columns);
+        self.found.ignored.extend(ignored);
+        Ok(row)
+    }
+
+    /// The mapped columns that a row has.
+    fn columns_of(&self, fields: &Fields<'_>) -> Vec<Column> {
+        let there = |mapped: &&Column| fields.values.contains_key(&mapped.name);
+        self.options.columns.iter().filter(there).cloned().collect()
+    }
+
+    /// Judges the keys that no format took: those to be passed over, or an error that names the others.
+    fn left_over(&self, fields: &Fields<'_>, kind: RowKind) -> Result<Vec<String>, DataError> {
+        let (mut ignored, mut unknown) = (Vec::new(), BTreeMap::new());
+        for (key, value) in fields.values.iter().filter(|(_, value)| !is_nothing(value)) {
+            match meaning(key, kind) {
+                _ if self.options.ignores(key) => ignored.push(key.clone()),
+                Meaning::Harmless => ignored.push(key.clone()),
+                Meaning::Refused => return Err(fields.refused(key)),
+                Meaning::Unknown => drop(unknown.insert(key.as_str(), *value)),
+            }
+        }
+        match unknown.first_key_value() {
+            None => Ok(ignored),
+            Some((_, value)) => Err(DataError::UnknownBeside {
+                place: fields.place.clone(),
+                keys: super::json_text::listed(unknown.keys().copied()),
+                names: unknown.keys().copied().collect::<Vec<_>>().join(","),
+                found: described(value),
+                kind,
+            }),
+        }
+    }
+
+    /// What the file's rows were; an error if there was none, or too few of them are good.
+    pub(crate) fn finish(mut self) -> Result<FileRows, DataError> {
+        let rows = self.good_rows + self.found.bad_rows;
+        if rows == 0 {
+            return Err(DataError::NoRows { path: self.path.to_path_buf() });
+        }
+        if let BadRows::Drop { most } = self.options.bad_rows
+            && (self.found.bad_rows as f64 > most * rows as f64 || self.good_rows == 0)
+        {
+            let first = self.found.bad.first().expect("a bad row was kept");
+            let (line, reason) = (first.line, first.reason.clone());
+            let (bad, percent) = (self.found.bad_rows, 100.0 * most);
+            return Err(DataError::TooManyBad { place: self.place(line), bad, rows, percent, reason });
+        }
+        self.found.kind = self.format.map(|format| format.kind).or(self.found.kind);
+        Ok(self.found)
+    }
+}
