@@ -2,10 +2,12 @@
 
 use super::{REPORT_FILE, marks, memory_section, record_section, short_name, timeline_section};
 use crate::units;
+use remat_data::file_of;
 use remat_report::{Mark, Page, Pair, Series, Unit, curves, frontier, pairs};
 use remat_train::{
     CONFIG_FILE, METRICS_FILE, RECORD_TEXT_FILE, Record, RunPlan, StepMetrics, Summary, TrainError, plan, read_metrics,
 };
+use std::path::PathBuf;
 
 /// Writes the report of a finished run into its folder.
 ///
@@ -16,7 +18,8 @@ pub(crate) fn write(summary: &Summary) -> Result<(), TrainError> {
     let metrics = read_metrics(&summary.out, summary.updates)?;
     // Planned again from the same settings, now that the run's own memory is free; without it the page has no plan.
     // Rows from a pipe cannot be read again, and to open one may wait for ever.
-    let readable = record.config.data.iter().all(|path| path.is_file());
+    let again = |path: PathBuf| path.is_file() || path.is_dir();
+    let readable = record.config.data.iter().all(|path| again(file_of(path)));
     let plan = readable.then(|| plan(record.config.clone()).ok()).flatten();
     super::write(&summary.out.join(REPORT_FILE), &html(summary, record, &metrics, plan.as_ref()))
 }
