@@ -215,6 +215,10 @@ impl OwnFiles {
     fn place(&self, names: &[String], stale: &[String]) -> Result<(), FormatsError> {
         let (old, new) = (self.folder.join(OLD), self.folder.join(NEW));
         let is_head = |name: &&String| HEADS.contains(&name.as_str());
+        let is_same = |name: &&String| !is_head(name) && same_bytes(&new.join(name), &self.folder.join(name));
+        // What stays as it is takes no part in what follows.
+        names.iter().filter(is_same).try_for_each(|name| remove_file(&new.join(name)))?;
+        let names: Vec<String> = names_in(&new)?;
         let replaced = |name: &&String| self.is_there(name) && !same_bytes(&new.join(name), &self.folder.join(name));
         let changed: Vec<&String> = names.iter().filter(replaced).collect();
         // With one changed file and a head that stays, a single rename makes the old result the new one.

@@ -65,11 +65,13 @@ pub fn own_files(folder: &Path) -> Result<OwnFiles, FormatsError> {
     }
     // Settings that a run wrote have every key; a file of settings made by hand hardly ever has.
     let text = fs::read_to_string(folder.join(CONFIG_FILE)).unwrap_or_default();
-    if let Ok(config) = toml::from_str::<TrainConfig>(&text) {
-        return Ok(OwnFiles::of(folder, files_of_run(config.method)));
-    }
-    let names = if record_kind(folder).is_some() { RECORD_FILES } else { &[] };
-    Ok(OwnFiles::of(folder, names.iter().copied()))
+    let mut names: Vec<&str> = match toml::from_str::<TrainConfig>(&text) {
+        Ok(config) => files_of_run(config.method).collect(),
+        Err(_) if record_kind(folder).is_some() => RECORD_FILES.to_vec(),
+        Err(_) => Vec::new(),
+    };
+    names.retain(|name| folder.join(name).symlink_metadata().is_ok());
+    Ok(OwnFiles::of(folder, names))
 }
 
 /// What a folder's `record.json` is a lab record of, if it is one.
