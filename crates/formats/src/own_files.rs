@@ -22,8 +22,8 @@ use crate::atomic::{fsync_folder, write_atomic};
 use crate::json::{CONFIG_LIMIT_BYTES, parse, read_text};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
-use std::fs::{self, File, TryLockError};
-use std::io::{self, ErrorKind};
+use std::fs::{self, File, Metadata, TryLockError};
+use std::io::{self, ErrorKind, Read};
 use std::path::{Component, Path, PathBuf};
 
 /// The listing's name.
@@ -34,8 +34,8 @@ const NEW: &str = ".remat-new";
 const OLD: &str = ".remat-old";
 /// What makes a folder an adapter or a model.
 const HEADS: [&str; 2] = ["adapter_config.json", "config.json"];
-/// Files up to this size are compared with what is to replace them.
-const COMPARED_BYTES: u64 = 16 << 20;
+/// Files are compared in pieces of this size.
+const PIECE_BYTES: usize = 1 << 14;
 
 #[derive(Debug, Serialize, Deserialize)]
 struct Listing {
@@ -293,9 +293,22 @@ fn names_in(folder: &Path) -> Result<Vec<String>, FormatsError> {
     Ok(names)
 }
 
+/// Whether both are files of the same bytes, read piece by piece: weights may be larger than memory.
 fn same_bytes(a: &Path, b: &Path) -> bool {
-    let small = |path: &Path| path.symlink_metadata().is_ok_and(|f| f.is_file() && f.len() <= COMPARED_BYTES);
-    small(a) && small(b) && fs::read(a).ok().zip(fs::read(b).ok()).is_some_and(|(a, b)| a == b)
+    let size = |path: &Path| path.symlink_metadata().ok().filter(Metadata::is_file).map(|found| found.len());
+    let Some(mut left) = size(a).filter(|_| size(a) == size(b)) else { return false };
+    let (Ok(mut a), Ok(mut b)) = (File::open(a), File::open(b)) else { return false };
+    let mut pieces = [[0; PIECE_BYTES]; 2];
+    while left > 0 {
+        let length = left.min(PIECE_BYTES as u64) as usize;
+        let [piece, other] = &mut pieces;
+        let read = a.read_exact(&mut piece[..length]).and_then(|()| b.read_exact(&mut other[..length]));
+        if read.is_err() || piece[..length] != other[..length] {
+            return false;
+        }
+        left -= length as u64;
+    }
+    true
 }
 
 fn rename(from: &Path, to: &Path) -> Result<(), FormatsError> {
