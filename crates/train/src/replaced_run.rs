@@ -33,6 +33,17 @@ pub(crate) fn kept(folder: &Path) -> Option<PathBuf> {
     Some(folder.join(REPLACED)).filter(|path| path.symlink_metadata().is_ok())
 }
 
+/// The error, with where a replaced run is kept: a forced run that was killed early left nothing to resume.
+pub(crate) fn naming_the_kept(error: TrainError) -> TrainError {
+    match error {
+        TrainError::NothingToResume { out, notes } => {
+            let kept = kept(&out).map(|kept| format!("; the run that was to be replaced is in {}", kept.display()));
+            TrainError::NothingToResume { notes: notes + &kept.unwrap_or_default(), out }
+        }
+        other => other,
+    }
+}
+
 /// Takes what a resume would read out of the folder. All saves in it have to be remat's.
 ///
 /// # Errors

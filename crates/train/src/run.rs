@@ -9,7 +9,7 @@ use crate::gradient_watch::GradientWatch;
 use crate::phase_peaks::PhasePeaks;
 use crate::prepare::{Prepared, Resumed, Session, prepare};
 use crate::record::{self, ModelRecord, Observed, Record, RecordKind, now_utc};
-use crate::replaced_run::kept;
+use crate::replaced_run::naming_the_kept;
 use crate::report::{Event, Outcome, Reporter, Summary};
 use crate::run_folder::{Existing, METRICS_FILE, RunFolder};
 use crate::saves::Saves;
@@ -98,13 +98,7 @@ fn resume(
     saves: &mut Saves,
     reporter: &mut dyn Reporter,
 ) -> Result<(TrainConfig, Option<Resumed>), TrainError> {
-    let (save, notes) = saves.latest_complete().map_err(|error| match (error, kept(&config.out)) {
-        (TrainError::NothingToResume { out, notes }, Some(kept)) => {
-            let kept = format!("; the run that was to be replaced is in {}", kept.display());
-            TrainError::NothingToResume { out, notes: notes + &kept }
-        }
-        (error, _) => error,
-    })?;
+    let (save, notes) = saves.latest_complete().map_err(naming_the_kept)?;
     for note in notes {
         reporter.report(Event::Note(&note));
     }

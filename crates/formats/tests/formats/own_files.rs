@@ -4,7 +4,7 @@ use crate::bytes::{folder, message};
 use remat_formats::{AdapterConfig, FormatsError, LISTING_FILE, OwnFiles};
 use std::collections::BTreeMap;
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::Path;
 
 const RESULTS: [&str; 4] = ["adapter_config.json", "adapter_model.safetensors", "config.json", "model.safetensors"];
@@ -81,6 +81,21 @@ fn a_new_result_takes_the_place_of_the_old_one_and_of_nothing_else() {
         assert_eq!(fs::read_dir(dir.path()).expect("a folder").count(), 4, "with the listing, and no folder is left");
         let listed = OwnFiles::read(dir.path()).expect("readable").expect("a listing");
         assert_eq!(RESULTS.map(|name| listed.holds(name)), RESULTS.map(|name| new.iter().any(|(new, _)| *new == name)));
+    }
+}
+
+/// One changed file beside a head that stays takes one rename; a long file that differs in its last byte is changed.
+#[test]
+fn what_is_the_same_is_told_from_what_differs() {
+    let long = |last: char| "x".repeat(100_000) + &last.to_string();
+    for (last, is_same) in [('a', true), ('b', false)] {
+        let (dir, mut own) = with_old();
+        install(&mut own, &[OLD[0], (OLD[1].0, &long('a'))]).expect("installed");
+        let inode = |name: &str| fs::metadata(dir.path().join(name)).expect("there").ino();
+        let before = inode(OLD[1].0);
+        install(&mut own, &[OLD[0], (OLD[1].0, &long(last))]).expect("installed");
+        assert_eq!(inode(OLD[1].0) == before, is_same, "{last}");
+        assert_eq!(fs::read_to_string(dir.path().join(OLD[1].0)).expect("readable"), long(last));
     }
 }
 
