@@ -74,7 +74,9 @@ pub use step::{Element, OpRuns, Step};
 pub use remat_cpu::{CustomCall, CustomKernel};
 pub use remat_ir::{Array, Cost, Custom, CustomOp, CustomOps, IrError, Phase, Type, ValueId, Vjp, ops};
 pub use remat_model::{AdamWSettings, BatchShape, LoraConfig, Method, MomentFormat, Precision, Quant, Targets};
-pub use remat_plan::{Action, Plan, Prices, Residual, RunObserver, Step as PlanStep, StepId, Validation};
+pub use remat_plan::{
+    Action, OpClass, Plan, Prices, Rate, Residual, RunObserver, SpillPrices, Step as PlanStep, StepId, Validation,
+};
 pub use remat_tensor::DType;
 
 /// The guide's page on models of one's own, whose program is compiled and run as a test.

@@ -14,6 +14,7 @@ mod error;
 mod evaluate;
 mod forward;
 mod generate;
+mod given_prices;
 mod gradient_watch;
 mod isa;
 mod memory;

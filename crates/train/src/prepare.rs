@@ -10,12 +10,12 @@ use crate::config::MethodKind;
 use crate::evaluate::EvaluationRows;
 use crate::memory::Buffers;
 use crate::planning::{Limit, MicroStepProblem, PlannedStep, plan_step};
-use crate::prices::{MEASURING_BYTES, cached_profile, measured_profile};
+use crate::prices::{MEASURING_BYTES, measured_profile};
 use crate::record::{self, Machine, PlanRecord, today};
 use crate::report::{Event, PlannedRun, Reporter};
 use crate::saves::Save;
 use crate::snapshot::{self, DataState};
-use crate::spill::{spill_prices, with_spill};
+use crate::spill::{known_profile, with_spill};
 use crate::{PhaseMemory, Schedule, TrainConfig, TrainError, memory};
 use remat_cpu::{CpuExecutor, CpuOptions};
 use remat_data::{Batch, DataLoader, Dataset, DatasetBuilder, Encoder, LoaderOptions, ModelTokens, Order, Sample};
@@ -121,9 +121,7 @@ pub(crate) fn prepare(mut config: TrainConfig, resumed: Option<Resumed>, traced:
     model.check_weights(&training.graph)?;
 
     let options = config.cpu_options();
-    let spill = spill_prices(&config)?;
-    let profile = cached_profile(&options, config.precision).unwrap_or_else(|| options.profile());
-    let profile = with_spill(profile, spill);
+    let profile = known_profile(&config, &options)?;
     let buckets = buckets(loader.sequence_lengths(), shape.batch, shape.seq_len);
     let of_shape = |bucket: &LengthBucket| Batch::bytes_of(shape.batch, bucket.seq_len);
     let data_bytes = loader.bytes() + buckets.iter().map(of_shape).sum::<usize>();
@@ -147,7 +145,7 @@ pub(crate) fn prepare(mut config: TrainConfig, resumed: Option<Resumed>, traced:
     let mut profile = profile;
     let mut step = planned(&profile)?;
     if !profile.prices.measured && prices_decide(&step.micro) && has_room_to_measure(limit) {
-        profile = with_spill(measured_profile(&options, config.precision, false)?.0, spill);
+        profile = with_spill(measured_profile(&options, config.precision, false)?.0, profile.prices.spill);
         step = planned(&profile)?;
     }
     let bucket_plans = step.bucket_plans(&buckets, &profile);

@@ -5,6 +5,7 @@
 //! hits all alike; the median counts. Planned times come from the machine's prices, which are measured on other shapes.
 //! Invariant: the same tokens and weights under every policy, so that what they train must be equal in every bit.
 
+use crate::given_prices::given_prices;
 use crate::memory::Buffers;
 use crate::planning::{Limit, fitting, targets};
 use crate::prepare::{DEFAULT_SEQ_LEN, method, shape_of, training_data};
@@ -18,7 +19,7 @@ use remat_cpu::{CpuOptions, release_freed_memory};
 use remat_data::{Batch, SampleStats};
 use remat_ir::OpDef;
 use remat_model::{AdamWSettings, BatchShape, Method, Model, Parameter, update_graph};
-use remat_plan::{Action, DeviceProfile, Plan, Policy, SpillPrices};
+use remat_plan::{Action, DeviceProfile, Plan, Policy, Prices, SpillPrices};
 use serde::Serialize;
 use std::path::Path;
 use std::time::Instant;
@@ -41,6 +42,8 @@ pub struct ProfileJob<'a> {
     pub options: CpuOptions,
     /// What the policy auto has to fit into; without it, auto keeps everything.
     pub limit: Option<Limit>,
+    /// What operations cost; without it, this machine's prices, from the cache or measured.
+    pub prices: Option<Prices>,
     /// Where auto may offload to, and what that costs there.
     pub spill: Option<(&'a Path, SpillPrices)>,
 }
@@ -63,6 +66,8 @@ pub struct ProfileSetup {
     pub machine: Machine,
     /// How much the process may hold.
     pub limit: Option<Limit>,
+    /// What operations cost, if the settings say.
+    pub prices: Option<Prices>,
     /// What copies to the settings' folder cost, if they name one.
     pub spill: Option<SpillPrices>,
 }
@@ -91,8 +96,10 @@ impl ProfileSetup {
         };
         let options = config.cpu_options();
         let machine = Machine::this(&options.level.to_string(), options.threads);
-        let (limit, spill) = (Limit::of(&config)?, spill_prices(&config)?);
-        Ok(ProfileSetup { config, model, method, shape, rows, options, machine, limit, spill })
+        let limit = Limit::of(&config)?;
+        let prices = given_prices(&config)?;
+        let spill = spill_prices(&config, prices.as_ref())?;
+        Ok(ProfileSetup { config, model, method, shape, rows, options, machine, limit, prices, spill })
     }
 }
 
@@ -199,7 +206,10 @@ pub fn profile(job: &ProfileJob<'_>) -> Result<PolicyRows, TrainError> {
     let training = job.model.training(job.method, job.shape)?;
     let parameters = training.parameters;
     let graph = differentiate(training.graph, training.loss, training.seed, &targets(&parameters))?.graph;
-    let (device, _) = measured_profile(&job.options, job.model.precision().into(), false)?;
+    let device = match &job.prices {
+        Some(prices) => DeviceProfile { prices: prices.clone(), ..job.options.profile() },
+        None => measured_profile(&job.options, job.model.precision().into(), false)?.0,
+    };
     let device = with_spill(device, job.spill.map(|(_, prices)| prices));
     let update = compile(update_graph(&parameters, &AdamWSettings::default())?, &Policy::None, &device)?;
     let step = Step { job, problem: Problem::new(graph, &device)?, device: &device, update, parameters };

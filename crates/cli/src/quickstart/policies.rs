@@ -33,6 +33,7 @@ pub(super) fn compare(model: &Model, threads: usize) -> Result<PolicyRows, Train
         repeats: REPEATS,
         options: CpuOptions::new(threads),
         limit: None,
+        prices: None,
         spill: None,
     };
     let found = profile(&job)?;
