@@ -5,22 +5,26 @@
 use crate::console;
 use crate::train::exit_code;
 use crate::units::{bytes, counted};
-use remat_plan::{OpClass, Prices};
+use remat_plan::{OpClass, Prices, SpillPrices};
 use remat_step::DeviceOptions;
+use remat_step::device::measure_spill;
 use remat_train::{
     Isa, Machine, Precision, PriceSource, TrainError, available_bytes, build, device_options, group_limit_bytes,
     measured_profile, price_file,
 };
 use serde_json::{Map, Value, json};
 use std::io::Write;
+use std::path::PathBuf;
 
 pub(crate) const AFTER_HELP: &str = "\
 Examples:
   remat doctor
   remat doctor --measure --threads 4
+  remat doctor --offload /mnt/nvme --json > server.json; remat plan --prices server.json --preset llama-3.1-8b
 
 Prices are what each kind of operation costs in time. They are measured once, kept in a cache, and used by plan and train;
-different threads or another version are measured anew.";
+different threads or another version are measured anew. What --json prints can be given to plan, train and profile, on
+another machine too, by --prices.";
 
 /// Flags of `remat doctor`.
 #[derive(Debug, clap::Args)]
@@ -41,9 +45,21 @@ pub(crate) struct DoctorArgs {
     #[arg(long, value_enum)]
     precision: Option<Precision>,
 
+    /// Measure what copies to and from this folder cost, as --offload of plan and train does
+    #[arg(long, value_name = "DIR")]
+    offload: Option<PathBuf>,
+
     /// Print one JSON object
     #[arg(long)]
     json: bool,
+}
+
+/// What was found.
+struct Found {
+    machine: Machine,
+    options: DeviceOptions,
+    measured: Vec<Measured>,
+    copies: Option<(PathBuf, SpillPrices)>,
 }
 
 /// Prices of one number format.
@@ -56,11 +72,10 @@ struct Measured {
 /// Looks and returns the exit code.
 pub(crate) fn run(arguments: &DoctorArgs) -> u8 {
     match look(arguments) {
-        Ok((options, measured)) => {
-            let machine = Machine::this(&options.level.to_string(), options.threads);
+        Ok(found) => {
             let page = match arguments.json {
-                true => format!("{}\n", object(&machine, &options, &measured)),
-                false => page(&machine, &options, &measured),
+                true => format!("{}\n", object(&found)),
+                false => page(&found),
             };
             // A reader that went away is no failure.
             drop(write!(std::io::stdout(), "{page}"));
@@ -73,7 +88,7 @@ pub(crate) fn run(arguments: &DoctorArgs) -> u8 {
     }
 }
 
-fn look(arguments: &DoctorArgs) -> Result<(DeviceOptions, Vec<Measured>), TrainError> {
+fn look(arguments: &DoctorArgs) -> Result<Found, TrainError> {
     let options = device_options(arguments.threads, arguments.isa)?;
     let formats = arguments.precision.map_or(vec![Precision::F32, Precision::Bf16], |precision| vec![precision]);
     let mut measured = Vec::with_capacity(formats.len());
@@ -81,7 +96,10 @@ fn look(arguments: &DoctorArgs) -> Result<(DeviceOptions, Vec<Measured>), TrainE
         let (profile, source) = measured_profile(&options, precision, arguments.measure)?;
         measured.push(Measured { precision, prices: profile.prices, source });
     }
-    Ok((options, measured))
+    let copies = arguments.offload.clone().map(|folder| Ok::<_, TrainError>((measure_spill(&folder)?, folder)));
+    let copies = copies.transpose()?.map(|(prices, folder)| (folder, prices));
+    let machine = Machine::this(&options.level.to_string(), options.threads);
+    Ok(Found { machine, options, measured, copies })
 }
 
 fn number_format(precision: Precision) -> &'static str {
@@ -118,7 +136,8 @@ fn rate(prices: &Prices, class: OpClass) -> String {
     terms.join(" + ")
 }
 
-fn page(machine: &Machine, options: &DeviceOptions, measured: &[Measured]) -> String {
+fn page(found: &Found) -> String {
+    let Found { machine, options, measured, copies } = found;
     let known = |size: Option<u64>| size.map_or("unknown".to_string(), bytes);
     let (version, commit, build) = build();
     let mut lines = vec![
@@ -136,6 +155,11 @@ fn page(machine: &Machine, options: &DeviceOptions, measured: &[Measured]) -> St
             file.map_or("nowhere: neither XDG_CACHE_HOME nor HOME is set".to_string(), |p| p.display().to_string());
         lines.push(format!("prices    {}, {}; kept in {file}", number_format(*precision), source_word(*source)));
     }
+    if let Some((folder, copies)) = copies {
+        let rate = |rate: f64| format!("{}/s", bytes(rate as u64));
+        let (out, back) = (rate(copies.write_bytes_per_second), rate(copies.read_bytes_per_second));
+        lines.push(format!("copies    {} · {out} out, {back} back, measured now", folder.display()));
+    }
     let heads: String = measured.iter().map(|m| format!("{:<36}", number_format(m.precision))).collect();
     lines.push(format!("\n{:<30}{}", "kind of operation", heads.trim_end()));
     for &class in OpClass::ALL {
@@ -145,7 +169,8 @@ fn page(machine: &Machine, options: &DeviceOptions, measured: &[Measured]) -> St
     lines.join("\n") + "\n"
 }
 
-fn object(machine: &Machine, options: &DeviceOptions, measured: &[Measured]) -> Value {
+fn object(found: &Found) -> Value {
+    let Found { machine, options, measured, copies } = found;
     let (version, commit, build) = build();
     let of = |m: &Measured| {
         let rates: Map<String, Value> =
@@ -166,5 +191,6 @@ fn object(machine: &Machine, options: &DeviceOptions, measured: &[Measured]) -> 
         "available_bytes": available_bytes(),
         "group_limit_bytes": group_limit_bytes(),
         "prices": measured.iter().map(of).collect::<Vec<_>>(),
+        "offload": copies.as_ref().map(|(_, prices)| prices),
     })
 }

@@ -1,12 +1,15 @@
 //! `remat doctor`: prices are measured once, then read; a damaged cache is not believed.
 
+mod prices;
+
 use serde_json::Value;
 use std::process::Command;
 
-fn doctor(cache: &std::path::Path) -> Value {
+fn doctor(cache: &std::path::Path, more: &[&str]) -> Value {
     let mut command = Command::new(env!("CARGO_BIN_EXE_remat"));
     let output = command
         .args(["doctor", "--threads", "1", "--precision", "f32", "--isa", "portable", "--json"])
+        .args(more)
         .env("XDG_CACHE_HOME", cache)
         .output()
         .expect("it runs");
@@ -18,7 +21,7 @@ fn doctor(cache: &std::path::Path) -> Value {
 #[test]
 fn prices_are_measured_once_and_read_unless_damaged() {
     let cache = tempfile::tempdir().expect("temporary folder");
-    let first = doctor(cache.path());
+    let first = doctor(cache.path(), &[]);
     assert_eq!(first["prices"][0]["source"], "measured now");
     for key in ["cpu", "isa", "memory_bytes", "threads"] {
         assert!(!first["machine"][key].is_null(), "{key}");
@@ -26,17 +29,28 @@ fn prices_are_measured_once_and_read_unless_damaged() {
     assert_eq!(first["machine"]["isa"], "portable");
     let file = first["prices"][0]["file"].as_str().expect("a path").to_string();
     assert!(file.starts_with(&cache.path().display().to_string()), "{file}");
-    let second = doctor(cache.path());
+    let folder = cache.path().to_str().expect("UTF-8");
+    let second = doctor(cache.path(), &["--offload", folder]);
     assert_eq!(second["prices"][0]["source"], "from the cache");
     assert_eq!(second["prices"][0]["rates"], first["prices"][0]["rates"]);
 
-    let plan = || {
-        let arguments = "plan --preset gpt2 --seq-len 64 --threads 1 --isa portable --memory 64GiB --json";
+    assert!(second["offload"]["write_bytes_per_second"].is_f64() && first["offload"].is_null(), "{second}");
+
+    let plan = |cache: &str, more: &str| {
+        let arguments =
+            format!("plan --preset gpt2 --seq-len 64 --threads 1 --isa portable --memory 64GiB --json{more}");
         let mut command = Command::new(env!("CARGO_BIN_EXE_remat"));
-        let output = command.args(arguments.split(' ')).env("XDG_CACHE_HOME", cache.path()).output().expect("it runs");
-        serde_json::from_slice::<Value>(&output.stdout).expect("JSON")["prices_measured"].clone()
+        let output = command.args(arguments.split(' ')).env("XDG_CACHE_HOME", cache).output().expect("it runs");
+        let error = || panic!("{}", String::from_utf8_lossy(&output.stderr));
+        let plan: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| error());
+        (plan["prices_measured"].clone(), plan["step_seconds"].clone())
     };
-    assert_eq!(plan(), Value::from(true));
+    let cached = plan(folder, "");
+    assert_eq!(cached.0, Value::from(true));
+    // What it printed says the same elsewhere, where there is no cache.
+    let printed = cache.path().join("printed.json");
+    std::fs::write(&printed, second.to_string()).expect("written");
+    assert_eq!(plan(prices::NO_CACHE, &format!(" --prices {} --offload {folder}", printed.display())), cached);
     std::fs::write(&file, "{\"schema\": 1, \"prices\": 0}").expect("damaged");
-    assert_eq!(plan(), Value::from(false));
+    assert_eq!(plan(folder, "").0, Value::from(false));
 }

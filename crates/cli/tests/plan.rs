@@ -1,5 +1,7 @@
 //! `remat plan`: from shapes alone, what it prints and writes, its exit codes, and that a run agrees with it.
 
+mod prices;
+
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -10,7 +12,8 @@ fn case(name: &str) -> PathBuf {
 
 fn remat(arguments: &str) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_remat"));
-    command.args(arguments.split_whitespace()).env("NO_COLOR", "1").output().expect("the binary runs")
+    command.env("NO_COLOR", "1").env("XDG_CACHE_HOME", prices::NO_CACHE);
+    command.args(arguments.split_whitespace()).output().expect("the binary runs")
 }
 
 fn plan(arguments: &str) -> (Value, Option<i32>) {
@@ -163,7 +166,8 @@ fn bad_input_is_refused_with_the_remedy() {
 
 #[test]
 fn what_is_offloaded_is_shown_with_its_copies_and_their_prices() {
-    let folder = tempfile::tempdir().expect("temporary folder");
+    let (folder, kept) =
+        (tempfile::tempdir().expect("temporary folder"), tempfile::tempdir().expect("temporary folder"));
     let flags = "--preset gpt2 --seq-len 128 --batch-size 1 --checkpointing budget:2MiB";
     let (refused, code) = plan(flags);
     assert_eq!((code, &refused["offloaded_bytes"], &refused["offload"]), (Some(3), &Value::from(0), &Value::Null));
@@ -173,20 +177,88 @@ fn what_is_offloaded_is_shown_with_its_copies_and_their_prices() {
     };
     assert!(saves(&refused).is_some_and(|bytes| bytes > 0), "{refused}");
 
-    let flags = format!("{flags} --offload {}", folder.path().display());
-    let (plan, code) = plan(&format!("{flags} --explain"));
-    assert_eq!(code, Some(0), "{plan}");
-    assert!(bytes(&plan["activation_bytes"]) <= 2 << 20 && bytes(&plan["peak_bytes"]) < bytes(&refused["peak_bytes"]));
-    assert!(saves(&plan).is_none(), "it is chosen already");
-    assert!(["write", "read"].iter().all(|way| plan["offload"][format!("{way}_bytes_per_second")].is_f64()));
-    let values = plan["values"].as_array().expect("values");
-    let away: Vec<&Value> = values.iter().filter(|value| value["treatment"] == "offloaded").collect();
-    assert_eq!(away.iter().map(|value| bytes(&value["bytes"])).sum::<u64>(), bytes(&plan["offloaded_bytes"]));
-    assert_eq!(2 * away.len() as u64, bytes(&plan["copy_steps"]));
+    let measured = format!("{flags} --offload {}", folder.path().display());
+    for speed in [prices::QUICK, prices::SLOW] {
+        let flags = format!("{measured} --prices {}", prices::file(kept.path(), speed).display());
+        let (plan, code) = plan(&format!("{flags} --explain"));
+        assert_eq!(code, Some(0), "{plan}");
+        assert!(bytes(&plan["activation_bytes"]) <= 2 << 20, "{plan}");
+        assert!(saves(&plan).is_none(), "it is chosen already");
+        assert_eq!(plan["offload"], serde_json::json!(speed));
+        let values = plan["values"].as_array().expect("values");
+        let away: Vec<&Value> = values.iter().filter(|value| value["treatment"] == "offloaded").collect();
+        assert_eq!(away.iter().map(|value| bytes(&value["bytes"])).sum::<u64>(), bytes(&plan["offloaded_bytes"]));
+        assert_eq!(2 * away.len() as u64, bytes(&plan["copy_steps"]));
+        assert!(!away.is_empty());
 
-    let page = String::from_utf8_lossy(&remat(&format!("plan {flags} --explain")).stdout).into_owned();
+        let page = String::from_utf8_lossy(&remat(&format!("plan {flags} --explain")).stdout).into_owned();
+        let line = page.lines().find(|line| line.starts_with("offload ")).expect("a line of its own");
+        assert!(line.contains(" copy steps to and from ") && line.ends_with("back, as given"), "{line}");
+        assert!(page.contains("  offloaded   ") && page.contains(" · prices of "), "{page}");
+    }
+    let page = String::from_utf8_lossy(&remat(&format!("plan {measured}")).stdout).into_owned();
     let line = page.lines().find(|line| line.starts_with("offload ")).expect("a line of its own");
-    assert!(line.contains(" copy steps to and from ") && line.contains("measured now"), "{line}");
-    assert!(page.contains("  offloaded   "), "{page}");
+    assert!(line.ends_with("measured now"), "{line}");
     assert_eq!(std::fs::read_dir(folder.path()).expect("readable").count(), 0);
+}
+
+/// Prices of another machine, as `doctor` there printed them: the plan follows them, and what does not fit is refused.
+#[test]
+fn given_prices_are_those_of_the_plan_and_are_refused_where_they_do_not_fit() {
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let flags = "--preset gpt2 --seq-len 64 --memory 64GiB --threads 2";
+    let planned = |object: &Value| {
+        std::fs::write(folder.path().join("prices.json"), object.to_string()).expect("written");
+        remat(&format!("plan --json {flags} --prices {}", folder.path().join("prices.json").display()))
+    };
+    let seconds = |object: &Value| {
+        let output = planned(object);
+        let plan: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{output:?}"));
+        assert_eq!(plan["prices_measured"], true);
+        plan["step_seconds"].as_f64().expect("a time")
+    };
+    let good = prices::object(prices::QUICK);
+    let slower = {
+        let mut slower = good.clone();
+        let rates = slower["prices"][0]["rates"].as_object_mut().expect("rates");
+        for rate in rates.values_mut().flat_map(|rates| rates.as_object_mut().expect("a rate")) {
+            let factor = if rate.0 == "overhead_seconds" { 2.0 } else { 0.5 };
+            *rate.1 = Value::from(rate.1.as_f64().expect("a number") * factor);
+        }
+        slower
+    };
+    let (quick, slow) = (seconds(&good), seconds(&slower));
+    assert!((slow / quick - 2.0).abs() < 1e-6, "{slow} of {quick}");
+
+    let with = |change: &dyn Fn(&mut Value)| {
+        let mut changed = good.clone();
+        change(&mut changed);
+        changed
+    };
+    let cases = [
+        (with(&|o| o["schema"] = 2.into()), "has schema 2"),
+        (with(&|o| o["machine"] = serde_json::json!({ "threads": 64 })), "add --threads 64"),
+        (with(&|o| drop(o["prices"].as_array_mut().expect("prices").remove(0))), "has no prices of f32"),
+        (with(&|o| o["prices"][0]["rates"] = serde_json::json!({})), "has no price of"),
+        (with(&|o| o["offload"]["read_bytes_per_second"] = Value::from(-1)), "no machine has such prices"),
+        (Value::from("prices"), "doctor --json"),
+    ];
+    for (object, part) in cases {
+        let output = planned(&object);
+        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(2), "{part}: {stderr}");
+        assert!(stderr.contains("--prices: ") && stderr.contains(part), "{part}: {stderr}");
+    }
+    let without = planned(&with(&|o| o["offload"] = Value::Null));
+    assert_eq!(without.status.code(), Some(0), "nothing is offloaded");
+    let file = folder.path().join("prices.json").display().to_string();
+    for (more, part) in [
+        (format!("--offload {} --prices {file}", folder.path().display()), "remat doctor --offload"),
+        ("--prices /dev/zero".to_string(), "is not a regular file"),
+        ("--prices /no/such/file".to_string(), "remat doctor --json"),
+    ] {
+        let output = remat(&format!("plan {flags} {more}"));
+        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.code() == Some(2) && stderr.contains(part), "{more}: {stderr}");
+    }
 }

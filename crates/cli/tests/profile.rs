@@ -1,5 +1,7 @@
 //! `remat profile` as a user runs it: planned beside measured, the same result under every policy, a verdict, a record.
 
+mod prices;
+
 use serde_json::Value;
 use std::path::Path;
 use std::process::Command;
@@ -67,8 +69,11 @@ fn policies_side_by_side_with_a_verdict_and_a_record() {
     assert!(diff.contains("settings are the same") && diff.contains("full step_seconds"), "{diff}");
     let rows = "fixtures/parity/gpt2/rows.jsonl";
     let spill = tempfile::tempdir().expect("a folder");
+    let given = prices::file(folder.path(), prices::SLOW);
+    let given = ["--prices", given.to_str().expect("UTF-8")];
     let offload = ["--offload", spill.path().to_str().expect("UTF-8"), "--policies", "none,full,budget:256KiB"];
-    let page = run(&[&offload[..], &["--data", rows, "--out", out.to_str().expect("UTF-8"), "--force"]].concat());
+    let page =
+        run(&[&given[..], &offload, &["--data", rows, "--out", out.to_str().expect("UTF-8"), "--force"]].concat());
     assert!(page.contains("tokens, 2 counted") && !page.contains("random tokens"), "{page}");
     // Block inputs alone take more than this budget.
     assert!(page.contains("budget:256KiB had ") && page.contains("equal in every bit under all of them"), "{page}");
@@ -89,12 +94,13 @@ fn auto_is_given_the_whole_limit_after_a_policy_that_exceeds_it() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let folder = tempfile::tempdir().expect("a folder");
     let flags = "profile --model fixtures/parity/gpt2 --seq-len 32 --batch-size 128 --repeats 1 --threads 2 --json \
-                 --policies none,auto --memory 54MiB";
+                 --policies none,auto --memory 54MiB --prices";
     let output = Command::new(env!("CARGO_BIN_EXE_remat"))
         .current_dir(&root)
         .env("XDG_CACHE_HOME", folder.path())
         .env("XDG_STATE_HOME", folder.path())
         .args(flags.split_whitespace())
+        .arg(prices::file(folder.path(), prices::QUICK))
         .output()
         .expect("runs");
     assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
@@ -115,7 +121,8 @@ fn a_policy_that_cannot_fit_is_refused_with_what_would_do_and_the_others_are_mea
             .env("XDG_CACHE_HOME", folder.path())
             .env("XDG_STATE_HOME", folder.path())
             .args(flags.split_whitespace())
-            .args(["--policies", policies, "--memory", memory]);
+            .args(["--policies", policies, "--memory", memory, "--prices"])
+            .arg(prices::file(folder.path(), prices::QUICK));
         command.output().expect("runs")
     };
     let output = run("auto,none,budget:1KiB,full", "2MiB");

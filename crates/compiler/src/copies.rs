@@ -25,24 +25,25 @@ pub(crate) struct Candidate {
     pub(crate) value: ValueId,
     made: u32,
     last_forward: u32,
+    /// The first reader behind the forward.
     first_backward: u32,
 }
 
 /// Residuals of at least so many bytes that can be offloaded, in the order they are made.
 pub(crate) fn candidates(plan: &Plan, least_bytes: usize) -> Vec<Candidate> {
     let graph = &plan.graph;
-    let turn = turn(graph);
+    let (late, turn) = (first_late(graph), turn(graph));
     let users = graph.users();
     let mut found = Vec::new();
     for (index, value) in graph.values.iter().enumerate() {
         let id = ValueId(index as u32);
-        let Some((made, _)) = value.producer.filter(|(made, _)| made.0 < turn) else { continue };
+        let Some((made, _)) = value.producer.filter(|(made, _)| made.0 < late) else { continue };
         let readers = &users[index];
         let Some(first_backward) = readers.iter().map(|op| op.0).filter(|&op| op >= turn).min() else { continue };
         let last_forward = readers.iter().map(|op| op.0).filter(|&op| op < turn).max().unwrap_or(made.0);
         let large = value.storage == Storage::Arena && value.ty.bytes() >= least_bytes;
-        // It has to be able to leave before the forward ends.
-        if large && !graph.outputs.contains(&id) && made.0 + 1 < turn {
+        // It has to be able to leave before the forward ends; what the loss makes for backward would be back at once.
+        if large && !graph.outputs.contains(&id) && made.0 + 1 < late {
             found.push(Candidate { value: id, made: made.0, last_forward, first_backward });
         }
     }
@@ -51,9 +52,16 @@ pub(crate) fn candidates(plan: &Plan, least_bytes: usize) -> Vec<Candidate> {
 }
 
 /// The first node of backward, recomputation included.
-fn turn(graph: &Graph) -> u32 {
+fn first_late(graph: &Graph) -> u32 {
     let late = |node: &remat_ir::Node| node.phase == Phase::Backward || node.recompute_of.is_some();
     graph.nodes.iter().position(late).unwrap_or(graph.nodes.len()) as u32
+}
+
+/// The node behind the forward's last, where a plan counts what is kept: a loss that makes its gradient is forward, and
+/// some of backward comes before it.
+fn turn(graph: &Graph) -> u32 {
+    let forward = |node: &remat_ir::Node| node.phase == Phase::Forward && node.recompute_of.is_none();
+    graph.nodes.iter().rposition(forward).map_or(0, |last| last as u32 + 1)
 }
 
 /// Residences of the candidates: until when each stays, and from when it is back.

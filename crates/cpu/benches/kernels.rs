@@ -9,7 +9,7 @@ use remat_cpu::kernels::attention_grad::{AttentionGrad, attention_grad};
 use remat_cpu::kernels::dropout::{Dropout, dropout};
 use remat_cpu::kernels::linear_cross_entropy::{Head, HeadSize};
 use remat_cpu::kernels::linear_cross_entropy_grad::{HeadGrad, linear_cross_entropy_grad};
-use remat_cpu::kernels::{adamw, add, rms_norm, rms_norm_dw, rope, swiglu, swiglu_grad};
+use remat_cpu::kernels::{adamw, adamw8bit, add, rms_norm, rms_norm_dw, rope, swiglu, swiglu_grad};
 
 const TOKENS: usize = 1024;
 const MODEL: usize = 2048;
@@ -76,6 +76,22 @@ fn adamw_step(bencher: Bencher<'_, '_>) {
     let update = adamw::AdamW { lr: 1e-3, betas: [0.9, 0.999], eps: 1e-8, weight_decay: 0.0, step: 1, grad_scale: 1.0 };
     let [mut p, mut g, mut m, mut v] = [(); 4].map(|()| vec![0.1f32; LEN]);
     bencher.counter(bytes(8)).bench_local(|| adamw::adamw(&pool, update, &mut p, &mut g, &mut m, &mut v));
+}
+
+/// Beside `adamw_step`: the same elements in the same time or half as much again, and a quarter of the memory.
+#[divan::bench]
+fn adamw8bit_step(bencher: Bencher<'_, '_>) {
+    let pool = ThreadPool::new(1);
+    let update = adamw::AdamW { lr: 1e-3, betas: [0.9, 0.999], eps: 1e-8, weight_decay: 0.0, step: 1, grad_scale: 1.0 };
+    let (mut p, gradient) = (values(LEN), values(LEN));
+    let mut g = gradient.clone();
+    let [mut m, mut v] = [(); 2].map(|()| vec![0u8; LEN]);
+    let [mut m_scales, mut v_scales] = [(); 2].map(|()| vec![0.0f32; LEN / 256]);
+    bencher.counter(BytesCount::new(20 * LEN)).bench_local(|| {
+        let m = adamw8bit::Moments { codes: &mut m, absmax: &mut m_scales };
+        let v = adamw8bit::Moments { codes: &mut v, absmax: &mut v_scales };
+        adamw8bit::adamw8bit(&pool, update, &mut p, &mut g, m, v);
+    });
 }
 
 /// Batch, tokens, heads, kv heads, head size.

@@ -12,6 +12,7 @@ pub(crate) mod avx512;
 pub(crate) mod portable;
 
 use crate::pool::{Scratch, ThreadPool};
+use remat_tensor::DynamicMap;
 
 /// A piece of work that one thread does without stopping: one tile, one range of rows.
 pub(crate) trait Kernel: Sync {
@@ -91,6 +92,21 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     #[inline(always)]
     unsafe fn look_up_halves(table: &[u16; 16], codes: *const u8, to: *mut u16) {
         unsafe { look_up(table, codes, to) }
+    }
+
+    /// 16 numbers of a table by codes of a byte.
+    #[inline(always)]
+    unsafe fn look_up_numbers(table: &[f32; 256], codes: *const u8, to: *mut f32) {
+        for i in 0..16 {
+            unsafe { *to.add(i) = table[usize::from(*codes.add(i))] };
+        }
+    }
+    /// The codes of the numbers of a map that are nearest to 16 numbers in [-1, 1]; of NaN any.
+    #[inline(always)]
+    unsafe fn nearest_codes(map: &DynamicMap, from: *const f32, codes: *mut u8) {
+        for i in 0..16 {
+            unsafe { *codes.add(i) = map.code(*from.add(i)) };
+        }
     }
 
     /// Asks for the cache line at `p`; reads nothing, so any address will do.

@@ -149,7 +149,7 @@ pub struct Prices {
 }
 
 /// How fast values go to the spill tier and come back.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct SpillPrices {
     /// Out of the arena.
     pub write_bytes_per_second: f64,
@@ -183,6 +183,17 @@ impl Prices {
         };
         let rates = OpClass::ALL.iter().map(rate).collect();
         Prices { rates, measured: false, spill: None }
+    }
+
+    /// Whether a machine could have these prices: every class, positive finite rates, an overhead below a second.
+    pub fn are_plausible(&self) -> bool {
+        let rate = |rate: f64| (1e5..=1e19).contains(&rate);
+        self.rates.len() == OpClass::ALL.len()
+            && self.rates.iter().all(|of| {
+                [of.flops_per_second, of.bytes_per_second, of.inner_per_second].into_iter().all(rate)
+                    && (0.0..1.0).contains(&of.overhead_seconds)
+            })
+            && self.spill.is_none_or(|of| [of.write_bytes_per_second, of.read_bytes_per_second].into_iter().all(rate))
     }
 
     /// The rates of a class.

@@ -8,7 +8,7 @@ use crate::step::Step;
 use crate::{CheckpointPolicy, Error};
 use remat_compiler::{compile_keeping, compile_within};
 use remat_ir::{Parameter, StateRole, Storage, Training, Type};
-use remat_plan::{CustomKernel, CustomKernels, DeviceProfile, Plan};
+use remat_plan::{CustomKernel, CustomKernels, DeviceProfile, Plan, Prices};
 use remat_step::device::{Opener, measure_spill};
 use remat_step::{AdamWSettings, DeviceOptions, StepPlans, Trained, TrainingStep};
 use remat_tensor::DType;
@@ -26,6 +26,7 @@ pub struct Options {
     pub(crate) seed: u64,
     pub(crate) poison: bool,
     pub(crate) offload: Option<PathBuf>,
+    pub(crate) prices: Option<Prices>,
     pub(crate) kernels: CustomKernels,
     pub(crate) device: Option<Opener>,
 }
@@ -69,9 +70,17 @@ impl Options {
 
     /// A folder on a fast disk, or in memory, that kept values may leave the arena for, and come back from while the step
     /// runs: where a budget or an arena cap asks for it and it is faster than recomputing or nothing else fits, or where a
-    /// policy decides so. Its bandwidth is measured when a step is compiled; nothing stays there.
+    /// policy decides so. Its bandwidth is measured when a step is compiled, unless [`prices`](Options::prices) has it;
+    /// nothing stays there.
     pub fn offload(self, folder: impl Into<PathBuf>) -> Self {
         Options { offload: Some(folder.into()), ..self }
+    }
+
+    /// What operations cost, and copies to the folder of [`offload`](Options::offload) where `prices.spill` says so: in
+    /// place of prices by arithmetic and of a measured folder. They decide what is recomputed and what is copied, never a
+    /// result; the same prices give the same plan on any machine.
+    pub fn prices(self, prices: Prices) -> Self {
+        Options { prices: Some(prices), ..self }
     }
 
     /// Fills arena bytes that no value owns with NaN patterns, so that a use after free shows in the loss. For debugging: it
@@ -115,11 +124,26 @@ pub(crate) struct Recipe {
 impl Recipe {
     /// Compiles under a policy.
     pub(crate) fn plans(&self, policy: &CheckpointPolicy) -> Result<StepPlans, Error> {
-        let mut profile = self.options.device_options().profile();
-        profile.prices.spill = self.options.offload.as_deref().map(measure_spill).transpose()?;
+        let profile = self.profile()?;
         let micro = self.micro(policy, &profile)?;
         let update = self.trained.update.is_some().then(|| self.trained.plan_update(&profile)).transpose()?;
         Ok(StepPlans::of(micro, update))
+    }
+
+    /// The machine as options and, where they leave a folder's bandwidth open, its disk say.
+    fn profile(&self) -> Result<DeviceProfile, Error> {
+        let Options { prices: given, offload, .. } = &self.options;
+        let profile = self.options.device_options().profile();
+        let prices = given.clone().unwrap_or(profile.prices);
+        if !prices.are_plausible() {
+            return Err(Error::BadPrices);
+        }
+        let spill = match (offload, prices.spill) {
+            (None, _) => None,
+            (Some(_), Some(given)) => Some(given),
+            (Some(folder), None) => Some(measure_spill(folder)?),
+        };
+        Ok(DeviceProfile { prices: Prices { spill, ..prices }, ..profile })
     }
 
     fn micro(&self, policy: &CheckpointPolicy, profile: &DeviceProfile) -> Result<Plan, Error> {

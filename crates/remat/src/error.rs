@@ -61,6 +61,12 @@ pub enum Error {
     /// A policy that contradicts itself or asks for what cannot be.
     #[error("checkpointing policy: {0}")]
     Policy(String),
+    /// Prices that no machine has.
+    #[error(
+        "prices: a class of operations lacks its rate, or a rate is not between 1e5 and 1e19 a second; start from \
+         Prices::nominal or a measured profile"
+    )]
+    BadPrices,
     /// A call that the step was not compiled for.
     #[error("{0}")]
     NotCompiledFor(String),

@@ -74,9 +74,9 @@ pub use step::{Element, OpRuns, Step};
 pub use remat_ir::{Array, Cost, Custom, CustomOp, CustomOps, IrError, Phase, Type, ValueId, Vjp, ops};
 pub use remat_model::{BatchShape, LoraConfig, Method, Precision, Quant, Targets};
 pub use remat_plan::{
-    Action, CustomCall, CustomKernel, Device, Observer, Plan, Prices, Residual, Step as PlanStep, StepId,
+    Action, CustomCall, CustomKernel, Device, Observer, OpClass, Plan, Prices, Rate, Residual, SpillPrices,
+    Step as PlanStep, StepId, StepMemory, Validation,
 };
-pub use remat_plan::{StepMemory, Validation};
 pub use remat_step::{AdamWSettings, MomentFormat};
 pub use remat_tensor::DType;
 

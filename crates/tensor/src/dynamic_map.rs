@@ -18,6 +18,8 @@ pub struct DynamicMap {
     boundaries: [f32; 256],
     /// By sign and bucket: the number of boundaries that lie below the whole bucket.
     first: [Vec<u8>; 2],
+    /// The 255 boundaries as a search tree: the children of node i, from 1 on, are nodes 2i and 2i + 1.
+    tree: [f32; 256],
 }
 
 impl DynamicMap {
@@ -46,12 +48,24 @@ impl DynamicMap {
             _ => below(f32::from_bits((FIRST_BUCKET + bucket) << 16)),
         });
         let negative = (0..BUCKETS as u32).map(|bucket| below(-f32::from_bits((FIRST_BUCKET + bucket) << 16 | 0xffff)));
-        DynamicMap { numbers, boundaries, first: [positive.collect(), negative.collect()] }
+        let mut tree = [f32::INFINITY; 256];
+        for (node, boundary) in tree.iter_mut().enumerate().skip(1) {
+            // The nodes of a level cut the boundaries into equal parts.
+            let level = node.ilog2();
+            *boundary = boundaries[(2 * (node - (1 << level)) + 1) * (128 >> level) - 1];
+        }
+        DynamicMap { numbers, boundaries, first: [positive.collect(), negative.collect()], tree }
     }
 
     /// What the codes stand for.
     pub fn numbers(&self) -> &[f32; 256] {
         &self.numbers
+    }
+
+    /// The boundaries between neighbours as a search tree of eight levels. Node 1 is the root; from node i a number goes on
+    /// to node 2i + 1 if the node's boundary lies below it, else to 2i; behind the last level that is 256 and its code.
+    pub fn search_tree(&self) -> &[f32; 256] {
+        &self.tree
     }
 
     /// Index of the number nearest to `x` in [-1, 1].
@@ -119,6 +133,8 @@ mod tests {
             let buckets = buckets.map(f32::from_bits).filter(|x| x.abs() <= 1.0);
             for x in random.chain(edges).chain(buckets).chain([0.0, -0.0, 1.0, -1.0]) {
                 assert_eq!(map.code(x), nearest(map, x), "{x}");
+                let node = (0..8).fold(1, |node: usize, _| 2 * node + usize::from(map.tree[node] < x));
+                assert_eq!(node - 256, usize::from(map.code(x)), "{x}");
             }
             for code in 0..=255u8 {
                 assert_eq!(map.code(map.numbers[usize::from(code)]), code);

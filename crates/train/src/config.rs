@@ -275,6 +275,11 @@ pub struct TrainConfig {
     #[arg(long, value_name = "DIR", help_heading = "Machine")]
     pub offload: Option<PathBuf>,
 
+    /// What operations and copies to --offload's folder cost, as remat doctor --json printed it, in place of this machine's
+    /// measured prices; the result does not depend on it
+    #[arg(long, value_name = "FILE", help_heading = "Machine")]
+    pub prices: Option<PathBuf>,
+
     /// Threads to compute with [default: all]; the result does not depend on it
     #[arg(long, value_name = "N", help_heading = "Machine")]
     pub threads: Option<usize>,
@@ -327,6 +332,7 @@ const FREE_ON_RESUME: &[&str] = &[
     "checkpointing",
     "memory",
     "offload",
+    "prices",
     "threads",
     "eval-data",
     "eval-every",

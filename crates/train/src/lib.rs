@@ -15,6 +15,7 @@ mod evaluate;
 mod finite;
 mod forward;
 mod generate;
+mod given_prices;
 mod gradient_watch;
 mod inputs;
 mod isa;

@@ -8,7 +8,7 @@ use crate::calibrate::calibrate;
 use crate::record::{Machine, build};
 use crate::{Precision, TrainError};
 use remat_formats::write_atomic;
-use remat_plan::{DeviceProfile, OpClass, Prices};
+use remat_plan::{DeviceProfile, Prices};
 use remat_step::DeviceOptions;
 use remat_step::device::release_freed_memory;
 use remat_tensor::DType;
@@ -21,7 +21,7 @@ use std::path::PathBuf;
 const SCHEMA: u32 = 2;
 
 /// A file of prices is a few KiB; anything much larger is not one.
-const MOST_BYTES: u64 = 1 << 16;
+pub(crate) const MOST_BYTES: u64 = 1 << 16;
 
 /// What measuring holds in memory at most.
 pub(crate) const MEASURING_BYTES: usize = 256 << 20;
@@ -120,18 +120,7 @@ fn read(path: &std::path::Path, fingerprint: &str) -> Option<Prices> {
     file.take(MOST_BYTES).read_to_end(&mut text).ok()?;
     let cached: CacheFile = serde_json::from_slice(&text).ok()?;
     let same = cached.schema == SCHEMA && cached.fingerprint == fingerprint;
-    (same && plausible(&cached.prices)).then_some(cached.prices)
-}
-
-/// Whether a machine could have these prices: every class, positive finite rates, an overhead below a second.
-fn plausible(prices: &Prices) -> bool {
-    let rate = |rate: f64| (1e5..=1e19).contains(&rate);
-    prices.measured
-        && prices.rates.len() == OpClass::ALL.len()
-        && prices.rates.iter().all(|of| {
-            [of.flops_per_second, of.bytes_per_second, of.inner_per_second].into_iter().all(rate)
-                && (0.0..1.0).contains(&of.overhead_seconds)
-        })
+    (same && cached.prices.measured && cached.prices.are_plausible()).then_some(cached.prices)
 }
 
 #[cfg(test)]

@@ -17,7 +17,7 @@ use remat_compiler::Problem;
 use remat_data::{Batch, DataLoader, SampleStats};
 use remat_ir::OpDef;
 use remat_model::{BatchShape, Method, Model};
-use remat_plan::{Action, DeviceProfile, Plan, Policy, SpillPrices};
+use remat_plan::{Action, DeviceProfile, Plan, Policy, Prices, SpillPrices};
 use remat_step::device::release_freed_memory;
 use remat_step::{AdamWSettings, DeviceOptions, Trained, TrainingStep};
 use serde::Serialize;
@@ -42,6 +42,8 @@ pub struct ProfileJob<'a> {
     pub options: DeviceOptions,
     /// What the policy auto has to fit into; without it, auto keeps everything.
     pub limit: Option<Limit>,
+    /// What operations cost; without it, this machine's prices, from the cache or measured.
+    pub prices: Option<Prices>,
     /// Where auto may offload to, and what that costs there.
     pub spill: Option<(&'a Path, SpillPrices)>,
 }
@@ -72,6 +74,8 @@ pub struct ProfileSetup {
     pub machine: Machine,
     /// How much the process may hold.
     pub limit: Option<Limit>,
+    /// What operations cost, if the settings say.
+    pub prices: Option<Prices>,
     /// What copies to the settings' folder cost, if they name one.
     pub spill: Option<SpillPrices>,
 }
@@ -91,10 +95,10 @@ impl ProfileSetup {
     /// Bad settings; a model that cannot be opened.
     pub fn of(config: TrainConfig) -> Result<Self, TrainError> {
         let setup = SetUp::of(config.resolved_to_plan()?, SetUpFor::Profile)?;
-        let SetUp { config, model, method, shape, loader, options, limit, spill, .. } = setup;
+        let SetUp { config, model, method, shape, loader, options, limit, prices, spill, .. } = setup;
         let machine = Machine::this(&options.level.to_string(), options.threads);
         let rows = loader.map(|loader| SampleRows::first_of(loader, shape)).transpose()?;
-        Ok(ProfileSetup { config, model, method, shape, rows, options, machine, limit, spill })
+        Ok(ProfileSetup { config, model, method, shape, rows, options, machine, limit, prices, spill })
     }
 }
 
@@ -195,7 +199,10 @@ pub struct PolicyRows {
 /// A graph that cannot be built or compiled, weights that cannot be loaded; that no policy of all fits.
 pub fn profile(job: &ProfileJob<'_>) -> Result<PolicyRows, TrainError> {
     let step = job.step()?;
-    let (device, _) = measured_profile(&job.options, job.model.precision().into(), false)?;
+    let device = match &job.prices {
+        Some(prices) => DeviceProfile { prices: prices.clone(), ..job.options.profile() },
+        None => measured_profile(&job.options, job.model.precision().into(), false)?.0,
+    };
     let device = with_spill(device, job.spill.map(|(_, prices)| prices));
     let (problem, trained) = step.problem(&device)?;
     let update = trained.plan_update(&device)?;

@@ -7,6 +7,7 @@
 use crate::alternatives::Setting;
 use crate::buckets::{LengthBucket, SEQ_LEN_MULTIPLE, buckets};
 use crate::config::MethodKind;
+use crate::given_prices::given_prices;
 use crate::memory::Buffers;
 use crate::planning::Limit;
 use crate::prepare::Resumed;
@@ -19,7 +20,7 @@ use remat_data::{Batch, DataLoader, Dataset, DatasetBuilder, Encoder, LoaderOpti
 use remat_formats::ModelConfig;
 use remat_ir::Graph;
 use remat_model::{BatchShape, LoraConfig, Method, Model, Quant, Targets};
-use remat_plan::{DeviceProfile, SpillPrices};
+use remat_plan::{DeviceProfile, Prices, SpillPrices};
 use remat_step::DeviceOptions;
 use remat_tensor::{Philox, stream_of_name};
 use std::collections::BTreeMap;
@@ -59,6 +60,8 @@ pub(crate) struct SetUp {
     pub(crate) buffers: Buffers,
     pub(crate) options: DeviceOptions,
     pub(crate) limit: Option<Limit>,
+    /// What operations cost, if the settings say.
+    pub(crate) prices: Option<Prices>,
     /// What copies to the settings' folder cost, if they name one.
     pub(crate) spill: Option<SpillPrices>,
 }
@@ -128,8 +131,9 @@ impl SetUp {
             SetUpFor::Run(_, RunControl { device: Some(opener), .. }) => options.opened_by(opener),
             _ => options,
         };
-        let (limit, spill) = (Limit::of(&config), spill_prices(&config)?);
-        Ok(SetUp { config, model, method, shape, loader, evaluation, buckets, buffers, options, limit, spill })
+        let (limit, prices) = (Limit::of(&config), given_prices(&config)?);
+        let spill = spill_prices(&config, prices.as_ref())?;
+        Ok(SetUp { config, model, method, shape, loader, evaluation, buckets, buffers, options, limit, prices, spill })
     }
 
     /// What plans are made of.
@@ -137,10 +141,13 @@ impl SetUp {
         Setting { config: &self.config, model: &self.model, method: &self.method, shape: self.shape }
     }
 
-    /// The device with prices from the cache, or nominal ones, and those of copies.
+    /// The device with prices as given, from the cache, or nominal ones, and those of copies.
     pub(crate) fn profile(&self) -> DeviceProfile {
-        let cached = cached_profile(&self.options, self.config.precision);
-        with_spill(cached.unwrap_or_else(|| self.options.profile()), self.spill)
+        let profile = match &self.prices {
+            Some(prices) => DeviceProfile { prices: prices.clone(), ..self.options.profile() },
+            None => cached_profile(&self.options, self.config.precision).unwrap_or_else(|| self.options.profile()),
+        };
+        with_spill(profile, self.spill)
     }
 
     /// The loss of the held-out rows, if there are any.

@@ -1,4 +1,4 @@
-//! `--offload DIR`: what the copy queue costs in that folder, measured, as part of the profile that a run is planned for.
+//! With `--offload DIR`: what copies to that folder cost, given or measured.
 //!
 //! Invariant: a profile without a folder has no spill tier, and so no plan of it copies anything. Look next at
 //! `remat_step::device::measure_spill` for how a folder is measured.
@@ -7,12 +7,14 @@ use crate::{TrainConfig, TrainError};
 use remat_plan::{DeviceProfile, Prices, SpillPrices};
 use remat_step::device::measure_spill;
 
-/// Prices of the settings' folder, if they name one: a file of 32 MiB is written, read and gone.
+/// Prices of the settings' folder, if they name one: the given ones, or a file of 32 MiB is written, read and gone.
 ///
 /// # Errors
 /// A folder that cannot be written to.
-pub(crate) fn spill_prices(config: &TrainConfig) -> Result<Option<SpillPrices>, TrainError> {
-    config.offload.as_deref().map(|folder| Ok(measure_spill(folder)?)).transpose()
+pub(crate) fn spill_prices(config: &TrainConfig, given: Option<&Prices>) -> Result<Option<SpillPrices>, TrainError> {
+    let Some(folder) = &config.offload else { return Ok(None) };
+    let spill = given.map_or_else(|| measure_spill(folder).map(Some), |prices| Ok(prices.spill))?;
+    Ok(spill)
 }
 
 /// The profile with these prices of copies.

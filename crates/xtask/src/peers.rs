@@ -145,6 +145,7 @@ fn steps(settings: &Settings, peer: &mut Peer) -> Result<(), Box<dyn Error>> {
         repeats: 0,
         options,
         limit: None,
+        prices: None,
         spill: None,
     };
     let device = cached_profile(&options, settings.train_precision()).unwrap_or_else(|| options.profile());

@@ -47,10 +47,7 @@ pub(super) fn object(plan: &RunPlan, explain: bool) -> Value {
         "tiles": plan.micro.tiles(),
         "offloaded_bytes": plan.micro.offloaded_bytes(),
         "copy_steps": plan.micro.copy_steps().count(),
-        "offload": prices.spill.map(|spill| json!({
-            "write_bytes_per_second": spill.write_bytes_per_second,
-            "read_bytes_per_second": spill.read_bytes_per_second,
-        })),
+        "offload": prices.spill,
         "phases": plan.phases().iter().map(phase).collect::<Vec<_>>(),
         "frontier": plan.frontier.iter().map(point).collect::<Vec<_>>(),
         "buckets": plan.buckets,

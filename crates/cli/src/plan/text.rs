@@ -56,10 +56,10 @@ fn verdict(plan: &RunPlan) -> String {
         remat_train::Precision::F32 => "f32",
         remat_train::Precision::Bf16 => "bf16",
     };
-    let prices = if plan.profile.prices.measured {
-        "measured here"
-    } else {
-        "by arithmetic; remat doctor measures this machine's"
+    let prices = match &config.prices {
+        Some(file) => format!("of {}", file.display()),
+        None if plan.profile.prices.measured => "measured here".to_string(),
+        None => "by arithmetic; remat doctor measures this machine's".to_string(),
     };
     let tiles = in_tiles(micro.tiles());
     let recompute = match config.grad_accum as f64 * micro.recompute_seconds(&plan.profile.prices) {
@@ -119,7 +119,8 @@ fn offload(plan: &RunPlan) -> Option<String> {
         0 => "nothing".to_string(),
         away => format!("{} in {}", bytes(away as u64), counted(copies, "copy step")),
     };
-    Some(format!("offload   {what} to and from {folder} · {out} out, {back} back, measured now"))
+    let source = if plan.config.prices.is_some() { "as given" } else { "measured now" };
+    Some(format!("offload   {what} to and from {folder} · {out} out, {back} back, {source}"))
 }
 
 fn phases(plan: &RunPlan) -> String {

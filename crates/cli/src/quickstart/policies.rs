@@ -32,6 +32,7 @@ pub(super) fn compare(model: &Model, threads: usize) -> Result<PolicyRows, Train
         repeats: REPEATS,
         options: DeviceOptions::cpu(threads),
         limit: None,
+        prices: None,
         spill: None,
     };
     let found = profile(&job)?;

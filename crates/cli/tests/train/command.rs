@@ -1,5 +1,7 @@
-//! Runs the binary and reads what it left. Invariant: every run has its own folder, gone after the test.
+//! Runs the binary and reads what it left. Invariant: every run has its own folder, gone after the test,
+//! and no cache.
 
+use crate::prices::NO_CACHE;
 use serde_json::Value;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -27,7 +29,7 @@ pub fn copied(name: &str) -> tempfile::TempDir {
 /// `remat` with these arguments, not yet run.
 pub fn remat<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_remat"));
-    command.args(arguments).env("NO_COLOR", "1");
+    command.args(arguments).env("NO_COLOR", "1").env("XDG_CACHE_HOME", NO_CACHE);
     command
 }
 

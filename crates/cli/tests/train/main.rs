@@ -13,6 +13,8 @@ mod interrupt;
 mod lengths;
 mod memory;
 mod offload;
+#[path = "../prices/mod.rs"]
+mod prices;
 mod qlora;
 mod record;
 mod refusals;

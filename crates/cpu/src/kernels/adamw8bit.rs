@@ -3,7 +3,8 @@
 //! Dettmers et al., *8-bit Optimizers via Block-wise Quantization*, 2022. A task decodes whole blocks into registers'
 //! reach, updates parameter and moments in f32 as `adamw`, and encodes the moments anew; so no thread count changes a bit.
 //! No operation is fused, so that every level makes the same codes. p and g are read and written, 12 bytes per element,
-//! and 4 bytes of codes (`adamw`: 28 in all); the search for codes, not memory, bounds it.
+//! and 4 bytes of codes (`adamw`: 28 in all). The search for codes, not memory, bounds it: a table where vectors have no
+//! quick one; on AVX-512 a tree of eight levels whose nodes are permuted out of registers, 16 searches at a time.
 
 use super::adamw::AdamW;
 use crate::pool::{Scratch, ThreadPool};
@@ -75,68 +76,125 @@ impl Kernel for Update<'_> {
     unsafe fn task<S: Simd>(&self, task: usize, _: &mut Scratch) {
         let blocks = self.len.div_ceil(MOMENT_BLOCK);
         for block in task * BLOCKS_PER_TASK..((task + 1) * BLOCKS_PER_TASK).min(blocks) {
-            unsafe { self.block(block) };
+            unsafe { self.block::<S>(block) };
         }
     }
+}
+
+/// One block's elements, `MOMENT_BLOCK` of each.
+struct Block {
+    p: *mut f32,
+    g: *mut f32,
+    m_codes: *mut u8,
+    v_codes: *mut u8,
 }
 
 impl Update<'_> {
     /// # Safety
     /// The block exists and nobody else touches it.
     #[inline(always)]
-    unsafe fn block(&self, block: usize) {
+    unsafe fn block<S: Simd>(&self, block: usize) {
         let from = block * MOMENT_BLOCK;
         let len = MOMENT_BLOCK.min(self.len - from);
-        // SAFETY: the elements of this block, which is this task's own; four distinct arrays.
-        let (p, g, m_codes, v_codes, m_absmax, v_absmax) = unsafe {
-            (
-                std::slice::from_raw_parts_mut(self.p.at(from), len),
-                std::slice::from_raw_parts_mut(self.g.at(from), len),
-                std::slice::from_raw_parts_mut(self.m.codes.at(from), len),
-                std::slice::from_raw_parts_mut(self.v.codes.at(from), len),
-                &mut *self.m.absmax.at(block),
-                &mut *self.v.absmax.at(block),
-            )
+        let whole = Block {
+            p: self.p.at(from),
+            g: self.g.at(from),
+            m_codes: self.m.codes.at(from),
+            v_codes: self.v.codes.at(from),
         };
-        let (mut m, mut v) = ([0.0; MOMENT_BLOCK], [0.0; MOMENT_BLOCK]);
-        let (m, v) = (&mut m[..len], &mut v[..len]);
-        decode(self.m.map, m_codes, *m_absmax, m);
-        decode(self.v.map, v_codes, *v_absmax, v);
-        let by = &self.factors;
-        for i in 0..len {
-            let g = g[i] * by.grad_scale;
-            m[i] = m[i] * by.beta1 + g * by.one_minus_beta1;
-            v[i] = v[i] * by.beta2 + g * g * by.one_minus_beta2;
-            p[i] = p[i] * by.decay - by.step_size * m[i] / (v[i].sqrt() * by.inverse_root_correction + by.eps);
+        unsafe {
+            if len == MOMENT_BLOCK {
+                return self.elements::<S>(block, &whole, len);
+            }
+            // The last block goes through one that is whole.
+            let (mut p, mut g) = ([0.0; MOMENT_BLOCK], [0.0; MOMENT_BLOCK]);
+            let (mut m_codes, mut v_codes) = ([0; MOMENT_BLOCK], [0; MOMENT_BLOCK]);
+            std::ptr::copy_nonoverlapping(whole.p, p.as_mut_ptr(), len);
+            std::ptr::copy_nonoverlapping(whole.g, g.as_mut_ptr(), len);
+            std::ptr::copy_nonoverlapping(whole.m_codes, m_codes.as_mut_ptr(), len);
+            std::ptr::copy_nonoverlapping(whole.v_codes, v_codes.as_mut_ptr(), len);
+            let padded = Block {
+                p: p.as_mut_ptr(),
+                g: g.as_mut_ptr(),
+                m_codes: m_codes.as_mut_ptr(),
+                v_codes: v_codes.as_mut_ptr(),
+            };
+            self.elements::<S>(block, &padded, len);
+            std::ptr::copy_nonoverlapping(p.as_ptr(), whole.p, len);
+            std::ptr::copy_nonoverlapping(g.as_ptr(), whole.g, len);
+            std::ptr::copy_nonoverlapping(m_codes.as_ptr(), whole.m_codes, len);
+            std::ptr::copy_nonoverlapping(v_codes.as_ptr(), whole.v_codes, len);
         }
-        g.fill(0.0);
-        *m_absmax = encode(self.m.map, m, m_codes);
-        *v_absmax = encode(self.v.map, v, v_codes);
     }
-}
 
-#[inline(always)]
-fn decode(map: &DynamicMap, codes: &[u8], absmax: f32, to: &mut [f32]) {
-    for (to, &code) in to.iter_mut().zip(codes) {
-        *to = map.numbers()[usize::from(code)] * absmax;
+    /// Updates a whole block, of which `len` elements exist; the others count as moments of 0.
+    #[inline(always)]
+    unsafe fn elements<S: Simd>(&self, block: usize, of: &Block, len: usize) {
+        let (mut m, mut v) = ([0.0; MOMENT_BLOCK], [0.0; MOMENT_BLOCK]);
+        let by = &self.factors;
+        unsafe {
+            // SAFETY: the scales of this block, which is this task's own.
+            let (m_absmax, v_absmax) = (&mut *self.m.absmax.at(block), &mut *self.v.absmax.at(block));
+            for i in (0..MOMENT_BLOCK).step_by(16) {
+                S::look_up_numbers(self.m.map.numbers(), of.m_codes.add(i), m.as_mut_ptr().add(i));
+                S::look_up_numbers(self.v.map.numbers(), of.v_codes.add(i), v.as_mut_ptr().add(i));
+            }
+            for i in (0..MOMENT_BLOCK).step_by(S::LANES) {
+                let (at_m, at_v, at_p) = (m.as_mut_ptr().add(i), v.as_mut_ptr().add(i), of.p.add(i));
+                let times = |x: S::V, factor: f32| S::mul(x, S::splat(factor));
+                let g = times(S::load(of.g.add(i)), by.grad_scale);
+                let old_m = times(S::load(at_m), *m_absmax);
+                let m = S::add(times(old_m, by.beta1), times(g, by.one_minus_beta1));
+                let old_v = times(S::load(at_v), *v_absmax);
+                let v = S::add(times(old_v, by.beta2), times(S::mul(g, g), by.one_minus_beta2));
+                let root = S::add(times(S::sqrt(v), by.inverse_root_correction), S::splat(by.eps));
+                let step = S::div(S::mul(S::splat(by.step_size), m), root);
+                S::store(at_p, S::sub(times(S::load(at_p), by.decay), step));
+                S::store(of.g.add(i), S::splat(0.0));
+                S::store(at_m, m);
+                S::store(at_v, v);
+            }
+            m[len..].fill(0.0);
+            v[len..].fill(0.0);
+            *m_absmax = encode::<S>(self.m.map, &m, of.m_codes);
+            *v_absmax = encode::<S>(self.v.map, &v, of.v_codes);
+        }
     }
 }
 
 /// Writes codes and returns the scale. A moment that is not a number makes the scale NaN, so that it is not forgotten.
 #[inline(always)]
-fn encode(map: &DynamicMap, moments: &[f32], codes: &mut [u8]) -> f32 {
-    let largest = moments.iter().fold(0.0f32, |most, x| most.max(x.abs()));
-    if moments.iter().any(|x| x.is_nan()) {
-        return f32::NAN;
-    }
-    let divisor = if largest == 0.0 { 1.0 } else { largest };
-    for (code, &x) in codes.iter_mut().zip(moments) {
-        let nearest = map.code(x / divisor);
+unsafe fn encode<S: Simd>(map: &DynamicMap, moments: &[f32; MOMENT_BLOCK], codes: *mut u8) -> f32 {
+    unsafe {
+        let zero = S::splat(0.0);
+        let (mut most, mut not_a_number) = (zero, zero);
+        for i in (0..MOMENT_BLOCK).step_by(S::LANES) {
+            let x = S::load(moments.as_ptr().add(i));
+            // NaN is passed over here, and found below, as it is not even equal to itself.
+            most = S::max(S::max(x, S::sub(zero, x)), most);
+            not_a_number = S::max(S::select_ge(x, x, zero, S::splat(1.0)), not_a_number);
+        }
+        if S::fold_max(not_a_number) > 0.0 {
+            return f32::NAN;
+        }
+        let largest = S::fold_max(most);
+        let divisor = S::splat(if largest == 0.0 { 1.0 } else { largest });
+        let mut scaled = [0.0; MOMENT_BLOCK];
+        for i in (0..MOMENT_BLOCK).step_by(S::LANES) {
+            S::store(scaled.as_mut_ptr().add(i), S::div(S::load(moments.as_ptr().add(i)), divisor));
+        }
+        let mut nearest = [0u8; MOMENT_BLOCK];
+        for i in (0..MOMENT_BLOCK).step_by(16) {
+            S::nearest_codes(map, scaled.as_ptr().add(i), nearest.as_mut_ptr().add(i));
+        }
         // As bitsandbytes: a negative moment keeps its sign.
-        let loses_sign = x < 0.0 && map.numbers()[usize::from(nearest)] >= 0.0;
-        *code = nearest.saturating_sub(u8::from(loses_sign));
+        let zero_code = map.code(0.0);
+        for (i, (&x, &nearest)) in moments.iter().zip(&nearest).enumerate() {
+            let loses_sign = u8::from(x < 0.0) & u8::from(nearest >= zero_code);
+            *codes.add(i) = nearest.saturating_sub(loses_sign);
+        }
+        largest
     }
-    largest
 }
 
 /// Updates `p` and the moments in place, then sets the gradient to zero. Formulas as in `adamw`; p moves by the moments

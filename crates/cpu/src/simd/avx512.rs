@@ -4,6 +4,7 @@ use std::arch::x86_64::*;
 
 use super::{Kernel, Outlined, Simd};
 use crate::pool::Scratch;
+use remat_tensor::DynamicMap;
 
 /// AVX-512 F, BW, DQ and VL.
 #[derive(Clone, Copy)]
@@ -36,6 +37,29 @@ unsafe fn split(codes: *const u8) -> (__m128i, __m128i) {
         let (bytes, four_bits) = (_mm_loadu_si128(codes.cast()), _mm_set1_epi8(15));
         let (high, low) = (_mm_and_si128(_mm_srli_epi16::<4>(bytes), four_bits), _mm_and_si128(bytes, four_bits));
         (_mm_unpacklo_epi8(high, low), _mm_unpackhi_epi8(high, low))
+    }
+}
+
+/// `with` where a bit of the index is set, else `without`.
+#[inline(always)]
+unsafe fn blend(index: __m512i, bit: i32, without: __m512, with: __m512) -> __m512 {
+    unsafe { _mm512_mask_blend_ps(_mm512_test_epi32_mask(index, _mm512_set1_epi32(bit)), without, with) }
+}
+
+/// Of 32 times 2 to `doublings` numbers from `first` on, at most 128: those that the lowest bits of an index name.
+#[inline(always)]
+unsafe fn select(table: &[f32; 256], first: usize, index: __m512i, doublings: usize) -> __m512 {
+    unsafe {
+        // 32 numbers lie in two registers.
+        let of = |part: usize| {
+            let at = table.as_ptr().add(first + 32 * part);
+            _mm512_permutex2var_ps(_mm512_loadu_ps(at), index, _mm512_loadu_ps(at.add(16)))
+        };
+        match doublings {
+            0 => of(0),
+            1 => blend(index, 32, of(0), of(1)),
+            _ => blend(index, 64, blend(index, 32, of(0), of(1)), blend(index, 32, of(2), of(3))),
+        }
     }
 }
 
@@ -178,6 +202,35 @@ impl Simd for Avx512 {
                 let indices = _mm512_cvtepu8_epi16(_mm256_set_m128i(second, first));
                 _mm512_storeu_si512(to.add(32 * part).cast(), _mm512_permutexvar_epi16(indices, table));
             }
+        }
+    }
+    #[inline(always)]
+    unsafe fn look_up_numbers(table: &[f32; 256], codes: *const u8, to: *mut f32) {
+        unsafe {
+            let codes = _mm512_cvtepu8_epi32(_mm_loadu_si128(codes.cast()));
+            let upper = select(table, 128, codes, 2);
+            let numbers = blend(codes, 128, select(table, 0, codes, 2), upper);
+            _mm512_storeu_ps(to, numbers);
+        }
+    }
+    #[inline(always)]
+    unsafe fn nearest_codes(map: &DynamicMap, from: *const f32, codes: *mut u8) {
+        unsafe {
+            let (tree, x) = (map.search_tree(), _mm512_loadu_ps(from));
+            let mut node = _mm512_set1_epi32(1);
+            // Levels of up to 16 nodes lie in one register, as those of two and more do that follow.
+            for level in 0..8 {
+                let boundary = match level {
+                    0..4 => _mm512_permutexvar_ps(node, _mm512_loadu_ps(tree.as_ptr())),
+                    4 => _mm512_permutexvar_ps(node, _mm512_loadu_ps(tree.as_ptr().add(16))),
+                    _ => select(tree, 1 << level, node, level - 5),
+                };
+                let below = _mm512_cmp_ps_mask::<_CMP_LT_OQ>(boundary, x);
+                let left = _mm512_add_epi32(node, node);
+                node = _mm512_mask_add_epi32(left, below, left, _mm512_set1_epi32(1));
+            }
+            // The lowest byte of 256 and more is the code.
+            _mm_storeu_si128(codes.cast(), _mm512_cvtepi32_epi8(node));
         }
     }
     #[inline(always)]

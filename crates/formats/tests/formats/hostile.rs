@@ -3,7 +3,6 @@
 use crate::bytes::{entry, folder, message, safetensors};
 use proptest::prelude::*;
 use remat_formats::SafetensorsFile;
-use std::time::{Duration, Instant};
 
 /// Asserts what `open` says of a file's bytes.
 fn check(bytes: &[u8], expected: &str) {
@@ -158,12 +157,11 @@ fn what_is_no_file_is_refused_at_once() {
     let dir = folder(&[]);
     let missing = message(dir.path(), SafetensorsFile::open(&dir.path().join("t.safetensors")));
     assert_eq!(missing, "DIR/t.safetensors: does not exist; check the path, or download the file again");
-    let started = Instant::now();
+    // The second has no end: opening it must not read it.
     for path in [dir.path(), "/dev/zero".as_ref()] {
         let refused = SafetensorsFile::open(path).expect_err("an error").to_string();
         assert!(refused.ends_with("is not a regular file; give the path of a file"), "{refused}");
     }
-    assert!(started.elapsed() < Duration::from_secs(5));
 }
 
 /// Opens bytes as a file and reads every tensor in every way. Nothing is asserted but that this returns, and that a file
