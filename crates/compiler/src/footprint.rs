@@ -1,11 +1,14 @@
 //! What a choice of kept values comes to, without building its plan.
 //!
-//! Method: the closure of what backward demands, in one reverse walk over the forward. [`Forward`] is the graph as that
-//! walk sees it, made once, since a solver asks about thousands of choices: O(forward nodes and operands) for each.
-//! Invariant: the figures are those of the plan of the same choice. Look next at [`Kept`] and at `solve`.
+//! Method: what runs is written down by index and summed up. Where each node runs again at most once, which is what a
+//! solver asks thousands of times, the closure of what backward demands is enough, in one reverse walk over the forward.
+//! [`Forward`] is the graph as that walk sees it, made once: O(forward nodes and operands) for each choice. Invariant: the
+//! figures are those of the plan of the same choice. Look next at [`Kept`] and at `solve`.
 
 use crate::Kept;
-use remat_ir::{Graph, Phase, Storage, ValueId};
+use crate::rematerialise::sequence;
+use crate::sequence::seconds_of_nodes;
+use remat_ir::{Graph, Phase, Storage};
 use remat_plan::Prices;
 
 /// What a choice of kept values comes to.
@@ -17,11 +20,24 @@ pub struct Footprint {
     pub recompute_seconds: f64,
 }
 
+impl Footprint {
+    /// Nothing kept, nothing repeated.
+    pub(crate) const NOTHING: Footprint = Footprint { activation_bytes: 0, recompute_seconds: 0.0 };
+}
+
 impl Kept {
-    /// Bytes and seconds of this choice, without building the plan: the closure of what backward demands. Linear in nodes.
+    /// Bytes and seconds of this choice, without building the plan. Linear in what runs.
     pub fn footprint(&self, graph: &Graph, prices: &Prices) -> Footprint {
-        let seconds: Vec<f64> = graph.nodes.iter().map(|node| prices.seconds(graph, node)).collect();
-        Forward::new(graph, &seconds).footprint(self)
+        self.footprint_at(graph, &seconds_of_nodes(graph, prices))
+    }
+
+    /// The same, by the seconds of each node.
+    pub(crate) fn footprint_at(&self, graph: &Graph, seconds: &[f64]) -> Footprint {
+        let sequence = sequence(graph, self);
+        Footprint {
+            activation_bytes: sequence.activation_bytes(graph),
+            recompute_seconds: sequence.recompute_seconds(seconds),
+        }
     }
 }
 
@@ -45,7 +61,6 @@ struct ForwardNode {
 }
 
 struct ForwardOutput {
-    value: ValueId,
     /// Its bytes in the arena.
     bytes: usize,
     /// Whether it can be read after the run, and so is kept whatever runs again.
@@ -75,7 +90,7 @@ impl Forward {
                 output_of[value.index()] = Some(forward.outputs.len() as u32);
                 let in_arena = graph.value(value).storage == Storage::Arena;
                 let bytes = if in_arena { graph.ty(value).bytes() } else { 0 };
-                forward.outputs.push(ForwardOutput { value, bytes, is_output: graph.outputs.contains(&value) });
+                forward.outputs.push(ForwardOutput { bytes, is_output: graph.outputs.contains(&value) });
             }
         }
         forward.demanded = vec![false; forward.outputs.len()];
@@ -97,17 +112,9 @@ impl Forward {
         self.index_of[id.index()].expect("a forward node") as usize
     }
 
-    /// The footprint of a choice.
-    pub(crate) fn footprint(&self, kept: &Kept) -> Footprint {
-        self.closure(|_, output| kept.contains(output.value))
-    }
-
     /// The footprint of keeping everything but the results of some nodes, given by index. They may all run again.
     pub(crate) fn footprint_without(&self, rerun: &[bool]) -> Footprint {
-        self.closure(|node, output| !rerun[node] || output.is_output)
-    }
-
-    fn closure(&self, kept: impl Fn(usize, &ForwardOutput) -> bool) -> Footprint {
+        let kept = |node: usize, output: &ForwardOutput| !rerun[node] || output.is_output;
         let mut demanded = self.demanded.clone();
         let mut result = Footprint { activation_bytes: 0, recompute_seconds: 0.0 };
         let (mut outputs_to, mut operands_to) = (self.outputs.len(), self.operands.len());

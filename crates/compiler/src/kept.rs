@@ -1,8 +1,10 @@
-//! Which values live from forward to backward, and what that choice costs.
+//! Which values live from forward to backward, and at which levels the others are made again.
 //!
 //! Kept is a set of values that backward may read where they were first computed; anything else that backward reads is
-//! computed again. Invariant: sources, backward values, outputs and the results of updates are always kept.
+//! computed again, once per level of the scopes that it lies in. Invariant: sources, backward values, outputs and the
+//! results of updates are always kept.
 
+use crate::scopes::{RegionScopes, Scopes};
 use remat_ir::{Graph, Node, OpDef, OpId, Phase, Storage, ValueId};
 use remat_plan::Policy;
 
@@ -10,22 +12,28 @@ use remat_plan::Policy;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Kept {
     values: Vec<bool>,
+    scopes: Scopes,
 }
 
 impl Kept {
     /// Everything.
     pub fn everything(graph: &Graph) -> Kept {
-        Kept { values: vec![true; graph.values.len()] }
+        Kept { values: vec![true; graph.values.len()], scopes: Scopes::flat() }
     }
 
     /// What a function says, which is asked about every value; sources, backward values, outputs and what cannot be made
-    /// again are kept whatever it says.
+    /// again are kept whatever it says. Regions, nested or not, are the levels at which the rest is made again.
     pub fn from_fn(graph: &Graph, keep: impl Fn(ValueId) -> bool) -> Kept {
+        Kept::at_levels(graph, RegionScopes::of(graph, 1).scopes, keep)
+    }
+
+    /// The same with other levels.
+    pub(crate) fn at_levels(graph: &Graph, scopes: Scopes, keep: impl Fn(ValueId) -> bool) -> Kept {
         let kept = |id: ValueId| match graph.value(id).producer {
             Some((producer, _)) => !Kept::can_recompute(graph, id, producer) || keep(id),
             None => true,
         };
-        Kept { values: graph.value_ids().map(kept).collect() }
+        Kept { values: graph.value_ids().map(kept).collect(), scopes }
     }
 
     /// Whether a value of this producer can be made again for backward.
@@ -33,11 +41,14 @@ impl Kept {
         may_run_again(graph, graph.node(producer)) && !graph.outputs.contains(&id)
     }
 
-    /// Segments of this many consecutive outermost regions: kept is every value made outside a segment, in the last
-    /// segment (backward starts there, so recomputing it cannot save memory), or read in the forward outside the segment
-    /// that makes it. Chen et al., *Training deep nets with sublinear memory cost*, 2016.
+    /// Segments of this many consecutive regions, at every level of their nesting: kept is every value made outside a
+    /// segment, or read in the forward outside the segment that makes it. The last segment (backward starts there, so
+    /// recomputing it cannot save memory) keeps everything but what the segments inside it make for themselves, again but
+    /// for the last. Chen et al., *Training deep nets with sublinear memory cost*, 2016, with its recursion.
     pub fn segments(graph: &Graph, regions_per_segment: usize) -> Kept {
-        Regions::of(graph).segments(graph, regions_per_segment)
+        let RegionScopes { scopes, is_last } = RegionScopes::of(graph, regions_per_segment);
+        let homes: Vec<bool> = graph.value_ids().map(|id| is_last[scopes.home(id) as usize]).collect();
+        Kept::at_levels(graph, scopes, |id| homes[id.index()])
     }
 
     /// What a policy that needs no search keeps; `None` for one that does.
@@ -50,7 +61,8 @@ impl Kept {
         }
     }
 
-    /// Everything but the results of the given nodes. Nodes that may not run twice are ignored.
+    /// Everything but the results of the given nodes, each of which runs again once. Nodes that may not run twice are
+    /// ignored.
     pub fn without_results_of(graph: &Graph, rerun: &[OpId]) -> Kept {
         let mut kept = Kept::everything(graph);
         for &id in rerun.iter().filter(|&&id| may_run_again(graph, graph.node(id))) {
@@ -67,6 +79,16 @@ impl Kept {
         self
     }
 
+    /// The same with other levels.
+    pub(crate) fn with_scopes(self, scopes: Scopes) -> Kept {
+        Kept { scopes, ..self }
+    }
+
+    /// The levels at which what is not kept is made again.
+    pub(crate) fn scopes(&self) -> &Scopes {
+        &self.scopes
+    }
+
     /// Whether a value is kept if anything reads it.
     pub fn contains(&self, value: ValueId) -> bool {
         self.values[value.index()]
@@ -77,58 +99,4 @@ impl Kept {
 pub(crate) fn may_run_again(graph: &Graph, node: &Node) -> bool {
     let updates = node.outputs.iter().any(|&output| graph.value(output).storage != Storage::Arena);
     node.phase == Phase::Forward && !updates && node.op.donations().is_empty() && node.op.is_deterministic()
-}
-
-/// The outermost regions of the forward, numbered in execution order, and which of them read each value.
-pub(crate) struct Regions {
-    /// Per node, the number of its region; `None` outside all regions and in backward.
-    of_node: Vec<Option<usize>>,
-    /// Per value, the first and the last region that reads it.
-    readers: Vec<Option<(usize, usize)>>,
-    /// Per value, whether a forward node outside all regions reads it.
-    read_outside: Vec<bool>,
-    last: Option<usize>,
-}
-
-impl Regions {
-    pub(crate) fn of(graph: &Graph) -> Regions {
-        let mut numbers: Vec<Option<usize>> = vec![None; graph.regions.len()];
-        let mut count = 0;
-        let mut of_node = vec![None; graph.nodes.len()];
-        let mut readers: Vec<Option<(usize, usize)>> = vec![None; graph.values.len()];
-        let mut read_outside = vec![false; graph.values.len()];
-        for (id, node) in graph.nodes_with_ids().filter(|(_, node)| node.phase == Phase::Forward) {
-            let number = graph.outermost_region(node.region).map(|region| {
-                *numbers[region.index()].get_or_insert_with(|| {
-                    count += 1;
-                    count - 1
-                })
-            });
-            of_node[id.index()] = number;
-            for input in &node.inputs {
-                match (number, &mut readers[input.index()]) {
-                    (None, _) => read_outside[input.index()] = true,
-                    (Some(number), Some((first, last))) => (*first, *last) = (number.min(*first), number.max(*last)),
-                    (Some(number), none) => *none = Some((number, number)),
-                }
-            }
-        }
-        Regions { of_node, readers, read_outside, last: usize::checked_sub(count, 1) }
-    }
-
-    /// See [`Kept::segments`].
-    pub(crate) fn segments(&self, graph: &Graph, regions_per_segment: usize) -> Kept {
-        let length = regions_per_segment.max(1);
-        let last = self.last.map(|region| region / length);
-        let keep = |id: ValueId| {
-            let Some((producer, _)) = graph.value(id).producer else { return true };
-            let segment = self.of_node[producer.index()].map(|region| region / length);
-            let elsewhere = |region: usize| Some(region / length) != segment;
-            let crosses = self.read_outside[id.index()]
-                || self.readers[id.index()].is_some_and(|(first, last)| elsewhere(first) || elsewhere(last));
-            let once = !graph.node(producer).op.is_deterministic();
-            once || segment.is_none() || segment == last || crosses || graph.outputs.contains(&id)
-        };
-        Kept { values: graph.value_ids().map(keep).collect() }
-    }
 }

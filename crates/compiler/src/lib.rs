@@ -10,18 +10,23 @@
 //! Invariant: a pure function of graph, policy and device profile: no tensor bytes, no device, no clock, no I/O. In debug
 //! builds the graph is verified between passes; the finished plan is always checked.
 
+mod catalogue;
 mod copies;
 mod differentiate;
 mod error;
+mod facts;
 mod footprint;
 mod kept;
 mod offload;
+mod outline;
 mod place;
 mod problem;
 mod rebuild;
 mod rematerialise;
 mod schedule;
+mod scopes;
 mod select;
+mod sequence;
 mod simplify;
 mod solve;
 mod tile;

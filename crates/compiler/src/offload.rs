@@ -91,13 +91,13 @@ impl Selection<'_> {
     fn bases(&self) -> impl Iterator<Item = Plan> {
         let searched = matches!(self.policy, Policy::Auto | Policy::Budget(_));
         let named = if searched { vec![&Policy::None, &Policy::Full] } else { vec![self.policy] };
-        let points = if searched { self.points(true) } else { &[] };
+        let points: &[Point] = if searched { self.steady_points() } else { &[] };
         let kept = |point: &Point| point.footprint.activation_bytes;
         let (least, most) = (points.first().map_or(0, kept), points.last().map_or(0, kept));
         let spread = (0..4).filter_map(move |part| {
             let bytes = least + (most - least) / 4 * part;
             let within = points.partition_point(|point| kept(point) <= bytes);
-            within.checked_sub(1).map(|index| self.plan_of(points.get(index)))
+            within.checked_sub(1).map(|index| self.plan_of(&points[index]))
         });
         named.into_iter().filter_map(|policy| self.with_policy(policy).whole(None).ok()).chain(spread)
     }

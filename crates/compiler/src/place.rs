@@ -3,11 +3,14 @@
 //! Method: lifetimes from the order; values that an op may overwrite in place share one allocation with their operand;
 //! then greedy first fit over allocations sorted by size (Pisarchyk and Lee, *Efficient memory management for deep neural
 //! net inference*, 2020), tried with several sort keys, the smallest arena wins. An allocation meets those that live when it
-//! does: few for most, so the cost is far from the worst case, O(n²) in allocations.
+//! does: few for most, so the cost is far from the worst case, O(n²) in allocations. All of it works on a [`Sequence`], so
+//! that a search can ask for arenas of plans that are never written out.
 
-use remat_ir::{Graph, Node, OpDef, OpId, Storage, ValueId};
+use crate::facts::Facts;
+use crate::sequence::Sequence;
+use remat_ir::{Graph, Node, OpId, Storage, ValueId};
 use remat_plan::{Action, Buffer, BufferId, DeviceProfile, Place, Plan, Policy, Queue, Slot, Step, StepId, Tier};
-use remat_plan::{WeightLayout, WeightOperand};
+use remat_plan::{KernelRules, WeightLayout, WeightOperand};
 use std::cmp::Reverse;
 use std::ops::RangeInclusive;
 
@@ -33,10 +36,12 @@ pub(crate) fn place_apart(
     profile: &DeviceProfile,
     apart: &[(ValueId, Residence)],
 ) -> Plan {
-    let last_use = last_use(&graph);
+    let (facts, sequence) = (Facts::of(&graph, &profile.rules), Sequence::once(&graph));
+    let last_use = last_use(&graph, &facts, &sequence);
     let mut first_end = last_use.clone();
     apart.iter().for_each(|(value, residence)| first_end[value.index()] = residence.until);
-    let mut allocations = allocations(&graph, &last_use, &first_end, profile);
+    debug_assert!(profile.rules.slot_alignment_bytes.is_power_of_two());
+    let mut allocations = Allocations::until(&graph, &facts, &sequence, &last_use, &first_end);
     let second_from = allocations.list.len();
     for (value, residence) in apart {
         let (bytes, last) = (graph.ty(*value).bytes(), last_use[value.index()]);
@@ -50,7 +55,7 @@ pub(crate) fn place_apart(
         buffer_of[index] = Some(BufferId(buffers.len() as u32));
         buffers.push(Buffer {
             value: ValueId(index as u32),
-            slot: Slot { offset: offsets[allocation], bytes: value.ty.bytes() },
+            slot: Slot { offset: offsets[allocation as usize], bytes: value.ty.bytes() },
             first: StepId(producer.0),
             last: StepId(first_end[index]),
         });
@@ -72,7 +77,12 @@ pub(crate) fn place_apart(
                 Some((from, second)) if id.0 >= from => Some(second),
                 _ => buffer_of[value.index()],
             };
-            step(&graph, profile, id, node, &buffer_at, allocations.workspace[id.index()].map(|a| offsets[a]))
+            let workspace = allocations.workspace[id.index()];
+            let slot = |allocation: u32| Slot {
+                offset: offsets[allocation as usize],
+                bytes: allocations.list[allocation as usize].bytes,
+            };
+            step(&graph, id, node, &buffer_at, workspace.map(slot))
         })
         .collect();
     let ends = allocations.list.iter().zip(&offsets).map(|(allocation, offset)| offset + allocation.bytes);
@@ -82,11 +92,10 @@ pub(crate) fn place_apart(
 
 fn step(
     graph: &Graph,
-    profile: &DeviceProfile,
     id: OpId,
     node: &Node,
     buffer_at: &dyn Fn(ValueId) -> Option<BufferId>,
-    workspace: Option<usize>,
+    workspace: Option<Slot>,
 ) -> Step {
     let place = |&value: &ValueId| match graph.value(value).storage {
         Storage::Input => Place::Input(value),
@@ -99,23 +108,21 @@ fn step(
         queue: Queue::Compute,
         reads: node.inputs.iter().map(place).collect(),
         writes: node.outputs.iter().map(place).collect(),
-        workspace: workspace
-            .map(|offset| Slot { offset, bytes: profile.rules.workspace_bytes(&node.op, &graph.node_types(node).0) }),
+        workspace,
         waits: Vec::new(),
         signals: false,
     }
 }
 
-/// For each value, the index of the last node that reads it; its producer if none does; the end for an output.
-fn last_use(graph: &Graph) -> Vec<u32> {
-    let mut last: Vec<u32> = graph.values.iter().map(|v| v.producer.map_or(0, |(id, _)| id.0)).collect();
-    for (id, node) in graph.nodes_with_ids() {
-        for input in &node.inputs {
-            last[input.index()] = id.0;
-        }
+/// For each instance, the index of the last run that reads it; its producer's if none does; the end for an output.
+fn last_use(graph: &Graph, facts: &Facts, sequence: &Sequence) -> Vec<u32> {
+    let mut last: Vec<u32> = vec![0; sequence.instances()];
+    for run in 0..sequence.len() {
+        sequence.operands(run).iter().for_each(|&operand| last[operand as usize] = run as u32);
+        sequence.results(graph, run).for_each(|result| last[result as usize] = run as u32);
     }
-    for output in &graph.outputs {
-        last[output.index()] = (graph.nodes.len() as u32).saturating_sub(1);
+    for &output in graph.outputs.iter().filter(|&&output| facts.is_output(output)) {
+        last[output.index()] = (sequence.len() as u32).saturating_sub(1);
     }
     last
 }
@@ -128,75 +135,103 @@ struct Allocation {
     last: u32,
 }
 
-struct Allocations {
+/// What a sequence of runs has to have placed.
+pub(crate) struct Allocations {
     list: Vec<Allocation>,
-    of_value: Vec<Option<usize>>,
-    workspace: Vec<Option<usize>>,
+    /// By instance.
+    of_value: Vec<Option<u32>>,
+    /// By run.
+    workspace: Vec<Option<u32>>,
+}
+
+impl Allocations {
+    /// Of a sequence of a graph's nodes.
+    pub(crate) fn of(graph: &Graph, facts: &Facts, sequence: &Sequence) -> Allocations {
+        let last_use = last_use(graph, facts, sequence);
+        Allocations::until(graph, facts, sequence, &last_use, &last_use)
+    }
+
+    /// Everything to place, in the order it is made. `first_end` is the last run of an instance's first stay.
+    fn until(graph: &Graph, facts: &Facts, sequence: &Sequence, last_use: &[u32], first_end: &[u32]) -> Allocations {
+        let mut all = Allocations {
+            list: Vec::with_capacity(sequence.instances()),
+            of_value: vec![None; sequence.instances()],
+            workspace: vec![None; sequence.len()],
+        };
+        let mut made_at: Vec<u32> = vec![0; sequence.instances()];
+        for run in 0..sequence.len() {
+            let workspace = facts.workspace_bytes(sequence.node(run));
+            if workspace > 0 {
+                all.workspace[run] = Some(all.list.len() as u32);
+                all.list.push(Allocation { bytes: workspace, first: run as u32, last: run as u32 });
+            }
+            for (index, result) in sequence.results(graph, run).enumerate() {
+                let bytes = facts.arena_bytes(sequence.value(result));
+                if bytes == 0 {
+                    continue;
+                }
+                made_at[result as usize] = run as u32;
+                let last = first_end[result as usize];
+                let taken = taken_over(facts, sequence, (run, index, bytes), last_use, &made_at, &all);
+                let allocation = taken.unwrap_or(all.list.len() as u32);
+                match taken {
+                    Some(allocation) => all.list[allocation as usize].last = last,
+                    None => all.list.push(Allocation { bytes, first: run as u32, last }),
+                }
+                all.of_value[result as usize] = Some(allocation);
+            }
+        }
+        all
+    }
+
+    /// The largest sum of bytes alive at once: no arena is smaller.
+    pub(crate) fn most_alive_bytes(&self) -> usize {
+        alive(&self.list).into_iter().max().unwrap_or(0)
+    }
+
+    /// The size of the arena that they are placed in.
+    pub(crate) fn arena_bytes(&self, alignment: usize) -> usize {
+        let offsets = best_fit(&self.list, alignment);
+        let ends = self.list.iter().zip(&offsets).map(|(allocation, offset)| offset + allocation.bytes);
+        ends.max().unwrap_or(0)
+    }
+}
+
+/// The allocation that result `index` of a run can take over from an operand which dies there.
+fn taken_over(
+    facts: &Facts,
+    sequence: &Sequence,
+    (run, index, bytes): (usize, usize, usize),
+    last_use: &[u32],
+    made_at: &[u32],
+    all: &Allocations,
+) -> Option<u32> {
+    let operands = sequence.operands(run);
+    let pairs = facts.in_place(sequence.node(run)).iter();
+    pairs.filter(|&&(_, result)| result as usize == index).find_map(|&(operand, _)| {
+        let instance = operands[operand as usize];
+        let allocation = all.of_value[instance as usize]?;
+        let value = sequence.value(instance);
+        let dies = last_use[instance as usize] == run as u32 && made_at[instance as usize] != run as u32;
+        let once = operands.iter().filter(|&&other| other == instance).count() == 1;
+        let free = all.list[allocation as usize].last == run as u32;
+        let kept = facts.is_output(value) && sequence.is_first(instance);
+        (dies && once && free && facts.arena_bytes(value) == bytes && !kept).then_some(allocation)
+    })
 }
 
 /// Bytes alive at each node if each value takes as many as `bytes` says; two that share an allocation count once.
-pub(crate) fn alive_bytes(graph: &Graph, profile: &DeviceProfile, bytes: impl Fn(ValueId) -> usize) -> Vec<usize> {
-    let last_use = last_use(graph);
-    let mut allocations = allocations(graph, &last_use, &last_use, profile);
+pub(crate) fn alive_bytes(graph: &Graph, rules: &KernelRules, bytes: impl Fn(ValueId) -> usize) -> Vec<usize> {
+    let mut allocations = Allocations::of(graph, &Facts::of(graph, rules), &Sequence::once(graph));
     let mut largest: Vec<usize> = vec![0; allocations.list.len()];
     for (value, allocation) in graph.value_ids().zip(&allocations.of_value) {
         let Some(allocation) = *allocation else { continue };
-        largest[allocation] = largest[allocation].max(bytes(value));
+        let largest = &mut largest[allocation as usize];
+        *largest = (*largest).max(bytes(value));
     }
     let values = allocations.list.iter_mut().zip(largest).filter(|(_, bytes)| *bytes > 0);
     values.for_each(|(allocation, bytes)| allocation.bytes = bytes);
     alive(&allocations.list)
-}
-
-/// Everything to place, in the order it is made. `first_end` is the last node of a value's first stay.
-fn allocations(graph: &Graph, last_use: &[u32], first_end: &[u32], profile: &DeviceProfile) -> Allocations {
-    debug_assert!(profile.rules.slot_alignment_bytes.is_power_of_two());
-    let mut all = Allocations {
-        list: Vec::new(),
-        of_value: vec![None; graph.values.len()],
-        workspace: vec![None; graph.nodes.len()],
-    };
-    for (id, node) in graph.nodes_with_ids() {
-        let workspace = profile.rules.workspace_bytes(&node.op, &graph.node_types(node).0);
-        if workspace > 0 {
-            all.workspace[id.index()] = Some(all.list.len());
-            all.list.push(Allocation { bytes: workspace, first: id.0, last: id.0 });
-        }
-        for (index, &output) in node.outputs.iter().enumerate() {
-            if graph.value(output).storage != Storage::Arena {
-                continue;
-            }
-            let last = first_end[output.index()];
-            if let Some(allocation) = taken_over(graph, id, node, index, last_use, &all) {
-                all.list[allocation].last = last;
-                all.of_value[output.index()] = Some(allocation);
-            } else {
-                all.of_value[output.index()] = Some(all.list.len());
-                all.list.push(Allocation { bytes: graph.ty(output).bytes(), first: id.0, last });
-            }
-        }
-    }
-    all
-}
-
-/// The allocation that result `index` can take over from an operand which dies at this node.
-fn taken_over(
-    graph: &Graph,
-    id: OpId,
-    node: &Node,
-    index: usize,
-    last_use: &[u32],
-    all: &Allocations,
-) -> Option<usize> {
-    node.op.in_place().into_iter().filter(|&(_, result)| result == index).find_map(|(operand, _)| {
-        let value = node.inputs[operand];
-        let allocation = all.of_value[value.index()]?;
-        let dies = last_use[value.index()] == id.0 && graph.value(value).producer.is_some_and(|(maker, _)| maker != id);
-        let once = node.inputs.iter().filter(|&&input| input == value).count() == 1;
-        let free = all.list[allocation].last == id.0;
-        let fits = graph.ty(value).bytes() == graph.ty(node.outputs[index]).bytes();
-        (dies && once && free && fits && !graph.outputs.contains(&value)).then_some(allocation)
-    })
 }
 
 /// Offsets by greedy first fit, under the best of a few sort orders; of equal ones the first. An order that reaches what
@@ -216,7 +251,9 @@ fn best_fit(allocations: &[Allocation], alignment: usize) -> Vec<usize> {
         _ => (elsewhere(a), Reverse(a.bytes as u64), Reverse(0), a.first),
     };
     let (mut arena, mut offsets) = (usize::MAX, Vec::new());
-    for order in 0..5 {
+    // Of very many allocations the long-lived ones come first: what waits for backward then lies in one piece.
+    let orders = if allocations.len() > MANY { [2, 3, 4, 0, 1] } else { [0, 1, 2, 3, 4] };
+    for order in orders {
         if arena <= least_bytes {
             break;
         }
@@ -245,6 +282,9 @@ fn alive(allocations: &[Allocation]) -> Vec<usize> {
     begins
 }
 
+/// Very many allocations.
+const MANY: usize = 1 << 14;
+
 /// What is placed already, as first fit walks over it.
 #[derive(Clone, Copy)]
 struct Placed {
@@ -254,34 +294,118 @@ struct Placed {
     last: u32,
 }
 
-/// All that is placed, sorted by offset; and the same for each block of nodes alone, since most allocations live briefly
-/// and meet few others.
+/// All that is placed, by block of nodes: what lives briefly meets few others.
 struct Placements {
-    all: Vec<Placed>,
-    blocks: Vec<Vec<Placed>>,
+    blocks: Vec<Block>,
+}
+
+/// What is alive in a block of nodes. Whatever is alive all over it meets all of that, so unions do there: a chain's
+/// residuals are one piece.
+#[derive(Clone, Default)]
+struct Block {
+    /// Alive in some of its nodes, the lowest offset first.
+    partly: Vec<Placed>,
+    /// Bytes that are taken in all of its nodes, and in any of them: pieces that do not touch, the lowest first.
+    in_all: Vec<(usize, usize)>,
+    in_any: Vec<(usize, usize)>,
 }
 
 impl Placements {
     /// Nodes of a block.
     const BLOCK: u32 = 256;
 
+    fn new(last: u32) -> Placements {
+        Placements { blocks: vec![Block::default(); Self::blocks_of(0, last).count()] }
+    }
+
     fn blocks_of(first: u32, last: u32) -> RangeInclusive<usize> {
         (first / Self::BLOCK) as usize..=(last / Self::BLOCK) as usize
     }
 
-    /// What may be alive between two nodes, the lowest offset first.
-    fn near(&self, first: u32, last: u32) -> &[Placed] {
-        let blocks = Self::blocks_of(first, last);
-        if blocks.start() == blocks.end() { &self.blocks[*blocks.start()] } else { &self.all }
+    /// The first and the last node of a block.
+    fn nodes_of(block: usize) -> (u32, u32) {
+        (block as u32 * Self::BLOCK, block as u32 * Self::BLOCK + Self::BLOCK - 1)
+    }
+
+    /// The lowest offset from which so many bytes are free between two nodes. Each block moves it up as far as it has to,
+    /// until none does.
+    fn lowest(&self, first: u32, last: u32, bytes: usize, alignment: usize) -> usize {
+        let mut offset = 0;
+        loop {
+            let before = offset;
+            for block in Self::blocks_of(first, last) {
+                let (from, to) = Self::nodes_of(block);
+                let block = &self.blocks[block];
+                offset = match first <= from && last >= to {
+                    true => lowest_between(&block.in_any, offset, bytes, alignment),
+                    false => block.lowest(first, last, (offset, bytes), alignment),
+                };
+            }
+            if offset == before || Self::blocks_of(first, last).count() == 1 {
+                return offset;
+            }
+        }
     }
 
     fn insert(&mut self, placed: Placed) {
-        let blocks = &mut self.blocks[Self::blocks_of(placed.first, placed.last)];
-        for list in std::iter::once(&mut self.all).chain(blocks) {
-            let at = list.partition_point(|other| other.start <= placed.start);
-            list.insert(at, placed);
+        for index in Self::blocks_of(placed.first, placed.last) {
+            let (from, to) = Self::nodes_of(index);
+            let block = &mut self.blocks[index];
+            join(&mut block.in_any, placed.start, placed.end);
+            if placed.first <= from && placed.last >= to {
+                join(&mut block.in_all, placed.start, placed.end);
+            } else {
+                let at = block.partly.partition_point(|other| other.start <= placed.start);
+                block.partly.insert(at, placed);
+            }
         }
     }
+}
+
+impl Block {
+    /// The lowest offset from `offset` on that is free between two nodes.
+    fn lowest(&self, first: u32, last: u32, (mut offset, bytes): (usize, usize), alignment: usize) -> usize {
+        loop {
+            let before = offset;
+            offset = lowest_between(&self.in_all, offset, bytes, alignment);
+            // Sorted by offset, so one walk finds the lowest gap.
+            for other in &self.partly {
+                if other.first > last || other.last < first || other.end <= offset {
+                    continue;
+                }
+                if other.start >= offset + bytes {
+                    break;
+                }
+                offset = other.end.next_multiple_of(alignment);
+            }
+            if offset == before {
+                return offset;
+            }
+        }
+    }
+}
+
+/// The lowest offset from `offset` on with so many bytes free between pieces.
+fn lowest_between(pieces: &[(usize, usize)], mut offset: usize, bytes: usize, alignment: usize) -> usize {
+    let from = pieces.partition_point(|piece| piece.1 <= offset);
+    for piece in &pieces[from..] {
+        if piece.0 >= offset + bytes {
+            break;
+        }
+        offset = offset.max(piece.1.next_multiple_of(alignment));
+    }
+    offset
+}
+
+/// Adds a piece; those that touch it become one with it.
+fn join(pieces: &mut Vec<(usize, usize)>, start: usize, end: usize) {
+    let at = pieces.partition_point(|piece| piece.1 < start);
+    let touching = pieces[at..].iter().take_while(|piece| piece.0 <= end).count();
+    let (mut start, mut end) = (start, end);
+    for piece in &pieces[at..at + touching] {
+        (start, end) = (start.min(piece.0), end.max(piece.1));
+    }
+    pieces.splice(at..at + touching, [(start, end)]);
 }
 
 /// Places allocations in the given order, each at the lowest aligned offset free over its lifetime. `None` if that takes
@@ -293,23 +417,12 @@ fn first_fit(
     below: usize,
 ) -> Option<(usize, Vec<usize>)> {
     let end = allocations.iter().map(|allocation| allocation.last).max().unwrap_or(0);
-    let blocks = vec![Vec::new(); Placements::blocks_of(0, end).count()];
-    let mut placements = Placements { all: Vec::with_capacity(order.len()), blocks };
+    let mut placements = Placements::new(end);
     let mut offsets = vec![0; allocations.len()];
     let mut arena = 0;
     for &index in order {
         let &Allocation { bytes, first, last } = &allocations[index];
-        let mut offset = 0;
-        // Sorted by offset, so one walk finds the lowest gap.
-        for other in placements.near(first, last) {
-            if other.first > last || other.last < first {
-                continue;
-            }
-            if other.start >= offset + bytes {
-                break;
-            }
-            offset = offset.max(other.end.next_multiple_of(alignment));
-        }
+        let offset = placements.lowest(first, last, bytes, alignment);
         offsets[index] = offset;
         arena = arena.max(offset + bytes);
         if arena >= below {

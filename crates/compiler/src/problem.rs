@@ -1,10 +1,12 @@
 //! A graph to plan, and what its plans are chosen from.
 //!
-//! Invariant: the frontiers depend on the graph and the prices alone, never on a policy or a limit, so they are found once,
+//! Invariant: what plans there are depends on the graph and the prices alone, never on a policy or a limit, so it is found once,
 //! when a search first asks, and serve every plan of the graph. Look next at `select` for the search.
 
+use crate::catalogue::Catalogue;
+use crate::outline::Outline;
 use crate::select::Selection;
-use crate::solve::{Point, frontier};
+use crate::solve::Points;
 use crate::tile::Tiling;
 use crate::{CompileError, Survey, simplify, verified};
 use remat_ir::{Graph, verify};
@@ -15,10 +17,9 @@ use std::cell::OnceCell;
 pub struct Problem<'a> {
     pub(crate) source: Graph,
     pub(crate) profile: &'a DeviceProfile,
-    /// Of plans that keep what regions hand on.
-    steady: OnceCell<Vec<Point>>,
-    /// Of all plans.
-    all: OnceCell<Vec<Point>>,
+    outline: OnceCell<Outline>,
+    points: OnceCell<Points>,
+    catalogue: OnceCell<Catalogue>,
     tiling: OnceCell<Option<Tiling>>,
 }
 
@@ -30,7 +31,8 @@ impl<'a> Problem<'a> {
     pub fn new(graph: Graph, profile: &'a DeviceProfile) -> Result<Self, CompileError> {
         verify(&graph)?;
         let source = verified(simplify(graph));
-        Ok(Problem { source, profile, steady: OnceCell::new(), all: OnceCell::new(), tiling: OnceCell::new() })
+        let (outline, points) = (OnceCell::new(), OnceCell::new());
+        Ok(Problem { source, profile, outline, points, catalogue: OnceCell::new(), tiling: OnceCell::new() })
     }
 
     /// The graph, simplified.
@@ -68,10 +70,19 @@ impl<'a> Problem<'a> {
         Ok(plan)
     }
 
-    /// See [`frontier`].
-    pub(crate) fn points(&self, keep_boundaries: bool) -> &[Point] {
-        let points = if keep_boundaries { &self.steady } else { &self.all };
-        points.get_or_init(|| frontier(&self.source, &self.profile.prices, keep_boundaries))
+    /// What is asked of the graph for every choice.
+    pub(crate) fn outline(&self) -> &Outline {
+        self.outline.get_or_init(|| Outline::of(&self.source, self.profile))
+    }
+
+    /// The choices that the solver found.
+    pub(crate) fn points(&self) -> &Points {
+        self.points.get_or_init(|| Points::of(&self.source, &self.outline().seconds))
+    }
+
+    /// The same with what they take in memory.
+    pub(crate) fn catalogue(&self) -> &Catalogue {
+        self.catalogue.get_or_init(|| Catalogue::of(&self.source, self.outline(), self.points()))
     }
 
     /// How rows are cut where a limit asks for it; `None` if there is nothing to cut.

@@ -62,15 +62,16 @@ impl<'a> Rebuild<'a> {
     }
 
     /// Duplicates an already copied forward node: the same op on the given operands (values of the *copy*). Returns the
-    /// results in the copy, named after the originals with a trailing `~`.
-    pub(crate) fn recompute(&mut self, id: OpId, inputs: Vec<ValueId>) -> Vec<ValueId> {
+    /// results in the copy, named after the originals with a trailing `~`; `~2` where it is the second time, and so on.
+    pub(crate) fn recompute(&mut self, id: OpId, inputs: Vec<ValueId>, time: u32) -> Vec<ValueId> {
         let node = self.source.node(id);
         let origin = self.nodes[id.index()].expect("forward nodes are copied before they are repeated");
-        let name = format!("{}~", node.name);
+        let mark = if time == 1 { "~".to_string() } else { format!("~{time}") };
+        let name = format!("{}{mark}", node.name);
         let new = Node { recompute_of: Some(origin), ..like(node, node.op.clone(), name, inputs) };
         let renamed = |&output: &ValueId| {
             let value = self.source.value(output);
-            Value { name: format!("{}~", value.name), ty: value.ty.clone(), ..*value }
+            Value { name: format!("{}{mark}", value.name), ty: value.ty.clone(), ..*value }
         };
         let values = node.outputs.iter().map(renamed).collect();
         self.emit(new, values).1

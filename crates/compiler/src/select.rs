@@ -1,16 +1,15 @@
-//! Policies to plans: what needs no search at once, `budget` and `auto` from the solver's frontier.
+//! Policies to plans: what needs no search at once, `budget` and `auto` from the catalogue.
 //!
-//! Invariants: a larger budget or cap never gives a slower plan: the frontier depends on neither, and the bisection on the
-//! arena asks about the same plans in the same order until two caps answer differently. A plan that is returned was
-//! compiled, and its own bytes were compared with the limit.
+//! Invariants: a larger budget or cap never gives a slower plan: the catalogue depends on neither, and is walked from the
+//! fastest plan on until one fits. A plan that is returned was compiled, and its own bytes were compared with the limit.
 
 use crate::solve::Point;
 use crate::tile::Tiling;
-use crate::{CompileError, Kept, Problem, Survey, place, rematerialise, schedule, verified};
+use crate::{CompileError, Kept, Problem, Survey, place, rematerialise, verified};
 use remat_ir::Graph;
 use remat_plan::{DeviceProfile, Plan, Policy};
 
-/// Steps between the plans that `auto` tries before it bisects.
+/// Steps between the plans in tiles that `auto` tries before it bisects.
 const GRID: usize = 8;
 
 /// One plan of the time-memory frontier.
@@ -89,6 +88,11 @@ impl<'a> Selection<'a> {
             return found;
         }
         let Some(tiled) = self.in_tiles() else { return found };
+        if let (Policy::Budget(budget_bytes), Ok(plan)) = (self.policy, &found)
+            && fits(plan)
+        {
+            return tiled.within_in_tiles(*budget_bytes, plan, cap).map_or(found, Ok);
+        }
         match (found, tiled.searched(cap)) {
             (Ok(found), Ok(tiled)) => Ok(self.better(found, tiled, cap.unwrap_or(usize::MAX))),
             (Err(refused), Err(other)) => {
@@ -96,6 +100,24 @@ impl<'a> Selection<'a> {
             }
             (found, tiled) => found.or(tiled),
         }
+    }
+
+    /// The plan in tiles for a budget in place of the one that was found, where that is below what a boundary per block
+    /// takes, or slower: cutting rows frees bytes of the last block, and those buy boundaries and what else blocks keep.
+    fn within_in_tiles(&self, budget_bytes: usize, found: &Plan, cap: Option<usize>) -> Option<Plan> {
+        if self.freed_bytes() == 0 {
+            return None;
+        }
+        let points = self.problem.points();
+        let steady_bytes = points.steady.first().map_or(0, |point| point.footprint.activation_bytes);
+        let entry = self.problem.catalogue().within(budget_bytes.saturating_add(self.freed_bytes()))?;
+        let plan = self.plan_of(&entry.point);
+        let fits = cap.is_none_or(|cap| plan.arena_bytes <= cap) && plan.activation_bytes() <= budget_bytes;
+        (fits && (budget_bytes < steady_bytes || self.seconds(&plan) < self.seconds(found))).then_some(plan)
+    }
+
+    fn seconds(&self, plan: &Plan) -> f64 {
+        plan.step_seconds(&self.profile.prices)
     }
 
     /// The same with rows cut; `None` if there is nothing to cut.
@@ -109,21 +131,47 @@ impl<'a> Selection<'a> {
             Policy::Budget(bytes) => Some(*bytes),
             _ => None,
         };
-        match (budget, arena_cap_bytes) {
-            (None, None) => Ok(self.laid_out(&Kept::everything(self.source))),
-            (budget, None) => Ok(self.plan_of(self.within(self.points(false), budget)?.last())),
-            (None, Some(cap)) => {
-                let everything = Kept::everything(self.source);
-                let kept_bytes = everything.footprint(self.source, &self.profile.prices).activation_bytes;
-                let fastest =
-                    (kept_bytes.saturating_sub(self.freed_bytes()) <= cap).then(|| self.laid_out(&everything));
-                match fastest.filter(|plan| plan.arena_bytes <= cap) {
-                    Some(plan) => Ok(plan),
-                    None => self.within_arena(None, cap),
-                }
+        if budget.is_none() {
+            let everything = Kept::everything(self.source);
+            let Some(cap) = arena_cap_bytes else { return Ok(self.laid_out(&everything)) };
+            let kept_bytes = everything.footprint(self.source, &self.profile.prices).activation_bytes;
+            let fastest = (kept_bytes.saturating_sub(self.freed_bytes()) <= cap).then(|| self.laid_out(&everything));
+            if let Some(plan) = fastest.filter(|plan| plan.arena_bytes <= cap) {
+                return Ok(plan);
             }
-            (budget, Some(cap)) => self.within_arena(budget, cap),
         }
+        match self.tiling {
+            None => self.chosen_from_catalogue(budget, arena_cap_bytes),
+            Some(_) => self.chosen_from_ladder(budget, arena_cap_bytes),
+        }
+    }
+
+    /// The plan of a budget if its arena is within the cap; else the fastest that is; else the smallest.
+    fn chosen_from_catalogue(&self, budget: Option<usize>, cap: Option<usize>) -> Result<Plan, CompileError> {
+        let (catalogue, outline) = (self.problem.catalogue(), self.problem.outline());
+        let fits = |kept: &Kept| cap.is_none_or(|cap| outline.arena_bytes(self.source, kept) <= cap);
+        if let Some(budget_bytes) = budget {
+            let Some(entry) = catalogue.within(budget_bytes) else {
+                let smallest_bytes = catalogue.least_kept_bytes();
+                return Err(CompileError::BudgetDoesNotFit { budget_bytes, smallest_bytes });
+            };
+            let kept = entry.point.kept(self.source);
+            if fits(&kept) {
+                return Ok(self.laid_out(&kept));
+            }
+        }
+        let (budget, cap) = (budget.unwrap_or(usize::MAX), cap.unwrap_or(usize::MAX));
+        let mut fitting = catalogue.fitting(budget, cap).map(|entry| entry.point.kept(self.source));
+        let kept = fitting.find(fits).unwrap_or_else(|| self.smallest(budget));
+        Ok(self.laid_out(&kept))
+    }
+
+    /// The choice with the smallest arena of those that keep no more than a budget.
+    fn smallest(&self, budget_bytes: usize) -> Kept {
+        let candidates = self.problem.catalogue().smallest(budget_bytes);
+        let kept = candidates.into_iter().map(|entry| entry.point.kept(self.source));
+        let smallest = kept.min_by_key(|kept| self.problem.outline().arena_bytes(self.source, kept));
+        smallest.unwrap_or_else(|| Kept::everything(self.source))
     }
 
     fn freed_bytes(&self) -> usize {
@@ -135,54 +183,48 @@ impl<'a> Selection<'a> {
         point.footprint.activation_bytes.saturating_sub(self.freed_bytes())
     }
 
-    pub(crate) fn points(&self, keep_boundaries: bool) -> &'a [Point] {
-        self.problem.points(keep_boundaries)
+    pub(crate) fn steady_points(&self) -> &'a [Point] {
+        &self.problem.points().steady
     }
 
-    /// The points that keep no more than the budget; at least one.
-    fn within<'p>(&self, points: &'p [Point], budget: Option<usize>) -> Result<&'p [Point], CompileError> {
-        let Some(budget_bytes) = budget else { return Ok(points) };
-        match points.partition_point(|point| self.kept_bytes(point) <= budget_bytes) {
-            0 => {
-                let smallest_bytes = points.first().map_or(0, |point| self.kept_bytes(point));
+    pub(crate) fn plan_of(&self, point: &Point) -> Plan {
+        self.laid_out(&point.kept(self.source))
+    }
+
+    /// Where rows are cut: from the fewest boundaries to everything kept. With a cap no more are held in backward than
+    /// kept, so that the arena grows along it.
+    fn ladder(&self, capped: bool) -> Vec<&'a Point> {
+        let points = self.problem.points();
+        let levels = if capped { &points.lean_levels } else { &points.levels };
+        let mut ladder: Vec<&Point> = levels.iter().chain(&points.steady).collect();
+        ladder.sort_by_key(|point| point.footprint.activation_bytes);
+        ladder
+    }
+
+    /// The fastest plan in tiles under both limits; the smallest found if none meets the cap.
+    fn chosen_from_ladder(&self, budget: Option<usize>, cap: Option<usize>) -> Result<Plan, CompileError> {
+        let budget_bytes = budget.unwrap_or(usize::MAX);
+        let keeps = |point: &&'a Point| self.kept_bytes(point) <= budget_bytes;
+        let mut ladder = self.ladder(cap.is_some());
+        if !ladder.iter().any(&keeps) {
+            // What keeps least of all is not among those for caps.
+            ladder = self.ladder(false);
+        }
+        let within = ladder.partition_point(keeps);
+        match (&ladder[..within], cap) {
+            ([], _) => {
+                let smallest_bytes = ladder.first().map_or(0, |point| self.kept_bytes(point));
                 Err(CompileError::BudgetDoesNotFit { budget_bytes, smallest_bytes })
             }
-            count => Ok(&points[..count]),
+            ([.., last], None) => Ok(self.plan_of(last)),
+            (points, Some(cap)) => Ok(self.fitting(points, cap)),
         }
-    }
-
-    pub(crate) fn plan_of(&self, point: Option<&Point>) -> Plan {
-        self.laid_out(&point.expect("a frontier has points").kept(self.source))
-    }
-
-    /// The points within a budget to look among: plans that keep what regions hand on (their arena shrinks with the kept
-    /// bytes), and all. Where rows are cut the former are enough, as there is little else in a region then.
-    fn frontiers(&self, budget: Option<usize>) -> Result<Vec<&[Point]>, CompileError> {
-        let mut found = Vec::new();
-        let mut refusal = None;
-        for keep_boundaries in [true, false] {
-            match self.within(self.points(keep_boundaries), budget) {
-                Ok(points) => found.push(points),
-                Err(refused) => refusal = Some(refused),
-            }
-            if self.tiling.is_some() && !found.is_empty() {
-                break;
-            }
-        }
-        refusal.filter(|_| found.is_empty()).map_or(Ok(found), Err)
-    }
-
-    /// The fastest plan found under both limits; the smallest found if none meets the cap.
-    fn within_arena(&self, budget: Option<usize>, cap: usize) -> Result<Plan, CompileError> {
-        let found = self.frontiers(budget)?.into_iter().map(|points| self.fitting(points, cap));
-        Ok(found.reduce(|a, b| self.better(a, b, cap)).expect("there is a frontier"))
     }
 
     /// The faster of two plans that fit, the one that fits, or the smaller; the first if they are equal.
     fn better(&self, a: Plan, b: Plan, cap: usize) -> Plan {
-        let seconds = |plan: &Plan| plan.step_seconds(&self.profile.prices);
         let is_better = match (a.arena_bytes <= cap, b.arena_bytes <= cap) {
-            (true, true) => seconds(&b) < seconds(&a),
+            (true, true) => self.seconds(&b) < self.seconds(&a),
             (false, false) => b.arena_bytes < a.arena_bytes,
             (_, fits) => fits,
         };
@@ -192,22 +234,22 @@ impl<'a> Selection<'a> {
     /// The fastest plan found with an arena of at most `cap`, or the smallest found. Compiles some plans of a fixed grid
     /// from the fastest down to the first that fits, then bisects between that and the one before: O(log points) plans. A
     /// plan whose kept bytes alone exceed the cap cannot fit and is not compiled.
-    fn fitting(&self, points: &[Point], cap: usize) -> Plan {
+    fn fitting(&self, points: &[&Point], cap: usize) -> Plan {
         let last = points.len() - 1;
         let steps = last.min(GRID);
         let grid: Vec<usize> = (0..=steps).map(|index| index * last / steps.max(1)).collect();
         let mut high = last + 1;
         for &index in grid.iter().rev() {
-            if let Some(plan) = self.fitting_plan(&points[index], cap) {
+            if let Some(plan) = self.fitting_plan(points[index], cap) {
                 return self.bisected(points, cap, (index, high), plan);
             }
             high = index;
         }
         // Kept bytes rise along the frontier, so only its beginning can hold the smallest arena.
-        let mut smallest = self.plan_of(points.first());
+        let mut smallest = self.plan_of(points[0]);
         for &index in &grid[1..] {
-            if self.kept_bytes(&points[index]) < smallest.arena_bytes {
-                let plan = self.plan_of(points.get(index));
+            if self.kept_bytes(points[index]) < smallest.arena_bytes {
+                let plan = self.plan_of(points[index]);
                 smallest = if plan.arena_bytes < smallest.arena_bytes { plan } else { smallest };
             }
         }
@@ -217,17 +259,17 @@ impl<'a> Selection<'a> {
     /// The plan of a point, if its arena is at most `cap`.
     fn fitting_plan(&self, point: &Point, cap: usize) -> Option<Plan> {
         let possible = self.kept_bytes(point) <= cap;
-        possible.then(|| self.plan_of(Some(point))).filter(|plan| plan.arena_bytes <= cap)
+        possible.then(|| self.plan_of(point)).filter(|plan| plan.arena_bytes <= cap)
     }
 
     /// Between `low`, which fits and is `found`, and `high`, which does not.
-    fn bisected(&self, points: &[Point], cap: usize, (mut low, mut high): (usize, usize), mut found: Plan) -> Plan {
-        // A tenth of the search finds all but this part of a step's time where rows are cut; whole, the optimum is wanted.
-        let worthwhile = self.tiling.map_or(0.0, |_| found.step_seconds(&self.profile.prices) / 256.0);
+    fn bisected(&self, points: &[&Point], cap: usize, (mut low, mut high): (usize, usize), mut found: Plan) -> Plan {
+        // A tenth of the search finds all but this part of a step's time.
+        let worthwhile = found.step_seconds(&self.profile.prices) / 256.0;
         let seconds = |index: usize| points[index].footprint.recompute_seconds;
         while high - low > 1 && seconds(low) - seconds(high - 1) > worthwhile {
             let middle = low + (high - low) / 2;
-            match self.fitting_plan(&points[middle], cap) {
+            match self.fitting_plan(points[middle], cap) {
                 Some(plan) => (low, found) = (middle, plan),
                 None => high = middle,
             }
@@ -238,7 +280,7 @@ impl<'a> Selection<'a> {
     /// Rematerialised, cut into tiles if so chosen, scheduled and placed.
     pub(crate) fn laid_out(&self, kept: &Kept) -> Plan {
         let graph = match self.tiling {
-            None => schedule(verified(rematerialise(self.source, kept))),
+            None => self.problem.outline().sequence(self.source, kept).graph(self.source),
             Some(tiling) => {
                 let kept = tiling.kept(kept.clone());
                 tiling.scheduled(verified(rematerialise(self.source, &kept)), self.profile)
@@ -250,32 +292,36 @@ impl<'a> Selection<'a> {
 
     /// Up to `count` plans from the smallest to the fastest, each with fewer seconds than the one before it.
     pub(crate) fn frontier(&self, count: usize) -> Vec<FrontierPoint> {
-        self.rows(self.points(true), count)
+        let entries = self.problem.catalogue().frontier();
+        let last = entries.len() - 1;
+        let count = count.clamp(1, entries.len());
+        let picked = (0..count).map(|index| if count == 1 { last } else { index * last / (count - 1) });
+        let figures = |index: usize| {
+            let kept = entries[index].point.kept(self.source);
+            self.problem.outline().figures(self.source, &kept)
+        };
+        picked.map(figures).collect()
     }
 
     /// The frontier, the smallest arena of the policy and the smallest budget.
     pub(crate) fn survey(&self, count: usize) -> Result<Survey, CompileError> {
-        let (steady, all) = (self.points(true), self.points(false));
         let tiled = self.in_tiles();
-        let manners: Vec<&Selection<'_>> = std::iter::once(self).chain(&tiled).collect();
-        let least = |points: &[Point]| {
-            let smallest = manners.iter().filter_map(|manner| points.first().map(|point| manner.kept_bytes(point)));
-            smallest.min().unwrap_or(0)
-        };
-        let mut smallest_activation_bytes = least(steady).min(least(all));
-        let frontier = self.rows(steady, count);
+        let freed_bytes = tiled.as_ref().map_or(0, Selection::freed_bytes);
+        let mut smallest_activation_bytes = self.problem.catalogue().least_kept_bytes().saturating_sub(freed_bytes);
+        let frontier = self.frontier(count);
         let smallest_arena_bytes = match Kept::of(self.source, self.policy) {
-            Some(kept) => self.laid_out(&kept).arena_bytes,
+            Some(kept) => self.problem.outline().arena_bytes(self.source, &kept),
             None => {
                 let budget = match self.policy {
                     Policy::Budget(bytes) => Some((*bytes).max(smallest_activation_bytes)),
                     _ => None,
                 };
-                let smallest = |manner: &&Selection<'_>| {
-                    let found = manner.frontiers(budget).unwrap_or_default();
-                    found.into_iter().map(|points| manner.fitting(points, 0).arena_bytes).min()
-                };
-                manners.iter().filter_map(smallest).min().unwrap_or(0)
+                let whole = (budget.unwrap_or(usize::MAX) >= self.problem.catalogue().least_kept_bytes()).then(|| {
+                    self.problem.outline().arena_bytes(self.source, &self.smallest(budget.unwrap_or(usize::MAX)))
+                });
+                let tiled =
+                    tiled.and_then(|tiled| tiled.chosen_from_ladder(budget, Some(0)).ok()).map(|plan| plan.arena_bytes);
+                whole.into_iter().chain(tiled).min().unwrap_or(0)
             }
         };
         if self.profile.prices.spill.is_none() {
@@ -293,21 +339,5 @@ impl<'a> Selection<'a> {
         let plan = self.with_policy(&smallest).plan_or_smallest(Some(0))?;
         let smallest_arena_bytes = smallest_arena_bytes.min(plan.arena_bytes);
         Ok(Survey { frontier, smallest_arena_bytes, smallest_activation_bytes })
-    }
-
-    fn rows(&self, points: &[Point], count: usize) -> Vec<FrontierPoint> {
-        let last = points.len() - 1;
-        let count = count.clamp(1, points.len());
-        let picked = (0..count).map(|index| if count == 1 { last } else { index * last / (count - 1) });
-        let row = |index: usize| {
-            let plan = self.plan_of(points.get(index));
-            FrontierPoint {
-                activation_bytes: plan.activation_bytes(),
-                arena_bytes: plan.arena_bytes,
-                step_seconds: plan.step_seconds(&self.profile.prices),
-                recompute_seconds: plan.recompute_seconds(&self.profile.prices),
-            }
-        };
-        picked.map(row).collect()
     }
 }

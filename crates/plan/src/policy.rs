@@ -14,11 +14,13 @@ pub enum Policy {
     /// Everything that backward reads is kept; nothing is recomputed.
     #[default]
     None,
-    /// Only what enters each region is kept; the last region's values are, too, since backward starts there.
+    /// Only what enters each region is kept; the last region's values are, too, since backward starts there. Of nested
+    /// regions the inner ones are levels: made again from what enters them, which is made again from what enters the outer.
     Full,
-    /// As `Full`, with each run of this many consecutive regions as one segment.
+    /// As `Full`, with each run of this many consecutive regions, at every level, as one segment.
     Every(usize),
-    /// The fastest plan that keeps at most this many bytes from forward to backward.
+    /// The fastest plan that keeps at most this many bytes from forward to backward, of those that no other beats in memory
+    /// and time.
     Budget(usize),
     /// The fastest plan whose arena fits the cap given beside the policy; without a cap, the fastest of all.
     Auto,

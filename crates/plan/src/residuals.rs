@@ -88,6 +88,20 @@ impl Plan {
         repeated.fold(0.0, |sum, (_, _, node)| sum + prices.seconds(&self.graph, node))
     }
 
+    /// How often the node that is repeated most is repeated. Tiles of it make one repetition together.
+    pub fn most_repetitions(&self) -> usize {
+        let graph = &self.graph;
+        let elements = |node: &Node| node.outputs.first().map_or(1, |&output| graph.ty(output).shape.numel());
+        let mut repeated = vec![0; graph.nodes.len()];
+        for (_, _, node) in self.computed() {
+            if let Some(origin) = node.recompute_of {
+                repeated[origin.index()] += elements(node);
+            }
+        }
+        let times = graph.nodes.iter().zip(repeated).map(|(node, repeated)| repeated.div_ceil(elements(node).max(1)));
+        times.max().unwrap_or(0)
+    }
+
     /// Values kept, each with its first reader behind the forward.
     fn residuals(&self) -> Vec<(ValueId, OpId)> {
         let Some(end) = self.end_of_forward() else { return Vec::new() };

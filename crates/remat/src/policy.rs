@@ -127,7 +127,7 @@ impl CheckpointPolicy {
         remat_plan::Policy::None.into()
     }
 
-    /// Keeps what enters each region.
+    /// Keeps what enters each region; nested ones are levels.
     pub fn full() -> Self {
         remat_plan::Policy::Full.into()
     }
@@ -137,8 +137,9 @@ impl CheckpointPolicy {
         remat_plan::Policy::Every(regions.max(1)).into()
     }
 
-    /// The fastest plan that keeps at most this many bytes from forward to backward. It weighs every value up to the last
-    /// region; a graph without regions keeps everything.
+    /// The fastest plan that keeps at most this many bytes from forward to backward, of those that no other beats in memory
+    /// and time. It weighs every value up to the last region; below one boundary per region it makes boundaries again from
+    /// each other. A graph without regions keeps everything.
     pub fn budget(bytes: usize) -> Self {
         remat_plan::Policy::Budget(bytes).into()
     }

@@ -42,6 +42,8 @@ pub(super) struct Value {
     pub(super) seconds: f64,
     /// How many pieces it is computed again in.
     pub(super) tiles: usize,
+    /// How many times it is computed again.
+    pub(super) times: usize,
     /// Who reads it behind the forward.
     reader: &'static str,
     /// The kinds of ops that would run, the last one first.
@@ -58,8 +60,11 @@ impl Value {
         let trade = format!("{time} of {}, {per_gibibyte:.2} s per GiB", self.classes.join(" + "));
         match self.treatment {
             Treatment::Kept => format!("{reader} reads it; again would take {trade}"),
-            Treatment::Recomputed if self.tiles > 1 => format!("for {reader}, in {} tiles; takes {trade}", self.tiles),
-            Treatment::Recomputed => format!("for {reader}; takes {trade}"),
+            Treatment::Recomputed => {
+                let tiles = if self.tiles > 1 { format!(", in {} tiles", self.tiles) } else { String::new() };
+                let times = if self.times > 1 { format!(", {} times", self.times) } else { String::new() };
+                format!("for {reader}{tiles}{times}; takes {trade}")
+            }
             Treatment::Offloaded => {
                 format!("{reader} reads it; out and back by the copy queue; again would take {trade}")
             }
@@ -84,35 +89,43 @@ pub(super) fn values(plan: &RunPlan) -> Vec<Value> {
             treatment: if residual.offloaded { Treatment::Offloaded } else { Treatment::Kept },
             seconds,
             tiles: 1,
+            times: 1,
             reader: residual.read_by,
             classes,
         });
     }
-    // Where a value that is computed again stands in the list: its tiles are one row.
-    let mut rows: HashMap<String, usize> = HashMap::new();
+    // Where a value that is computed again stands in the list: its tiles, and its copies at several levels, are one row.
+    let mut rows: HashMap<&str, usize> = HashMap::new();
+    let mut copies: HashMap<&str, HashMap<&str, usize>> = HashMap::new();
     for step in micro.recomputed_steps() {
         let Action::Compute(op) = step.action else { continue };
         let node = graph.node(op);
+        let Some(origin) = node.recompute_of.map(|origin| graph.node(origin)) else { continue };
         let layer = graph.outermost_region(node.region);
-        for &output in &node.outputs {
+        for (&output, &first) in node.outputs.iter().zip(&origin.outputs) {
             let Some(&reader) = readers[output.index()].first() else { continue };
-            let name = &graph.value(output).name;
-            let name = whole_name(name).unwrap_or(name).trim_end_matches('~').to_string();
+            let whole = |id: ValueId| whole_name(&graph.value(id).name).unwrap_or(&graph.value(id).name);
             let (bytes, seconds) = (graph.ty(output).bytes(), prices.seconds(graph, node));
-            if let Some(&row) = rows.get(&name) {
+            // The tiles of one copy share its name.
+            let pieces = copies.entry(whole(first)).or_default();
+            *pieces.entry(whole(output)).or_insert(0) += 1;
+            let (times, tiles) = (pieces.len(), pieces.values().copied().max().unwrap_or(1));
+            if let Some(&row) = rows.get(whole(first)) {
                 let earlier: &mut Value = &mut found[row];
-                (earlier.bytes, earlier.seconds) = (earlier.bytes + bytes, earlier.seconds + seconds);
-                earlier.tiles += 1;
+                let more = if times == 1 { bytes } else { 0 };
+                (earlier.bytes, earlier.seconds) = (earlier.bytes + more, earlier.seconds + seconds);
+                (earlier.tiles, earlier.times) = (tiles, times);
                 continue;
             }
-            rows.insert(name.clone(), found.len());
+            rows.insert(whole(first), found.len());
             found.push(Value {
-                name,
+                name: whole(first).to_string(),
                 layer: layer.map_or(String::new(), |id| graph.regions[id.index()].name.clone()),
                 bytes,
                 treatment: Treatment::Recomputed,
                 seconds,
-                tiles: 1,
+                tiles,
+                times,
                 reader: graph.node(reader).op.name(),
                 classes: vec![OpClass::of(graph, node).name()],
             });

@@ -88,8 +88,41 @@ fn verdict(plan: &RunPlan) -> String {
             counted(plan.profile.threads, "thread")
         ),
     ];
+    lines.extend(levels(micro));
+    lines.extend(dearer_than_a_larger_budget(plan));
     lines.extend(offload(plan));
     lines.join("\n") + "\n"
+}
+
+/// How often steps run again, where boundaries between blocks are made again from each other.
+fn levels(micro: &remat_plan::Plan) -> Option<String> {
+    let most = micro.most_repetitions();
+    (most > 1).then(|| {
+        format!(
+            "levels    fewer boundaries are kept than there are blocks: some steps run {most} times again, not once"
+        )
+    })
+}
+
+/// That the budget costs memory, where a plan that keeps more takes less of it and no more time.
+fn dearer_than_a_larger_budget(plan: &RunPlan) -> Option<String> {
+    let (peak_bytes, kept_bytes) = (plan.account.planned_peak_bytes(), plan.micro.activation_bytes());
+    let is_better = |row: &&FrontierRow| {
+        row.activation_bytes > kept_bytes && row.peak_bytes <= peak_bytes && row.step_seconds < plan.step_seconds
+    };
+    let better = plan.frontier.iter().filter(is_better).min_by(|a, b| a.step_seconds.total_cmp(&b.step_seconds))?;
+    let is_budget = matches!(plan.micro.policy, remat_plan::Policy::Budget(_));
+    is_budget.then(|| {
+        let less = match peak_bytes - better.peak_bytes {
+            0 => "no more memory at the peak".to_string(),
+            less => format!("{} less memory at the peak", bytes(less as u64)),
+        };
+        format!(
+            "budget    keeping so little costs transient memory and time: budget:{} takes {less} and {} for an update",
+            remat_plan::ByteSize(better.activation_bytes),
+            seconds(better.step_seconds)
+        )
+    })
 }
 
 /// Where batches differ in length: that the time is of the longest, and what an update takes on average.

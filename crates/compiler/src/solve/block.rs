@@ -13,7 +13,7 @@ use super::group::{Group, Member};
 use std::collections::HashSet;
 
 /// Enumerated up to this many items.
-pub(super) const EXACT_ITEMS: usize = 15;
+const EXACT_ITEMS: usize = 15;
 
 /// Results of at most one part in this many of the group's largest are decided together.
 const SMALL_PART: usize = 32;

@@ -2,13 +2,16 @@
 //!
 //! Maths: bytes and seconds of groups add, so the frontier of the first g + 1 groups is the Minkowski sum of that of the
 //! first g with the choices of the next, pruned: a multiple-choice knapsack (Kellerer, Pferschy, Pisinger, *Knapsack
-//! Problems*, 2004). Bytes are sorted into at most [`BUCKETS`] buckets, of which each keeps its fastest sum with its exact
+//! Problems*, 2004). Bytes are sorted into at most [`BUCKETS`] buckets (fewer for many groups), of which each keeps its fastest sum with its exact
 //! bytes: what is dropped is never misjudged. O(groups · BUCKETS · choices).
 //! Groups of one class can trade their choices freely; the later gets the choice that keeps more, since it is freed first.
 
 use super::block::Choice;
 
 const BUCKETS: usize = 8192;
+
+/// Sums that are remembered for all groups together.
+const SUMS: usize = 1 << 21;
 
 /// Per group, the index of its choice.
 pub(super) type Assignment = Vec<u16>;
@@ -35,7 +38,8 @@ pub(super) fn assignments(choices: &[Vec<Choice>], class_of: &[usize], most: usi
     let bytes_of = |&class: &usize| choices[class].last().map_or(0, |choice| choice.bytes);
     let total: usize = class_of.iter().map(bytes_of).sum();
     let unit = choices.iter().flatten().fold(0, |unit, choice| gcd(unit, choice.bytes));
-    let width = unit.max(total.div_ceil(BUCKETS)).max(1);
+    let buckets = (SUMS / class_of.len().max(1)).clamp(2 * most, BUCKETS.max(2 * most));
+    let width = unit.max(total.div_ceil(buckets)).max(1);
     let mut sums = vec![Sum { bytes: 0, seconds: 0.0, origin: START }];
     let mut layers: Vec<Vec<Origin>> = Vec::with_capacity(class_of.len());
     for &class in class_of {

@@ -1,10 +1,12 @@
-//! The forward cut into groups that are solved one by one: each outermost region, and each run of nodes between regions.
+//! The forward cut into groups that are solved one by one: each region that holds no other, and each run of nodes between
+//! such regions.
 //!
 //! Invariant: every forward node is in exactly one group. The last region and whatever follows it are fixed: backward
 //! starts there, so recomputing them would save no memory. Groups of equal structure share one class, and so one solution:
 //! structure is types, operand references, prices and what is read from outside, never names.
 
 use crate::kept::may_run_again;
+use crate::scopes::blocks;
 use remat_ir::{Graph, OpId, Phase, RegionId, Storage, ValueId};
 use std::collections::HashMap;
 
@@ -56,16 +58,16 @@ impl Group {
     }
 }
 
-/// The groups of a graph, in execution order. `seconds` are the prices of all nodes. If no more than `join_up_to` nodes
-/// may run again, they are one group: then even values that only recomputation hands from group to group are weighed.
-pub(super) fn groups(graph: &Graph, seconds: &[f64], join_up_to: usize) -> Vec<Group> {
+/// The groups of a graph, in execution order. `seconds` are the prices of all nodes.
+pub(super) fn groups(graph: &Graph, seconds: &[f64]) -> Vec<Group> {
     let mut keys: Vec<(Option<RegionId>, usize)> = Vec::new();
     let mut index_of: HashMap<(Option<RegionId>, usize), usize> = HashMap::new();
     let mut lists: Vec<Vec<OpId>> = Vec::new();
     let mut group_of: Vec<Option<usize>> = vec![None; graph.nodes.len()];
+    let blocks = blocks(graph);
     let mut regions_seen = 0;
-    for (id, node) in graph.nodes_with_ids().filter(|(_, node)| node.phase == Phase::Forward) {
-        let region = graph.outermost_region(node.region);
+    for (id, _) in graph.nodes_with_ids().filter(|(_, node)| node.phase == Phase::Forward) {
+        let region = blocks[id.index()];
         let is_new = region.is_some() && !index_of.contains_key(&(region, 0));
         regions_seen += usize::from(is_new);
         let key = (region, if region.is_some() { 0 } else { regions_seen });
@@ -77,15 +79,7 @@ pub(super) fn groups(graph: &Graph, seconds: &[f64], join_up_to: usize) -> Vec<G
         lists[index].push(id);
         group_of[id.index()] = Some(index);
     }
-    let mut first_fixed = keys.iter().rposition(|(region, _)| region.is_some()).unwrap_or(0);
-    if first_fixed > 1 && lists[..first_fixed].iter().map(Vec::len).sum::<usize>() <= join_up_to {
-        let mut joined: Vec<OpId> = lists.drain(..first_fixed).flatten().collect();
-        joined.sort_unstable();
-        lists.insert(0, joined);
-        keys.drain(1..first_fixed);
-        group_of.iter_mut().flatten().for_each(|index| *index = index.saturating_sub(first_fixed - 1));
-        first_fixed = 1;
-    }
+    let first_fixed = keys.iter().rposition(|(region, _)| region.is_some()).unwrap_or(0);
     let users = graph.users();
     let build = |(index, nodes): (usize, Vec<OpId>)| Group {
         members: members(graph, seconds, &nodes, index, first_fixed, &group_of, &users),

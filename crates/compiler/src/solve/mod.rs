@@ -1,30 +1,39 @@
-//! The solver: from a graph and prices to the time-memory frontier of the whole step.
+//! The solver: from a graph and prices to the plans that are worth looking at.
 //!
 //! ```text
 //! forward ──group──▶ regions, runs between them ──block──▶ frontier of each kind ──chain──▶ frontier of the graph
+//!                                             └──levels──▶ fewer boundaries than blocks, made again from each other
 //! ```
 //!
 //! Invariants: every point's bytes and seconds are those of the plan it stands for, measured on the graph itself and not
-//! taken from the solver's sums; the frontier does not depend on any budget, so that a larger budget can never choose a
-//! slower plan; it holds the plans of `none`, `full` and `every:N` unless better ones are in it.
+//! taken from the solver's sums; points do not depend on any budget, so that a larger budget can never choose a slower
+//! plan. Look next at `catalogue` for which of them are worth anything.
 
 mod block;
 mod chain;
 mod group;
+mod levels;
 
 use crate::Kept;
 use crate::footprint::{Footprint, Forward};
-use crate::kept::Regions;
+use crate::scopes::{RegionScopes, Scopes, blocks};
 use block::Choice;
 use chain::Assignment;
 use group::{Group, Structure};
+use levels::{Chain, Shape};
 use remat_ir::{Graph, OpId};
-use remat_plan::Prices;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-/// Points measured on the graph, at most.
-const POINTS: usize = 2048;
+/// Points of a frontier, at most, and nodes that are looked at for all of them together.
+const POINTS: usize = 1024;
+const LOOKS: usize = 1 << 20;
+
+/// Nodes of a graph that is small enough to weigh plans without a boundary for every region by bytes, too.
+const SMALL: usize = 1024;
+
+/// Every choice is a point where so many nodes or fewer may run again.
+const ALL_CHOICES: usize = 10;
 
 /// One choice of kept values, with what it comes to.
 #[derive(Debug, Clone)]
@@ -37,8 +46,12 @@ pub(crate) struct Point {
 enum Chosen {
     /// `every:N`; `full` is `every:1`.
     Segments(usize),
-    /// A choice for each group.
-    Choices(Arc<Solved>, Assignment),
+    /// A choice for each group; whether regions are levels.
+    Choices(Arc<Solved>, Assignment, bool),
+    /// Nodes that run again, each once.
+    Again(Arc<Vec<OpId>>, u32),
+    /// Fewer boundaries than blocks.
+    Levels(Arc<Chain>, Shape),
     /// Everything is kept.
     Everything,
 }
@@ -48,38 +61,88 @@ impl Point {
     pub(crate) fn kept(&self, graph: &Graph) -> Kept {
         match &self.chosen {
             Chosen::Segments(regions) => Kept::segments(graph, *regions),
-            Chosen::Choices(solved, assignment) => {
+            Chosen::Choices(solved, assignment, levels) => {
                 let rerun: Vec<OpId> = solved.rerun(assignment).filter(|(_, again)| *again).map(|(id, _)| id).collect();
+                let kept = Kept::without_results_of(graph, &rerun);
+                if *levels { kept.with_scopes(solved.scopes.clone()) } else { kept }
+            }
+            Chosen::Again(nodes, mask) => {
+                let rerun: Vec<OpId> =
+                    nodes.iter().enumerate().filter(|(bit, _)| mask >> bit & 1 == 1).map(|(_, &id)| id).collect();
                 Kept::without_results_of(graph, &rerun)
             }
+            Chosen::Levels(chain, shape) => chain.kept(graph, *shape),
             Chosen::Everything => Kept::everything(graph),
         }
     }
 }
 
-/// The frontier by kept bytes and predicted seconds: fewest bytes first, each next point larger and faster. With
-/// `keep_boundaries`, regions keep what they hand on: their transient stays that of one region, so that the arena
-/// shrinks with the kept bytes.
-pub(crate) fn frontier(graph: &Graph, prices: &Prices, keep_boundaries: bool) -> Vec<Point> {
-    let seconds: Vec<f64> = graph.nodes.iter().map(|node| prices.seconds(graph, node)).collect();
-    let groups = group::groups(graph, &seconds, if keep_boundaries { 0 } else { block::EXACT_ITEMS });
-    let regions = groups.iter().filter(|group| group.is_region).count();
-    let solved = Arc::new(Solved::of(groups, keep_boundaries));
-    let forward = Forward::new(graph, &seconds);
+/// The points of a graph.
+pub(crate) struct Points {
+    /// Regions keep what they hand on: bytes and seconds of groups add, and the transient stays that of one region, so that
+    /// the arena shrinks with the kept bytes. Fewest bytes first, each next point larger and faster.
+    pub steady: Vec<Point>,
+    /// Fewer boundaries than blocks, as budgets want them: backward holds more than the forward keeps.
+    pub levels: Vec<Point>,
+    /// The same as small arenas want them: it does not.
+    pub lean_levels: Vec<Point>,
+    /// Whatever regions hand on: segments of several regions; of a small graph the frontier by bytes and seconds, and
+    /// where there are few nodes, every choice.
+    pub others: Vec<Point>,
+}
+
+impl Points {
+    /// Of a simplified graph, by the seconds of its nodes.
+    pub(crate) fn of(graph: &Graph, seconds: &[f64]) -> Points {
+        let groups = group::groups(graph, seconds);
+        let regions = groups.iter().filter(|group| group.is_region).count();
+        let chain = Arc::new(Chain::of(&groups));
+        let free: Vec<OpId> =
+            groups.iter().filter(|group| !group.fixed).flat_map(|group| group.nodes.clone()).collect();
+        let measured = |chosen: Chosen| {
+            let mut point = Point { footprint: Footprint::NOTHING, chosen };
+            point.footprint = point.kept(graph).footprint_at(graph, seconds);
+            point
+        };
+        // Levels run several times as many nodes as the graph has.
+        let (budgets, arenas) = chain.shapes((LOOKS / 4 / graph.nodes.len().max(1)).clamp(24, 96));
+        let level = |shape: Shape| measured(Chosen::Levels(chain.clone(), shape));
+        let scopes = RegionScopes::of_blocks(graph, &blocks(graph));
+        let mut others: Vec<Point> = (1..regions).take(32).map(|length| measured(Chosen::Segments(length))).collect();
+        if free.len() <= ALL_CHOICES {
+            let free = Arc::new(free);
+            others.extend((1..1u32 << free.len()).map(|mask| measured(Chosen::Again(free.clone(), mask))));
+        }
+        if graph.nodes.len() <= SMALL {
+            let solved = Arc::new(Solved::of(&groups, scopes.clone(), false));
+            for assignment in chain::assignments(&solved.choices, &solved.class_of, 128) {
+                let choices = |levels| measured(Chosen::Choices(solved.clone(), assignment.clone(), levels));
+                others.extend([choices(false), choices(true)]);
+            }
+        }
+        let solved = Arc::new(Solved::of(&groups, scopes, true));
+        Points {
+            steady: steady(graph, seconds, &solved, measured(Chosen::Segments(1))),
+            levels: budgets.into_iter().map(level).collect(),
+            lean_levels: arenas.into_iter().map(level).collect(),
+            others,
+        }
+    }
+}
+
+/// See [`Points::steady`].
+fn steady(graph: &Graph, seconds: &[f64], solved: &Arc<Solved>, full: Point) -> Vec<Point> {
+    let forward = Forward::new(graph, seconds);
     let mut rerun = vec![false; forward.len()];
-    let mut points = Vec::new();
-    for assignment in chain::assignments(&solved.choices, &solved.class_of, POINTS) {
+    let mut points = vec![full];
+    let most = (LOOKS / graph.nodes.len().max(1)).clamp(160, POINTS);
+    for assignment in chain::assignments(&solved.choices, &solved.class_of, most) {
         solved.rerun(&assignment).for_each(|(id, again)| rerun[forward.index_of(id)] = again);
         let footprint = forward.footprint_without(&rerun);
-        points.push(Point { footprint, chosen: Chosen::Choices(solved.clone(), assignment) });
+        points.push(Point { footprint, chosen: Chosen::Choices(solved.clone(), assignment, true) });
     }
-    let segmented = Regions::of(graph);
-    for length in if keep_boundaries { 1..2 } else { 1..regions.max(1) } {
-        let footprint = forward.footprint(&segmented.segments(graph, length));
-        points.push(Point { footprint, chosen: Chosen::Segments(length) });
-    }
-    points
-        .push(Point { footprint: forward.footprint_without(&vec![false; forward.len()]), chosen: Chosen::Everything });
+    rerun.fill(false);
+    points.push(Point { footprint: forward.footprint_without(&rerun), chosen: Chosen::Everything });
     undominated(points)
 }
 
@@ -92,19 +155,21 @@ struct Solved {
     class_of: Vec<usize>,
     /// Per class, its frontier.
     choices: Vec<Vec<Choice>>,
+    /// Each region is a level of its own.
+    scopes: Scopes,
 }
 
 impl Solved {
-    fn of(groups: Vec<Group>, keep_boundaries: bool) -> Solved {
+    fn of(groups: &[Group], scopes: Scopes, keep_boundaries: bool) -> Solved {
         let mut classes: HashMap<Structure, usize> = HashMap::new();
-        let mut solved = Solved { nodes: Vec::new(), class_of: Vec::new(), choices: Vec::new() };
+        let mut solved = Solved { nodes: Vec::new(), class_of: Vec::new(), choices: Vec::new(), scopes };
         for group in groups {
             let class = *classes.entry(group.structure()).or_insert_with(|| {
-                solved.choices.push(block::frontier(&group, keep_boundaries && group.is_region));
+                solved.choices.push(block::frontier(group, keep_boundaries && group.is_region));
                 solved.choices.len() - 1
             });
             solved.class_of.push(class);
-            solved.nodes.push(group.nodes);
+            solved.nodes.push(group.nodes.clone());
         }
         solved
     }

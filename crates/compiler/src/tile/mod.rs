@@ -17,8 +17,9 @@ mod unit;
 
 use crate::kept::may_run_again;
 use crate::place::alive_bytes;
+use crate::scopes::blocks;
 use crate::{Kept, schedule};
-use remat_ir::{Graph, Node, Phase, ValueId};
+use remat_ir::{Graph, Phase, ValueId};
 use remat_plan::DeviceProfile;
 use unit::wide_values;
 
@@ -38,12 +39,13 @@ pub(crate) struct Tiling {
 impl Tiling {
     /// Of a simplified graph; `None` if it has nothing to cut.
     pub(crate) fn of(graph: &Graph, profile: &DeviceProfile) -> Option<Tiling> {
-        let region = |node: &Node| graph.outermost_region(node.region);
-        let last = graph.nodes.iter().rev().filter(|node| node.phase == Phase::Forward).find_map(region);
+        let blocks = blocks(graph);
+        let forward = graph.nodes_with_ids().filter(|(_, node)| node.phase == Phase::Forward);
+        let last = forward.filter_map(|(id, _)| blocks[id.index()]).last();
         let wide = wide_values(graph, |rows| tile_rows(rows, profile).is_some());
         let made_last = |value: &ValueId| {
-            let producer = graph.value(*value).producer.map(|(id, _)| graph.node(id));
-            producer.is_some_and(|node| region(node) == last && may_run_again(graph, node))
+            let producer = graph.value(*value).producer;
+            producer.is_some_and(|(id, _)| blocks[id.index()] == last && may_run_again(graph, graph.node(id)))
         };
         let freed: Vec<ValueId> = wide.iter().copied().filter(made_last).collect();
         let bytes = |kept: &Kept| kept.footprint(graph, &profile.prices).activation_bytes;
@@ -74,8 +76,8 @@ impl Tiling {
             }
         }
         // Where what is left when all is cut leaves room for a whole unit, that stays whole.
-        let least = alive_bytes(&graph, profile, |value| bytes[value.index()]).into_iter().max().unwrap_or(0);
-        let alive = alive_bytes(&graph, profile, whole);
+        let least = alive_bytes(&graph, &profile.rules, |value| bytes[value.index()]).into_iter().max().unwrap_or(0);
+        let alive = alive_bytes(&graph, &profile.rules, whole);
         units.retain(|unit| {
             let (first, last) = (unit.nodes[0].index(), unit.nodes[unit.nodes.len() - 1].index());
             alive.iter().take(last + 1).skip(first).any(|&bytes| bytes > least)

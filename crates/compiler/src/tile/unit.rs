@@ -1,10 +1,11 @@
 //! Units: nodes of one region and one side (forward, or recomputation and backward) that are cut into tiles together.
 //!
-//! Method: a value is wide if its rows are longer than those of anything that its outermost region takes in or hands on.
+//! Method: a value is wide if its rows are longer than those of anything that its innermost region takes in or hands on.
 //! Nodes that wide values join are one unit, if all of them can be cut by rows. A unit then takes in neighbours that add
 //! no bytes to what it reads and hands on: the norm before it, thin products of adapters, gradients that read what only it
 //! makes. Linear in nodes and operands of a region, times the rounds of growth.
 
+use crate::scopes::blocks;
 use remat_ir::{Graph, Node, OpDef, OpId, Phase, RegionId, Storage, ValueId};
 use std::collections::{BTreeSet, HashMap};
 
@@ -26,15 +27,14 @@ struct Widths {
 }
 
 impl Widths {
-    fn of(graph: &Graph) -> Widths {
+    fn of(graph: &Graph, blocks: &[Option<RegionId>]) -> Widths {
         let mut handed_on: HashMap<RegionId, usize> = HashMap::new();
-        let outermost = |node: &Node| graph.outermost_region(node.region);
-        for node in graph.nodes.iter().filter(|node| !is_late(node)) {
-            let region = outermost(node);
+        for (id, node) in graph.nodes_with_ids().filter(|(_, node)| !is_late(node)) {
+            let region = blocks[id.index()];
             for &input in &node.inputs {
                 let value = graph.value(input);
                 let Some((producer, _)) = value.producer.filter(|_| value.storage == Storage::Arena) else { continue };
-                let from = outermost(graph.node(producer));
+                let from = blocks[producer.index()];
                 for region in [region, from].into_iter().flatten().filter(|_| region != from) {
                     let width = handed_on.entry(region).or_default();
                     *width = (*width).max(row_bytes(graph, input));
@@ -123,8 +123,7 @@ struct Finder<'a> {
 
 impl<'a> Finder<'a> {
     fn new(graph: &'a Graph) -> Self {
-        let region: Vec<Option<RegionId>> =
-            graph.nodes.iter().map(|node| graph.outermost_region(node.region)).collect();
+        let region = blocks(graph);
         let mut neighbours: HashMap<(RegionId, bool), Vec<OpId>> = HashMap::new();
         for (id, node) in graph.nodes_with_ids() {
             if let (Some(region), Some(_)) = (region[id.index()], cut_rows(graph, node)) {
@@ -136,8 +135,8 @@ impl<'a> Finder<'a> {
         Finder {
             graph,
             users: graph.users(),
+            widths: Widths::of(graph, &region),
             region,
-            widths: Widths::of(graph),
             is_output,
             taken: vec![false; graph.nodes.len()],
             neighbours,

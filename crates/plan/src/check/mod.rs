@@ -1,8 +1,8 @@
 //! The independent plan checker: re-derives everything a plan claims and refuses it at the first lie.
 //!
 //! What is proved of `(plan, source)`:
-//! 1. *equivalence*: `plan.graph` computes `source` and nothing else; a recomputed node repeats a source node on
-//!    congruent operands; the outputs are the same.
+//! 1. *equivalence*: `plan.graph` computes `source` and nothing else; a recomputed node, however
+//!    often it is repeated, repeats a source node on congruent operands; the outputs are the same.
 //! 2. *order*: every node runs in exactly one step; waits point backwards and at steps that signal.
 //! 3. *contents*: each operand's place holds that very value when the step runs: written before, not freed, not updated.
 //! 4. *space*: slots have the value's size and the workspace that the rules ask for, aligned as these say, lie inside the arena, and two that share a byte are never alive together,

@@ -1,13 +1,15 @@
 //! Rules 4 and 5: sizes, bounds, and no two live residents on one byte.
 //!
-//! Method: every buffer and every workspace is a resident with a slot and the steps that touch it. Residents sorted by
-//! offset; of each pair that shares a byte one must end before the other begins, in step order and, if they are touched
-//! on different queues, by happens-before. Cost: pairs that overlap in space.
+//! Method: every buffer and every workspace is a resident with a slot and the steps that touch it. A walk over the steps
+//! keeps those that are alive by offset; one that begins must share no byte with them, O(n log n). Of each pair that shares
+//! a byte and is touched on different queues the one must besides end before the other begins by happens-before. Cost of
+//! that: pairs that overlap in space, one of them touched by another queue than compute.
 
 use super::CheckError;
 use super::order::Order;
-use crate::{Action, Place, Plan, Slot};
+use crate::{Action, Place, Plan, Queue, Slot};
 use remat_ir::OpDef;
+use std::collections::BTreeSet;
 
 struct Resident {
     name: String,
@@ -83,22 +85,57 @@ fn residents(plan: &Plan) -> Result<Vec<Resident>, CheckError> {
 }
 
 fn no_overlap(plan: &Plan, order: &Order, residents: &[Resident]) -> Result<(), CheckError> {
-    let mut by_offset: Vec<&Resident> = residents.iter().filter(|resident| resident.slot.bytes > 0).collect();
-    by_offset.sort_by_key(|resident| resident.slot.offset);
-    for (i, &a) in by_offset.iter().enumerate() {
-        for &b in by_offset[i + 1..].iter().take_while(|b| b.slot.offset < a.slot.end()) {
+    alive_apart(plan, residents)?;
+    let elsewhere = |step: &usize| plan.steps[*step].queue != Queue::Compute;
+    let is_elsewhere = |r: &Resident| r.touched.iter().any(elsewhere) || elsewhere(&r.first);
+    if plan.steps.iter().all(|step| step.queue == Queue::Compute) {
+        return Ok(());
+    }
+    let mut by_offset: Vec<(&Resident, bool)> =
+        residents.iter().filter(|r| r.slot.bytes > 0).map(|r| (r, is_elsewhere(r))).collect();
+    by_offset.sort_by_key(|(resident, _)| resident.slot.offset);
+    for (i, &(a, a_elsewhere)) in by_offset.iter().enumerate() {
+        let behind = by_offset[i + 1..].iter().take_while(|(b, _)| b.slot.offset < a.slot.end());
+        for &(b, _) in behind.filter(|(_, b_elsewhere)| a_elsewhere || *b_elsewhere) {
             let (early, late) = if a.first <= b.first { (a, b) } else { (b, a) };
-            if early.last >= late.first && !shared_in_place(plan, early, late) {
-                let from = a.slot.offset.max(b.slot.offset);
-                let to = a.slot.end().min(b.slot.end());
-                return Err(CheckError::Overlap { a: early.name.clone(), b: late.name.clone(), from, to });
-            }
             let raced = early.touched.iter().find(|&&touch| touch != late.first && !order.before(touch, late.first));
             if let Some(&on) = raced {
                 let what = format!("bytes of \"{}\" and \"{}\"", early.name, late.name);
                 return Err(CheckError::MissingWait { step: late.first as u32, on: on as u32, what });
             }
         }
+    }
+    Ok(())
+}
+
+/// Whether of all residents that are alive at one step no two share a byte, but for what an op does in place.
+fn alive_apart(plan: &Plan, residents: &[Resident]) -> Result<(), CheckError> {
+    let mut by_first: Vec<usize> = (0..residents.len()).filter(|&index| residents[index].slot.bytes > 0).collect();
+    by_first.sort_by_key(|&index| residents[index].first);
+    // Those that are alive, by their first byte; and by the step at which they end. No two of them share a byte, or one
+    // took over the other's whole slot: so whatever meets a slot is found by walking down from its end to the first that
+    // ends below it.
+    let mut alive: BTreeSet<(usize, usize)> = BTreeSet::new();
+    let mut ends: BTreeSet<(usize, usize)> = BTreeSet::new();
+    for index in by_first {
+        let late = &residents[index];
+        while let Some(&(last, ended)) = ends.first().filter(|(last, _)| *last < late.first) {
+            ends.remove(&(last, ended));
+            alive.remove(&(residents[ended].slot.offset, ended));
+        }
+        for &(_, other) in alive.range(..(late.slot.end(), 0)).rev() {
+            let early = &residents[other];
+            if !early.slot.overlaps(late.slot) {
+                break;
+            }
+            if !shared_in_place(plan, early, late) {
+                let from = early.slot.offset.max(late.slot.offset);
+                let to = early.slot.end().min(late.slot.end());
+                return Err(CheckError::Overlap { a: early.name.clone(), b: late.name.clone(), from, to });
+            }
+        }
+        alive.insert((late.slot.offset, index));
+        ends.insert((late.last, index));
     }
     Ok(())
 }

@@ -30,7 +30,7 @@ const LINES: &[Row] = &[
     ("C13 --explain, --timeline", "cli/tests/plan.rs", &["explain_timeline_and_diff_show_the_plan"]),
     ("D early stop", OWN, &["d_recomputation_ends_with_the_last_value_that_backward_needs", "d_nothing_is_recomputed_where_nothing_is_needed"]),
     ("D of whole models", "testkit/tests/work.rs", &["full_checkpointing_repeats_only_what_backward_reads"]),
-    ("E nesting", OWN, &["e_nested_regions_are_bit_identical_under_every_policy", "e_an_op_in_nested_regions_is_recomputed_once_not_once_per_level", "e_segments_of_every_n_regions_span_nested_ones", "e_a_region_may_be_inside_a_scope_and_a_scope_inside_a_region"]),
+    ("E nesting", OWN, &["e_nested_regions_are_bit_identical_under_every_policy", "e_an_op_in_nested_regions_is_recomputed_once_per_level_and_the_last_block_never", "e_a_region_around_all_blocks_changes_no_plan", "e_levels_hold_what_one_child_needs_at_a_time", "e_segments_of_every_n_regions_span_nested_ones", "e_a_region_may_be_inside_a_scope_and_a_scope_inside_a_region"]),
     ("F accumulation", OWN, &["f_micro_batches_sum_to_the_same_bits_with_and_without_checkpointing", "f_the_normaliser_is_the_total_of_rows_that_take_part_over_all_micro_batches", "f_gradients_add_up_until_they_are_zeroed"]),
     ("G predicates and lists", OWN, &["g_a_predicate_sees_op_name_layer_bytes_and_flops", "g_a_list_of_names_keeps_those_and_a_list_of_ops_keeps_those", "g_every_decision_gives_the_same_bits", "g_a_must_beats_a_prefer_and_what_no_rule_names_follows_otherwise"]),
     ("G two products, counted", OWN, &["g_two_products_are_counted_exactly_under_save_all_recompute_all_and_save_the_products"]),

@@ -2,6 +2,7 @@
 
 use crate::models::{WIDTH, assert_same_under_every_policy, bits, block, chain, classifier, feed, started};
 use remat::{CheckpointPolicy, Error, Graph, Options, Tensor};
+use std::collections::HashMap;
 
 /// Outer regions of two children each; with `deep` one child holds a third level.
 fn nested(deep: bool) -> (Graph, Tensor) {
@@ -22,24 +23,105 @@ fn e_nested_regions_are_bit_identical_under_every_policy() {
 }
 
 #[test]
-fn e_an_op_in_nested_regions_is_recomputed_once_not_once_per_level() {
+fn e_an_op_in_nested_regions_is_recomputed_once_per_level_and_the_last_block_never() {
     for deep in [false, true] {
-        let runs = started(nested(deep), CheckpointPolicy::full()).op_runs();
-        // Three outer regions of four linears; the last outer region is never recomputed, and nothing reads the result
-        // of a block's last GELU but the next block.
+        let mut step = started(nested(deep), CheckpointPolicy::full());
+        // Three outer regions of two children of two linears each. Backward of an outer region passes through its left child
+        // for what that hands on, and then repeats each child by itself: six linears, in each of two regions. Of the last
+        // outer region, where backward begins, only the left child is repeated.
+        let runs = step.op_runs();
         assert_eq!(
             (runs["linear"].first, runs["linear"].recomputed),
-            (12 + 11, 8),
+            (12 + 11, 2 * 6 + 2),
             "forward and dX, which the first does not need; recomputed"
         );
+        let mut counted = Runs::default();
+        step.run_observed(&mut counted).expect("runs");
+        let times = |name: &str| counted.0[name];
+        let up = |outer: usize, child: &str| {
+            let inner = if deep && child == "right" { "right.inner" } else { child };
+            times(&format!("outer.{outer}.{inner}.up.linear"))
+        };
+        for outer in 0..2 {
+            assert_eq!((up(outer, "left"), up(outer, "right")), (3, 2), "outer.{outer}");
+        }
+        assert_eq!((up(2, "left"), up(2, "right")), (2, 1), "backward begins with the last");
     }
+}
+
+/// How often each node ran, by the name of the one that it repeats.
+#[derive(Default)]
+struct Runs(HashMap<String, usize>);
+
+impl remat::Observer for Runs {
+    fn after_step(&mut self, plan: &remat::Plan, id: remat::StepId, _: &dyn remat::StepMemory) {
+        let remat::Action::Compute(op) = plan.steps[id.index()].action else { return };
+        let node = plan.graph.node(op);
+        let original = node.recompute_of.map_or(node, |of| plan.graph.node(of));
+        *self.0.entry(original.name.clone()).or_default() += 1;
+    }
+}
+
+#[test]
+fn e_a_region_around_all_blocks_changes_no_plan() {
+    let blocks = |around: bool| {
+        classifier(|g, x| {
+            let all = |g: &mut Graph| (0..12).try_fold(x, |h, i| g.checkpoint(&format!("layers.{i}"), |g| block(g, h)));
+            if around { g.checkpoint("model", all) } else { g.scope("model", all) }
+        })
+    };
+    let none = started(blocks(true), CheckpointPolicy::none()).memory();
+    for policy in [
+        CheckpointPolicy::full(),
+        CheckpointPolicy::every(3),
+        CheckpointPolicy::budget(none.activation_bytes / 2),
+        CheckpointPolicy::dots_saveable(),
+    ] {
+        let (inside, alone) = (started(blocks(true), policy.clone()), started(blocks(false), policy.clone()));
+        assert_eq!(inside.memory(), alone.memory(), "{policy}");
+        assert_eq!(inside.op_runs(), alone.op_runs(), "{policy}");
+        assert!(inside.memory().arena_bytes * 4 < none.arena_bytes * 3, "{policy}");
+    }
+    let expected = bits(&mut started(blocks(true), CheckpointPolicy::none()));
+    for policy in
+        [CheckpointPolicy::full(), CheckpointPolicy::every(3), CheckpointPolicy::budget(none.activation_bytes / 4)]
+    {
+        assert!(bits(&mut started(blocks(true), policy.clone())) == expected, "{policy}");
+    }
+}
+
+#[test]
+fn e_levels_hold_what_one_child_needs_at_a_time() {
+    // Four regions of eight blocks each: outside levels, backward of a region would hold what all its blocks keep.
+    let model = |inner: bool| {
+        classifier(|g, x| {
+            (0..4).try_fold(x, |h, i| {
+                g.checkpoint(&format!("outer.{i}"), |g| {
+                    (0..8).try_fold(h, |h, j| match inner {
+                        true => g.checkpoint(&format!("{j}"), |g| block(g, h)),
+                        false => g.scope(&format!("{j}"), |g| block(g, h)),
+                    })
+                })
+            })
+        })
+    };
+    let (levels, flat) =
+        (started(model(true), CheckpointPolicy::full()), started(model(false), CheckpointPolicy::full()));
+    assert!(levels.memory().arena_bytes * 2 < flat.memory().arena_bytes, "{:?}, {:?}", levels.memory(), flat.memory());
+    let again = |step: &remat::Step| step.op_runs()["linear"].recomputed;
+    // Flat: three regions of sixteen linears. With levels: seven blocks are passed through and eight repeated in each of
+    // three regions, and seven in the last.
+    assert_eq!((again(&flat), again(&levels)), (3 * 16, 3 * (7 + 8) * 2 + 7 * 2));
 }
 
 #[test]
 fn e_segments_of_every_n_regions_span_nested_ones() {
     let kept = |policy| started(nested(false), policy).memory().activation_bytes;
     let linear = |n| started(nested(false), CheckpointPolicy::every(n)).op_runs()["linear"].recomputed;
-    assert_eq!((linear(1), linear(2), linear(3)), (8, 8, 0));
+    // Of two outer regions in one segment the four children are two segments, the first passed through for the second's
+    // start; the third outer region is the last segment. All three are one segment: then the children are cut into runs of
+    // three, and the first run is repeated.
+    assert_eq!((linear(1), linear(2), linear(3)), (14, 4 + 4 + 4, 6));
     assert!(kept(CheckpointPolicy::full()) < kept(CheckpointPolicy::none()));
 }
 

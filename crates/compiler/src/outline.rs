@@ -1,0 +1,56 @@
+//! A plan in outline: what a choice of kept values takes, without a graph or a plan being written.
+//!
+//! Invariant: the figures are those of the plan that is written of the same choice.
+
+use crate::Kept;
+use crate::facts::Facts;
+use crate::place::Allocations;
+use crate::rematerialise::sequence;
+use crate::select::FrontierPoint;
+use crate::sequence::{Sequence, seconds_of_nodes};
+use remat_ir::Graph;
+use remat_plan::DeviceProfile;
+
+/// What is asked of a graph for every choice.
+pub(crate) struct Outline {
+    pub(crate) seconds: Vec<f64>,
+    slot_alignment_bytes: usize,
+    facts: Facts,
+}
+
+impl Outline {
+    pub(crate) fn of(graph: &Graph, profile: &DeviceProfile) -> Outline {
+        let seconds = seconds_of_nodes(graph, &profile.prices);
+        Outline {
+            seconds,
+            slot_alignment_bytes: profile.rules.slot_alignment_bytes,
+            facts: Facts::of(graph, &profile.rules),
+        }
+    }
+
+    /// What runs, in which order.
+    pub(crate) fn sequence(&self, graph: &Graph, kept: &Kept) -> Sequence {
+        sequence(graph, kept).scheduled(graph, &self.facts)
+    }
+
+    /// The most bytes of the arena that are alive at once.
+    pub(crate) fn alive_bytes(&self, graph: &Graph, kept: &Kept) -> usize {
+        Allocations::of(graph, &self.facts, &self.sequence(graph, kept)).most_alive_bytes()
+    }
+
+    /// The size of the arena.
+    pub(crate) fn arena_bytes(&self, graph: &Graph, kept: &Kept) -> usize {
+        Allocations::of(graph, &self.facts, &self.sequence(graph, kept)).arena_bytes(self.slot_alignment_bytes)
+    }
+
+    /// All figures.
+    pub(crate) fn figures(&self, graph: &Graph, kept: &Kept) -> FrontierPoint {
+        let sequence = self.sequence(graph, kept);
+        FrontierPoint {
+            activation_bytes: sequence.activation_bytes(graph),
+            arena_bytes: Allocations::of(graph, &self.facts, &sequence).arena_bytes(self.slot_alignment_bytes),
+            step_seconds: sequence.seconds(&self.seconds),
+            recompute_seconds: sequence.recompute_seconds(&self.seconds),
+        }
+    }
+}
