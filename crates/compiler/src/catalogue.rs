@@ -1,13 +1,12 @@
 //! The plans that are worth choosing from, with what each takes in memory: which are beaten by others and which are not.
 //!
-//! A plan is beaten if another one takes no more memory and no more time, and less of one of them. (Of plans for small
-//! arenas only those count that keep as little: a budget buys more boundaries held in backward than they have.) For a
-//! budget, beaten plans are taken only where no other keeps so little: then a smaller budget does cost memory, and `plan`
-//! says so.
+//! A plan is beaten if another one takes no more memory and no more time, and less of one of them, and either keeps no more
+//! from forward to backward or has a boundary for every block: a plan of the frontier that `plan` prints. (With fewer
+//! boundaries, some more of them kept make up for more of them held in backward, so there a smaller budget may cost a
+//! little transient memory.) For a budget, beaten plans are taken only where no other keeps so little; `plan` says so.
 //! Invariants: what is beaten depends on the graph and the prices alone, never on a budget or a limit. So of two budgets the
-//! smaller never gives a faster plan, and gives one of no more memory unless nothing else keeps so little. Memory here is
-//! what is alive at once, which a placement reaches or nearly; the arena of small graphs, where it may not. Look next at `solve` for where plans come from, and at
-//! `select` for who chooses.
+//! smaller never gives a faster plan. Memory here is what is alive at once, which a placement reaches or nearly; the arena
+//! of small graphs, where it may not. Look next at `solve` for where plans come from, and at `select` for who chooses.
 
 use crate::outline::Outline;
 use crate::solve::{Point, Points};
@@ -27,8 +26,6 @@ pub(crate) struct Entry {
     alive_bytes: usize,
     /// Seconds of recomputation in units that tell apart what differs.
     ticks: u64,
-    /// Whether it is for limits of the arena alone.
-    is_lean: bool,
     /// Whether another one beats it.
     is_beaten: bool,
 }
@@ -50,23 +47,23 @@ pub(crate) struct Catalogue {
 impl Catalogue {
     pub(crate) fn of(graph: &Graph, outline: &Outline, points: &Points) -> Catalogue {
         let tick = (SAME * outline.seconds.iter().sum::<f64>()).max(f64::MIN_POSITIVE);
-        let measured = |point: &Point, is_lean: bool, is_small: bool| {
+        let measured = |point: &Point, is_small: bool| {
             let kept = point.kept(graph);
             let alive_bytes =
                 if is_small { outline.arena_bytes(graph, &kept) } else { outline.alive_bytes(graph, &kept) };
             let ticks = (point.footprint.recompute_seconds / tick).round() as u64;
-            Entry { point: point.clone(), alive_bytes, ticks, is_lean, is_beaten: false }
+            Entry { point: point.clone(), alive_bytes, ticks, is_beaten: false }
         };
         let nodes = graph.nodes.len();
         // Levels hold values in ways that are harder to place.
-        let steady = points.steady.iter().map(|point| measured(point, false, nodes <= SMALL));
-        let levels = points.levels.iter().map(|point| measured(point, false, nodes <= 8 * SMALL));
-        let others = points.others.iter().map(|point| measured(point, false, nodes <= SMALL));
+        let steady = points.steady.iter().map(|point| measured(point, nodes <= SMALL));
+        let levels = points.levels.iter().map(|point| measured(point, nodes <= 8 * SMALL));
+        let others = points.others.iter().map(|point| measured(point, nodes <= SMALL));
         let mut entries: Vec<Entry> = steady.chain(levels).chain(others).collect();
         let steady_kept_bytes = entries.first().map_or(0, Entry::kept_bytes);
-        entries.extend(points.lean_levels.iter().map(|point| measured(point, true, nodes <= 8 * SMALL)));
+        entries.extend(points.lean_levels.iter().map(|point| measured(point, nodes <= 8 * SMALL)));
         entries.sort_by_key(|entry| (entry.ticks, entry.alive_bytes, entry.kept_bytes()));
-        mark_beaten(&mut entries);
+        mark_beaten(&mut entries, steady_kept_bytes);
         Catalogue { entries, steady_kept_bytes }
     }
 
@@ -129,16 +126,22 @@ impl Catalogue {
     }
 }
 
-/// Marks what others beat. The entries stand from the fastest to the slowest, of equal ones the smallest first.
-fn mark_beaten(entries: &mut [Entry]) {
+/// Marks what others beat; `steady_kept_bytes` are kept by plans with a boundary for every block. The entries stand from the
+/// fastest to the slowest, of equal ones the smallest first.
+fn mark_beaten(entries: &mut [Entry], steady_kept_bytes: usize) {
     let mut least = usize::MAX;
-    let mut lean: Vec<(usize, usize)> = Vec::new();
+    // Of what is as fast, (memory, kept) pairs that no other undercuts in both.
+    let mut before: Vec<(usize, usize)> = Vec::new();
     for entry in entries {
         let (alive, kept) = (entry.alive_bytes, entry.kept_bytes());
-        entry.is_beaten = alive >= least || lean.iter().any(|&(bytes, keeps)| bytes <= alive && keeps <= kept);
-        match entry.is_lean {
-            true => lean.push((alive, kept)),
-            false => least = least.min(alive),
+        let undercut = before.iter().any(|&(bytes, keeps)| bytes <= alive && keeps <= kept);
+        entry.is_beaten = alive >= least || undercut;
+        if !undercut {
+            before.retain(|&(bytes, keeps)| bytes < alive || keeps < kept);
+            before.push((alive, kept));
+        }
+        if kept >= steady_kept_bytes {
+            least = least.min(alive);
         }
     }
 }

@@ -141,13 +141,13 @@ impl<'a> Selection<'a> {
             }
         }
         match self.tiling {
-            None => self.from_catalogue(budget, arena_cap_bytes),
-            Some(_) => self.from_ladder(budget, arena_cap_bytes),
+            None => self.chosen_from_catalogue(budget, arena_cap_bytes),
+            Some(_) => self.chosen_from_ladder(budget, arena_cap_bytes),
         }
     }
 
     /// The plan of a budget if its arena is within the cap; else the fastest that is; else the smallest.
-    fn from_catalogue(&self, budget: Option<usize>, cap: Option<usize>) -> Result<Plan, CompileError> {
+    fn chosen_from_catalogue(&self, budget: Option<usize>, cap: Option<usize>) -> Result<Plan, CompileError> {
         let (catalogue, outline) = (self.problem.catalogue(), self.problem.outline());
         let fits = |kept: &Kept| cap.is_none_or(|cap| outline.arena_bytes(self.source, kept) <= cap);
         if let Some(budget_bytes) = budget {
@@ -202,15 +202,15 @@ impl<'a> Selection<'a> {
     }
 
     /// The fastest plan in tiles under both limits; the smallest found if none meets the cap.
-    fn from_ladder(&self, budget: Option<usize>, cap: Option<usize>) -> Result<Plan, CompileError> {
+    fn chosen_from_ladder(&self, budget: Option<usize>, cap: Option<usize>) -> Result<Plan, CompileError> {
         let budget_bytes = budget.unwrap_or(usize::MAX);
-        let keeps = |point: &&Point| self.kept_bytes(point) <= budget_bytes;
+        let keeps = |point: &&'a Point| self.kept_bytes(point) <= budget_bytes;
         let mut ladder = self.ladder(cap.is_some());
-        if !ladder.iter().any(keeps) {
+        if !ladder.iter().any(&keeps) {
             // What keeps least of all is not among those for caps.
             ladder = self.ladder(false);
         }
-        let within = ladder.partition_point(|point| keeps(&point));
+        let within = ladder.partition_point(keeps);
         match (&ladder[..within], cap) {
             ([], _) => {
                 let smallest_bytes = ladder.first().map_or(0, |point| self.kept_bytes(point));
@@ -320,7 +320,7 @@ impl<'a> Selection<'a> {
                     self.problem.outline().arena_bytes(self.source, &self.smallest(budget.unwrap_or(usize::MAX)))
                 });
                 let tiled =
-                    tiled.and_then(|tiled| tiled.from_ladder(budget, Some(0)).ok()).map(|plan| plan.arena_bytes);
+                    tiled.and_then(|tiled| tiled.chosen_from_ladder(budget, Some(0)).ok()).map(|plan| plan.arena_bytes);
                 whole.into_iter().chain(tiled).min().unwrap_or(0)
             }
         };
