@@ -133,7 +133,7 @@ fn what_cannot_be_read_is_refused() {
         assert!(parts.iter().all(|part| error.contains(part)), "{error}");
     };
     std::fs::write(folder.path().join("chat_template.jinja"), "{% for %}").expect("written");
-    refused("", &["rows.jsonl:1", "its chat template is broken: ", "(line 1 of the template)"]);
+    refused("", &["rows.jsonl:1", "its chat template is broken: ", "line 1 of the template"]);
     std::fs::remove_file(folder.path().join("chat_template.jinja")).expect("removed");
     refused("", &["rows.jsonl:1", "it has no chat template; put the chat_template.jinja"]);
     std::fs::remove_file(folder.path().join("tokenizer.json")).expect("removed");

@@ -203,10 +203,12 @@ impl<'a> Encoder<'a> {
         for turn in &turns {
             terminated &= label_turn(turn, &spans, &mut labels);
         }
-        for turn in &excluded {
-            let mut of_turn = vec![IGNORED_LABEL; labels.len()];
-            label_turn(turn, &spans, &mut of_turn);
-            let within = labels.iter_mut().zip(&of_turn).filter(|(_, of_turn)| **of_turn != IGNORED_LABEL);
+        if !excluded.is_empty() {
+            let mut of_turns = vec![IGNORED_LABEL; labels.len()];
+            for turn in &excluded {
+                label_turn(turn, &spans, &mut of_turns);
+            }
+            let within = labels.iter_mut().zip(&of_turns).filter(|(_, of_turn)| **of_turn != IGNORED_LABEL);
             within.for_each(|(label, _)| *label = IGNORED_LABEL);
         }
         let tools_lost = conversation.has_tools() && !chat.mentions("tools");
@@ -351,29 +353,29 @@ fn terminate(ids: &mut Vec<u32>, from: usize, eos: Option<u32>) -> bool {
     }
 }
 
-/// Labels the tokens of one turn. False if it ends without a special token.
+/// Labels the tokens of one turn. False if it ends without a special token. Looks at the turn's own tokens only: a
+/// conversation may have a hundred thousand turns.
 fn label_turn(turn: &Turn, spans: &[TokenSpan], labels: &mut [i32]) -> bool {
-    let special_within =
-        |from: usize, to: usize| move |span: &&TokenSpan| span.special && (from..to).contains(&span.start);
+    // Tokens are in the order of their places.
+    let first_from = |byte: usize| spans.partition_point(|span| span.start < byte);
+    let starting_in = |from: usize, to: usize| first_from(from)..first_from(to).max(first_from(from));
     let (end, terminated) = match turn.end {
         TurnEnd::Here(end) => (end, true),
         TurnEnd::FirstSpecial { content_end, limit, through, otherwise } => {
-            let closing = spans.iter().position(|span| special_within(content_end, limit)(&span));
+            let closing = starting_in(content_end, limit).find(|&index| spans[index].special);
             let end = closing.map_or(otherwise, |first| {
-                let more = spans[first + 1..].iter().take_while(|span| special_within(content_end, through)(span));
+                let more = spans[first + 1..].iter().take_while(|span| span.special && span.start < through);
                 more.fold(spans[first].end, |end, span| if span.start == end { span.end } else { end })
             });
             (end, closing.is_some())
         }
         TurnEnd::LastSpecial { from, limit, otherwise } => {
-            let closing = spans.iter().rev().find(special_within(from, limit));
-            (closing.map_or(otherwise, |span| span.end), closing.is_some())
+            let closing = starting_in(from, limit).rev().find(|&index| spans[index].special);
+            (closing.map_or(otherwise, |index| spans[index].end), closing.is_some())
         }
     };
-    for (span, label) in spans.iter().zip(labels) {
-        if turn.start <= span.start && span.start < end {
-            *label = span.id as i32;
-        }
+    for index in starting_in(turn.start, end) {
+        labels[index] = spans[index].id as i32;
     }
     terminated
 }
