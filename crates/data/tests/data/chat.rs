@@ -388,13 +388,20 @@ fn sharegpt_and_instructions_become_conversations() {
 
 #[test]
 fn conversations_that_are_none_are_told_so() {
-    let check = |json: &str, message: &str| {
+    let check_with = |template: &ChatTemplate, json: &str, message: &str| {
         let (folder, paths) = files(&[json.as_bytes()]);
-        let chatml = template("chatml");
-        let encoder = Encoder::new(Some(&Characters), VOCABULARY).with_chat(&chatml);
+        let encoder = Encoder::new(Some(&Characters), VOCABULARY).with_chat(template);
         let error = remat_data::Dataset::load(&paths, &RowOptions::default(), &encoder, 64).unwrap_err();
         assert_eq!(error.to_string().replace(&format!("{}/", folder.path().display()), ""), message);
     };
+    let needs_names = ChatTemplate::new("{{ messages[0]['name'] + messages[0].content }}", SpecialTokens::default());
+    check_with(
+        &needs_names.unwrap(),
+        r#"{"messages": [{"role": "user", "content": "a"}]}"#,
+        "a.jsonl:1: the model's chat template cannot render this conversation: 'dict object' has no \
+         attribute 'name' (line 1 of the template); check the order of its roles, or the template in the model folder",
+    );
+    let check = |json: &str, message: &str| check_with(&template("chatml"), json, message);
     check(
         r#"{"messages": "hello"}"#,
         "a.jsonl:1: `messages` is a string (`\"hello\"`), but must be an array of messages, {\"role\", \"content\"} each",
