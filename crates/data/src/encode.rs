@@ -186,7 +186,7 @@ impl<'a> Encoder<'a> {
             DataError::NoChatTemplate { place, kind, reason }
         })?;
         self.check_template_reads(chat, conversation, place)?;
-        let joined = if chat.takes_parts() { None } else { conversation.with_parts_joined() };
+        let joined = if chat.takes_parts(conversation) { None } else { conversation.with_parts_joined() };
         let conversation = joined.as_ref().unwrap_or(conversation);
         let cannot = |reason| DataError::Rendering { place: place.clone(), reason };
         let (text, turns) = trained_turns(chat, conversation, self.train_on).map_err(cannot)?;
@@ -211,7 +211,7 @@ impl<'a> Encoder<'a> {
             let within = labels.iter_mut().zip(&of_turns).filter(|(_, of_turn)| **of_turn != IGNORED_LABEL);
             within.for_each(|(label, _)| *label = IGNORED_LABEL);
         }
-        let tools_lost = conversation.has_tools() && !chat.mentions("tools");
+        let tools_lost = conversation.has_tools() && !chat.mentions(conversation, "tools");
         let complete = renders_all(&text, conversation) && !tools_lost;
         Ok(Sample { ids, labels, terminated, complete, beyond: 0 })
     }
@@ -223,11 +223,12 @@ impl<'a> Encoder<'a> {
         conversation: &Conversation,
         place: &Place,
     ) -> Result<(), DataError> {
-        if let Some(unusual) = conversation.unusual().iter().find(|unusual| !chat.mentions(&unusual.word)) {
+        if let Some(unusual) = conversation.unusual().iter().find(|unusual| !chat.mentions(conversation, &unusual.word))
+        {
             let (place, key, word) = (place.clone(), unusual.place.clone(), unusual.word.clone());
             return Err(DataError::NotInTemplate { place, key, word });
         }
-        if conversation.has("tool_calls") && !chat.mentions("tool_calls") {
+        if conversation.has("tool_calls") && !chat.mentions(conversation, "tool_calls") {
             return Err(DataError::CallsNotInTemplate { place: place.clone() });
         }
         Ok(())

@@ -46,6 +46,12 @@ pub enum DataError {
     #[error("{}: is no file but a device or a socket; copy what it gives into a file", path.display())]
     NotAFile { path: PathBuf },
 
+    #[error("{}: is a pipe that gives parquet, which is read here and there; copy it into a file", path.display())]
+    NeedsFile { path: PathBuf },
+
+    #[error("{}: was changed while it was read; run again when nothing writes to it", path.display())]
+    Changed { path: PathBuf },
+
     #[error("{}: is a folder; name the files in it, each with its own --data", path.display())]
     IsFolder { path: PathBuf },
 
@@ -227,6 +233,7 @@ impl DataError {
             TokenizerOutOfVocabulary { .. } | Tokenizer { .. } | Rendering { .. } | NotInTemplate { .. } => true,
             CallsNotInTemplate { .. } | CellCount { .. } => true,
             RowTooLong { .. } | Damaged { .. } | NotAFile { .. } | IsFolder { .. } | Splits { .. } => false,
+            NeedsFile { .. } | Changed { .. } => false,
             NotOfItsKind { .. } | TextTooLong { .. } | OpenQuote { .. } | TextBehindQuote { .. } => false,
             Io { .. } | NoFiles | NoRows { .. } | NotJsonArray { .. } | NoSuchColumns { .. } => false,
             TooManyBad { .. } | NoTokenizer { .. } | NoChatTemplate { .. } | NeedsChatTemplate { .. } => false,

@@ -140,6 +140,14 @@ impl Conversation {
         found.then_some(joined)
     }
 
+    /// With one tool of the common form, to ask a template for tools with.
+    pub(crate) fn with_tool_of_probe(self) -> Conversation {
+        const TOOL: &str = r#"[{"type": "function", "function": {"name": "look", "description": "Looks.",
+            "parameters": {"type": "object", "properties": {"at": {"type": "string", "description": "What at."}},
+            "required": ["at"]}}}]"#;
+        Conversation { tools: serde_json::from_str(TOOL).expect("is JSON and does not nest deep"), ..self }
+    }
+
     /// Variables that the row sets for the template, such as `enable_thinking`.
     pub(crate) fn kwargs(&self) -> &[(String, Value)] {
         &self.kwargs

@@ -7,9 +7,14 @@ use crate::row::probe_of_parts;
 /// A word that no template has.
 const PROBE: &str = "qzprobezq";
 
-/// Whether a rendering of lists of one text part has the texts, and nothing of the lists around them.
-pub(crate) fn reads_parts(template: &ChatTemplate) -> bool {
-    let render = |conversation: &Conversation| template.render(conversation, false).ok();
+/// Whether a rendering of lists of one text part has the texts, and nothing of the lists around them; in a conversation with
+/// a tool, which another template may render, or in one without. The tool is always the same, so that the answer does not
+/// depend on which row is the first.
+pub(crate) fn reads_parts(template: &ChatTemplate, with_tool: bool) -> bool {
+    let render = |conversation: &Conversation| match with_tool {
+        true => template.render(&conversation.clone().with_tool_of_probe(), false).ok(),
+        false => template.render(conversation, false).ok(),
+    };
     let as_plain = |roles: &[&str]| {
         let plain: Vec<(&str, &str)> = roles.iter().map(|&role| (role, PROBE)).collect();
         let plain = render(&Conversation::new(&plain))?;

@@ -29,30 +29,40 @@ pub struct SpecialTokens {
 /// A compiled chat template, or one for conversations with tools beside the one for the others.
 #[derive(Debug)]
 pub struct ChatTemplate {
-    template: Template,
-    for_tools: Option<Template>,
+    template: Compiled,
+    for_tools: Option<Compiled>,
     special: SpecialTokens,
     kwargs: Vec<(String, Value)>,
     day: Day,
-    /// The texts of both templates.
+}
+
+/// One template.
+#[derive(Debug)]
+struct Compiled {
+    template: Template,
     source: String,
     /// Whether it reads a content that is a list of parts; asked for when a row has one.
     takes_parts: OnceLock<bool>,
 }
 
+impl Compiled {
+    fn new(source: &str) -> Result<Self, String> {
+        let template = Template::new(source).map_err(|error| error.to_string())?;
+        Ok(Compiled { template, source: source.to_string(), takes_parts: OnceLock::new() })
+    }
+}
+
 impl ChatTemplate {
     /// Compiles a template. The error says what is wrong with it and in which line.
     pub fn new(source: &str, special: SpecialTokens) -> Result<Self, String> {
-        let template = Template::new(source).map_err(|error| error.to_string())?;
-        let (kwargs, day, takes_parts) = (Vec::new(), Day::default(), OnceLock::new());
-        Ok(ChatTemplate { template, for_tools: None, special, kwargs, day, source: source.to_string(), takes_parts })
+        let template = Compiled::new(source)?;
+        Ok(ChatTemplate { template, for_tools: None, special, kwargs: Vec::new(), day: Day::default() })
     }
 
     /// With another template for conversations that have tools.
     pub fn with_tool_use(self, source: &str) -> Result<Self, String> {
-        let template = Template::new(source).map_err(|error| format!("its template for tools: {error}"))?;
-        let source = format!("{}\n{source}", self.source);
-        Ok(ChatTemplate { for_tools: Some(template), source, ..self })
+        let template = Compiled::new(source).map_err(|error| format!("its template for tools: {error}"))?;
+        Ok(ChatTemplate { for_tools: Some(template), ..self })
     }
 
     /// With another day as today's, for templates that ask.
@@ -65,19 +75,29 @@ impl ChatTemplate {
         ChatTemplate { kwargs, ..self }
     }
 
-    /// Whether the template's source has this word: what it never names it cannot read.
-    pub(crate) fn mentions(&self, word: &str) -> bool {
-        let is_part = |c: Option<char>| c.is_some_and(|c| c.is_alphanumeric() || c == '_');
-        let alone = |(at, _): &(usize, &str)| {
-            let (before, behind) = (&self.source[..*at], &self.source[at + word.len()..]);
-            !is_part(before.chars().next_back()) && !is_part(behind.chars().next())
-        };
-        !word.is_empty() && self.source.match_indices(word).any(|found| alone(&found))
+    /// The template that a conversation is rendered by.
+    fn of(&self, conversation: &Conversation) -> &Compiled {
+        match &self.for_tools {
+            Some(for_tools) if conversation.has_tools() => for_tools,
+            _ => &self.template,
+        }
     }
 
-    /// Whether it reads the texts out of a content that is a list of parts.
-    pub(crate) fn takes_parts(&self) -> bool {
-        *self.takes_parts.get_or_init(|| parts::reads_parts(self))
+    /// Whether the source of a conversation's template has this word: what it never names it cannot read.
+    pub(crate) fn mentions(&self, conversation: &Conversation, word: &str) -> bool {
+        let source = &self.of(conversation).source;
+        let is_part = |c: Option<char>| c.is_some_and(|c| c.is_alphanumeric() || c == '_');
+        let alone = |(at, _): &(usize, &str)| {
+            let (before, behind) = (&source[..*at], &source[at + word.len()..]);
+            !is_part(before.chars().next_back()) && !is_part(behind.chars().next())
+        };
+        !word.is_empty() && source.match_indices(word).any(|found| alone(&found))
+    }
+
+    /// Whether a conversation's template reads the texts out of a content that is a list of parts.
+    pub(crate) fn takes_parts(&self, conversation: &Conversation) -> bool {
+        let of_its_own = self.for_tools.is_some() && conversation.has_tools();
+        *self.of(conversation).takes_parts.get_or_init(|| parts::reads_parts(self, of_its_own))
     }
 
     /// The text of a conversation, and with `add_generation_prompt` also what comes before the assistant's next turn.
@@ -95,10 +115,6 @@ impl ChatTemplate {
         add_generation_prompt: bool,
     ) -> Result<Rendering, String> {
         let tools = conversation.tools();
-        let template = match &self.for_tools {
-            Some(for_tools) if !matches!(tools, Value::None) => for_tools,
-            _ => &self.template,
-        };
         let messages = Value::list(messages.to_vec()).map_err(|error| error.to_string())?;
         let budget = Budget::for_data(messages.text_bytes() + tools.text_bytes());
         let mut variables = vec![
@@ -115,7 +131,7 @@ impl ChatTemplate {
         let known = tokens.into_iter().filter_map(|(name, token)| Some((name, Value::from(token.as_deref()?))));
         variables.extend(known);
         let host = Host { strftime_now: &|format| self.day.strftime(format), budget };
-        template.render(&variables, &host).map_err(|error| error.to_string())
+        self.of(conversation).template.render(&variables, &host).map_err(|error| error.to_string())
     }
 
     /// The token that ends a text.

@@ -11,7 +11,6 @@ use super::io_error;
 use crate::DataError;
 use crate::row::json_text::raw;
 use crate::row::parser::RowParser;
-use std::fs::File;
 use std::io::{BufReader, Read};
 use std::ops::Range;
 use std::path::Path;
@@ -68,8 +67,13 @@ struct Values<'a> {
     children: Vec<Values<'a>>,
 }
 
-/// Reads the rows of a file; numbers go on from `number`, which is that of the first. Returns the next one.
-pub(super) fn read(path: &Path, file: File, mut number: u64, rows: &mut RowParser<'_, '_>) -> Result<u64, DataError> {
+/// Reads the rows of a file, in order; numbers go on from `number`, which is that of the first. Returns the next one.
+pub(super) fn read(
+    path: &Path,
+    file: impl Read,
+    mut number: u64,
+    rows: &mut RowParser<'_, '_>,
+) -> Result<u64, DataError> {
     let damaged = |what: &str| DataError::Damaged { path: path.to_path_buf(), reason: what.to_string() };
     let mut reader = BufReader::new(file);
     let mut schema: Option<Vec<Column>> = None;

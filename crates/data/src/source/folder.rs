@@ -1,10 +1,10 @@
 //! A folder that `datasets` saved (`save_to_disk`): `state.json` names the Arrow files that hold its rows, in order.
 //! Invariant: every other folder is refused, and so is one of several splits, which are data of different uses.
 
-use super::{arrow, io_error};
+use super::{arrow, hash_rest, io_error};
 use crate::DataError;
 use crate::row::parser::RowParser;
-use remat_formats::sha256_file;
+use remat_formats::HashingReader;
 use serde::Deserialize;
 use std::fs::File;
 use std::io::Read;
@@ -49,9 +49,9 @@ pub(super) fn read(path: &Path, rows: &mut RowParser<'_, '_>) -> Result<(), Data
         if !plain || !part.is_file() {
             return Err(damaged(format!("it names {filename:?}, and the folder has no such file")));
         }
-        rows.hashed(&sha256_file(&part)?);
-        let file = File::open(&part).map_err(|source| io_error(&part, source))?;
-        number = arrow::read(&part, file, number, rows)?;
+        let mut file = HashingReader::new(File::open(&part).map_err(|source| io_error(&part, source))?);
+        number = arrow::read(&part, &mut file, number, rows)?;
+        hash_rest(&part, file, rows)?;
     }
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! Files of rows: what a file is, by what its bytes and its name say, and its rows as JSON objects one after the other.
 //! Invariants: memory is bounded by one row, whatever the file's size, and a row is bounded by `MAX_ROW_BYTES`; a file
-//! gives at least one row, or an error; devices and sockets are never opened.
+//! gives at least one row, or an error; devices and sockets are never opened; a pipe is read once, in order; the hash of a
+//! file is that of the bytes that its rows came from, whatever its path leads to by then.
 //!
 //! A new format is one file here and one line in `BY_NAME` or `kind_by_bytes`. Look next at `row` for what a row may hold.
 
@@ -17,9 +18,9 @@ pub use json_lines::{MAX_ROW_BYTES, read_rows_from};
 
 use crate::DataError;
 use crate::row::parser::{FileRows, RowOptions, RowParser, RowSink};
-use remat_formats::{HashingReader, sha256_file};
+use remat_formats::HashingReader;
 use std::fs::{File, Metadata};
-use std::io::{BufRead, BufReader, ErrorKind};
+use std::io::{BufRead, BufReader, Cursor, ErrorKind, Read, Seek};
 use std::path::Path;
 
 /// What a file's rows are written in, once it is unpacked.
@@ -53,7 +54,7 @@ const BY_NAME: [(&str, FileKind); 12] = [
     ("arrow", FileKind::Arrow),
 ];
 /// Bytes at the start of a file that say what it is.
-const MAGIC_BYTES: usize = 6;
+const MAGIC_BYTES: u64 = 6;
 const GZIP: &[u8] = b"\x1f\x8b";
 const ZSTD: &[u8] = b"\x28\xb5\x2f\xfd";
 /// The largest part of a text that zstd may refer back to: what its levels up to 19 use. It is held in memory.
@@ -75,7 +76,7 @@ pub fn read_rows(path: &Path, options: &RowOptions, sink: &mut RowSink<'_>) -> R
     if !metadata.is_file() && !is_pipe(&metadata) {
         return Err(DataError::NotAFile { path: path.to_path_buf() });
     }
-    read_file(path, &metadata, &mut rows)?;
+    read_file(path, &mut rows)?;
     rows.finish()
 }
 
@@ -90,34 +91,60 @@ fn is_pipe(_: &Metadata) -> bool {
     false
 }
 
-fn read_file(path: &Path, metadata: &Metadata, rows: &mut RowParser<'_, '_>) -> Result<(), DataError> {
+fn read_file(path: &Path, rows: &mut RowParser<'_, '_>) -> Result<(), DataError> {
     let failed = |source| io_error(path, source);
     let file = File::open(path).map_err(failed)?;
-    // What is read is hashed on the way: of a pipe it can be had only once.
-    let mut reader = BufReader::with_capacity(1 << 16, HashingReader::new(file));
-    let magic = reader.fill_buf().map_err(failed)?;
-    let magic = magic[..magic.len().min(MAGIC_BYTES)].to_vec();
-    if let Some(kind) = kind_by_bytes(&magic).filter(|_| metadata.is_file()) {
-        rows.hashed(&sha256_file(path)?);
-        let file = File::open(path).map_err(failed)?;
-        return match kind {
-            FileKind::Parquet => parquet_rows::read(file, rows),
-            _ => arrow::read(path, file, 1, rows).map(drop),
-        };
+    // What is read is hashed on the way: of a pipe it can be had only once, and a path may lead elsewhere by then.
+    let mut hashed = HashingReader::new(&file);
+    let mut magic = Vec::new();
+    hashed.by_ref().take(MAGIC_BYTES).read_to_end(&mut magic).map_err(failed)?;
+    let (found, kind) = (kind_by_bytes(&magic), kind_by_name(path));
+    if found == Some(FileKind::Parquet) {
+        return read_parquet(path, &file, rows);
     }
-    let kind = kind_by_name(path);
+    let whole = Cursor::new(&magic).chain(&mut hashed);
+    if found == Some(FileKind::Arrow) {
+        arrow::read(path, whole, 1, rows)?;
+        return hash_rest(path, hashed, rows);
+    }
+    let mut whole = BufReader::with_capacity(1 << 16, whole);
     if magic.starts_with(GZIP) {
-        let decoder = flate2::bufread::MultiGzDecoder::new(&mut reader);
-        read_unpacked(&mut BufReader::new(decoder), kind, rows)?;
+        read_unpacked(&mut BufReader::new(flate2::bufread::MultiGzDecoder::new(whole)), kind, rows)?;
     } else if magic.starts_with(ZSTD) {
-        let mut decoder = zstd::Decoder::with_buffer(&mut reader).map_err(failed)?;
+        let mut decoder = zstd::Decoder::with_buffer(whole).map_err(failed)?;
         decoder.window_log_max(ZSTD_WINDOW_LOG).map_err(failed)?;
         read_unpacked(&mut BufReader::new(decoder), kind, rows)?;
     } else {
-        read_unpacked(&mut reader, kind, rows)?;
+        read_unpacked(&mut whole, kind, rows)?;
     }
-    std::io::copy(&mut reader, &mut std::io::sink()).map_err(failed)?;
-    rows.hashed(&reader.into_inner().sha256());
+    hash_rest(path, hashed, rows)
+}
+
+/// Parquet is read here and there, so it is hashed by itself: from the file that was opened, which must stay as it is.
+fn read_parquet(path: &Path, file: &File, rows: &mut RowParser<'_, '_>) -> Result<(), DataError> {
+    let failed = |source| io_error(path, source);
+    let state = || file.metadata().map(|now| (now.is_file(), now.len(), now.modified().ok())).map_err(failed);
+    let before = state()?;
+    if !before.0 {
+        return Err(DataError::NeedsFile { path: path.to_path_buf() });
+    }
+    let mut read = parquet_rows::read(file.try_clone().map_err(failed)?, rows);
+    if read.is_ok() {
+        let mut from_start = file;
+        from_start.rewind().map_err(failed)?;
+        read = hash_rest(path, HashingReader::new(from_start), rows);
+    }
+    // Said first: a file that is written to while it is read looks damaged.
+    if state()? != before {
+        return Err(DataError::Changed { path: path.to_path_buf() });
+    }
+    read
+}
+
+/// Reads what is left of a file, such as Arrow's list of its batches, and notes the hash of the whole.
+fn hash_rest(path: &Path, mut file: HashingReader<impl Read>, rows: &mut RowParser<'_, '_>) -> Result<(), DataError> {
+    std::io::copy(&mut file, &mut std::io::sink()).map_err(|source| io_error(path, source))?;
+    rows.hashed(&file.sha256());
     Ok(())
 }
 

@@ -299,6 +299,43 @@ fn tool_calls_are_trained_with_their_special_tokens() {
 }
 
 #[test]
+fn each_of_two_templates_is_asked_what_it_reads() {
+    const PLAIN: &str = "{% for m in messages %}{{ m.role }}: {{ m.content }}|{% endfor %}";
+    const READS: &str = "{% for m in messages %}{{ m.role }}: {% if m.content is string %}{{ m.content }}{% else %}\
+                         {% for part in m.content %}{% if not loop.first %} {% endif %}{{ part.text }}{% endfor %}{% endif %}|{% endfor %}";
+    const TOOLS: &str = r#", "tools": [{"type": "function", "function": {"name": "w"}}]"#;
+    let make = |plain: &str, for_tools: &str| {
+        ChatTemplate::new(plain, SpecialTokens::default()).unwrap().with_tool_use(for_tools).unwrap()
+    };
+    let tokens = |template: &ChatTemplate, message: &str, tools: &str| {
+        let json = format!(r#"{{"messages": [{{"role": "user", "content": "q"}}, {message}]{tools}}}"#);
+        let encoder = Encoder::new(Some(&Characters), VOCABULARY).with_chat(template).with_train_on(TrainOn::All);
+        encoder.encode(&row(&json), &place()).map(|sample| sample.ids.len()).map_err(|error| error.to_string())
+    };
+    // Calls, which only the template of rows without tools names: those of rows with tools would be passed over.
+    let call = r#"{"role": "assistant", "content": "a", "tool_calls": [{"type": "function", "function": {"name": "w", "arguments": {}}}]}"#;
+    let calls = "{% for m in messages %}{{ m.content }}{% for c in m.tool_calls %}{{ c.function.name }}{% endfor %}{% endfor %}";
+    let error = tokens(&make(calls, "{{ tools|length }}{{ messages[0].content }}"), call, TOOLS).unwrap_err();
+    assert!(error.contains("tool calls, which the model's chat template never reads"), "{error}");
+    assert!(tokens(&make(calls, "{{ tools|length }}"), call, "").is_ok());
+    assert!(tokens(&make("{{ messages[0].content }}", calls), call, TOOLS).is_ok());
+    assert!(tokens(&make("{{ messages[0].content }}", calls), call, "").is_err());
+    // Parts: put together for the template that does not read them, and for that one only, whichever is asked first.
+    let parts = r#"{"role": "assistant", "content": [{"type": "text", "text": "b"}, {"type": "text", "text": "c"}]}"#;
+    let (joined, read) = ("user: q|assistant: bc|".len(), "user: q|assistant: b c|".len());
+    for tools_first in [true, false] {
+        for reads_for_tools in [true, false] {
+            let template = if reads_for_tools { make(PLAIN, READS) } else { make(READS, PLAIN) };
+            for with_tools in [tools_first, !tools_first] {
+                let expected = if with_tools == reads_for_tools { read } else { joined };
+                let found = tokens(&template, parts, if with_tools { TOOLS } else { "" });
+                assert_eq!(found, Ok(expected), "{with_tools}");
+            }
+        }
+    }
+}
+
+#[test]
 fn a_turn_without_an_end_says_so_and_a_lost_turn_is_an_error() {
     let make = |source: &str| ChatTemplate::new(source, SpecialTokens::default()).unwrap();
     let plain = make(
@@ -388,13 +425,20 @@ fn sharegpt_and_instructions_become_conversations() {
 
 #[test]
 fn conversations_that_are_none_are_told_so() {
-    let check = |json: &str, message: &str| {
+    let check_with = |template: &ChatTemplate, json: &str, message: &str| {
         let (folder, paths) = files(&[json.as_bytes()]);
-        let chatml = template("chatml");
-        let encoder = Encoder::new(Some(&Characters), VOCABULARY).with_chat(&chatml);
+        let encoder = Encoder::new(Some(&Characters), VOCABULARY).with_chat(template);
         let error = remat_data::Dataset::load(&paths, &RowOptions::default(), &encoder, 64).unwrap_err();
         assert_eq!(error.to_string().replace(&format!("{}/", folder.path().display()), ""), message);
     };
+    let needs_names = ChatTemplate::new("{{ messages[0]['name'] + messages[0].content }}", SpecialTokens::default());
+    check_with(
+        &needs_names.unwrap(),
+        r#"{"messages": [{"role": "user", "content": "a"}]}"#,
+        "a.jsonl:1: the model's chat template cannot render this conversation: 'dict object' has no \
+         attribute 'name' (line 1 of the template); check the order of its roles, or the template in the model folder",
+    );
+    let check = |json: &str, message: &str| check_with(&template("chatml"), json, message);
     check(
         r#"{"messages": "hello"}"#,
         "a.jsonl:1: `messages` is a string (`\"hello\"`), but must be an array of messages, {\"role\", \"content\"} each",

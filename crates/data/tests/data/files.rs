@@ -19,6 +19,38 @@ fn read(path: &Path) -> Result<(FileRows, Vec<(u64, Row)>), String> {
     Ok((found, rows))
 }
 
+/// What `read` gives for a pipe of this name into which these bytes are written.
+fn from_a_pipe(name: &str, bytes: &[u8]) -> Result<(FileRows, Vec<(u64, Row)>), String> {
+    let folder = tempfile::tempdir().unwrap();
+    let pipe = folder.path().join(name);
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    std::thread::scope(|scope| {
+        // A few bytes first, as writers do. A reader that refuses what it sees goes away before all is written.
+        scope.spawn(|| {
+            let mut pipe = std::fs::OpenOptions::new().write(true).open(&pipe).unwrap();
+            bytes.chunks(5).try_for_each(|part| pipe.write_all(part)).unwrap_or(());
+        });
+        read(&pipe).map_err(|error| error.replace(&format!("{}/", folder.path().display()), ""))
+    })
+}
+
+/// Reads a file of these bytes, and has `meanwhile` done to it when its first row is there.
+fn read_while(name: &str, bytes: &[u8], meanwhile: fn(&Path)) -> (String, Result<FileRows, String>) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join(name);
+    std::fs::write(&path, bytes).unwrap();
+    let before = remat_formats::sha256_file(&path).unwrap();
+    let mut first = true;
+    let mut sink = |_, _| {
+        if std::mem::take(&mut first) {
+            meanwhile(&path);
+        }
+        Ok(())
+    };
+    let read = read_rows(&path, &RowOptions::default(), &mut sink);
+    (before, read.map_err(|error| error.to_string().replace(&format!("{}/", folder.path().display()), "")))
+}
+
 /// What is wrong with bytes in a file of this name.
 fn refused(name: &str, bytes: &[u8]) -> String {
     let folder = tempfile::tempdir().unwrap();
@@ -144,6 +176,63 @@ fn folders_of_datasets_are_read_or_told() {
     assert!(error.contains("a.arrow: is damaged: it ends within a message"), "{error}");
     let error = refused(&[("dataset_dict.json", "{}")]);
     assert_eq!(error, "F: holds several splits; name the one to train on, as in --data F/train");
+}
+
+#[test]
+fn a_pipe_gives_what_a_file_gives() {
+    let arrow = "saved/questions/data-00000-of-00002.arrow";
+    for name in
+        ["questions.jsonl", "questions.json", "questions.csv", "questions.jsonl.gz", "questions.jsonl.zst", arrow]
+    {
+        let (_, file_name) = name.rsplit_once('/').unwrap_or(("", name));
+        let piped = from_a_pipe(file_name, &std::fs::read(table(name)).unwrap());
+        assert_eq!(piped, read(&table(name)), "{name}");
+    }
+    assert_eq!(
+        from_a_pipe("a", &std::fs::read(table(arrow)).unwrap()),
+        read(&table(arrow)),
+        "no name says that it is Arrow"
+    );
+    for name in ["a", "a.jsonl", "a.parquet"] {
+        let error = from_a_pipe(name, &std::fs::read(table("questions.none.parquet")).unwrap()).unwrap_err();
+        let said = format!("{name}: is a pipe that gives parquet, which is read here and there; copy it into a file");
+        assert_eq!(error, said);
+    }
+    let error = from_a_pipe("a.parquet", b"{\"text\": \"a\"}").unwrap_err();
+    assert_eq!(error, "a.parquet: is named like a file of parquet and is none; give it the ending of what it holds");
+}
+
+#[test]
+fn the_hash_is_that_of_the_bytes_the_rows_came_from() {
+    let sha256 = |path: &Path| remat_formats::sha256_file(path).unwrap();
+    let parts = [0, 1].map(|part| table(&format!("saved/questions/data-0000{part}-of-00002.arrow")));
+    assert_eq!(read(&parts[0]).unwrap().0.sha256, Some(sha256(&parts[0])), "an Arrow file by itself");
+    assert_eq!(read(&table("saved/questions")).unwrap().0.sha256, Some(parts.map(|part| sha256(&part)).join("+")));
+    // Another file in the place of the one that is being read is not what its rows came from.
+    let replace = |path: &Path| {
+        std::fs::write(path.with_extension("new"), b"PAR1 of something else").unwrap();
+        std::fs::rename(path.with_extension("new"), path).unwrap();
+    };
+    for name in ["questions.none.parquet", "saved/questions/data-00000-of-00002.arrow", "questions.jsonl"] {
+        let (before, found) = read_while("a", &std::fs::read(table(name)).unwrap(), replace);
+        assert_eq!(found.unwrap().sha256, Some(before), "{name}");
+    }
+    let append = |path: &Path| std::fs::OpenOptions::new().append(true).open(path).unwrap().write_all(b"x").unwrap();
+    let parquet = std::fs::read(table("questions.none.parquet")).unwrap();
+    let (_, found) = read_while("a.parquet", &parquet, append);
+    assert_eq!(found.unwrap_err(), "a.parquet: was changed while it was read; run again when nothing writes to it");
+    // Of the same size, but written at another time.
+    let touch = |path: &Path| {
+        let file = std::fs::OpenOptions::new().write(true).open(path).unwrap();
+        file.set_modified(std::time::SystemTime::UNIX_EPOCH).unwrap();
+    };
+    assert!(read_while("a.parquet", &parquet, touch).1.unwrap_err().contains("was changed while it was read"));
+    // Arrow is hashed as it is read: with what was there when it was.
+    let arrow = std::fs::read(&parts[0]).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let longer = folder.path().join("longer");
+    std::fs::write(&longer, [&arrow[..], b"x"].concat()).unwrap();
+    assert_eq!(read_while("a.arrow", &arrow, append).1.unwrap().sha256, Some(sha256(&longer)));
 }
 
 #[test]
