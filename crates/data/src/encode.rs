@@ -351,29 +351,29 @@ fn terminate(ids: &mut Vec<u32>, from: usize, eos: Option<u32>) -> bool {
     }
 }
 
-/// Labels the tokens of one turn. False if it ends without a special token.
+/// Labels the tokens of one turn. False if it ends without a special token. Looks at the turn's own tokens only: they are in
+/// the order of the text, and a conversation may have very many turns.
 fn label_turn(turn: &Turn, spans: &[TokenSpan], labels: &mut [i32]) -> bool {
-    let special_within =
-        |from: usize, to: usize| move |span: &&TokenSpan| span.special && (from..to).contains(&span.start);
+    let first_from = |at: usize| spans.partition_point(|span| span.start < at);
+    let places = |from: usize, to: usize| first_from(from)..first_from(to.max(from));
+    let is_special = |&place: &usize| spans[place].special;
     let (end, terminated) = match turn.end {
         TurnEnd::Here(end) => (end, true),
         TurnEnd::FirstSpecial { content_end, limit, through, otherwise } => {
-            let closing = spans.iter().position(|span| special_within(content_end, limit)(&span));
+            let closing = places(content_end, limit).find(is_special);
             let end = closing.map_or(otherwise, |first| {
-                let more = spans[first + 1..].iter().take_while(|span| special_within(content_end, through)(span));
-                more.fold(spans[first].end, |end, span| if span.start == end { span.end } else { end })
+                let more = (first + 1..first_from(through)).take_while(is_special);
+                more.fold(spans[first].end, |end, place| if spans[place].start == end { spans[place].end } else { end })
             });
             (end, closing.is_some())
         }
         TurnEnd::LastSpecial { from, limit, otherwise } => {
-            let closing = spans.iter().rev().find(special_within(from, limit));
-            (closing.map_or(otherwise, |span| span.end), closing.is_some())
+            let closing = places(from, limit).rev().find(is_special);
+            (closing.map_or(otherwise, |place| spans[place].end), closing.is_some())
         }
     };
-    for (span, label) in spans.iter().zip(labels) {
-        if turn.start <= span.start && span.start < end {
-            *label = span.id as i32;
-        }
+    for place in places(turn.start, end) {
+        labels[place] = spans[place].id as i32;
     }
     terminated
 }
