@@ -39,14 +39,44 @@ impl Console {
         line(&format!("{updates} made, this run in {seconds}{losses}"));
         line(&format!("peak memory {measured}, {planned} planned"));
         if summary.outcome == Outcome::Finished {
-            line(&format!("written to {}", summary.out.display()));
+            line(&harmless(&format!("written to {}", summary.out.display())));
         }
     }
 }
 
 /// An error, on stderr, whatever else is switched off.
 pub(crate) fn error(message: &str) {
-    line(&format!("{}: {message}", painted("1;31", "error")));
+    line(&format!("{}: {}", painted("1;31", "error"), harmless(message)));
+}
+
+/// Longest text of a message that is shown, in characters.
+const MOST_SHOWN_CHARS: usize = 4000;
+
+/// Whether a terminal would act on a character, or show what is behind it in another order.
+pub(crate) fn steers(c: char) -> bool {
+    let turns = matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    (c.is_control() && c != '\n') || turns
+}
+
+/// A text as a terminal may be given it, whatever files or names it holds: what would steer the terminal is shown as an
+/// escape; line ends stay.
+pub(crate) fn visible(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for c in text.chars() {
+        match steers(c) {
+            true => shown.extend(c.escape_default()),
+            false => shown.push(c),
+        }
+    }
+    shown
+}
+
+/// As [`visible`], and cut where it is too long for a message.
+fn harmless(text: &str) -> String {
+    match text.char_indices().nth(MOST_SHOWN_CHARS) {
+        Some((end, _)) => visible(&text[..end]) + "…",
+        None => visible(text),
+    }
 }
 
 /// The text in bold on a terminal, for stdout.
@@ -74,13 +104,13 @@ pub(crate) fn line(text: &str) {
 impl Reporter for Console {
     fn report(&mut self, event: Event<'_>) {
         match event {
-            Event::Note(note) => line(&format!("{}: {note}", painted("1;33", "note"))),
+            Event::Note(note) => line(&format!("{}: {}", painted("1;33", "note"), harmless(note))),
             _ if self.quiet => {}
-            Event::Planned(plan) => header(plan).iter().for_each(|text| line(&labelled(text))),
+            Event::Planned(plan) => header(plan).iter().for_each(|text| line(&labelled(&harmless(text)))),
             Event::Updated { metrics, total_updates, remaining_seconds } => {
                 self.progress.update(metrics, total_updates, remaining_seconds);
             }
-            Event::Saved { path } => line(&format!("saved {}", path.display())),
+            Event::Saved { path } => line(&harmless(&format!("saved {}", path.display()))),
         }
     }
 }

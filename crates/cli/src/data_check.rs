@@ -2,7 +2,7 @@
 //!
 //! Invariant: what the data holds cannot steer the terminal; control characters are shown as escapes.
 
-use crate::console;
+use crate::console::{self, visible};
 use crate::file_notes::notes;
 use crate::settings::RowArgs;
 use crate::units::{count, counted};
@@ -61,6 +61,14 @@ struct CheckArgs {
     #[arg(long, value_name = "DATE")]
     chat_date: Option<Day>,
 
+    /// Chat template to use in place of the model's own, a file of Jinja
+    #[arg(long, value_name = "FILE")]
+    chat_template: Option<PathBuf>,
+
+    /// Variables for the chat template as a JSON object, such as {"enable_thinking": false}; a row's own go before them
+    #[arg(long, value_name = "JSON")]
+    chat_template_kwargs: Option<String>,
+
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -110,6 +118,8 @@ fn check(arguments: &CheckArgs) -> Result<(Vec<FileCheck>, usize), DataError> {
     let config = ModelConfig::from_dir(&arguments.model)?;
     let seq_len = arguments.seq_len.unwrap_or(config.max_positions().min(DEFAULT_SEQ_LEN));
     let tokens = ModelTokens::open(&arguments.model, config.eos_token_ids().first().copied())?;
+    let (template, kwargs) = (arguments.chat_template.as_deref(), arguments.chat_template_kwargs.as_deref());
+    let tokens = tokens.map(|tokens| tokens.with_chat(template, kwargs)).transpose()?;
     let tokens = tokens.map(|tokens| tokens.on_day(arguments.chat_date.unwrap_or_else(today)));
     let encoder = Encoder::for_model(tokens.as_ref(), config.vocab_size()).with_train_on(arguments.train_on.into());
     let tokenizer = tokens.as_ref().map(ModelTokens::tokenizer);
@@ -129,7 +139,7 @@ fn marks() -> Marks {
 fn page(file: &FileCheck, seq_len: usize, marks: Marks) -> String {
     let stats = &file.stats;
     let kind = stats.kind().map_or(String::new(), |kind| format!(" · {kind}"));
-    let mut page = format!("{}{kind} · {}\n", stats.path.display(), counted(stats.rows, "row"));
+    let mut page = format!("{}{kind} · {}\n", visible(&stats.path.display().to_string()), counted(stats.rows, "row"));
     if !file.shown.is_empty() {
         let how = match marks {
             Marks::Colour => "\x1b[32mgreen\x1b[0m",
@@ -168,15 +178,6 @@ fn shown(row: &ShownRow, marks: Marks) -> String {
     let trained =
         if row.trained == 0 { "none trained: left out".to_string() } else { format!("{} trained", count(row.trained)) };
     format!("\nline {} · {}, {trained}\n{body}", row.line, counted(row.tokens, "token"))
-}
-
-/// Text without control characters, but with its line ends.
-fn visible(text: &str) -> String {
-    let escape = |c: char| match c.is_control() && c != '\n' {
-        true => c.escape_default().to_string(),
-        false => c.to_string(),
-    };
-    text.chars().map(escape).collect()
 }
 
 /// How many rows have how many tokens: at most ten bars of equal width.

@@ -52,6 +52,14 @@ pub(crate) struct EvalArgs {
     #[arg(long, value_name = "DATE")]
     chat_date: Option<Day>,
 
+    /// Chat template to use in place of the model's own, a file of Jinja
+    #[arg(long, value_name = "FILE")]
+    chat_template: Option<PathBuf>,
+
+    /// Variables for the chat template as a JSON object, such as {"enable_thinking": false}; a row's own go before them
+    #[arg(long, value_name = "JSON")]
+    chat_template_kwargs: Option<String>,
+
     /// Rows at a time
     #[arg(long, value_name = "B", default_value = "1")]
     batch_size: usize,
@@ -91,15 +99,25 @@ pub(crate) fn run(arguments: EvalArgs) -> u8 {
 }
 
 fn start(arguments: EvalArgs) -> Result<(EvaluationReport, DeviceOptions), TrainError> {
-    let EvalArgs {
-        model, adapter, data, seq_len, train_on, chat_date, rows, batch_size, precision, threads, isa, ..
-    } = arguments;
+    let EvalArgs { model, adapter, data, seq_len, train_on, rows, batch_size, precision, threads, isa, .. } = arguments;
+    let EvalArgs { chat_date, chat_template, chat_template_kwargs, .. } = arguments;
     let mut places = Places::new().reads("--model", &model);
     places = adapter.iter().fold(places, |places, path| places.reads("--adapter", path));
+    places = chat_template.iter().fold(places, |places, path| places.reads("--chat-template", path));
     data.iter().fold(places, |places, path| places.reads("--data", &remat_data::file_of(path))).check()?;
     let options = device_options(threads, isa)?;
     let model = Model::open(&model)?.in_precision(precision.into());
-    let request = EvaluationRequest { data, rows: rows.options(), seq_len, train_on, chat_date, batch_size, options };
+    let request = EvaluationRequest {
+        data,
+        rows: rows.options(),
+        seq_len,
+        train_on,
+        chat_date,
+        chat_template,
+        chat_template_kwargs,
+        batch_size,
+        options,
+    };
     Ok((evaluate(&model, adapter.as_deref(), &request)?, options))
 }
 

@@ -10,7 +10,7 @@ use remat_model::Model;
 use remat_train::{
     Continuation, Ending, Generator, Isa, Precision, Request, Sampling, TextStream, TrainError, device_options,
 };
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -112,7 +112,13 @@ fn generate(arguments: &GenerateArgs) -> Result<(), TrainError> {
     let mut stream = TextStream::after(&tokenizer, &prompt);
     let mut fault = None;
     let mut out = std::io::stdout();
-    let mut print = |text: &str| out.write_all(text.as_bytes()).and_then(|()| out.flush()).is_ok();
+    // A terminal is not given what it would act on; a file or pipe gets the text as it is.
+    let to_terminal = out.is_terminal();
+    let mut print = |text: &str| {
+        let shown = |text: &str| text.split('\t').map(console::visible).collect::<Vec<_>>().join("\t");
+        let text = if to_terminal { shown(text) } else { text.to_string() };
+        out.write_all(text.as_bytes()).and_then(|()| out.flush()).is_ok()
+    };
     let mut on_token = |id| match stream.push(id) {
         Ok(piece) => print(&piece),
         Err(problem) => {

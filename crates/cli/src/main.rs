@@ -102,6 +102,7 @@ fn main() -> ExitCode {
         eprintln!("internal error, please report it: {info}");
         std::process::exit(i32::from(FAILED));
     }));
+    give_up_on_endless_calls();
     if let Some(commit) = option_env!("REMAT_COMMIT") {
         remat_train::name_commit(commit);
     }
@@ -121,6 +122,21 @@ fn main() -> ExitCode {
         Verb::Doctor(arguments) => doctor::run(&arguments),
         Verb::Data(arguments) => data_check::run(arguments),
     })
+}
+
+/// A library that runs without end on a malformed file cannot be stopped, but the program can: the file is bad input.
+fn give_up_on_endless_calls() {
+    let watch = || {
+        while !remat_formats::guard_is_overdue() {
+            std::thread::sleep(std::time::Duration::from_secs(1));
+        }
+        console::error(
+            "a library does not end on what it was given (tokenizer.json, or a table of rows); use the original file",
+        );
+        std::process::exit(i32::from(train::exit_code(remat_train::ErrorKind::Input)));
+    };
+    // Without a thread for it, nobody watches.
+    drop(std::thread::Builder::new().name("watch".to_string()).spawn(watch));
 }
 
 /// A number of threads.

@@ -198,6 +198,9 @@ pub enum DataError {
     )]
     NeedsChatTemplate { place: Place, key: &'static str },
 
+    #[error("--chat-template-kwargs {problem}")]
+    TemplateVariables { problem: String },
+
     #[error(transparent)]
     Formats(#[from] remat_formats::FormatsError),
 
@@ -238,7 +241,7 @@ impl DataError {
             Io { .. } | NoFiles | NoRows { .. } | NotJsonArray { .. } | NoSuchColumns { .. } => false,
             TooManyBad { .. } | NoTokenizer { .. } | NoChatTemplate { .. } | NeedsChatTemplate { .. } => false,
             Formats(_) | SeqLen { .. } | Zero { .. } | NothingToTrain { .. } | TooManyRows { .. } => false,
-            Position { .. } => false,
+            Position { .. } | TemplateVariables { .. } => false,
         }
     }
 }

@@ -2,9 +2,9 @@
 //! is the tokenizer's own, and where its settings name none, the model's configuration does; what is wrong with a chat
 //! template is said when a conversation needs it, not before.
 
-use crate::chat::{ChatTemplate, Day, SpecialTokens};
+use crate::chat::{ChatTemplate, Day, SpecialTokens, template_variables};
 use crate::{DataError, TokenSource, TokenSpan};
-use remat_formats::{Tokenizer, Tokens};
+use remat_formats::{ChatTemplates, FormatsError, SETTINGS_LIMIT_BYTES, Tokenizer, Tokens, read_text_file};
 use std::ops::Range;
 use std::path::Path;
 
@@ -13,7 +13,10 @@ use std::path::Path;
 pub struct ModelTokens {
     tokenizer: Tokenizer,
     eos: Option<u32>,
+    special: SpecialTokens,
+    templates: ChatTemplates,
     chat: Result<ChatTemplate, String>,
+    asks_day: bool,
 }
 
 impl ModelTokens {
@@ -23,27 +26,73 @@ impl ModelTokens {
     /// # Errors
     /// A tokenizer file that cannot be read.
     pub fn open(folder: &Path, config_eos: Option<u32>) -> Result<Option<Self>, DataError> {
-        if !folder.join("tokenizer.json").exists() {
+        // A link whose target is gone should be reported as such, not passed over.
+        if folder.join("tokenizer.json").symlink_metadata().is_err() {
             return Ok(None);
         }
         let tokenizer = Tokenizer::from_dir(folder)?;
         let eos = tokenizer.eos().or(config_eos);
         let text = |id: Option<u32>| id.and_then(|id| tokenizer.id_to_token(id));
         let special = SpecialTokens { bos: text(tokenizer.bos()), eos: text(eos), pad: text(tokenizer.pad()) };
-        let chat = match tokenizer.chat_template() {
-            Some(source) => {
-                ChatTemplate::new(source, special).map_err(|reason| format!("its chat template is broken: {reason}"))
+        let templates = tokenizer.chat_templates().clone();
+        let mut tokens = ModelTokens { tokenizer, eos, special, templates, chat: Err(String::new()), asks_day: false };
+        tokens.compile();
+        Ok(Some(tokens))
+    }
+
+    /// Makes the chat template of the sources.
+    fn compile(&mut self) {
+        let compile = |source: &str| {
+            let template = ChatTemplate::new(source, self.special.clone())?;
+            match &self.templates.tool_use {
+                Some(source) => template.with_tool_use(source),
+                None => Ok(template),
             }
+        };
+        let sources = [&self.templates.default, &self.templates.tool_use];
+        self.asks_day = sources.into_iter().flatten().any(|source| source.contains("strftime_now"));
+        self.chat = match &self.templates.default {
+            Some(source) => compile(source).map_err(|reason| format!("its chat template is broken: {reason}")),
             None => Err("it has no chat template; put the chat_template.jinja of the model's instruction-tuned \
-                         version into the folder, or give {\"prompt\", \"completion\"} rows"
+                         version into the folder, give one with --chat-template FILE, or give \
+                         {\"prompt\", \"completion\"} rows"
                 .to_string()),
         };
-        Ok(Some(ModelTokens { tokenizer, eos, chat }))
+    }
+
+    /// With another chat template than the folder's, for all conversations.
+    pub fn with_template(mut self, source: String) -> Self {
+        self.templates = ChatTemplates { default: Some(source), tool_use: None };
+        self.compile();
+        self
+    }
+
+    /// With the chat template of a file in place of the folder's, and with variables for it, a JSON object such as
+    /// `{"enable_thinking": false}`; a row's own go before them.
+    ///
+    /// # Errors
+    /// A file that cannot be read or that holds no template; no object, or a variable that the rows set.
+    pub fn with_chat(self, template: Option<&Path>, variables: Option<&str>) -> Result<Self, DataError> {
+        let mut tokens = self;
+        if let Some(path) = template {
+            let remedy = "give the path of a file that holds a Jinja template";
+            let source = read_text_file(path, SETTINGS_LIMIT_BYTES).map_err(FormatsError::reading(path, remedy))?;
+            tokens = tokens.with_template(source);
+            if let Err(reason) = &tokens.chat {
+                let problem = reason.replacen("its", "the", 1);
+                return Err(FormatsError::Malformed { path: path.to_path_buf(), problem }.into());
+            }
+        }
+        if let Some(json) = variables {
+            let variables = template_variables(json).map_err(|problem| DataError::TemplateVariables { problem })?;
+            tokens.chat = tokens.chat.map(|chat| chat.with_kwargs(variables));
+        }
+        Ok(tokens)
     }
 
     /// Whether the chat template asks for today's date.
     pub fn asks_for_the_day(&self) -> bool {
-        self.chat.is_ok() && self.tokenizer.chat_template().is_some_and(|source| source.contains("strftime_now"))
+        self.chat.is_ok() && self.asks_day
     }
 
     /// With the day that the chat template sees as today's.

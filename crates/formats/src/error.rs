@@ -1,6 +1,7 @@
 //! What can be wrong with a file. Invariant: each message has the path, what is wrong there, and the remedy if there is
 //! one; text that comes from a file is shown escaped and cut, so that it cannot steer a terminal or flood it.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 /// An error of reading or writing a file.
@@ -76,6 +77,17 @@ impl FormatsError {
     pub(crate) fn io(path: &Path, action: &'static str) -> impl FnOnce(std::io::Error) -> FormatsError {
         let path = path.to_path_buf();
         move |source| FormatsError::Io { path, action, source }
+    }
+
+    /// What an error of `open_file`, `read_file` or `read_text_file` means; `remedy` is for a file that is not there.
+    pub fn reading(path: &Path, remedy: &'static str) -> impl FnOnce(std::io::Error) -> FormatsError {
+        let path = path.to_path_buf();
+        move |source| match source.kind() {
+            ErrorKind::NotFound => FormatsError::Missing { path, remedy },
+            // Our own words about the file.
+            _ if source.get_ref().is_some() => FormatsError::Malformed { path, problem: source.to_string() },
+            _ => FormatsError::Io { path, action: "read the file", source },
+        }
     }
 
     /// What writing, removing or renaming came to.

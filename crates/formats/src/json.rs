@@ -1,55 +1,33 @@
 //! Reading small text files, JSON among them, that may be hostile.
 //!
-//! Invariant: nothing but a regular file is opened (a pipe would hang, a device never end), never more than a stated
-//! number of bytes is read, and a duplicate key is seen where it matters, which serde_json's own map would hide.
+//! Invariant: files come through the door in `files`, with a bound; and a duplicate key is seen where it matters, which
+//! serde_json's own map would hide.
 
-use crate::FormatsError;
+use crate::{FormatsError, files};
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, Visitor};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::File;
-use std::io::{ErrorKind, Read};
 use std::marker::PhantomData;
 use std::path::Path;
 
-/// Largest configuration file that is read; real ones take a few kilobytes.
-pub(crate) const CONFIG_LIMIT_BYTES: u64 = 16 << 20;
+/// Largest configuration file that is read.
+pub(crate) const CONFIG_LIMIT_BYTES: u64 = files::SETTINGS_LIMIT_BYTES;
 
 /// Opens a regular file for reading, with its size in bytes.
 pub(crate) fn open_regular(path: &Path, remedy: &'static str) -> Result<(File, u64), FormatsError> {
-    // Looked at before it is opened: opening a named pipe blocks until somebody writes to it.
-    let metadata = std::fs::metadata(path).map_err(|error| match error.kind() {
-        ErrorKind::NotFound => FormatsError::missing(path, remedy),
-        _ => FormatsError::io(path, "open the file")(error),
-    })?;
-    if !metadata.is_file() {
-        return Err(FormatsError::malformed(path, "is not a regular file; give the path of a file"));
-    }
-    let file = File::open(path).map_err(FormatsError::io(path, "open the file"))?;
-    Ok((file, metadata.len()))
+    files::open_file(path).map_err(FormatsError::reading(path, remedy))
 }
 
 /// The bytes of a file of at most `limit_bytes`.
 pub(crate) fn read_bytes(path: &Path, limit_bytes: u64, remedy: &'static str) -> Result<Vec<u8>, FormatsError> {
-    let (file, length) = open_regular(path, remedy)?;
-    let mut bytes = Vec::new();
-    // The size may be a lie (a growing file, one under /proc), so what is read is bounded, too.
-    file.take(limit_bytes + 1).read_to_end(&mut bytes).map_err(FormatsError::io(path, "read the file"))?;
-    if bytes.len() as u64 > limit_bytes {
-        let problem =
-            format!("holds {} bytes, more than the {limit_bytes} such a file may have", length.max(limit_bytes));
-        return Err(FormatsError::malformed(path, problem));
-    }
-    Ok(bytes)
+    files::read_file(path, limit_bytes).map_err(FormatsError::reading(path, remedy))
 }
 
 /// The text of a file of at most `limit_bytes`.
 pub(crate) fn read_text(path: &Path, limit_bytes: u64, remedy: &'static str) -> Result<String, FormatsError> {
-    String::from_utf8(read_bytes(path, limit_bytes, remedy)?).map_err(|error| {
-        let at = error.utf8_error().valid_up_to();
-        FormatsError::malformed(path, format!("is not UTF-8 text: byte {at} begins no character"))
-    })
+    files::read_text_file(path, limit_bytes).map_err(FormatsError::reading(path, remedy))
 }
 
 /// Parses JSON; the error carries line and column.

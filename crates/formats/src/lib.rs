@@ -8,6 +8,7 @@ mod atomic;
 mod bitsandbytes;
 mod config;
 mod error;
+mod files;
 mod guard;
 mod held_file;
 mod json;
@@ -20,12 +21,14 @@ mod places;
 mod safetensors;
 mod tokenize;
 mod tokenizer;
+mod tokenizer_parts;
 
 pub use atomic::{fsync_folder, sha256_file, write_atomic, write_atomic_with};
 pub use bitsandbytes::{PartContent, QuantisedInfo, QuantisedPart, quantised_parts};
 pub use config::{DecoderConfig, Gpt2Config, ModelConfig, RopeScaling, SlidingWindow, WindowedLayers};
 pub use error::FormatsError;
-pub use guard::{guarded, panic_is_caught};
+pub use files::{SETTINGS_LIMIT_BYTES, TOKENIZER_FILE_LIMIT_BYTES, open_file, read_file, read_text_file};
+pub use guard::{guard_is_overdue, guarded, panic_is_caught};
 pub use held_file::{HashingReader, HeldFile};
 pub use model_files::ModelFiles;
 pub use output_file::OutputFile;
@@ -36,4 +39,4 @@ pub use safetensors::{
     NamedTensor, SafetensorsFile, TensorInfo, TensorSpec, write_safetensors, write_safetensors_from,
 };
 pub use tokenize::Tokens;
-pub use tokenizer::Tokenizer;
+pub use tokenizer::{ChatTemplates, Tokenizer};

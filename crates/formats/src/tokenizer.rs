@@ -6,8 +6,10 @@
 //! Look next at `tokenize`, which encodes.
 
 use crate::FormatsError;
-use crate::guard::guarded;
+use crate::files::TOKENIZER_FILE_LIMIT_BYTES;
+use crate::guard::{guarded, guarded_on};
 use crate::json::{self, CONFIG_LIMIT_BYTES};
+use crate::tokenizer_parts;
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -15,8 +17,6 @@ use tokenizers::PostProcessorWrapper;
 
 const FILE: &str = "tokenizer.json";
 pub(crate) const LIBRARY: &str = "tokenizers";
-/// Largest `tokenizer.json` that is read; those of 256 thousand tokens take 30 MB.
-const TOKENIZER_LIMIT_BYTES: u64 = 512 << 20;
 
 /// A tokenizer with its special tokens.
 pub struct Tokenizer {
@@ -27,7 +27,7 @@ pub struct Tokenizer {
     bos: Option<u32>,
     eos: Option<u32>,
     pad: Option<u32>,
-    chat_template: Option<String>,
+    chat_templates: ChatTemplates,
     id_limit: u32,
     file_bytes: u64,
 }
@@ -69,7 +69,7 @@ impl Tokenizer {
         let (bos, eos) = (known("bos_token")?, known("eos_token")?);
         let pad = token("pad_token").and_then(|(token, _)| tokenizer.inner.token_to_id(&token));
         (tokenizer.bos, tokenizer.eos, tokenizer.pad) = (bos, eos, pad);
-        tokenizer.chat_template = chat_template(folder, &config)?;
+        tokenizer.chat_templates = chat_templates(folder, &config)?;
         Ok(tokenizer)
     }
 
@@ -79,9 +79,10 @@ impl Tokenizer {
     /// A missing or malformed file.
     pub fn from_file(path: &Path) -> Result<Self, FormatsError> {
         let remedy = "save the tokenizer with transformers' save_pretrained (a fast tokenizer) into this folder";
-        let bytes = json::read_bytes(path, TOKENIZER_LIMIT_BYTES, remedy)?;
+        let bytes = json::read_bytes(path, TOKENIZER_FILE_LIMIT_BYTES, remedy)?;
         let bad = |problem: String| FormatsError::malformed(path, format!("is not a tokenizer file: {problem}"));
-        let mut inner = guarded(LIBRARY, || tokenizers::Tokenizer::from_bytes(&bytes)).map_err(bad)?;
+        tokenizer_parts::check(&bytes).map_err(bad)?;
+        let mut inner = guarded_on(LIBRARY, bytes.len(), || tokenizers::Tokenizer::from_bytes(&bytes)).map_err(bad)?;
         inner.with_padding(None);
         guarded(LIBRARY, || inner.with_truncation(None).map(|_| ())).map_err(bad)?;
         let post_processor = inner.get_post_processor().cloned();
@@ -90,8 +91,8 @@ impl Tokenizer {
         let special = added.iter().filter(|(_, token)| token.special).map(|(&id, _)| id).collect();
         let id_limit = inner.get_vocab(true).into_values().max().map_or(0, |id| id.saturating_add(1));
         let file_bytes = bytes.len() as u64;
-        let (bos, eos, pad, chat_template) = (None, None, None, None);
-        Ok(Tokenizer { inner, post_processor, special, bos, eos, pad, chat_template, id_limit, file_bytes })
+        let (bos, eos, pad, chat_templates) = (None, None, None, ChatTemplates::default());
+        Ok(Tokenizer { inner, post_processor, special, bos, eos, pad, chat_templates, id_limit, file_bytes })
     }
 
     /// Whether an id is a special token: one that stands for itself, not for a piece of text.
@@ -132,9 +133,9 @@ impl Tokenizer {
         self.pad
     }
 
-    /// The Jinja template of a conversation, if the folder has one.
-    pub fn chat_template(&self) -> Option<&str> {
-        self.chat_template.as_deref()
+    /// The Jinja templates of conversations that the folder has.
+    pub fn chat_templates(&self) -> &ChatTemplates {
+        &self.chat_templates
     }
 
     /// Number of tokens, added ones included.
@@ -153,14 +154,35 @@ impl Tokenizer {
     }
 }
 
-/// The template file, or the entry of `tokenizer_config.json`: a text, or a list of named ones of which one is `default`.
-fn chat_template(folder: &Path, config: &Value) -> Result<Option<String>, FormatsError> {
-    match json::read_text(&folder.join("chat_template.jinja"), CONFIG_LIMIT_BYTES, "") {
-        Ok(text) => return Ok(Some(text)),
-        Err(FormatsError::Missing { .. }) => {}
-        Err(error) => return Err(error),
+/// The chat templates of a model folder that somebody picks: the default one, and the one for conversations with tools.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ChatTemplates {
+    /// `chat_template.jinja`, or what `tokenizer_config.json` has.
+    pub default: Option<String>,
+    /// The one named `tool_use`.
+    pub tool_use: Option<String>,
+}
+
+/// The template files, or the entry of `tokenizer_config.json`: a text, or a list of named ones. As in transformers, one
+/// file puts all the entry's templates aside.
+fn chat_templates(folder: &Path, config: &Value) -> Result<ChatTemplates, FormatsError> {
+    let file = |name: &str| match json::read_text(&folder.join(name), CONFIG_LIMIT_BYTES, "") {
+        Ok(text) => Ok(Some(text)),
+        Err(FormatsError::Missing { .. }) => Ok(None),
+        Err(error) => Err(error),
+    };
+    let more = |name: &str| file(&format!("additional_chat_templates/{name}.jinja"));
+    let default = file("chat_template.jinja")?;
+    let default = if default.is_some() { default } else { more("default")? };
+    let files = ChatTemplates { default, tool_use: more("tool_use")? };
+    if files != ChatTemplates::default() {
+        return Ok(files);
     }
     let entry = &config["chat_template"];
-    let named = || entry.as_array()?.iter().find(|entry| entry["name"] == "default")?["template"].as_str();
-    Ok(entry.as_str().or_else(named).map(str::to_string))
+    let named = |name: &str| {
+        let found = entry.as_array()?.iter().find(|entry| entry["name"] == name)?;
+        found["template"].as_str().map(str::to_string)
+    };
+    let default = entry.as_str().map(str::to_string).or_else(|| named("default"));
+    Ok(ChatTemplates { default, tool_use: named("tool_use") })
 }

@@ -7,7 +7,9 @@ use crate::adapter::write_parameters;
 use crate::preset::preset_json;
 use crate::source::Source;
 use crate::{Model, ModelError};
-use remat_formats::{FormatsError, HeldFile, write_atomic};
+use remat_formats::{
+    FormatsError, HeldFile, SETTINGS_LIMIT_BYTES, TOKENIZER_FILE_LIMIT_BYTES, read_text_file, write_atomic,
+};
 use remat_ir::Parameter;
 use remat_plan::Device;
 use std::path::Path;
@@ -44,11 +46,20 @@ impl Companions {
     /// Of a model folder.
     pub(crate) fn open(folder: &Path) -> Result<Self, ModelError> {
         let path = folder.join("config.json");
-        let config = std::fs::read_to_string(&path);
-        let config = config.map_err(|source| FormatsError::Io { path, action: "read the configuration", source })?;
+        let config = read_text_file(&path, SETTINGS_LIMIT_BYTES);
+        let config = config.map_err(FormatsError::reading(&path, "give the folder of a model"))?;
         let mut files = Vec::new();
         for name in companions() {
-            files.extend(HeldFile::open_optional(&folder.join(name))?.map(|file| (name, file)));
+            let Some(file) = HeldFile::open_optional(&folder.join(name))? else { continue };
+            if file.bytes() > TOKENIZER_FILE_LIMIT_BYTES {
+                let path = file.path().to_path_buf();
+                let problem = format!(
+                    "holds {} bytes, more than the {TOKENIZER_FILE_LIMIT_BYTES} such a file may have",
+                    file.bytes()
+                );
+                return Err(FormatsError::Malformed { path, problem }.into());
+            }
+            files.push((name, file));
         }
         Ok(Companions { config, files })
     }

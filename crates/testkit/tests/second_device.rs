@@ -175,6 +175,8 @@ fn evaluation_and_generation_give_the_same_numbers() {
             seq_len: None,
             train_on: TrainedTurns::Assistant,
             chat_date: None,
+            chat_template: None,
+            chat_template_kwargs: None,
             batch_size: 2,
             options: options(device),
         };

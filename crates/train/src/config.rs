@@ -208,6 +208,14 @@ pub struct TrainConfig {
     #[arg(long, value_name = "DATE", help_heading = "Batches")]
     pub chat_date: Option<Day>,
 
+    /// Chat template to use in place of the model's own, a file of Jinja
+    #[arg(long, value_name = "FILE", help_heading = "Batches")]
+    pub chat_template: Option<PathBuf>,
+
+    /// Variables for the chat template as a JSON object, such as {"enable_thinking": false}; a row's own go before them
+    #[arg(long, value_name = "JSON", help_heading = "Batches")]
+    pub chat_template_kwargs: Option<String>,
+
     /// Sequences of a micro-batch
     #[arg(long, value_name = "B", default_value = "2", help_heading = "Batches")]
     pub batch_size: usize,

@@ -91,7 +91,8 @@ impl TrainConfig {
 /// # Errors
 /// A file that cannot be read.
 pub fn read(path: &Path) -> Result<String, TrainError> {
-    std::fs::read_to_string(path).map_err(|source| TrainError::Io { path: path.to_path_buf(), what: "read", source })
+    let failed = |source| TrainError::Io { path: path.to_path_buf(), what: "read", source };
+    remat_formats::read_text_file(path, remat_formats::SETTINGS_LIMIT_BYTES).map_err(failed)
 }
 
 /// The text of the settings of the run in `out`, which is gone on with, and so has to be whole. A run of an earlier version
@@ -293,6 +294,8 @@ mod tests {
             preset: Some("gpt2".to_string()),
             seq_len: Some(1),
             chat_date: Some(remat_data::Day::default()),
+            chat_template: Some("x".into()),
+            chat_template_kwargs: Some("{}".to_string()),
             quant: Some(crate::QuantKind::Nf4),
             init_adapter: Some("x".into()),
             epochs: Some(1),

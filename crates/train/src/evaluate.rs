@@ -30,6 +30,10 @@ pub struct EvaluationRequest {
     pub train_on: TrainedTurns,
     /// The day that a chat template which asks sees as today's; today if not given.
     pub chat_date: Option<Day>,
+    /// A chat template in place of the model's own.
+    pub chat_template: Option<PathBuf>,
+    /// Variables for the chat template, a JSON object.
+    pub chat_template_kwargs: Option<String>,
     /// Rows at a time.
     pub batch_size: usize,
     /// Threads and instruction level.
@@ -68,6 +72,8 @@ pub fn evaluate(
     // Refuses a batch or sequence that cannot be before any data is read.
     model.evaluation(method.as_ref(), BatchShape { batch: *batch_size, seq_len: limit })?;
     let tokens = ModelTokens::open(model.folder(), model.config().eos_token_ids().first().copied())?;
+    let (template, kwargs) = (request.chat_template.as_deref(), request.chat_template_kwargs.as_deref());
+    let tokens = tokens.map(|tokens| tokens.with_chat(template, kwargs)).transpose()?;
     let tokens = tokens.map(|tokens| tokens.on_day(request.chat_date.unwrap_or_else(today)));
     let encoder = Encoder::for_model(tokens.as_ref(), model.config().vocab_size());
     let encoder = encoder.with_train_on(request.train_on.into());

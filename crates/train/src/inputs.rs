@@ -20,6 +20,9 @@ impl TrainConfig {
         if let Some(path) = &self.init_adapter {
             places = places.reads("--init-adapter", path);
         }
+        if let Some(path) = &self.chat_template {
+            places = places.reads("--chat-template", path);
+        }
         match config_file {
             Some(path) => places.reads("--config", path),
             None => places,

@@ -4,7 +4,7 @@
 //! byte. Nothing here follows a name out of the folder. Look next at `saves` for when folders are sealed and verified.
 
 use crate::TrainError;
-use remat_formats::{FormatsError, fsync_folder, sha256_file};
+use remat_formats::{FormatsError, fsync_folder, open_file, sha256_file};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
@@ -84,8 +84,8 @@ pub(crate) fn digest(folder: &Path) -> Result<String, String> {
 
 fn read(folder: &Path) -> Result<Manifest, String> {
     let mut text = String::new();
-    File::open(folder.join(MANIFEST))
-        .and_then(|file| file.take(MOST_MANIFEST_BYTES).read_to_string(&mut text))
+    open_file(&folder.join(MANIFEST))
+        .and_then(|(file, _)| file.take(MOST_MANIFEST_BYTES).read_to_string(&mut text))
         .map_err(|error| format!("{MANIFEST}: {error}"))?;
     let manifest: Manifest = serde_json::from_str(&text).map_err(|error| format!("{MANIFEST}: {error}"))?;
     if manifest.schema != 1 {

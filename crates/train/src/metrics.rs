@@ -141,8 +141,8 @@ pub fn read_metrics(folder: &Path, updates: u64) -> Result<Vec<StepMetrics>, Tra
 /// at a time: a long run's log is larger than many an arena.
 fn scan(path: &Path, updates: u64, sink: &mut dyn FnMut(&[u8], StepMetrics)) -> Result<(), TrainError> {
     let failed = |source| TrainError::Io { path: path.to_path_buf(), what: "read", source };
-    let mut reader = match File::open(path) {
-        Ok(file) => BufReader::new(file),
+    let mut reader = match remat_formats::open_file(path) {
+        Ok((file, _)) => BufReader::new(file),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
         Err(source) => return Err(failed(source)),
     };

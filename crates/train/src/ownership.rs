@@ -9,10 +9,9 @@ use crate::run_folder::{CONFIG_FILE, METRICS_FILE, REPORT_FILE};
 use crate::saves::PREFIX;
 use crate::snapshot::{DATA_STATE_FILE, OPTIMIZER_FILE, TRAINER_STATE_FILE};
 use crate::{RECORD_FILE, RECORD_TEXT_FILE, TrainConfig};
-use remat_formats::{FormatsError, OwnFiles};
+use remat_formats::{FormatsError, OwnFiles, SETTINGS_LIMIT_BYTES, read_text_file};
 use remat_model::{ADAPTER_FILES, MODEL_FILES};
-use std::fs::{self, File};
-use std::io::Read;
+use std::fs;
 use std::path::Path;
 
 /// Files that a lab record and its page are in.
@@ -64,7 +63,7 @@ pub fn own_files(folder: &Path) -> Result<OwnFiles, FormatsError> {
         return Ok(listed);
     }
     // Settings that a run wrote have every key; a file of settings made by hand hardly ever has.
-    let text = fs::read_to_string(folder.join(CONFIG_FILE)).unwrap_or_default();
+    let text = read_text_file(&folder.join(CONFIG_FILE), SETTINGS_LIMIT_BYTES).unwrap_or_default();
     let mut names: Vec<&str> = match toml::from_str::<TrainConfig>(&text) {
         Ok(config) => files_of_run(config.method).collect(),
         Err(_) if record_kind(folder).is_some() => RECORD_FILES.to_vec(),
@@ -76,8 +75,7 @@ pub fn own_files(folder: &Path) -> Result<OwnFiles, FormatsError> {
 
 /// What a folder's `record.json` is a lab record of, if it is one.
 pub fn record_kind(folder: &Path) -> Option<String> {
-    let mut text = String::new();
-    File::open(folder.join(RECORD_FILE)).ok()?.take(MOST_RECORD_BYTES).read_to_string(&mut text).ok()?;
+    let text = read_text_file(&folder.join(RECORD_FILE), MOST_RECORD_BYTES).ok()?;
     let record: serde_json::Value = serde_json::from_str(&text).ok()?;
     let is_remats = record["schema"] == 1 && record["remat_version"].is_string();
     record["kind"].as_str().filter(|_| is_remats).map(str::to_string)

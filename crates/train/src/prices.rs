@@ -13,8 +13,6 @@ use remat_step::DeviceOptions;
 use remat_step::device::release_freed_memory;
 use remat_tensor::DType;
 use serde::{Deserialize, Serialize};
-use std::fs::File;
-use std::io::Read;
 use std::path::PathBuf;
 
 /// Of the files' form, and of what is measured: either may change with it.
@@ -114,10 +112,7 @@ pub fn price_file(options: &DeviceOptions, precision: Precision) -> Option<PathB
 
 /// The prices of a file, if they can be trusted.
 fn read(path: &std::path::Path, fingerprint: &str) -> Option<Prices> {
-    // A link to a device or pipe would never end.
-    let file = File::open(path).ok().filter(|file| file.metadata().is_ok_and(|data| data.is_file()))?;
-    let mut text = Vec::new();
-    file.take(MOST_BYTES).read_to_end(&mut text).ok()?;
+    let text = remat_formats::read_file(path, MOST_BYTES).ok()?;
     let cached: CacheFile = serde_json::from_slice(&text).ok()?;
     let same = cached.schema == SCHEMA && cached.fingerprint == fingerprint;
     (same && cached.prices.measured && cached.prices.are_plausible()).then_some(cached.prices)

@@ -260,7 +260,10 @@ impl Record {
             written.map_err(|error| TrainError::NotSaved { problem: error.to_string() })
         };
         write(RECORD_FILE, &format!("{json}\n"))?;
-        write(RECORD_TEXT_FILE, &page(self))
+        // Names come from files: none may act on the terminal that the page is shown on.
+        let shown: String =
+            page(self).chars().map(|c| if c.is_control() && c != '\n' { '\u{fffd}' } else { c }).collect();
+        write(RECORD_TEXT_FILE, &shown)
     }
 }
 

@@ -106,6 +106,8 @@ fn resume(
     // What a run derives from its model is part of its settings from then on.
     config.seq_len = config.seq_len.or(saved.seq_len);
     config.chat_date = config.chat_date.or(saved.chat_date);
+    config.chat_template = config.chat_template.or_else(|| saved.chat_template.clone());
+    config.chat_template_kwargs = config.chat_template_kwargs.or_else(|| saved.chat_template_kwargs.clone());
     config.check_resumes(&saved)?;
     Ok((config, Some(Resumed { save, data })))
 }

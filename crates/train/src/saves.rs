@@ -8,7 +8,7 @@
 
 use crate::TrainError;
 use crate::manifest::{self, Sealed, not_saved};
-use remat_formats::fsync_folder;
+use remat_formats::{SETTINGS_LIMIT_BYTES, fsync_folder, read_text_file};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -213,7 +213,7 @@ impl Saves {
     pub(crate) fn newest_file(&self, name: &str) -> Option<(PathBuf, String)> {
         let read = |step| {
             let path = self.folder(step).join(name);
-            let text = path.is_file().then(|| fs::read_to_string(&path).ok()).flatten()?;
+            let text = read_text_file(&path, SETTINGS_LIMIT_BYTES).ok()?;
             Some((path, text))
         };
         self.steps().ok()?.into_iter().rev().find_map(read)

@@ -231,6 +231,8 @@ fn load_data(
         Some(_) => None,
         None => ModelTokens::open(&config.model, model.eos_token_ids().first().copied())?,
     };
+    let (template, kwargs) = (config.chat_template.as_deref(), config.chat_template_kwargs.as_deref());
+    let tokens = tokens.map(|tokens| tokens.with_chat(template, kwargs)).transpose()?;
     let tokens = tokens.map(|tokens| match tokens.asks_for_the_day() {
         true => tokens.on_day(*config.chat_date.get_or_insert_with(today)),
         false => tokens,

@@ -213,6 +213,8 @@ fn losses_of_base_and_adapter_equal_the_reference_at_any_batch_size() {
                     seq_len: None,
                     train_on,
                     chat_date: None,
+                    chat_template: None,
+                    chat_template_kwargs: None,
                     batch_size,
                     options: DeviceOptions::cpu(2),
                 };

@@ -1,6 +1,8 @@
 //! Two plans side by side: what differs in settings, memory and time. Reads what `plan --json` wrote.
 
+use crate::console;
 use crate::units::bytes;
+use remat_formats::{SETTINGS_LIMIT_BYTES, read_text_file};
 use remat_train::TrainError;
 use serde_json::Value;
 use std::fmt::Write;
@@ -65,11 +67,8 @@ fn phases(first: &Value, second: &Value) -> String {
 }
 
 fn read(path: &Path) -> Result<Value, TrainError> {
-    let text = std::fs::read_to_string(path).map_err(|source| TrainError::Io {
-        path: path.to_path_buf(),
-        what: "read",
-        source,
-    })?;
+    let failed = |source| TrainError::Io { path: path.to_path_buf(), what: "read", source };
+    let text = read_text_file(path, SETTINGS_LIMIT_BYTES).map_err(failed)?;
     let refuse = |problem: String| TrainError::BadFlag {
         key: "diff",
         problem: format!("{}: {problem}; write it with remat plan --json", path.display()),
@@ -83,6 +82,7 @@ fn read(path: &Path) -> Result<Value, TrainError> {
 
 fn plain(value: &Value) -> String {
     let text = value.as_str().map_or_else(|| value.to_string(), str::to_string);
+    let text: String = text.chars().map(|c| if console::steers(c) || c == '\n' { '\u{fffd}' } else { c }).collect();
     if text.chars().count() <= 15 { text } else { text.chars().take(14).chain(['…']).collect() }
 }
 

@@ -93,6 +93,8 @@ pub(super) fn loss(model: &Model, adapter: Option<&Path>, out: &Path, threads: u
         seq_len: Some(SEQ_LEN),
         train_on: TrainedTurns::Assistant,
         chat_date: None,
+        chat_template: None,
+        chat_template_kwargs: None,
         batch_size: BATCH,
         options: DeviceOptions::cpu(threads),
     };

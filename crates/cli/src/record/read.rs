@@ -1,10 +1,10 @@
 //! Reads a lab record. Invariant: only an object of schema 1 that says what was run is a record; nothing else is guessed at,
 //! and what is read is bounded.
 
+use remat_formats::open_file;
 use remat_train::{RECORD_FILE, TrainError};
 use serde_json::Value;
-use std::fs::File;
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
 /// A record is a few KiB; anything much larger is none.
@@ -35,11 +35,10 @@ pub(super) fn record(path: &Path) -> Result<RecordFile, TrainError> {
         let problem = format!("{problem}; give a {RECORD_FILE} that remat wrote, or the folder it is in");
         TrainError::BadSave { path: path.clone(), problem }
     };
-    let file = File::open(&path).map_err(unreadable)?;
-    // A pipe or device may never end.
-    if !file.metadata().map_err(unreadable)?.is_file() {
-        return Err(refuse("not a file".to_string()));
-    }
+    let (file, _) = open_file(&path).map_err(|error| match error.kind() {
+        ErrorKind::InvalidInput => refuse("not a file".to_string()),
+        _ => unreadable(error),
+    })?;
     let mut bytes = Vec::new();
     file.take(MOST_BYTES + 1).read_to_end(&mut bytes).map_err(unreadable)?;
     if bytes.len() as u64 > MOST_BYTES {

@@ -21,4 +21,5 @@ pub use conversation::Conversation;
 pub use template::{ChatTemplate, SpecialTokens};
 pub use turns::TrainOn;
 
+pub(crate) use template::template_variables;
 pub(crate) use turns::{Turn, TurnEnd, renders_all, trained_turns, untrained_turns};

@@ -139,3 +139,16 @@ impl ChatTemplate {
         self.special.eos.as_deref()
     }
 }
+
+/// The variables that a JSON object sets for a template.
+pub(crate) fn template_variables(json: &str) -> Result<Vec<(String, Value)>, String> {
+    let wrong = || "must be a JSON object, such as {\"enable_thinking\": false}".to_string();
+    let value: Value = serde_json::from_str(json).map_err(|_| wrong())?;
+    let entries = value.as_dict().ok_or_else(wrong)?.entries();
+    let named = |(name, value): &(Value, Value)| (name.as_str().unwrap_or_default().to_string(), value.clone());
+    let variables: Vec<(String, Value)> = entries.iter().map(named).collect();
+    match variables.iter().find(|(name, _)| OWN_VARIABLES.contains(&name.as_str())) {
+        Some((name, _)) => Err(format!("sets `{name}`, which comes from the rows")),
+        None => Ok(variables),
+    }
+}

@@ -23,7 +23,7 @@ pub fn row(json: &str) -> Row {
     row.unwrap()
 }
 
-fn conversation(json: &str) -> Conversation {
+pub(crate) fn conversation(json: &str) -> Conversation {
     match row(json) {
         Row::Conversation(conversation) => conversation,
         other => panic!("{other:?}"),
@@ -151,11 +151,11 @@ pub fn marked(template: &ChatTemplate, row: &Row, train_on: TrainOn) -> Result<(
     Ok((out, sample.terminated))
 }
 
-const TWO_TURNS: &str = r#"{"messages": [
+pub(crate) const TWO_TURNS: &str = r#"{"messages": [
     {"role": "system", "content": "S"}, {"role": "user", "content": "q"}, {"role": "assistant", "content": "one"},
     {"role": "user", "content": "one?"}, {"role": "assistant", "content": "one"}]}"#;
 
-fn two_turns() -> Row {
+pub(crate) fn two_turns() -> Row {
     row(&TWO_TURNS.replace('\n', " "))
 }
 

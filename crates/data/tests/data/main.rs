@@ -1,5 +1,5 @@
 //! The crate's tests, one binary. `messages`: each error in its exact words. `samples`: rows to samples and counts.
-//! `cases`: rows that people have, of each kind one file in `tests/cases`, and their neighbours. `batches`: layouts computed by hand. `chat`: templates and trained turns. `properties`: order, resume, look-ahead and packing on random data.
+//! `cases`: rows that people have, of each kind one file in `tests/cases`, and their neighbours. `batches`: layouts computed by hand. `chat`: templates and trained turns; `turns`: where they are found. `properties`: order, resume, look-ahead and packing on random data.
 
 #![allow(missing_docs)]
 
@@ -11,6 +11,7 @@ mod messages;
 mod properties;
 mod samples;
 mod tokenizers;
+mod turns;
 
 use remat_data::{Dataset, DatasetBuilder, Encoder, RowOptions, Sample, TokenSource, TokenSpan};
 use std::path::{Path, PathBuf};

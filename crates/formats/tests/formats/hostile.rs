@@ -162,6 +162,24 @@ fn what_is_no_file_is_refused_at_once() {
         let refused = SafetensorsFile::open(path).expect_err("an error").to_string();
         assert!(refused.ends_with("is not a regular file; give the path of a file"), "{refused}");
     }
+    // A pipe that nobody writes to, and a socket.
+    let pipe = dir.path().join("pipe");
+    let made = std::process::Command::new("mkfifo").arg(&pipe).status().expect("mkfifo runs");
+    assert!(made.success());
+    let socket = dir.path().join("socket");
+    let listener = std::os::unix::net::UnixListener::bind(&socket).expect("a socket");
+    for path in [&pipe, &socket] {
+        for error in [remat_formats::open_file(path).map(drop), remat_formats::read_file(path, 9).map(drop)] {
+            assert!(error.expect_err("an error").to_string().contains("is not a regular file"));
+        }
+    }
+    drop(listener);
+    let large = dir.path().join("large");
+    std::fs::write(&large, [b'a'; 10]).expect("written");
+    assert_eq!(remat_formats::read_file(&large, 10).expect("small enough").len(), 10);
+    let error = remat_formats::read_file(&large, 9).expect_err("too large").to_string();
+    assert_eq!(error, "holds 10 bytes, more than the 9 such a file may have");
+    assert!(started.elapsed() < Duration::from_secs(5));
 }
 
 /// Opens bytes as a file and reads every tensor in every way. Nothing is asserted but that this returns, and that a file

@@ -112,7 +112,7 @@ fn special_tokens_may_be_objects_or_stand_in_the_map() {
     assert_eq!(open(dir.path()).eos(), tokenizer.token_to_id("</s>"));
     let without = folder(&[("tokenizer.json", tokenizer_json().as_bytes())]);
     let tokenizer = open(without.path());
-    assert_eq!((tokenizer.bos(), tokenizer.eos(), tokenizer.chat_template()), (None, None, None));
+    assert_eq!((tokenizer.bos(), tokenizer.eos(), tokenizer.chat_templates().default.as_deref()), (None, None, None));
 }
 
 #[test]
@@ -127,7 +127,7 @@ fn an_eos_that_is_no_token_is_an_error() {
 
 #[test]
 fn chat_templates_are_found_in_all_three_places() {
-    let template = |config: &Value| open(with_config(config).path()).chat_template().map(str::to_string);
+    let template = |config: &Value| open(with_config(config).path()).chat_templates().default.clone();
     assert_eq!(template(&json!({})), None);
     assert_eq!(template(&json!({ "chat_template": "{{ a }}" })).as_deref(), Some("{{ a }}"));
     let list =
@@ -135,7 +135,7 @@ fn chat_templates_are_found_in_all_three_places() {
     assert_eq!(template(&list).as_deref(), Some("d"));
     let dir = with_config(&json!({ "chat_template": "{{ a }}" }));
     std::fs::write(dir.path().join("chat_template.jinja"), "{{ file }}").expect("written");
-    assert_eq!(open(dir.path()).chat_template(), Some("{{ file }}"));
+    assert_eq!(open(dir.path()).chat_templates().default.as_deref(), Some("{{ file }}"));
 }
 
 #[test]
@@ -215,4 +215,63 @@ proptest! {
             let _ = tokenizer.decode(&ids, false);
         }
     }
+}
+
+#[test]
+fn the_template_for_tools_is_found_in_a_list_and_beside_the_file() {
+    let config = serde_json::json!({"chat_template": [
+        {"name": "tool_use", "template": "{{ tools }}"}, {"name": "default", "template": "{{ messages }}"},
+    ]});
+    let dir = with_config(&config);
+    let templates = open(dir.path()).chat_templates().clone();
+    assert_eq!(templates.default.as_deref(), Some("{{ messages }}"));
+    assert_eq!(templates.tool_use.as_deref(), Some("{{ tools }}"));
+    // Files put the list aside, as in transformers.
+    std::fs::write(dir.path().join("chat_template.jinja"), "{{ file }}").expect("written");
+    let templates = open(dir.path()).chat_templates().clone();
+    assert_eq!((templates.default.as_deref(), templates.tool_use), (Some("{{ file }}"), None));
+    let more = dir.path().join("additional_chat_templates");
+    std::fs::create_dir(&more).expect("made");
+    std::fs::write(more.join("tool_use.jinja"), "{{ file_for_tools }}").expect("written");
+    let templates = open(dir.path()).chat_templates().clone();
+    assert_eq!(templates.tool_use.as_deref(), Some("{{ file_for_tools }}"));
+}
+
+/// A tokenizer file that is cut or changed anywhere gives an error, or one that works: nothing in between, and at once.
+#[test]
+fn changed_files_are_errors_or_tokenizers() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/parity");
+    // The library's panics become errors, and are not worth a line each here.
+    let shown = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        if !remat_formats::panic_is_caught() {
+            shown(info);
+        }
+    }));
+    let dir = tempfile::tempdir().expect("temporary folder");
+    let path = dir.path().join("tokenizer.json");
+    let try_bytes = |bytes: &[u8]| {
+        std::fs::write(&path, bytes).expect("written");
+        let Ok(tokenizer) = Tokenizer::from_file(&path) else { return false };
+        for text in ["the red box 12", "é\u{301}  \n", ""] {
+            if let Ok(ids) = tokenizer.encode(text, true) {
+                drop(tokenizer.decode(&ids, false));
+            }
+            drop(tokenizer.encode_spans(text));
+        }
+        true
+    };
+    let (mut opened, mut tried) = (0, 0);
+    for (name, step) in [("llama-gqa-tied", 61), ("qwen3", 67), ("gpt2", 71)] {
+        let whole = std::fs::read(root.join(name).join("tokenizer.json")).expect("read");
+        assert!(try_bytes(&whole), "{name}");
+        for at in (0..whole.len()).step_by(step) {
+            assert!(!try_bytes(&whole[..at]), "{name}: the first {at} bytes are no file");
+            let mut flipped = whole.clone();
+            flipped[at] ^= 1 << (at % 7);
+            opened += usize::from(try_bytes(&flipped));
+            tried += 1;
+        }
+    }
+    assert!(tried > 250 && opened > 5, "{opened} of {tried} changed files are tokenizers");
 }
