@@ -207,7 +207,10 @@ fn the_hash_is_that_of_the_bytes_the_rows_came_from() {
     let sha256 = |path: &Path| remat_formats::sha256_file(path).unwrap();
     let parts = [0, 1].map(|part| table(&format!("saved/questions/data-0000{part}-of-00002.arrow")));
     assert_eq!(read(&parts[0]).unwrap().0.sha256, Some(sha256(&parts[0])), "an Arrow file by itself");
-    assert_eq!(read(&table("saved/questions")).unwrap().0.sha256, Some(parts.each_ref().map(|part| sha256(part)).join("+")));
+    assert_eq!(
+        read(&table("saved/questions")).unwrap().0.sha256,
+        Some(parts.each_ref().map(|part| sha256(part)).join("+"))
+    );
     // Another file in the place of the one that is being read is not what its rows came from.
     let replace = |path: &Path| {
         std::fs::write(path.with_extension("new"), b"PAR1 of something else").unwrap();
