@@ -199,57 +199,6 @@ fn what_is_passed_over_is_told() {
 }
 
 #[test]
-fn what_is_no_file_is_refused_at_once_wherever_one_is_read() {
-    let rows = r#"{"prompt": "the red", "completion": " box"}"#;
-    let pipe = |path: &Path| {
-        drop(std::fs::remove_file(path));
-        assert!(Command::new("mkfifo").arg(path).status().expect("mkfifo runs").success());
-    };
-    let out = tempfile::tempdir().expect("temporary folder");
-    let train = |folder: &Path| {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_remat"));
-        command.args("train --data rows.jsonl --model . --steps 1 --seq-len 32 --method full --out".split(' '));
-        command.arg(out.path().join("out")).current_dir(folder).output().expect("the binary runs")
-    };
-    let weights = fixtures().join("parity/llama-gqa-tied/model.safetensors");
-    std::fs::copy(weights, folder.path().join("model.safetensors")).expect("copied");
-    // Nothing is written into the folder of a model that is read.
-    let runs = tempfile::tempdir().expect("temporary folder");
-    for train_on in ["all", "assistant", "last"] {
-        let flags = format!("--json --train-on {train_on}");
-        let shown: Value = serde_json::from_slice(&check(folder.path(), &flags).stdout).expect("JSON");
-        let mut command = Command::new(env!("CARGO_BIN_EXE_remat"));
-        command.args(["train", "--model", ".", "--data", "rows.jsonl", "--steps", "1", "--out"]);
-        command.arg(runs.path().join(train_on));
-        let output = command.args(flags.split(' ')).current_dir(folder.path()).output();
-        let output = output.expect("the binary runs");
-        assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
-        let events: Vec<Value> =
-            text(&output.stdout).lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
-        let planned = events.iter().find_map(|event| event.get("data")?.get(0)).expect("what is planned");
-        for key in ["rows", "tokens", "trained_tokens"] {
-            assert_eq!(planned[key], shown["files"][0][key], "{train_on}: {key}");
-        }
-    }
-}
-
-#[test]
-#[test]
-#[test]
-#[test]
-#[test]
-#[test]
-#[test]
-fn what_files_say_cannot_steer_the_terminal() {
-    let folder = model(CHAT);
-    let template = "{{ raise_exception('\\x1b[31mred\\u202e' ~ messages[0].content * 9999) }}";
-    std::fs::write(folder.path().join("chat_template.jinja"), template).expect("written");
-    let error = text(&check(folder.path(), "").stderr);
-    assert!(error.contains("\\u{1b}[31mred\\u{202e}") && !error.contains(['\u{1b}', '\u{202e}']), "{error}");
-    assert!(error.len() < 2000, "{} bytes", error.len());
-}
-
-#[test]
 fn another_template_and_variables_for_it_can_be_given() {
     let folder = model(CHAT);
     let other =
@@ -275,4 +224,51 @@ fn another_template_and_variables_for_it_can_be_given() {
     std::fs::write(folder.path().join("other.jinja"), "{% for %}").expect("written");
     let error = text(&check(folder.path(), "--chat-template other.jinja").stderr);
     assert!(error.contains("other.jinja: the chat template is broken: expected a name"), "{error}");
+}
+
+#[test]
+fn what_files_say_cannot_steer_the_terminal() {
+    let folder = model(CHAT);
+    let template = "{{ raise_exception('\\x1b[31mred\\u202e' ~ messages[0].content * 9999) }}";
+    std::fs::write(folder.path().join("chat_template.jinja"), template).expect("written");
+    let error = text(&check(folder.path(), "").stderr);
+    assert!(error.contains("\\u{1b}[31mred\\u{202e}") && !error.contains(['\u{1b}', '\u{202e}']), "{error}");
+    assert!(error.len() < 2000, "{} bytes", error.len());
+}
+
+#[test]
+fn what_is_no_file_is_refused_at_once_wherever_one_is_read() {
+    let rows = r#"{"prompt": "the red", "completion": " box"}"#;
+    let pipe = |path: &Path| {
+        drop(std::fs::remove_file(path));
+        assert!(Command::new("mkfifo").arg(path).status().expect("mkfifo runs").success());
+    };
+    let out = tempfile::tempdir().expect("temporary folder");
+    let train = |folder: &Path| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_remat"));
+        command.args("train --data rows.jsonl --model . --steps 1 --seq-len 32 --method full --out".split(' '));
+        command.arg(out.path().join("out")).current_dir(folder).output().expect("the binary runs")
+    };
+    let weights = fixtures().join("parity/llama-gqa-tied/model.safetensors");
+    let names = [
+        "config.json",
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "special_tokens_map.json",
+        "chat_template.jinja",
+        "generation_config.json",
+        "vocab.json",
+        "merges.txt",
+        "model.safetensors",
+    ];
+    for name in names {
+        let folder = model(rows);
+        std::fs::copy(&weights, folder.path().join("model.safetensors")).expect("copied");
+        pipe(&folder.path().join(name));
+        let output = train(folder.path());
+        let error = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{name}: {error}");
+        assert!(error.contains("is not a regular file"), "{name}: {error}");
+        assert!(!out.path().join("out/config.toml").exists(), "{name}: refused before the run begins");
+    }
 }

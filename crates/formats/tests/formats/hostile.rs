@@ -179,7 +179,6 @@ fn what_is_no_file_is_refused_at_once() {
     assert_eq!(remat_formats::read_file(&large, 10).expect("small enough").len(), 10);
     let error = remat_formats::read_file(&large, 9).expect_err("too large").to_string();
     assert_eq!(error, "holds 10 bytes, more than the 9 such a file may have");
-    assert!(started.elapsed() < Duration::from_secs(5));
 }
 
 /// Opens bytes as a file and reads every tensor in every way. Nothing is asserted but that this returns, and that a file
