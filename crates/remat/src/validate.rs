@@ -19,7 +19,6 @@ impl Step {
         validated.map_err(|error| match error {
             ValidationError::Differs(fault) => Error::Validation(fault),
             ValidationError::Device(error) => error.into(),
-            ValidationError::Interpreter(error) => error.into(),
         })
     }
 }

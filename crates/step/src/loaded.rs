@@ -266,7 +266,6 @@ impl LoadedStep {
             let compared = validate(self.device.as_mut(), program, validating.against_reference);
             let compared = compared.map_err(|error| match error {
                 ValidationError::Device(error) => StepError::Device(error),
-                ValidationError::Interpreter(error) => StepError::Graph(error),
                 ValidationError::Differs(fault) => StepError::Differs(fault),
             })?;
             validating.compared.replayed_values += compared.replayed_values;

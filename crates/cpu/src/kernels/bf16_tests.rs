@@ -144,3 +144,79 @@ fn gradients_of_parameters_stay_f32() {
         assert_eq!(narrow, wide);
     }
 }
+
+/// Keys and values that have far more in common than they differ by, as a bias makes them: dS·k cancels to a small part of
+/// its terms. Each element of the gradients is held to f64 within the roundings of its own terms: one of dS or P to bf16
+/// where the level multiplies bf16, those of f32, and the result's.
+#[test]
+fn attention_grad_is_within_the_roundings_of_its_terms_where_keys_have_much_in_common() {
+    const T: usize = 48;
+    const E: usize = 16;
+    let bf = |x: f64| bf16::from_f64(x);
+    let alike = |stream: u64, common: f32| -> Vec<bf16> {
+        let shared = normals(E, 100 + stream);
+        let own = normals(T * E, stream);
+        (0..T * E).map(|i| bf16::from_f32(common * shared[i % E] + 0.1 * own[i])).collect()
+    };
+    let (q, k, v, dy) = (alike(1, 0.0), alike(2, 4.0), alike(3, 4.0), numbers::<bf16>(T * E, 4));
+    let segment_start = [0; T];
+    let scale = 0.25f32;
+    let op = Attention {
+        batch: 1,
+        tokens: T,
+        heads: 1,
+        kv_heads: 1,
+        head_size: E,
+        scale,
+        window: None,
+        dropout: None,
+        segment_start: &segment_start,
+    };
+    let dot = |a: &[bf16], i: usize, b: &[bf16], j: usize, size: &dyn Fn(f64) -> f64| -> f64 {
+        (0..E).map(|e| size(a[i * E + e].to_f64() * b[j * E + e].to_f64())).sum()
+    };
+    let (plain, absolute) = (|x: f64| x, |x: f64| x.abs());
+    for pool in pools(&[2]) {
+        let (mut o, mut lse) = (vec![bf16::ZERO; T * E], vec![0.0; T]);
+        attention(&pool, op, &q, &k, &v, &mut o, &mut lse);
+        let [mut dq, mut dk, mut dv] = [1, 2, 3].map(|_| vec![bf16::ZERO; T * E]);
+        let grad = AttentionGrad { op, dy: &dy, q: &q, k: &k, v: &v, o: &o, lse: &lse };
+        let mut workspace = vec![f32::NAN; op.shares().workspace_len()];
+        attention_grad(&pool, grad, &mut workspace, &mut dq, &mut dk, &mut dv);
+        // By result and element: the sum, its terms' roundings.
+        let mut want = [1, 2, 3].map(|_| vec![(0.0f64, 0.0f64); T * E]);
+        let narrow = if pool.level().has_bf16_dot() { 2f64.powi(-8) } else { 0.0 };
+        for i in 0..T {
+            for j in 0..=i {
+                let score = |size: &dyn Fn(f64) -> f64| f64::from(scale) * dot(&q, i, &k, j, size);
+                let p = (score(&plain) - f64::from(lse[i])).exp();
+                let single = 2f64.powi(-21) * (1.0 + score(&absolute) + f64::from(lse[i]).abs());
+                let ds = p * (dot(&dy, i, &v, j, &plain) - dot(&dy, i, &o, i, &plain)) * f64::from(scale);
+                let terms = p * (dot(&dy, i, &v, j, &absolute) + dot(&dy, i, &o, i, &absolute)) * f64::from(scale);
+                let (ds_off, p_off) = (narrow * ds.abs() + single * terms, (narrow + single) * p);
+                for e in 0..E {
+                    let [q, k, dy] = [q[i * E + e], k[j * E + e], dy[i * E + e]].map(bf16::to_f64);
+                    for (of, at, x, off) in [
+                        (0, i, ds * k, ds_off * k.abs()),
+                        (1, j, ds * q, ds_off * q.abs()),
+                        (2, j, p * dy, p_off * dy.abs()),
+                    ] {
+                        let (sum, bound) = &mut want[of][at * E + e];
+                        (*sum, *bound) = (*sum + x, *bound + off);
+                    }
+                }
+            }
+        }
+        for (name, (got, want)) in ["dq", "dk", "dv"].into_iter().zip([&dq, &dk, &dv].into_iter().zip(&want)) {
+            for (at, (got, &(want, terms))) in got.iter().zip(want).enumerate() {
+                let (off, bound) = ((got.to_f64() - want).abs(), terms + 2f64.powi(-8) * want.abs() + 1e-30);
+                assert!(
+                    off <= bound,
+                    "{}: {name}[{at}] is {got}, not {} (off {off:e} of {bound:e})",
+                    pool.level(),
+                    bf(want)
+                );
+            }
+        }
+    }
+}

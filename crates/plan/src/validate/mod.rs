@@ -1,17 +1,21 @@
-//! Validation of a run: recomputed values against the first computation, and every value against the interpreter.
+//! Validation of a run: recomputed values against the first computation, and every value against its definition.
 //!
 //! The first is exact: a value that is computed again must have the same bits, so each is hashed when it is made. The
-//! second holds every result, in the arena or in a state, to the naive f64 evaluation of the same graph, each result
-//! rounded to its dtype, within a bound on the norm of the difference. Invariant: the run that is validated is an ordinary
-//! run; nothing but time and memory tells the difference. Look next at `remat_ir::Interpreter` for the definition.
+//! second holds each result, in the arena or in a state, to the naive f64 `eval` of its op on what the device itself made
+//! of the operands, as they were when they were made: so roundings of earlier ops are no part of a difference, and bytes
+//! that change between a value and its reader are. `bound` says how much may differ. Invariant: the run that is validated
+//! is an ordinary run; nothing but time and memory tells the difference.
+
+mod bound;
 
 use crate::{Action, Device, DeviceError, Observer, Place, Plan, ProgramId, StepId, StepMemory};
-use remat_ir::{Array, Graph, Interpreter, IrError, Op, OpDef, OpId, Phase, Rounding, Storage, ValueId};
-use remat_tensor::{DType, HostTensor};
+use bound::{Bound, Operand};
+use remat_ir::{Array, Graph, Node, Op, OpDef, OpId, Phase, Storage, ValueId};
+use remat_tensor::HostTensor;
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-/// Work above which the interpreter would take minutes: FLOPs of the whole graph.
+/// Work above which the definition would take minutes: FLOPs of the whole graph.
 const MOST_REFERENCE_FLOPS: f64 = 5e8;
 
 /// What a validation compared.
@@ -19,7 +23,7 @@ const MOST_REFERENCE_FLOPS: f64 = 5e8;
 pub struct Validation {
     /// Recomputed values whose bits were compared with the first computation's.
     pub replayed_values: usize,
-    /// Values compared with the interpreter; 0 where the step is too large for it.
+    /// Values compared with their definition; 0 where the step is too large for it.
     pub reference_values: usize,
 }
 
@@ -32,14 +36,11 @@ pub enum ValidationError {
     /// The run itself failed.
     #[error(transparent)]
     Device(#[from] DeviceError),
-    /// The interpreter refused the graph.
-    #[error(transparent)]
-    Interpreter(#[from] IrError),
 }
 
-/// Whether the interpreter can follow a graph: small enough, and without weights or states in blocks.
+/// Whether definitions can follow a graph: small enough, and without weights or states in blocks.
 pub fn has_reference(graph: &Graph) -> bool {
-    let flops = |node: &remat_ir::Node| {
+    let flops = |node: &Node| {
         let (inputs, outputs) = graph.node_types(node);
         node.op.cost(&inputs, &outputs).flops
     };
@@ -48,7 +49,7 @@ pub fn has_reference(graph: &Graph) -> bool {
 }
 
 /// Runs a program once on the present inputs and compares every recomputed value, bit by bit, with what the forward made;
-/// and, `against_reference` and where there is one, every value with the interpreter.
+/// and, `against_reference` and where there is one, every value with its definition.
 ///
 /// # Errors
 /// The first value that differs; a run that fails.
@@ -58,17 +59,19 @@ pub fn validate(
     against_reference: bool,
 ) -> Result<Validation, ValidationError> {
     let graph = &device.plan(program).graph.clone();
-    let reference = if against_reference && has_reference(graph) {
-        Some(Interpreter { rounding: Rounding::ToDtype }.run(graph, &sources(device, graph)?)?)
-    } else {
-        None
+    let reference = match against_reference && has_reference(graph) {
+        true => Some(Reference::new(graph, sources(device, graph)?)),
+        false => None,
     };
     let mut watch = Watch { reference, ..Watch::default() };
     device.observe(program, &mut watch)?;
     // What was written into states, as the whole run leaves it.
-    for (root, value) in std::mem::take(&mut watch.states) {
-        let state = device.known(Storage::State, &graph.value(root).name)?;
-        watch.compare(graph, value, &device.read_all::<u8>(state)?);
+    let states = watch.reference.as_mut().map(|reference| std::mem::take(&mut reference.states)).unwrap_or_default();
+    for (root, expected) in states {
+        let value = expected.value;
+        let bytes: Vec<u8> = device.read_all(device.known(Storage::State, &graph.value(root).name)?)?;
+        let Some(got) = array(graph, value, &bytes) else { continue };
+        watch.compare(graph, value, &got, &expected.want, &expected.bound);
     }
     match watch.fault {
         Some(fault) => Err(ValidationError::Differs(fault)),
@@ -76,16 +79,77 @@ pub fn validate(
     }
 }
 
-/// What the program reads, as the interpreter takes it.
-fn sources(device: &dyn Device, graph: &Graph) -> Result<HashMap<String, Array>, ValidationError> {
+/// What the program reads, as definitions take it.
+fn sources(device: &dyn Device, graph: &Graph) -> Result<HashMap<ValueId, Array>, ValidationError> {
     let mut sources = HashMap::new();
-    for value in graph.values.iter().filter(|value| value.producer.is_none()) {
+    for (index, value) in graph.values.iter().enumerate().filter(|(_, value)| value.producer.is_none()) {
         let bytes: Vec<u8> = device.read_all(device.known(value.storage, &value.name)?)?;
-        let tensor = HostTensor::from_le_bytes(value.ty.shape.clone(), value.ty.dtype, &bytes);
-        let tensor = tensor.ok_or_else(|| ValidationError::Differs(format!("\"{}\" has odd bytes", value.name)))?;
-        sources.insert(value.name.clone(), Array::from_host(&tensor));
+        let id = ValueId(index as u32);
+        let array = array(graph, id, &bytes);
+        let array = array.ok_or_else(|| ValidationError::Differs(format!("\"{}\" has odd bytes", value.name)))?;
+        sources.insert(id, array);
     }
     Ok(sources)
+}
+
+/// A value's bytes as numbers.
+fn array(graph: &Graph, value: ValueId, bytes: &[u8]) -> Option<Array> {
+    let ty = graph.ty(value);
+    HostTensor::from_le_bytes(ty.shape.clone(), ty.dtype, bytes).map(|tensor| Array::from_host(&tensor))
+}
+
+/// What a state has to be when the run has ended.
+struct Expected {
+    /// The last value that it takes on.
+    value: ValueId,
+    want: Array,
+    bound: Bound,
+}
+
+/// What definitions are evaluated on: the device's own values, for as long as somebody reads them.
+struct Reference {
+    values: HashMap<ValueId, Array>,
+    /// Readers of each value that have not run yet.
+    readers: Vec<usize>,
+    /// By the state that is written. Its bytes are seen at the end only: what reads it before takes the definition's
+    /// value, and what that may be off by is part of the reader's bound.
+    states: HashMap<ValueId, Expected>,
+}
+
+impl Reference {
+    fn new(graph: &Graph, values: HashMap<ValueId, Array>) -> Self {
+        let readers = graph.users().iter().map(Vec::len).collect();
+        Reference { values, readers, states: HashMap::new() }
+    }
+
+    /// The results of a node by definition, on the device's operands, each with what it may be off by.
+    fn expected(&self, graph: &Graph, node: &Node, got: &[Option<Array>]) -> Vec<(Array, Bound)> {
+        let operand = |id: &ValueId| Operand { values: &self.values[id], dtype: graph.ty(*id).dtype };
+        let operands: Vec<Operand<'_>> = node.inputs.iter().map(operand).collect();
+        let (_, types) = graph.node_types(node);
+        let eval = |inputs: &[&Array]| node.op.eval(inputs, &types);
+        let expected = bound::expected(&operands, &types, &eval, got);
+        // A state that was written in this run is known as well as its own bound says.
+        let read = self.states.values().filter(|state| node.inputs.contains(&state.value));
+        let slack: f64 = read.map(|state| state.bound.whole()).sum();
+        expected.into_iter().map(|(want, bound)| (want, bound.with_slack(slack))).collect()
+    }
+
+    /// Takes what a node made, and lets go of what nobody reads any more.
+    fn made(&mut self, node: &Node, results: Vec<Array>) {
+        for (&id, result) in node.outputs.iter().zip(results) {
+            if self.readers[id.index()] > 0 {
+                self.values.insert(id, result);
+            }
+        }
+        for id in &node.inputs {
+            let left = &mut self.readers[id.index()];
+            *left = left.saturating_sub(1);
+            if *left == 0 {
+                self.values.remove(id);
+            }
+        }
+    }
 }
 
 /// Looks at every result as it is made.
@@ -93,9 +157,7 @@ fn sources(device: &dyn Device, graph: &Graph) -> Result<HashMap<String, Array>,
 struct Watch {
     /// Hashes of the forward's values.
     made: HashMap<ValueId, u64>,
-    /// The last value that a state takes on, by the state.
-    states: HashMap<ValueId, ValueId>,
-    reference: Option<Vec<Array>>,
+    reference: Option<Reference>,
     replayed: usize,
     compared: usize,
     fault: Option<String>,
@@ -107,21 +169,21 @@ impl Observer for Watch {
     fn after_step(&mut self, plan: &Plan, id: StepId, memory: &dyn StepMemory) {
         let step = &plan.steps[id.index()];
         let Action::Compute(op) = step.action else { return };
-        let node = plan.graph.node(op);
+        let (graph, node) = (&plan.graph, plan.graph.node(op));
+        let mut got = Vec::with_capacity(node.outputs.len());
         for (index, (&value, place)) in node.outputs.iter().zip(&step.writes).enumerate() {
-            match place {
-                Place::Arena(_) => {
-                    let mut bytes = std::mem::take(&mut self.buffer);
-                    bytes.resize(plan.graph.ty(value).bytes(), 0);
-                    memory.read(place, 0, &mut bytes);
-                    self.replay(&plan.graph, op, index, value, &bytes);
-                    self.compare(&plan.graph, value, &bytes);
-                    self.buffer = bytes;
-                }
-                Place::State(root) => drop(self.states.insert(*root, value)),
-                Place::Weight(_) | Place::Input(_) => {}
-            }
+            let Place::Arena(_) = place else {
+                got.push(None);
+                continue;
+            };
+            let mut bytes = std::mem::take(&mut self.buffer);
+            bytes.resize(graph.ty(value).bytes(), 0);
+            memory.read(place, 0, &mut bytes);
+            self.replay(graph, op, index, value, &bytes);
+            got.push(self.reference.as_ref().and_then(|_| array(graph, value, &bytes)));
+            self.buffer = bytes;
         }
+        self.hold(graph, node, &step.writes, got);
     }
 }
 
@@ -152,26 +214,32 @@ impl Watch {
         }
     }
 
-    /// Against the interpreter.
-    fn compare(&mut self, graph: &Graph, value: ValueId, bytes: &[u8]) {
-        let Some(reference) = &self.reference else { return };
-        let ty = graph.ty(value);
-        if !ty.dtype.is_float() {
+    /// Against the definition.
+    fn hold(&mut self, graph: &Graph, node: &Node, places: &[Place], got: Vec<Option<Array>>) {
+        let Some(mut reference) = self.reference.take() else { return };
+        let expected = reference.expected(graph, node, &got);
+        let mut results = Vec::with_capacity(got.len());
+        for (((&value, place), got), (want, bound)) in node.outputs.iter().zip(places).zip(got).zip(expected) {
+            if let Some(got) = &got {
+                self.compare(graph, value, got, &want, &bound);
+            }
+            if let Place::State(root) = place {
+                reference.states.insert(*root, Expected { value, want: want.clone(), bound });
+            }
+            results.push(got.unwrap_or(want));
+        }
+        reference.made(node, results);
+        self.reference = Some(reference);
+    }
+
+    fn compare(&mut self, graph: &Graph, value: ValueId, got: &Array, want: &Array, bound: &Bound) {
+        if !graph.ty(value).dtype.is_float() {
             return;
         }
-        let Some(tensor) = HostTensor::from_le_bytes(ty.shape.clone(), ty.dtype, bytes) else { return };
-        let (got, want) = (tensor.to_f64(), &reference[value.index()].data);
-        let norm = |x: &mut dyn Iterator<Item = f64>| x.fold(0.0, |sum: f64, x| sum + x * x).sqrt();
-        let difference = norm(&mut got.iter().zip(want).map(|(a, b)| a - b));
-        let size = norm(&mut want.iter().copied());
-        // Roundings of all ops before this one add up; a wrong op is off by the order of the value itself.
-        let bound = if graph.values.iter().any(|v| v.ty.dtype == DType::BF16) { 0.1 } else { 1e-3 };
         self.compared += 1;
-        // NaN is a difference, too.
-        if difference.is_nan() || difference > bound * size + 1e-6 {
+        if let Some(difference) = bound.exceeded(got, want) {
             let name = &graph.value(value).name;
-            let message = format!("\"{name}\" differs from the reference by {difference:.3e} in norm, of {size:.3e}");
-            self.report(graph, value, message);
+            self.report(graph, value, format!("\"{name}\" differs from its definition {difference}"));
         }
     }
 

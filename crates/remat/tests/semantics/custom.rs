@@ -152,6 +152,30 @@ fn c13_a_custom_op_that_claims_to_be_deterministic_and_is_not_is_caught_and_name
     assert!(caught.contains("(custom \"square\" in layers.1)"), "{caught}");
 }
 
+/// Wrong in one row, by a part of it.
+struct SlightlyWrongKernel(f32);
+
+impl CustomKernel for SlightlyWrongKernel {
+    fn run(&self, mut call: CustomCall<'_>) -> Result<(), String> {
+        let x = floats(call.input(0).bytes);
+        let y = bytemuck::cast_slice_mut::<u8, f32>(call.output(0).bytes);
+        for (index, (y, x)) in y.iter_mut().zip(x).enumerate() {
+            *y = x * x * if index / WIDTH == 1 { 1.0 + self.0 } else { 1.0 };
+        }
+        Ok(())
+    }
+}
+
+#[test]
+fn kernel_errors_of_a_ten_thousandth_in_one_row_are_caught_and_named() {
+    let mut sound = step(true, SlightlyWrongKernel(0.0), CheckpointPolicy::none()).expect("compiles");
+    sound.validate().expect("sound");
+    let mut step = step(true, SlightlyWrongKernel(1e-4), CheckpointPolicy::none()).expect("compiles");
+    let caught = step.validate().expect_err("one row is wrong").to_string();
+    assert!(caught.contains("\"layers.0.square\" differs from its definition in row 1 by"), "{caught}");
+    assert!(caught.contains("(custom \"square\" in layers.0)"), "{caught}");
+}
+
 #[test]
 fn c13_what_is_declared_not_deterministic_is_kept_and_never_run_again() {
     for policy in policies().into_iter().filter(|policy| !policy.to_string().starts_with("save_any")) {
