@@ -20,6 +20,7 @@ mod places;
 mod safetensors;
 mod tokenize;
 mod tokenizer;
+mod tokenizer_size;
 
 pub use atomic::{fsync_folder, sha256_file, write_atomic, write_atomic_with};
 pub use bitsandbytes::{PartContent, QuantisedInfo, QuantisedPart, quantised_parts};
@@ -37,3 +38,4 @@ pub use safetensors::{
 };
 pub use tokenize::Tokens;
 pub use tokenizer::Tokenizer;
+pub use tokenizer_size::tokenizer_reading_bytes;
