@@ -22,6 +22,7 @@ mod safetensors;
 mod tokenize;
 mod tokenizer;
 mod tokenizer_parts;
+mod tokenizer_size;
 
 pub use atomic::{fsync_folder, sha256_file, write_atomic, write_atomic_with};
 pub use bitsandbytes::{PartContent, QuantisedInfo, QuantisedPart, quantised_parts};
@@ -40,3 +41,4 @@ pub use safetensors::{
 };
 pub use tokenize::Tokens;
 pub use tokenizer::{ChatTemplates, Tokenizer};
+pub use tokenizer_size::tokenizer_reading_bytes;

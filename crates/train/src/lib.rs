@@ -29,6 +29,7 @@ mod prepare;
 mod prices;
 mod profile;
 mod profile_record;
+mod program_memory;
 mod record;
 mod record_page;
 mod replaced_run;

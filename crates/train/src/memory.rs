@@ -1,23 +1,20 @@
 //! The memory account: what a run will hold, row by row, before it holds it; and what the process really held.
 //!
 //! Invariant: the rows add up to the planned peak. Arena, sources and kernel scratch are exactly what the executor
-//! allocates at load; what the process has when the account is made is measured; the reserve covers what is neither:
+//! allocates at load; what the program itself takes is counted by `program_memory`; the reserve covers what is neither:
 //! code that was not run yet, read and write buffers, page rounding, thread stacks. [`MemoryAccount::phases`] has the same
 //! by phase of a run.
 
+use crate::program_memory::{earlier_bytes, program_bytes};
 use crate::source_totals::SourceTotals;
 use remat_ir::Graph;
 use remat_plan::{Action, DeviceProfile, Plan, Step};
 use remat_step::StepTrace;
-use remat_step::device::release_freed_memory;
 use std::fs;
 
 /// For code that runs first after the account is made, buffers of files, rounding to pages, stacks and the allocator's own
 /// tables: two to three MiB where it was measured, and no slack to hide an error in.
-const RESERVE_BYTES: usize = 4 << 20;
-
-/// What the process holds is rounded up to this, so that two runs of one plan agree on it.
-const PROGRAM_STEP_BYTES: usize = 1 << 20;
+pub(crate) const RESERVE_BYTES: usize = 4 << 20;
 
 /// Buffers that weights are read through, one piece after the other: as they are stored, and as numbers.
 const LOAD_BUFFER_BYTES: usize = 3 << 20;
@@ -33,6 +30,10 @@ const QUANTISED: &str = "quantised weights";
 pub(crate) struct Buffers {
     /// Samples that are in memory already.
     pub(crate) data_bytes: usize,
+    /// What the tokenizer takes while rows are read, beside them.
+    pub(crate) reading_bytes: usize,
+    /// What this process holds while it measures prices; 0 if it does not.
+    pub(crate) measuring_bytes: usize,
     /// Micro-batches of the update whose steps are traced; 0 without a trace.
     pub(crate) traced_micro_batches: usize,
     /// Whether the run starts from an adapter that was trained before, so that all of it is written at load.
@@ -40,6 +41,11 @@ pub(crate) struct Buffers {
 }
 
 impl Buffers {
+    /// What the process holds at most before it loads plans of so many steps together.
+    pub(crate) fn earlier_bytes(self, steps: usize) -> usize {
+        earlier_bytes(self.data_bytes, self.reading_bytes, self.measuring_bytes, steps)
+    }
+
     fn trace_bytes(self, micro: &Plan, others: &[&Plan]) -> usize {
         let most = others.iter().map(|plan| plan.steps.len()).fold(micro.steps.len(), usize::max);
         match (self.traced_micro_batches, others.first()) {
@@ -63,7 +69,7 @@ pub struct MemoryRow {
 pub struct MemoryAccount {
     /// The rows, in the order of a table.
     pub rows: Vec<MemoryRow>,
-    /// What the process had used at most before the account was made: a tokenizer may need more than the training.
+    /// What the process uses at most before the run is loaded: a tokenizer may need more than the training.
     pub earlier_peak_bytes: usize,
     /// Parameters in quantised weights.
     pub quantised_parameters: usize,
@@ -104,6 +110,7 @@ impl MemoryAccount {
         let resolved = std::iter::once(&micro).chain(others).map(|plan| profile.program.bytes(plan)).sum();
         let graphs: Vec<&Graph> = std::iter::once(&micro.graph).chain(others.iter().map(|plan| &plan.graph)).collect();
         let sources = SourceTotals::of(&graphs);
+        let steps = std::iter::once(&micro).chain(others).map(|plan| plan.steps.len()).sum();
         let arena = ArenaParts::of(micro, largest_arena(micro, others));
         let row = |name, bytes| MemoryRow { name, bytes };
         let rows = vec![
@@ -120,11 +127,11 @@ impl MemoryAccount {
             row("resolved plans", resolved),
             row("data", data_bytes),
             row("trace", buffers.trace_bytes(micro, others)),
-            row("program and tokenizer", program_bytes(data_bytes)),
+            row("program and tokenizer", program_bytes(data_bytes, steps)),
             row("reserve", RESERVE_BYTES),
         ];
         let (quantised_parameters, quantised_bytes) = (sources.quantised_elements, sources.quantised_exactly);
-        let earlier_peak_bytes = process_bytes("VmHWM:").unwrap_or(0) as usize;
+        let earlier_peak_bytes = buffers.earlier_bytes(steps);
         MemoryAccount {
             rows,
             earlier_peak_bytes,
@@ -224,19 +231,15 @@ impl MemoryAccount {
         let data_bytes = buffers.data_bytes;
         let SourceTotals { weights, quantised, parameters, gradients, moments, inputs, .. } = SourceTotals::of(graphs);
         let sources = weights + quantised + parameters + gradients + moments + inputs;
-        sources + executor_bytes + data_bytes + program_bytes(data_bytes) + RESERVE_BYTES
+        // Every node is a step or more.
+        let steps = graphs.iter().map(|graph| graph.nodes.len()).sum();
+        sources + executor_bytes + data_bytes + program_bytes(data_bytes, steps) + RESERVE_BYTES
     }
 }
 
 /// Bytes of the arena that all plans run in.
 pub(crate) fn largest_arena(micro: &Plan, others: &[&Plan]) -> usize {
     others.iter().map(|plan| plan.arena_bytes).fold(micro.arena_bytes, usize::max)
-}
-
-/// What the process holds beside `data_bytes` of samples: code, libraries, what the tokenizer and compiler left behind.
-fn program_bytes(data_bytes: usize) -> usize {
-    release_freed_memory();
-    (resident_bytes() as usize).saturating_sub(data_bytes).next_multiple_of(PROGRAM_STEP_BYTES)
 }
 
 /// How the arena is used: what lives from forward to backward, the largest workspace of the head, and the rest.
@@ -280,7 +283,7 @@ pub(crate) fn total_bytes() -> Option<u64> {
     kibibytes(&fs::read_to_string("/proc/meminfo").ok()?, "MemTotal:")
 }
 
-fn process_bytes(key: &str) -> Option<u64> {
+pub(crate) fn process_bytes(key: &str) -> Option<u64> {
     kibibytes(&fs::read_to_string("/proc/self/status").ok()?, key)
 }
 

@@ -58,6 +58,11 @@ impl PlannedStep {
         std::iter::once(&self.update).chain(&self.evaluation).chain(&self.shorter).collect()
     }
 
+    /// Steps of all plans together.
+    pub(crate) fn steps(&self) -> usize {
+        self.micro.steps.len() + self.others().iter().map(|plan| plan.steps.len()).sum::<usize>()
+    }
+
     /// The plan of each bucket.
     pub(crate) fn bucket_plans(&self, buckets: &[LengthBucket], profile: &DeviceProfile) -> Vec<BucketPlan> {
         let plans = self.shorter.iter().chain(std::iter::once(&self.micro));

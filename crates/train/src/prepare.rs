@@ -7,8 +7,10 @@ use crate::alternatives::with_alternatives;
 use crate::batched_step::BatchedStep;
 use crate::buckets::{BucketPlan, LengthBucket, shorter};
 use crate::evaluate::EvaluationRows;
+use crate::memory::{Buffers, RESERVE_BYTES};
 use crate::planning::{Limit, MicroStepProblem, PlannedStep, adamw, plan_step};
-use crate::prices::{MEASURING_BYTES, measured_profile};
+use crate::prices::measured_profile;
+use crate::program_memory::MEASURING_BYTES;
 use crate::record::{self, Machine, PlanRecord};
 use crate::report::{Event, PlannedRun, Reporter};
 use crate::run::RunControl;
@@ -91,17 +93,21 @@ pub(crate) fn prepare(
     let short = &setup.buckets[..setup.buckets.len() - 1];
     let short = short.iter().map(|bucket| shorter(setting, bucket.seq_len)).collect::<Result<Vec<_>, _>>()?;
     let SetUp { config, options, limit, buffers, .. } = &setup;
-    let planned = |profile: &DeviceProfile| {
+    let planned = |profile: &DeviceProfile, buffers: Buffers| {
         let step = TrainingStep::new(training.clone(), Some(&adamw(config)))?;
         let micro_step = MicroStepProblem::of(step, profile)?;
-        plan_step(config, &micro_step, &short, held_out.clone(), profile, *buffers, *limit)
+        plan_step(config, &micro_step, &short, held_out.clone(), profile, buffers, *limit)
             .map_err(|error| with_alternatives(error, setting, profile))
     };
     let mut profile = setup.profile();
-    let mut step = planned(&profile)?;
-    if !profile.prices.measured && prices_decide(&step.micro) && has_room_to_measure(*limit) {
-        profile = with_spill(measured_profile(options, config.precision, false)?.0, setup.spill);
-        step = planned(&profile)?;
+    let mut step = planned(&profile, *buffers)?;
+    if !profile.prices.measured && prices_decide(&step.micro) {
+        let measuring_bytes = MEASURING_BYTES + profile.executor_bytes;
+        let buffers = Buffers { measuring_bytes, ..*buffers };
+        if has_room_to_measure(*limit, buffers, step.steps()) {
+            profile = with_spill(measured_profile(options, config.precision, false)?.0, setup.spill);
+            step = planned(&profile, buffers)?;
+        }
     }
     let bucket_plans = step.bucket_plans(&setup.buckets, &profile);
     let SetUp { config, model, method, shape, loader, evaluation, buckets, options, limit, .. } = setup;
@@ -136,9 +142,9 @@ fn prices_decide(micro: &Plan) -> bool {
     micro.copy_steps().next().is_some() || (searched && micro.recomputed_steps().next().is_some())
 }
 
-/// Whether measuring prices now leaves the promise of the limit alone.
-fn has_room_to_measure(limit: Option<Limit>) -> bool {
-    limit.is_none_or(|limit| memory::resident_bytes() as usize + MEASURING_BYTES <= limit.bytes)
+/// Whether measuring prices now leaves the promise of the limit alone. `buffers` count what it takes.
+fn has_room_to_measure(limit: Option<Limit>, buffers: Buffers, steps: usize) -> bool {
+    limit.is_none_or(|limit| buffers.earlier_bytes(steps) + RESERVE_BYTES <= limit.bytes)
 }
 
 impl Prepared {
@@ -252,5 +258,24 @@ impl Prepared {
             total_updates: self.total_updates,
             facts,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A small control group with nothing else in it is a limit: a process that measured there would be killed.
+    #[test]
+    fn prices_are_measured_only_where_there_is_room_for_it() {
+        let buffers = Buffers { measuring_bytes: MEASURING_BYTES + (4 << 20), ..Buffers::default() };
+        let room = |mebibytes: usize| {
+            let limit = Limit { bytes: mebibytes << 20, whose: "the machine has" };
+            has_room_to_measure(Some(limit), buffers, 500)
+        };
+        for mebibytes in [64, 280, 300, 320, 340, 360] {
+            assert!(!room(mebibytes), "{mebibytes} MiB");
+        }
+        assert!(room(400) && has_room_to_measure(None, buffers, 500));
     }
 }

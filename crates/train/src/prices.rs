@@ -21,9 +21,6 @@ const SCHEMA: u32 = 2;
 /// A file of prices is a few KiB; anything much larger is not one.
 pub(crate) const MOST_BYTES: u64 = 1 << 16;
 
-/// What measuring holds in memory at most.
-pub(crate) const MEASURING_BYTES: usize = 256 << 20;
-
 /// Where a profile's prices come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PriceSource {
@@ -54,7 +51,7 @@ pub fn cached_profile(options: &DeviceOptions, precision: Precision) -> Option<D
     Some(DeviceProfile { prices, ..options.profile() })
 }
 
-/// The profile with prices of this machine: from the cache, or measured now (some seconds, and 256 MiB for so long).
+/// The profile with prices of this machine: from the cache, or measured now (some seconds, and 340 MiB for so long).
 ///
 /// # Errors
 /// Memory that cannot be had.

@@ -10,7 +10,7 @@ use crate::config::MethodKind;
 use crate::ownership::{RECORD_FILES, files_of_run, foreign_save, own_files};
 use crate::replaced_run::{kept, retire, set_aside};
 use crate::{TrainConfig, TrainError};
-use remat_formats::{FormatsError, LISTING_FILE, lock_folder, probe_folder, write_atomic};
+use remat_formats::{FormatsError, LISTING_FILE, fsync_folder, lock_folder, probe_folder, write_atomic};
 use remat_model::{ADAPTER_FILES, MODEL_FILES};
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
@@ -83,7 +83,12 @@ impl RunFolder {
     /// Another run that was faster; whatever the file system refuses.
     pub fn create(&mut self, config: &TrainConfig) -> Result<Option<String>, TrainError> {
         let unwritable = |source| TrainError::OutUnwritable { path: self.path.clone(), source };
+        let missing = self.path.ancestors().take_while(|folder| !folder.as_os_str().is_empty() && !folder.exists());
+        let missing: Vec<&Path> = missing.collect();
         fs::create_dir_all(&self.path).map_err(unwritable)?;
+        // A power cut must not take a new folder with all that was synced inside it. Where a parent cannot be read, it
+        // cannot be synced either, which is no reason not to train.
+        missing.iter().filter_map(|folder| folder.parent()).for_each(|parent| drop(fsync_folder(parent)));
         let was_there = self.locks.is_some();
         let locks = self.locks.take().map_or_else(|| Locks::of_folder(&self.path), Ok)?;
         self.locks = Some(locks.with_file(&self.path)?);

@@ -17,14 +17,14 @@ use crate::run::RunControl;
 use crate::spill::{spill_prices, with_spill};
 use crate::{TrainConfig, TrainError};
 use remat_data::{Batch, DataLoader, Dataset, DatasetBuilder, Encoder, LoaderOptions, ModelTokens, Order, Sample};
-use remat_formats::ModelConfig;
+use remat_formats::{ModelConfig, tokenizer_reading_bytes};
 use remat_ir::Graph;
 use remat_model::{BatchShape, LoraConfig, Method, Model, Quant, Targets};
 use remat_plan::{DeviceProfile, Prices, SpillPrices};
 use remat_step::DeviceOptions;
 use remat_tensor::{Philox, stream_of_name};
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// What the rows are called that a preset learns where the settings name no data.
 pub(crate) const RANDOM_TOKENS: &str = "random tokens";
@@ -106,8 +106,13 @@ impl SetUp {
             SetUpFor::Plan => config.preset.is_some() || !config.data.is_empty(),
             SetUpFor::Profile => !config.data.is_empty(),
         };
-        let mut loader = needs_rows.then(|| training_data(&mut config, model.config(), seq_len)).transpose()?;
-        let evaluation = evaluation_data(&mut config, &model, seq_len)?;
+        // One tokenizer for all rows: it may take more than the run.
+        let tokens = open_tokens(&mut config, model.config())?;
+        let training = || training_data(&config, tokens.as_ref(), model.config(), seq_len);
+        let mut loader = needs_rows.then(training).transpose()?;
+        let evaluation = evaluation_data(&config, tokens.as_ref(), &model, seq_len)?;
+        let reading_bytes = if tokens.is_some() { tokenizer_reading_bytes(&config.model)? } else { 0 };
+        drop(tokens);
         if let (Some(loader), Some(resumed)) = (&mut loader, resumed) {
             loader.restore(&resumed.data.sampler)?;
         }
@@ -120,6 +125,8 @@ impl SetUp {
         let rows = loader.as_ref().map_or(0, DataLoader::bytes);
         let buffers = Buffers {
             data_bytes: rows + batches + evaluation.as_ref().map_or(0, EvaluationData::bytes),
+            reading_bytes,
+            measuring_bytes: 0,
             traced_micro_batches: match whom {
                 SetUpFor::Run(_, RunControl { trace: Some(_), .. }) => config.grad_accum,
                 _ => 0,
@@ -186,14 +193,20 @@ fn method(
 }
 
 /// The rows to train on, of a model of this configuration; random ones of a preset if the settings name none.
-fn training_data(config: &mut TrainConfig, model: &ModelConfig, seq_len: usize) -> Result<DataLoader, TrainError> {
+fn training_data(
+    config: &TrainConfig,
+    tokens: Option<&ModelTokens>,
+    model: &ModelConfig,
+    seq_len: usize,
+) -> Result<DataLoader, TrainError> {
     let order = if config.no_shuffle { Order::InOrder } else { Order::Shuffled { seed: config.seed } };
     let TrainConfig { batch_size, grad_accum, packing, .. } = *config;
     let options = LoaderOptions { batch_size, grad_accum, packing, order };
     if config.data.is_empty() {
         return Ok(DataLoader::new(random_rows(config.seed, model.vocab_size(), seq_len)?, options)?);
     }
-    load_data(config, &config.data.clone(), model, seq_len, options)
+    let dataset = Dataset::load(&config.data, &config.row_options(), &encoder(config, tokens, model), seq_len)?;
+    Ok(DataLoader::new(dataset, options)?)
 }
 
 /// The shape of a micro-batch: as long as the longest row needs, `seq_len` at most.
@@ -204,7 +217,8 @@ fn shape_of(config: &TrainConfig, loader: &DataLoader, seq_len: usize) -> BatchS
 
 /// The held-out rows, if the settings name any: as the data of training are, but in file order.
 fn evaluation_data(
-    config: &mut TrainConfig,
+    config: &TrainConfig,
+    tokens: Option<&ModelTokens>,
     model: &Model,
     seq_len: usize,
 ) -> Result<Option<EvaluationData>, TrainError> {
@@ -213,34 +227,32 @@ fn evaluation_data(
     }
     let TrainConfig { batch_size, packing, .. } = *config;
     let options = LoaderOptions { batch_size, grad_accum: 1, packing, order: Order::InOrder };
-    let loader = load_data(config, &config.eval_data.clone(), model.config(), seq_len, options)?;
+    let encoder = encoder(config, tokens, model.config());
+    let dataset = Dataset::load(&config.eval_data, &config.row_options(), &encoder, seq_len)?;
+    let loader = DataLoader::new(dataset, options)?;
     let seq_len = seq_len.min(loader.longest_sequence().next_multiple_of(SEQ_LEN_MULTIPLE));
     Ok(Some(EvaluationData { loader, shape: BatchShape { batch: batch_size, seq_len } }))
 }
 
-/// Reads rows. Where a chat template asks for the day, that is part of the settings from then on.
-fn load_data(
-    config: &mut TrainConfig,
-    files: &[PathBuf],
-    model: &ModelConfig,
-    seq_len: usize,
-    options: LoaderOptions,
-) -> Result<DataLoader, TrainError> {
+/// The tokenizer of the model's folder, if rows are read and it has one. Where its chat template asks for the day, that is
+/// part of the settings from then on.
+fn open_tokens(config: &mut TrainConfig, model: &ModelConfig) -> Result<Option<ModelTokens>, TrainError> {
     // A preset has no folder, and so no tokenizer: its rows are token ids.
-    let tokens = match config.preset {
-        Some(_) => None,
-        None => ModelTokens::open(&config.model, model.eos_token_ids().first().copied())?,
-    };
+    if config.preset.is_some() || (config.data.is_empty() && config.eval_data.is_empty()) {
+        return Ok(None);
+    }
+    let tokens = ModelTokens::open(&config.model, model.eos_token_ids().first().copied())?;
     let (template, kwargs) = (config.chat_template.as_deref(), config.chat_template_kwargs.as_deref());
     let tokens = tokens.map(|tokens| tokens.with_chat(template, kwargs)).transpose()?;
-    let tokens = tokens.map(|tokens| match tokens.asks_for_the_day() {
+    Ok(tokens.map(|tokens| match tokens.asks_for_the_day() {
         true => tokens.on_day(*config.chat_date.get_or_insert_with(today)),
         false => tokens,
-    });
-    let encoder = Encoder::for_model(tokens.as_ref(), model.vocab_size());
-    let encoder = encoder.with_train_on(config.train_on.into());
-    let dataset = Dataset::load(files, &config.row_options(), &encoder, seq_len)?;
-    Ok(DataLoader::new(dataset, options)?)
+    }))
+}
+
+/// Rows to samples, by the settings.
+fn encoder<'a>(config: &TrainConfig, tokens: Option<&'a ModelTokens>, model: &ModelConfig) -> Encoder<'a> {
+    Encoder::for_model(tokens, model.vocab_size()).with_train_on(config.train_on.into())
 }
 
 /// Rows of random tokens, all of the full length.

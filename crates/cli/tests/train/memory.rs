@@ -152,3 +152,83 @@ fn every_phase_is_planned_from_both_sides() {
 fn case_rows(name: &str) -> std::path::PathBuf {
     crate::command::case(name).join("rows.jsonl")
 }
+
+/// The exit code of a run under a limit, and what it says it needs where it does not fit.
+fn under(limit: u64, flags: &str) -> (Option<i32>, Option<u64>) {
+    let train = Train::on("llama-gqa-tied", flags);
+    let output = train.command(&format!("--memory {limit}")).output().expect("the binary runs");
+    let stderr = text(&output.stderr);
+    let needed = stderr.split("this run needs ").nth(1).and_then(|rest| rest.split(' ').next()?.parse().ok());
+    (output.status.code(), needed)
+}
+
+/// What the allocator happened to leave is no part of the account, so the boundary is one number.
+#[test]
+fn the_same_command_fits_or_does_not_fit_every_time() {
+    let flags = "--method lora --rank 4 --steps 1 --batch-size 64 --grad-accum 1 --threads 2 --quiet";
+    // What a refusal asks for is enough, at the second time of asking at the latest: rows that plans have are known then.
+    let mut least = 8 << 20;
+    let mut refusals = 0;
+    while let (Some(3), Some(needed)) = under(least, flags) {
+        assert!(needed > least && refusals < 3, "{least} bytes are too few, {needed} are asked for");
+        (least, refusals) = (needed, refusals + 1);
+    }
+    for (limit, code) in [(least, 0), (least - 1, if refusals == 1 { 3 } else { 0 }), (least - (1 << 20), 3)] {
+        let codes: Vec<_> = (0..3).map(|_| under(limit, flags).0).collect();
+        assert!(codes.iter().all(|&first| first == codes[0]), "{limit}: {codes:?}");
+        if limit != least - 1 {
+            assert_eq!(codes[0], Some(code), "{limit} of {least}");
+        }
+    }
+    // And a run goes on under the limit that it had.
+    let train = Train::on("llama-gqa-tied", &format!("{flags} --save-every 1"));
+    let output = train.command(&format!("--memory {least}")).output().expect("the binary runs");
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    for _ in 0..3 {
+        let resumed = train.resume("--steps 2");
+        assert_eq!(resumed.status.code(), Some(0), "{}", text(&resumed.stderr));
+    }
+}
+
+/// A model folder with a tokenizer of twenty thousand tokens, in a file that is longer than it needs to be.
+fn with_a_large_tokenizer() -> tempfile::TempDir {
+    let model = crate::command::copied("llama-gqa-tied");
+    let path = model.path().join("tokenizer.json");
+    let mut tokenizer: Value = serde_json::from_slice(&std::fs::read(&path).expect("readable")).expect("JSON");
+    let vocab = tokenizer["model"]["vocab"].as_object_mut().expect("a vocabulary");
+    let known: Vec<String> = vocab.keys().cloned().collect();
+    let mut merges = Vec::new();
+    // Rows of ids meet none of these: only their number matters.
+    for (a, b) in known.iter().flat_map(|a| known.iter().map(move |b| (a, b))) {
+        let id = vocab.len();
+        if let serde_json::map::Entry::Vacant(entry) = vocab.entry(format!("{a}{b}")) {
+            entry.insert(id.into());
+            merges.push(serde_json::json!([a, b]));
+        }
+    }
+    assert!(merges.len() > 10_000, "{} merges", merges.len());
+    tokenizer["model"]["merges"] = merges.into();
+    let padded = serde_json::to_string_pretty(&tokenizer).expect("JSON") + &" ".repeat(12 << 20);
+    std::fs::write(&path, padded).expect("written");
+    model
+}
+
+/// What a tokenizer takes to be read is planned, and a save takes nothing for it.
+#[test]
+fn a_tokenizer_larger_than_the_model_is_in_the_account() {
+    let model = with_a_large_tokenizer();
+    let rows = case_rows("llama-gqa-tied");
+    let flags = format!(
+        "--method full --steps 2 --save-every 1 --batch-size 2 --threads 1 --json --phases-apart --eval-data {}",
+        rows.display()
+    );
+    let events = events(&Train::on("llama-gqa-tied", &flags).model(model.path()).finish());
+    let finished = event(&events, "finished");
+    for (name, phase) in finished["phases"].as_object().expect("phases") {
+        let bytes = |key: &str| phase[key].as_u64().expect("a size");
+        let (planned, peak) = (bytes("planned_bytes"), bytes("peak_bytes"));
+        assert!(peak <= planned && planned - peak <= 16 << 20, "{name} took {peak} bytes of {planned} planned");
+    }
+    let load = finished["phases"]["load"]["peak_bytes"].as_u64().expect("a size");
+    assert!(load > 24 << 20, "the tokenizer is what takes most: {load}");
+}

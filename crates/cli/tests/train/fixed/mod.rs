@@ -57,7 +57,7 @@ const fn run(name: &'static str, model: &'static str, rows: Rows, memory: Memory
     Run { name, model, rows, flags, memory }
 }
 
-/// Of what a budget recomputes prices decide; below 256 MiB beside the program none are measured for it.
+/// Of what a budget recomputes prices decide; below 340 MiB beside the program none are measured for it.
 #[rustfmt::skip]
 const RUNS: [Run; 16] = [
     run("lora-f32", "llama-gqa-tied", TwoLengths, KEEP,
