@@ -1,6 +1,6 @@
 //! What can go wrong in a run. Invariant: each message names the flag, key, file or step, and the remedy.
 
-use crate::alternatives::{Alternative, listed};
+use crate::plan::alternatives::{Alternative, listed};
 use remat_compiler::CompileError;
 use remat_data::DataError;
 use remat_formats::FormatsError;

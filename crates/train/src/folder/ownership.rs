@@ -1,0 +1,175 @@
+//! What of a folder remat wrote: by the folder's listing, or, where an older version wrote no listing, by what a run or a
+//! record of remat's leaves and only beside its settings or its record.
+//!
+//! Invariant: looking changes nothing; in doubt a file is somebody else's. Look next at `remat_formats::OwnFiles`.
+
+use crate::folder::manifest::MANIFEST;
+use crate::folder::run_folder::{CONFIG_FILE, METRICS_FILE, REPORT_FILE};
+use crate::folder::saves::PREFIX;
+use crate::folder::snapshot::{DATA_STATE_FILE, OPTIMIZER_FILE, TRAINER_STATE_FILE};
+use crate::settings::config::MethodKind;
+use crate::{RECORD_FILE, RECORD_TEXT_FILE, TrainConfig};
+use remat_formats::{FormatsError, OwnFiles, SETTINGS_LIMIT_BYTES, read_text_file};
+use remat_model::{ADAPTER_FILES, MODEL_FILES};
+use std::fs;
+use std::path::Path;
+
+/// Files that a lab record and its page are in.
+pub const RECORD_FILES: &[&str] = &[RECORD_FILE, RECORD_TEXT_FILE, REPORT_FILE];
+
+/// Every name that a run may write under, by whatever method, beside checkpoint-N and hidden files.
+pub(crate) const RUN_FILES: &[&str] = &[
+    CONFIG_FILE,
+    METRICS_FILE,
+    RECORD_FILE,
+    RECORD_TEXT_FILE,
+    REPORT_FILE,
+    "adapter_config.json",
+    "adapter_model.safetensors",
+    "config.json",
+    "model.safetensors",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "generation_config.json",
+    "chat_template.jinja",
+    "vocab.json",
+    "merges.txt",
+    "added_tokens.json",
+];
+
+/// A record is some kilobytes; what is much larger is none.
+const MOST_RECORD_BYTES: u64 = 16 << 20;
+
+/// The files of a run's result.
+pub(crate) fn result_files(method: MethodKind) -> &'static [&'static str] {
+    match method {
+        MethodKind::Lora | MethodKind::Qlora => ADAPTER_FILES,
+        MethodKind::Full => MODEL_FILES,
+    }
+}
+
+/// The names that a run of this method writes under.
+pub(crate) fn files_of_run(method: MethodKind) -> impl Iterator<Item = &'static str> {
+    [CONFIG_FILE, METRICS_FILE].iter().chain(RECORD_FILES).chain(result_files(method)).copied()
+}
+
+/// What remat wrote to a folder, which may not be there.
+///
+/// # Errors
+/// A listing that cannot be read.
+pub fn own_files(folder: &Path) -> Result<OwnFiles, FormatsError> {
+    if let Some(listed) = OwnFiles::read(folder)? {
+        return Ok(listed);
+    }
+    // Settings that a run wrote have every key; a file of settings made by hand hardly ever has.
+    let text = read_text_file(&folder.join(CONFIG_FILE), SETTINGS_LIMIT_BYTES).unwrap_or_default();
+    let mut names: Vec<&str> = match toml::from_str::<TrainConfig>(&text) {
+        Ok(config) => files_of_run(config.method).collect(),
+        Err(_) if record_kind(folder).is_some() => RECORD_FILES.to_vec(),
+        Err(_) => Vec::new(),
+    };
+    names.retain(|name| folder.join(name).symlink_metadata().is_ok());
+    Ok(OwnFiles::of(folder, names))
+}
+
+/// What a folder's `record.json` is a lab record of, if it is one.
+pub fn record_kind(folder: &Path) -> Option<String> {
+    let text = read_text_file(&folder.join(RECORD_FILE), MOST_RECORD_BYTES).ok()?;
+    let record: serde_json::Value = serde_json::from_str(&text).ok()?;
+    let is_remats = record["schema"] == 1 && record["remat_version"].is_string();
+    record["kind"].as_str().filter(|_| is_remats).map(str::to_string)
+}
+
+/// Whether it is the name of a save.
+pub(crate) fn is_save(name: &str) -> bool {
+    let step = name.strip_prefix(PREFIX);
+    step.is_some_and(|digits| digits.parse::<u64>().is_ok_and(|step| step.to_string() == digits))
+}
+
+/// The first thing among a folder's saves that remat did not write: a save as a whole, or a file inside one.
+pub(crate) fn foreign_save(folder: &Path) -> Option<String> {
+    let saves = fs::read_dir(folder).into_iter().flatten().flatten();
+    let saves = saves.filter_map(|entry| entry.file_name().into_string().ok()).filter(|name| is_save(name));
+    saves.filter_map(|name| foreign_inside(folder, name)).min()
+}
+
+fn foreign_inside(folder: &Path, name: String) -> Option<String> {
+    let save = folder.join(&name);
+    if !save.symlink_metadata().is_ok_and(|found| found.is_dir()) {
+        return Some(name);
+    }
+    let fixed = [MANIFEST, OPTIMIZER_FILE, TRAINER_STATE_FILE, DATA_STATE_FILE, CONFIG_FILE];
+    let is_known = |file: &str| {
+        fixed.contains(&file)
+            || ADAPTER_FILES.contains(&file)
+            || MODEL_FILES.contains(&file)
+            || file.starts_with(".remat-")
+    };
+    let files: Vec<String> = fs::read_dir(&save)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .collect();
+    // Both names are in every save; others write adapters under the same names as remat does.
+    let is_save_of_remat = files.is_empty() || files.iter().any(|file| file == DATA_STATE_FILE || file == MANIFEST);
+    match files.iter().find(|file| !is_known(file)) {
+        Some(file) => Some(format!("{name}/{file}")),
+        None => (!is_save_of_remat).then_some(name),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_name_of_a_run_is_known() {
+        for method in [MethodKind::Lora, MethodKind::Qlora, MethodKind::Full] {
+            for name in files_of_run(method) {
+                assert!(RUN_FILES.contains(&name), "{name}");
+            }
+        }
+    }
+
+    #[test]
+    fn without_a_listing_only_what_lies_beside_settings_or_a_record_is_remats() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let write = |name: &str, text: &str| fs::write(folder.path().join(name), text).expect("written");
+        let own = || own_files(folder.path()).expect("readable");
+        for name in ["config.json", "adapter_config.json", METRICS_FILE, RECORD_TEXT_FILE] {
+            write(name, "somebody's");
+        }
+        assert!(!own().holds("adapter_config.json") && !own().holds(METRICS_FILE) && !own().holds(RECORD_TEXT_FILE));
+        write(RECORD_FILE, r#"{"schema": 1, "kind": "a disc"}"#);
+        assert!(!own().holds(RECORD_FILE), "another program's record");
+        write(RECORD_FILE, r#"{"schema": 1, "kind": "profile", "remat_version": "0.1.0"}"#);
+        assert!(own().holds(RECORD_FILE) && own().holds(RECORD_TEXT_FILE) && !own().holds(METRICS_FILE));
+        write(CONFIG_FILE, "model = \"m\"\nlr = 1e-4\n");
+        assert!(!own().holds(CONFIG_FILE), "settings made by hand");
+        write(CONFIG_FILE, &TrainConfig::default().to_toml());
+        assert!(own().holds(CONFIG_FILE) && own().holds("adapter_config.json") && own().holds(METRICS_FILE));
+        assert!(!own().holds("config.json"), "a run with an adapter writes no config.json");
+    }
+
+    #[test]
+    fn folders_that_only_look_like_saves_are_somebodys() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let at = |name: &str| folder.path().join(name);
+        let file = |name: &str| fs::write(at(name), "x").expect("written");
+        fs::create_dir(at("checkpoint-7")).expect("made");
+        for name in [MANIFEST, DATA_STATE_FILE, "adapter_config.json"] {
+            file(&format!("checkpoint-7/{name}"));
+        }
+        fs::create_dir(at("checkpoint-best")).expect("made");
+        assert_eq!(foreign_save(folder.path()), None);
+        file("checkpoint-7/notes.txt");
+        assert_eq!(foreign_save(folder.path()).as_deref(), Some("checkpoint-7/notes.txt"));
+        fs::create_dir(at("checkpoint-5")).expect("made");
+        file("checkpoint-5/adapter_config.json");
+        assert_eq!(foreign_save(folder.path()).as_deref(), Some("checkpoint-5"), "nothing there is remat's alone");
+        std::os::unix::fs::symlink(at("checkpoint-7"), at("checkpoint-4")).expect("linked");
+        assert_eq!(foreign_save(folder.path()).as_deref(), Some("checkpoint-4"), "a link");
+    }
+}

@@ -1,0 +1,175 @@
+//! What is inside a save: everything a run needs to go on as if it had never stopped.
+//!
+//! | file | holds |
+//! |---|---|
+//! | the model's own files | the adapter or the model, ready to be used |
+//! | `optimizer.safetensors` | each parameter in f32, and its moments `.m` and `.v`; of 8 bits also their scales, `.m_absmax` and `.v_absmax` |
+//! | `trainer_state.json` | counts and the newest of the log, under Hugging Face's names |
+//! | `data_state.json` | the position in the data, and the seed of dropout |
+//! | `config.toml` | the settings |
+//!
+//! Invariant: gradients are not saved, because saves happen between updates, where they are zero.
+
+use crate::folder::run_folder::CONFIG_FILE;
+use crate::folder::saves::Save;
+use crate::run::metrics::StepMetrics;
+use crate::settings::config_file;
+use crate::{TrainConfig, TrainError};
+use remat_data::SamplerState;
+use remat_formats::{SafetensorsFile, TensorSpec, write_safetensors_from};
+use remat_ir::{Parameter, Storage};
+use remat_plan::{Device, SourceId, SourceWriter};
+use remat_step::MomentFormat;
+use remat_tensor::DType;
+use serde::{Deserialize, Serialize};
+use std::fs;
+use std::io::{BufWriter, Write};
+use std::path::Path;
+
+pub(crate) const OPTIMIZER_FILE: &str = "optimizer.safetensors";
+pub(crate) const TRAINER_STATE_FILE: &str = "trainer_state.json";
+pub(crate) const DATA_STATE_FILE: &str = "data_state.json";
+
+/// Where the run stands in its data.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct DataState {
+    /// Version of this file.
+    pub(crate) schema: u32,
+    /// Key of all random numbers of the run.
+    pub(crate) seed: u64,
+    /// Position of the next update.
+    pub(crate) sampler: SamplerState,
+    /// The last update, if the evaluation after it was interrupted: it is made again by the run that goes on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) unevaluated: Option<StepMetrics>,
+}
+
+/// `trainer_state.json`, as far as it says anything here; the names are those of transformers' `TrainerState`. Of the log it
+/// has the newest updates; all of them are in `metrics.jsonl`, and a copy of that in every save would grow with the run.
+#[derive(Debug, Serialize)]
+pub(crate) struct TrainerState {
+    pub(crate) epoch: f64,
+    pub(crate) global_step: u64,
+    pub(crate) is_local_process_zero: bool,
+    pub(crate) is_world_process_zero: bool,
+    pub(crate) log_history: Vec<LogEntry>,
+    pub(crate) logging_steps: u64,
+    pub(crate) max_steps: u64,
+    pub(crate) num_input_tokens_seen: u64,
+    pub(crate) num_train_epochs: u64,
+    pub(crate) save_steps: u64,
+    pub(crate) train_batch_size: usize,
+}
+
+/// One update in the log history.
+#[derive(Debug, Serialize)]
+pub(crate) struct LogEntry {
+    epoch: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    eval_loss: Option<f64>,
+    grad_norm: f64,
+    learning_rate: f64,
+    loss: f64,
+    step: u64,
+}
+
+impl LogEntry {
+    pub(crate) fn of(metrics: &StepMetrics) -> Self {
+        let StepMetrics { epoch, grad_norm, lr, loss, val_loss, step, .. } = *metrics;
+        LogEntry { epoch, eval_loss: val_loss, grad_norm, learning_rate: lr, loss, step }
+    }
+}
+
+/// Writes everything but the model's own files. `states` are the names that [`saved_states`] gives.
+pub(crate) fn write(
+    folder: &Path,
+    states: &[String],
+    device: &dyn Device,
+    trainer: &TrainerState,
+    data: &DataState,
+    config: &TrainConfig,
+) -> Result<(), TrainError> {
+    let sources = states.iter().map(|name| device.known(Storage::State, name));
+    let sources: Vec<SourceId> = sources.collect::<Result<_, _>>()?;
+    let spec = |(name, &source)| {
+        let ty = device.source_type(source);
+        TensorSpec { name, dtype: ty.dtype, shape: &ty.shape }
+    };
+    let specs: Vec<TensorSpec<'_>> = states.iter().map(String::as_str).zip(&sources).map(spec).collect();
+    let mut buffer = Vec::new();
+    let written = write_safetensors_from(&folder.join(OPTIMIZER_FILE), &specs, &[], &mut |index, sink| {
+        device.read_pieces(sources[index], &mut buffer, &mut |piece| Ok::<(), TrainError>(sink(piece)?))
+    });
+    written.map_err(|error: TrainError| TrainError::NotSaved { problem: error.to_string() })?;
+    write_json(&folder.join(TRAINER_STATE_FILE), trainer)?;
+    write_json(&folder.join(DATA_STATE_FILE), data)?;
+    write_text(&folder.join(CONFIG_FILE), &config.to_toml())
+}
+
+/// The settings and the position of a save.
+pub(crate) fn read(save: &Save) -> Result<(TrainConfig, DataState), TrainError> {
+    let config = TrainConfig::from_file(&save.path.join(CONFIG_FILE))?;
+    let path = save.path.join(DATA_STATE_FILE);
+    let text = config_file::read(&path)?;
+    let state: DataState = serde_json::from_str(&text)
+        .map_err(|error| TrainError::BadSave { path: path.clone(), problem: format!("not a data state: {error}") })?;
+    if state.schema != 1 {
+        let problem =
+            format!("schema {} is not known to this version of remat; use the one that saved it", state.schema);
+        return Err(TrainError::BadSave { path, problem });
+    }
+    Ok((config, state))
+}
+
+/// Puts parameters and moments back.
+pub(crate) fn restore(save: &Save, states: &[String], device: &mut dyn Device) -> Result<(), TrainError> {
+    let path = save.path.join(OPTIMIZER_FILE);
+    let file = SafetensorsFile::open(&path)?;
+    for name in states {
+        let state = device.known(Storage::State, name)?;
+        let ty = device.source_type(state).clone();
+        let fits = file.tensor_info(name).is_some_and(|info| info.shape.dims() == ty.shape.dims());
+        if !fits {
+            let problem = format!("has no tensor \"{name}\" of shape {}: it was saved by another run", ty.shape);
+            return Err(TrainError::BadSave { path, problem });
+        }
+        let stored = file.tensor_info(name).and_then(|info| info.dtype);
+        if ty.dtype != DType::F32 && stored != Some(ty.dtype) {
+            let problem = format!("\"{name}\" is not {}: it was saved by another run", ty.dtype);
+            return Err(TrainError::BadSave { path, problem });
+        }
+        let mut writer = SourceWriter::new(device, state);
+        match ty.dtype {
+            DType::F32 => file.read_chunks_as_f32(name, &mut |piece| {
+                writer.push(piece);
+                Ok(())
+            })?,
+            _ => file.read_chunks(name, &mut |piece| {
+                writer.push(piece);
+                Ok(())
+            })?,
+        }
+        writer.finish()?;
+    }
+    Ok(())
+}
+
+/// Names of the states that outlive an update.
+pub(crate) fn saved_states(parameters: &[Parameter], config: &TrainConfig) -> Vec<String> {
+    let moments = MomentFormat::from(config.optimizer);
+    parameters.iter().flat_map(|parameter| moments.saved(parameter).iter().map(|&role| parameter.state(role))).collect()
+}
+
+fn write_json(path: &Path, value: &impl Serialize) -> Result<(), TrainError> {
+    let write = |mut file: BufWriter<fs::File>| {
+        serde_json::to_writer_pretty(&mut file, value)?;
+        file.write_all(b"\n").and_then(|()| file.flush())
+    };
+    let written = fs::File::create(path).map(BufWriter::new).and_then(write);
+    written.map_err(|source| TrainError::Io { path: path.to_path_buf(), what: "write", source })
+}
+
+/// Saves are flushed and put in place as a whole, so their files need no care of their own.
+fn write_text(path: &Path, text: &str) -> Result<(), TrainError> {
+    fs::write(path, text).map_err(|source| TrainError::Io { path: path.to_path_buf(), what: "write", source })
+}

@@ -1,0 +1,40 @@
+//! What generation and evaluation share: the method that a model is run with, and whether plans fit the machine.
+//!
+//! Invariant: a plan that does not fit is refused before anything is allocated.
+
+use crate::TrainError;
+use remat_ir::Graph;
+use remat_model::{Method, Model};
+use remat_plan::{Device, Plan};
+use remat_step::{DeviceOptions, LoadedForward};
+use std::path::Path;
+
+/// The method whose parameters a model is run with: an adapter's, or none for the base alone.
+pub(crate) fn method(model: &Model, adapter: Option<&Path>) -> Result<Option<Method>, TrainError> {
+    Ok(adapter.map(|folder| model.adapter_settings(folder)).transpose()?.map(Method::Lora))
+}
+
+/// Refuses plans that the machine has no memory for, or whose weights are not in the model's files.
+pub(crate) fn check(model: &Model, plans: &[Plan], options: DeviceOptions) -> Result<(), TrainError> {
+    let needed_bytes = (LoadedForward::bytes(plans) + options.profile().executor_bytes) as u64;
+    if let Some(available_bytes) = crate::plan::available::available_bytes()
+        && needed_bytes > available_bytes
+    {
+        return Err(TrainError::ForwardDoesNotFit { needed_bytes, available_bytes });
+    }
+    Ok(plans.iter().try_for_each(|plan| model.check_weights(&plan.graph))?)
+}
+
+/// Fills in base and adapter.
+pub(crate) fn fill(
+    model: &Model,
+    adapter: Option<&Path>,
+    graph: &Graph,
+    device: &mut dyn Device,
+) -> Result<(), TrainError> {
+    model.load_weights(graph, device)?;
+    if let Some(folder) = adapter {
+        model.load_adapter_of(folder, graph, device)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,281 @@
+//! What else could be chosen: settings that need less memory, each with what it saves and what it costs.
+//!
+//! Method: each change is compiled on its own, under the same policy; where a budget or limit shaped the plan, in an arena
+//! as much smaller as the change makes the activations. So a saving is the change's own and not another trade of time for
+//! memory. Invariant: every figure is of a plan that was made; nothing is extrapolated.
+
+use crate::plan::memory::Buffers;
+use crate::plan::planning::adamw;
+use crate::plan::setup::all_threads;
+use crate::prices::spill::with_spill;
+use crate::settings::config::{MethodKind, QuantKind};
+use crate::{MemoryAccount, TrainConfig, TrainError};
+use remat_compiler::CompileError;
+use remat_ir::Training;
+use remat_model::{BatchShape, LoraConfig, Method, Model, Precision, Quant, Targets};
+use remat_plan::{ByteSize, DeviceProfile, Plan, Policy, SpillPrices};
+use remat_step::TrainingStep;
+use serde::Serialize;
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+
+/// A setting that needs less memory.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Alternative {
+    /// The flags that make it.
+    pub change: String,
+    /// Bytes of the planned peak that it saves.
+    pub saves_bytes: usize,
+    /// More time for the same number of tokens, in percent; negative if it is faster.
+    pub costs_percent: f64,
+}
+
+/// The alternatives as the end of a message, one per line.
+pub(crate) fn listed(alternatives: &[Alternative]) -> String {
+    let line = |a: &Alternative| {
+        let mebibytes = a.saves_bytes.div_ceil(1 << 20);
+        format!("\n  {:<34} saves {mebibytes} MiB, {:+.0} % time per token", a.change, a.costs_percent)
+    };
+    match alternatives {
+        [] => String::new(),
+        _ => format!("; or, by what they cost:{}", alternatives.iter().map(line).collect::<String>()),
+    }
+}
+
+/// What a plan is made of, without data.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Setting<'a> {
+    pub(crate) config: &'a TrainConfig,
+    pub(crate) model: &'a Model,
+    pub(crate) method: &'a Method,
+    pub(crate) shape: BatchShape,
+}
+
+/// What a setting comes to under one policy.
+#[derive(Debug, Clone, Copy)]
+struct Figures {
+    sources_and_arena_bytes: usize,
+    arena_bytes: usize,
+    seconds_per_token: f64,
+}
+
+impl Setting<'_> {
+    /// The micro-step before it is differentiated.
+    pub(crate) fn training(&self) -> Result<Training, TrainError> {
+        Ok(self.model.training_in(self.config.precision.into(), self.method, self.shape)?)
+    }
+
+    /// Forward, backward and update.
+    pub(crate) fn step(&self) -> Result<TrainingStep, TrainError> {
+        Ok(TrainingStep::new(self.training()?, Some(&adamw(self.config)))?)
+    }
+
+    /// The figures of the plan of `policy` in an arena of at most `cap` bytes, or of the smallest that there is.
+    fn figures(&self, policy: &Policy, cap: Option<usize>, profile: &DeviceProfile) -> Result<Figures, TrainError> {
+        let (problem, trained) = self.step()?.problem(profile)?;
+        let update = trained.plan_update(profile)?;
+        let micro = match cap {
+            Some(cap) => problem.plan_or_smallest(policy, cap)?,
+            None => problem.plan(policy, None)?,
+        };
+        Ok(self.of(&micro, &update, profile))
+    }
+
+    fn of(&self, micro: &Plan, update: &Plan, profile: &DeviceProfile) -> Figures {
+        let account = MemoryAccount::new(micro, &[update], profile, Buffers::default());
+        // What the process holds anyway is the same on both sides, up to when it is measured.
+        let same = account.bytes_of("program and tokenizer");
+        let accumulated = self.config.grad_accum as f64;
+        let seconds = accumulated * micro.step_seconds(&profile.prices) + update.step_seconds(&profile.prices);
+        Figures {
+            sources_and_arena_bytes: account.running_bytes() - same,
+            arena_bytes: micro.arena_bytes,
+            seconds_per_token: seconds / (accumulated * (self.shape.batch * self.shape.seq_len) as f64),
+        }
+    }
+}
+
+/// A change: its flags, the settings with it, and the part of the activations that is left of the same policy.
+struct Change {
+    flags: String,
+    config: TrainConfig,
+    method: Method,
+    shape: BatchShape,
+    policy: Option<Policy>,
+    activations: f64,
+    /// Offload as much as can be, at these prices.
+    spill: Option<SpillPrices>,
+}
+
+/// Alternatives to the plan of `setting`, those that cost least first. None that saves nothing.
+pub(crate) fn alternatives(
+    setting: Setting<'_>,
+    micro: &Plan,
+    update: &Plan,
+    profile: &DeviceProfile,
+) -> Result<Vec<Alternative>, TrainError> {
+    let now = setting.of(micro, update, profile);
+    let named = match &micro.policy {
+        Policy::Budget(_) | Policy::Auto if micro.recomputed_steps().next().is_none() => Policy::None,
+        policy => policy.clone(),
+    };
+    let offloads = micro.copy_steps().next().is_some();
+    let figured = |change: Change| {
+        let (policy, cap) = match (change.policy, &named) {
+            _ if change.spill.is_some() => (named.clone(), Some(0)),
+            (Some(policy), _) => (policy, None),
+            (None, Policy::Budget(_) | Policy::Auto) => {
+                (Policy::Auto, Some((now.arena_bytes as f64 * change.activations) as usize))
+            }
+            (None, policy) if offloads => {
+                (policy.clone(), Some((now.arena_bytes as f64 * change.activations) as usize))
+            }
+            (None, policy) => (policy.clone(), None),
+        };
+        let spill = change.spill.or(profile.prices.spill);
+        let profile = &with_spill(profile.clone(), spill);
+        let changed = Setting { config: &change.config, method: &change.method, shape: change.shape, ..setting };
+        let then = match changed.figures(&policy, cap, profile) {
+            // Half of what offloading leaves may be less than there can be.
+            Err(TrainError::Compile(CompileError::BudgetDoesNotFit { .. })) => return Ok(None),
+            figures => figures?,
+        };
+        let saves_bytes = now.sources_and_arena_bytes.saturating_sub(then.sources_and_arena_bytes);
+        let costs_percent = 100.0 * (then.seconds_per_token / now.seconds_per_token - 1.0);
+        Ok(Some(Alternative { change: change.flags, saves_bytes, costs_percent }))
+    };
+    let found: Vec<Result<_, TrainError>> = in_parallel(changes(setting, micro, profile), &figured);
+    let mut found: Vec<Alternative> = found.into_iter().filter_map(Result::transpose).collect::<Result<_, _>>()?;
+    found.retain(|alternative| alternative.saves_bytes > 0);
+    found.sort_by(|a, b| a.costs_percent.total_cmp(&b.costs_percent));
+    Ok(found)
+}
+
+/// The results of all items, in their order. Each is a compilation of its own; a machine with several cores makes them at
+/// once, and where the system refuses more threads, the ones there are make them all.
+fn in_parallel<T: Send, R: Send>(items: Vec<T>, figured: &(dyn Fn(T) -> R + Sync)) -> Vec<R> {
+    let helpers = all_threads().min(items.len()).saturating_sub(1);
+    let (queue, done) = (Mutex::new(items.into_iter().enumerate()), Mutex::new(Vec::new()));
+    // Nothing panics while it holds one of these, so neither is ever found broken.
+    let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).next();
+    let work = || {
+        while let Some((index, item)) = next() {
+            let result = figured(item);
+            done.lock().unwrap_or_else(PoisonError::into_inner).push((index, result));
+        }
+    };
+    thread::scope(|scope| {
+        let started = (0..helpers).map(|_| thread::Builder::new().spawn_scoped(scope, work));
+        // The first refusal ends it; nobody waits for a thread that is not there.
+        let _helpers: Vec<_> = started.map_while(Result::ok).collect();
+        work();
+    });
+    let mut done = done.into_inner().unwrap_or_else(PoisonError::into_inner);
+    done.sort_unstable_by_key(|(index, _)| *index);
+    done.into_iter().map(|(_, result)| result).collect()
+}
+
+fn changes(setting: Setting<'_>, micro: &Plan, profile: &DeviceProfile) -> Vec<Change> {
+    let Setting { config, method, shape, .. } = setting;
+    let same = |flags: String| Change {
+        flags,
+        config: config.clone(),
+        method: method.clone(),
+        shape,
+        policy: None,
+        activations: 1.0,
+        spill: None,
+    };
+    let mut changes = Vec::new();
+    let shorter = (shape.seq_len / 2).next_multiple_of(16);
+    if shorter < shape.seq_len {
+        let activations = shorter as f64 / shape.seq_len as f64;
+        let shape = BatchShape { seq_len: shorter, ..shape };
+        changes.push(Change { shape, activations, ..same(format!("--seq-len {shorter}")) });
+    }
+    if shape.batch > 1 {
+        let batch = shape.batch / 2;
+        let accumulated = (config.grad_accum * shape.batch).div_ceil(batch);
+        let config = TrainConfig { batch_size: batch, grad_accum: accumulated, ..config.clone() };
+        let activations = batch as f64 / shape.batch as f64;
+        let flags = format!("--batch-size {batch} --grad-accum {accumulated}");
+        changes.push(Change { config, shape: BatchShape { batch, ..shape }, activations, ..same(flags) });
+    }
+    if let Some(lora) = method.adapter().filter(|lora| lora.rank > 1) {
+        let halved = LoraConfig { rank: lora.rank / 2, ..lora.clone() };
+        let method = match method {
+            Method::Qlora(_, quant) => Method::Qlora(halved, *quant),
+            Method::Lora(_) | Method::Full => Method::Lora(halved),
+        };
+        changes.push(Change { method, ..same(format!("--rank {}", lora.rank / 2)) });
+    }
+    let fewer_bits = match method {
+        // Weights that the files hold quantised stay as they are.
+        _ if setting.model.stored_quant().is_some() => None,
+        Method::Lora(lora) => Some((lora, "--method qlora")),
+        Method::Qlora(lora, Quant::Int8) => Some((lora, "--quant nf4")),
+        Method::Qlora(_, Quant::Nf4) | Method::Full => None,
+    };
+    if let Some((lora, flags)) = fewer_bits {
+        let config = TrainConfig { method: MethodKind::Qlora, quant: Some(QuantKind::Nf4), ..config.clone() };
+        let method = Method::Qlora(lora.clone(), Quant::Nf4);
+        changes.push(Change { config, method, ..same(flags.to_string()) });
+    }
+    if config.method == MethodKind::Full {
+        let alpha = 2.0 * config.rank as f32;
+        let targets = Targets::AllLinear;
+        let lora = LoraConfig { rank: config.rank, alpha, dropout: 0.0, rank_stabilised: false, targets };
+        let config = TrainConfig { method: MethodKind::Lora, ..config.clone() };
+        changes.push(Change { config, method: Method::Lora(lora), ..same("--method lora".to_string()) });
+    }
+    if Precision::from(config.precision) == Precision::F32 {
+        let config = TrainConfig { precision: crate::Precision::Bf16, ..config.clone() };
+        changes.push(Change { config, activations: 0.5, ..same("--precision bf16".to_string()) });
+    }
+    if micro.policy == Policy::None || (micro.policy != Policy::Full && micro.recomputed_steps().next().is_none()) {
+        changes.push(Change { policy: Some(Policy::Full), ..same("--checkpointing full".to_string()) });
+        let bytes = micro.activation_bytes() / 2;
+        let policy = Policy::Budget(bytes);
+        let flags = format!("--checkpointing budget:{}", ByteSize(bytes.next_multiple_of(1 << 20)));
+        changes.push(Change { policy: Some(policy), ..same(flags) });
+    }
+    if profile.prices.spill.is_none() {
+        // No folder is named yet, so no disk was measured.
+        changes.push(Change { spill: Some(SpillPrices::nominal()), ..same("--offload DIR".to_string()) });
+    }
+    changes
+}
+
+/// A refusal for want of memory, with the alternatives to the smallest plan; any other error as it is.
+pub(crate) fn with_alternatives(error: TrainError, setting: Setting<'_>, profile: &DeviceProfile) -> TrainError {
+    let (limited, budget) = match &error {
+        TrainError::DoesNotFit { .. } => (true, None),
+        TrainError::Compile(CompileError::BudgetDoesNotFit { budget_bytes, smallest_bytes }) => {
+            (false, Some((*budget_bytes, *smallest_bytes)))
+        }
+        _ => return error,
+    };
+    // What cannot be planned has no alternatives to name; the refusal itself stands.
+    let found = smallest(setting, budget.map(|(_, smallest)| smallest), profile)
+        .and_then(|(micro, update)| alternatives(setting, &micro, &update, profile))
+        .unwrap_or_default();
+    match (error, budget) {
+        (TrainError::DoesNotFit { needed_bytes, limit_bytes, whose, .. }, _) if limited => {
+            TrainError::DoesNotFit { needed_bytes, limit_bytes, whose, alternatives: found }
+        }
+        (_, Some((budget_bytes, smallest_bytes))) => {
+            TrainError::BudgetTooSmall { budget_bytes, smallest_bytes, alternatives: found }
+        }
+        (error, None) => error,
+    }
+}
+
+/// The smallest plan of a setting: of its policy, or under the smallest budget.
+fn smallest(setting: Setting<'_>, budget: Option<usize>, profile: &DeviceProfile) -> Result<(Plan, Plan), TrainError> {
+    let (problem, trained) = setting.step()?.problem(profile)?;
+    let policy = match budget {
+        Some(bytes) => Policy::Budget(bytes),
+        None => setting.config.checkpointing.clone(),
+    };
+    Ok((problem.plan_or_smallest(&policy, 0)?, trained.plan_update(profile)?))
+}

@@ -1,0 +1,11 @@
+//! What settings come to: set-up, memory account, limit, plans, prices. Look next at `setup`, then `planning`.
+
+pub(crate) mod alternatives;
+pub(crate) mod available;
+pub(crate) mod buckets;
+pub(crate) mod memory;
+pub(crate) mod planning;
+pub(crate) mod program_memory;
+pub(crate) mod run_plan;
+pub(crate) mod setup;
+pub(crate) mod source_totals;

@@ -1,0 +1,160 @@
+//! Compiles the graphs of a run within the memory it may use.
+//!
+//! The limit is `--memory`, or what the machine has; from it goes everything that is not the arena, and what is left caps
+//! the arena. Since compiling itself takes memory, the account is made afterwards and the cap tightened by what it
+//! overshoots. Invariant: the account of a plan that is returned is within the limit.
+
+use crate::plan::buckets::{BucketPlan, LengthBucket};
+use crate::plan::memory;
+use crate::plan::memory::Buffers;
+use crate::{MemoryAccount, TrainConfig, TrainError};
+use remat_compiler::{CompileError, Problem, compile_or_smallest};
+use remat_ir::Graph;
+use remat_plan::{ByteSize, DeviceProfile, Plan, Policy};
+use remat_step::{AdamWSettings, LoadedForward, Trained, TrainingStep};
+
+/// How often a plan is made anew because the account overshot.
+const ATTEMPTS: usize = 4;
+
+/// A run's plans and what they need.
+pub(crate) struct PlannedStep {
+    pub(crate) micro: Plan,
+    pub(crate) update: Plan,
+    /// Of the held-out rows, if there are any.
+    pub(crate) evaluation: Option<Plan>,
+    /// Of the micro-batches that are shorter, shortest first.
+    pub(crate) shorter: Vec<Plan>,
+    pub(crate) account: MemoryAccount,
+    pub(crate) trained: Trained,
+}
+
+/// How much the process may hold at most, and who says so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limit {
+    /// How much.
+    pub bytes: usize,
+    /// For instance `--memory allows`.
+    pub whose: &'static str,
+}
+
+impl Limit {
+    /// Of the settings; of the machine where they set none and it tells.
+    pub(crate) fn of(config: &TrainConfig) -> Option<Limit> {
+        if let Some(ByteSize(bytes)) = config.memory {
+            return Some(Limit { bytes, whose: "--memory allows" });
+        }
+        let available = crate::plan::available::available_bytes();
+        let of_machine = |available: u64| Limit { bytes: available as usize, whose: "the machine has" };
+        available.map(|available| of_machine(available + memory::resident_bytes()))
+    }
+
+    fn refuse(self, needed_bytes: usize) -> TrainError {
+        TrainError::DoesNotFit { needed_bytes, limit_bytes: self.bytes, whose: self.whose, alternatives: Vec::new() }
+    }
+}
+
+impl PlannedStep {
+    /// All plans but that of the longest micro-step.
+    pub(crate) fn others(&self) -> Vec<&Plan> {
+        std::iter::once(&self.update).chain(&self.evaluation).chain(&self.shorter).collect()
+    }
+
+    /// Steps of all plans together.
+    pub(crate) fn steps(&self) -> usize {
+        self.micro.steps.len() + self.others().iter().map(|plan| plan.steps.len()).sum::<usize>()
+    }
+
+    /// The plan of each bucket.
+    pub(crate) fn bucket_plans(&self, buckets: &[LengthBucket], profile: &DeviceProfile) -> Vec<BucketPlan> {
+        let plans = self.shorter.iter().chain(std::iter::once(&self.micro));
+        buckets.iter().zip(plans).map(|(&bucket, plan)| BucketPlan::of(bucket, plan, profile)).collect()
+    }
+}
+
+/// Forward and backward of a micro-step, ready to plan, and what they train.
+pub(crate) struct MicroStepProblem<'a> {
+    pub(crate) problem: Problem<'a>,
+    trained: Trained,
+}
+
+impl<'a> MicroStepProblem<'a> {
+    pub(crate) fn of(step: TrainingStep, profile: &'a DeviceProfile) -> Result<Self, TrainError> {
+        let (problem, trained) = step.problem(profile)?;
+        Ok(MicroStepProblem { problem, trained })
+    }
+}
+
+/// Compiles the micro-steps, of which `shorter` has the shorter ones, the update and the evaluation.
+pub(crate) fn plan_step(
+    config: &TrainConfig,
+    micro_step: &MicroStepProblem<'_>,
+    shorter: &[Graph],
+    evaluation: Option<Graph>,
+    profile: &DeviceProfile,
+    buffers: Buffers,
+    limit: Option<Limit>,
+) -> Result<PlannedStep, TrainError> {
+    let policy = &config.checkpointing;
+    let MicroStepProblem { problem, trained } = micro_step;
+    let update = trained.plan_update(profile)?;
+    let evaluation = evaluation.map(|graph| LoadedForward::plan(graph, profile)).transpose()?;
+    let others: Vec<&Plan> = std::iter::once(&update).chain(&evaluation).collect();
+    let (micro, shorter, account) = fitting((problem, shorter), &others, policy, profile, buffers, limit)?;
+    Ok(PlannedStep { micro, update, evaluation, shorter, account, trained: trained.clone() })
+}
+
+/// The optimizer of the settings.
+pub(crate) fn adamw(config: &TrainConfig) -> AdamWSettings {
+    AdamWSettings {
+        weight_decay: config.weight_decay as f32,
+        clip_norm: config.clip as f32,
+        moments: config.optimizer.into(),
+        ..AdamWSettings::default()
+    }
+}
+
+/// The plans of the micro-step, the longest and shorter ones, whose account is within the limit. The longest shapes the
+/// arena, and the shorter ones are the fastest inside it.
+pub(crate) fn fitting(
+    (problem, shorter): (&Problem<'_>, &[Graph]),
+    others: &[&Plan],
+    policy: &Policy,
+    profile: &DeviceProfile,
+    buffers: Buffers,
+    limit: Option<Limit>,
+) -> Result<(Plan, Vec<Plan>, MemoryAccount), TrainError> {
+    let with_shorter = |micro: Plan| -> Result<_, TrainError> {
+        let arena_bytes = memory::largest_arena(&micro, others);
+        let within = |graph: &Graph| compile_or_smallest(graph.clone(), policy, profile, arena_bytes);
+        let shorter = shorter.iter().map(within).collect::<Result<Vec<Plan>, CompileError>>()?;
+        let all: Vec<&Plan> = others.iter().copied().chain(&shorter).collect();
+        let account = MemoryAccount::new(&micro, &all, profile, buffers);
+        Ok((micro, shorter, account))
+    };
+    let Some(limit) = limit else { return with_shorter(problem.plan(policy, None)?) };
+    let graphs: Vec<&Graph> =
+        std::iter::once(problem.graph()).chain(others.iter().map(|plan| &plan.graph)).chain(shorter).collect();
+    let mut rest = MemoryAccount::beside_arena(&graphs, profile.executor_bytes, buffers);
+    let least = others.iter().map(|plan| plan.arena_bytes).max().unwrap_or(0);
+    let mut needed = rest;
+    for _ in 0..ATTEMPTS {
+        // Where there is no room at all, a cap of nothing still says what the smallest plan would need.
+        let cap = limit.bytes.checked_sub(rest).filter(|&cap| cap >= least).unwrap_or(0);
+        let micro = match problem.plan(policy, Some(cap)) {
+            Ok(micro) => micro,
+            Err(CompileError::ArenaDoesNotFit { smallest_bytes, .. }) => {
+                return Err(limit.refuse(rest.saturating_add(smallest_bytes.max(least))));
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let (micro, shorter, account) = with_shorter(micro)?;
+        needed = account.planned_peak_bytes();
+        let Some(excess) = needed.checked_sub(limit.bytes).filter(|&excess| excess > 0) else {
+            return Ok((micro, shorter, account));
+        };
+        // What is there beside this arena, and again what compiling added: the next attempt touches new pages too.
+        let beside = needed.saturating_sub(memory::largest_arena(&micro, others));
+        rest = rest.max(beside).saturating_add(excess);
+    }
+    Err(limit.refuse(needed))
+}

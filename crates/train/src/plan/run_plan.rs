@@ -1,0 +1,219 @@
+//! A run planned from shapes alone: will it fit, how, how fast. What `remat plan` shows.
+//!
+//! Method: the same passes, limit and account as a run's own, without weights; with `--data`, the rows are read as a run
+//! would read them, since they decide how long a sequence is. Invariant: what is shown is of plans that were made. Look
+//! next at `planning` for the limit and at `alternatives`.
+
+use crate::plan::alternatives::{Alternative, Setting, alternatives};
+use crate::plan::buckets::{BucketPlan, shorter};
+use crate::plan::planning::{Limit, MicroStepProblem, PlannedStep, plan_step};
+use crate::plan::setup::{SetUp, SetUpFor};
+use crate::{MemoryAccount, PhaseMemory, TrainConfig, TrainError};
+use remat_compiler::{CompileError, Survey};
+use remat_ir::Storage;
+use remat_model::BatchShape;
+use remat_plan::{DeviceProfile, Plan, Policy, lower_bound_bytes};
+
+/// Points of the frontier that are shown.
+const POINTS: usize = 8;
+
+/// What is added to the smallest limit each time that planning took more memory meanwhile.
+const SPARE_BYTES: usize = 4 << 20;
+
+/// How a plan stands to the limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fit {
+    /// It fits, with room.
+    Fits,
+    /// It fits, but the smallest plan of all would need more than nine tenths of the limit.
+    Tight,
+    /// Not even the smallest plan fits; what is shown is that one.
+    DoesNotFit,
+}
+
+impl Fit {
+    /// In words.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Fit::Fits => "fits",
+            Fit::Tight => "tight",
+            Fit::DoesNotFit => "does not fit",
+        }
+    }
+}
+
+/// One plan of the time-memory frontier, as a run would take it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct FrontierRow {
+    /// Peak of the whole process.
+    pub peak_bytes: usize,
+    /// Bytes alive from forward to backward.
+    pub activation_bytes: usize,
+    /// Predicted seconds of one update: all its micro-steps and the optimizer.
+    pub step_seconds: f64,
+}
+
+/// A run planned from shapes.
+#[derive(Debug, Clone)]
+pub struct RunPlan {
+    /// The settings, as resolved.
+    pub config: TrainConfig,
+    /// The model's name: its folder or preset.
+    pub model: String,
+    /// The model's architecture.
+    pub family: &'static str,
+    /// Shape of a micro-batch.
+    pub shape: BatchShape,
+    /// Parameters that are trained.
+    pub trained_parameters: usize,
+    /// Parameters of base and adapters together.
+    pub total_parameters: usize,
+    /// What it is planned for.
+    pub profile: DeviceProfile,
+    /// What it has to fit into, if that is known.
+    pub limit: Option<Limit>,
+    /// Whether it does.
+    pub fit: Fit,
+    /// The micro-step's plan; the smallest if it does not fit.
+    pub micro: Plan,
+    /// The update's plan.
+    pub update: Plan,
+    /// What the run would hold.
+    pub account: MemoryAccount,
+    /// The least that `--memory` can be for this policy.
+    pub smallest_memory_bytes: usize,
+    /// The least that can be kept from forward to backward.
+    pub smallest_activation_bytes: usize,
+    /// Predicted seconds of one update.
+    pub step_seconds: f64,
+    /// Arena over the bytes that its order of steps has alive at once.
+    pub arena_over_lower_bound: f64,
+    /// Micro-batches by length, the shortest first, each with its plan; one where all are of one length.
+    pub buckets: Vec<BucketPlan>,
+    /// From the smallest plan to the fastest.
+    pub frontier: Vec<FrontierRow>,
+    /// What else could be chosen.
+    pub alternatives: Vec<Alternative>,
+}
+
+impl RunPlan {
+    /// What the run would hold, phase by phase.
+    pub fn phases(&self) -> Vec<PhaseMemory> {
+        self.account.phases()
+    }
+}
+
+/// Plans a run without its weights.
+///
+/// # Errors
+/// Bad settings or rows, a model that cannot be planned. That it does not fit is no error but the plan's [`Fit`].
+pub fn plan(config: TrainConfig) -> Result<RunPlan, TrainError> {
+    let setup = SetUp::of(config.resolved_to_plan()?, SetUpFor::Plan)?;
+    let (setting, profile) = (setup.setting(), setup.profile());
+    let micro_step = MicroStepProblem::of(setting.step()?, &profile)?;
+    let (planned, fits) = planned_or_smallest(&setup, &micro_step, &profile)?;
+    let buckets = planned.bucket_plans(&setup.buckets, &profile);
+    let around = Surroundings::of(setting, &micro_step, &planned, &profile)?;
+    drop(micro_step);
+    let PlannedStep { micro, update, account, trained, .. } = planned;
+    let alternatives = alternatives(setting, &micro, &update, &profile)?;
+    let SetUp { config, model, shape, limit, .. } = setup;
+    let tight = |limit: Limit| around.smallest_memory_bytes > limit.bytes / 10 * 9;
+    let trained_parameters = trained.parameters.iter().map(|parameter| parameter.ty.shape.numel()).sum::<usize>();
+    let weights = micro.graph.values.iter().filter(|value| value.storage == Storage::Weight);
+    Ok(RunPlan {
+        model: model.folder().display().to_string(),
+        family: model.config().family(),
+        shape,
+        trained_parameters,
+        total_parameters: trained_parameters + weights.map(|value| value.ty.shape.numel()).sum::<usize>(),
+        limit,
+        fit: match limit {
+            _ if !fits => Fit::DoesNotFit,
+            Some(limit) if tight(limit) => Fit::Tight,
+            _ => Fit::Fits,
+        },
+        step_seconds: around.seconds_of_update(micro.step_seconds(&profile.prices)),
+        arena_over_lower_bound: micro.arena_bytes as f64 / lower_bound_bytes(&micro).max(1) as f64,
+        smallest_memory_bytes: around.smallest_memory_bytes,
+        smallest_activation_bytes: around.smallest_activation_bytes,
+        frontier: around.frontier,
+        buckets,
+        alternatives,
+        micro,
+        update,
+        account,
+        profile,
+        config,
+    })
+}
+
+/// The plan of the settings and whether it fits; the smallest of their policy if it does not.
+fn planned_or_smallest(
+    setup: &SetUp,
+    micro_step: &MicroStepProblem<'_>,
+    profile: &DeviceProfile,
+) -> Result<(PlannedStep, bool), TrainError> {
+    let short = &setup.buckets[..setup.buckets.len() - 1];
+    let short = short.iter().map(|bucket| shorter(setup.setting(), bucket.seq_len)).collect::<Result<Vec<_>, _>>()?;
+    let held_out = setup.held_out()?;
+    let (mut config, mut limit, mut fits) = (setup.config.clone(), setup.limit, true);
+    loop {
+        match plan_step(&config, micro_step, &short, held_out.clone(), profile, setup.buffers, limit) {
+            Err(TrainError::DoesNotFit { needed_bytes, whose, limit_bytes, .. }) => {
+                // A second refusal means that planning itself took more memory meanwhile.
+                let bytes = needed_bytes.max(limit_bytes + if fits { 0 } else { SPARE_BYTES });
+                (limit, fits) = (Some(Limit { bytes, whose }), false);
+            }
+            Err(TrainError::Compile(CompileError::BudgetDoesNotFit { smallest_bytes, .. })) => {
+                (config.checkpointing, fits) = (Policy::Budget(smallest_bytes), false);
+            }
+            planned => return Ok((planned?, fits)),
+        }
+    }
+}
+
+/// What lies around a plan: the frontier it is a point of, and the smallest plans.
+struct Surroundings {
+    frontier: Vec<FrontierRow>,
+    smallest_memory_bytes: usize,
+    smallest_activation_bytes: usize,
+    micro_steps: f64,
+    update_seconds: f64,
+}
+
+impl Surroundings {
+    fn of(
+        setting: Setting<'_>,
+        micro_step: &MicroStepProblem<'_>,
+        planned: &PlannedStep,
+        profile: &DeviceProfile,
+    ) -> Result<Self, TrainError> {
+        let config = setting.config;
+        let Survey { frontier, smallest_arena_bytes, smallest_activation_bytes } =
+            micro_step.problem.survey(&config.checkpointing, POINTS)?;
+        let arena_bytes = planned.micro.arena_bytes.max(planned.update.arena_bytes);
+        let beside = planned.account.running_bytes() - arena_bytes;
+        let peak = |arena_bytes: usize| {
+            (beside + arena_bytes.max(planned.update.arena_bytes)).max(planned.account.earlier_peak_bytes)
+        };
+        let mut around = Surroundings {
+            frontier: Vec::new(),
+            smallest_memory_bytes: peak(smallest_arena_bytes),
+            smallest_activation_bytes,
+            micro_steps: config.grad_accum as f64,
+            update_seconds: planned.update.step_seconds(&profile.prices),
+        };
+        let row = |point: &remat_compiler::FrontierPoint| FrontierRow {
+            peak_bytes: peak(point.arena_bytes),
+            activation_bytes: point.activation_bytes,
+            step_seconds: around.seconds_of_update(point.step_seconds),
+        };
+        around.frontier = frontier.iter().map(row).collect();
+        Ok(around)
+    }
+
+    fn seconds_of_update(&self, micro_seconds: f64) -> f64 {
+        self.micro_steps * micro_seconds + self.update_seconds
+    }
+}

@@ -1,0 +1,280 @@
+//! What settings come to before anything is planned: model, method, rows, shapes, lengths, device, limit.
+//!
+//! Invariant: a run, its plan without weights and a profile of policies are all set up here, from the same settings in the
+//! same order, so that what one of them reads and holds is what the others account for. Settings are typed and checked
+//! before the first file is opened. Look next at `planning` for what is made of a set-up.
+
+use crate::plan::alternatives::Setting;
+use crate::plan::buckets::{LengthBucket, SEQ_LEN_MULTIPLE, buckets};
+use crate::plan::memory::Buffers;
+use crate::plan::planning::Limit;
+use crate::prices::cached_profile;
+use crate::prices::given_prices::given_prices;
+use crate::prices::spill::{spill_prices, with_spill};
+use crate::record::today;
+use crate::run::RunControl;
+use crate::run::prepare::Resumed;
+use crate::settings::config::MethodKind;
+use crate::{TrainConfig, TrainError};
+use remat_data::{Batch, DataLoader, Dataset, DatasetBuilder, Encoder, LoaderOptions, ModelTokens, Order, Sample};
+use remat_formats::{ModelConfig, tokenizer_reading_bytes};
+use remat_ir::Graph;
+use remat_model::{BatchShape, LoraConfig, Method, Model, Quant, Targets};
+use remat_plan::{DeviceProfile, Prices, SpillPrices};
+use remat_step::DeviceOptions;
+use remat_tensor::{Philox, stream_of_name};
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// What the rows are called that a preset learns where the settings name no data.
+pub(crate) const RANDOM_TOKENS: &str = "random tokens";
+const RANDOM_ROWS: usize = 64;
+
+/// Longest sequence unless the user says otherwise.
+pub(crate) const DEFAULT_SEQ_LEN: usize = 1024;
+
+/// Who asks for a set-up.
+pub(crate) enum SetUpFor<'a> {
+    /// A run, which may go on from a save.
+    Run(Option<&'a Resumed>, RunControl<'a>),
+    /// A plan, for which weights need not be there, nor rows.
+    Plan,
+    /// A profile, which steps on the first micro-batch.
+    Profile,
+}
+
+/// What settings come to.
+pub(crate) struct SetUp {
+    /// The settings, with what was derived from model and rows.
+    pub(crate) config: TrainConfig,
+    pub(crate) model: Model,
+    pub(crate) method: Method,
+    /// Shape of a micro-batch.
+    pub(crate) shape: BatchShape,
+    /// The rows; `None` where a plan is made from a length alone.
+    pub(crate) loader: Option<DataLoader>,
+    pub(crate) evaluation: Option<EvaluationData>,
+    /// Lengths that have plans of their own, the shortest first.
+    pub(crate) buckets: Vec<LengthBucket>,
+    /// What is held beside the plans.
+    pub(crate) buffers: Buffers,
+    pub(crate) options: DeviceOptions,
+    pub(crate) limit: Option<Limit>,
+    /// What operations cost, if the settings say.
+    pub(crate) prices: Option<Prices>,
+    /// What copies to the settings' folder cost, if they name one.
+    pub(crate) spill: Option<SpillPrices>,
+}
+
+/// Held-out rows and the shape they are evaluated in.
+pub(crate) struct EvaluationData {
+    pub(crate) loader: DataLoader,
+    pub(crate) shape: BatchShape,
+}
+
+impl SetUp {
+    /// Reads everything but weights.
+    ///
+    /// # Errors
+    /// Bad settings, rows or files.
+    pub(crate) fn of(mut config: TrainConfig, whom: SetUpFor<'_>) -> Result<Self, TrainError> {
+        let model = match whom {
+            SetUpFor::Plan => config.open_model_to_plan()?,
+            SetUpFor::Run(..) | SetUpFor::Profile => config.open_model()?,
+        };
+        let resumed = if let SetUpFor::Run(resumed, _) = whom { resumed } else { None };
+        let method = method(&config, &|adapter| match &config.preset {
+            None => Ok(model.adapter_settings(resumed.map_or(adapter, |resumed| &resumed.save.path))?),
+            Some(_) => {
+                let problem = "an adapter belongs to a model folder: give --model DIR in place of --preset".to_string();
+                Err(TrainError::BadFlag { key: "init-adapter", problem })
+            }
+        })?;
+        if let Some(lora) = method.adapter() {
+            // An adapter that the run starts from decides these.
+            (config.rank, config.alpha, config.targets) =
+                (lora.rank, Some(f64::from(lora.alpha)), lora.targets.to_string());
+        }
+        let seq_len = *config.seq_len.get_or_insert(model.config().max_positions().min(DEFAULT_SEQ_LEN));
+        if seq_len > model.config().max_positions() {
+            // The model's own message, before any data is read.
+            model.training(&method, BatchShape { batch: 1, seq_len })?;
+        }
+        // Rows of a preset are random where none are named; a folder without rows is planned by its length.
+        let needs_rows = match whom {
+            SetUpFor::Run(..) => true,
+            SetUpFor::Plan => config.preset.is_some() || !config.data.is_empty(),
+            SetUpFor::Profile => !config.data.is_empty(),
+        };
+        // One tokenizer for all rows: it may take more than the run.
+        let tokens = open_tokens(&mut config, model.config())?;
+        let training = || training_data(&config, tokens.as_ref(), model.config(), seq_len);
+        let mut loader = needs_rows.then(training).transpose()?;
+        let evaluation = evaluation_data(&config, tokens.as_ref(), &model, seq_len)?;
+        let reading_bytes = if tokens.is_some() { tokenizer_reading_bytes(&config.model)? } else { 0 };
+        drop(tokens);
+        if let (Some(loader), Some(resumed)) = (&mut loader, resumed) {
+            loader.restore(&resumed.data.sampler)?;
+        }
+        let of_length = BatchShape { batch: config.batch_size, seq_len };
+        let shape = loader.as_ref().map_or(of_length, |loader| shape_of(&config, loader, seq_len));
+        let no_rows = BTreeMap::new();
+        let lengths = loader.as_ref().map_or(&no_rows, DataLoader::sequence_lengths);
+        let buckets = buckets(lengths, shape.batch, shape.seq_len);
+        let batches = buckets.iter().map(|bucket| Batch::bytes_of(shape.batch, bucket.seq_len)).sum::<usize>();
+        let rows = loader.as_ref().map_or(0, DataLoader::bytes);
+        let buffers = Buffers {
+            data_bytes: rows + batches + evaluation.as_ref().map_or(0, EvaluationData::bytes),
+            reading_bytes,
+            measuring_bytes: 0,
+            traced_micro_batches: match whom {
+                SetUpFor::Run(_, RunControl { trace: Some(_), .. }) => config.grad_accum,
+                _ => 0,
+            },
+            adapter_is_read: resumed.is_some() || config.init_adapter.is_some(),
+        };
+        let options = config.device_options();
+        let options = match whom {
+            SetUpFor::Run(_, RunControl { device: Some(opener), .. }) => options.opened_by(opener),
+            _ => options,
+        };
+        let (limit, prices) = (Limit::of(&config), given_prices(&config)?);
+        let spill = spill_prices(&config, prices.as_ref())?;
+        Ok(SetUp { config, model, method, shape, loader, evaluation, buckets, buffers, options, limit, prices, spill })
+    }
+
+    /// What plans are made of.
+    pub(crate) fn setting(&self) -> Setting<'_> {
+        Setting { config: &self.config, model: &self.model, method: &self.method, shape: self.shape }
+    }
+
+    /// The device with prices as given, from the cache, or nominal ones, and those of copies.
+    pub(crate) fn profile(&self) -> DeviceProfile {
+        let profile = match &self.prices {
+            Some(prices) => DeviceProfile { prices: prices.clone(), ..self.options.profile() },
+            None => cached_profile(&self.options, self.config.precision).unwrap_or_else(|| self.options.profile()),
+        };
+        with_spill(profile, self.spill)
+    }
+
+    /// The loss of the held-out rows, if there are any.
+    pub(crate) fn held_out(&self) -> Result<Option<Graph>, TrainError> {
+        let graph = |data: &EvaluationData| Ok(self.model.evaluation(Some(&self.method), data.shape)?.graph);
+        self.evaluation.as_ref().map(graph).transpose()
+    }
+}
+
+/// The method, with the settings of the adapter that the run starts or goes on from.
+fn method(
+    config: &TrainConfig,
+    settings_of: &dyn Fn(&Path) -> Result<LoraConfig, TrainError>,
+) -> Result<Method, TrainError> {
+    if config.method == MethodKind::Full {
+        return match config.init_adapter {
+            None => Ok(Method::Full),
+            Some(_) => {
+                let problem = "needs --method lora; merge the adapter into the base to train all of it".to_string();
+                Err(TrainError::BadFlag { key: "init-adapter", problem })
+            }
+        };
+    }
+    let with = |lora| match config.method {
+        MethodKind::Qlora => Method::Qlora(lora, config.quant.map(Quant::from).unwrap_or_default()),
+        MethodKind::Lora | MethodKind::Full => Method::Lora(lora),
+    };
+    if let Some(adapter) = &config.init_adapter {
+        let settings = settings_of(adapter)?;
+        return Ok(with(LoraConfig { dropout: config.dropout as f32, ..settings }));
+    }
+    let targets: Targets = config.targets.parse().map_err(|problem| TrainError::BadFlag { key: "targets", problem })?;
+    let alpha = config.alpha.expect("`resolved` fills in alpha") as f32;
+    let dropout = config.dropout as f32;
+    Ok(with(LoraConfig { rank: config.rank, alpha, dropout, rank_stabilised: false, targets }))
+}
+
+/// The rows to train on, of a model of this configuration; random ones of a preset if the settings name none.
+fn training_data(
+    config: &TrainConfig,
+    tokens: Option<&ModelTokens>,
+    model: &ModelConfig,
+    seq_len: usize,
+) -> Result<DataLoader, TrainError> {
+    let order = if config.no_shuffle { Order::InOrder } else { Order::Shuffled { seed: config.seed } };
+    let TrainConfig { batch_size, grad_accum, packing, .. } = *config;
+    let options = LoaderOptions { batch_size, grad_accum, packing, order };
+    if config.data.is_empty() {
+        return Ok(DataLoader::new(random_rows(config.seed, model.vocab_size(), seq_len)?, options)?);
+    }
+    let dataset = Dataset::load(&config.data, &config.row_options(), &encoder(config, tokens, model), seq_len)?;
+    Ok(DataLoader::new(dataset, options)?)
+}
+
+/// The shape of a micro-batch: as long as the longest row needs, `seq_len` at most.
+fn shape_of(config: &TrainConfig, loader: &DataLoader, seq_len: usize) -> BatchShape {
+    let longest = loader.longest_sequence().next_multiple_of(SEQ_LEN_MULTIPLE);
+    BatchShape { batch: config.batch_size, seq_len: seq_len.min(longest) }
+}
+
+/// The held-out rows, if the settings name any: as the data of training are, but in file order.
+fn evaluation_data(
+    config: &TrainConfig,
+    tokens: Option<&ModelTokens>,
+    model: &Model,
+    seq_len: usize,
+) -> Result<Option<EvaluationData>, TrainError> {
+    if config.eval_data.is_empty() {
+        return Ok(None);
+    }
+    let TrainConfig { batch_size, packing, .. } = *config;
+    let options = LoaderOptions { batch_size, grad_accum: 1, packing, order: Order::InOrder };
+    let encoder = encoder(config, tokens, model.config());
+    let dataset = Dataset::load(&config.eval_data, &config.row_options(), &encoder, seq_len)?;
+    let loader = DataLoader::new(dataset, options)?;
+    let seq_len = seq_len.min(loader.longest_sequence().next_multiple_of(SEQ_LEN_MULTIPLE));
+    Ok(Some(EvaluationData { loader, shape: BatchShape { batch: batch_size, seq_len } }))
+}
+
+/// The tokenizer of the model's folder, if rows are read and it has one. Where its chat template asks for the day, that is
+/// part of the settings from then on.
+fn open_tokens(config: &mut TrainConfig, model: &ModelConfig) -> Result<Option<ModelTokens>, TrainError> {
+    // A preset has no folder, and so no tokenizer: its rows are token ids.
+    if config.preset.is_some() || (config.data.is_empty() && config.eval_data.is_empty()) {
+        return Ok(None);
+    }
+    let tokens = ModelTokens::open(&config.model, model.eos_token_ids().first().copied())?;
+    let (template, kwargs) = (config.chat_template.as_deref(), config.chat_template_kwargs.as_deref());
+    let tokens = tokens.map(|tokens| tokens.with_chat(template, kwargs)).transpose()?;
+    Ok(tokens.map(|tokens| match tokens.asks_for_the_day() {
+        true => tokens.on_day(*config.chat_date.get_or_insert_with(today)),
+        false => tokens,
+    }))
+}
+
+/// Rows to samples, by the settings.
+fn encoder<'a>(config: &TrainConfig, tokens: Option<&'a ModelTokens>, model: &ModelConfig) -> Encoder<'a> {
+    Encoder::for_model(tokens, model.vocab_size()).with_train_on(config.train_on.into())
+}
+
+/// Rows of random tokens, all of the full length.
+fn random_rows(seed: u64, vocabulary: usize, seq_len: usize) -> Result<Dataset, TrainError> {
+    let mut builder = DatasetBuilder::new(seq_len)?;
+    builder.start_source(Path::new(RANDOM_TOKENS));
+    let philox = Philox::new(seed, stream_of_name(RANDOM_TOKENS));
+    for row in 0..RANDOM_ROWS {
+        let id = |token: usize| philox.word((row * seq_len + token) as u64) % vocabulary as u32;
+        let ids: Vec<u32> = (0..seq_len).map(id).collect();
+        let labels = ids.iter().map(|&id| id as i32).collect();
+        builder.push(&Sample { ids, labels, terminated: true, complete: true, beyond: 0 })?;
+    }
+    Ok(builder.finish()?)
+}
+
+impl EvaluationData {
+    fn bytes(&self) -> usize {
+        self.loader.bytes() + Batch::bytes_of(self.shape.batch, self.shape.seq_len)
+    }
+}
+
+pub(crate) fn all_threads() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}

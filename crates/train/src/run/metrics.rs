@@ -1,0 +1,230 @@
+//! `metrics.jsonl`: one line of JSON per update, appended as the run goes.
+//!
+//! Invariants: after a resume from update N the file holds exactly the lines of updates 1 to N, byte for byte, whatever
+//! came behind them. Writing a line allocates nothing once the buffer has grown to a line's size. The file is read once, when
+//! it is opened; what saves tell of the run is kept since, so a save costs the same however long the run is.
+
+use crate::TrainError;
+use crate::folder::run_folder::METRICS_FILE;
+use serde::{Deserialize, Serialize};
+use std::collections::VecDeque;
+use std::fs::{File, OpenOptions};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::path::{Path, PathBuf};
+
+/// Longer than any line can be.
+const MOST_LINE_BYTES: u64 = 1 << 16;
+
+/// Updates that are kept in memory, for saves to tell of.
+const RECENT_UPDATES: usize = 512;
+
+/// What is known of one update.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct StepMetrics {
+    /// The update, counted from 1.
+    pub step: u64,
+    /// Epochs done, with the current one's part.
+    pub epoch: f64,
+    /// Negative log-likelihood per trained token of this update's batch, before the update.
+    pub loss: f64,
+    /// Negative log-likelihood per token of the held-out rows after this update, where it was evaluated.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub val_loss: Option<f64>,
+    /// The learning rate used.
+    pub lr: f64,
+    /// Norm of all gradients together, before clipping.
+    pub grad_norm: f64,
+    /// Tokens of this update's batch, padding not counted.
+    pub tokens: u64,
+    /// Tokens per second.
+    pub tokens_per_s: f64,
+    /// Seconds that the update took.
+    pub step_seconds: f64,
+    /// The process's peak resident memory so far.
+    pub peak_bytes: u64,
+    /// The peak that was planned.
+    pub planned_peak_bytes: u64,
+}
+
+/// Appends to the file.
+#[derive(Debug)]
+pub struct MetricsLog {
+    path: PathBuf,
+    file: File,
+    line: Vec<u8>,
+    /// The newest, oldest first.
+    recent: VecDeque<StepMetrics>,
+    tokens: u64,
+    lines: u64,
+}
+
+impl MetricsLog {
+    /// Opens the log of a run folder and keeps the lines of the first `updates` updates.
+    ///
+    /// # Errors
+    /// A file that cannot be read or written.
+    pub fn open(folder: &Path, updates: u64) -> Result<Self, TrainError> {
+        let path = folder.join(METRICS_FILE);
+        let failed = |source| TrainError::Io { path: path.clone(), what: "write", source };
+        let (mut kept_bytes, mut tokens, mut lines) = (0, 0, 0);
+        let mut recent = VecDeque::with_capacity(RECENT_UPDATES);
+        scan(&path, updates, &mut |line, metrics| {
+            kept_bytes += line.len() as u64;
+            tokens += metrics.tokens;
+            lines += 1;
+            push(&mut recent, metrics);
+        })?;
+        let file = OpenOptions::new().create(true).append(true).open(&path).map_err(failed)?;
+        file.set_len(kept_bytes).map_err(failed)?;
+        Ok(MetricsLog { path, file, line: Vec::with_capacity(512), recent, tokens, lines })
+    }
+
+    /// The newest updates, oldest first: so many that a save can tell how the run went lately, and no more.
+    pub fn recent(&self) -> impl DoubleEndedIterator<Item = &StepMetrics> {
+        self.recent.iter()
+    }
+
+    /// Tokens of all updates in the file.
+    pub fn tokens(&self) -> u64 {
+        self.tokens
+    }
+
+    /// Updates in the file.
+    pub fn lines(&self) -> u64 {
+        self.lines
+    }
+
+    /// Brings what was appended to the disk.
+    ///
+    /// # Errors
+    /// A disk that fails.
+    pub fn sync(&self) -> Result<(), TrainError> {
+        self.file.sync_data().map_err(|source| TrainError::Io { path: self.path.clone(), what: "write", source })
+    }
+
+    /// Appends one update.
+    ///
+    /// # Errors
+    /// A full disk and the like.
+    pub fn append(&mut self, metrics: &StepMetrics) -> Result<(), TrainError> {
+        self.line.clear();
+        serde_json::to_writer(&mut self.line, metrics).expect("numbers have a JSON form");
+        self.line.push(b'\n');
+        let failed = |source| TrainError::Io { path: self.path.clone(), what: "write", source };
+        self.file.write_all(&self.line).map_err(failed)?;
+        push(&mut self.recent, *metrics);
+        self.tokens += metrics.tokens;
+        self.lines += 1;
+        Ok(())
+    }
+}
+
+/// Adds an update within the capacity that the ring was made with.
+fn push(recent: &mut VecDeque<StepMetrics>, metrics: StepMetrics) {
+    if recent.len() == RECENT_UPDATES {
+        recent.pop_front();
+    }
+    recent.push_back(metrics);
+}
+
+/// The updates logged in a run folder, up to `updates`.
+///
+/// # Errors
+/// A file that cannot be read.
+pub fn read_metrics(folder: &Path, updates: u64) -> Result<Vec<StepMetrics>, TrainError> {
+    let mut found = Vec::new();
+    scan(&folder.join(METRICS_FILE), updates, &mut |_, metrics| found.push(metrics))?;
+    Ok(found)
+}
+
+/// Gives the whole lines, with their ends, up to the first that is torn or of an update beyond `updates`. Holds one line
+/// at a time: a long run's log is larger than many an arena.
+fn scan(path: &Path, updates: u64, sink: &mut dyn FnMut(&[u8], StepMetrics)) -> Result<(), TrainError> {
+    let failed = |source| TrainError::Io { path: path.to_path_buf(), what: "read", source };
+    let mut reader = match remat_formats::open_file(path) {
+        Ok((file, _)) => BufReader::new(file),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(source) => return Err(failed(source)),
+    };
+    let mut line = Vec::new();
+    for _ in 0..updates {
+        line.clear();
+        (&mut reader).take(MOST_LINE_BYTES).read_until(b'\n', &mut line).map_err(failed)?;
+        let metrics = serde_json::from_slice::<StepMetrics>(&line);
+        match metrics {
+            Ok(metrics) if line.ends_with(b"\n") && metrics.step <= updates => sink(&line, metrics),
+            _ => break,
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    fn metrics(step: u64) -> StepMetrics {
+        StepMetrics {
+            step,
+            epoch: step as f64 / 3.0,
+            loss: 2.5,
+            val_loss: step.is_multiple_of(2).then_some(2.25),
+            lr: 1e-4,
+            grad_norm: 0.7,
+            tokens: 100,
+            tokens_per_s: 1234.5,
+            step_seconds: 0.081,
+            peak_bytes: 1 << 40,
+            planned_peak_bytes: 1 << 41,
+        }
+    }
+
+    fn log(folder: &Path, from: u64, to: u64) {
+        let mut log = MetricsLog::open(folder, from).expect("opens");
+        for step in from + 1..=to {
+            log.append(&metrics(step)).expect("appends");
+        }
+    }
+
+    #[test]
+    fn a_resumed_log_is_the_uninterrupted_one() {
+        let (whole, resumed) = (tempfile::tempdir().expect("folder"), tempfile::tempdir().expect("folder"));
+        log(whole.path(), 0, 6);
+        log(resumed.path(), 0, 5);
+        let path = resumed.path().join(METRICS_FILE);
+        let torn = fs::read_to_string(&path).expect("readable") + "{\"step\":6,\"epo";
+        fs::write(&path, torn).expect("written");
+        log(resumed.path(), 3, 6);
+        let read = |folder: &Path| fs::read(folder.join(METRICS_FILE)).expect("readable");
+        assert_eq!(read(resumed.path()), read(whole.path()));
+        assert_eq!(read_metrics(whole.path(), 4).expect("readable"), (1..=4).map(metrics).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn what_saves_tell_is_bounded_and_the_same_after_a_resume() {
+        let (whole, resumed) = (tempfile::tempdir().expect("folder"), tempfile::tempdir().expect("folder"));
+        let last = 3 * RECENT_UPDATES as u64;
+        let mut log = MetricsLog::open(whole.path(), 0).expect("opens");
+        let capacity = log.recent.capacity();
+        (1..=last).for_each(|step| log.append(&metrics(step)).expect("appends"));
+        assert_eq!((log.recent.len(), log.recent.capacity()), (RECENT_UPDATES, capacity));
+        assert!(log.recent().map(|m| m.step).eq(last - RECENT_UPDATES as u64 + 1..=last));
+        assert_eq!((log.tokens(), log.lines()), (100 * last, last));
+
+        let mut again = MetricsLog::open(resumed.path(), 0).expect("opens");
+        (1..=last).for_each(|step| again.append(&metrics(step)).expect("appends"));
+        let again = MetricsLog::open(resumed.path(), last).expect("opens");
+        assert!(again.recent().eq(log.recent()) && (again.tokens(), again.lines()) == (log.tokens(), log.lines()));
+    }
+
+    #[test]
+    fn a_new_log_replaces_what_is_there() {
+        let folder = tempfile::tempdir().expect("folder");
+        fs::write(folder.path().join(METRICS_FILE), "something else\n").expect("written");
+        log(folder.path(), 0, 1);
+        let text = fs::read_to_string(folder.path().join(METRICS_FILE)).expect("readable");
+        assert_eq!(text.lines().count(), 1);
+        assert_eq!(serde_json::from_str::<StepMetrics>(&text).expect("one object"), metrics(1));
+    }
+}

@@ -1,0 +1,526 @@
+//! The training run: prepare, load, update after update, saves, the result.
+//!
+//! Invariants: nothing is written before all input was accepted and loaded, and no output is an input; a save holds the
+//! state between two updates, so an interrupted accumulation is done again by the run that resumes; a loss, gradient,
+//! parameter or moment that is not finite stops the run before anything is saved.
+
+pub(crate) mod batched_step;
+pub(crate) mod evaluate;
+pub(crate) mod finite;
+pub(crate) mod gradient_watch;
+pub(crate) mod metrics;
+pub(crate) mod phase_peaks;
+pub(crate) mod prepare;
+pub(crate) mod report;
+pub(crate) mod trace;
+
+use crate::folder::replaced_run::naming_the_kept;
+use crate::folder::run_folder::{Existing, METRICS_FILE, RunFolder};
+use crate::folder::saves::Saves;
+use crate::folder::snapshot::{self, DataState, LogEntry, TrainerState};
+use crate::record::{self, ModelRecord, Observed, Record, RecordKind, now_utc};
+use crate::run::gradient_watch::GradientWatch;
+use crate::run::phase_peaks::PhasePeaks;
+use crate::run::prepare::{Prepared, Resumed, Session, prepare};
+use crate::run::report::{Event, Outcome, Reporter, Summary};
+use crate::{MetricsLog, RECORD_FILE, StepMetrics, TrainConfig, TrainError};
+use remat_data::{SamplerState, UpdateBatch};
+use remat_formats::OutputFile;
+use remat_plan::has_reference;
+use remat_step::StepTrace;
+use remat_step::device::Opener;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+/// How a run is started and stopped, beside its settings.
+#[derive(Debug, Clone, Copy)]
+pub struct RunControl<'a> {
+    /// What to do with a run folder that is there already.
+    pub existing: Existing,
+    /// Set by whoever wants the run to save and stop.
+    pub interrupt: &'a AtomicBool,
+    /// Where the trace of one update goes, if it is wanted.
+    pub trace: Option<&'a Path>,
+    /// The file that the settings came from, if a person named one: it is not to be written over.
+    pub config_file: Option<&'a Path>,
+    /// What is checked while it goes.
+    pub checks: Checks,
+    /// What opens the device in place of the CPU, for a device of one's own.
+    pub device: Option<Opener>,
+    /// Whether the peak of each phase is measured by itself. The process's high-water mark is set back for it, so that
+    /// whoever reads that mark from outside sees the last phase's only.
+    pub phases_apart: bool,
+}
+
+/// Checks of a run, for those who doubt it. They cost time; the result is the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Checks {
+    /// Hold recomputed values to the forward's bits in every update, and all values to the f64 interpreter in the first
+    /// two, where that is small enough to follow.
+    pub validate: bool,
+    /// Fill free bytes of the arena with NaN, so that a use after free shows in the loss.
+    pub poison: bool,
+}
+
+/// Updates that are held to the interpreter: in the first, adapters that start at zero have no gradient yet.
+const REFERENCE_UPDATES: u64 = 2;
+
+/// Trains.
+///
+/// # Errors
+/// Bad input, before anything is written; a guard on the numbers; a disk or machine that fails.
+pub fn train(config: TrainConfig, control: RunControl<'_>, reporter: &mut dyn Reporter) -> Result<Summary, TrainError> {
+    let config = config.resolved()?;
+    let mut trace = config.trace_file(control.config_file, control.trace)?;
+    let mut folder = RunFolder::inspect(&config, control.existing)?;
+    let mut saves = Saves::new(&config.out);
+    let (config, resumed) = match control.existing {
+        Existing::Resume => resume(config, &mut saves, reporter)?,
+        Existing::Refuse | Existing::Replace => (config, None),
+    };
+    let is_resumed = resumed.is_some();
+    let unevaluated = resumed.as_ref().and_then(|resumed| resumed.data.unevaluated);
+    let prepared: Prepared = prepare(config, resumed, control)?;
+    prepared.announce(reporter);
+    let mut peaks = PhasePeaks::new(control.phases_apart, prepared.phases());
+    let mut session = prepared.load()?;
+    session.step.loaded.device_mut().set_poison(control.checks.poison);
+    if control.checks.validate {
+        session.step.loaded.validate(true);
+    }
+    peaks.end(if is_resumed { "resume" } else { "load" });
+    if let Some(note) = folder.create(&session.config)? {
+        reporter.report(Event::Note(&note));
+    }
+    saves.sweep();
+    if let (None, Some(path)) = (&trace, control.trace) {
+        trace = Some(OutputFile::open("--trace", path)?);
+    }
+    Run::new(session, Outputs { folder, saves, trace }, unevaluated, control, peaks, reporter)?.go()
+}
+
+/// Finds the save to go on from and checks that these settings go on with it.
+fn resume(
+    mut config: TrainConfig,
+    saves: &mut Saves,
+    reporter: &mut dyn Reporter,
+) -> Result<(TrainConfig, Option<Resumed>), TrainError> {
+    let (save, notes) = saves.latest_complete().map_err(naming_the_kept)?;
+    for note in notes {
+        reporter.report(Event::Note(&note));
+    }
+    let (saved, data) = snapshot::read(&save)?;
+    // What a run derives from its model is part of its settings from then on.
+    config.seq_len = config.seq_len.or(saved.seq_len);
+    config.chat_date = config.chat_date.or(saved.chat_date);
+    config.chat_template = config.chat_template.or_else(|| saved.chat_template.clone());
+    config.chat_template_kwargs = config.chat_template_kwargs.or_else(|| saved.chat_template_kwargs.clone());
+    config.check_resumes(&saved)?;
+    Ok((config, Some(Resumed { save, data })))
+}
+
+/// What became of an evaluation.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Evaluated {
+    NotDue,
+    Interrupted,
+    Loss(f64),
+}
+
+/// Where a run writes.
+struct Outputs {
+    folder: RunFolder,
+    saves: Saves,
+    trace: Option<OutputFile>,
+}
+
+/// A run under way.
+struct Run<'a> {
+    session: Session,
+    folder: RunFolder,
+    saves: Saves,
+    log: MetricsLog,
+    watch: GradientWatch,
+    /// Names of the parameters and moments: what saves hold.
+    states: Vec<String>,
+    /// The update after which all of the states were numbers.
+    checked: Option<u64>,
+    /// The last update, if the evaluation after it was interrupted.
+    unevaluated: Option<StepMetrics>,
+    interrupt: &'a AtomicBool,
+    trace: Option<OutputFile>,
+    peaks: PhasePeaks,
+    reporter: &'a mut dyn Reporter,
+    /// Position of the next update in the data.
+    position: SamplerState,
+    epoch: f64,
+    first_loss: Option<f64>,
+    last_loss: Option<f64>,
+    last_val_loss: Option<f64>,
+    seconds: f64,
+    tokens: u64,
+    updates_here: u64,
+    started_at: String,
+}
+
+impl<'a> Run<'a> {
+    fn new(
+        session: Session,
+        Outputs { folder, saves, trace }: Outputs,
+        unevaluated: Option<StepMetrics>,
+        control: RunControl<'a>,
+        peaks: PhasePeaks,
+        reporter: &'a mut dyn Reporter,
+    ) -> Result<Self, TrainError> {
+        let names = session.parameters.iter().map(|parameter| parameter.name.clone());
+        Ok(Run {
+            saves,
+            // The line of an update whose evaluation is still to come is written again, with its result.
+            log: MetricsLog::open(&session.config.out, before(session.made_updates, unevaluated))?,
+            watch: GradientWatch::new(names),
+            states: snapshot::saved_states(&session.parameters, &session.config),
+            checked: None,
+            unevaluated,
+            interrupt: control.interrupt,
+            trace,
+            folder,
+            peaks,
+            reporter,
+            position: session.loader.state(),
+            epoch: 0.0,
+            first_loss: None,
+            last_loss: None,
+            last_val_loss: None,
+            seconds: 0.0,
+            tokens: 0,
+            updates_here: 0,
+            started_at: now_utc(),
+            session,
+        })
+    }
+
+    fn go(mut self) -> Result<Summary, TrainError> {
+        let mut batch = self.session.loader.update_buffer();
+        if self.session.step.longest() > 0 && self.session.made_updates < self.session.total_updates {
+            self.peaks.begin();
+            self.session.step.rehearse()?;
+            self.peaks.end("step");
+        }
+        self.note_missing_lines();
+        if let Some(metrics) = self.unevaluated.take() {
+            self.log_update(metrics)?;
+        }
+        while self.unevaluated.is_some() || self.session.made_updates < self.session.total_updates {
+            if self.unevaluated.is_some() || !self.update(&mut batch)? {
+                let save = self.save()?;
+                return Ok(self.summary(Outcome::Interrupted { save }));
+            }
+            if self.unevaluated.is_none()
+                && self.session.config.save_every.is_some()
+                && self.is_written(self.session.made_updates)
+            {
+                self.save()?;
+            }
+        }
+        self.check_states()?;
+        self.log.sync()?;
+        self.peaks.begin();
+        let (folder, session) = (&mut self.folder, &self.session);
+        folder.install(&mut |folder| write_result(session, folder))?;
+        self.replaces();
+        self.peaks.end("save");
+        if let Some(note) = self.validated() {
+            self.reporter.report(Event::Note(&note));
+        }
+        let record = self.write_record()?;
+        Ok(Summary { record: Some(Box::new(record)), ..self.summary(Outcome::Finished) })
+    }
+
+    /// What `--validate` found, which is that nothing differs.
+    fn validated(&self) -> Option<String> {
+        let step = &self.session.step;
+        let compared = step.loaded.validated()?;
+        let replayed = format!("validated: {} recomputed values had the forward's bits", compared.replayed_values);
+        let updates = REFERENCE_UPDATES.min(self.updates_here);
+        let (values, follows) =
+            (compared.reference_values, has_reference(&step.loaded.micro_plan(step.longest()).graph));
+        let reference = match (follows, values) {
+            (true, _) => format!("{values} values of the first {updates} updates agree with the f64 reference"),
+            (false, 0) => {
+                "the step is too large, or its weights in too few bits, for the f64 reference to follow".to_string()
+            }
+            (false, _) => format!(
+                "{values} values of the first optimizer steps agree with the f64 reference, which cannot follow \
+                 the larger forward and backward"
+            ),
+        };
+        Some(format!("{replayed}; {reference}"))
+    }
+
+    /// Writes the lab record of a finished run. Files that changed while it went are named, and no failure.
+    fn write_record(&mut self) -> Result<Record, TrainError> {
+        for path in self.session.model.changed_files() {
+            let note =
+                format!("{} was written to while this run went; it may not be any more what was read", path.display());
+            self.reporter.report(Event::Note(&note));
+        }
+        let session = &self.session;
+        let (remat_version, commit, build) = record::build();
+        let facts = &session.facts;
+        let record = Record {
+            schema: 1,
+            kind: RecordKind::Train,
+            remat_version,
+            commit,
+            build,
+            started_at: self.started_at.clone(),
+            machine: facts.machine.clone(),
+            model: ModelRecord::of(&session.model, session.config.preset.as_deref(), facts.total_parameters),
+            data: record::data_records(session.loader.dataset().stats()),
+            config: session.config.clone(),
+            plan: facts.plan.clone(),
+            observed: Observed {
+                steps: session.made_updates,
+                first_loss: self.first_loss,
+                last_loss: self.last_loss,
+                last_val_loss: self.last_val_loss,
+                peak_bytes: self.peaks.highest(),
+                planned_peak_bytes: session.planned_peak_bytes,
+                seconds: self.seconds,
+                tokens_per_second: if self.seconds > 0.0 { self.tokens as f64 / self.seconds } else { 0.0 },
+            },
+            bound_by: facts.bound_by.clone(),
+            profile: None,
+            answers: None,
+        };
+        let out = &session.config.out;
+        let written = self.folder.list_record().map_err(TrainError::from).and_then(|()| record.write(out));
+        let no_record = |error: TrainError| TrainError::NoRecord {
+            out: out.clone(),
+            what: RECORD_FILE,
+            problem: error.to_string(),
+        };
+        written.map_err(no_record)?;
+        Ok(record)
+    }
+
+    /// Makes one update; false if the run was interrupted before it could be made.
+    fn update(&mut self, batch: &mut UpdateBatch) -> Result<bool, TrainError> {
+        self.peaks.begin();
+        let start = Instant::now();
+        let session = &mut self.session;
+        let made = session.made_updates;
+        let step = made + 1;
+        session.loader.next_update(batch)?;
+        let traced = self.trace.as_ref().filter(|_| trace::is_due(self.updates_here, session.total_updates - made));
+        if traced.is_some() {
+            let (steps, longest) = session.step.loaded.steps_of_update(batch.micro_batches());
+            session.step.loaded.begin_trace(StepTrace::new(steps, longest));
+        }
+        if session.step.loaded.validated().is_some() {
+            session.step.loaded.validate(self.updates_here < REFERENCE_UPDATES);
+        }
+        let mut sum = 0.0;
+        for micro in 0..batch.micro_batches() {
+            if self.interrupt.load(Ordering::Relaxed) {
+                return Ok(false);
+            }
+            sum += session.step.run_micro(&session.loader, batch, micro, made)?;
+            self.watch.see(session.step.batch());
+        }
+        let loss = finite(step, "loss", sum / batch.trained as f64)?;
+        let lr = session.schedule.rate(made);
+        self.watch.check(step, lr, session.step.loaded.device())?;
+        let grad_norm = finite(step, "gradient norm", session.step.run_update(lr, made)?)?;
+        session.made_updates = step;
+        self.position = session.loader.state();
+        self.epoch = batch.epoch;
+
+        let step_seconds = start.elapsed().as_secs_f64();
+        if let Some(trace) = session.step.loaded.end_trace()
+            && let Some(file) = self.trace.take()
+        {
+            self.reporter.report(Event::Note(&trace::write(file, &trace, &session.step.loaded)?));
+        }
+        self.peaks.end("step");
+        if self.is_written(step) {
+            self.check_states()?;
+        }
+        self.count(loss, batch.tokens as u64, step_seconds);
+        self.log_update(StepMetrics {
+            step,
+            epoch: batch.epoch,
+            loss,
+            val_loss: None,
+            lr,
+            grad_norm,
+            tokens: batch.tokens as u64,
+            tokens_per_s: batch.tokens as f64 / step_seconds,
+            step_seconds,
+            peak_bytes: 0,
+            planned_peak_bytes: self.session.planned_peak_bytes,
+        })?;
+        Ok(true)
+    }
+
+    /// Evaluates, if it is time for it, and logs an update with what was found. If that is interrupted, the update is logged
+    /// without, and remembered.
+    fn log_update(&mut self, metrics: StepMetrics) -> Result<(), TrainError> {
+        let evaluated = self.evaluate()?;
+        let val_loss = if let Evaluated::Loss(loss) = evaluated { Some(loss) } else { None };
+        let metrics = StepMetrics { val_loss, peak_bytes: self.peaks.highest().unwrap_or(0), ..metrics };
+        self.unevaluated = (evaluated == Evaluated::Interrupted).then_some(metrics);
+        self.log.append(&metrics)?;
+        let total_updates = self.session.total_updates;
+        let pace = if self.updates_here > 0 { self.seconds / self.updates_here as f64 } else { metrics.step_seconds };
+        let remaining_seconds = pace * total_updates.saturating_sub(metrics.step) as f64;
+        self.reporter.report(Event::Updated { metrics: &metrics, total_updates, remaining_seconds });
+        Ok(())
+    }
+
+    /// Says so if the log of a resumed run was cut or taken away.
+    fn note_missing_lines(&mut self) {
+        let expected = before(self.session.made_updates, self.unevaluated);
+        if self.log.lines() < expected {
+            let note = format!(
+                "{METRICS_FILE} holds {} of the {expected} updates before this one; the others are missing in it",
+                self.log.lines()
+            );
+            self.reporter.report(Event::Note(&note));
+        }
+    }
+
+    /// Whether a save or the result follows an update that was not interrupted.
+    fn is_written(&self, step: u64) -> bool {
+        let Session { config, total_updates, .. } = &self.session;
+        step == *total_updates || config.save_every.is_some_and(|every| step.is_multiple_of(every))
+    }
+
+    /// Refuses parameters and moments that are no numbers, unless they were looked at since the last update.
+    fn check_states(&mut self) -> Result<(), TrainError> {
+        let made = self.session.made_updates;
+        if self.checked != Some(made) {
+            finite::check(&self.states, self.session.step.loaded.device(), made, self.saves.newest_known())?;
+            self.checked = Some(made);
+        }
+        Ok(())
+    }
+
+    /// Loss of the held-out rows, if it is time for it.
+    fn evaluate(&mut self) -> Result<Evaluated, TrainError> {
+        let Session { evaluation, made_updates, total_updates, step, .. } = &mut self.session;
+        let Some(evaluation) = evaluation else { return Ok(Evaluated::NotDue) };
+        if !made_updates.is_multiple_of(evaluation.every) && made_updates != total_updates {
+            return Ok(Evaluated::NotDue);
+        }
+        self.peaks.begin();
+        let loss = evaluation.rows.loss(&mut step.loaded, self.interrupt)?;
+        self.peaks.end("evaluation");
+        let Some(loss) = loss else { return Ok(Evaluated::Interrupted) };
+        let loss = finite(*made_updates, "loss of the held-out rows", loss)?;
+        self.last_val_loss = Some(loss);
+        Ok(Evaluated::Loss(loss))
+    }
+
+    fn count(&mut self, loss: f64, tokens: u64, seconds: f64) {
+        self.first_loss.get_or_insert(loss);
+        self.last_loss = Some(loss);
+        self.seconds += seconds;
+        self.tokens += tokens;
+        self.updates_here += 1;
+    }
+
+    /// Saves the state between two updates, then lets the oldest saves go.
+    fn save(&mut self) -> Result<PathBuf, TrainError> {
+        self.peaks.begin();
+        self.check_states()?;
+        self.log.sync()?;
+        let trainer = self.trainer_state();
+        let session = &self.session;
+        let data = DataState {
+            schema: 1,
+            seed: session.config.seed,
+            sampler: self.position.clone(),
+            unevaluated: self.unevaluated,
+        };
+        let states = &self.states;
+        let (path, note) = self.saves.write(session.made_updates, &mut |folder| {
+            write_result(session, folder)?;
+            snapshot::write(folder, states, session.step.loaded.device(), &trainer, &data, &session.config)
+        })?;
+        let mut notes = Vec::from_iter(note);
+        if let Some(limit) = session.config.save_total_limit {
+            notes.extend(self.saves.prune(limit, session.made_updates)?);
+        }
+        self.replaces();
+        self.peaks.end("save");
+        self.reporter.report(Event::Saved { path: &path });
+        notes.iter().for_each(|note| self.reporter.report(Event::Note(note)));
+        Ok(path)
+    }
+
+    /// Something of this run is whole, so that the one which it replaces may go.
+    fn replaces(&mut self) {
+        if let Some(note) = self.folder.retire_replaced() {
+            self.reporter.report(Event::Note(&note));
+        }
+    }
+
+    fn trainer_state(&self) -> TrainerState {
+        let session = &self.session;
+        let per_epoch = session.loader.updates_per_epoch() as u64;
+        TrainerState {
+            epoch: self.log.recent().next_back().map_or(self.epoch, |last| last.epoch),
+            global_step: session.made_updates,
+            is_local_process_zero: true,
+            is_world_process_zero: true,
+            logging_steps: 1,
+            max_steps: session.total_updates,
+            num_input_tokens_seen: self.log.tokens(),
+            num_train_epochs: session.total_updates.div_ceil(per_epoch),
+            save_steps: session.config.save_every.unwrap_or(0),
+            train_batch_size: session.config.batch_size,
+            log_history: self.log.recent().map(LogEntry::of).collect(),
+        }
+    }
+
+    fn summary(self, outcome: Outcome) -> Summary {
+        let peak_bytes = self.peaks.highest();
+        let (phases, planned_phases) = self.peaks.into_phases();
+        Summary {
+            outcome,
+            out: self.session.config.out,
+            updates: self.session.made_updates,
+            first_loss: self.first_loss,
+            last_loss: self.last_loss,
+            last_val_loss: self.last_val_loss,
+            seconds: self.seconds,
+            tokens: self.tokens,
+            peak_bytes,
+            planned_peak_bytes: self.session.planned_peak_bytes,
+            phases,
+            planned_phases,
+            record: None,
+        }
+    }
+}
+
+/// Updates whose lines in the log are final: all that were made, but for one that is still to be evaluated.
+fn before(made: u64, unevaluated: Option<StepMetrics>) -> u64 {
+    made.saturating_sub(u64::from(unevaluated.is_some()))
+}
+
+/// Writes the adapter or the model.
+fn write_result(session: &Session, folder: &Path) -> Result<(), TrainError> {
+    let Session { model, method, parameters, step, .. } = session;
+    let written = match method.adapter() {
+        None => model.save_full(folder, parameters, step.loaded.device()),
+        Some(lora) => model.save_adapter(folder, lora, parameters, step.loaded.device()),
+    };
+    written.map_err(|error| TrainError::NotSaved { problem: error.to_string() })
+}
+
+fn finite(step: u64, what: &'static str, value: f64) -> Result<f64, TrainError> {
+    if value.is_finite() { Ok(value) } else { Err(TrainError::NotFinite { step, what, value }) }
+}

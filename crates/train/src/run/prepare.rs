@@ -1,0 +1,282 @@
+//! Everything before the first step: model, data, graph, plans, memory account; then loading.
+//!
+//! Invariant: [`prepare`] reads input and compiles, and [`Prepared::load`] fills the device; neither writes a file, so a
+//! run that is refused leaves nothing behind. All errors of a user's input come from here.
+
+use crate::folder::saves::Save;
+use crate::folder::snapshot::{self, DataState};
+use crate::plan::alternatives::with_alternatives;
+use crate::plan::buckets::{BucketPlan, LengthBucket, shorter};
+use crate::plan::memory;
+use crate::plan::memory::{Buffers, RESERVE_BYTES};
+use crate::plan::planning::{Limit, MicroStepProblem, PlannedStep, adamw, plan_step};
+use crate::plan::program_memory::MEASURING_BYTES;
+use crate::plan::setup::{EvaluationData, SetUp, SetUpFor};
+use crate::prices::measured_profile;
+use crate::prices::spill::with_spill;
+use crate::record::{self, Machine, PlanRecord};
+use crate::run::RunControl;
+use crate::run::batched_step::BatchedStep;
+use crate::run::evaluate::EvaluationRows;
+use crate::run::report::{Event, PlannedRun, Reporter};
+use crate::{PhaseMemory, Schedule, TrainConfig, TrainError};
+use remat_data::{Batch, DataLoader};
+use remat_ir::{Parameter, Storage};
+use remat_model::{BatchShape, Method, Model, refresh_working_copies};
+use remat_plan::{DeviceProfile, Plan, Policy};
+use remat_step::device::release_freed_memory;
+use remat_step::{DeviceOptions, MicroPlan, StepPlans, TrainingStep};
+
+/// A save that a run goes on from.
+pub(crate) struct Resumed {
+    pub(crate) save: Save,
+    pub(crate) data: DataState,
+}
+
+/// A run that is ready to be loaded.
+pub(crate) struct Prepared {
+    pub(crate) config: TrainConfig,
+    pub(crate) model: Model,
+    pub(crate) method: Method,
+    pub(crate) loader: DataLoader,
+    pub(crate) shape: BatchShape,
+    pub(crate) total_updates: u64,
+    buckets: Vec<LengthBucket>,
+    bucket_plans: Vec<BucketPlan>,
+    evaluation: Option<EvaluationData>,
+    resumed: Option<Resumed>,
+    options: DeviceOptions,
+    limit: Option<Limit>,
+    planned: PlannedStep,
+}
+
+/// Held-out rows and when they are evaluated.
+pub(crate) struct Evaluation {
+    pub(crate) rows: EvaluationRows,
+    pub(crate) every: u64,
+}
+
+/// A run whose device is filled.
+pub(crate) struct Session {
+    pub(crate) config: TrainConfig,
+    pub(crate) model: Model,
+    pub(crate) method: Method,
+    pub(crate) parameters: Vec<Parameter>,
+    pub(crate) loader: DataLoader,
+    pub(crate) step: BatchedStep,
+    pub(crate) evaluation: Option<Evaluation>,
+    pub(crate) schedule: Schedule,
+    pub(crate) total_updates: u64,
+    pub(crate) made_updates: u64,
+    pub(crate) planned_peak_bytes: u64,
+    pub(crate) facts: RunFacts,
+}
+
+/// What the lab record says of a run beside its settings and results.
+pub(crate) struct RunFacts {
+    pub(crate) machine: Machine,
+    pub(crate) total_parameters: usize,
+    pub(crate) plan: PlanRecord,
+    pub(crate) bound_by: String,
+}
+
+/// Reads all input and compiles the step.
+pub(crate) fn prepare(
+    config: TrainConfig,
+    resumed: Option<Resumed>,
+    control: RunControl<'_>,
+) -> Result<Prepared, TrainError> {
+    let setup = SetUp::of(config, SetUpFor::Run(resumed.as_ref(), control))?;
+    let setting = setup.setting();
+    let training = setting.training()?;
+    setup.model.check_weights(&training.graph)?;
+    let held_out = setup.held_out()?;
+    let short = &setup.buckets[..setup.buckets.len() - 1];
+    let short = short.iter().map(|bucket| shorter(setting, bucket.seq_len)).collect::<Result<Vec<_>, _>>()?;
+    let SetUp { config, options, limit, buffers, .. } = &setup;
+    let planned = |profile: &DeviceProfile, buffers: Buffers| {
+        let step = TrainingStep::new(training.clone(), Some(&adamw(config)))?;
+        let micro_step = MicroStepProblem::of(step, profile)?;
+        plan_step(config, &micro_step, &short, held_out.clone(), profile, buffers, *limit)
+            .map_err(|error| with_alternatives(error, setting, profile))
+    };
+    let mut profile = setup.profile();
+    let mut step = planned(&profile, *buffers)?;
+    if !profile.prices.measured && prices_decide(&step.micro) {
+        let measuring_bytes = MEASURING_BYTES + profile.executor_bytes;
+        let buffers = Buffers { measuring_bytes, ..*buffers };
+        if has_room_to_measure(*limit, buffers, step.steps()) {
+            profile = with_spill(measured_profile(options, config.precision, false)?.0, setup.spill);
+            step = planned(&profile, buffers)?;
+        }
+    }
+    let bucket_plans = step.bucket_plans(&setup.buckets, &profile);
+    let SetUp { config, model, method, shape, loader, evaluation, buckets, options, limit, .. } = setup;
+    let loader = loader.expect("a run has rows");
+    let per_epoch = loader.updates_per_epoch() as u64;
+    let epochs = config.epochs.unwrap_or(1);
+    let total_updates = config.steps.unwrap_or(per_epoch.saturating_mul(epochs));
+    if i32::try_from(total_updates).is_err() {
+        let value = total_updates.to_string();
+        return Err(TrainError::OutOfRange { key: "steps", value, rule: "at most 2147483647 updates" });
+    }
+    Ok(Prepared {
+        config,
+        model,
+        method,
+        loader,
+        shape,
+        total_updates,
+        buckets,
+        bucket_plans,
+        evaluation,
+        resumed,
+        options,
+        limit,
+        planned: step,
+    })
+}
+
+/// Whether the plan was searched for by price: nothing else asks what an op costs.
+fn prices_decide(micro: &Plan) -> bool {
+    let searched = matches!(micro.policy, Policy::Auto | Policy::Budget(_));
+    micro.copy_steps().next().is_some() || (searched && micro.recomputed_steps().next().is_some())
+}
+
+/// Whether measuring prices now leaves the promise of the limit alone. `buffers` count what it takes.
+fn has_room_to_measure(limit: Option<Limit>, buffers: Buffers, steps: usize) -> bool {
+    limit.is_none_or(|limit| buffers.earlier_bytes(steps) + RESERVE_BYTES <= limit.bytes)
+}
+
+impl Prepared {
+    /// Tells what was planned.
+    pub(crate) fn announce(&self, reporter: &mut dyn Reporter) {
+        reporter.report(Event::Planned(&PlannedRun {
+            config: &self.config,
+            family: self.model.config().family(),
+            trained_parameters: self.trained_parameters(),
+            total_parameters: self.total_parameters(),
+            data: self.loader.dataset().stats(),
+            eval_data: self.evaluation.as_ref().map_or(&[], |data| data.loader.dataset().stats()),
+            shape: self.shape,
+            updates_per_epoch: self.loader.updates_per_epoch() as u64,
+            total_updates: self.total_updates,
+            resumed_from: self.resumed.as_ref().map(|resumed| resumed.save.step),
+            device: &self.options.profile().name,
+            threads: self.options.threads,
+            plan_steps: self.planned.micro.steps.len(),
+            recomputed_steps: self.planned.micro.recomputed_steps().count(),
+            tiles: self.planned.micro.tiles(),
+            offloaded_bytes: self.planned.micro.offloaded_bytes(),
+            buckets: &self.bucket_plans,
+            arena_bytes: self.arena_bytes(),
+            memory: &self.planned.account,
+        }));
+    }
+
+    /// What the run will hold, phase by phase.
+    pub(crate) fn phases(&self) -> Vec<PhaseMemory> {
+        self.planned.account.phases()
+    }
+
+    fn arena_bytes(&self) -> usize {
+        memory::largest_arena(&self.planned.micro, &self.planned.others())
+    }
+
+    fn trained_parameters(&self) -> usize {
+        self.planned.trained.parameters.iter().map(|parameter| parameter.ty.shape.numel()).sum()
+    }
+
+    /// Parameters of base and adapters together.
+    fn total_parameters(&self) -> usize {
+        let weights = self.planned.micro.graph.values.iter().filter(|value| value.storage == Storage::Weight);
+        self.trained_parameters() + weights.map(|value| value.ty.shape.numel()).sum::<usize>()
+    }
+
+    fn facts(&self) -> RunFacts {
+        let PlannedStep { micro, account, .. } = &self.planned;
+        RunFacts {
+            machine: Machine::this(&self.options.level.to_string(), self.options.threads),
+            total_parameters: self.total_parameters(),
+            plan: PlanRecord {
+                policy: micro.policy.to_string(),
+                steps: micro.steps.len(),
+                recomputed_steps: micro.recomputed_steps().count(),
+                offloaded_bytes: micro.offloaded_bytes(),
+                arena_bytes: self.arena_bytes(),
+                activation_bytes: account.bytes_of("kept activations"),
+            },
+            bound_by: record::bound_by(account, record::limiting(self.limit, micro)),
+        }
+    }
+
+    /// Allocates everything and fills it: base weights, then the adapter or the saved state.
+    pub(crate) fn load(self) -> Result<Session, TrainError> {
+        let facts = self.facts();
+        let PlannedStep { micro, update, evaluation, shorter, account, trained } = self.planned;
+        let (graph, parameters) = (micro.graph.clone(), trained.parameters);
+        let mut device = self.options.open();
+        device.set_spill_folder(self.config.offload.as_deref());
+        let shorter =
+            shorter.into_iter().zip(&self.buckets).map(|(plan, bucket)| MicroPlan::shorter(plan, bucket.seq_len));
+        let micros = shorter.chain([MicroPlan::longest(micro)]).collect();
+        let plans = StepPlans { micros, update: Some(update), evaluation };
+        let mut loaded = plans.load(device, &trained.loss, &trained.dloss)?;
+        let per_epoch = self.loader.updates_per_epoch() as u64;
+        let evaluation = self.evaluation.map(|data| Evaluation {
+            rows: EvaluationRows::new(data.loader, data.shape),
+            every: self.config.eval_every.unwrap_or(per_epoch),
+        });
+        let device = loaded.device_mut();
+        self.model.load_weights(&graph, device)?;
+        match (&self.resumed, &self.config.init_adapter, &self.method) {
+            (Some(resumed), _, _) => {
+                let states = snapshot::saved_states(&parameters, &self.config);
+                snapshot::restore(&resumed.save, &states, device)?;
+                refresh_working_copies(&parameters, device)?;
+            }
+            (None, Some(adapter), _) => self.model.load_adapter(adapter, &parameters, device)?,
+            (None, None, Method::Lora(_) | Method::Qlora(..)) => {
+                self.model.init_adapter(&parameters, self.config.seed, device)?;
+            }
+            (None, None, Method::Full) => {}
+        }
+        // The buffers that weights were read through are no part of a step.
+        release_freed_memory();
+        let batches = self.buckets.iter().map(|bucket| Batch::new(self.shape.batch, bucket.seq_len)).collect();
+        let step = BatchedStep::new(loaded, batches, self.config.seed);
+        Ok(Session {
+            evaluation,
+            schedule: self.config.lr_schedule(self.total_updates),
+            made_updates: self.resumed.as_ref().map_or(0, |resumed| resumed.save.step),
+            planned_peak_bytes: account.planned_peak_bytes() as u64,
+            config: self.config,
+            model: self.model,
+            method: self.method,
+            parameters,
+            loader: self.loader,
+            step,
+            total_updates: self.total_updates,
+            facts,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A small control group with nothing else in it is a limit: a process that measured there would be killed.
+    #[test]
+    fn prices_are_measured_only_where_there_is_room_for_it() {
+        let buffers = Buffers { measuring_bytes: MEASURING_BYTES + (4 << 20), ..Buffers::default() };
+        let room = |mebibytes: usize| {
+            let limit = Limit { bytes: mebibytes << 20, whose: "the machine has" };
+            has_room_to_measure(Some(limit), buffers, 500)
+        };
+        for mebibytes in [64, 280, 300, 320, 340, 360] {
+            assert!(!room(mebibytes), "{mebibytes} MiB");
+        }
+        assert!(room(400) && has_room_to_measure(None, buffers, 500));
+    }
+}

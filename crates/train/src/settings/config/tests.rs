@@ -1,0 +1,98 @@
+//! Settings: derived defaults, ranges, what may differ on resume.
+
+use super::*;
+
+fn valid() -> TrainConfig {
+    TrainConfig { model: "model".into(), data: vec!["rows.jsonl".into()], out: "out".into(), ..TrainConfig::default() }
+}
+
+#[test]
+fn derived_defaults_follow_what_they_derive_from() {
+    let lora = TrainConfig { rank: 4, ..valid() }.resolved().expect("valid");
+    assert_eq!((lora.alpha, lora.lr, lora.epochs, lora.steps), (Some(8.0), Some(2e-4), Some(1), None));
+    let full = TrainConfig { method: MethodKind::Full, steps: Some(7), ..valid() }.resolved().expect("valid");
+    assert_eq!((full.lr, full.epochs, full.steps), (Some(2e-5), None, Some(7)));
+    assert_eq!(full.clone().resolved().expect("still valid"), full);
+}
+
+#[test]
+fn every_rule_names_its_key() {
+    let cases: Vec<(&str, TrainConfig)> = vec![
+        ("model", TrainConfig { model: "".into(), ..valid() }),
+        ("data", TrainConfig { data: vec![], ..valid() }),
+        ("out", TrainConfig { out: "".into(), ..valid() }),
+        ("rank", TrainConfig { rank: 0, ..valid() }),
+        ("seq-len", TrainConfig { seq_len: Some(0), ..valid() }),
+        ("batch-size", TrainConfig { batch_size: 0, ..valid() }),
+        ("grad-accum", TrainConfig { grad_accum: 0, ..valid() }),
+        ("epochs", TrainConfig { epochs: Some(0), ..valid() }),
+        ("steps", TrainConfig { steps: Some(0), ..valid() }),
+        ("steps", TrainConfig { steps: Some(1), epochs: Some(1), ..valid() }),
+        ("threads", TrainConfig { threads: Some(0), ..valid() }),
+        ("lr", TrainConfig { lr: Some(f64::NAN), ..valid() }),
+        ("lr", TrainConfig { lr: Some(-1.0), ..valid() }),
+        ("weight-decay", TrainConfig { weight_decay: f64::INFINITY, ..valid() }),
+        ("clip", TrainConfig { clip: -0.5, ..valid() }),
+        ("clip", TrainConfig { clip: 1e39, ..valid() }),
+        ("warmup", TrainConfig { warmup: 1 << 63, ..valid() }),
+        ("rank", TrainConfig { rank: usize::MAX, ..valid() }),
+        ("save-total-limit", TrainConfig { save_total_limit: Some(usize::MAX), ..valid() }),
+        ("dropout", TrainConfig { dropout: 1.0, ..valid() }),
+        ("eval-every", TrainConfig { eval_every: Some(0), eval_data: vec!["e".into()], ..valid() }),
+        ("eval-every", TrainConfig { eval_every: Some(5), ..valid() }),
+        ("save-every", TrainConfig { save_every: Some(0), ..valid() }),
+        ("save-total-limit", TrainConfig { save_total_limit: Some(0), ..valid() }),
+        ("quant", TrainConfig { quant: Some(QuantKind::Int8), ..valid() }),
+        ("quant", TrainConfig { quant: Some(QuantKind::Nf4), method: MethodKind::Full, ..valid() }),
+    ];
+    for (key, config) in cases {
+        let message = config.resolved().expect_err(key).to_string();
+        assert!(message.contains(&format!("--{key}")), "{key}: {message}");
+    }
+}
+
+#[test]
+fn a_models_own_dropout_is_on_unless_switched_off() {
+    let method = remat_model::Method::Full;
+    let shape = remat_model::BatchShape { batch: 1, seq_len: 8 };
+    let draws = |no_model_dropout| {
+        let config = TrainConfig { preset: Some("gpt2".to_string()), no_model_dropout, ..TrainConfig::default() };
+        let training = config.open_model().and_then(|model| Ok(model.training(&method, shape)?)).expect("a preset");
+        training.random
+    };
+    assert!(draws(false), "GPT-2 is published with dropout 0.1");
+    assert!(!draws(true));
+}
+
+#[test]
+fn a_model_may_be_named_by_another_path_on_resume() {
+    let folder = tempfile::tempdir().expect("folder");
+    let named = |model: std::path::PathBuf| TrainConfig { model, ..valid() }.resolved().expect("valid");
+    let saved = named(folder.path().to_path_buf());
+    named(folder.path().join(".")).check_resumes(&saved).expect("the same folder");
+    assert!(named(folder.path().join("other")).check_resumes(&saved).is_err());
+}
+
+#[test]
+fn resuming_allows_only_what_leaves_the_numbers_alone() {
+    let saved = valid().resolved().expect("valid");
+    let free = TrainConfig {
+        threads: Some(3),
+        epochs: None,
+        steps: Some(9),
+        save_every: Some(2),
+        checkpointing: Policy::Full,
+        ..saved.clone()
+    };
+    free.check_resumes(&saved).expect("nothing here changes a number");
+    let cases = [
+        ("lr", TrainConfig { lr: Some(1.0), ..saved.clone() }),
+        ("seed", TrainConfig { seed: 1, ..saved.clone() }),
+        ("init-adapter", TrainConfig { init_adapter: Some("a".into()), ..saved.clone() }),
+        ("no-shuffle", TrainConfig { no_shuffle: true, ..saved.clone() }),
+    ];
+    for (key, changed) in cases {
+        let message = changed.check_resumes(&saved).expect_err(key).to_string();
+        assert!(message.contains(&format!("--{key}")), "{key}: {message}");
+    }
+}

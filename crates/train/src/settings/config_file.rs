@@ -1,0 +1,349 @@
+//! `TrainConfig` as TOML: the file a user writes, and `config.toml` as the run resolved it.
+//!
+//! Invariant: the file's keys are the flags' names; a key that is no flag is an error that names the nearest one. What
+//! was given on the command line wins over the file, and `epochs` and `steps` win over each other as one setting. Settings
+//! that are accepted come back from their file as they were; one that lost its end is noticed where a run goes on from it.
+
+use crate::folder::run_folder::CONFIG_FILE;
+use crate::{Saves, TrainConfig, TrainError};
+use clap::Args;
+use std::path::Path;
+use toml::{Table, Value};
+
+/// The last line of a file that this program wrote: keys that are missing may be unset, or cut off.
+const END: &str = "# end of settings";
+
+impl TrainConfig {
+    /// The keys of a file: the flags' names.
+    pub fn keys() -> Vec<String> {
+        let command = TrainConfig::augment_args(clap::Command::new("train"));
+        command.get_arguments().filter_map(|argument| argument.get_long()).map(str::to_string).collect()
+    }
+
+    pub(crate) fn to_table(&self) -> Table {
+        Table::try_from(self).expect("every field has a TOML form once paths are checked")
+    }
+
+    /// The settings as a TOML file with an end. Panics on a path that is not UTF-8, which [`resolved`](Self::resolved)
+    /// refuses.
+    pub fn to_toml(&self) -> String {
+        toml::to_string(self).expect("every field has a TOML form") + END + "\n"
+    }
+
+    /// Reads a file of settings.
+    ///
+    /// # Errors
+    /// As [`overlaid`](Self::overlaid), or a file that cannot be read.
+    pub fn from_file(path: &Path) -> Result<Self, TrainError> {
+        TrainConfig::default().overlaid(path, &read(path)?, &|_| false)
+    }
+
+    /// These settings, with those of the file at `path` in place of all that `is_given` (by key) does not claim.
+    ///
+    /// # Errors
+    /// Text that is not TOML, a key that does not exist, a value of the wrong type; each with file and line.
+    pub fn overlaid(self, path: &Path, text: &str, is_given: &dyn Fn(&str) -> bool) -> Result<Self, TrainError> {
+        self.check_writable()?;
+        let file: Table = toml::from_str(text).map_err(|error| {
+            let start = error.span().map_or(0, |span| span.start);
+            let line = 1 + text.as_bytes()[..start.min(text.len())].iter().filter(|&&byte| byte == b'\n').count();
+            TrainError::NotToml { place: format!("{}:{line}", path.display()), problem: error.message().to_string() }
+        })?;
+        let keys = Self::keys();
+        let mut merged = self.to_table();
+        // The length of a run is one setting with two names: what the file says replaces both.
+        let names_length = |name: &&str| file.contains_key(*name);
+        if ["epochs", "steps"].iter().any(names_length) && !is_given("epochs") && !is_given("steps") {
+            merged.remove("epochs");
+            merged.remove("steps");
+        }
+        for (written, value) in file {
+            let place = || place_of(path, text, &written);
+            let key = written.replace('_', "-");
+            if !keys.contains(&key) {
+                let nearest = nearest(&key, &keys).map_or(String::new(), |key| format!("; did you mean `{key}`?"));
+                return Err(TrainError::UnknownKey { place: place(), key: written.clone(), nearest });
+            }
+            let claimed = match key.as_str() {
+                "epochs" | "steps" => is_given("epochs") || is_given("steps"),
+                _ => is_given(&key),
+            };
+            check_type(&key, &value).map_err(|problem| TrainError::BadValue {
+                place: place(),
+                key: key.clone(),
+                problem,
+            })?;
+            if !claimed {
+                merged.insert(key, value);
+            }
+        }
+        let config = TrainConfig::deserialize_table(merged);
+        Ok(config.expect("each key was checked on its own"))
+    }
+
+    fn deserialize_table(table: Table) -> Result<Self, toml::de::Error> {
+        Value::Table(table).try_into()
+    }
+}
+
+/// The text of a settings file.
+///
+/// # Errors
+/// A file that cannot be read.
+pub fn read(path: &Path) -> Result<String, TrainError> {
+    let failed = |source| TrainError::Io { path: path.to_path_buf(), what: "read", source };
+    remat_formats::read_text_file(path, remat_formats::SETTINGS_LIMIT_BYTES).map_err(failed)
+}
+
+/// The text of the settings of the run in `out`, which is gone on with, and so has to be whole. A run of an earlier version
+/// wrote no end; then no key may be missing that its newest save has.
+///
+/// # Errors
+/// A file that cannot be read, or was cut.
+pub fn read_run_settings(out: &Path) -> Result<String, TrainError> {
+    let path = out.join(CONFIG_FILE);
+    let text = read(&path)?;
+    let has_end = |text: &str| text.lines().any(|line| line.trim() == END);
+    let saved = Saves::new(out).newest_file(CONFIG_FILE);
+    let missing = match &saved {
+        _ if has_end(&text) => None,
+        Some((_, saved)) if has_end(saved) => Some(format!("its last line, \"{END}\", is missing")),
+        Some((_, saved)) => missing_key(&text, saved).map(|key| format!("`{key}` is missing")),
+        None => None,
+    };
+    match (missing, saved) {
+        (Some(missing), Some((saved, _))) => {
+            let problem = format!("was cut: {missing}. {} is whole: copy it here", saved.display());
+            Err(TrainError::BadSave { path, problem })
+        }
+        _ => Ok(text),
+    }
+}
+
+/// A key of the first text, but for the length of a run, that the second has not; of texts that are TOML.
+fn missing_key(text: &str, saved: &str) -> Option<String> {
+    let (text, saved) = (toml::from_str::<Table>(text).ok()?, toml::from_str::<Table>(saved).ok()?);
+    let has = |key: &str| match key {
+        "epochs" | "steps" => text.contains_key("epochs") || text.contains_key("steps"),
+        _ => text.contains_key(key),
+    };
+    saved.into_iter().map(|(key, _)| key).find(|key| !has(key))
+}
+
+/// Checks one value by putting it into otherwise valid settings.
+fn check_type(key: &str, value: &Value) -> Result<(), String> {
+    let mut table = TrainConfig::default().to_table();
+    table.insert(key.to_string(), value.clone());
+    TrainConfig::deserialize_table(table).map(drop).map_err(|error| error.message().trim().to_string())
+}
+
+/// File and line of a key, for messages.
+fn place_of(path: &Path, text: &str, key: &str) -> String {
+    let is_key = |line: &str| {
+        let line = line.trim_start().trim_start_matches(['[', '"', '\'']);
+        line.strip_prefix(key).is_some_and(|rest| rest.trim_start().starts_with(['=', '.', ']', '"', '\'']))
+    };
+    match text.lines().position(is_key) {
+        Some(index) => format!("{}:{}", path.display(), index + 1),
+        None => path.display().to_string(),
+    }
+}
+
+/// The known key with the fewest edits, if few enough to be a slip.
+fn nearest<'a>(key: &str, known: &'a [String]) -> Option<&'a str> {
+    let scored = known.iter().map(|candidate| (edit_distance(key, candidate), candidate.as_str()));
+    scored.min().filter(|&(edits, candidate)| edits <= 1 + candidate.len() / 3).map(|(_, candidate)| candidate)
+}
+
+/// Levenshtein's distance by Wagner and Fischer, one row at a time: O(|a| · |b|).
+fn edit_distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.chars().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, &y) in b.iter().enumerate() {
+            let substituted = diagonal + usize::from(x != y);
+            diagonal = row[j + 1];
+            row[j + 1] = substituted.min(diagonal + 1).min(row[j] + 1);
+        }
+    }
+    row[b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use remat_plan::{ByteSize, Policy};
+
+    fn overlay(text: &str) -> Result<TrainConfig, TrainError> {
+        TrainConfig::default().overlaid(Path::new("run.toml"), text, &|_| false)
+    }
+
+    fn check(text: &str, message: &str) {
+        assert_eq!(overlay(text).expect_err(text).to_string(), message);
+    }
+
+    #[test]
+    fn settings_survive_their_file() {
+        let config = TrainConfig {
+            model: "m".into(),
+            data: vec!["a.jsonl".into(), "b.jsonl".into()],
+            out: "o".into(),
+            lr: Some(1.5e-5),
+            init_adapter: Some("x".into()),
+            packing: true,
+            ..TrainConfig::default()
+        };
+        assert_eq!(overlay(&config.to_toml()).expect("our own file"), config);
+        let resolved = config.resolved().expect("valid");
+        assert_eq!(overlay(&resolved.to_toml()).expect("our own file"), resolved);
+    }
+
+    /// Counts and numbers at the edges of what their types and a file can hold, and texts that a file has to escape.
+    fn settings() -> impl Strategy<Value = TrainConfig> {
+        let count = || prop_oneof![0_u64..5, Just(i64::MAX as u64), Just(1 << 63), Just(u64::MAX), any::<u64>()];
+        let some = || proptest::option::of(count());
+        let number = || {
+            let edges = [0.0, -0.0, f64::MIN_POSITIVE, 5e-324, 1e-300, 0.1, 1e22, f64::from(f32::MAX), 1e39, f64::NAN];
+            prop_oneof![proptest::sample::select(edges.to_vec()), 0.0..10.0, any::<f64>()]
+        };
+        let text = || prop_oneof!["[a-z_,.]{0,9}", any::<String>(), Just("\"'\n\\\u{7f}\u{0}# end".to_string())];
+        let counts = (some(), some(), some(), some(), count(), count(), count(), count());
+        let numbers = (number(), number(), number(), proptest::option::of(number()), proptest::option::of(number()));
+        let texts = (text(), text(), text(), proptest::option::of(text()), proptest::collection::vec(text(), 0..3));
+        (counts, numbers, texts, any::<[bool; 4]>()).prop_map(|(counts, numbers, texts, flags)| TrainConfig {
+            steps: counts.0,
+            epochs: counts.1.filter(|_| counts.0.is_none()),
+            save_every: counts.2,
+            save_total_limit: counts.3.map(|limit| limit as usize),
+            warmup: counts.4,
+            rank: counts.5 as usize,
+            seed: counts.6,
+            batch_size: counts.7 as usize,
+            weight_decay: numbers.0,
+            clip: numbers.1,
+            dropout: numbers.2,
+            lr: numbers.3,
+            alpha: numbers.4,
+            model: texts.0.into(),
+            out: texts.1.into(),
+            targets: texts.2,
+            memory: texts.3.map(|text| ByteSize(text.len() << 20)),
+            checkpointing: if flags[0] { Policy::Budget(counts.5 as usize) } else { Policy::Auto },
+            data: texts.4.into_iter().map(Into::into).collect(),
+            packing: flags[0],
+            no_shuffle: flags[1],
+            no_model_dropout: flags[2],
+            method: if flags[3] { crate::MethodKind::Full } else { crate::MethodKind::Qlora },
+            ..TrainConfig::default()
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_accepted_comes_back_from_its_file(config in settings()) {
+            // With a file over them no settings panic, accepted or not.
+            drop(config.clone().overlaid(Path::new("run.toml"), "rank = 4", &|_| false));
+            if let Ok(accepted) = config.resolved() {
+                let read = overlay(&accepted.to_toml()).expect("our own file");
+                prop_assert_eq!(&read, &accepted);
+                prop_assert_eq!(read.resolved().expect("accepted before"), accepted);
+            }
+        }
+    }
+
+    #[test]
+    fn a_file_that_was_cut_is_noticed() {
+        let out = tempfile::tempdir().expect("folder");
+        let path = out.path().join(CONFIG_FILE);
+        let text = TrainConfig { save_every: Some(3), ..TrainConfig::default() }.to_toml();
+        let earlier = text.replace(END, "");
+        let save = |text: &str| {
+            std::fs::create_dir_all(out.path().join("checkpoint-3")).expect("created");
+            std::fs::write(out.path().join("checkpoint-3").join(CONFIG_FILE), text).expect("written");
+        };
+        let read = |text: &str| {
+            std::fs::write(&path, text).expect("written");
+            read_run_settings(out.path())
+        };
+        save(&text);
+        assert_eq!(read(&text).expect("whole"), text);
+        for end in 0..text.len() - 1 {
+            let message = read(&text[..end]).expect_err("cut").to_string();
+            assert!(message.contains("was cut") && message.contains("checkpoint-3/config.toml is whole"), "{message}");
+        }
+        // A run of a version that wrote no end: it is whole as long as no key is missing.
+        save(&earlier);
+        assert_eq!(read(&earlier).expect("whole"), earlier);
+        let lines: Vec<&str> = earlier.lines().collect();
+        for kept in 0..lines.len() - 1 {
+            let message = read(&lines[..kept].join("\n")).expect_err("cut").to_string();
+            assert!(message.contains("` is missing"), "{kept}: {message}");
+        }
+        // Keys that a person took out on purpose, in a file with an end, are unset.
+        let without = text.replace("save-every = 3\n", "");
+        assert_eq!(read(&without).expect("whole"), without);
+    }
+
+    #[test]
+    fn every_key_is_a_field_and_every_field_a_key() {
+        let config = TrainConfig {
+            alpha: Some(1.0),
+            preset: Some("gpt2".to_string()),
+            seq_len: Some(1),
+            chat_date: Some(remat_data::Day::default()),
+            chat_template: Some("x".into()),
+            chat_template_kwargs: Some("{}".to_string()),
+            quant: Some(crate::QuantKind::Nf4),
+            init_adapter: Some("x".into()),
+            epochs: Some(1),
+            steps: Some(1),
+            lr: Some(1.0),
+            threads: Some(1),
+            isa: Some(crate::Isa::Avx2),
+            memory: Some(ByteSize(1 << 30)),
+            offload: Some("x".into()),
+            eval_every: Some(1),
+            save_every: Some(1),
+            save_total_limit: Some(1),
+            ..TrainConfig::default()
+        };
+        let mut fields: Vec<String> = config.to_table().keys().cloned().collect();
+        let mut keys = TrainConfig::keys();
+        fields.sort_unstable();
+        keys.sort_unstable();
+        assert_eq!(fields, keys);
+    }
+
+    #[test]
+    fn the_command_line_wins() {
+        let given = TrainConfig { rank: 8, steps: Some(3), ..TrainConfig::default() };
+        let text = "rank = 4\nbatch_size = 5\nepochs = 2";
+        let merged = given.overlaid(Path::new("run.toml"), text, &|key| ["rank", "steps"].contains(&key));
+        let merged = merged.expect("valid");
+        assert_eq!((merged.rank, merged.batch_size, merged.steps, merged.epochs), (8, 5, Some(3), None));
+        let replaced = merged.overlaid(Path::new("run.toml"), "epochs = 2", &|_| false).expect("valid");
+        assert_eq!((replaced.steps, replaced.epochs), (None, Some(2)));
+    }
+
+    #[test]
+    fn what_is_wrong_is_named_with_its_line() {
+        check("rank = 4\nrnak = 5", "run.toml:2: unknown key `rnak`; did you mean `rank`?");
+        check("save-evry = 5", "run.toml:1: unknown key `save-evry`; did you mean `save-every`?");
+        check("colour = 5", "run.toml:1: unknown key `colour`");
+        check("\n\nrank = \"four\"", "run.toml:3: rank: invalid type: string \"four\", expected usize");
+        check("rank = 4\nrank == 5", "run.toml:2: not TOML: extra `=`, expected nothing");
+        check("precision = \"f16\"", "run.toml:1: precision: unknown variant `f16`, expected `f32` or `bf16`");
+        check("seed = -1", "run.toml:1: seed: invalid value: integer `-1`, expected u64");
+    }
+
+    #[test]
+    fn distances_are_those_of_the_literature() {
+        for (a, b, edits) in [("kitten", "sitting", 3), ("", "abc", 3), ("flaw", "lawn", 2), ("same", "same", 0)] {
+            assert_eq!(edit_distance(a, b), edits);
+            assert_eq!(edit_distance(b, a), edits);
+        }
+    }
+}
