@@ -226,9 +226,7 @@ fn an_old_run_goes_on_to_the_recorded_result() {
     let folder = tempfile::tempdir().expect("temporary folder");
     let (old, out) = (tests().join("old-run"), folder.path().join("run"));
     copy_folder(&old, &out);
-    // The tokens that it was begun with: prompt and completion were tokenised apart then, and are one text now.
-    let rows = "crates/cli/tests/train/fixed/old-rows.jsonl";
-    let mut command = remat(["train", "--resume", "--quiet", "--data", rows, "--out"]);
+    let mut command = remat(["train", "--resume", "--quiet", "--out"]);
     // Its settings name model and rows from the repository's root.
     let output = command.arg(&out).current_dir(fixtures().join("..")).output().expect("the binary runs");
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
