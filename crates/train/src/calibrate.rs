@@ -12,7 +12,9 @@ use remat_compiler::{compile, differentiate};
 use remat_cpu::{CpuExecutor, CpuOptions, Level};
 use remat_formats::ModelConfig;
 use remat_ir::{Graph, OpDef, Storage};
-use remat_model::{AdamWSettings, BatchShape, LoraConfig, Method, Precision, Targets, training, update_graph};
+use remat_model::{
+    AdamWSettings, BatchShape, LoraConfig, Method, MomentFormat, Precision, Targets, training, update_graph,
+};
 use remat_plan::{
     Action, ExecError, Executor, Measured, OpClass, Plan, Policy, Prices, ProgramId, Rate, RunObserver, Step, StepId,
 };
@@ -48,6 +50,7 @@ struct Trial {
     config: &'static str,
     method: Method,
     tokens: usize,
+    moments: MomentFormat,
 }
 
 /// The trials at two lengths each.
@@ -56,19 +59,26 @@ fn trials(tokens: [usize; 2]) -> Vec<Trial> {
         || LoraConfig { rank: 16, alpha: 32.0, dropout: 0.0, rank_stabilised: false, targets: Targets::AllLinear };
     let at = |tokens: usize| {
         [(LLAMA, Method::Lora(lora())), (GPT2, Method::Lora(lora())), (LLAMA_IN_FULL, Method::Full)]
-            .map(|(config, method)| Trial { config, method, tokens })
+            .map(|(config, method)| Trial { config, method, tokens, moments: MomentFormat::F32 })
     };
-    tokens.into_iter().flat_map(at).collect()
+    let update =
+        Trial { config: LLAMA_IN_FULL, method: Method::Full, tokens: tokens[1], moments: MomentFormat::Blocks8 };
+    tokens.into_iter().flat_map(at).chain([update]).collect()
 }
 
 impl Trial {
-    /// The micro-step and the update.
-    fn graphs(&self, precision: Precision) -> Result<[Graph; 2], TrainError> {
+    /// The micro-step and the update; of moments of 8 bits the update alone, as the micro-step knows none.
+    fn graphs(&self, precision: Precision) -> Result<Vec<Graph>, TrainError> {
         let config = ModelConfig::parse(Path::new("calibration"), self.config)?;
         let shape = BatchShape { batch: 1, seq_len: self.tokens };
         let training = training(&config, precision, &self.method, shape)?;
         let gradient = differentiate(training.graph, training.loss, training.seed, &targets(&training.parameters))?;
-        Ok([gradient.graph, update_graph(&training.parameters, &AdamWSettings::default())?])
+        let settings = AdamWSettings { moments: self.moments, ..AdamWSettings::default() };
+        let update = update_graph(&training.parameters, &settings)?;
+        Ok(match self.moments {
+            MomentFormat::F32 => vec![gradient.graph, update],
+            MomentFormat::Blocks8 => vec![update],
+        })
     }
 
     /// Runs it and adds what each of its steps took.
@@ -79,8 +89,8 @@ impl Trial {
         by_class: &mut HashMap<OpClass, Vec<Measured>>,
     ) -> Result<(), TrainError> {
         let profile = options.profile();
-        let plans = self.graphs(precision)?.map(|graph| compile(graph, &Policy::None, &profile));
-        let plans = plans.into_iter().collect::<Result<Vec<Plan>, _>>()?;
+        let plans = self.graphs(precision)?.into_iter().map(|graph| compile(graph, &Policy::None, &profile));
+        let plans = plans.collect::<Result<Vec<Plan>, _>>()?;
         let mut executor = CpuExecutor::new(*options);
         let programs = executor.load(plans.clone())?;
         plans.iter().try_for_each(|plan| fill(&mut executor, &plan.graph))?;

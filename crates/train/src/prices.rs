@@ -17,7 +17,7 @@ use std::io::Read;
 use std::path::PathBuf;
 
 /// Of the files' form, and of what is measured: either may change with it.
-const SCHEMA: u32 = 2;
+const SCHEMA: u32 = 3;
 
 /// A file of prices is a few KiB; anything much larger is not one.
 pub(crate) const MOST_BYTES: u64 = 1 << 16;
