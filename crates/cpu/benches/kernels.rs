@@ -78,7 +78,7 @@ fn adamw_step(bencher: Bencher<'_, '_>) {
     bencher.counter(bytes(8)).bench_local(|| adamw::adamw(&pool, update, &mut p, &mut g, &mut m, &mut v));
 }
 
-/// Beside `adamw_step`: the same elements in the same time or half as much again, and a quarter of the memory.
+/// Beside `adamw_step`, on as many elements: how many times as long is what to look at.
 #[divan::bench]
 fn adamw8bit_step(bencher: Bencher<'_, '_>) {
     let pool = ThreadPool::new(1);

@@ -94,18 +94,23 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
         unsafe { look_up(table, codes, to) }
     }
 
-    /// 16 numbers of a table by codes of a byte.
+    /// 256 numbers of a table by codes of a byte.
     #[inline(always)]
-    unsafe fn look_up_numbers(table: &[f32; 256], codes: *const u8, to: *mut f32) {
-        for i in 0..16 {
-            unsafe { *to.add(i) = table[usize::from(*codes.add(i))] };
+    unsafe fn look_up_numbers(table: &[f32; 256], codes: *const u8, to: &mut [f32; 256]) {
+        for (i, to) in to.iter_mut().enumerate() {
+            *to = table[usize::from(unsafe { *codes.add(i) })];
         }
     }
-    /// The codes of the numbers of a map that are nearest to 16 numbers in [-1, 1]; of NaN any.
+    /// The codes of the numbers of a map that are nearest to 256 numbers divided by one that is as large as any; of NaN
+    /// any. A number below 0 gets a code below that of 0, which is `zero`, if there is one.
     #[inline(always)]
-    unsafe fn nearest_codes(map: &DynamicMap, from: *const f32, codes: *mut u8) {
-        for i in 0..16 {
-            unsafe { *codes.add(i) = map.code(*from.add(i)) };
+    unsafe fn nearest_codes(map: &DynamicMap, zero: u8, from: &[f32; 256], divisor: f32, codes: *mut u8) {
+        // Loops of their own, so that all but the table become vectors.
+        let scaled = from.map(|x| x / divisor);
+        let nearest = scaled.map(|x| map.code(x));
+        for (i, (&x, nearest)) in from.iter().zip(nearest).enumerate() {
+            let loses_sign = u8::from(x < 0.0) & u8::from(nearest >= zero);
+            unsafe { *codes.add(i) = nearest.saturating_sub(loses_sign) };
         }
     }
 

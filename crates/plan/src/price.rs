@@ -56,6 +56,8 @@ classes! {
     Rope "rope",
     Dropout "dropout",
     Optimizer "optimizer",
+    // Bound by the search for codes and not by memory.
+    Optimizer8bit "optimizer, 8 bits",
     Add "add",
     Copy "split, concat",
     // Everything else: sums, casts, gathers.
@@ -107,7 +109,8 @@ impl OpClass {
             | Op::Custom(_) => OpClass::Stream,
             Op::Add(_) => OpClass::Add,
             Op::Split(_) | Op::Concat(_) | Op::SliceRows(_) | Op::WriteRows(_) => OpClass::Copy,
-            Op::AdamW(_) | Op::AdamW8bit(_) => OpClass::Optimizer,
+            Op::AdamW(_) => OpClass::Optimizer,
+            Op::AdamW8bit(_) => OpClass::Optimizer8bit,
         }
     }
 }

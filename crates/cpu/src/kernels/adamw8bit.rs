@@ -135,10 +135,8 @@ impl Update<'_> {
         unsafe {
             // SAFETY: the scales of this block, which is this task's own.
             let (m_absmax, v_absmax) = (&mut *self.m.absmax.at(block), &mut *self.v.absmax.at(block));
-            for i in (0..MOMENT_BLOCK).step_by(16) {
-                S::look_up_numbers(self.m.map.numbers(), of.m_codes.add(i), m.as_mut_ptr().add(i));
-                S::look_up_numbers(self.v.map.numbers(), of.v_codes.add(i), v.as_mut_ptr().add(i));
-            }
+            S::look_up_numbers(self.m.map.numbers(), of.m_codes, &mut m);
+            S::look_up_numbers(self.v.map.numbers(), of.v_codes, &mut v);
             for i in (0..MOMENT_BLOCK).step_by(S::LANES) {
                 let (at_m, at_v, at_p) = (m.as_mut_ptr().add(i), v.as_mut_ptr().add(i), of.p.add(i));
                 let times = |x: S::V, factor: f32| S::mul(x, S::splat(factor));
@@ -178,21 +176,10 @@ unsafe fn encode<S: Simd>(map: &DynamicMap, moments: &[f32; MOMENT_BLOCK], codes
             return f32::NAN;
         }
         let largest = S::fold_max(most);
-        let divisor = S::splat(if largest == 0.0 { 1.0 } else { largest });
-        let mut scaled = [0.0; MOMENT_BLOCK];
-        for i in (0..MOMENT_BLOCK).step_by(S::LANES) {
-            S::store(scaled.as_mut_ptr().add(i), S::div(S::load(moments.as_ptr().add(i)), divisor));
-        }
-        let mut nearest = [0u8; MOMENT_BLOCK];
-        for i in (0..MOMENT_BLOCK).step_by(16) {
-            S::nearest_codes(map, scaled.as_ptr().add(i), nearest.as_mut_ptr().add(i));
-        }
+        let divisor = if largest == 0.0 { 1.0 } else { largest };
         // As bitsandbytes: a negative moment keeps its sign.
         let zero_code = map.code(0.0);
-        for (i, (&x, &nearest)) in moments.iter().zip(&nearest).enumerate() {
-            let loses_sign = u8::from(x < 0.0) & u8::from(nearest >= zero_code);
-            *codes.add(i) = nearest.saturating_sub(loses_sign);
-        }
+        S::nearest_codes(map, zero_code, moments, divisor, codes);
         largest
     }
 }

@@ -46,20 +46,37 @@ unsafe fn blend(index: __m512i, bit: i32, without: __m512, with: __m512) -> __m5
     unsafe { _mm512_mask_blend_ps(_mm512_test_epi32_mask(index, _mm512_set1_epi32(bit)), without, with) }
 }
 
-/// Of 32 times 2 to `doublings` numbers from `first` on, at most 128: those that the lowest bits of an index name.
+/// A table in sixteen registers, to be loaded once for many look-ups.
 #[inline(always)]
-unsafe fn select(table: &[f32; 256], first: usize, index: __m512i, doublings: usize) -> __m512 {
+unsafe fn registers(table: &[f32; 256]) -> [__m512; 16] {
+    unsafe { std::array::from_fn(|part| _mm512_loadu_ps(table.as_ptr().add(16 * part))) }
+}
+
+/// Of 128 numbers in eight registers, those that the lowest seven bits of an index name.
+#[inline(always)]
+unsafe fn of_128(t: &[__m512; 16], first: usize, index: __m512i) -> __m512 {
+    unsafe { blend(index, 64, of_64(t, first, index), of_64(t, first + 4, index)) }
+}
+
+/// Of 64 numbers in four registers, by the lowest six bits.
+#[inline(always)]
+unsafe fn of_64(t: &[__m512; 16], first: usize, index: __m512i) -> __m512 {
+    unsafe { blend(index, 32, of_32(t, first, index), of_32(t, first + 2, index)) }
+}
+
+/// Of 32 numbers in two registers, by the lowest five bits.
+#[inline(always)]
+unsafe fn of_32(t: &[__m512; 16], first: usize, index: __m512i) -> __m512 {
+    unsafe { _mm512_permutex2var_ps(t[first], index, t[first + 1]) }
+}
+
+/// The next node of a search: the right child where the boundary lies below x.
+#[inline(always)]
+unsafe fn child(node: __m512i, boundary: __m512, x: __m512) -> __m512i {
     unsafe {
-        // 32 numbers lie in two registers.
-        let of = |part: usize| {
-            let at = table.as_ptr().add(first + 32 * part);
-            _mm512_permutex2var_ps(_mm512_loadu_ps(at), index, _mm512_loadu_ps(at.add(16)))
-        };
-        match doublings {
-            0 => of(0),
-            1 => blend(index, 32, of(0), of(1)),
-            _ => blend(index, 64, blend(index, 32, of(0), of(1)), blend(index, 32, of(2), of(3))),
-        }
+        let below = _mm512_cmp_ps_mask::<_CMP_LT_OQ>(boundary, x);
+        let left = _mm512_add_epi32(node, node);
+        _mm512_mask_add_epi32(left, below, left, _mm512_set1_epi32(1))
     }
 }
 
@@ -205,32 +222,39 @@ impl Simd for Avx512 {
         }
     }
     #[inline(always)]
-    unsafe fn look_up_numbers(table: &[f32; 256], codes: *const u8, to: *mut f32) {
+    unsafe fn look_up_numbers(table: &[f32; 256], codes: *const u8, to: &mut [f32; 256]) {
         unsafe {
-            let codes = _mm512_cvtepu8_epi32(_mm_loadu_si128(codes.cast()));
-            let upper = select(table, 128, codes, 2);
-            let numbers = blend(codes, 128, select(table, 0, codes, 2), upper);
-            _mm512_storeu_ps(to, numbers);
+            let t = registers(table);
+            for i in (0..256).step_by(16) {
+                let codes = _mm512_cvtepu8_epi32(_mm_loadu_si128(codes.add(i).cast()));
+                let numbers = blend(codes, 128, of_128(&t, 0, codes), of_128(&t, 8, codes));
+                _mm512_storeu_ps(to.as_mut_ptr().add(i), numbers);
+            }
         }
     }
     #[inline(always)]
-    unsafe fn nearest_codes(map: &DynamicMap, from: *const f32, codes: *mut u8) {
+    unsafe fn nearest_codes(map: &DynamicMap, zero: u8, from: &[f32; 256], divisor: f32, codes: *mut u8) {
         unsafe {
-            let (tree, x) = (map.search_tree(), _mm512_loadu_ps(from));
-            let mut node = _mm512_set1_epi32(1);
-            // Levels of up to 16 nodes lie in one register, as those of two and more do that follow.
-            for level in 0..8 {
-                let boundary = match level {
-                    0..4 => _mm512_permutexvar_ps(node, _mm512_loadu_ps(tree.as_ptr())),
-                    4 => _mm512_permutexvar_ps(node, _mm512_loadu_ps(tree.as_ptr().add(16))),
-                    _ => select(tree, 1 << level, node, level - 5),
-                };
-                let below = _mm512_cmp_ps_mask::<_CMP_LT_OQ>(boundary, x);
-                let left = _mm512_add_epi32(node, node);
-                node = _mm512_mask_add_epi32(left, below, left, _mm512_set1_epi32(1));
+            let (t, divisor) = (registers(map.search_tree()), _mm512_set1_ps(divisor));
+            let lowest = _mm512_set1_epi32(256 + i32::from(zero).max(1));
+            for i in (0..256).step_by(16) {
+                let number = _mm512_loadu_ps(from.as_ptr().add(i));
+                let x = _mm512_div_ps(number, divisor);
+                // Level by level: nodes 1, 2 and 3, 4 to 7, 8 to 15 lie in the first register, 16 to 31 in the next.
+                let mut node = _mm512_set1_epi32(1);
+                for _ in 0..4 {
+                    node = child(node, _mm512_permutexvar_ps(node, t[0]), x);
+                }
+                node = child(node, _mm512_permutexvar_ps(node, t[1]), x);
+                node = child(node, of_32(&t, 2, node), x);
+                node = child(node, of_64(&t, 4, node), x);
+                node = child(node, of_128(&t, 8, node), x);
+                let negative = _mm512_cmp_ps_mask::<_CMP_LT_OQ>(number, _mm512_setzero_ps());
+                let loses_sign = _mm512_mask_cmpge_epi32_mask(negative, node, lowest);
+                let node = _mm512_mask_sub_epi32(node, loses_sign, node, _mm512_set1_epi32(1));
+                // The lowest byte of 256 and more is the code.
+                _mm_storeu_si128(codes.add(i).cast(), _mm512_cvtepi32_epi8(node));
             }
-            // The lowest byte of 256 and more is the code.
-            _mm_storeu_si128(codes.cast(), _mm512_cvtepi32_epi8(node));
         }
     }
     #[inline(always)]

@@ -12,7 +12,9 @@ use remat_ir::OpDef;
 use remat_model::{BatchShape, LoraConfig, Method, Precision, Targets, training};
 use remat_plan::{Action, DeviceProfile, Measured, OpClass, Plan, Policy, Prices, Rate};
 use remat_step::device::Level;
-use remat_step::{AdamWSettings, DeviceOptions, StepPlans, StepTrace, TrainingStep, fill_with_small_numbers};
+use remat_step::{
+    AdamWSettings, DeviceOptions, MomentFormat, StepPlans, StepTrace, TrainingStep, fill_with_small_numbers,
+};
 use std::collections::HashMap;
 use std::path::Path;
 use std::time::Instant;
@@ -44,6 +46,8 @@ struct Trial {
     config: &'static str,
     method: Method,
     tokens: usize,
+    /// Of moments of 8 bits the update alone is timed, as the micro-step knows none.
+    moments: MomentFormat,
 }
 
 /// The trials at two lengths each.
@@ -52,9 +56,11 @@ fn trials(tokens: [usize; 2]) -> Vec<Trial> {
         || LoraConfig { rank: 16, alpha: 32.0, dropout: 0.0, rank_stabilised: false, targets: Targets::AllLinear };
     let at = |tokens: usize| {
         [(LLAMA, Method::Lora(lora())), (GPT2, Method::Lora(lora())), (LLAMA_IN_FULL, Method::Full)]
-            .map(|(config, method)| Trial { config, method, tokens })
+            .map(|(config, method)| Trial { config, method, tokens, moments: MomentFormat::F32 })
     };
-    tokens.into_iter().flat_map(at).collect()
+    let update =
+        Trial { config: LLAMA_IN_FULL, method: Method::Full, tokens: tokens[1], moments: MomentFormat::Blocks8 };
+    tokens.into_iter().flat_map(at).chain([update]).collect()
 }
 
 impl Trial {
@@ -63,7 +69,8 @@ impl Trial {
         let config = ModelConfig::parse(Path::new("calibration"), self.config)?;
         let shape = BatchShape { batch: 1, seq_len: self.tokens };
         let training = training(&config, precision, &self.method, shape)?;
-        let (problem, trained) = TrainingStep::new(training, Some(&AdamWSettings::default()))?.problem(profile)?;
+        let settings = AdamWSettings { moments: self.moments, ..AdamWSettings::default() };
+        let (problem, trained) = TrainingStep::new(training, Some(&settings))?.problem(profile)?;
         let plans = [problem.plan(&Policy::None, None)?, trained.plan_update(profile)?];
         Ok((plans, [trained.loss, trained.dloss]))
     }
@@ -80,11 +87,14 @@ impl Trial {
         let mut step = StepPlans::of(micro, Some(update)).load(options.open(), &loss, &dloss)?;
         plans.iter().try_for_each(|plan| fill_with_small_numbers(step.device_mut(), &plan.graph))?;
         let (steps, longest) = step.steps_of_update(1);
+        let with_micro = self.moments == MomentFormat::F32;
         let mut seconds: Vec<Vec<f64>> = vec![Vec::with_capacity(REPEATS); steps];
         let mut run = |counted: bool| -> Result<f64, TrainError> {
             let start = Instant::now();
             step.begin_trace(StepTrace::new(steps, longest));
-            step.micro(0, SMALL, [0; 4])?;
+            if with_micro {
+                step.micro(0, SMALL, [0; 4])?;
+            }
             step.update(SMALL, 1)?;
             let whole = start.elapsed().as_secs_f64();
             let trace = step.end_trace().filter(|_| counted);
@@ -98,7 +108,8 @@ impl Trial {
         for _ in 1..if first_seconds > LONG_SECONDS { 1 } else { REPEATS } {
             run(true)?;
         }
-        let of_plans = plans.iter().flat_map(|plan| plan.steps.iter().map(move |step| (plan, step)));
+        let timed = if with_micro { &plans[..] } else { &plans[1..] };
+        let of_plans = timed.iter().flat_map(|plan| plan.steps.iter().map(move |step| (plan, step)));
         for ((plan, step), seconds) in of_plans.zip(&mut seconds) {
             let Action::Compute(op) = step.action else { continue };
             let node = plan.graph.node(op);

@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
 /// Of the files' form, and of what is measured: either may change with it.
-const SCHEMA: u32 = 2;
+const SCHEMA: u32 = 3;
 
 /// A file of prices is a few KiB; anything much larger is not one.
 pub(crate) const MOST_BYTES: u64 = 1 << 16;
