@@ -2,7 +2,7 @@
 //! FlatBuffers) with a body of buffers. Rows become JSON objects with the fields in the schema's order.
 //!
 //! Written out here for the types that rows of training data have, because Arrow's own reader takes longer to build than
-//! all else that reads rows. Layouts: https://arrow.apache.org/docs/format/Columnar.html. Invariants: nothing is read
+//! all else that reads rows. Layouts: <https://arrow.apache.org/docs/format/Columnar.html>. Invariants: nothing is read
 //! outside of a body; a missing value is null; other types, dictionaries and compressed bodies are refused by name; memory
 //! is bounded by one batch, and a batch by `MAX_BATCH_BYTES`.
 

@@ -43,15 +43,15 @@ fn turns_are_found_where_the_past_is_rendered_otherwise() {
     // Loops over numbers, and over what is left of the messages.
     let counted = made(
         "{% for i in range(messages|length) %}{% set m = messages[i] %}{% set before = messages[i - 1] %}\
-         <|im_start|>{{ m.role }}\n{{ m.content or 'call' }}<|im_end|>\n{% endfor %}\
+         <|im_start|>{{ m.role }}\n{{ m.content or m.tool_calls[0].function.name }}<|im_end|>\n{% endfor %}\
          {% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}",
     );
-    assert_eq!(trained(&counted, CALL), ["call<|im_end|>", "Sunny.<|im_end|>", "Bye<|im_end|>"]);
+    assert_eq!(trained(&counted, CALL), ["w<|im_end|>", "Sunny.<|im_end|>", "Bye<|im_end|>"]);
     let rest = made(
         "{% set rest = messages[1:] %}[INST]{{ messages[0].content }}[/INST]{% for m in rest %}\
-         {% if m.role == 'assistant' %}{{ m.content or 'call' }}</s>{% else %}[INST]{{ m.content }}[/INST]{% endif %}{% endfor %}",
+         {% if m.role == 'assistant' %}{{ m.content or m.tool_calls[0].function.name }}</s>{% else %}[INST]{{ m.content }}[/INST]{% endif %}{% endfor %}",
     );
-    assert_eq!(trained(&rest, CALL), ["call</s>", "Sunny.</s>", "Bye</s>"]);
+    assert_eq!(trained(&rest, CALL), ["w</s>", "Sunny.</s>", "Bye</s>"]);
     let backwards = made("{% for m in messages[1:][::-1] %}{{ m.role }}: {{ m.content }}</s>\n{% endfor %}");
     let error = marked(&backwards, &two_turns(), TrainOn::Assistant).unwrap_err();
     assert!(error.contains("messages are not rendered in order"), "{error}");

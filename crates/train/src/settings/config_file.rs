@@ -308,6 +308,7 @@ mod tests {
             eval_every: Some(1),
             save_every: Some(1),
             save_total_limit: Some(1),
+            prices: Some("x".into()),
             ..TrainConfig::default()
         };
         let mut fields: Vec<String> = config.to_table().keys().cloned().collect();
