@@ -86,8 +86,10 @@ fn graph(name: &str, method: &Method, shape: BatchShape) -> Graph {
 }
 
 /// Minutes where the code is optimised: `cargo test --release -p remat-compiler --test undominated -- --ignored --nocapture`.
+/// Known to fail: in 8 of 56 cases (llama-2-7b, mistral-7b, llama-3.1-70b) a budget that is a little below what a boundary
+/// per block keeps takes more memory than that.
 #[test]
-#[ignore = "minutes"]
+#[ignore = "a minute, and fails in 8 of 56 cases"]
 fn no_budget_of_any_preset_costs_more_than_a_larger_one() {
     let lora = LoraConfig { rank: 16, alpha: 32.0, dropout: 0.0, rank_stabilised: false, targets: Targets::AllLinear };
     let methods = [("lora", Method::Lora(lora)), ("full", Method::Full)];
