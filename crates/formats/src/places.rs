@@ -53,7 +53,7 @@ struct Output {
     place: Place,
     given: PathBuf,
     /// Of a folder: the names that no other output may take.
-    taken: Option<&'static [&'static str]>,
+    taken: Option<Vec<&'static str>>,
 }
 
 impl Places {
@@ -78,8 +78,13 @@ impl Places {
     ///
     /// # Errors
     /// A path that leads nowhere.
-    pub fn writes_folder(self, flag: &str, path: &Path, names: &'static [&'static str]) -> Result<Self, FormatsError> {
-        self.writes(flag, path, Some(names))
+    pub fn writes_folder(
+        self,
+        flag: &str,
+        path: &Path,
+        names: impl IntoIterator<Item = &'static str>,
+    ) -> Result<Self, FormatsError> {
+        self.writes(flag, path, Some(names.into_iter().collect()))
     }
 
     /// A file that is written.
@@ -90,7 +95,7 @@ impl Places {
         self.writes(flag, path, None)
     }
 
-    fn writes(mut self, flag: &str, path: &Path, taken: Option<&'static [&'static str]>) -> Result<Self, FormatsError> {
+    fn writes(mut self, flag: &str, path: &Path, taken: Option<Vec<&'static str>>) -> Result<Self, FormatsError> {
         let name = format!("{flag} {}", path.display());
         let nowhere = |error| FormatsError::Output {
             output: name.clone(),
@@ -131,7 +136,7 @@ impl Places {
                 let Ok(below) = below else { continue };
                 let name = below.to_string_lossy();
                 let is_taken = |taken: &[&str]| taken.contains(&&*name) || name.starts_with('.');
-                if below.components().count() > 1 || folder.taken.is_some_and(is_taken) {
+                if below.components().count() > 1 || folder.taken.as_deref().is_some_and(is_taken) {
                     return refuse(format!("is a name that {} is written under; choose another", folder.name));
                 }
             }
@@ -174,7 +179,7 @@ impl Output {
         if input.places().any(|place| place.is(&self.place)) {
             return Some(format!("is what {name} reads; choose another {what}"));
         }
-        self.taken?;
+        self.taken.as_ref()?;
         if let Some(held) = input.places().find(|place| place.is_below(&self.place)) {
             let held = held.path.display();
             return Some(format!("holds {held}, which {name} reads; choose another folder"));

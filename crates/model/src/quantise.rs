@@ -69,7 +69,7 @@ impl Model {
     /// own or was not written here, a disk that is full.
     pub fn write_quantised(&self, quant: Quant, out: &Path, replace: bool) -> Result<QuantiseReport, ModelError> {
         let refuse = |problem: &str| Err(ModelError::Setting(format!("--out {}: {problem}", out.display())));
-        let places = Places::new().writes_folder("--out", out, MODEL_FILES)?;
+        let places = Places::new().writes_folder("--out", out, MODEL_FILES.iter().copied())?;
         match self.source {
             Source::Files(_) => places.reads("--model", &self.folder).check()?,
             Source::Random => places.check()?,

@@ -81,7 +81,7 @@ fn start(arguments: ProfileArgs, matches: &ArgMatches) -> Result<(String, Option
     let asked_for = !out.as_os_str().is_empty();
     let places = config.inputs(config_file.as_deref());
     if asked_for {
-        places.writes_folder("--out", &out, RECORD_FILES)?.check()?;
+        places.writes_folder("--out", &out, RECORD_FILES.iter().copied())?.check()?;
         may_be_written(&out, arguments.force)?;
     } else {
         places.check()?;

@@ -194,7 +194,7 @@ fn write_record(
 
 /// Writes the embedded files, over none that a quickstart did not write.
 fn unpack(out: &Path, force: bool) -> Result<(), TrainError> {
-    Places::new().writes_folder("--out", out, &[])?.check()?;
+    Places::new().writes_folder("--out", out, [])?.check()?;
     let used = std::fs::read_dir(out).is_ok_and(|mut entries| entries.next().is_some());
     if used && !force {
         return Err(TrainError::OutExists { path: out.to_path_buf() });

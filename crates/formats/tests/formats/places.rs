@@ -30,7 +30,7 @@ fn said(dir: &Path, output: &str, is_folder: bool) -> Option<String> {
     let places = Places::new().reads("--model", &dir.join("model")).reads("--data", &dir.join("to-rows"));
     let path = dir.join(output);
     let places = match is_folder {
-        true => places.writes_folder("--out", &path, &["record.json"]),
+        true => places.writes_folder("--out", &path, ["record.json"]),
         false => places.writes_file("--report", &path),
     };
     let error = places.and_then(|places| places.check()).err()?;
@@ -97,14 +97,14 @@ fn outputs_beside_the_inputs_are_accepted() {
     // What is not there is left to whoever reads it, and no path is none.
     let absent = Places::new().reads("--model", &dir.path().join("gone")).reads("--model", Path::new(""));
     let out = dir.path().join("empty");
-    absent.writes_folder("--out", &out, &[]).expect("a path").check().expect("apart");
+    absent.writes_folder("--out", &out, []).expect("a path").check().expect("apart");
 }
 
 #[test]
 fn outputs_are_apart_from_each_other() {
     let dir = tree();
     let check = |timeline: &str, report: &str| {
-        let places = Places::new().writes_folder("--out", &dir.path().join("empty"), &["record.json"]);
+        let places = Places::new().writes_folder("--out", &dir.path().join("empty"), ["record.json"]);
         let places = places.and_then(|places| places.writes_file("--timeline", &dir.path().join(timeline)));
         let places = places.and_then(|places| places.writes_file("--report", &dir.path().join(report)));
         places.and_then(|places| places.check()).map_err(|error| error.to_string())

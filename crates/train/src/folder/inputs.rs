@@ -1,7 +1,7 @@
 //! What a run reads and writes, by the flags that name it. Invariant: every path of the settings that a run reads is here, so that no
 //! output is written over one; the folder of `--offload` is not, since nothing there is read that the run did not put there.
 
-use crate::folder::ownership::RUN_FILES;
+use crate::folder::ownership::run_files;
 use crate::{TrainConfig, TrainError};
 use remat_data::file_of;
 use remat_formats::{OutputFile, Places, resolve};
@@ -35,7 +35,7 @@ impl TrainConfig {
         config_file: Option<&Path>,
         trace: Option<&Path>,
     ) -> Result<Option<OutputFile>, TrainError> {
-        let places = self.inputs(config_file).writes_folder("--out", &self.out, RUN_FILES)?;
+        let places = self.inputs(config_file).writes_folder("--out", &self.out, run_files())?;
         let Some(path) = trace else { return Ok(places.check().map(|()| None)?) };
         places.writes_file("--trace", path)?.check()?;
         let place = |path: &Path| resolve(path).ok();
