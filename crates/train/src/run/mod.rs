@@ -5,33 +5,39 @@
 //! parameter or moment that is not finite stops the run before anything is saved.
 
 pub(crate) mod batched_step;
+pub(crate) mod checks;
 pub(crate) mod evaluate;
 pub(crate) mod finite;
 pub(crate) mod gradient_watch;
 pub(crate) mod metrics;
 pub(crate) mod phase_peaks;
 pub(crate) mod prepare;
+pub(crate) mod record;
 pub(crate) mod report;
+pub(crate) mod save;
 pub(crate) mod trace;
 
 use crate::folder::replaced_run::naming_the_kept;
 use crate::folder::run_folder::{Existing, METRICS_FILE, RunFolder};
 use crate::folder::saves::Saves;
-use crate::folder::snapshot::{self, DataState, LogEntry, TrainerState};
-use crate::record::{self, ModelRecord, Observed, Record, RecordKind, now_utc};
+use crate::folder::snapshot;
+use crate::record::now_utc;
+use crate::run::checks::finite_number;
 use crate::run::gradient_watch::GradientWatch;
 use crate::run::phase_peaks::PhasePeaks;
 use crate::run::prepare::{Prepared, Resumed, Session, prepare};
 use crate::run::report::{Event, Outcome, Reporter, Summary};
-use crate::{MetricsLog, RECORD_FILE, StepMetrics, TrainConfig, TrainError};
+use crate::run::save::write_result;
+use crate::{MetricsLog, StepMetrics, TrainConfig, TrainError};
 use remat_data::{SamplerState, UpdateBatch};
 use remat_formats::OutputFile;
-use remat_plan::has_reference;
 use remat_step::StepTrace;
 use remat_step::device::Opener;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
+
+pub use checks::Checks;
 
 /// How a run is started and stopped, beside its settings.
 #[derive(Debug, Clone, Copy)]
@@ -52,19 +58,6 @@ pub struct RunControl<'a> {
     /// whoever reads that mark from outside sees the last phase's only.
     pub phases_apart: bool,
 }
-
-/// Checks of a run, for those who doubt it. They cost time; the result is the same.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Checks {
-    /// Hold recomputed values to the forward's bits in every update, and all values to the f64 interpreter in the first
-    /// two, where that is small enough to follow.
-    pub validate: bool,
-    /// Fill free bytes of the arena with NaN, so that a use after free shows in the loss.
-    pub poison: bool,
-}
-
-/// Updates that are held to the interpreter: in the first, adapters that start at zero have no gradient yet.
-const REFERENCE_UPDATES: u64 = 2;
 
 /// Trains.
 ///
@@ -237,74 +230,6 @@ impl<'a> Run<'a> {
         Ok(Summary { record: Some(Box::new(record)), ..self.summary(Outcome::Finished) })
     }
 
-    /// What `--validate` found, which is that nothing differs.
-    fn validated(&self) -> Option<String> {
-        let step = &self.session.step;
-        let compared = step.loaded.validated()?;
-        let replayed = format!("validated: {} recomputed values had the forward's bits", compared.replayed_values);
-        let updates = REFERENCE_UPDATES.min(self.updates_here);
-        let (values, follows) =
-            (compared.reference_values, has_reference(&step.loaded.micro_plan(step.longest()).graph));
-        let reference = match (follows, values) {
-            (true, _) => format!("{values} values of the first {updates} updates agree with the f64 reference"),
-            (false, 0) => {
-                "the step is too large, or its weights in too few bits, for the f64 reference to follow".to_string()
-            }
-            (false, _) => format!(
-                "{values} values of the first optimizer steps agree with the f64 reference, which cannot follow \
-                 the larger forward and backward"
-            ),
-        };
-        Some(format!("{replayed}; {reference}"))
-    }
-
-    /// Writes the lab record of a finished run. Files that changed while it went are named, and no failure.
-    fn write_record(&mut self) -> Result<Record, TrainError> {
-        for path in self.session.model.changed_files() {
-            let note =
-                format!("{} was written to while this run went; it may not be any more what was read", path.display());
-            self.reporter.report(Event::Note(&note));
-        }
-        let session = &self.session;
-        let (remat_version, commit, build) = record::build();
-        let facts = &session.facts;
-        let record = Record {
-            schema: 1,
-            kind: RecordKind::Train,
-            remat_version,
-            commit,
-            build,
-            started_at: self.started_at.clone(),
-            machine: facts.machine.clone(),
-            model: ModelRecord::of(&session.model, session.config.preset.as_deref(), facts.total_parameters),
-            data: record::data_records(session.loader.dataset().stats()),
-            config: session.config.clone(),
-            plan: facts.plan.clone(),
-            observed: Observed {
-                steps: session.made_updates,
-                first_loss: self.first_loss,
-                last_loss: self.last_loss,
-                last_val_loss: self.last_val_loss,
-                peak_bytes: self.peaks.highest(),
-                planned_peak_bytes: session.planned_peak_bytes,
-                seconds: self.seconds,
-                tokens_per_second: if self.seconds > 0.0 { self.tokens as f64 / self.seconds } else { 0.0 },
-            },
-            bound_by: facts.bound_by.clone(),
-            profile: None,
-            answers: None,
-        };
-        let out = &session.config.out;
-        let written = self.folder.list_record().map_err(TrainError::from).and_then(|()| record.write(out));
-        let no_record = |error: TrainError| TrainError::NoRecord {
-            out: out.clone(),
-            what: RECORD_FILE,
-            problem: error.to_string(),
-        };
-        written.map_err(no_record)?;
-        Ok(record)
-    }
-
     /// Makes one update; false if the run was interrupted before it could be made.
     fn update(&mut self, batch: &mut UpdateBatch) -> Result<bool, TrainError> {
         self.peaks.begin();
@@ -319,7 +244,7 @@ impl<'a> Run<'a> {
             session.step.loaded.begin_trace(StepTrace::new(steps, longest));
         }
         if session.step.loaded.validated().is_some() {
-            session.step.loaded.validate(self.updates_here < REFERENCE_UPDATES);
+            session.step.loaded.validate(self.updates_here < checks::REFERENCE_UPDATES);
         }
         let mut sum = 0.0;
         for micro in 0..batch.micro_batches() {
@@ -329,10 +254,10 @@ impl<'a> Run<'a> {
             sum += session.step.run_micro(&session.loader, batch, micro, made)?;
             self.watch.see(session.step.batch());
         }
-        let loss = finite(step, "loss", sum / batch.trained as f64)?;
+        let loss = finite_number(step, "loss", sum / batch.trained as f64)?;
         let lr = session.schedule.rate(made);
         self.watch.check(step, lr, session.step.loaded.device())?;
-        let grad_norm = finite(step, "gradient norm", session.step.run_update(lr, made)?)?;
+        let grad_norm = finite_number(step, "gradient norm", session.step.run_update(lr, made)?)?;
         session.made_updates = step;
         self.position = session.loader.state();
         self.epoch = batch.epoch;
@@ -397,16 +322,6 @@ impl<'a> Run<'a> {
         step == *total_updates || config.save_every.is_some_and(|every| step.is_multiple_of(every))
     }
 
-    /// Refuses parameters and moments that are no numbers, unless they were looked at since the last update.
-    fn check_states(&mut self) -> Result<(), TrainError> {
-        let made = self.session.made_updates;
-        if self.checked != Some(made) {
-            finite::check(&self.states, self.session.step.loaded.device(), made, self.saves.newest_known())?;
-            self.checked = Some(made);
-        }
-        Ok(())
-    }
-
     /// Loss of the held-out rows, if it is time for it.
     fn evaluate(&mut self) -> Result<Evaluated, TrainError> {
         let Session { evaluation, made_updates, total_updates, step, .. } = &mut self.session;
@@ -418,7 +333,7 @@ impl<'a> Run<'a> {
         let loss = evaluation.rows.loss(&mut step.loaded, self.interrupt)?;
         self.peaks.end("evaluation");
         let Some(loss) = loss else { return Ok(Evaluated::Interrupted) };
-        let loss = finite(*made_updates, "loss of the held-out rows", loss)?;
+        let loss = finite_number(*made_updates, "loss of the held-out rows", loss)?;
         self.last_val_loss = Some(loss);
         Ok(Evaluated::Loss(loss))
     }
@@ -429,60 +344,6 @@ impl<'a> Run<'a> {
         self.seconds += seconds;
         self.tokens += tokens;
         self.updates_here += 1;
-    }
-
-    /// Saves the state between two updates, then lets the oldest saves go.
-    fn save(&mut self) -> Result<PathBuf, TrainError> {
-        self.peaks.begin();
-        self.check_states()?;
-        self.log.sync()?;
-        let trainer = self.trainer_state();
-        let session = &self.session;
-        let data = DataState {
-            schema: 1,
-            seed: session.config.seed,
-            sampler: self.position.clone(),
-            unevaluated: self.unevaluated,
-        };
-        let states = &self.states;
-        let (path, note) = self.saves.write(session.made_updates, &mut |folder| {
-            write_result(session, folder)?;
-            snapshot::write(folder, states, session.step.loaded.device(), &trainer, &data, &session.config)
-        })?;
-        let mut notes = Vec::from_iter(note);
-        if let Some(limit) = session.config.save_total_limit {
-            notes.extend(self.saves.prune(limit, session.made_updates)?);
-        }
-        self.replaces();
-        self.peaks.end("save");
-        self.reporter.report(Event::Saved { path: &path });
-        notes.iter().for_each(|note| self.reporter.report(Event::Note(note)));
-        Ok(path)
-    }
-
-    /// Something of this run is whole, so that the one which it replaces may go.
-    fn replaces(&mut self) {
-        if let Some(note) = self.folder.retire_replaced() {
-            self.reporter.report(Event::Note(&note));
-        }
-    }
-
-    fn trainer_state(&self) -> TrainerState {
-        let session = &self.session;
-        let per_epoch = session.loader.updates_per_epoch() as u64;
-        TrainerState {
-            epoch: self.log.recent().next_back().map_or(self.epoch, |last| last.epoch),
-            global_step: session.made_updates,
-            is_local_process_zero: true,
-            is_world_process_zero: true,
-            logging_steps: 1,
-            max_steps: session.total_updates,
-            num_input_tokens_seen: self.log.tokens(),
-            num_train_epochs: session.total_updates.div_ceil(per_epoch),
-            save_steps: session.config.save_every.unwrap_or(0),
-            train_batch_size: session.config.batch_size,
-            log_history: self.log.recent().map(LogEntry::of).collect(),
-        }
     }
 
     fn summary(self, outcome: Outcome) -> Summary {
@@ -509,18 +370,4 @@ impl<'a> Run<'a> {
 /// Updates whose lines in the log are final: all that were made, but for one that is still to be evaluated.
 fn before(made: u64, unevaluated: Option<StepMetrics>) -> u64 {
     made.saturating_sub(u64::from(unevaluated.is_some()))
-}
-
-/// Writes the adapter or the model.
-fn write_result(session: &Session, folder: &Path) -> Result<(), TrainError> {
-    let Session { model, method, parameters, step, .. } = session;
-    let written = match method.adapter() {
-        None => model.save_full(folder, parameters, step.loaded.device()),
-        Some(lora) => model.save_adapter(folder, lora, parameters, step.loaded.device()),
-    };
-    written.map_err(|error| TrainError::NotSaved { problem: error.to_string() })
-}
-
-fn finite(step: u64, what: &'static str, value: f64) -> Result<f64, TrainError> {
-    if value.is_finite() { Ok(value) } else { Err(TrainError::NotFinite { step, what, value }) }
 }

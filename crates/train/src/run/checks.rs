@@ -1,0 +1,59 @@
+//! What of a run is checked while it goes: its numbers always, its recomputed values and its memory where that is asked for.
+//!
+//! Invariant: nothing that is not finite is logged, and nothing is saved before the states were looked at. Look next at
+//! `finite` for the states and at `gradient_watch` for gradients that are zero.
+
+use crate::TrainError;
+use crate::run::{Run, finite};
+use remat_plan::has_reference;
+
+/// Checks of a run, for those who doubt it. They cost time; the result is the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Checks {
+    /// Hold recomputed values to the forward's bits in every update, and all values to the f64 interpreter in the first
+    /// two, where that is small enough to follow.
+    pub validate: bool,
+    /// Fill free bytes of the arena with NaN, so that a use after free shows in the loss.
+    pub poison: bool,
+}
+
+/// Updates that are held to the interpreter: in the first, adapters that start at zero have no gradient yet.
+pub(crate) const REFERENCE_UPDATES: u64 = 2;
+
+impl Run<'_> {
+    /// What `--validate` found, which is that nothing differs.
+    pub(crate) fn validated(&self) -> Option<String> {
+        let step = &self.session.step;
+        let compared = step.loaded.validated()?;
+        let replayed = format!("validated: {} recomputed values had the forward's bits", compared.replayed_values);
+        let updates = REFERENCE_UPDATES.min(self.updates_here);
+        let (values, follows) =
+            (compared.reference_values, has_reference(&step.loaded.micro_plan(step.longest()).graph));
+        let reference = match (follows, values) {
+            (true, _) => format!("{values} values of the first {updates} updates agree with the f64 reference"),
+            (false, 0) => {
+                "the step is too large, or its weights in too few bits, for the f64 reference to follow".to_string()
+            }
+            (false, _) => format!(
+                "{values} values of the first optimizer steps agree with the f64 reference, which cannot follow \
+                 the larger forward and backward"
+            ),
+        };
+        Some(format!("{replayed}; {reference}"))
+    }
+
+    /// Refuses parameters and moments that are no numbers, unless they were looked at since the last update.
+    pub(crate) fn check_states(&mut self) -> Result<(), TrainError> {
+        let made = self.session.made_updates;
+        if self.checked != Some(made) {
+            finite::check(&self.states, self.session.step.loaded.device(), made, self.saves.newest_known())?;
+            self.checked = Some(made);
+        }
+        Ok(())
+    }
+}
+
+/// A number of the update `step`, or the refusal of one that is not finite.
+pub(crate) fn finite_number(step: u64, what: &'static str, value: f64) -> Result<f64, TrainError> {
+    if value.is_finite() { Ok(value) } else { Err(TrainError::NotFinite { step, what, value }) }
+}

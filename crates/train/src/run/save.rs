@@ -1,0 +1,77 @@
+//! What a run writes: saves between two updates, and the adapter or model of each save and of its end.
+//!
+//! Invariant: a save holds what is needed to go on, and is either whole or not there. Look next at `folder::saves` and
+//! `folder::snapshot`.
+
+use crate::TrainError;
+use crate::folder::snapshot::{self, DataState, LogEntry, TrainerState};
+use crate::run::Run;
+use crate::run::prepare::Session;
+use crate::run::report::Event;
+use std::path::{Path, PathBuf};
+
+impl Run<'_> {
+    /// Saves the state between two updates, then lets the oldest saves go.
+    pub(crate) fn save(&mut self) -> Result<PathBuf, TrainError> {
+        self.peaks.begin();
+        self.check_states()?;
+        self.log.sync()?;
+        let trainer = self.trainer_state();
+        let session = &self.session;
+        let data = DataState {
+            schema: 1,
+            seed: session.config.seed,
+            sampler: self.position.clone(),
+            unevaluated: self.unevaluated,
+        };
+        let states = &self.states;
+        let (path, note) = self.saves.write(session.made_updates, &mut |folder| {
+            write_result(session, folder)?;
+            snapshot::write(folder, states, session.step.loaded.device(), &trainer, &data, &session.config)
+        })?;
+        let mut notes = Vec::from_iter(note);
+        if let Some(limit) = session.config.save_total_limit {
+            notes.extend(self.saves.prune(limit, session.made_updates)?);
+        }
+        self.replaces();
+        self.peaks.end("save");
+        self.reporter.report(Event::Saved { path: &path });
+        notes.iter().for_each(|note| self.reporter.report(Event::Note(note)));
+        Ok(path)
+    }
+
+    /// Something of this run is whole, so that the one which it replaces may go.
+    pub(crate) fn replaces(&mut self) {
+        if let Some(note) = self.folder.retire_replaced() {
+            self.reporter.report(Event::Note(&note));
+        }
+    }
+
+    fn trainer_state(&self) -> TrainerState {
+        let session = &self.session;
+        let per_epoch = session.loader.updates_per_epoch() as u64;
+        TrainerState {
+            epoch: self.log.recent().next_back().map_or(self.epoch, |last| last.epoch),
+            global_step: session.made_updates,
+            is_local_process_zero: true,
+            is_world_process_zero: true,
+            logging_steps: 1,
+            max_steps: session.total_updates,
+            num_input_tokens_seen: self.log.tokens(),
+            num_train_epochs: session.total_updates.div_ceil(per_epoch),
+            save_steps: session.config.save_every.unwrap_or(0),
+            train_batch_size: session.config.batch_size,
+            log_history: self.log.recent().map(LogEntry::of).collect(),
+        }
+    }
+}
+
+/// Writes the adapter or the model.
+pub(crate) fn write_result(session: &Session, folder: &Path) -> Result<(), TrainError> {
+    let Session { model, method, parameters, step, .. } = session;
+    let written = match method.adapter() {
+        None => model.save_full(folder, parameters, step.loaded.device()),
+        Some(lora) => model.save_adapter(folder, lora, parameters, step.loaded.device()),
+    };
+    written.map_err(|error| TrainError::NotSaved { problem: error.to_string() })
+}
