@@ -1,6 +1,10 @@
 //! The element types that kernels read and write; arithmetic is f32 whatever the storage.
 //! Invariant: loading is exact, storing rounds once, to nearest, ties to even.
 
+// SAFETY of every block here: the contract of `Simd`, that the machine runs the level and pointers are valid for the lanes
+// named, which `kernels.rs` states for whole kernels.
+#![allow(clippy::undocumented_unsafe_blocks)]
+
 use half::bf16;
 
 use crate::simd::Simd;

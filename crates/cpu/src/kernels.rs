@@ -2,6 +2,20 @@
 //! nothing, allocates nothing, and its result does not depend on the number of threads.
 //!
 //! Shapes are row-major; N = B * T tokens. Sizes that do not fit are a defect of the caller and assert.
+//!
+//! # Safety
+//! What makes the unsafe blocks of kernels sound, once for all of them:
+//!
+//! 1. *Level*: a kernel's vector code is entered through `launch` and `Simd::outline` alone, at the pool's level, which was
+//!    found on this machine.
+//! 2. *Bounds*: every function asserts the sizes of its operands before it starts tasks, and a task touches the elements of
+//!    its own range alone: whole vectors inside it, its last ones by partial loads and stores. `View::at` and `Out::at` assert
+//!    it again in debug builds.
+//! 3. *No two writers*: tasks of one kernel write disjoint elements, and what a task reads no other writes. Where an op works
+//!    in place, an element is read by the task that writes it, before it does.
+//! 4. *Initialised*: operands are by the plan, which was checked; of scratch and workspace a task reads what it has written.
+
+#![allow(clippy::undocumented_unsafe_blocks)]
 
 pub mod accumulate;
 pub mod adamw;

@@ -5,6 +5,8 @@
 //! allocates nothing (scratch belongs to the pool, workspace to the caller); arithmetic and sums are f32, rounding to a
 //! narrower type happens at outputs only. Look next at `executor`, `kernels`, `simd` and `pool`.
 
+// Every unsafe block says why it is sound; kernels and vectors, whose blocks all lean on one contract, state it once.
+#![deny(clippy::undocumented_unsafe_blocks)]
 // A kernel names every operand of its op.
 #![allow(clippy::too_many_arguments)]
 // Loops index several arrays at once, by the letters of the op's formula.

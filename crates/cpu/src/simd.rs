@@ -5,11 +5,17 @@
 //! them. Invariant: an operation acts on each lane alone and the folds have a fixed shape, so that an element's value
 //! does not depend on its position. Look next at `simd/avx512.rs`, and at `vector_math.rs` for exp and sigmoid.
 
+// SAFETY of every block here: the contract of `Simd`, that the machine runs the level and pointers are valid for the lanes
+// named, which `kernels.rs` states for whole kernels.
+#![allow(clippy::undocumented_unsafe_blocks)]
+
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod avx2;
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod avx512;
 pub(crate) mod portable;
+#[cfg(target_arch = "x86_64")]
+mod x86;
 
 use crate::pool::{Scratch, ThreadPool};
 use remat_tensor::DynamicMap;

@@ -1,5 +1,9 @@
 //! exp and sigmoid on vectors. Invariant: a lane's result depends on that lane alone, so tails need no scalar twin.
 
+// SAFETY of every block here: the contract of `Simd`, that the machine runs the level and pointers are valid for the lanes
+// named, which `kernels.rs` states for whole kernels.
+#![allow(clippy::undocumented_unsafe_blocks)]
+
 use crate::simd::Simd;
 
 /// Below this exp is flushed to 0 (its true value is under 2.5e-38).

@@ -2,6 +2,7 @@
 
 use std::arch::x86_64::*;
 
+use super::x86::{entries, intrinsics, max4, one_instruction_each, sum4, transposed_quarters};
 use super::{Kernel, Outlined, Simd};
 use crate::pool::Scratch;
 
@@ -9,20 +10,7 @@ use crate::pool::Scratch;
 #[derive(Clone, Copy)]
 pub(crate) struct Avx2;
 
-/// Runs one task of a kernel.
-///
-/// # Safety
-/// The machine has AVX2 and FMA; see `Kernel::task`.
-#[target_feature(enable = "avx2,fma")]
-pub(crate) unsafe fn task<K: Kernel>(kernel: &K, task: usize, scratch: &mut Scratch) {
-    unsafe { kernel.task::<Avx2>(task, scratch) }
-}
-
-#[target_feature(enable = "avx2,fma")]
-#[inline(never)]
-unsafe fn outlined<F: Outlined>(body: F) {
-    unsafe { body.call::<Avx2>() }
-}
+entries!(Avx2, "avx2,fma");
 
 /// Sign bits for the first `lanes` lanes.
 #[inline(always)]
@@ -36,21 +24,14 @@ impl Simd for Avx2 {
     const LANES: usize = 8;
     const TILE_ROWS: usize = 6;
 
-    #[inline(always)]
-    unsafe fn splat(x: f32) -> Self::V {
-        unsafe { _mm256_set1_ps(x) }
-    }
-    #[inline(always)]
-    unsafe fn load(p: *const f32) -> Self::V {
-        unsafe { _mm256_loadu_ps(p) }
-    }
+    one_instruction_each!(
+        _mm256_set1_ps _mm256_loadu_ps _mm256_storeu_ps _mm256_add_ps _mm256_sub_ps
+        _mm256_mul_ps _mm256_div_ps _mm256_sqrt_ps _mm256_fmadd_ps _mm256_max_ps _mm256_min_ps
+    );
+
     #[inline(always)]
     unsafe fn load_partial(p: *const f32, lanes: usize) -> Self::V {
         unsafe { _mm256_maskload_ps(p, mask(lanes)) }
-    }
-    #[inline(always)]
-    unsafe fn store(p: *mut f32, v: Self::V) {
-        unsafe { _mm256_storeu_ps(p, v) }
     }
     #[inline(always)]
     unsafe fn store_partial(p: *mut f32, v: Self::V, lanes: usize) {
@@ -82,38 +63,6 @@ impl Simd for Avx2 {
         unsafe { _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(p.cast()))) }
     }
     #[inline(always)]
-    unsafe fn add(a: Self::V, b: Self::V) -> Self::V {
-        unsafe { _mm256_add_ps(a, b) }
-    }
-    #[inline(always)]
-    unsafe fn sub(a: Self::V, b: Self::V) -> Self::V {
-        unsafe { _mm256_sub_ps(a, b) }
-    }
-    #[inline(always)]
-    unsafe fn mul(a: Self::V, b: Self::V) -> Self::V {
-        unsafe { _mm256_mul_ps(a, b) }
-    }
-    #[inline(always)]
-    unsafe fn div(a: Self::V, b: Self::V) -> Self::V {
-        unsafe { _mm256_div_ps(a, b) }
-    }
-    #[inline(always)]
-    unsafe fn sqrt(a: Self::V) -> Self::V {
-        unsafe { _mm256_sqrt_ps(a) }
-    }
-    #[inline(always)]
-    unsafe fn fma(a: Self::V, b: Self::V, c: Self::V) -> Self::V {
-        unsafe { _mm256_fmadd_ps(a, b, c) }
-    }
-    #[inline(always)]
-    unsafe fn max(a: Self::V, b: Self::V) -> Self::V {
-        unsafe { _mm256_max_ps(a, b) }
-    }
-    #[inline(always)]
-    unsafe fn min(a: Self::V, b: Self::V) -> Self::V {
-        unsafe { _mm256_min_ps(a, b) }
-    }
-    #[inline(always)]
     unsafe fn select_ge(a: Self::V, b: Self::V, yes: Self::V, no: Self::V) -> Self::V {
         unsafe { _mm256_blendv_ps(no, yes, _mm256_cmp_ps::<_CMP_GE_OQ>(a, b)) }
     }
@@ -132,46 +81,31 @@ impl Simd for Avx2 {
     unsafe fn sum(a: Self::V) -> f32 {
         unsafe {
             let four = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps::<1>(a));
-            let two = _mm_add_ps(four, _mm_movehl_ps(four, four));
-            _mm_cvtss_f32(_mm_add_ss(two, _mm_shuffle_ps::<1>(two, two)))
+            sum4(four)
         }
     }
     #[inline(always)]
     unsafe fn fold_max(a: Self::V) -> f32 {
         unsafe {
             let four = _mm_max_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps::<1>(a));
-            let two = _mm_max_ps(four, _mm_movehl_ps(four, four));
-            _mm_cvtss_f32(_mm_max_ss(two, _mm_shuffle_ps::<1>(two, two)))
+            max4(four)
         }
-    }
-    #[inline(always)]
-    unsafe fn fetch(p: *const u8) {
-        unsafe { _mm_prefetch::<_MM_HINT_T1>(p.cast()) }
     }
     #[inline(always)]
     unsafe fn transpose(rows: &mut [Self::V; 16]) {
         unsafe {
-            let mut pairs = [_mm256_setzero_ps(); 8];
-            for i in 0..4 {
-                pairs[2 * i] = _mm256_unpacklo_ps(rows[2 * i], rows[2 * i + 1]);
-                pairs[2 * i + 1] = _mm256_unpackhi_ps(rows[2 * i], rows[2 * i + 1]);
-            }
-            let mut quads = [_mm256_setzero_ps(); 8];
-            for i in 0..2 {
-                for j in 0..2 {
-                    let (a, b) = (pairs[4 * i + j], pairs[4 * i + 2 + j]);
-                    quads[4 * i + 2 * j] = _mm256_shuffle_ps::<0b01_00_01_00>(a, b);
-                    quads[4 * i + 2 * j + 1] = _mm256_shuffle_ps::<0b11_10_11_10>(a, b);
-                }
-            }
+            let quads = transposed_quarters!(
+                rows,
+                8,
+                _mm256_setzero_ps,
+                _mm256_unpacklo_ps,
+                _mm256_unpackhi_ps,
+                _mm256_shuffle_ps
+            );
             for i in 0..4 {
                 rows[i] = _mm256_permute2f128_ps::<0x20>(quads[i], quads[4 + i]);
                 rows[4 + i] = _mm256_permute2f128_ps::<0x31>(quads[i], quads[4 + i]);
             }
         }
-    }
-    #[inline(always)]
-    unsafe fn outline<F: Outlined>(body: F) {
-        unsafe { outlined(body) }
     }
 }

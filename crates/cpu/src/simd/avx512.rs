@@ -2,6 +2,7 @@
 
 use std::arch::x86_64::*;
 
+use super::x86::{entries, intrinsics, max4, one_instruction_each, sum4, transposed_quarters};
 use super::{Kernel, Outlined, Simd};
 use crate::pool::Scratch;
 use remat_tensor::DynamicMap;
@@ -10,20 +11,7 @@ use remat_tensor::DynamicMap;
 #[derive(Clone, Copy)]
 pub(crate) struct Avx512;
 
-/// Runs one task of a kernel.
-///
-/// # Safety
-/// The machine has these features; see `Kernel::task`.
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
-pub(crate) unsafe fn task<K: Kernel>(kernel: &K, task: usize, scratch: &mut Scratch) {
-    unsafe { kernel.task::<Avx512>(task, scratch) }
-}
-
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
-#[inline(never)]
-unsafe fn outlined<F: Outlined>(body: F) {
-    unsafe { body.call::<Avx512>() }
-}
+entries!(Avx512, "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma");
 
 #[inline(always)]
 fn mask(lanes: usize) -> __mmask16 {
@@ -85,21 +73,14 @@ impl Simd for Avx512 {
     const LANES: usize = 16;
     const TILE_ROWS: usize = 14;
 
-    #[inline(always)]
-    unsafe fn splat(x: f32) -> Self::V {
-        unsafe { _mm512_set1_ps(x) }
-    }
-    #[inline(always)]
-    unsafe fn load(p: *const f32) -> Self::V {
-        unsafe { _mm512_loadu_ps(p) }
-    }
+    one_instruction_each!(
+        _mm512_set1_ps _mm512_loadu_ps _mm512_storeu_ps _mm512_add_ps _mm512_sub_ps
+        _mm512_mul_ps _mm512_div_ps _mm512_sqrt_ps _mm512_fmadd_ps _mm512_max_ps _mm512_min_ps
+    );
+
     #[inline(always)]
     unsafe fn load_partial(p: *const f32, lanes: usize) -> Self::V {
         unsafe { _mm512_maskz_loadu_ps(mask(lanes), p) }
-    }
-    #[inline(always)]
-    unsafe fn store(p: *mut f32, v: Self::V) {
-        unsafe { _mm512_storeu_ps(p, v) }
     }
     #[inline(always)]
     unsafe fn store_partial(p: *mut f32, v: Self::V, lanes: usize) {
@@ -129,38 +110,6 @@ impl Simd for Avx512 {
         unsafe { _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(p.cast()))) }
     }
     #[inline(always)]
-    unsafe fn add(a: Self::V, b: Self::V) -> Self::V {
-        unsafe { _mm512_add_ps(a, b) }
-    }
-    #[inline(always)]
-    unsafe fn sub(a: Self::V, b: Self::V) -> Self::V {
-        unsafe { _mm512_sub_ps(a, b) }
-    }
-    #[inline(always)]
-    unsafe fn mul(a: Self::V, b: Self::V) -> Self::V {
-        unsafe { _mm512_mul_ps(a, b) }
-    }
-    #[inline(always)]
-    unsafe fn div(a: Self::V, b: Self::V) -> Self::V {
-        unsafe { _mm512_div_ps(a, b) }
-    }
-    #[inline(always)]
-    unsafe fn sqrt(a: Self::V) -> Self::V {
-        unsafe { _mm512_sqrt_ps(a) }
-    }
-    #[inline(always)]
-    unsafe fn fma(a: Self::V, b: Self::V, c: Self::V) -> Self::V {
-        unsafe { _mm512_fmadd_ps(a, b, c) }
-    }
-    #[inline(always)]
-    unsafe fn max(a: Self::V, b: Self::V) -> Self::V {
-        unsafe { _mm512_max_ps(a, b) }
-    }
-    #[inline(always)]
-    unsafe fn min(a: Self::V, b: Self::V) -> Self::V {
-        unsafe { _mm512_min_ps(a, b) }
-    }
-    #[inline(always)]
     unsafe fn select_ge(a: Self::V, b: Self::V, yes: Self::V, no: Self::V) -> Self::V {
         unsafe { _mm512_mask_blend_ps(_mm512_cmp_ps_mask::<_CMP_GE_OQ>(a, b), no, yes) }
     }
@@ -184,8 +133,7 @@ impl Simd for Avx512 {
         unsafe {
             let eight = _mm256_add_ps(_mm512_castps512_ps256(a), _mm512_extractf32x8_ps::<1>(a));
             let four = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps::<1>(eight));
-            let two = _mm_add_ps(four, _mm_movehl_ps(four, four));
-            _mm_cvtss_f32(_mm_add_ss(two, _mm_shuffle_ps::<1>(two, two)))
+            sum4(four)
         }
     }
     #[inline(always)]
@@ -193,8 +141,7 @@ impl Simd for Avx512 {
         unsafe {
             let eight = _mm256_max_ps(_mm512_castps512_ps256(a), _mm512_extractf32x8_ps::<1>(a));
             let four = _mm_max_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps::<1>(eight));
-            let two = _mm_max_ps(four, _mm_movehl_ps(four, four));
-            _mm_cvtss_f32(_mm_max_ss(two, _mm_shuffle_ps::<1>(two, two)))
+            max4(four)
         }
     }
     #[inline(always)]
@@ -258,26 +205,16 @@ impl Simd for Avx512 {
         }
     }
     #[inline(always)]
-    unsafe fn fetch(p: *const u8) {
-        unsafe { _mm_prefetch::<_MM_HINT_T1>(p.cast()) }
-    }
-    #[inline(always)]
     unsafe fn transpose(rows: &mut [Self::V; 16]) {
         unsafe {
-            let mut pairs = [_mm512_setzero_ps(); 16];
-            for i in 0..8 {
-                pairs[2 * i] = _mm512_unpacklo_ps(rows[2 * i], rows[2 * i + 1]);
-                pairs[2 * i + 1] = _mm512_unpackhi_ps(rows[2 * i], rows[2 * i + 1]);
-            }
-            // quads[4i + c]: column c of each 128-bit quarter, rows 4i to 4i + 3.
-            let mut quads = [_mm512_setzero_ps(); 16];
-            for i in 0..4 {
-                for j in 0..2 {
-                    let (a, b) = (pairs[4 * i + j], pairs[4 * i + 2 + j]);
-                    quads[4 * i + 2 * j] = _mm512_shuffle_ps::<0b01_00_01_00>(a, b);
-                    quads[4 * i + 2 * j + 1] = _mm512_shuffle_ps::<0b11_10_11_10>(a, b);
-                }
-            }
+            let quads = transposed_quarters!(
+                rows,
+                16,
+                _mm512_setzero_ps,
+                _mm512_unpacklo_ps,
+                _mm512_unpackhi_ps,
+                _mm512_shuffle_ps
+            );
             for c in 0..4 {
                 let low = _mm512_shuffle_f32x4::<0b10_00_10_00>(quads[c], quads[4 + c]);
                 let high = _mm512_shuffle_f32x4::<0b11_01_11_01>(quads[c], quads[4 + c]);
@@ -289,9 +226,5 @@ impl Simd for Avx512 {
                 rows[12 + c] = _mm512_shuffle_f32x4::<0b11_01_11_01>(high, high2);
             }
         }
-    }
-    #[inline(always)]
-    unsafe fn outline<F: Outlined>(body: F) {
-        unsafe { outlined(body) }
     }
 }
