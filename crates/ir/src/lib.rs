@@ -15,6 +15,7 @@ pub mod ops;
 mod parse;
 mod print;
 mod sample;
+mod text;
 mod training;
 mod verify;
 
@@ -28,5 +29,6 @@ pub use interpret::{Interpreter, Rounding};
 pub use ops::{Op, OpDef};
 pub use parse::{parse, parse_with};
 pub use sample::Sample;
+pub use text::Text;
 pub use training::{Parameter, RANDOM_KEY, StateRole, Training};
 pub use verify::verify;

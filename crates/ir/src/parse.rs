@@ -4,9 +4,8 @@
 //! by line; nothing in it can ask for more memory than its own length.
 
 use crate::{
-    CustomOps, Graph, IrError, Node, Op, OpDef, OpId, Phase, Region, RegionId, Storage, Type, Value, ValueId, verify,
+    CustomOps, Graph, IrError, Node, Op, OpDef, OpId, Phase, Region, RegionId, Storage, Text, Value, ValueId, verify,
 };
-use remat_tensor::DType;
 use std::collections::BTreeMap;
 
 /// The graph that `text` describes.
@@ -54,8 +53,8 @@ struct Parser {
 
 impl Parser {
     fn line(&mut self, line: &str) -> Result<(), String> {
-        let mut text = Text { rest: line.trim() };
-        if text.rest.is_empty() {
+        let mut text = Text::new(line);
+        if text.rest().is_empty() {
             return Ok(());
         }
         match self.stage {
@@ -64,7 +63,7 @@ impl Parser {
                 self.stage = Stage::Body;
             }
             Stage::Body if text.eat("region") => self.region(&mut text)?,
-            Stage::Body if text.rest.starts_with('#') => self.node(&mut text)?,
+            Stage::Body if text.rest().starts_with('#') => self.node(&mut text)?,
             Stage::Body if text.eat("outputs") => {
                 self.graph.outputs = text.list()?;
                 self.stage = Stage::Outputs;
@@ -138,7 +137,7 @@ impl Parser {
         let inputs = text.list()?;
         let name = text.string()?;
         let phase = if text.eat("backward") { Phase::Backward } else { Phase::Forward };
-        let region = if text.rest.starts_with('@') { Some(RegionId(text.id("@")?)) } else { None };
+        let region = if text.rest().starts_with('@') { Some(RegionId(text.id("@")?)) } else { None };
         let recompute_of = if text.eat("recompute") { Some(OpId(text.id("#")?)) } else { None };
         for (operand, result) in op.donations() {
             // With too few operands or results there is nothing to donate; `verify` says what is wrong.
@@ -162,142 +161,5 @@ impl Parser {
             self.graph.values.push(value);
         }
         Ok(self.graph)
-    }
-}
-
-/// What is left of a line. Every reader skips the blanks behind what it read.
-struct Text<'a> {
-    rest: &'a str,
-}
-
-impl<'a> Text<'a> {
-    fn take(&mut self, bytes: usize) -> &'a str {
-        let (taken, rest) = self.rest.split_at(bytes);
-        self.rest = rest.trim_start();
-        taken
-    }
-
-    fn eat(&mut self, token: &str) -> bool {
-        let found = self.rest.starts_with(token);
-        if found {
-            self.take(token.len());
-        }
-        found
-    }
-
-    fn expect(&mut self, token: &str) -> Result<(), String> {
-        if self.eat(token) { Ok(()) } else { Err(format!("expected '{token}' before '{}'", self.excerpt())) }
-    }
-
-    fn end(&self) -> Result<(), String> {
-        if self.rest.is_empty() { Ok(()) } else { Err(format!("unexpected '{}'", self.excerpt())) }
-    }
-
-    /// The beginning of what is left, for messages.
-    fn excerpt(&self) -> String {
-        self.rest.chars().take(24).collect()
-    }
-
-    /// Letters, digits and underscores.
-    fn word(&mut self) -> &'a str {
-        let end = self.rest.find(|c: char| !c.is_ascii_alphanumeric() && c != '_');
-        self.take(end.unwrap_or(self.rest.len()))
-    }
-
-    fn number(&mut self) -> Result<usize, String> {
-        let end = self.rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(self.rest.len());
-        let excerpt = self.excerpt();
-        self.take(end).parse().map_err(|_| format!("expected a number before '{excerpt}'"))
-    }
-
-    fn id(&mut self, sign: &str) -> Result<u32, String> {
-        self.expect(sign)?;
-        let number = self.number()?;
-        u32::try_from(number).map_err(|_| format!("{sign}{number} is too large"))
-    }
-
-    /// Items in brackets, divided by commas.
-    fn items<T>(
-        &mut self,
-        open: &str,
-        close: &str,
-        item: impl Fn(&mut Self) -> Result<T, String>,
-    ) -> Result<Vec<T>, String> {
-        self.expect(open)?;
-        let mut items = Vec::new();
-        while !self.eat(close) {
-            if !items.is_empty() {
-                self.expect(",")?;
-            }
-            items.push(item(self)?);
-        }
-        Ok(items)
-    }
-
-    fn list(&mut self) -> Result<Vec<ValueId>, String> {
-        self.items("(", ")", |text| Ok(ValueId(text.id("%")?)))
-    }
-
-    fn ty(&mut self) -> Result<Type, String> {
-        let dtype: DType = self.word().parse()?;
-        Ok(Type::new(dtype, self.items("[", "]", Text::number)?))
-    }
-
-    /// The JSON object of an op's attributes; empty if there is none.
-    fn json(&mut self) -> Result<&'a str, String> {
-        if !self.rest.starts_with('{') {
-            return Ok("");
-        }
-        let mut values = serde_json::Deserializer::from_str(self.rest).into_iter::<serde::de::IgnoredAny>();
-        match values.next() {
-            Some(Ok(_)) => {
-                let end = values.byte_offset();
-                Ok(self.take(end))
-            }
-            Some(Err(error)) => Err(format!("attributes: {error}")),
-            None => Err("attributes: missing".to_string()),
-        }
-    }
-
-    /// A quoted string as `{:?}` prints it.
-    fn string(&mut self) -> Result<String, String> {
-        let excerpt = self.excerpt();
-        let fault = || format!("expected a quoted name before '{excerpt}'");
-        let mut string = String::new();
-        let mut chars = self.rest.char_indices();
-        if chars.next().is_none_or(|(_, c)| c != '"') {
-            return Err(fault());
-        }
-        loop {
-            match chars.next().ok_or_else(fault)? {
-                (end, '"') => {
-                    self.take(end + 1);
-                    return Ok(string);
-                }
-                (_, '\\') => string.push(escape(&mut chars).ok_or_else(fault)?),
-                (_, c) => string.push(c),
-            }
-        }
-    }
-}
-
-/// The character of an escape whose backslash has been read.
-fn escape(chars: &mut std::str::CharIndices<'_>) -> Option<char> {
-    match chars.next()?.1 {
-        't' => Some('\t'),
-        'r' => Some('\r'),
-        'n' => Some('\n'),
-        '0' => Some('\0'),
-        c @ ('"' | '\'' | '\\') => Some(c),
-        'u' => {
-            let hex = chars.as_str().strip_prefix('{')?.split_once('}')?.0;
-            if hex.is_empty() || hex.len() > 6 {
-                return None;
-            }
-            let c = char::from_u32(u32::from_str_radix(hex, 16).ok()?)?;
-            chars.nth(hex.len() + 1);
-            Some(c)
-        }
-        _ => None,
     }
 }
