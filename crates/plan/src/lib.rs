@@ -10,9 +10,11 @@ mod device;
 mod fit;
 mod kernel_rules;
 mod liveness;
+mod parse;
 mod plan;
 mod policy;
 mod price;
+mod print;
 mod profile;
 mod program_sizes;
 mod residuals;
@@ -28,6 +30,7 @@ pub use device::{Device, DeviceError, DeviceMemory, Observer, POISON, ProgramId,
 pub use fit::Measured;
 pub use kernel_rules::{AttentionShares, HeadChunk, KernelRules};
 pub use liveness::lower_bound_bytes;
+pub use parse::PlanTextError;
 pub use plan::{
     Action, Buffer, BufferId, Collective, Place, Plan, Queue, Slot, Step, StepId, Tier, WeightLayout, WeightOperand,
 };
