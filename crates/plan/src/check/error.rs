@@ -4,6 +4,8 @@
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[allow(missing_docs)]
 pub enum CheckError {
+    #[error("the plan is malformed: {0}")]
+    Named(String),
     #[error("the plan's graph is malformed: {0}")]
     Graph(String),
     #[error("the plan does not compute the source graph: {0}")]

@@ -1,11 +1,13 @@
 //! The independent plan checker: re-derives everything a plan claims and refuses it at the first lie.
 //!
 //! What is proved of `(plan, source)`:
+//! 0. *names*: values, nodes, buffers and steps that the plan speaks of exist, and what it says they last is a time.
 //! 1. *equivalence*: `plan.graph` computes `source` and nothing else; a recomputed node, however
 //!    often it is repeated, repeats a source node on congruent operands; the outputs are the same.
 //! 2. *order*: every node runs in exactly one step; waits point backwards and at steps that signal.
 //! 3. *contents*: each operand's place holds that very value when the step runs: written before, not freed, not updated.
-//! 4. *space*: slots have the value's size and the workspace that the rules ask for, aligned as these say, lie inside the arena, and two that share a byte are never alive together,
+//! 4. *space*: slots have the size of their value or the workspace that the rules ask for, are aligned as these say and lie
+//!    inside the arena; two that share a byte are never alive together,
 //!    under every interleaving the queues allow. Sharing is allowed where an op declares that it works in place.
 //! 5. *size*: `arena_bytes` is the highest end of a slot.
 //!
@@ -14,6 +16,7 @@
 mod contents;
 mod equivalence;
 mod error;
+mod named;
 mod order;
 mod space;
 
@@ -27,6 +30,7 @@ use remat_ir::Graph;
 /// # Errors
 /// The first violated rule, with the steps, values and buffers concerned.
 pub fn check(plan: &Plan, source: &Graph) -> Result<(), CheckError> {
+    named::check(plan)?;
     equivalence::check(plan, source)?;
     let order = order::check(plan)?;
     contents::check(plan, &order)?;

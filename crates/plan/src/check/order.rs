@@ -57,10 +57,7 @@ fn every_node_once(plan: &Plan) -> Result<(), CheckError> {
     let mut ran: Vec<Option<u32>> = vec![None; plan.graph.nodes.len()];
     for (at, step) in plan.steps.iter().enumerate() {
         let Action::Compute(op) = step.action else { continue };
-        let Some(slot) = ran.get_mut(op.index()) else {
-            return Err(CheckError::Graph(format!("step {at} computes node #{}, which does not exist", op.0)));
-        };
-        if let Some(first) = slot.replace(at as u32) {
+        if let Some(first) = ran[op.index()].replace(at as u32) {
             let node = plan.graph.node(op).name.clone();
             return Err(CheckError::RepeatedStep { node, first, second: at as u32 });
         }
