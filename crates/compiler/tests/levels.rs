@@ -3,7 +3,7 @@
 
 use remat_compiler::{CompileError, Problem, Target, differentiate, simplify};
 use remat_ir::ops::{Dropout, Gelu, Layout, Linear, Sum};
-use remat_ir::{Builder, Graph, Interpreter, OpId, Storage, Type, ValueId, parse};
+use remat_ir::{Builder, Graph, Interpreter, OpId, Storage, Type, ValueId};
 use remat_plan::{DeviceProfile, Plan, Policy, check, lower_bound_bytes};
 use remat_tensor::{DType, stream_of_name};
 use remat_testkit::source_values;
@@ -134,7 +134,7 @@ fn what_runs_several_times_means_the_same_is_counted_and_is_checked() {
         let plan = problem.plan(&Policy::Budget(smallest_bytes + boundaries * BOUNDARY), None).expect("feasible");
         assert_eq!(check(&plan, &source), Ok(()));
         assert_eq!(meaning(&plan.graph), expected, "{boundaries} boundaries");
-        assert_eq!(parse(&plan.graph.to_string()), Ok(plan.graph.clone()));
+        assert_eq!(plan.to_string().parse(), Ok(plan.clone()));
         deepest = deepest.max(plan.most_repetitions());
         let seconds = |plan: &Plan| plan.step_seconds(&profile.prices);
         let again = plan.recompute_seconds(&profile.prices);

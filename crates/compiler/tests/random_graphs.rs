@@ -3,7 +3,7 @@
 
 use proptest::prelude::*;
 use remat_compiler::{Kept, compile, rematerialise, simplify};
-use remat_ir::{Array, Graph, Interpreter, Storage, parse, verify};
+use remat_ir::{Array, Graph, Interpreter, Storage, verify};
 use remat_plan::{DeviceProfile, Policy, lower_bound_bytes};
 use remat_testkit::{random_model, source_values};
 use std::collections::BTreeMap;
@@ -59,7 +59,7 @@ proptest! {
         let plan = compile(graph, &policy, &DeviceProfile::generic()).expect("compiles and passes the checker");
         prop_assert_eq!(meaning(&source, 1), meaning(&plan.graph, 1));
         prop_assert!(plan.arena_bytes >= lower_bound_bytes(&plan));
-        prop_assert_eq!(parse(&plan.graph.to_string()), Ok(plan.graph.clone()));
+        prop_assert_eq!(plan.to_string().parse(), Ok(plan.clone()));
     }
 
     #[test]

@@ -5,8 +5,8 @@ mod shapes;
 
 use proptest::prelude::*;
 use remat_compiler::{compile, compile_within, simplify};
-use remat_ir::{Array, Graph, Interpreter, Op, Storage, parse};
-use remat_plan::{DeviceProfile, KernelRules, Plan, Policy, check, lower_bound_bytes};
+use remat_ir::{Array, Graph, Interpreter, Storage};
+use remat_plan::{DeviceProfile, KernelRules, Plan, Policy, lower_bound_bytes};
 use remat_testkit::{random_model, source_values};
 use shapes::{GPT2_FEW_WORDS, LLAMA_8B, Shape};
 use std::collections::BTreeMap;
@@ -63,7 +63,7 @@ proptest! {
         let plan = smallest(&graph, &profile());
         prop_assert_eq!(differs(&meaning(&source), &meaning(&plan.graph)), None);
         prop_assert!(plan.arena_bytes >= lower_bound_bytes(&plan));
-        prop_assert_eq!(parse(&plan.graph.to_string()), Ok(plan.graph.clone()));
+        prop_assert_eq!(plan.to_string().parse(), Ok(plan.clone()));
         prop_assert!(plan.arena_bytes <= smallest(&graph, &untiled()).arena_bytes);
     }
 
@@ -123,31 +123,4 @@ fn cut_last_region(shape: &Shape, inner: usize) {
 fn the_mlps_of_llama_and_gpt2_are_cut() {
     cut_last_region(&LLAMA_8B, 14336);
     cut_last_region(&GPT2_FEW_WORDS, 4096);
-}
-
-#[test]
-fn a_tile_that_reads_other_rows_or_is_left_out_is_refused() {
-    let graph = LLAMA_8B.lora(2, 2048);
-    let source = simplify(graph.clone());
-    let plan = smallest(&graph, &DeviceProfile::generic());
-    assert_eq!(check(&plan, &source), Ok(()));
-    let slices = plan.graph.nodes.iter().enumerate().filter(|(_, node)| matches!(node.op, Op::SliceRows(_)));
-    let slices: Vec<usize> = slices.map(|(index, _)| index).collect();
-    assert!(slices.len() > 8);
-    for &index in slices.iter().take(12) {
-        let mut wrong = plan.clone();
-        let Op::SliceRows(op) = &mut wrong.graph.nodes[index].op else { unreachable!("filtered above") };
-        op.first = if op.first == 0 { 512 } else { op.first - 512 };
-        let error = check(&wrong, &source).expect_err("other rows").to_string();
-        assert!(error.contains("is not") || error.contains("rows that are left out"), "{error}");
-    }
-    for (index, node) in plan.graph.nodes.iter().enumerate() {
-        let mut wrong = plan.clone();
-        match &mut wrong.graph.nodes[index].op {
-            Op::WriteRows(op) => op.first = if op.first == 0 { 512 } else { op.first - 512 },
-            _ => continue,
-        }
-        let error = check(&wrong, &source).expect_err("written elsewhere").to_string();
-        assert!(error.contains("moves rows that are not there or not next"), "{}: {error}", node.name);
-    }
 }

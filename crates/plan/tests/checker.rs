@@ -1,19 +1,21 @@
 //! The checker against mutated plans: each lie about a valid plan is refused with the error of the rule it breaks.
 
-use remat_compiler::{compile, simplify};
-use remat_ir::{Graph, Op, OpDef, Phase};
-use remat_plan::{
-    Action, Buffer, BufferId, CheckError, DeviceProfile, Place, Plan, Policy, Queue, Slot, Step, StepId, Tier, check,
-};
-use remat_testkit::two_layer_mlp;
+mod case_file;
 
-/// A valid plan of the two-layer model, and the graph it was compiled from.
-fn valid() -> (Plan, Graph) {
-    let graph = two_layer_mlp().with_backward();
-    let plan = compile(graph.clone(), &Policy::Full, &DeviceProfile::generic()).expect("the model compiles");
-    let source = simplify(graph);
+use case_file::CaseFile;
+use remat_ir::{Graph, Op, OpDef, Phase};
+use remat_plan::{Action, BufferId, CheckError, Place, Plan, Slot, Step, StepId, Tier, check};
+
+/// The valid plan of a case, and the graph that it computes.
+fn valid_of(name: &str) -> (Plan, Graph) {
+    let case = CaseFile::named(name);
+    let (plan, source) = (case.plan(), case.source());
     assert_eq!(check(&plan, &source), Ok(()));
     (plan, source)
+}
+
+fn valid() -> (Plan, Graph) {
+    valid_of("full")
 }
 
 /// The error of a valid plan after one mutation.
@@ -32,68 +34,28 @@ fn buffer_of(plan: &Plan, value: &str) -> usize {
     plan.buffers.iter().position(|b| plan.graph.value(b.value).name == value).expect("an arena value")
 }
 
-/// Inserts a step and renumbers everything behind it.
-fn insert(plan: &mut Plan, at: usize, step: Step) {
-    let shift = |id: &mut StepId| id.0 += u32::from(id.index() >= at);
-    for buffer in &mut plan.buffers {
-        shift(&mut buffer.first);
-        shift(&mut buffer.last);
-    }
+/// Removes a step and renumbers what names those behind it.
+fn remove(plan: &mut Plan, at: usize) -> Step {
+    let shift = |id: &mut StepId| id.0 -= u32::from(id.index() > at);
+    plan.buffers.iter_mut().flat_map(|buffer| [&mut buffer.first, &mut buffer.last]).for_each(shift);
     plan.steps.iter_mut().flat_map(|step| &mut step.waits).for_each(shift);
-    plan.steps.insert(at, step);
+    plan.steps.remove(at)
 }
 
-fn copy_step(action: Action, reads: Vec<Place>, writes: Vec<Place>, waits: Vec<StepId>) -> Step {
-    Step { action, queue: Queue::Copy, reads, writes, workspace: None, waits, signals: true }
-}
-
-/// Offloads the first linear's result between forward and backward: evict after its GELU, fetch before the GELU's
-/// gradient. Returns the steps (evict, fetch, reader).
-fn offload(plan: &mut Plan) -> (usize, usize, usize) {
-    let value = plan.graph.find("r1.linear").expect("a value of the model");
-    let kept = BufferId(buffer_of(plan, "r1.linear") as u32);
-    let producer = step_of(plan, "r1.linear");
-    let forward_reader = step_of(plan, "r1.gelu");
-    let reader = step_of(plan, "d.r1.gelu.dx");
-    plan.steps[producer].signals = true;
-    let evict = forward_reader + 1;
-    let action = Action::Evict { value, tier: Tier::Spill };
-    insert(plan, evict, copy_step(action, vec![Place::Arena(kept)], vec![], vec![StepId(producer as u32)]));
-    let fetch = reader + 1;
-    let reader = fetch + 1;
-    let bytes = plan.graph.ty(value).bytes();
-    let fetched = BufferId(plan.buffers.len() as u32);
-    let action = Action::Fetch { value, tier: Tier::Spill };
-    insert(plan, fetch, copy_step(action, vec![], vec![Place::Arena(fetched)], vec![]));
-    let slot = Slot { offset: plan.arena_bytes.next_multiple_of(64), bytes };
-    plan.arena_bytes = slot.end();
-    plan.buffers.push(Buffer { value, slot, first: StepId(fetch as u32), last: StepId(reader as u32) });
-    plan.buffers[kept.index()].last = StepId(evict as u32);
-    for place in &mut plan.steps[reader].reads {
-        if *place == Place::Arena(kept) {
-            *place = Place::Arena(fetched);
-        }
-    }
-    plan.steps[reader].waits.push(StepId(fetch as u32));
-    // Whoever reuses the evicted slot must wait for the copy.
-    let later: Vec<usize> = plan
-        .buffers
-        .iter()
-        .filter(|b| b.slot.overlaps(plan.buffers[kept.index()].slot))
-        .map(|b| b.first.index())
-        .filter(|&first| first > evict)
-        .collect();
-    for step in later {
-        plan.steps[step].waits.push(StepId(evict as u32));
-    }
-    (evict, fetch, reader)
+fn copy_step(plan: &Plan, evicts: bool) -> usize {
+    let copies = |step: &Step| match step.action {
+        Action::Evict { .. } => evicts,
+        Action::Fetch { .. } => !evicts,
+        Action::Compute(_) | Action::Collective { .. } => false,
+    };
+    plan.steps.iter().position(copies).expect("the plan offloads")
 }
 
 #[test]
 fn a_dropped_step_is_refused() {
     let error = refused(|plan| {
         let at = step_of(plan, "r0.gelu");
-        plan.steps.remove(at);
+        remove(plan, at);
     });
     assert_eq!(error, CheckError::MissingStep { node: "r0.gelu".into() });
 }
@@ -147,11 +109,12 @@ fn use_after_free_is_refused() {
 }
 
 #[test]
-fn an_offloaded_plan_is_accepted_and_each_missing_wait_is_refused() {
-    let (mut plan, source) = valid();
-    let (evict, fetch, reader) = offload(&mut plan);
-    assert_eq!(check(&plan, &source), Ok(()));
-    for step in [evict, reader] {
+fn each_missing_wait_of_an_offloaded_plan_is_refused() {
+    let (plan, source) = valid_of("offload");
+    let (evict, fetch) = (copy_step(&plan, true), copy_step(&plan, false));
+    let waiting: Vec<usize> = (0..plan.steps.len()).filter(|&at| !plan.steps[at].waits.is_empty()).collect();
+    assert!(waiting.len() >= 4, "for what is evicted, for its slot, for the fetched one's slot, for what is fetched");
+    for &step in &waiting {
         let mut raced = plan.clone();
         raced.steps[step].waits.clear();
         let error = check(&raced, &source).expect_err("a race");
@@ -161,13 +124,55 @@ fn an_offloaded_plan_is_accepted_and_each_missing_wait_is_refused() {
     silent.steps[fetch].signals = false;
     assert!(matches!(check(&silent, &source), Err(CheckError::NotSignalled { .. })));
     let mut late = plan.clone();
-    late.steps[evict].waits = vec![StepId(reader as u32)];
+    late.steps[evict].waits = vec![StepId(fetch as u32)];
     assert!(matches!(check(&late, &source), Err(CheckError::WaitsForLater { .. })));
     let mut never_evicted = plan;
     if let Action::Evict { tier, .. } = &mut never_evicted.steps[evict].action {
         *tier = Tier::Resident;
     }
     assert!(matches!(check(&never_evicted, &source), Err(CheckError::NotYetComputed { .. })));
+}
+
+/// One plan for each name and number that leads nowhere.
+#[test]
+fn what_does_not_exist_is_refused_by_name() {
+    let nowhere = |mutate: fn(&mut Plan)| {
+        let (mut plan, source) = valid_of("offload");
+        mutate(&mut plan);
+        match check(&plan, &source) {
+            Err(CheckError::Named(message)) => message,
+            other => panic!("{other:?}"),
+        }
+    };
+    let value = remat_ir::ValueId(99);
+    assert_eq!(nowhere(|plan| plan.buffers[1].value.0 = 99), "buffer 1 names value %99, which does not exist");
+    assert_eq!(nowhere(|plan| plan.buffers[1].last.0 = 99), "buffer 1 lives from step 2 to step 99");
+    assert_eq!(nowhere(|plan| plan.buffers[1].last.0 = 1), "buffer 1 lives from step 2 to step 1");
+    assert_eq!(
+        nowhere(|plan| plan.buffers[1].slot.offset = usize::MAX),
+        "buffer 1 has 16384 at 18446744073709551615, more than any memory"
+    );
+    assert_eq!(
+        nowhere(|plan| plan.steps[0].workspace = Some(Slot { offset: 1, bytes: usize::MAX })),
+        "step 0 has 18446744073709551615 at 1, more than any memory"
+    );
+    assert_eq!(
+        nowhere(|plan| plan.steps[0].reads[0] = Place::Arena(BufferId(99))),
+        "step 0 names buffer 99, which does not exist"
+    );
+    assert_eq!(
+        nowhere(|plan| plan.steps[0].reads[0] = Place::Input(remat_ir::ValueId(99))),
+        "step 0 names value %99, which does not exist"
+    );
+    assert_eq!(
+        nowhere(|plan| plan.steps[0].action = Action::Compute(remat_ir::OpId(99))),
+        "step 0 computes node #99, which does not exist"
+    );
+    let (mut plan, source) = valid_of("offload");
+    let evict = copy_step(&plan, true);
+    plan.steps[evict].action = Action::Evict { value, tier: Tier::Spill };
+    let error = check(&plan, &source).expect_err("no such value");
+    assert_eq!(error, CheckError::Named(format!("step {evict} names value %99, which does not exist")));
 }
 
 #[test]
@@ -227,7 +232,7 @@ fn every_backward_step_dropped_or_swapped_with_its_reader_is_refused() {
     let (plan, source) = valid();
     for at in 0..plan.steps.len() {
         let mut dropped = plan.clone();
-        dropped.steps.remove(at);
+        remove(&mut dropped, at);
         assert!(check(&dropped, &source).is_err(), "step {at} dropped");
         for later in at + 1..plan.steps.len() {
             let writes: Vec<&Place> = plan.steps[at].writes.iter().collect();
@@ -246,4 +251,37 @@ fn the_example_has_what_the_tests_speak_of() {
     assert!(plan.graph.nodes.iter().any(|node| node.phase == Phase::Backward));
     assert!(plan.recomputed_steps().count() > 0, "full recomputes the first region:\n{}", plan.graph);
     assert!(plan.graph.nodes.iter().any(|node| !node.op.donations().is_empty()));
+}
+
+#[test]
+fn a_tile_that_reads_other_rows_or_puts_them_elsewhere_is_refused() {
+    let (plan, source) = valid_of("tiles");
+    let (mut read, mut written) = (0, 0);
+    for index in 0..plan.graph.nodes.len() {
+        let mut wrong = plan.clone();
+        let first = match &mut wrong.graph.nodes[index].op {
+            Op::SliceRows(op) => {
+                read += 1;
+                &mut op.first
+            }
+            Op::WriteRows(op) => {
+                written += 1;
+                &mut op.first
+            }
+            _ => continue,
+        };
+        *first = if *first == 0 { 4 } else { *first - 4 };
+        let error = check(&wrong, &source).expect_err("other rows").to_string();
+        let reasons = ["is not", "rows that are left out", "moves rows that are not there or not next"];
+        assert!(reasons.iter().any(|reason| error.contains(reason)), "{error}");
+    }
+    assert!(read >= 4 && written >= 2, "{read} slices, {written} writes");
+}
+
+#[test]
+fn a_sum_that_is_interrupted_inside_a_block_is_refused() {
+    let (mut plan, source) = valid_of("tiles");
+    plan.rules.token_block = 3;
+    let error = check(&plan, &source).expect_err("after four rows").to_string();
+    assert!(error.contains("is interrupted at row 4, not after a block of 3"), "{error}");
 }
