@@ -116,12 +116,12 @@ fn check(arguments: &CheckArgs) -> Result<(Vec<FileCheck>, usize), DataError> {
         .fold(places, |places, path| places.reads("the rows of", &remat_data::file_of(path)))
         .check()?;
     let config = ModelConfig::from_dir(&arguments.model)?;
-    let seq_len = arguments.seq_len.unwrap_or(config.max_positions().min(DEFAULT_SEQ_LEN));
-    let tokens = ModelTokens::open(&arguments.model, config.eos_token_ids().first().copied())?;
+    let seq_len = arguments.seq_len.unwrap_or(config.max_position_embeddings.min(DEFAULT_SEQ_LEN));
+    let tokens = ModelTokens::open(&arguments.model, config.eos_token_ids.first().copied())?;
     let (template, kwargs) = (arguments.chat_template.as_deref(), arguments.chat_template_kwargs.as_deref());
     let tokens = tokens.map(|tokens| tokens.with_chat(template, kwargs)).transpose()?;
     let tokens = tokens.map(|tokens| tokens.on_day(arguments.chat_date.unwrap_or_else(today)));
-    let encoder = Encoder::for_model(tokens.as_ref(), config.vocab_size()).with_train_on(arguments.train_on.into());
+    let encoder = Encoder::for_model(tokens.as_ref(), config.vocab_size).with_train_on(arguments.train_on.into());
     let tokenizer = tokens.as_ref().map(ModelTokens::tokenizer);
     let options = arguments.rows.options();
     let check = |path: &PathBuf| check_file(path, &options, &encoder, tokenizer, seq_len, arguments.samples);

@@ -100,9 +100,9 @@ fn generate(arguments: &GenerateArgs) -> Result<(), TrainError> {
     let tokenizer = Tokenizer::from_dir(&arguments.model)?;
     let of_prompt = |problem| TrainError::BadFlag { key: "prompt", problem };
     let prompt = tokenizer.encode_prompt(&arguments.prompt).map_err(of_prompt)?;
-    let left = model.config().max_positions().saturating_sub(prompt.len());
+    let left = model.config().max_position_embeddings.saturating_sub(prompt.len());
     let max_tokens = arguments.max_tokens.unwrap_or(DEFAULT_MAX_TOKENS.min(left).max(1));
-    let mut stop: Vec<u32> = model.config().eos_token_ids().iter().copied().chain(tokenizer.eos()).collect();
+    let mut stop: Vec<u32> = model.config().eos_token_ids.iter().copied().chain(tokenizer.eos()).collect();
     for text in &arguments.stop {
         stop.push(one_token(&tokenizer, text).map_err(|problem| TrainError::BadFlag { key: "stop", problem })?);
     }

@@ -26,7 +26,10 @@ mod tokenizer_size;
 
 pub use atomic::{fsync_folder, sha256_file, write_atomic, write_atomic_with};
 pub use bitsandbytes::{PartContent, QuantisedInfo, QuantisedPart, quantised_parts};
-pub use config::{DecoderConfig, Gpt2Config, ModelConfig, RopeScaling, SlidingWindow, WindowedLayers};
+pub use config::{
+    BlockSpec, Dropouts, Mlp, ModelConfig, Names, Norm, NormPlaces, Positions, Preset, Projections, QkNorm,
+    RopeScaling, Rotary, SlidingWindow, WindowedLayers,
+};
 pub use error::FormatsError;
 pub use files::{SETTINGS_LIMIT_BYTES, TOKENIZER_FILE_LIMIT_BYTES, open_file, read_file, read_text_file};
 pub use guard::{guard_is_overdue, guarded, panic_is_caught};

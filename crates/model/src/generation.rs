@@ -5,8 +5,8 @@
 //! graph of one token has a head: of a prompt, all but the last token need no logits. Look next at
 //! `remat_ir::ops::CachedAttention`.
 
-use crate::build::{Base, Method, ModelBuilder};
-use crate::{ModelError, family};
+use crate::model_builder::{Base, ModelBuilder};
+use crate::{Method, ModelError, decoder};
 use remat_ir::Graph;
 
 /// Static sizes of generation.
@@ -29,7 +29,7 @@ pub struct Generation {
 
 pub(crate) fn generation(base: Base<'_>, method: Option<&Method>, shape: CacheShape) -> Result<Generation, ModelError> {
     let CacheShape { capacity, chunk } = shape;
-    let limit = family::max_positions(base.config);
+    let limit = base.config.positions_end();
     if capacity > limit {
         let problem = format!("a prompt and its continuation of {capacity} tokens: this model has {limit} positions");
         return Err(ModelError::Setting(problem));
@@ -39,8 +39,8 @@ pub(crate) fn generation(base: Base<'_>, method: Option<&Method>, shape: CacheSh
         return Err(ModelError::Setting(problem));
     }
     let mut prefill = ModelBuilder::cached(base, method, ("prompt", chunk), capacity)?;
-    family::forward(base.config, &mut prefill)?;
+    decoder::forward(base.config, &mut prefill)?;
     let mut decode = ModelBuilder::cached(base, method, ("token", 1), capacity)?;
-    decode.logits(base.config)?;
-    Ok(Generation { prefill: prefill.b.finish(), decode: decode.b.finish() })
+    decoder::logits(base.config, &mut decode)?;
+    Ok(Generation { prefill: prefill.b.finish().graph, decode: decode.b.finish().graph })
 }

@@ -1,17 +1,22 @@
 //! Pretrained decoders as graphs: what to compute, which parameters train, and where their values come from.
 //!
-//! Invariant: a family file holds the architecture and the checkpoint's own names, nothing of checkpointing, memory or
-//! devices. Look next at [`family`] for the architectures and at `lora` for adapters.
+//! Invariant: one builder makes every decoder from its configuration; it holds nothing of checkpointing, memory or devices.
+//! Look next at `decoder` for the builder, `remat_formats::ModelConfig` for the families, `adapter` for what is trained
+//! beside a frozen base, and `objective` for the loss.
 
 mod adapter;
 mod build;
+mod companions;
+mod decoder;
 mod error;
-pub mod family;
 mod full;
 mod generation;
+mod graph_builder;
 mod load;
-mod lora;
+mod method;
 mod model;
+mod model_builder;
+mod objective;
 mod precision;
 mod preset;
 mod quantise;
@@ -19,13 +24,15 @@ mod rope;
 mod source;
 mod stored;
 
-pub use adapter::ADAPTER_FILES;
-pub use build::{BatchShape, Evaluation, Inference, Method, training};
+pub use adapter::{ADAPTER_FILES, LoraConfig, LoraVariant, Targets};
+pub use build::{Evaluation, Inference, training};
+pub use companions::MODEL_FILES;
 pub use error::ModelError;
-pub use full::MODEL_FILES;
 pub use generation::{CacheShape, Generation};
-pub use lora::{LoraConfig, Targets};
+pub use method::Method;
 pub use model::Model;
+pub use model_builder::BatchShape;
+pub use objective::{Metrics, NEXT_TOKEN, Objective};
 pub use precision::{Precision, refresh_working_copies};
 pub use preset::{preset, preset_json, preset_names};
 pub use quantise::QuantiseReport;

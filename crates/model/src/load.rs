@@ -3,11 +3,11 @@
 //! Invariant: no tensor is ever held here; elements are converted to the target's dtype on the way, or quantised. (A
 //! GPT-2 weight that is quantised has to be transposed: it is read once per strip of rows that fits a bounded buffer.)
 
-use crate::build::{K_CACHE, V_CACHE};
+use crate::model_builder::{K_CACHE, V_CACHE};
 use crate::precision::write_parameter;
 use crate::rope::{INV_FREQ, inv_freq};
 use crate::source::Source;
-use crate::{Model, ModelError, Precision, family};
+use crate::{Model, ModelError, Precision};
 use half::{bf16, f16};
 use remat_ir::{Graph, StateRole, Storage, Type};
 use remat_plan::{Device, SourceWriter};
@@ -58,8 +58,8 @@ impl Model {
         writer: &mut SourceWriter<'_>,
     ) -> Result<(), ModelError> {
         if name == INV_FREQ {
-            let config = self.config.decoder().expect("only decoders with rope have frequencies");
-            writer.push(&inv_freq(config));
+            let rotary = self.config.rotary().expect("only models with rotary positions have frequencies");
+            writer.push(&inv_freq(rotary, self.config.head_dim));
             return Ok(());
         }
         if let Some(format) = ty.dtype.quant_format() {
@@ -138,7 +138,7 @@ impl Model {
         sink: &mut dyn FnMut(&[f32]),
     ) -> Result<(), ModelError> {
         let tensor = self.tensor_of(name).ok_or_else(|| self.tensor_error(name, "is missing".to_string()))?;
-        if !family::stores_in_out(&self.config) {
+        if !self.config.block.weights_in_out {
             return self.source.read_chunks(&tensor, shape.numel(), &mut |piece| {
                 sink(piece);
                 Ok(())
@@ -195,7 +195,7 @@ impl Model {
         let Some(tensor) = self.tensor_of(name) else {
             return Err(fail("is missing: the files are incomplete or belong to another config.json".to_string()));
         };
-        let turned = ty.dtype.quant_format().is_some() && family::stores_in_out(&self.config);
+        let turned = ty.dtype.quant_format().is_some() && self.config.block.weights_in_out;
         let expected = if turned { Shape::from([ty.shape[1], ty.shape[0]]) } else { ty.shape.clone() };
         if let Some(found) = self.source.shape_of(&tensor)
             && *found != expected

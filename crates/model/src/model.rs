@@ -1,14 +1,17 @@
 //! A pretrained model folder, or a preset: its configuration, its weights, and the graphs made of them.
 
-use crate::build::{self, Base, BatchShape, Evaluation, Inference, Method};
-use crate::full::Companions;
+use crate::adapter::{self, LoraConfig};
+use crate::build::{self, Evaluation, Inference};
+use crate::companions::Companions;
 use crate::generation::{self, CacheShape, Generation};
+use crate::model_builder::{Base, BatchShape};
 use crate::preset::preset;
 use crate::source::Source;
 use crate::stored::{Quant, StoredQuantised};
-use crate::{ModelError, Precision, family};
+use crate::{Method, ModelError, Precision};
 use remat_formats::{HeldFile, ModelConfig, ModelFiles};
-use remat_ir::Training;
+use remat_ir::{Graph, Parameter, Training};
+use remat_plan::Device;
 use std::path::{Path, PathBuf};
 
 /// A model folder as Hugging Face writes it (`config.json` and safetensors), or a preset with random weights.
@@ -169,6 +172,59 @@ impl Model {
 
     /// Full names of the linear modules that can be targets.
     pub fn linear_names(&self) -> Vec<String> {
-        family::linear_names(&self.config)
+        self.config.linear_names()
+    }
+
+    /// Initialises adapters as PEFT does. Each tensor draws from a stream of its own name, so that adding a target changes
+    /// no other.
+    ///
+    /// # Errors
+    /// A state the device does not have.
+    pub fn init_adapter(&self, parameters: &[Parameter], seed: u64, device: &mut dyn Device) -> Result<(), ModelError> {
+        adapter::init(parameters, seed, device)
+    }
+
+    /// The adapter settings of a PEFT folder.
+    ///
+    /// # Errors
+    /// A missing or malformed `adapter_config.json`, or settings that no adapter here covers.
+    pub fn adapter_settings(&self, folder: &Path) -> Result<LoraConfig, ModelError> {
+        adapter::read_settings(&self.config, folder)
+    }
+
+    /// Reads the adapter's weights into the device's states. Every parameter must be in the file, and nothing else.
+    ///
+    /// # Errors
+    /// A tensor that is missing, unexpected or of another shape.
+    pub fn load_adapter(
+        &self,
+        folder: &Path,
+        parameters: &[Parameter],
+        device: &mut dyn Device,
+    ) -> Result<(), ModelError> {
+        let adapters: Vec<_> = parameters.iter().map(|p| (p.name.as_str(), &p.ty)).collect();
+        adapter::load(folder, &adapters, device)
+    }
+
+    /// As [`Model::load_adapter`], for the adapters that `graph` names; without gradients there are no parameters.
+    ///
+    /// # Errors
+    /// As [`Model::load_adapter`].
+    pub fn load_adapter_of(&self, folder: &Path, graph: &Graph, device: &mut dyn Device) -> Result<(), ModelError> {
+        adapter::load(folder, &adapter::of_graph(graph), device)
+    }
+
+    /// Writes a PEFT adapter folder: `adapter_config.json` and `adapter_model.safetensors` (f32).
+    ///
+    /// # Errors
+    /// A file that cannot be written.
+    pub fn save_adapter(
+        &self,
+        folder: &Path,
+        lora: &LoraConfig,
+        parameters: &[Parameter],
+        device: &dyn Device,
+    ) -> Result<(), ModelError> {
+        adapter::save((&self.config, &self.folder), folder, lora, parameters, device)
     }
 }

@@ -9,10 +9,12 @@
 
 use crate::ModelError;
 use half::bf16;
+use remat_formats::{TensorSpec, write_safetensors_from};
 use remat_ir::{Parameter, StateRole, Storage};
 use remat_plan::{Device, DeviceError, SourceId};
 use remat_tensor::DType;
 use std::fmt;
+use std::path::Path;
 
 /// In which precision a model is computed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -110,4 +112,17 @@ pub(crate) fn write_parameter(name: &str, device: &mut dyn Device, read: &mut Pi
         }
     })?;
     Ok(outcome?)
+}
+
+/// Writes the states of parameters under their names, piece by piece from the device's memory.
+pub(crate) fn write_parameters(path: &Path, parameters: &[Parameter], device: &dyn Device) -> Result<(), ModelError> {
+    let specs: Vec<TensorSpec<'_>> = parameters
+        .iter()
+        .map(|Parameter { name, ty, .. }| TensorSpec { name, dtype: ty.dtype, shape: &ty.shape })
+        .collect();
+    let mut buffer = Vec::new();
+    write_safetensors_from(path, &specs, &[("format", "pt")], &mut |index, sink| {
+        let state = device.known(Storage::State, &parameters[index].name)?;
+        device.read_pieces(state, &mut buffer, &mut |piece| Ok::<(), ModelError>(sink(piece)?))
+    })
 }

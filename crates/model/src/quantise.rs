@@ -6,11 +6,12 @@
 //! quantised twice, since a file wants some scales before the codes. Look next at `remat_formats::quantised_parts` for the
 //! tensors of a weight.
 
-use crate::build::{self, BatchShape};
-use crate::full::MODEL_FILES;
+use crate::build;
+use crate::companions::MODEL_FILES;
+use crate::model_builder::BatchShape;
 use crate::rope::INV_FREQ;
 use crate::source::Source;
-use crate::{Model, ModelError, Quant, family};
+use crate::{Model, ModelError, Quant};
 use half::{bf16, f16};
 use remat_formats::{
     FormatsError, OwnFiles, PartContent, Places, QuantisedPart, TensorSpec, fsync_folder, lock_folder, probe_folder,
@@ -157,10 +158,10 @@ impl Model {
     fn parameters(&self) -> Result<Vec<Parameter>, ModelError> {
         let graph = build::evaluation(self.base(), None, BatchShape { batch: 1, seq_len: 1 })?.graph;
         self.check_weights(&graph)?;
-        let linears = family::linear_names(&self.config);
+        let linears = self.config.linear_names();
         let linears: std::collections::HashSet<String> =
             linears.into_iter().map(|module| format!("{module}.weight")).collect();
-        let turned = family::stores_in_out(&self.config);
+        let turned = self.config.block.weights_in_out;
         let weights = graph.values.iter().filter(|value| value.storage == Storage::Weight && value.name != INV_FREQ);
         Ok(weights
             .map(|value| {

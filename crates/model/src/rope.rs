@@ -1,17 +1,16 @@
 //! Inverse frequencies of rotary positions, scaled as the configuration says. Su et al., *RoFormer*, 2021;
 //! transformers' modeling_rope_utils for the scalings.
 
-use remat_formats::{DecoderConfig, RopeScaling};
+use remat_formats::{RopeScaling, Rotary};
 use std::f64::consts::PI;
 
 /// Name of the weight that holds the inverse frequencies; computed here, never in a file.
 pub(crate) const INV_FREQ: &str = "rope.inv_freq";
 
 /// One inverse frequency per pair of a head, in radians per position.
-pub(crate) fn inv_freq(config: &DecoderConfig) -> Vec<f32> {
-    let head = config.head_dim as f64;
-    let plain = |pair: usize| config.rope_theta.powf(-2.0 * pair as f64 / head);
-    (0..config.head_dim / 2).map(|pair| scaled(&config.rope_scaling, plain(pair)) as f32).collect()
+pub(crate) fn inv_freq(rotary: &Rotary, head_dim: usize) -> Vec<f32> {
+    let plain = |pair: usize| rotary.theta.powf(-2.0 * pair as f64 / head_dim as f64);
+    (0..head_dim / 2).map(|pair| scaled(&rotary.scaling, plain(pair)) as f32).collect()
 }
 
 fn scaled(scaling: &RopeScaling, frequency: f64) -> f64 {

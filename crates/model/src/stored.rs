@@ -4,7 +4,7 @@
 //! Invariant: a quantised weight is [out, in] whatever the family stores, as bitsandbytes has it: GPT-2's Conv1D weights
 //! are transposed while they are quantised. Look next at `load.rs` for the quantising and `remat_tensor` for the formats.
 
-use crate::{ModelError, family};
+use crate::ModelError;
 use remat_formats::{ModelConfig, ModelFiles, QuantisedInfo};
 use remat_tensor::nf4::ScaleKind;
 use remat_tensor::{DType, QuantFormat};
@@ -71,7 +71,7 @@ impl StoredQuantised {
     /// Looks every linear up in the files.
     pub fn of(config: &ModelConfig, files: &ModelFiles) -> Result<Self, ModelError> {
         let mut weights = BTreeMap::new();
-        for module in family::linear_names(config) {
+        for module in config.linear_names() {
             let name = format!("{module}.weight");
             // Base-only checkpoints omit the outer module.
             let inner = name.split_once('.').map(|(_, inner)| inner.to_string());

@@ -2,12 +2,12 @@
 //!
 //! Run: `cargo run -p remat --example lora_pretrained -- MODEL_DIR OUT_DIR`.
 
-use remat::{AdamWSettings, BatchShape, CheckpointPolicy, Error, LoraConfig, Method, Model, Options, Targets};
+use remat::{AdamWSettings, BatchShape, CheckpointPolicy, Error, LoraConfig, Method, Model, Options};
 
 fn fine_tune(folder: &str, out: &str, ids: &[i32], updates: usize) -> Result<Vec<f32>, Error> {
     let mut model = Model::from_pretrained(folder)?;
     model.gradient_checkpointing_enable(CheckpointPolicy::full());
-    let lora = LoraConfig { rank: 8, alpha: 16.0, dropout: 0.0, rank_stabilised: false, targets: Targets::AllLinear };
+    let lora = LoraConfig { rank: 8, alpha: 16.0, ..LoraConfig::default() };
     let options = Options::new().adamw(AdamWSettings::default()).seed(1);
     let shape = BatchShape { batch: 1, seq_len: ids.len() };
     let mut step = model.training_step(&Method::Lora(lora.clone()), shape, options)?;

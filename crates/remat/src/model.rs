@@ -15,13 +15,13 @@ use std::path::Path;
 /// A pretrained model, or the shape of one.
 ///
 /// ```
-/// use remat::{AdamWSettings, BatchShape, CheckpointPolicy, LoraConfig, Method, Model, Options, Targets};
+/// use remat::{AdamWSettings, BatchShape, CheckpointPolicy, LoraConfig, Method, Model, Options};
 ///
 /// # fn main() -> Result<(), remat::Error> {
 /// # let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures/parity/llama-gqa-tied");
 /// let mut model = Model::from_pretrained(folder)?;
 /// let footprint = model.memory_footprint()?;
-/// let lora = LoraConfig { rank: 4, alpha: 8.0, dropout: 0.0, rank_stabilised: false, targets: Targets::AllLinear };
+/// let lora = LoraConfig { rank: 4, alpha: 8.0, ..LoraConfig::default() };
 /// let method = Method::Lora(lora);
 /// let shape = BatchShape { batch: 1, seq_len: 16 };
 /// let options = || Options::new().adamw(AdamWSettings::default());
@@ -129,7 +129,7 @@ impl Model {
             }
         };
         // The rotary table is a weight of the graph and a buffer there: counted as buffer.
-        let rotary = config.decoder().map_or(0, |config| 4 * (config.head_dim / 2));
+        let rotary = config.rotary().map_or(0, |_| 4 * (config.head_dim / 2));
         let weights = graph.values.iter().filter(|value| value.storage == Storage::Weight);
         Ok(weights.map(|value| value.ty.bytes()).sum::<usize>() - rotary + buffer_bytes(config))
     }
@@ -184,5 +184,5 @@ impl Model {
 
 /// Buffers of a model there: transformers registers `inv_freq` and `original_inv_freq`.
 fn buffer_bytes(config: &ModelConfig) -> usize {
-    config.decoder().map_or(0, |config| 2 * 4 * (config.head_dim / 2))
+    config.rotary().map_or(0, |_| 2 * 4 * (config.head_dim / 2))
 }

@@ -6,7 +6,7 @@ use remat_compiler::{CompileError, compile, compile_within};
 use remat_cpu::{CpuExecutor, CpuOptions, Level};
 use remat_formats::ModelConfig;
 use remat_ir::Graph;
-use remat_model::{BatchShape, LoraConfig, Method, Precision, Quant, Targets, training};
+use remat_model::{BatchShape, LoraConfig, Method, Precision, Quant, training};
 use remat_plan::{Device, Plan, Policy, validate};
 use remat_testkit::{fill_sources, random_model_of, run_plan, source_values, with_backward};
 use std::path::Path;
@@ -17,7 +17,7 @@ const GPT2: &str = r#"{"model_type": "gpt2", "n_embd": 32, "n_layer": 2, "n_head
     "attn_pdrop": 0.0, "resid_pdrop": 0.1, "embd_pdrop": 0.0}"#;
 
 fn lora() -> LoraConfig {
-    LoraConfig { rank: 4, alpha: 8.0, dropout: 0.1, rank_stabilised: false, targets: Targets::AllLinear }
+    LoraConfig { rank: 4, alpha: 8.0, dropout: 0.1, ..LoraConfig::default() }
 }
 
 /// One micro-step on 1180 tokens: two whole tiles and a shorter one.

@@ -5,7 +5,7 @@ use remat_compiler::compile;
 use remat_cpu::{CpuExecutor, CpuOptions, Level};
 use remat_formats::ModelConfig;
 use remat_ir::Graph;
-use remat_model::{BatchShape, LoraConfig, Method, Precision, Targets, training};
+use remat_model::{BatchShape, LoraConfig, Method, Precision, training};
 use remat_plan::{Plan, Policy, ProgramId, Validation, ValidationError, validate};
 use remat_testkit::{run_plan, source_values, with_backward};
 use std::path::Path;
@@ -31,7 +31,7 @@ fn validated(plan: Plan, options: CpuOptions) -> Result<Validation, ValidationEr
 
 #[test]
 fn sound_steps_are_valid_at_every_level_in_either_precision() {
-    let lora = LoraConfig { rank: 4, alpha: 8.0, dropout: 0.1, rank_stabilised: false, targets: Targets::AllLinear };
+    let lora = LoraConfig { rank: 4, alpha: 8.0, dropout: 0.1, ..LoraConfig::default() };
     for (config, method) in [(LLAMA, Method::Lora(lora.clone())), (GPT2, Method::Lora(lora)), (GPT2, Method::Full)] {
         for precision in [Precision::F32, Precision::Bf16] {
             for level in Level::ALL.into_iter().filter(|level| level.is_available()) {

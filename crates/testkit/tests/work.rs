@@ -11,7 +11,7 @@ use remat_plan::{Action, DeviceProfile, Plan, Policy};
 use remat_testkit::with_backward;
 
 fn lora(targets: Targets) -> Method {
-    Method::Lora(LoraConfig { rank: 4, alpha: 8.0, dropout: 0.0, rank_stabilised: false, targets })
+    Method::Lora(LoraConfig { rank: 4, alpha: 8.0, targets, ..LoraConfig::default() })
 }
 
 fn plan(case: &Case, method: &Method, policy: &Policy) -> Plan {

@@ -5,7 +5,7 @@
 //! is the checker's own, derived from the plan's steps alone.
 
 use remat_compiler::Problem;
-use remat_model::{BatchShape, LoraConfig, Method, Precision, Targets, preset, preset_names, training};
+use remat_model::{BatchShape, LoraConfig, Method, Precision, preset, preset_names, training};
 use remat_plan::{DeviceProfile, Plan, Policy, lower_bound_bytes};
 use remat_step::TrainingStep;
 use std::error::Error;
@@ -23,7 +23,7 @@ pub fn run() -> Result<bool, Box<dyn Error>> {
     println!("{:<18}{:>8}{:>12}{:>12}{:>12}{:>12}", "preset", "tokens", "none", "full", "auto", "seconds");
     for name in preset_names() {
         for tokens in [512, 4096] {
-            let tokens = tokens.min(preset(name)?.max_positions());
+            let tokens = tokens.min(preset(name)?.max_position_embeddings);
             let profile = DeviceProfile::generic();
             let problem = problem(name, tokens, &profile)?;
             let [none, full] = [Policy::None, Policy::Full].map(|policy| problem.plan(&policy, None));
@@ -46,7 +46,7 @@ fn ratio(plan: &Plan) -> f64 {
 }
 
 fn problem<'p>(name: &str, seq_len: usize, profile: &'p DeviceProfile) -> Result<Problem<'p>, Box<dyn Error>> {
-    let lora = LoraConfig { rank: 16, alpha: 32.0, dropout: 0.0, rank_stabilised: false, targets: Targets::AllLinear };
+    let lora = LoraConfig { rank: 16, alpha: 32.0, ..LoraConfig::default() };
     let shape = BatchShape { batch: 1, seq_len };
     let training = training(&preset(name)?, Precision::Bf16, &Method::Lora(lora), shape)?;
     Ok(TrainingStep::new(training, None)?.problem(profile)?.0)

@@ -9,7 +9,7 @@ use crate::peer::Peer;
 use remat_formats::ModelConfig;
 use remat_ir::ops::{Layout, Linear};
 use remat_ir::{Builder, OpDef, Type};
-use remat_model::{BatchShape, LoraConfig, Method, Model, Precision, Quant, Targets, preset_json};
+use remat_model::{BatchShape, LoraConfig, Method, Model, Precision, Quant, preset_json};
 use remat_plan::{Action, OpClass, Plan, Policy};
 use remat_step::device::multiplier_peak;
 use remat_step::{DeviceOptions, LoadedForward, fill_with_small_numbers};
@@ -131,8 +131,7 @@ fn steps(settings: &Settings, peer: &mut Peer) -> Result<(), Box<dyn Error>> {
     println!("theirs: {}, attention {}, {}", loaded["versions"], loaded["attention"], loaded["allocator"]);
     let parsed = ModelConfig::parse(Path::new(&settings.model), &config.to_string())?;
     let model = Model::random(&settings.model, parsed).in_precision(settings.precision);
-    let lora =
-        LoraConfig { rank: RANK, alpha: 32.0, dropout: 0.0, rank_stabilised: false, targets: Targets::AllLinear };
+    let lora = LoraConfig { rank: RANK, alpha: 32.0, ..LoraConfig::default() };
     let method = if settings.method == "qlora" { Method::Qlora(lora, Quant::Nf4) } else { Method::Lora(lora) };
     let policies: Vec<Policy> = settings.policies.iter().map(|(_, policy)| policy.clone()).collect();
     let options = DeviceOptions::cpu(threads());

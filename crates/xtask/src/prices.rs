@@ -4,7 +4,7 @@
 //! three policies per cell, with random weights in bf16. Invariant: no number of a cell enters the prices; all plans of a
 //! cell take turns in one executor, so that drift of the machine hits all alike, and the median round counts.
 
-use remat_model::{BatchShape, LoraConfig, Method, Precision, Targets, preset, training};
+use remat_model::{BatchShape, LoraConfig, Method, Precision, preset, training};
 use remat_plan::{Action, DeviceProfile, OpClass, Plan, Policy};
 use remat_step::{DeviceOptions, MicroPlan, StepPlans, StepTrace, TrainingStep, fill_with_small_numbers};
 use remat_train::calibrated_profile;
@@ -53,7 +53,7 @@ pub fn run(arguments: &[String]) -> Result<bool, Box<dyn Error>> {
 
 /// Forward and backward of LoRA on all linears.
 fn step(model: &str, seq_len: usize) -> Result<TrainingStep, Box<dyn Error>> {
-    let lora = LoraConfig { rank: 16, alpha: 32.0, dropout: 0.0, rank_stabilised: false, targets: Targets::AllLinear };
+    let lora = LoraConfig { rank: 16, alpha: 32.0, ..LoraConfig::default() };
     let shape = BatchShape { batch: 1, seq_len };
     Ok(TrainingStep::new(training(&preset(model)?, Precision::Bf16, &Method::Lora(lora), shape)?, None)?)
 }

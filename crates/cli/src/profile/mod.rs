@@ -235,7 +235,7 @@ impl Report<'_> {
 
     fn head(&self) -> Vec<String> {
         let (config, shape, machine) = (&self.setup.config, self.setup.shape, &self.setup.machine);
-        let family = self.setup.model.config().family();
+        let family = self.setup.model.config().family;
         let precision = json!(config.precision);
         let footprint = units::count(self.profiled.footprint_bytes);
         let mut lines = vec![

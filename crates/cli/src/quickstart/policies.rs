@@ -2,7 +2,7 @@
 
 use super::{BATCH, RANK, SEQ_LEN, say};
 use crate::units;
-use remat_model::{BatchShape, LoraConfig, Method, Model, Precision, Targets, preset, training};
+use remat_model::{BatchShape, LoraConfig, Method, Model, Precision, preset, training};
 use remat_plan::{DeviceProfile, Plan, Policy};
 use remat_step::{DeviceOptions, TrainingStep};
 use remat_train::{PolicyRows, ProfileJob, ProfileRow, TrainError, profile};
@@ -82,13 +82,7 @@ fn conclude(rows: &[ProfileRow]) -> Result<(), TrainError> {
 }
 
 fn lora() -> Method {
-    Method::Lora(LoraConfig {
-        rank: RANK,
-        alpha: 2.0 * RANK as f32,
-        dropout: 0.0,
-        rank_stabilised: false,
-        targets: Targets::AllLinear,
-    })
+    Method::Lora(LoraConfig { rank: RANK, alpha: 2.0 * RANK as f32, ..LoraConfig::default() })
 }
 
 /// The plan of one sequence of the large model.

@@ -3,7 +3,7 @@
 
 use remat_formats::ModelConfig;
 use remat_ir::Graph;
-use remat_model::{BatchShape, LoraConfig, Method, Precision, Targets, training};
+use remat_model::{BatchShape, LoraConfig, Method, Precision, training};
 use remat_testkit::with_backward;
 use std::path::Path;
 
@@ -40,8 +40,7 @@ impl Shape {
     /// One micro-step of LoRA (rank 16, all linears) on one row of `seq_len` tokens.
     pub fn lora(&self, layers: usize, seq_len: usize) -> Graph {
         let config = ModelConfig::parse(Path::new(self.name), &(self.config)(layers)).expect("a configuration");
-        let lora =
-            LoraConfig { rank: 16, alpha: 32.0, dropout: 0.0, rank_stabilised: false, targets: Targets::AllLinear };
+        let lora = LoraConfig { rank: 16, alpha: 32.0, ..LoraConfig::default() };
         let training =
             training(&config, Precision::F32, &Method::Lora(lora), BatchShape { batch: 1, seq_len }).expect("a graph");
         with_backward(training)

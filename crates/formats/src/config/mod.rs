@@ -1,52 +1,38 @@
 //! `config.json` of a model folder, by architecture. Defaults are those of transformers' configuration classes.
 //!
 //! Invariant: a configuration that parses is one that can be built: sizes are positive and bounded so that no product
-//! of them overflows 64 bits, heads divide, and everything unsupported was refused by name. `decoder` has the
-//! Llama-like families, `gpt2` GPT-2.
+//! of them overflows 64 bits, heads divide, and everything unsupported was refused by name. A family is one file and its
+//! line in [`FAMILIES`]; `spec` says what a family can choose, `decoder` what the Llama-like ones share.
 
 mod decoder;
+mod family;
 mod gpt2;
+mod llama;
+mod mistral;
+mod most;
+mod qwen2;
+mod qwen3;
+mod rope;
 mod sliding_window;
+mod spec;
 
-pub use decoder::{DecoderConfig, RopeScaling};
-pub use gpt2::Gpt2Config;
+pub use family::Preset;
+pub use rope::RopeScaling;
 pub use sliding_window::{SlidingWindow, WindowedLayers};
+pub use spec::{
+    BlockSpec, Dropouts, Mlp, ModelConfig, Names, Norm, NormPlaces, Positions, Projections, QkNorm, Rotary,
+};
 
 use crate::FormatsError;
 use crate::error::excerpt;
 use crate::json::{self, CONFIG_LIMIT_BYTES};
 use crate::keys::Keys;
 use crate::own_files;
+use family::Family;
 use std::path::Path;
 
-/// Supported values of `model_type`.
-const SUPPORTED: &str = "llama, mistral, qwen2, qwen3, gpt2";
-
-/// Bounds, generous for any model that exists; above them a file is corrupt. With them the parameters of a model are
-/// below 2^60: vocabulary x width 2^46, and per layer 4 x 2^40 in attention and 3 x 2^42 in the MLP, times 2^12 layers.
-mod most {
-    pub const VOCAB: usize = 1 << 26;
-    pub const WIDTH: usize = 1 << 20;
-    pub const INNER: usize = 1 << 22;
-    pub const LAYERS: usize = 1 << 12;
-    pub const HEADS: usize = 1 << 14;
-    pub const POSITIONS: usize = 1 << 30;
-}
-
-/// The configuration of one supported architecture.
-#[derive(Debug, Clone, PartialEq)]
-pub enum ModelConfig {
-    /// Llama.
-    Llama(DecoderConfig),
-    /// Mistral.
-    Mistral(DecoderConfig),
-    /// Qwen 2 and 2.5.
-    Qwen2(DecoderConfig),
-    /// Qwen 3.
-    Qwen3(DecoderConfig),
-    /// GPT-2.
-    Gpt2(Gpt2Config),
-}
+/// The supported families, in the order that messages and lists name them in.
+const FAMILIES: [Family; 5] = [llama::LLAMA, mistral::MISTRAL, qwen2::QWEN2, qwen3::QWEN3, gpt2::GPT2];
 
 /// Refuses every quantisation but bitsandbytes' NF4 and int8; what holds for each weight stands beside it in the files.
 fn is_supported(keys: &Keys<'_>) -> Result<(), FormatsError> {
@@ -92,92 +78,29 @@ impl ModelConfig {
     pub fn parse(path: &Path, text: &str) -> Result<Self, FormatsError> {
         let json: serde_json::Value = json::parse(path, text)?;
         let keys = Keys::new(path, &json)?;
-        let parsed = match keys.string("model_type")? {
-            Some("llama") => ModelConfig::Llama(DecoderConfig::parse(&keys, &decoder::LLAMA)?),
-            Some("mistral") => ModelConfig::Mistral(DecoderConfig::parse(&keys, &decoder::MISTRAL)?),
-            Some("qwen2") => ModelConfig::Qwen2(DecoderConfig::parse(&keys, &decoder::QWEN2)?),
-            Some("qwen3") => ModelConfig::Qwen3(DecoderConfig::parse(&keys, &decoder::QWEN3)?),
-            Some("gpt2") => ModelConfig::Gpt2(Gpt2Config::parse(&keys)?),
-            Some(other) => {
-                let other = excerpt(other);
-                let problem = format!("is {other:?}, an architecture that is not supported; supported are {SUPPORTED}");
-                return Err(keys.error("model_type", problem));
-            }
-            None => return Err(keys.error("model_type", format!("is missing; supported are {SUPPORTED}"))),
+        let supported = || FAMILIES.map(|family| family.model_type).join(", ");
+        let Some(model_type) = keys.string("model_type")? else {
+            return Err(keys.error("model_type", format!("is missing; supported are {}", supported())));
         };
+        let Some(family) = FAMILIES.iter().find(|family| family.model_type == model_type) else {
+            let (other, supported) = (excerpt(model_type), supported());
+            let problem = format!("is {other:?}, an architecture that is not supported; supported are {supported}");
+            return Err(keys.error("model_type", problem));
+        };
+        let parsed = (family.read)(&keys)?;
         if let Some(quantization) = keys.object("quantization_config")? {
             is_supported(&quantization)?;
         }
         Ok(parsed)
     }
 
-    /// `model_type`.
-    pub fn family(&self) -> &'static str {
-        match self {
-            ModelConfig::Llama(_) => "llama",
-            ModelConfig::Mistral(_) => "mistral",
-            ModelConfig::Qwen2(_) => "qwen2",
-            ModelConfig::Qwen3(_) => "qwen3",
-            ModelConfig::Gpt2(_) => "gpt2",
-        }
+    /// The published shapes that are known by name, family by family.
+    pub fn presets() -> impl Iterator<Item = &'static Preset> {
+        FAMILIES.iter().flat_map(|family| family.presets)
     }
 
-    /// The configuration of a Llama-like family; `None` for GPT-2.
-    pub fn decoder(&self) -> Option<&DecoderConfig> {
-        match self {
-            ModelConfig::Llama(config)
-            | ModelConfig::Mistral(config)
-            | ModelConfig::Qwen2(config)
-            | ModelConfig::Qwen3(config) => Some(config),
-            ModelConfig::Gpt2(_) => None,
-        }
-    }
-
-    /// The same without any dropout in training.
-    pub fn without_dropout(self) -> Self {
-        let off = |config: DecoderConfig| DecoderConfig { attention_dropout: 0.0, ..config };
-        match self {
-            ModelConfig::Llama(config) => ModelConfig::Llama(off(config)),
-            ModelConfig::Mistral(config) => ModelConfig::Mistral(off(config)),
-            ModelConfig::Qwen2(config) => ModelConfig::Qwen2(off(config)),
-            ModelConfig::Qwen3(config) => ModelConfig::Qwen3(off(config)),
-            ModelConfig::Gpt2(config) => {
-                ModelConfig::Gpt2(Gpt2Config { embd_pdrop: 0.0, resid_pdrop: 0.0, attn_pdrop: 0.0, ..config })
-            }
-        }
-    }
-
-    /// Number of token ids.
-    pub fn vocab_size(&self) -> usize {
-        self.each(|decoder| decoder.vocab_size, |gpt2| gpt2.vocab_size)
-    }
-
-    /// Longest sequence the model was made for, in tokens.
-    pub fn max_positions(&self) -> usize {
-        self.each(|decoder| decoder.max_position_embeddings, |gpt2| gpt2.n_positions)
-    }
-
-    /// Ids that end a sequence.
-    pub fn eos_token_ids(&self) -> &[u32] {
-        self.each(|decoder| &decoder.eos_token_ids[..], |gpt2| &gpt2.eos_token_ids)
-    }
-
-    /// Ids that begin a sequence.
-    pub fn bos_token_ids(&self) -> &[u32] {
-        self.each(|decoder| &decoder.bos_token_ids[..], |gpt2| &gpt2.bos_token_ids)
-    }
-
-    fn each<'a, T>(
-        &'a self,
-        decoder: impl FnOnce(&'a DecoderConfig) -> T,
-        gpt2: impl FnOnce(&'a Gpt2Config) -> T,
-    ) -> T {
-        match self {
-            ModelConfig::Llama(config)
-            | ModelConfig::Mistral(config)
-            | ModelConfig::Qwen2(config)
-            | ModelConfig::Qwen3(config) => decoder(config),
-            ModelConfig::Gpt2(config) => gpt2(config),
-        }
+    /// Each family: its `model_type`, what people call it, and its presets.
+    pub fn families() -> impl Iterator<Item = (&'static str, &'static str, &'static [Preset])> {
+        FAMILIES.iter().map(|family| (family.model_type, family.title, family.presets))
     }
 }

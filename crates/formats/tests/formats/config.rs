@@ -2,7 +2,7 @@
 
 use crate::bytes::{fixture, folder, message};
 use proptest::prelude::*;
-use remat_formats::{DecoderConfig, Gpt2Config, ModelConfig, RopeScaling};
+use remat_formats::{Dropouts, Mlp, ModelConfig, Norm, Positions, Projections, QkNorm, RopeScaling, Rotary};
 use serde_json::{Value, json};
 use std::path::Path;
 
@@ -19,18 +19,18 @@ fn with(model_type: &str, keys: &Value) -> Value {
     json
 }
 
-fn llama(keys: &Value) -> DecoderConfig {
-    match parse(&with("llama", keys)) {
-        Ok(ModelConfig::Llama(config)) => config,
-        other => panic!("{other:?}"),
-    }
+fn llama(keys: &Value) -> ModelConfig {
+    parse(&with("llama", keys)).unwrap_or_else(|error| panic!("{error}"))
 }
 
-fn gpt2(keys: &Value) -> Gpt2Config {
-    match parse(&with("gpt2", keys)) {
-        Ok(ModelConfig::Gpt2(config)) => config,
-        other => panic!("{other:?}"),
-    }
+fn gpt2(keys: &Value) -> ModelConfig {
+    parse(&with("gpt2", keys)).unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// Theta and scaling.
+fn rope(config: &ModelConfig) -> (f64, RopeScaling) {
+    let Rotary { theta, scaling } = config.rotary().expect("rotary positions").clone();
+    (theta, scaling)
 }
 
 /// Asserts what is said of a config with these keys.
@@ -41,63 +41,48 @@ fn check(model_type: &str, keys: &Value, expected: &str) {
 
 #[test]
 fn defaults_are_those_of_transformers() {
-    let expected = DecoderConfig {
-        vocab_size: 32000,
-        hidden_size: 4096,
-        intermediate_size: 11008,
-        num_hidden_layers: 32,
-        num_attention_heads: 32,
-        num_key_value_heads: 32,
-        head_dim: 128,
-        rms_norm_eps: 1e-6,
-        rope_theta: 10000.0,
-        rope_scaling: RopeScaling::None,
-        attention_bias: false,
-        mlp_bias: false,
-        sliding_window: None,
-        attention_dropout: 0.0,
-        tie_word_embeddings: false,
-        max_position_embeddings: 2048,
-        bos_token_ids: vec![1],
-        eos_token_ids: vec![2],
-    };
-    assert_eq!(llama(&json!({})), expected);
-    let expected = Gpt2Config {
-        vocab_size: 50257,
-        n_positions: 1024,
-        n_embd: 768,
-        n_layer: 12,
-        n_head: 12,
-        n_inner: 3072,
-        layer_norm_epsilon: 1e-5,
-        embd_pdrop: 0.1,
-        resid_pdrop: 0.1,
-        attn_pdrop: 0.1,
-        tie_word_embeddings: true,
-        bos_token_ids: vec![50256],
-        eos_token_ids: vec![50256],
-    };
-    assert_eq!(gpt2(&json!({})), expected);
+    let config = llama(&json!({}));
+    let sizes = [config.vocab_size, config.hidden_size, config.intermediate_size, config.num_hidden_layers];
+    assert_eq!((config.family, sizes), ("llama", [32000, 4096, 11008, 32]));
+    assert_eq!((config.num_attention_heads, config.num_key_value_heads, config.head_dim), (32, 32, 128));
+    assert_eq!((rope(&config), config.max_position_embeddings), ((10000.0, RopeScaling::None), 2048));
+    assert_eq!((config.sliding_window, config.dropout, config.tie_word_embeddings), (None, Dropouts::default(), false));
+    assert_eq!((config.bos_token_ids, config.eos_token_ids), (vec![1], vec![2]));
+    let block = config.block;
+    assert_eq!((block.norm, block.norm_eps, block.qk_norm), (Norm::Rms, 1e-6, None::<QkNorm>));
+    assert_eq!([block.qkv_bias, block.output_bias, block.mlp_bias, block.weights_in_out], [false; 4]);
+
+    let config = gpt2(&json!({}));
+    let sizes = [config.vocab_size, config.hidden_size, config.intermediate_size, config.num_hidden_layers];
+    assert_eq!((config.family, sizes), ("gpt2", [50257, 768, 3072, 12]));
+    assert_eq!((config.num_attention_heads, config.num_key_value_heads, config.head_dim), (12, 12, 64));
+    assert_eq!((config.positions, config.max_position_embeddings), (Positions::Learned("wpe"), 1024));
+    let dropout = Dropouts { embedding: 0.1, attention: 0.1, residual: 0.1 };
+    assert_eq!((config.sliding_window, config.dropout, config.tie_word_embeddings), (None, dropout, true));
+    assert_eq!((config.bos_token_ids, config.eos_token_ids), (vec![50256], vec![50256]));
+    let block = config.block;
+    assert_eq!((block.norm, block.norm_eps, block.projections), (Norm::Layer, 1e-5, Projections::Fused("c_attn")));
+    assert_eq!(block.mlp, Mlp::Plain { up: "c_fc", down: "c_proj" });
+    assert_eq!([block.qkv_bias, block.output_bias, block.mlp_bias, block.weights_in_out], [true; 4]);
 }
 
 #[test]
 fn folders_of_transformers_are_read() {
-    let ModelConfig::Llama(config) = ModelConfig::from_dir(&fixture("llama-rope3-bias")).expect("read") else {
-        panic!("another architecture");
-    };
+    let config = ModelConfig::from_dir(&fixture("llama-rope3-bias")).expect("read");
     assert_eq!((config.head_dim, config.num_attention_heads, config.num_key_value_heads), (24, 4, 2));
-    assert!(config.attention_bias && config.mlp_bias && !config.tie_word_embeddings);
+    let block = &config.block;
+    assert!(block.qkv_bias && block.output_bias && block.mlp_bias && !config.tie_word_embeddings);
     let scaling = RopeScaling::Llama3 {
         factor: 8.0,
         low_freq_factor: 1.0,
         high_freq_factor: 4.0,
         original_max_position_embeddings: 32,
     };
-    assert_eq!(config.rope_scaling, scaling);
+    assert_eq!(rope(&config).1, scaling);
     let config = ModelConfig::from_dir(&fixture("llama-gqa-tied")).expect("read");
-    assert_eq!((config.family(), config.vocab_size(), config.eos_token_ids()), ("llama", 160, &[1][..]));
+    assert_eq!((config.family, config.vocab_size, &config.eos_token_ids[..]), ("llama", 160, &[1][..]));
     let config = ModelConfig::from_dir(&fixture("gpt2")).expect("read");
-    assert_eq!((config.family(), config.vocab_size(), config.bos_token_ids()), ("gpt2", 150, &[0][..]));
+    assert_eq!((config.family, config.vocab_size, &config.bos_token_ids[..]), ("gpt2", 150, &[0][..]));
 }
 
 #[test]
@@ -129,14 +114,14 @@ fn both_spellings_of_rope_are_one() {
         (json!({ "rope_parameters": inner }), (10000.0, llama3)),
     ] {
         let config = llama(&keys);
-        assert_eq!((config.rope_theta, config.rope_scaling), expected, "{keys}");
+        assert_eq!(rope(&config), expected, "{keys}");
     }
     // As in transformers, the original context falls back to the whole one.
     let keys = json!({
         "max_position_embeddings": 4096,
         "rope_scaling": { "type": "llama3", "factor": 8, "low_freq_factor": 1, "high_freq_factor": 4 },
     });
-    let RopeScaling::Llama3 { original_max_position_embeddings, .. } = llama(&keys).rope_scaling else {
+    let RopeScaling::Llama3 { original_max_position_embeddings, .. } = rope(&llama(&keys)).1 else {
         panic!("another scaling");
     };
     assert_eq!(original_max_position_embeddings, 4096);
@@ -157,8 +142,8 @@ fn explicit_head_size_frees_the_width() {
     assert_eq!(llama(&json!({ "hidden_size": 50, "num_attention_heads": 4, "head_dim": 8 })).head_dim, 8);
     let keys = json!({ "hidden_size": 50, "num_attention_heads": 4, "head_dim": null });
     check("llama", &keys, r#""hidden_size" is 50, not a multiple of num_attention_heads = 4"#);
-    assert_eq!(gpt2(&json!({ "n_inner": null, "n_embd": 24 })).n_inner, 96);
-    assert_eq!(gpt2(&json!({ "n_inner": 100, "activation_function": "gelu_pytorch_tanh" })).n_inner, 100);
+    assert_eq!(gpt2(&json!({ "n_inner": null, "n_embd": 24 })).intermediate_size, 96);
+    assert_eq!(gpt2(&json!({ "n_inner": 100, "activation_function": "gelu_pytorch_tanh" })).intermediate_size, 100);
 }
 
 #[test]
@@ -323,7 +308,7 @@ proptest! {
         for ((name, value), _) in names.iter().zip(values).zip(chosen).filter(|(_, chosen)| *chosen) {
             json[*name] = value;
         }
-        if let Ok(ModelConfig::Llama(c)) = parse(&json) {
+        if let Ok(c) = parse(&json) {
             let parameters = (|| {
                 let attention = c.hidden_size.checked_mul(2 * c.head_dim * (c.num_attention_heads + c.num_key_value_heads))?;
                 let mlp = c.hidden_size.checked_mul(3 * c.intermediate_size)?;

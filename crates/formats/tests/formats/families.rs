@@ -1,19 +1,19 @@
 //! Mistral, Qwen 2 and Qwen 3: their own defaults, windows layer by layer, and what is refused.
 
 use crate::bytes::fixture;
-use remat_formats::{DecoderConfig, FormatsError, ModelConfig, RopeScaling};
+use remat_formats::{Dropouts, FormatsError, ModelConfig, Positions, QkNorm, RopeScaling, Rotary};
 use serde_json::{Value, json};
 use std::path::Path;
 
-fn parse(family: &str, keys: &Value) -> Result<DecoderConfig, FormatsError> {
+fn parse(family: &str, keys: &Value) -> Result<ModelConfig, FormatsError> {
     let mut json = keys.clone();
     json["model_type"] = family.into();
     let config = ModelConfig::parse(Path::new("config.json"), &json.to_string())?;
-    assert_eq!(config.family(), family);
-    Ok(config.decoder().expect("a Llama-like family").clone())
+    assert_eq!(config.family, family);
+    Ok(config)
 }
 
-fn read(family: &str, keys: &Value) -> DecoderConfig {
+fn read(family: &str, keys: &Value) -> ModelConfig {
     parse(family, keys).unwrap_or_else(|error| panic!("{family} {keys}: {error}"))
 }
 
@@ -25,40 +25,27 @@ fn windows(family: &str, keys: &Value, layers: usize) -> Vec<Option<usize>> {
 
 #[test]
 fn defaults_are_those_of_transformers() {
-    let mistral = DecoderConfig {
-        vocab_size: 32000,
-        hidden_size: 4096,
-        intermediate_size: 14336,
-        num_hidden_layers: 32,
-        num_attention_heads: 32,
-        num_key_value_heads: 8,
-        head_dim: 128,
-        rms_norm_eps: 1e-6,
-        rope_theta: 10000.0,
-        rope_scaling: RopeScaling::None,
-        attention_bias: false,
-        mlp_bias: false,
-        sliding_window: read("mistral", &json!({})).sliding_window,
-        attention_dropout: 0.0,
-        tie_word_embeddings: false,
-        max_position_embeddings: 131_072,
-        bos_token_ids: vec![1],
-        eos_token_ids: vec![2],
+    let all = |config: &ModelConfig| {
+        let heads = [config.num_attention_heads, config.num_key_value_heads, config.head_dim];
+        ([config.vocab_size, config.hidden_size, config.intermediate_size, config.num_hidden_layers], heads)
     };
-    assert_eq!(read("mistral", &json!({})), mistral);
+    let mistral = read("mistral", &json!({}));
+    assert_eq!(all(&mistral), ([32000, 4096, 14336, 32], [32, 8, 128]));
+    assert_eq!(mistral.max_position_embeddings, 131_072);
+    assert_eq!((&mistral.bos_token_ids[..], &mistral.eos_token_ids[..]), (&[1][..], &[2][..]));
     assert_eq!([mistral.window(0), mistral.window(31)], [Some(4096); 2]);
-    let qwen = DecoderConfig {
-        vocab_size: 151_936,
-        intermediate_size: 22016,
-        num_key_value_heads: 32,
-        sliding_window: None,
-        max_position_embeddings: 32768,
-        bos_token_ids: vec![],
-        eos_token_ids: vec![],
-        ..mistral
-    };
-    assert_eq!(read("qwen2", &json!({})), qwen);
-    assert_eq!(read("qwen3", &json!({})), qwen);
+    for family in ["qwen2", "qwen3"] {
+        let qwen = read(family, &json!({}));
+        assert_eq!(all(&qwen), ([151_936, 4096, 22016, 32], [32, 32, 128]), "{family}");
+        assert_eq!((qwen.max_position_embeddings, &qwen.sliding_window), (32768, &None), "{family}");
+        assert!(qwen.bos_token_ids.is_empty() && qwen.eos_token_ids.is_empty(), "{family}");
+    }
+    for family in ["mistral", "qwen2", "qwen3"] {
+        let config = read(family, &json!({}));
+        let rotary = Rotary { theta: 10000.0, scaling: RopeScaling::None };
+        assert_eq!((config.positions, config.block.norm_eps), (Positions::Rotary(rotary), 1e-6), "{family}");
+        assert_eq!((config.dropout, config.tie_word_embeddings), (Dropouts::default(), false), "{family}");
+    }
     let sizes = json!({ "hidden_size": 64, "num_attention_heads": 4, "num_key_value_heads": null });
     assert_eq!((read("qwen2", &sizes).head_dim, read("qwen3", &sizes).head_dim), (16, 128));
     assert_eq!((read("qwen2", &sizes).num_key_value_heads, read("mistral", &sizes).num_key_value_heads), (4, 4));
@@ -68,12 +55,13 @@ fn defaults_are_those_of_transformers() {
 fn biases_are_keys_of_the_families_that_have_them() {
     let keys = json!({ "attention_bias": true, "mlp_bias": true });
     let biases = |family| {
-        let config = read(family, &keys);
-        (config.attention_bias, config.mlp_bias)
+        let block = read(family, &keys).block;
+        [block.qkv_bias, block.output_bias, block.mlp_bias]
     };
-    assert_eq!(biases("llama"), (true, true));
-    assert_eq!(biases("qwen3"), (true, false));
-    assert_eq!([biases("mistral"), biases("qwen2")], [(false, false); 2]);
+    assert_eq!(biases("llama"), [true; 3]);
+    assert_eq!(biases("qwen3"), [true, true, false]);
+    assert_eq!([biases("mistral"), biases("qwen2")], [[false; 3], [true, false, false]]);
+    assert_eq!(read("qwen3", &keys).block.qk_norm, Some(QkNorm::Head));
 }
 
 #[test]
@@ -145,11 +133,10 @@ fn what_is_not_supported_is_named() {
 fn folders_of_transformers_are_read() {
     let open = |name: &str| ModelConfig::from_dir(&fixture(name)).expect("read");
     let mistral = open("mistral");
-    assert_eq!((mistral.family(), mistral.vocab_size(), mistral.max_positions()), ("mistral", 160, 128));
-    assert_eq!(mistral.decoder().and_then(|config| config.window(1)), Some(8));
+    assert_eq!((mistral.family, mistral.vocab_size, mistral.max_position_embeddings), ("mistral", 160, 128));
+    assert_eq!(mistral.window(1), Some(8));
     for (name, head_dim, tied) in [("qwen2", 12, true), ("qwen3", 16, false)] {
         let config = open(name);
-        let config = config.decoder().expect("a Llama-like family");
         assert_eq!((config.head_dim, config.tie_word_embeddings, config.window(0)), (head_dim, tied, None), "{name}");
     }
 }

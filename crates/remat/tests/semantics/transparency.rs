@@ -1,7 +1,7 @@
 //! H: checkpointing is invisible but for memory and time.
 
 use crate::models::{bits, block, chain, classifier, feed, runs_again, started};
-use remat::{AdamWSettings, BatchShape, CheckpointPolicy, LoraConfig, Method, Model, Options, Step, Targets};
+use remat::{AdamWSettings, BatchShape, CheckpointPolicy, LoraConfig, Method, Model, Options, Step};
 use std::path::PathBuf;
 
 fn fixture(name: &str) -> PathBuf {
@@ -9,7 +9,7 @@ fn fixture(name: &str) -> PathBuf {
 }
 
 fn lora() -> LoraConfig {
-    LoraConfig { rank: 4, alpha: 8.0, dropout: 0.1, rank_stabilised: false, targets: Targets::AllLinear }
+    LoraConfig { rank: 4, alpha: 8.0, dropout: 0.1, ..LoraConfig::default() }
 }
 
 fn trained(model: &Model, updates: usize) -> (Step, Vec<u32>) {

@@ -163,7 +163,7 @@ impl Case {
             loaded.write(input, numbers).expect("written");
         }
         loaded.run(0).expect("runs");
-        let mut logits = vec![0.0; ids.len() * self.model.config().vocab_size()];
+        let mut logits = vec![0.0; ids.len() * self.model.config().vocab_size];
         loaded.read_output(0, "logits", &mut logits).expect("an output");
         logits
     }

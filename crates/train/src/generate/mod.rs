@@ -88,7 +88,7 @@ impl Generator {
         forward::fill(model, adapter, &whole, loaded.device_mut())?;
         let prompt = [loaded.input("prompt.ids")?, loaded.input("prompt.positions")?];
         let token = [loaded.input("token.ids")?, loaded.input("token.positions")?];
-        let vocabulary = model.config().vocab_size();
+        let vocabulary = model.config().vocab_size;
         let (logits, order) = (vec![0.0; vocabulary], Vec::with_capacity(vocabulary));
         Ok(Generator { loaded, prompt, token, shape, logits, order })
     }

@@ -12,7 +12,7 @@ use crate::settings::config::{MethodKind, QuantKind};
 use crate::{MemoryAccount, TrainConfig, TrainError};
 use remat_compiler::CompileError;
 use remat_ir::Training;
-use remat_model::{BatchShape, LoraConfig, Method, Model, Precision, Quant, Targets};
+use remat_model::{BatchShape, LoraConfig, Method, Model, Precision, Quant};
 use remat_plan::{ByteSize, DeviceProfile, Plan, Policy, SpillPrices};
 use remat_step::TrainingStep;
 use serde::Serialize;
@@ -223,8 +223,7 @@ fn changes(setting: Setting<'_>, micro: &Plan, profile: &DeviceProfile) -> Vec<C
     }
     if config.method == MethodKind::Full {
         let alpha = 2.0 * config.rank as f32;
-        let targets = Targets::AllLinear;
-        let lora = LoraConfig { rank: config.rank, alpha, dropout: 0.0, rank_stabilised: false, targets };
+        let lora = LoraConfig { rank: config.rank, alpha, ..LoraConfig::default() };
         let config = TrainConfig { method: MethodKind::Lora, ..config.clone() };
         changes.push(Change { config, method: Method::Lora(lora), ..same("--method lora".to_string()) });
     }

@@ -123,7 +123,7 @@ pub fn plan(config: TrainConfig) -> Result<RunPlan, TrainError> {
     let weights = micro.graph.values.iter().filter(|value| value.storage == Storage::Weight);
     Ok(RunPlan {
         model: model.folder().display().to_string(),
-        family: model.config().family(),
+        family: model.config().family,
         shape,
         trained_parameters,
         total_parameters: trained_parameters + weights.map(|value| value.ty.shape.numel()).sum::<usize>(),

@@ -95,8 +95,8 @@ impl SetUp {
             (config.rank, config.alpha, config.targets) =
                 (lora.rank, Some(f64::from(lora.alpha)), lora.targets.to_string());
         }
-        let seq_len = *config.seq_len.get_or_insert(model.config().max_positions().min(DEFAULT_SEQ_LEN));
-        if seq_len > model.config().max_positions() {
+        let seq_len = *config.seq_len.get_or_insert(model.config().max_position_embeddings.min(DEFAULT_SEQ_LEN));
+        if seq_len > model.config().max_position_embeddings {
             // The model's own message, before any data is read.
             model.training(&method, BatchShape { batch: 1, seq_len })?;
         }
@@ -189,7 +189,7 @@ fn method(
     let targets: Targets = config.targets.parse().map_err(|problem| TrainError::BadFlag { key: "targets", problem })?;
     let alpha = config.alpha.expect("`resolved` fills in alpha") as f32;
     let dropout = config.dropout as f32;
-    Ok(with(LoraConfig { rank: config.rank, alpha, dropout, rank_stabilised: false, targets }))
+    Ok(with(LoraConfig { rank: config.rank, alpha, dropout, targets, ..LoraConfig::default() }))
 }
 
 /// The rows to train on, of a model of this configuration; random ones of a preset if the settings name none.
@@ -203,7 +203,7 @@ fn training_data(
     let TrainConfig { batch_size, grad_accum, packing, .. } = *config;
     let options = LoaderOptions { batch_size, grad_accum, packing, order };
     if config.data.is_empty() {
-        return Ok(DataLoader::new(random_rows(config.seed, model.vocab_size(), seq_len)?, options)?);
+        return Ok(DataLoader::new(random_rows(config.seed, model.vocab_size, seq_len)?, options)?);
     }
     let dataset = Dataset::load(&config.data, &config.row_options(), &encoder(config, tokens, model), seq_len)?;
     Ok(DataLoader::new(dataset, options)?)
@@ -241,7 +241,7 @@ fn open_tokens(config: &mut TrainConfig, model: &ModelConfig) -> Result<Option<M
     if config.preset.is_some() || (config.data.is_empty() && config.eval_data.is_empty()) {
         return Ok(None);
     }
-    let tokens = ModelTokens::open(&config.model, model.eos_token_ids().first().copied())?;
+    let tokens = ModelTokens::open(&config.model, model.eos_token_ids.first().copied())?;
     let (template, kwargs) = (config.chat_template.as_deref(), config.chat_template_kwargs.as_deref());
     let tokens = tokens.map(|tokens| tokens.with_chat(template, kwargs)).transpose()?;
     Ok(tokens.map(|tokens| match tokens.asks_for_the_day() {
@@ -252,7 +252,7 @@ fn open_tokens(config: &mut TrainConfig, model: &ModelConfig) -> Result<Option<M
 
 /// Rows to samples, by the settings.
 fn encoder<'a>(config: &TrainConfig, tokens: Option<&'a ModelTokens>, model: &ModelConfig) -> Encoder<'a> {
-    Encoder::for_model(tokens, model.vocab_size()).with_train_on(config.train_on.into())
+    Encoder::for_model(tokens, model.vocab_size).with_train_on(config.train_on.into())
 }
 
 /// Rows of random tokens, all of the full length.

@@ -9,7 +9,7 @@
 use crate::TrainError;
 use remat_formats::ModelConfig;
 use remat_ir::OpDef;
-use remat_model::{BatchShape, LoraConfig, Method, Precision, Targets, training};
+use remat_model::{BatchShape, LoraConfig, Method, Precision, training};
 use remat_plan::{Action, DeviceProfile, Measured, OpClass, Plan, Policy, Prices, Rate};
 use remat_step::device::Level;
 use remat_step::{
@@ -52,8 +52,7 @@ struct Trial {
 
 /// The trials at two lengths each.
 fn trials(tokens: [usize; 2]) -> Vec<Trial> {
-    let lora =
-        || LoraConfig { rank: 16, alpha: 32.0, dropout: 0.0, rank_stabilised: false, targets: Targets::AllLinear };
+    let lora = || LoraConfig { rank: 16, alpha: 32.0, ..LoraConfig::default() };
     let at = |tokens: usize| {
         [(LLAMA, Method::Lora(lora())), (GPT2, Method::Lora(lora())), (LLAMA_IN_FULL, Method::Full)]
             .map(|(config, method)| Trial { config, method, tokens, moments: MomentFormat::F32 })

@@ -6,7 +6,7 @@ use crate::profile::ProfileJob;
 use crate::run::batched_step::tokens;
 use remat_data::Batch;
 use remat_ir::{Phase, Storage};
-use remat_model::BatchShape;
+use remat_model::{BatchShape, NEXT_TOKEN};
 use remat_plan::{Action, Device, DeviceProfile, Observer, POISON, Plan, Slot, StepId, StepMemory};
 use remat_step::{LoadedStep, MicroPlan, StepPlans, Trained};
 use remat_tensor::Philox;
@@ -77,13 +77,13 @@ impl Turns {
         let batch = match job.batch {
             Some(batch) => batch,
             None => {
-                random = random_tokens(job.shape, job.model.config().vocab_size());
+                random = random_tokens(job.shape, job.model.config().vocab_size);
                 &random
             }
         };
         // All plans read the same inputs.
         (0..count).try_for_each(|micro| loaded.set_tokens(micro, tokens(batch)))?;
-        Ok(Turns { loaded, dloss: 1.0 / batch.trained.max(1) as f32, updates: 0 })
+        Ok(Turns { loaded, dloss: NEXT_TOKEN.dloss(batch.trained.max(1)), updates: 0 })
     }
 
     /// One micro-step of plan `index`, and the update.

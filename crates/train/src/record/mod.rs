@@ -185,7 +185,7 @@ impl ModelRecord {
             Ok(sha256) => (Some(sha256), None),
             Err(error) => (None, Some(error.to_string())),
         };
-        ModelRecord { path, sha256, sha256_missing, family: model.config().family().to_string(), parameters }
+        ModelRecord { path, sha256, sha256_missing, family: model.config().family.to_string(), parameters }
     }
 
     /// The hash, or why there is none.

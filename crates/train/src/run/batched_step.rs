@@ -5,6 +5,7 @@
 
 use crate::TrainError;
 use remat_data::{Batch, DataLoader, UpdateBatch};
+use remat_model::NEXT_TOKEN;
 use remat_step::{LoadedStep, StepError, Tokens};
 
 /// All programs, loaded, and a batch for each micro-step.
@@ -63,7 +64,7 @@ impl BatchedStep {
         loader.fill(update, micro, &mut self.batches[self.used])?;
         self.loaded.set_tokens(self.used, tokens(&self.batches[self.used]))?;
         let key = [self.seed as u32, (self.seed >> 32) as u32, made as u32, micro as u32];
-        let dloss = (1.0 / update.trained as f64) as f32;
+        let dloss = NEXT_TOKEN.dloss(update.trained);
         self.loaded.micro(self.used, dloss, key).map_err(|error| in_update(error, made))?;
         Ok(f64::from(self.loaded.loss(self.used)?))
     }

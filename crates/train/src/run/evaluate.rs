@@ -68,14 +68,14 @@ pub fn evaluate(
 ) -> Result<EvaluationReport, TrainError> {
     let EvaluationRequest { data, batch_size, .. } = request;
     let method = forward::method(model, adapter)?;
-    let limit = request.seq_len.unwrap_or(model.config().max_positions().min(DEFAULT_SEQ_LEN));
+    let limit = request.seq_len.unwrap_or(model.config().max_position_embeddings.min(DEFAULT_SEQ_LEN));
     // Refuses a batch or sequence that cannot be before any data is read.
     model.evaluation(method.as_ref(), BatchShape { batch: *batch_size, seq_len: limit })?;
-    let tokens = ModelTokens::open(model.folder(), model.config().eos_token_ids().first().copied())?;
+    let tokens = ModelTokens::open(model.folder(), model.config().eos_token_ids.first().copied())?;
     let (template, kwargs) = (request.chat_template.as_deref(), request.chat_template_kwargs.as_deref());
     let tokens = tokens.map(|tokens| tokens.with_chat(template, kwargs)).transpose()?;
     let tokens = tokens.map(|tokens| tokens.on_day(request.chat_date.unwrap_or_else(today)));
-    let encoder = Encoder::for_model(tokens.as_ref(), model.config().vocab_size());
+    let encoder = Encoder::for_model(tokens.as_ref(), model.config().vocab_size);
     let encoder = encoder.with_train_on(request.train_on.into());
     let dataset = Dataset::load(data, &request.rows, &encoder, limit)?;
     let options = LoaderOptions { batch_size: *batch_size, grad_accum: 1, packing: false, order: Order::InOrder };

@@ -153,7 +153,7 @@ impl Prepared {
     pub(crate) fn announce(&self, reporter: &mut dyn Reporter) {
         reporter.report(Event::Planned(&PlannedRun {
             config: &self.config,
-            family: self.model.config().family(),
+            family: self.model.config().family,
             trained_parameters: self.trained_parameters(),
             total_parameters: self.total_parameters(),
             data: self.loader.dataset().stats(),

@@ -1,0 +1,116 @@
+//! The settings that all low-rank adapters share, and what a variant of them says about itself.
+//!
+//! Invariant: nothing outside a variant's own file knows its tensors, how they start or what they compute. Look next at
+//! `lora` for the first of them, and at `adapter` for the table.
+
+use super::targets::Targets;
+use crate::ModelError;
+use crate::graph_builder::GraphBuilder;
+use remat_formats::{AdapterConfig, TargetModules};
+use remat_ir::{IrError, ValueId};
+use std::fmt;
+
+/// Settings of low-rank adapters.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LoraConfig {
+    /// Width of the bottleneck.
+    pub rank: usize,
+    /// Numerator of the scale.
+    pub alpha: f32,
+    /// Dropout on the adapter's input.
+    pub dropout: f32,
+    /// Scale α/√r instead of α/r (Kalajdzievski, *rsLoRA*, 2023).
+    pub rank_stabilised: bool,
+    /// Which modules.
+    pub targets: Targets,
+    /// What an adapter computes.
+    pub variant: LoraVariant,
+}
+
+impl LoraConfig {
+    /// α/r, or α/√r.
+    pub fn scale(&self) -> f32 {
+        let rank = self.rank as f64;
+        let divisor = if self.rank_stabilised { rank.sqrt() } else { rank };
+        (f64::from(self.alpha) / divisor) as f32
+    }
+
+    /// Refuses settings out of range.
+    pub(crate) fn check(&self) -> Result<(), ModelError> {
+        if self.rank == 0 {
+            return Err(ModelError::Setting("--rank 0: an adapter needs a rank of at least 1".to_string()));
+        }
+        if !(0.0..1.0).contains(&self.dropout) {
+            let message = format!("--dropout {}: must be at least 0 and below 1", self.dropout);
+            return Err(ModelError::Setting(message));
+        }
+        Ok(())
+    }
+}
+
+/// A kind of low-rank adapter: one of the table in `adapter`.
+#[derive(Clone, Copy)]
+pub struct LoraVariant(pub(super) &'static dyn Variant);
+
+impl fmt::Debug for LoraVariant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0.name())
+    }
+}
+
+impl PartialEq for LoraVariant {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.name() == other.0.name()
+    }
+}
+
+/// What a variant says about itself.
+pub(crate) trait Variant: Sync {
+    /// What people call it.
+    fn name(&self) -> &'static str;
+
+    /// Whether it is what PEFT's settings ask for.
+    fn is_meant_by(&self, peft: &AdapterConfig) -> bool;
+
+    /// The same as PEFT's settings.
+    fn to_peft(&self, config: &LoraConfig, targets: TargetModules) -> AdapterConfig;
+
+    /// What it keeps beside each linear.
+    fn tensors(&self) -> &'static [AdapterTensor];
+
+    /// Emits the linear's result with the adapter in it.
+    fn emit(&self, b: &mut GraphBuilder, config: &LoraConfig, linear: &AdaptedLinear<'_>) -> Result<ValueId, IrError>;
+}
+
+/// A tensor that an adapter keeps beside a linear.
+pub(crate) struct AdapterTensor {
+    /// What follows the module's name in PEFT's file.
+    pub name: &'static str,
+    /// What it starts with.
+    pub start: Start,
+}
+
+/// What a tensor starts with.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Start {
+    /// Uniform in ±1/√in: Kaiming's with a = √5.
+    KaimingUniform,
+    /// Zeros.
+    Zeros,
+}
+
+/// A linear that has an adapter.
+pub(crate) struct AdaptedLinear<'a> {
+    /// The module's name.
+    pub path: &'a str,
+    /// What the module's tensors begin with in PEFT's file.
+    pub prefix: String,
+    /// Its operand.
+    pub x: ValueId,
+    /// Its own result.
+    pub y: ValueId,
+    /// Width of the operand.
+    pub fan_in: usize,
+    /// Width of the result.
+    pub fan_out: usize,
+}

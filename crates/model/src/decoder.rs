@@ -1,0 +1,203 @@
+//! The one builder of decoders: it reads what a block is made of from the configuration, whatever the family.
+//!
+//! Invariants: parameters have the checkpoint's own names; nothing here knows a family, or anything of checkpointing,
+//! memory or devices. A block is x + after(part(before(x))) for attention, then for the MLP; `before` and `after` are norms
+//! or nothing. Look next at `remat_formats::ModelConfig` for what can differ.
+
+use crate::ModelError;
+use crate::model_builder::{Heads, ModelBuilder};
+use crate::rope::INV_FREQ;
+use remat_formats::{Mlp, ModelConfig, Norm, NormPlaces, Positions, Projections, QkNorm};
+use remat_ir::ops::{Add, Cast, Embedding, Gelu, LayerNorm, Layout, Linear, RmsNorm, Rope, Split, Swiglu};
+use remat_ir::{IrError, Type, ValueId};
+use remat_tensor::DType;
+
+/// The last hidden state and the head's weight [V, D].
+pub(crate) struct Hidden {
+    pub hidden: ValueId,
+    pub head: ValueId,
+}
+
+/// The graph up to the last hidden state.
+pub(crate) fn forward(config: &ModelConfig, m: &mut ModelBuilder<'_>) -> Result<Hidden, ModelError> {
+    let (vocab, width) = (config.vocab_size, config.hidden_size);
+    let embedding = config.outer(config.block.names.embedding);
+    let table = m.parameter(&format!("{embedding}.weight"), &[vocab, width]);
+    let (positions, inv_freq) = match config.positions {
+        Positions::Learned(name) => {
+            let path = config.outer(name);
+            let rows = m.parameter(&format!("{path}.weight"), &[config.max_position_embeddings, width]);
+            (Some((path, rows)), None)
+        }
+        Positions::Rotary(_) => (None, Some(m.b.weight(INV_FREQ, Type::new(DType::F32, [config.head_dim / 2])))),
+    };
+    let mut x = m.b.op1(&embedding, Embedding, &[table, m.inputs.ids])?;
+    if let Some((path, rows)) = positions {
+        let position = m.b.op1(&path, Embedding, &[rows, m.inputs.positions])?;
+        x = m.b.op1(&config.outer("embed"), Add, &[x, position])?;
+    }
+    x = m.b.dropout(&config.outer("drop"), x, config.dropout.embedding as f32)?;
+    let decoder = Decoder { config, inv_freq };
+    for layer in 0..config.num_hidden_layers {
+        let path = config.layer(layer);
+        m.b.enter_region(&path);
+        let block = decoder.block(m, layer, &path, x);
+        m.b.leave_region();
+        x = block?;
+    }
+    let hidden = decoder.norm(m, &config.outer(config.block.names.final_norm), x)?;
+    let head = if config.tie_word_embeddings { table } else { m.parameter("lm_head.weight", &[vocab, width]) };
+    Ok(Hidden { hidden, head })
+}
+
+/// The graph with its head as output `logits`.
+pub(crate) fn logits(config: &ModelConfig, m: &mut ModelBuilder<'_>) -> Result<(), ModelError> {
+    let Hidden { hidden, head } = forward(config, m)?;
+    // Whoever reads logits reads f32; under bf16 they are rounded once, as all results of a linear are.
+    let logits = match m.b.ty(hidden).dtype {
+        DType::F32 => m.b.op1("logits", Linear::plain(Layout::OutIn), &[hidden, head])?,
+        _ => {
+            let narrow = m.b.op1("logits.narrow", Linear::plain(Layout::OutIn), &[hidden, head])?;
+            m.b.op1("logits", Cast { to: DType::F32, into: false }, &[narrow])?
+        }
+    };
+    m.b.output(logits);
+    m.all_targets_matched()
+}
+
+/// One model's configuration and the table that all blocks read.
+struct Decoder<'a> {
+    config: &'a ModelConfig,
+    /// Inverse frequencies of rotary positions.
+    inv_freq: Option<ValueId>,
+}
+
+impl Decoder<'_> {
+    fn block(&self, m: &mut ModelBuilder<'_>, layer: usize, path: &str, x: ValueId) -> Result<ValueId, IrError> {
+        let names = &self.config.block.names;
+        let normed = self.placed_norm(m, path, names.attention_norms.before, x)?;
+        let attended = self.attention(m, layer, &format!("{path}.{}", names.attention), normed)?;
+        let x = self.added(m, path, ("attn_residual", names.attention_norms), x, attended)?;
+        let normed = self.placed_norm(m, path, names.mlp_norms.before, x)?;
+        let out = self.mlp(m, &format!("{path}.{}", names.mlp), normed)?;
+        self.added(m, path, ("mlp_residual", names.mlp_norms), x, out)
+    }
+
+    /// The residual stream with what a part adds to it.
+    fn added(
+        &self,
+        m: &mut ModelBuilder<'_>,
+        path: &str,
+        (name, norms): (&str, NormPlaces),
+        x: ValueId,
+        part: ValueId,
+    ) -> Result<ValueId, IrError> {
+        let part = self.placed_norm(m, path, norms.after, part)?;
+        m.b.op1(&format!("{path}.{name}"), Add, &[x, part])
+    }
+
+    fn placed_norm(
+        &self,
+        m: &mut ModelBuilder<'_>,
+        path: &str,
+        name: Option<&str>,
+        x: ValueId,
+    ) -> Result<ValueId, IrError> {
+        name.map_or(Ok(x), |name| self.norm(m, &format!("{path}.{name}"), x))
+    }
+
+    /// The norm of the residual stream's width.
+    fn norm(&self, m: &mut ModelBuilder<'_>, path: &str, x: ValueId) -> Result<ValueId, IrError> {
+        let width = self.config.hidden_size;
+        match self.config.block.norm {
+            Norm::Rms => self.rms_norm(m, path, x, width),
+            Norm::Layer => {
+                let weight = m.parameter(&format!("{path}.weight"), &[width]);
+                let bias = m.parameter(&format!("{path}.bias"), &[width]);
+                m.b.op1(path, LayerNorm { eps: self.config.block.norm_eps as f32 }, &[x, weight, bias])
+            }
+        }
+    }
+
+    /// RMSNorm over groups of `width` elements.
+    fn rms_norm(&self, m: &mut ModelBuilder<'_>, path: &str, x: ValueId, width: usize) -> Result<ValueId, IrError> {
+        let weight = m.parameter(&format!("{path}.weight"), &[width]);
+        m.b.op1(path, RmsNorm { eps: self.config.block.norm_eps as f32 }, &[x, weight])
+    }
+
+    fn attention(&self, m: &mut ModelBuilder<'_>, layer: usize, path: &str, x: ValueId) -> Result<ValueId, IrError> {
+        let (config, block) = (self.config, &self.config.block);
+        let [q, k, v] = self.projected(m, path, x)?;
+        let q = self.turned(m, path, "q", q)?;
+        let k = self.turned(m, path, "k", k)?;
+        let heads = Heads {
+            heads: config.num_attention_heads,
+            kv_heads: config.num_key_value_heads,
+            scale: 1.0 / (config.head_dim as f32).sqrt(),
+            window: config.window(layer),
+            dropout: config.dropout.attention as f32,
+        };
+        let o = m.attention(&format!("{path}.attention"), heads, [q, k, v])?;
+        let sizes = (config.num_attention_heads * config.head_dim, config.hidden_size);
+        let o = m.linear(&format!("{path}.{}", block.names.output), o, sizes, block.output_bias, self.layout())?;
+        m.b.dropout(&format!("{path}.resid_dropout"), o, config.dropout.residual as f32)
+    }
+
+    /// Queries, keys and values.
+    fn projected(&self, m: &mut ModelBuilder<'_>, path: &str, x: ValueId) -> Result<[ValueId; 3], IrError> {
+        let (config, block) = (self.config, &self.config.block);
+        let (queries, keys) =
+            (config.num_attention_heads * config.head_dim, config.num_key_value_heads * config.head_dim);
+        let sizes = [queries, keys, keys];
+        let mut linear = |name: &str, fan_out| {
+            let sizes = (config.hidden_size, fan_out);
+            m.linear(&format!("{path}.{name}"), x, sizes, block.qkv_bias, self.layout())
+        };
+        match block.projections {
+            Projections::Separate([q, k, v]) => Ok([linear(q, queries)?, linear(k, keys)?, linear(v, keys)?]),
+            Projections::Fused(name) => {
+                let fused = linear(name, queries + 2 * keys)?;
+                let cut = m.b.op(&format!("{path}.qkv"), Split { sizes: sizes.to_vec() }, &[fused])?;
+                Ok([cut[0], cut[1], cut[2]])
+            }
+        }
+    }
+
+    /// Queries or keys with their norm and their rotation, where the model has these.
+    fn turned(&self, m: &mut ModelBuilder<'_>, path: &str, which: &str, x: ValueId) -> Result<ValueId, IrError> {
+        let head = self.config.head_dim;
+        let x = match self.config.block.qk_norm {
+            Some(QkNorm::Head) => self.rms_norm(m, &format!("{path}.{which}_norm"), x, head)?,
+            None => x,
+        };
+        let Some(inv_freq) = self.inv_freq else { return Ok(x) };
+        let rope = Rope { head_size: head, inverse: false, scale: 1.0 };
+        m.b.op1(&format!("{path}.{which}_rope"), rope, &[x, m.inputs.positions, inv_freq])
+    }
+
+    fn mlp(&self, m: &mut ModelBuilder<'_>, path: &str, x: ValueId) -> Result<ValueId, IrError> {
+        let (config, bias) = (self.config, self.config.block.mlp_bias);
+        let (width, inner) = (config.hidden_size, config.intermediate_size);
+        let linear = |m: &mut ModelBuilder<'_>, name: &str, x, sizes| {
+            m.linear(&format!("{path}.{name}"), x, sizes, bias, self.layout())
+        };
+        let act = format!("{path}.act");
+        let (activated, down) = match config.block.mlp {
+            Mlp::Gated { inner: [gate, up], down } => {
+                let gate = linear(m, gate, x, (width, inner))?;
+                let up = linear(m, up, x, (width, inner))?;
+                (m.b.op1(&act, Swiglu, &[gate, up])?, down)
+            }
+            Mlp::Plain { up, down } => {
+                let up = linear(m, up, x, (width, inner))?;
+                (m.b.op1(&act, Gelu, &[up])?, down)
+            }
+        };
+        let out = linear(m, down, activated, (inner, width))?;
+        m.b.dropout(&format!("{path}.dropout"), out, config.dropout.residual as f32)
+    }
+
+    fn layout(&self) -> Layout {
+        if self.config.block.weights_in_out { Layout::InOut } else { Layout::OutIn }
+    }
+}

@@ -1,0 +1,210 @@
+//! What a decoder is built with: parameters that are frozen or trained by method, linears with their adapters, attention
+//! over a sequence or over caches.
+//!
+//! Invariant: the decoder asks for a linear or an attention and does not know which of these it gets. Look next at
+//! `decoder`, which asks.
+
+use crate::adapter::Adapters;
+use crate::graph_builder::GraphBuilder;
+use crate::stored::StoredQuantised;
+use crate::{Method, ModelError, Precision, Quant};
+use remat_formats::ModelConfig;
+use remat_ir::ops::{Attention, CacheWrite, CachedAttention, Layout, Linear};
+use remat_ir::{IrError, Type, ValueId};
+use remat_tensor::{DType, stream_of_name};
+
+/// Ends of the names of the states that hold an attention's keys and values.
+pub(crate) const K_CACHE: &str = ".k_cache";
+pub(crate) const V_CACHE: &str = ".v_cache";
+
+/// What graphs are made of: a configuration, the precision, and the weights that the files hold quantised.
+#[derive(Clone, Copy)]
+pub(crate) struct Base<'a> {
+    pub config: &'a ModelConfig,
+    pub precision: Precision,
+    pub stored: &'a StoredQuantised,
+}
+
+/// Static shape of a micro-batch: rows and tokens per row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BatchShape {
+    /// Rows.
+    pub batch: usize,
+    /// Tokens per row.
+    pub seq_len: usize,
+}
+
+/// Values that every decoder reads, each by the name of its field.
+pub(crate) struct Inputs {
+    pub ids: ValueId,
+    pub positions: ValueId,
+}
+
+/// Where attention's keys and values come from.
+enum Keys {
+    /// The tokens' own sequence, from this input on: the start of each token's segment.
+    Sequence(ValueId),
+    /// Caches of so many tokens, into which the tokens' own are written first.
+    Cache { capacity: usize },
+}
+
+/// One attention as a decoder asks for it.
+pub(crate) struct Heads {
+    /// H.
+    pub heads: usize,
+    /// K; divides H.
+    pub kv_heads: usize,
+    /// Factor of q·kᵀ.
+    pub scale: f32,
+    /// How many keys a token sees at most, itself included.
+    pub window: Option<usize>,
+    /// Dropout of the probabilities in training.
+    pub dropout: f32,
+}
+
+/// A model's graph under construction.
+pub(crate) struct ModelBuilder<'a> {
+    pub b: GraphBuilder,
+    pub inputs: Inputs,
+    keys: Keys,
+    adapters: Adapters<'a>,
+    train_base: bool,
+    stored: &'a StoredQuantised,
+    /// What linears that the files hold otherwise are quantised to.
+    quant: Option<Quant>,
+}
+
+impl<'a> ModelBuilder<'a> {
+    /// A builder whose attention reads the sequence itself. Inputs are `<prefix>ids` and the like.
+    pub fn new(
+        base: Base<'a>,
+        method: Option<&'a Method>,
+        shape: BatchShape,
+        training: bool,
+        prefix: &str,
+    ) -> Result<Self, ModelError> {
+        let BatchShape { batch, seq_len } = shape;
+        let limit = base.config.positions_end();
+        if batch == 0 || seq_len == 0 {
+            return Err(ModelError::Setting("batch size and sequence length must be at least 1".to_string()));
+        }
+        if seq_len > limit {
+            let message =
+                format!("--seq-len {seq_len}: this model has {limit} positions; use --seq-len {limit} or less");
+            return Err(ModelError::Setting(message));
+        }
+        let mut b = GraphBuilder::new(base.precision, training);
+        let mut input = |name: &str| b.input(&format!("{prefix}{name}"), Type::new(DType::I32, [batch, seq_len]));
+        let inputs = Inputs { ids: input("ids"), positions: input("positions") };
+        let keys = Keys::Sequence(input("segment_start"));
+        ModelBuilder::of(base, method, b, inputs, keys)
+    }
+
+    /// A builder whose attention reads caches of `capacity` tokens, with `tokens` new ones in one row. Inputs are
+    /// `<prefix>.ids` and `<prefix>.positions`, since graphs that share sources cannot differ in an input's shape.
+    pub fn cached(
+        base: Base<'a>,
+        method: Option<&'a Method>,
+        (prefix, tokens): (&str, usize),
+        capacity: usize,
+    ) -> Result<Self, ModelError> {
+        let mut b = GraphBuilder::new(base.precision, false);
+        let mut input = |name: &str| b.input(&format!("{prefix}.{name}"), Type::new(DType::I32, [1, tokens]));
+        let inputs = Inputs { ids: input("ids"), positions: input("positions") };
+        ModelBuilder::of(base, method, b, inputs, Keys::Cache { capacity })
+    }
+
+    fn of(
+        Base { config, stored, .. }: Base<'a>,
+        method: Option<&'a Method>,
+        b: GraphBuilder,
+        inputs: Inputs,
+        keys: Keys,
+    ) -> Result<Self, ModelError> {
+        let adapters = Adapters::new(method.and_then(Method::adapter), config.linear_names())?;
+        let train_base = method == Some(&Method::Full);
+        if let (true, Some(stored)) = (train_base, stored.first()) {
+            let message = format!(
+                "--method full: the weights of this model are stored in {stored} and cannot be trained; \
+                 use --method lora, or the unquantised model"
+            );
+            return Err(ModelError::Setting(message));
+        }
+        let quant = method.and_then(Method::quant);
+        if let Some((quant, stored)) = quant.and_then(|quant| Some((quant, stored.other_than(quant)?))) {
+            let message = format!(
+                "--quant {quant}: weights of this model are stored in {stored}; use --quant {stored}, or the \
+                 unquantised model"
+            );
+            return Err(ModelError::Setting(message));
+        }
+        Ok(ModelBuilder { b, inputs, keys, adapters, train_base, stored, quant })
+    }
+
+    /// Refuses targets of adapters that named no linear.
+    pub fn all_targets_matched(&self) -> Result<(), ModelError> {
+        self.adapters.all_matched()
+    }
+
+    /// Causal attention named `path`, of the sequence itself or over caches.
+    pub fn attention(&mut self, path: &str, heads: Heads, [q, k, v]: [ValueId; 3]) -> Result<ValueId, IrError> {
+        let Heads { heads, kv_heads, scale, window, dropout } = heads;
+        match self.keys {
+            Keys::Sequence(segment_start) => {
+                let (dropout, rng) = self.b.inner_dropout(dropout);
+                let op = Attention { heads, kv_heads, scale, window, dropout, stream: stream_of_name(path) };
+                let mut operands = vec![q, k, v, segment_start];
+                operands.extend(rng);
+                self.b.op1(path, op, &operands)
+            }
+            Keys::Cache { capacity } => {
+                let k = self.written(&format!("{path}{K_CACHE}"), k, capacity)?;
+                let v = self.written(&format!("{path}{V_CACHE}"), v, capacity)?;
+                let op = CachedAttention { heads, kv_heads, scale, window };
+                self.b.op1(path, op, &[q, k, v, self.inputs.positions])
+            }
+        }
+    }
+
+    /// The cache of this name with the tokens' own rows in it.
+    fn written(&mut self, name: &str, rows: ValueId, capacity: usize) -> Result<ValueId, IrError> {
+        let ty = self.b.ty(rows);
+        let ty = Type::new(ty.dtype, [ty.shape[0], capacity, ty.shape.last()]);
+        let cache = self.b.state(name, ty);
+        self.b.op1(&format!("{name}.write"), CacheWrite, &[cache, rows, self.inputs.positions])
+    }
+
+    /// A base parameter: a trained state under full fine-tuning, else a frozen weight.
+    pub fn parameter(&mut self, name: &str, shape: &[usize]) -> ValueId {
+        if self.train_base { self.b.trained(name, shape, shape.len() > 1) } else { self.b.frozen(name, shape) }
+    }
+
+    /// The dtype of a linear's weight, if it is held quantised.
+    fn quantised(&self, name: &str) -> Option<DType> {
+        self.stored.dtype(name).or(self.quant.map(|quant| quant.format().dtype()))
+    }
+
+    /// A linear module: the base product, plus its adapter where the method targets it. `path` is the module's name;
+    /// its parameters are `<path>.weight` and `<path>.bias`.
+    pub fn linear(
+        &mut self,
+        path: &str,
+        x: ValueId,
+        (fan_in, fan_out): (usize, usize),
+        bias: bool,
+        layout: Layout,
+    ) -> Result<ValueId, IrError> {
+        let name = format!("{path}.weight");
+        let (layout, weight) = match (self.quantised(&name), layout) {
+            (Some(dtype), _) => (Layout::OutIn, self.b.weight(&name, Type::new(dtype, [fan_out, fan_in]))),
+            (None, Layout::OutIn) => (layout, self.parameter(&name, &[fan_out, fan_in])),
+            (None, Layout::InOut) => (layout, self.parameter(&name, &[fan_in, fan_out])),
+        };
+        let mut operands = vec![x, weight];
+        if bias {
+            operands.push(self.parameter(&format!("{path}.bias"), &[fan_out]));
+        }
+        let y = self.b.op1(path, Linear { bias, ..Linear::plain(layout) }, &operands)?;
+        self.adapters.emit(&mut self.b, path, (x, y), (fan_in, fan_out))
+    }
+}
