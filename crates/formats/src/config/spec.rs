@@ -44,7 +44,7 @@ pub struct ModelConfig {
 }
 
 /// How a token knows its place.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Positions {
     /// A trained table of this name, added to the embedding: a row per position, and no more positions than rows.
     Learned(&'static str),
@@ -53,7 +53,7 @@ pub enum Positions {
 }
 
 /// Rotary positions.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Rotary {
     /// Base of the wavelengths.
     pub theta: f64,

@@ -11,7 +11,7 @@ use crate::{TrainError, TrainedTurns, today};
 use remat_data::{
     Batch, DataLoader, Dataset, Day, Encoder, LoaderOptions, ModelTokens, Order, RowOptions, SampleStats, UpdateBatch,
 };
-use remat_model::{BatchShape, Model};
+use remat_model::{BatchShape, Metrics, Model, NEXT_TOKEN};
 use remat_step::{DeviceOptions, LoadedForward, LoadedStep, StepPlans};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -95,12 +95,12 @@ pub fn evaluate(
     let data = loader.dataset().stats().to_vec();
     let mut rows = EvaluationRows::new(loader, shape);
     let never = AtomicBool::new(false);
-    let loss = rows.loss(&mut loaded, &never)?.expect("nobody interrupts it");
+    let Metrics { loss, perplexity } = rows.metrics(&mut loaded, &never)?.expect("nobody interrupts it");
     if !loss.is_finite() {
         return Err(TrainError::LossNotFinite { loss });
     }
     let seconds = started.elapsed().as_secs_f64();
-    Ok(EvaluationReport { loss, perplexity: loss.exp(), tokens: rows.tokens, samples, data, seconds })
+    Ok(EvaluationReport { loss, perplexity, tokens: rows.tokens, samples, data, seconds })
 }
 
 /// Rows to evaluate on, again and again, in file order.
@@ -119,8 +119,12 @@ impl EvaluationRows {
         EvaluationRows { loader, update, batch, tokens: 0 }
     }
 
-    /// Mean loss of one pass over all rows; `None` if it was interrupted.
-    pub(crate) fn loss(&mut self, step: &mut LoadedStep, interrupt: &AtomicBool) -> Result<Option<f64>, TrainError> {
+    /// What is told of one pass over all rows; `None` if it was interrupted.
+    pub(crate) fn metrics(
+        &mut self,
+        step: &mut LoadedStep,
+        interrupt: &AtomicBool,
+    ) -> Result<Option<Metrics>, TrainError> {
         let (mut sum, mut trained) = (0.0, 0);
         for _ in 0..self.loader.updates_per_epoch() {
             if interrupt.load(Ordering::Relaxed) {
@@ -133,6 +137,6 @@ impl EvaluationRows {
         }
         self.tokens = trained;
         // The next pass is the same pass: an epoch later, in the same order.
-        Ok(Some(sum / trained as f64))
+        Ok(Some(NEXT_TOKEN.metrics(sum, trained)))
     }
 }

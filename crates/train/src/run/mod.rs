@@ -31,6 +31,7 @@ use crate::run::save::write_result;
 use crate::{MetricsLog, StepMetrics, TrainConfig, TrainError};
 use remat_data::{SamplerState, UpdateBatch};
 use remat_formats::OutputFile;
+use remat_model::NEXT_TOKEN;
 use remat_step::StepTrace;
 use remat_step::device::Opener;
 use std::path::Path;
@@ -254,7 +255,7 @@ impl<'a> Run<'a> {
             sum += session.step.run_micro(&session.loader, batch, micro, made)?;
             self.watch.see(session.step.batch());
         }
-        let loss = finite_number(step, "loss", sum / batch.trained as f64)?;
+        let loss = finite_number(step, "loss", NEXT_TOKEN.metrics(sum, batch.trained).loss)?;
         let lr = session.schedule.rate(made);
         self.watch.check(step, lr, session.step.loaded.device())?;
         let grad_norm = finite_number(step, "gradient norm", session.step.run_update(lr, made)?)?;
@@ -330,10 +331,10 @@ impl<'a> Run<'a> {
             return Ok(Evaluated::NotDue);
         }
         self.peaks.begin();
-        let loss = evaluation.rows.loss(&mut step.loaded, self.interrupt)?;
+        let metrics = evaluation.rows.metrics(&mut step.loaded, self.interrupt)?;
         self.peaks.end("evaluation");
-        let Some(loss) = loss else { return Ok(Evaluated::Interrupted) };
-        let loss = finite_number(*made_updates, "loss of the held-out rows", loss)?;
+        let Some(metrics) = metrics else { return Ok(Evaluated::Interrupted) };
+        let loss = finite_number(*made_updates, "loss of the held-out rows", metrics.loss)?;
         self.last_val_loss = Some(loss);
         Ok(Evaluated::Loss(loss))
     }
