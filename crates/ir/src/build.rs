@@ -3,7 +3,11 @@
 //! Invariant: what a `Builder` makes is well typed and uniquely named; `verify` proves the rest, above all that no value
 //! is read after its update in place. Look next at `ops` for the attributes of each op.
 
-use crate::{Graph, IrError, Node, Op, OpDef, OpId, Phase, Region, RegionId, Storage, Type, Value, ValueId};
+use crate::{
+    Graph, IrError, Node, Op, OpDef, OpId, ParameterKind, Phase, RANDOM_KEY, Region, RegionId, SourceRole, StateRole,
+    Storage, Type, Value, ValueId,
+};
+use remat_tensor::DType;
 use std::collections::HashMap;
 
 /// A graph under construction.
@@ -44,24 +48,52 @@ impl Builder {
         self.graph.ty(id)
     }
 
-    /// A value written by the caller before each run.
+    /// A value that is written with the rows of a batch.
     pub fn input(&mut self, name: &str, ty: Type) -> ValueId {
-        self.source(name, ty, Storage::Input)
+        self.source(name, ty, Storage::Input, SourceRole::Data)
     }
 
-    /// A read-only parameter or table.
+    /// An input of one number.
+    pub fn scalar(&mut self, name: &str, dtype: DType) -> ValueId {
+        self.source(name, Type::new(dtype, [1]), Storage::Input, SourceRole::Scalar)
+    }
+
+    /// The input that random ops read: u32 [4].
+    pub fn random_key(&mut self) -> ValueId {
+        self.source(RANDOM_KEY, Type::new(DType::U32, [4]), Storage::Input, SourceRole::Key)
+    }
+
+    /// A frozen parameter of the model.
     pub fn weight(&mut self, name: &str, ty: Type) -> ValueId {
-        self.source(name, ty, Storage::Weight)
+        self.source(name, ty, Storage::Weight, SourceRole::BASE)
     }
 
-    /// A persistent value that ops may update in place.
+    /// A read-only table that is in no file.
+    pub fn constant(&mut self, name: &str, ty: Type) -> ValueId {
+        self.source(name, ty, Storage::Weight, SourceRole::Constant)
+    }
+
+    /// A trained parameter of the model, which ops may update in place.
     pub fn state(&mut self, name: &str, ty: Type) -> ValueId {
-        self.source(name, ty, Storage::State)
+        self.source(name, ty, Storage::State, SourceRole::BASE)
     }
 
-    fn source(&mut self, name: &str, ty: Type, storage: Storage) -> ValueId {
-        let name = unique(&mut self.value_names, name);
-        self.push_value(Value { name, ty, storage, producer: None, donated_from: None })
+    /// What is kept of a parameter of this name and kind, named after it.
+    pub fn state_of(&mut self, parameter: &str, kind: ParameterKind, role: StateRole, ty: Type) -> ValueId {
+        self.source(&role.name(parameter), ty, Storage::State, SourceRole::Parameter(kind, role))
+    }
+
+    /// A source. Its name is what other plans and the device know it by, so it is never changed: `verify` refuses one that
+    /// is taken, and a role that does not suit its storage.
+    pub fn source(&mut self, name: &str, ty: Type, storage: Storage, role: SourceRole) -> ValueId {
+        let name = name.to_string();
+        self.value_names.insert(name.clone(), 1);
+        self.push_value(Value { name, ty, storage, role: Some(role), producer: None, donated_from: None })
+    }
+
+    /// Keeps a name for a source that is declared later: a result that would have it gets another.
+    pub fn reserve(&mut self, name: String) {
+        self.value_names.insert(name, 1);
     }
 
     fn push_value(&mut self, value: Value) -> ValueId {
@@ -127,6 +159,7 @@ impl Builder {
                 name: value_name,
                 ty,
                 storage,
+                role: None,
                 producer: Some((id, index)),
                 donated_from,
             }));

@@ -3,7 +3,7 @@
 //! Invariants (proved by `verify`): nodes stand in execution order; a value has one producer or is a source; names
 //! of values and of nodes are unique, so that they identify them across passes; a donated output continues a state.
 
-use crate::Op;
+use crate::{Op, SourceRole};
 use remat_tensor::{DType, Shape};
 use std::collections::HashMap;
 use std::fmt;
@@ -122,6 +122,8 @@ pub struct Value {
     pub ty: Type,
     /// Where it lives.
     pub storage: Storage,
+    /// What it is for, if it is a source.
+    pub role: Option<SourceRole>,
     /// The producing node and which of its outputs this is; `None` for sources.
     pub producer: Option<(OpId, usize)>,
     /// The state value whose bytes this one replaces in place.

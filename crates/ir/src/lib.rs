@@ -14,6 +14,7 @@ mod interpret;
 pub mod ops;
 mod parse;
 mod print;
+mod role;
 mod sample;
 mod text;
 mod training;
@@ -28,7 +29,8 @@ pub use graph::{Graph, Node, OpId, Phase, Region, RegionId, Storage, Type, Value
 pub use interpret::{Interpreter, Rounding};
 pub use ops::{Op, OpDef};
 pub use parse::{parse, parse_with};
+pub use role::{ParameterKind, SourceRole, StateRole};
 pub use sample::Sample;
 pub use text::Text;
-pub use training::{Parameter, RANDOM_KEY, StateRole, Training};
+pub use training::{Parameter, RANDOM_KEY, Training};
 pub use verify::verify;

@@ -4,7 +4,8 @@
 //! by line; nothing in it can ask for more memory than its own length.
 
 use crate::{
-    CustomOps, Graph, IrError, Node, Op, OpDef, OpId, Phase, Region, RegionId, Storage, Text, Value, ValueId, verify,
+    CustomOps, Graph, IrError, Node, Op, OpDef, OpId, Phase, Region, RegionId, SourceRole, Storage, Text, Value,
+    ValueId, verify,
 };
 use std::collections::BTreeMap;
 
@@ -98,7 +99,12 @@ impl Parser {
         let Some(storage) = storage else {
             return Err(format!("'{word}' is not a line of a graph (region, input, weight, state, #, outputs)"));
         };
-        self.value(text, storage, None)?;
+        let id = self.value(text, storage, None)?;
+        let role = match text.remainder().trim_end() {
+            "" => SourceRole::usual(storage),
+            word => SourceRole::from_text(word).ok_or_else(|| format!("'{word}' is no role of a source"))?,
+        };
+        self.values.get_mut(&id).expect("it was read above").role = Some(role);
         Ok(())
     }
 
@@ -112,7 +118,7 @@ impl Parser {
         let name = text.string()?;
         text.expect(":")?;
         let ty = text.ty()?;
-        let value = Value { name, ty, storage, producer, donated_from: None };
+        let value = Value { name, ty, storage, role: None, producer, donated_from: None };
         match self.values.insert(id, value) {
             Some(_) => Err(format!("%{} is defined twice", id.0)),
             None => Ok(id),

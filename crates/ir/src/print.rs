@@ -2,7 +2,7 @@
 //!
 //! Invariant: `parse(&graph.to_string()) == graph`.
 
-use crate::{Graph, Phase, ValueId};
+use crate::{Graph, Phase, SourceRole, ValueId};
 use std::fmt;
 
 impl fmt::Display for Graph {
@@ -16,7 +16,11 @@ impl fmt::Display for Graph {
             }
         }
         for (index, value) in self.values.iter().enumerate().filter(|(_, v)| v.producer.is_none()) {
-            writeln!(f, "  {} %{index} {:?}: {}", value.storage.name(), value.name, value.ty)?;
+            write!(f, "  {} %{index} {:?}: {}", value.storage.name(), value.name, value.ty)?;
+            match value.role.filter(|&role| role != SourceRole::usual(value.storage)) {
+                Some(role) => writeln!(f, " {role}")?,
+                None => writeln!(f)?,
+            }
         }
         for (index, node) in self.nodes.iter().enumerate() {
             write!(f, "  #{index} ")?;

@@ -2,7 +2,8 @@
 //!
 //! Checked: ids in range; nodes in execution order; one producer per value; unique names; result types equal to what
 //! `infer` gives; donations as the op declares them, from a state, once, and with no reader of the old bytes after;
-//! recomputed nodes repeat what they name; regions form a forest; outputs exist; quantised values are weights.
+//! recomputed nodes repeat what they name; regions form a forest; outputs exist; quantised values are weights; sources
+//! and nothing else have roles, which suit where they are stored.
 
 use crate::{Graph, IrError, Node, OpDef, OpId, Storage, ValueId};
 use std::collections::HashSet;
@@ -48,11 +49,25 @@ pub fn verify(graph: &Graph) -> Result<(), IrError> {
             return invalid(format!("output \"{}\" is updated in place before the end", value.name));
         }
     }
-    Ok(())
+    roles_are_right(graph)
 }
 
 fn invalid<T>(message: String) -> Result<T, IrError> {
     Err(IrError::Invalid(message))
+}
+
+fn roles_are_right(graph: &Graph) -> Result<(), IrError> {
+    for value in &graph.values {
+        let (name, at) = (&value.name, value.storage.name());
+        match (value.role, value.producer) {
+            (Some(role), None) if role.suits(value.storage) => {}
+            (Some(role), None) => return invalid(format!("value \"{name}\": {role} cannot be {at}")),
+            (None, None) => return invalid(format!("source \"{name}\" has no role")),
+            (Some(role), Some(_)) => return invalid(format!("value \"{name}\" is a result and cannot be {role}")),
+            (None, Some(_)) => {}
+        }
+    }
+    Ok(())
 }
 
 fn names_are_unique(graph: &Graph) -> Result<(), IrError> {

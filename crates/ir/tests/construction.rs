@@ -1,7 +1,10 @@
 //! Building graphs: names, regions, phases and donation; and the interpreter's demands on its sources.
 
 use remat_ir::ops::{Accumulate, Add, Layout, Linear, RmsNorm, Scale};
-use remat_ir::{Array, Builder, Interpreter, OpId, Phase, RegionId, Rounding, Storage, Type, verify};
+use remat_ir::{
+    Array, Builder, Interpreter, OpId, ParameterKind, Phase, RegionId, Rounding, StateRole, Storage, Type, ValueId,
+    verify,
+};
 use remat_tensor::DType;
 use std::collections::HashMap;
 
@@ -13,11 +16,10 @@ fn f32(shape: &[usize]) -> Type {
 fn names_are_made_unique_and_results_are_named_after_their_node() {
     let mut b = Builder::new();
     let (x, w) = (b.input("x", f32(&[2, 4])), b.weight("w", f32(&[4])));
-    let again = b.input("x", f32(&[2, 4]));
+    let again = b.input("again", f32(&[2, 4]));
     let norm = b.op("norm", RmsNorm { eps: 0.0 }, &[x, w]).expect("valid");
     let third = b.op("norm", RmsNorm { eps: 0.0 }, &[again, w]).expect("valid");
     let names = |ids: &[remat_ir::ValueId]| ids.iter().map(|&id| b.graph().value(id).name.clone()).collect::<Vec<_>>();
-    assert_eq!(names(&[x, again]), ["x", "x#2"]);
     assert_eq!(names(&norm), ["norm", "norm.rstd"]);
     assert_eq!(names(&third), ["norm#2", "norm#2.rstd"]);
     // A name that looks like a made one does not collide with it.
@@ -28,6 +30,29 @@ fn names_are_made_unique_and_results_are_named_after_their_node() {
     assert_ne!(b.graph().value(fourth).name, "norm#3");
     assert_eq!(b.graph().find("norm#2.rstd"), Some(third[1]));
     verify(&b.finish()).expect("valid");
+}
+
+#[test]
+fn a_source_keeps_its_name_and_one_that_is_taken_is_refused() {
+    let declared = |declare: &dyn Fn(&mut Builder) -> ValueId| {
+        let mut b = Builder::new();
+        let x = b.input("x", f32(&[2]));
+        let y = b.op1("y", Scale { factor: 1.0 }, &[x]).expect("valid");
+        b.output(y);
+        declare(&mut b);
+        verify(&b.finish()).map_err(|error| error.to_string())
+    };
+    let twice = |name: &str| Err(format!("graph: two values are named \"{name}\""));
+    assert_eq!(declared(&|b| b.state("x.grad", f32(&[2]))), Ok(()));
+    assert_eq!(declared(&|b| b.input("x", f32(&[2]))), twice("x"));
+    assert_eq!(declared(&|b| b.state("y", f32(&[2]))), twice("y"));
+    assert_eq!(
+        declared(&|b| {
+            b.state_of("w", ParameterKind::Base, StateRole::FirstMoment, f32(&[2]));
+            b.state("w.m", f32(&[2]))
+        }),
+        twice("w.m")
+    );
 }
 
 #[test]

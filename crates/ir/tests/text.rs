@@ -2,7 +2,9 @@
 
 use proptest::prelude::*;
 use remat_ir::ops::{Add, Attention, Layout, Linear, LinearDw, RmsNorm, Scale, Split, Zeros};
-use remat_ir::{Builder, Graph, Op, OpDef, OpId, Phase, Sample, Type, parse};
+use remat_ir::{
+    Builder, Graph, Op, OpDef, OpId, ParameterKind, Phase, Sample, SourceRole, StateRole, Storage, Type, parse,
+};
 use remat_tensor::DType;
 use std::sync::LazyLock;
 
@@ -39,7 +41,12 @@ fn rich_graph() -> Graph {
     b.enter_region("0 \"quoted\"");
     let y = b.op1("y\u{0}'", Linear::plain(Layout::OutIn), &[x, w]).expect("valid");
     b.leave_region();
-    let late = b.state("grad", f32(&[4, 3]));
+    let late = b.state_of("w", ParameterKind::AdapterB, StateRole::Gradient, f32(&[4, 3]));
+    b.scalar("lr", DType::F32);
+    b.random_key();
+    b.constant("inv_freq", f32(&[2]));
+    b.source("cache", f32(&[1, 8, 2]), Storage::State, SourceRole::KvCache);
+    b.source("a", f32(&[4]), Storage::Weight, SourceRole::Parameter(ParameterKind::AdapterA, StateRole::Value));
     let norm = b.op("norm", RmsNorm { eps: 1e-6 }, &[y, late]);
     assert!(norm.is_err(), "a refused node leaves no trace");
     b.leave_region();
@@ -79,6 +86,7 @@ fn attributes_keep_every_bit() {
 fn the_text_reads_as_documented() {
     let mut b = Builder::new();
     let (x, w) = (b.input("x", f32(&[2, 4])), b.weight("w", f32(&[3, 4])));
+    b.state_of("a", ParameterKind::AdapterA, StateRole::FirstMoment, f32(&[2]));
     let y = b.region("layers.0", |b| b.op1("y", Linear::plain(Layout::OutIn), &[x, w])).expect("valid");
     let pieces = b.op("cut", Split { sizes: vec![1, 2] }, &[y]).expect("valid");
     b.output(pieces[1]);
@@ -86,9 +94,10 @@ fn the_text_reads_as_documented() {
   region @0 "layers.0"
   input %0 "x": f32[2, 4]
   weight %1 "w": f32[3, 4]
-  #0 %2 "y": f32[2, 3] = linear{"layout":"out_in","alpha":1.0,"bias":false,"residual":false}(%0, %1) "y" @0
-  #1 %3 "cut": f32[2, 1], %4 "cut.1": f32[2, 2] = split{"sizes":[1,2]}(%2) "cut"
-  outputs(%4)
+  state %2 "a.m": f32[2] adapter_a first_moment
+  #0 %3 "y": f32[2, 3] = linear{"layout":"out_in","alpha":1.0,"bias":false,"residual":false}(%0, %1) "y" @0
+  #1 %4 "cut": f32[2, 1], %5 "cut.1": f32[2, 2] = split{"sizes":[1,2]}(%3) "cut"
+  outputs(%5)
 }"#;
     assert_eq!(b.finish().to_string(), expected);
 }
@@ -112,6 +121,11 @@ fn faults_are_told_with_their_line() {
         (
             format!("{head}  input %4000000000 \"z\": f32[2]\n  outputs()\n}}"),
             "line 5: %1 is not defined, but %4000000000 is: values are numbered without gaps",
+        ),
+        (format!("{head}  input %1 \"z\": f32[2] moment\n"), "line 3: 'moment' is no role of a source"),
+        (
+            format!("{head}  input %1 \"z\": f32[2] base gradient\n  outputs()\n}}"),
+            "graph: value \"z\": base gradient cannot be input",
         ),
         (format!("{head}  input %5000000000 \"z\": f32[2]\n"), "line 3: %5000000000 is too large"),
         (format!("{head}  input %1 \"z: f32[2]\n"), "line 3: expected a quoted name before '\"z: f32[2]'"),

@@ -1,7 +1,9 @@
 //! The verifier refuses every broken invariant, each with its own message: valid graphs are broken one way at a time.
 
 use remat_ir::ops::{Accumulate, Add, Concat, RmsNorm, Scale};
-use remat_ir::{Builder, Graph, OpId, Region, RegionId, Storage, Type, ValueId, verify};
+use remat_ir::{
+    Builder, Graph, OpId, ParameterKind, Region, RegionId, SourceRole, StateRole, Storage, Type, ValueId, verify,
+};
 use remat_tensor::DType;
 
 /// Values: 0 x, 1 w, 2 grad, 3 norm, 4 norm.rstd, 5 doubled, 6 sum (of grad). Nodes in that order.
@@ -76,6 +78,17 @@ fn results_must_be_those_the_op_makes() {
     refused("scale \"doubled\": attribute factor = inf must be a finite number", |g| {
         g.nodes[1].op = Scale { factor: f32::INFINITY }.into();
     });
+}
+
+#[test]
+fn sources_and_nothing_else_have_roles_that_suit_them() {
+    refused("graph: source \"x\" has no role", |g| g.values[0].role = None);
+    refused("graph: value \"x\": kv_cache cannot be input", |g| g.values[0].role = Some(SourceRole::KvCache));
+    refused("graph: value \"w\": base gradient cannot be weight", |g| {
+        g.values[1].role = Some(SourceRole::Parameter(ParameterKind::Base, StateRole::Gradient));
+    });
+    refused("graph: value \"grad\": scalar cannot be state", |g| g.values[2].role = Some(SourceRole::Scalar));
+    refused("graph: value \"norm\" is a result and cannot be data", |g| g.values[3].role = Some(SourceRole::Data));
 }
 
 #[test]

@@ -10,7 +10,7 @@ use crate::objective::{LossOperands, NEXT_TOKEN};
 use crate::stored::StoredQuantised;
 use crate::{Method, ModelError, Precision};
 use remat_formats::ModelConfig;
-use remat_ir::{Graph, Training, Type, ValueId};
+use remat_ir::{Graph, Training, ValueId};
 use remat_tensor::DType;
 
 /// A forward graph without loss: output `logits`, f32 [B, T, V].
@@ -48,7 +48,7 @@ pub fn training(
 pub(crate) fn training_of(base: Base<'_>, method: &Method, shape: BatchShape) -> Result<Training, ModelError> {
     let mut m = ModelBuilder::new(base, Some(method), shape, true, "")?;
     let loss = loss(base.config, &mut m, "")?;
-    let dloss = m.b.input("dloss", Type::new(DType::F32, [1]));
+    let dloss = m.b.scalar("dloss", DType::F32);
     let Built { graph, parameters, random } = m.b.finish();
     Ok(Training { graph, loss, dloss, parameters, wanted: Vec::new(), random })
 }

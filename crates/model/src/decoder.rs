@@ -29,7 +29,7 @@ pub(crate) fn forward(config: &ModelConfig, m: &mut ModelBuilder<'_>) -> Result<
             let rows = m.parameter(&format!("{path}.weight"), &[config.max_position_embeddings, width]);
             (Some((path, rows)), None)
         }
-        Positions::Rotary(_) => (None, Some(m.b.weight(INV_FREQ, Type::new(DType::F32, [config.head_dim / 2])))),
+        Positions::Rotary(_) => (None, Some(m.b.constant(INV_FREQ, Type::new(DType::F32, [config.head_dim / 2])))),
     };
     let mut x = m.b.op1(&embedding, Embedding, &[table, m.inputs.ids])?;
     if let Some((path, rows)) = positions {

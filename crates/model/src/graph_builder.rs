@@ -5,7 +5,7 @@
 
 use crate::Precision;
 use remat_ir::ops::Dropout;
-use remat_ir::{Builder, Graph, IrError, Parameter, RANDOM_KEY, StateRole, Type, ValueId};
+use remat_ir::{Builder, Graph, IrError, Parameter, ParameterKind, StateRole, Type, ValueId};
 use remat_tensor::{DType, stream_of_name};
 use std::ops::{Deref, DerefMut};
 
@@ -24,7 +24,7 @@ pub(crate) struct Built {
     pub graph: Graph,
     /// What is trained, in graph order.
     pub parameters: Vec<Parameter>,
-    /// Whether the graph has an input [`RANDOM_KEY`].
+    /// Whether the graph has an input [`remat_ir::RANDOM_KEY`].
     pub random: bool,
 }
 
@@ -59,19 +59,27 @@ impl GraphBuilder {
     }
 
     /// A parameter that is trained, with its gradient where gradients are wanted.
-    pub fn trained(&mut self, name: &str, shape: &[usize], decay: bool) -> ValueId {
+    pub fn trained(&mut self, name: &str, kind: ParameterKind, shape: &[usize], decay: bool) -> ValueId {
         let ty = Type::new(DType::F32, shape);
-        let value = match self.precision {
-            Precision::F32 => self.b.state(name, ty.clone()),
-            Precision::Bf16 => self.b.state(&StateRole::WorkingCopy.name(name), Type::new(DType::BF16, shape)),
+        let read = match self.precision {
+            Precision::F32 => StateRole::Value,
+            Precision::Bf16 => StateRole::WorkingCopy,
         };
+        let value = self.b.state_of(name, kind, read, Type::new(self.precision.dtype(), shape));
         if !self.training {
             return value;
         }
-        let gradient = self.b.state(&StateRole::Gradient.name(name), ty.clone());
+        let gradient = self.b.state_of(name, kind, StateRole::Gradient, ty.clone());
         let (name, has_working_copy) = (name.to_string(), self.precision == Precision::Bf16);
-        self.parameters.push(Parameter { name, ty, value, has_working_copy, gradient, decay });
+        self.parameters.push(Parameter { name, kind, gated_by: None, ty, value, has_working_copy, gradient, decay });
         value
+    }
+
+    /// Says that the gradient of one trained parameter is a multiple of another: zero as long as that is.
+    pub fn gate(&mut self, gated: &str, by: &str) {
+        for parameter in self.parameters.iter_mut().filter(|parameter| parameter.name == gated) {
+            parameter.gated_by = Some(by.to_string());
+        }
     }
 
     /// Dropout while training; the value itself otherwise, or if `p` is 0.
@@ -90,6 +98,6 @@ impl GraphBuilder {
 
     fn rng(&mut self) -> ValueId {
         let b = &mut self.b;
-        *self.rng.get_or_insert_with(|| b.input(RANDOM_KEY, Type::new(DType::U32, [4])))
+        *self.rng.get_or_insert_with(|| b.random_key())
     }
 }

@@ -3,13 +3,12 @@
 //! Invariant: no tensor is ever held here; elements are converted to the target's dtype on the way, or quantised. (A
 //! GPT-2 weight that is quantised has to be transposed: it is read once per strip of rows that fits a bounded buffer.)
 
-use crate::model_builder::{K_CACHE, V_CACHE};
 use crate::precision::write_parameter;
 use crate::rope::{INV_FREQ, inv_freq};
 use crate::source::Source;
 use crate::{Model, ModelError, Precision};
 use half::{bf16, f16};
-use remat_ir::{Graph, StateRole, Storage, Type};
+use remat_ir::{Graph, SourceRole, Storage, Type};
 use remat_plan::{Device, SourceWriter};
 use remat_tensor::{DType, NotFinite, QuantFormat, QuantisedTensor, Quantiser, Shape};
 
@@ -29,10 +28,10 @@ impl Model {
         for value in graph.values.iter().filter(|value| value.producer.is_none()) {
             if value.storage == Storage::State {
                 // A preset's source has a tensor of any name; what training adds to the model is not read from it.
-                let base = Some(&value.name).filter(|name| is_base_parameter(name));
-                if let Some(tensor) = base.and_then(|name| self.tensor_of(name)) {
+                let base = value.parameter().filter(|_| value.role.is_some_and(SourceRole::is_base_parameter));
+                if let Some((name, tensor)) = base.and_then(|name| Some((name, self.tensor_of(name)?))) {
                     let elements = value.ty.shape.numel();
-                    write_parameter(StateRole::of(&value.name).1, device, &mut |sink| {
+                    write_parameter(name, device, &mut |sink| {
                         self.source.read_chunks(&tensor, elements, &mut |piece| {
                             sink(piece);
                             Ok(())
@@ -173,13 +172,8 @@ impl Model {
     /// The first tensor that is missing or of another shape.
     pub fn check_weights(&self, graph: &Graph) -> Result<(), ModelError> {
         for value in &graph.values {
-            let base = match value.storage {
-                Storage::Weight => value.name != INV_FREQ,
-                Storage::State => value.producer.is_none() && is_base_parameter(&value.name),
-                Storage::Input | Storage::Arena => false,
-            };
-            if base {
-                self.check_tensor(&value.name, &value.ty)?;
+            if let Some(name) = value.parameter().filter(|_| value.role.is_some_and(SourceRole::is_base_parameter)) {
+                self.check_tensor(name, &value.ty)?;
             }
         }
         Ok(())
@@ -209,15 +203,8 @@ impl Model {
         ModelError::Tensor { folder: self.folder.display().to_string(), tensor: name.to_string(), problem }
     }
 
-    /// The checkpoint's name of a source's parameter.
+    /// The checkpoint's name of a parameter.
     fn tensor_of(&self, name: &str) -> Option<String> {
-        self.source.tensor_of(StateRole::of(name).1)
+        self.source.tensor_of(name)
     }
-}
-
-/// Whether a state is a parameter of the base model: not an adapter, gradient, moment or cache.
-fn is_base_parameter(name: &str) -> bool {
-    let is_value = matches!(StateRole::of(name).0, StateRole::Value | StateRole::WorkingCopy);
-    let is_cache = [K_CACHE, V_CACHE].iter().any(|suffix| name.ends_with(suffix));
-    is_value && !is_cache && !name.contains(".lora_")
 }

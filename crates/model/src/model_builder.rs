@@ -10,12 +10,12 @@ use crate::stored::StoredQuantised;
 use crate::{Method, ModelError, Precision, Quant};
 use remat_formats::ModelConfig;
 use remat_ir::ops::{Attention, CacheWrite, CachedAttention, Layout, Linear};
-use remat_ir::{IrError, Type, ValueId};
+use remat_ir::{IrError, ParameterKind, SourceRole, Storage, Type, ValueId};
 use remat_tensor::{DType, stream_of_name};
 
 /// Ends of the names of the states that hold an attention's keys and values.
-pub(crate) const K_CACHE: &str = ".k_cache";
-pub(crate) const V_CACHE: &str = ".v_cache";
+const K_CACHE: &str = ".k_cache";
+const V_CACHE: &str = ".v_cache";
 
 /// What graphs are made of: a configuration, the precision, and the weights that the files hold quantised.
 #[derive(Clone, Copy)]
@@ -170,13 +170,16 @@ impl<'a> ModelBuilder<'a> {
     fn written(&mut self, name: &str, rows: ValueId, capacity: usize) -> Result<ValueId, IrError> {
         let ty = self.b.ty(rows);
         let ty = Type::new(ty.dtype, [ty.shape[0], capacity, ty.shape.last()]);
-        let cache = self.b.state(name, ty);
+        let cache = self.b.source(name, ty, Storage::State, SourceRole::KvCache);
         self.b.op1(&format!("{name}.write"), CacheWrite, &[cache, rows, self.inputs.positions])
     }
 
     /// A base parameter: a trained state under full fine-tuning, else a frozen weight.
     pub fn parameter(&mut self, name: &str, shape: &[usize]) -> ValueId {
-        if self.train_base { self.b.trained(name, shape, shape.len() > 1) } else { self.b.frozen(name, shape) }
+        match self.train_base {
+            true => self.b.trained(name, ParameterKind::Base, shape, shape.len() > 1),
+            false => self.b.frozen(name, shape),
+        }
     }
 
     /// The dtype of a linear's weight, if it is held quantised.

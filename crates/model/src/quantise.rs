@@ -9,7 +9,6 @@
 use crate::build;
 use crate::companions::MODEL_FILES;
 use crate::model_builder::BatchShape;
-use crate::rope::INV_FREQ;
 use crate::source::Source;
 use crate::{Model, ModelError, Quant};
 use half::{bf16, f16};
@@ -17,7 +16,7 @@ use remat_formats::{
     FormatsError, OwnFiles, PartContent, Places, QuantisedPart, TensorSpec, fsync_folder, lock_folder, probe_folder,
     quantised_parts, resolve, write_atomic, write_safetensors_from,
 };
-use remat_ir::Storage;
+use remat_ir::SourceRole;
 use remat_tensor::{DType, Quantiser, Shape, into_bytes};
 use serde_json::{Value, json};
 use std::fs::TryLockError;
@@ -162,7 +161,7 @@ impl Model {
         let linears: std::collections::HashSet<String> =
             linears.into_iter().map(|module| format!("{module}.weight")).collect();
         let turned = self.config.block.weights_in_out;
-        let weights = graph.values.iter().filter(|value| value.storage == Storage::Weight && value.name != INV_FREQ);
+        let weights = graph.values.iter().filter(|value| value.role.is_some_and(SourceRole::is_base_parameter));
         Ok(weights
             .map(|value| {
                 let (name, dims) = (value.name.clone(), &value.ty.shape);

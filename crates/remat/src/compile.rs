@@ -7,7 +7,7 @@ use crate::policy::Chosen;
 use crate::step::Step;
 use crate::{CheckpointPolicy, Error};
 use remat_compiler::{compile_keeping, compile_within};
-use remat_ir::{Parameter, StateRole, Storage, Training, Type};
+use remat_ir::{Parameter, ParameterKind, StateRole, Storage, Training};
 use remat_plan::{CustomKernel, CustomKernels, DeviceProfile, Plan, Prices};
 use remat_step::device::{Opener, measure_spill};
 use remat_step::{AdamWSettings, DeviceOptions, StepPlans, Trained, TrainingStep};
@@ -210,13 +210,14 @@ impl Graph {
             }
             match self.sources.iter().find(|source| source.id == value && source.trained) {
                 Some(source) => {
-                    let gradient = self.b.state(&StateRole::Gradient.name(&source.name), source.ty.clone());
+                    let (name, ty) = (&source.name, source.ty.clone());
+                    let gradient = self.b.state_of(name, ParameterKind::Base, StateRole::Gradient, ty);
                     parameters.push(parameter(source, gradient));
                 }
                 None => others.push(value),
             }
         }
-        let dloss = self.b.input(DLOSS, Type::new(DType::F32, [1]));
+        let dloss = self.b.scalar(DLOSS, DType::F32);
         let checkpoint_names = self.checkpoint_names;
         let (sources, random) = (self.sources, self.rng.is_some());
         let training = Training { graph: self.b.finish(), loss, dloss, parameters, wanted: others, random };
@@ -256,6 +257,8 @@ impl Graph {
 fn parameter(source: &Source, gradient: remat_ir::ValueId) -> Parameter {
     Parameter {
         name: source.name.clone(),
+        kind: ParameterKind::Base,
+        gated_by: None,
         ty: source.ty.clone(),
         value: source.id,
         has_working_copy: false,

@@ -36,6 +36,21 @@ pub enum Error {
         /// The name.
         name: String,
     },
+    /// A name that would be one of what training keeps of a parameter: its gradient, its moments.
+    #[error(
+        "{kind} \"{name}\": training keeps \"{state}\" of the parameter \"{parameter}\", and that name would be given twice: \
+         choose another, or put it into a scope"
+    )]
+    NameOfState {
+        /// Parameter, weight or input.
+        kind: &'static str,
+        /// The name.
+        name: String,
+        /// The parameter whose state it is.
+        parameter: String,
+        /// The state's name.
+        state: String,
+    },
     /// A name that the step does not have.
     #[error("this step has no {kind} named \"{name}\"; it has {available}")]
     UnknownName {

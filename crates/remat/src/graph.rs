@@ -56,6 +56,8 @@ pub struct Graph {
     scope: Vec<String>,
     node_names: HashMap<String, u32>,
     source_names: HashSet<String>,
+    /// What training adds to parameters, by name, each with its parameter.
+    state_names: HashMap<String, String>,
     pub(crate) sources: Vec<Source>,
     pub(crate) rng: Option<ValueId>,
     /// Names given by [`Graph::checkpoint_name`], by the value's own name.
@@ -77,6 +79,7 @@ impl Graph {
             scope: Vec::new(),
             node_names: HashMap::new(),
             source_names: HashSet::new(),
+            state_names: HashMap::new(),
             sources: Vec::new(),
             rng: None,
             checkpoint_names: HashMap::new(),
@@ -118,6 +121,9 @@ impl Graph {
             let given = format!("{} initial elements", values.len());
             return Err(Error::WrongElements { kind, name, expected: ty.to_string(), given });
         }
+        if trained {
+            self.reserve_states(kind, &name)?;
+        }
         let id = if trained { self.b.state(&name, ty.clone()) } else { self.b.weight(&name, ty.clone()) };
         self.sources.push(Source { name, id, ty, init, trained });
         Ok(self.tensor(id))
@@ -138,18 +144,31 @@ impl Graph {
             expected: "to have one or more axes of at least 1".to_string(),
             given: format!("a type that {fault}"),
         })?;
-        // `<name>.grad` and the moments are the states that training adds.
-        let taken = |name: &String| self.source_names.contains(name);
-        let adds = StateRole::ADDED.iter().any(|role| taken(&role.name(&name)));
-        let (role, parameter) = StateRole::of(&name);
-        if taken(&name) || adds || (role != StateRole::Value && self.source_names.contains(parameter)) {
+        if OF_TRAINING.contains(&name.as_str()) {
+            return Err(Error::DuplicateName { kind: "value of the training step", name });
+        }
+        let taken = |name: &String| self.source_names.contains(name) || self.node_names.contains_key(name);
+        if taken(&name) {
             return Err(Error::DuplicateName { kind, name });
         }
-        if ["lr", "step", DLOSS].contains(&name.as_str()) {
-            return Err(Error::DuplicateName { kind: "input of the training step", name });
+        if let Some(parameter) = self.state_names.get(&name) {
+            let (parameter, state) = (parameter.clone(), name.clone());
+            return Err(Error::NameOfState { kind, name, parameter, state });
         }
         self.source_names.insert(name.clone());
         Ok((name, ty))
+    }
+
+    /// Keeps the names that training gives to what it adds to a parameter.
+    fn reserve_states(&mut self, kind: &'static str, parameter: &str) -> Result<(), Error> {
+        for state in StateRole::ADDED.map(|role| role.name(parameter)) {
+            if self.source_names.contains(&state) || self.node_names.contains_key(&state) {
+                let parameter = parameter.to_string();
+                return Err(Error::NameOfState { kind, name: parameter.clone(), parameter, state });
+            }
+            self.state_names.insert(state, parameter.to_string());
+        }
+        Ok(())
     }
 
     /// Names what `body` makes `<name>.…`.
@@ -294,9 +313,10 @@ impl Graph {
             let count = self.node_names.entry(path.clone()).or_insert(0);
             *count += 1;
             let candidate = if *count == 1 { path.clone() } else { format!("{path}_{count}") };
-            // A source's name is taken, too: values are told apart by name.
+            // A source's name is taken, too, and a state's: values are told apart by name.
             let other = candidate != path && self.node_names.contains_key(&candidate);
-            if !other && !self.source_names.contains(&candidate) {
+            let of_source = self.source_names.contains(&candidate) || self.state_names.contains_key(&candidate);
+            if !other && !of_source && !OF_TRAINING.contains(&candidate.as_str()) {
                 self.node_names.entry(candidate.clone()).or_insert(1);
                 return candidate;
             }
@@ -307,7 +327,7 @@ impl Graph {
     pub(crate) fn rng(&mut self) -> Tensor {
         let id = match self.rng {
             Some(id) => id,
-            None => self.b.input(RANDOM_KEY, Type::new(DType::U32, [4])),
+            None => self.b.random_key(),
         };
         self.rng = Some(id);
         self.tensor(id)
@@ -316,6 +336,9 @@ impl Graph {
 
 /// Name of the input that holds the cotangent of the loss.
 pub(crate) const DLOSS: &str = "dloss";
+
+/// Names of what a training step adds to a graph, beside the states of parameters.
+const OF_TRAINING: [&str; 6] = ["lr", "step", "grad_norm", "clip_scale", DLOSS, RANDOM_KEY];
 
 impl Init {
     /// The elements from `first` on of a parameter of this name and type. Each name has its own stream, so that adding a

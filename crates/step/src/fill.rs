@@ -2,7 +2,7 @@
 //!
 //! Invariant: no number is denormal, infinite or not a number, and none becomes so in a few updates.
 
-use remat_ir::{Graph, StateRole, Storage};
+use remat_ir::{Graph, SourceRole, StateRole};
 use remat_plan::{Device, DeviceError, SourceWriter};
 use remat_tensor::DType;
 
@@ -16,9 +16,9 @@ const PIECE: usize = 1 << 14;
 pub fn fill_with_small_numbers(device: &mut dyn Device, graph: &Graph) -> Result<(), DeviceError> {
     for value in graph.values.iter().filter(|value| value.producer.is_none()) {
         let source = device.known(value.storage, &value.name)?;
-        let zero_at_first = match StateRole::of(&value.name).0 {
-            StateRole::Value | StateRole::WorkingCopy => false,
-            role => value.storage == Storage::State && (role == StateRole::Gradient || role.is_moment()),
+        let zero_at_first = match value.role {
+            Some(SourceRole::Parameter(_, role)) => role == StateRole::Gradient || role.is_moment(),
+            _ => false,
         };
         let (elements, mut writer) = (value.ty.shape.numel(), SourceWriter::new(device, source));
         let number = |index: usize| ((index * 37) % 97) as f32 * 6e-4 - 0.03;
@@ -33,7 +33,7 @@ pub fn fill_with_small_numbers(device: &mut dyn Device, graph: &Graph) -> Result
                 DType::I32 if value.name == "positions" => {
                     writer.push(&indices.map(|i| (i % tokens) as i32).collect::<Vec<i32>>());
                 }
-                DType::I32 if value.name == "step" => writer.push(&[1_i32]),
+                DType::I32 if value.role == Some(SourceRole::Scalar) => writer.push(&[1_i32]),
                 _ => break,
             }
         }

@@ -80,10 +80,14 @@ pub fn update_graph(parameters: &[Parameter], settings: &AdamWSettings) -> Resul
         return Err(StepError::NothingTrained);
     }
     let mut b = Builder::new();
-    let lr = b.input("lr", Type::new(DType::F32, [1]));
-    let step = b.input("step", Type::new(DType::I32, [1]));
-    let state =
-        |b: &mut Builder, parameter: &Parameter, role: StateRole| b.state(&parameter.state(role), parameter.ty.clone());
+    for parameter in parameters {
+        StateRole::ALL.iter().for_each(|role| b.reserve(parameter.state(*role)));
+    }
+    let lr = b.scalar("lr", DType::F32);
+    let step = b.scalar("step", DType::I32);
+    let state = |b: &mut Builder, parameter: &Parameter, role: StateRole| {
+        b.state_of(&parameter.name, parameter.kind, role, parameter.ty.clone())
+    };
     let gradients: Vec<_> = parameters.iter().map(|parameter| state(&mut b, parameter, StateRole::Gradient)).collect();
     let norm = b.op1("grad_norm", GradNorm, &gradients)?;
     b.output(norm);
@@ -103,8 +107,9 @@ pub fn update_graph(parameters: &[Parameter], settings: &AdamWSettings) -> Resul
                 (state(&mut b, parameter, StateRole::FirstMoment), state(&mut b, parameter, StateRole::SecondMoment));
             b.op(&format!("adamw.{}", parameter.name), op, &[value, gradient, m, v, lr, step, scale])?[0]
         };
-        if let Some(name) = parameter.working_copy() {
-            let copy = b.state(&name, Type::new(DType::BF16, parameter.ty.shape.clone()));
+        if parameter.has_working_copy {
+            let ty = Type::new(DType::BF16, parameter.ty.shape.clone());
+            let copy = b.state_of(&parameter.name, parameter.kind, StateRole::WorkingCopy, ty);
             b.op1(&format!("cast.{}", parameter.name), Cast { to: DType::BF16, into: true }, &[updated, copy])?;
         }
     }
@@ -117,5 +122,5 @@ fn moments_of_8_bits(b: &mut Builder, parameter: &Parameter) -> [ValueId; 4] {
     let scales = Type::new(DType::F32, [parameter.ty.shape.numel().div_ceil(MOMENT_BLOCK)]);
     use StateRole::{FirstMoment, FirstMomentScales, SecondMoment, SecondMomentScales};
     [(FirstMoment, &codes), (SecondMoment, &codes), (FirstMomentScales, &scales), (SecondMomentScales, &scales)]
-        .map(|(role, ty)| b.state(&parameter.state(role), ty.clone()))
+        .map(|(role, ty)| b.state_of(&parameter.name, parameter.kind, role, ty.clone()))
 }

@@ -8,7 +8,7 @@ use remat_ir::ops::{
     Add, Attention, Dropout, Embedding, Gelu, Layout, Linear, LinearCrossEntropy, RmsNorm, Scale, Sum,
 };
 use remat_ir::ops::{LayerNorm, Rope, Swiglu};
-use remat_ir::{Builder, Graph, Type, ValueId};
+use remat_ir::{Builder, Graph, ParameterKind, StateRole, Type, ValueId};
 use remat_tensor::{DType, Philox, stream_of_name};
 
 const BATCH: usize = 2;
@@ -61,7 +61,7 @@ impl Maker {
             return self.b.weight(name, ty);
         }
         let value = self.b.state(name, ty.clone());
-        let gradient = self.b.state(&format!("{name}.grad"), ty);
+        let gradient = self.b.state_of(name, ParameterKind::Base, StateRole::Gradient, ty);
         self.targets.push(Target { value, accumulate_into: Some(gradient) });
         value
     }
@@ -127,7 +127,7 @@ impl Maker {
         let q = self.linear(&format!("{name}.q"), x, 8);
         let k = self.linear(&format!("{name}.k"), x, 4);
         let v = self.linear(&format!("{name}.v"), x, 4);
-        let inv_freq = self.b.weight(&format!("{name}.inv_freq"), Type::new(DType::F32, [2]));
+        let inv_freq = self.b.constant(&format!("{name}.inv_freq"), Type::new(DType::F32, [2]));
         let rope = Rope { head_size: 4, inverse: false, scale: 1.0 };
         let q = self.b.op1(&format!("{name}.q_rope"), rope, &[q, self.positions, inv_freq]).expect("shapes fit");
         let op = Attention {
@@ -169,7 +169,7 @@ pub fn random_model_of(seed: u64, row_tokens: usize) -> TestModel {
     let ids = b.input("ids", tokens());
     let positions = b.input("positions", tokens());
     let segment_start = b.input("segment_start", tokens());
-    let rng = b.input("rng", Type::new(DType::U32, [4]));
+    let rng = b.random_key();
     let philox = Philox::new(seed, stream_of_name("random_model"));
     let targets = Vec::new();
     let mut m = Maker { b, philox, drawn: 0, targets, rng, positions, segment_start, layer: 0, tokens: row_tokens };
@@ -196,7 +196,7 @@ fn finish(mut m: Maker, x: ValueId, head: ValueId) -> TestModel {
     let nll = m.b.op1("nll", LinearCrossEntropy, &[x, head, targets]).expect("shapes fit");
     let loss = m.b.op1("loss", Sum, &[nll]).expect("shapes fit");
     m.b.output(loss);
-    let dloss = m.b.input("dloss", Type::new(DType::F32, [1]));
+    let dloss = m.b.scalar("dloss", DType::F32);
     TestModel { graph: m.b.finish(), loss, dloss, targets: m.targets }
 }
 
@@ -207,7 +207,7 @@ pub fn two_layer_mlp() -> TestModel {
     let ids = b.input("ids", tokens());
     let positions = b.input("positions", tokens());
     let segment_start = b.input("segment_start", tokens());
-    let rng = b.input("rng", Type::new(DType::U32, [4]));
+    let rng = b.random_key();
     let philox = Philox::new(0, 0);
     let targets = Vec::new();
     let mut m = Maker { b, philox, drawn: 0, targets, rng, positions, segment_start, layer: 0, tokens: TOKENS };

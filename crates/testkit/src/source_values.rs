@@ -1,6 +1,6 @@
 //! Values for a graph's sources: random numbers for parameters, valid ids, positions and segments for the inputs.
 
-use remat_ir::{Array, Graph};
+use remat_ir::{Array, Graph, SourceRole, StateRole, Value};
 use remat_tensor::{DType, Philox, stream_of_name};
 use std::collections::HashMap;
 
@@ -8,12 +8,13 @@ use std::collections::HashMap;
 /// weights are positive.
 pub fn source_values(graph: &Graph, seed: u64) -> HashMap<String, Array> {
     let sources = graph.values.iter().filter(|value| value.producer.is_none());
-    sources.map(|value| (value.name.clone(), array(&value.name, value.ty.dtype, &value.ty.shape, seed))).collect()
+    sources.map(|value| (value.name.clone(), array(value, seed))).collect()
 }
 
-fn array(name: &str, dtype: DType, shape: &[usize], seed: u64) -> Array {
+fn array(value: &Value, seed: u64) -> Array {
+    let (name, shape) = (value.name.as_str(), &value.ty.shape);
     let philox = Philox::new(seed, stream_of_name(name));
-    let width = shape.last().copied().unwrap_or(1).max(1) as u64;
+    let width = shape.last().max(1) as u64;
     let element = |i: u64| -> f64 {
         match name {
             "ids" => f64::from(philox.word(i) % 11),
@@ -25,12 +26,20 @@ fn array(name: &str, dtype: DType, shape: &[usize], seed: u64) -> Array {
             "dloss" => 0.125,
             "lr" => f64::from(1e-3_f32),
             "step" => 1.0,
-            _ if dtype == DType::U32 => f64::from(philox.word(i)),
-            _ if [".grad", ".m", ".v", ".m_absmax", ".v_absmax"].iter().any(|end| name.ends_with(end)) => 0.0,
+            _ if value.ty.dtype == DType::U32 => f64::from(philox.word(i)),
+            _ if is_zero_at_first(value.role) => 0.0,
             _ if shape.len() == 1 => f64::from(1.0 + 0.2 * philox.normal(i)),
             _ => f64::from(0.5 * philox.normal(i)),
         }
     };
-    let n = shape.iter().product::<usize>() as u64;
-    Array::new(shape, (0..n).map(element).collect())
+    let n = shape.numel() as u64;
+    Array::new(shape.clone(), (0..n).map(element).collect())
+}
+
+/// Whether it is a gradient or a moment.
+fn is_zero_at_first(role: Option<SourceRole>) -> bool {
+    match role {
+        Some(SourceRole::Parameter(_, state)) => state == StateRole::Gradient || state.is_moment(),
+        _ => false,
+    }
 }

@@ -7,15 +7,12 @@ use super::variant::{AdaptedLinear, AdapterTensor, LoraConfig, LoraVariant, Star
 use crate::graph_builder::GraphBuilder;
 use remat_formats::{AdapterConfig, TargetModules};
 use remat_ir::ops::{Add, Layout, Linear};
-use remat_ir::{IrError, ValueId};
+use remat_ir::{IrError, ParameterKind, ValueId};
 
 /// LoRA.
 pub(super) const LORA: LoraVariant = LoraVariant(&Lora);
 
 struct Lora;
-
-const A: &str = "lora_A.weight";
-const B: &str = "lora_B.weight";
 
 impl Default for LoraConfig {
     /// PEFT's defaults, on every linear of every block.
@@ -43,13 +40,18 @@ impl Variant for Lora {
     }
 
     fn tensors(&self) -> &'static [AdapterTensor] {
-        &[AdapterTensor { name: A, start: Start::KaimingUniform }, AdapterTensor { name: B, start: Start::Zeros }]
+        &[
+            AdapterTensor { kind: ParameterKind::AdapterA, start: Start::KaimingUniform },
+            AdapterTensor { kind: ParameterKind::AdapterB, start: Start::Zeros },
+        ]
     }
 
     fn emit(&self, g: &mut GraphBuilder, config: &LoraConfig, linear: &AdaptedLinear<'_>) -> Result<ValueId, IrError> {
         let AdaptedLinear { path, prefix, x, y, fan_in, fan_out } = linear;
-        let a = g.trained(&format!("{prefix}.{A}"), &[config.rank, *fan_in], true);
-        let b = g.trained(&format!("{prefix}.{B}"), &[*fan_out, config.rank], true);
+        let [a_name, b_name] = ["lora_A.weight", "lora_B.weight"].map(|tensor| format!("{prefix}.{tensor}"));
+        let a = g.trained(&a_name, ParameterKind::AdapterA, &[config.rank, *fan_in], true);
+        let b = g.trained(&b_name, ParameterKind::AdapterB, &[*fan_out, config.rank], true);
+        g.gate(&a_name, &b_name);
         let x = g.dropout(&format!("{path}.lora_dropout"), *x, config.dropout)?;
         let u = g.op1(&format!("{path}.lora_A"), Linear::plain(Layout::OutIn), &[x, a])?;
         let up = Linear { alpha: config.scale(), ..Linear::plain(Layout::OutIn) };

@@ -15,7 +15,7 @@ use crate::ModelError;
 use crate::graph_builder::GraphBuilder;
 use crate::precision::{refresh_working_copies, write_parameter, write_parameters};
 use remat_formats::{AdapterConfig, ModelConfig, SafetensorsFile, TargetModules};
-use remat_ir::{Graph, IrError, Parameter, StateRole, Storage, Type, Value, ValueId};
+use remat_ir::{Graph, IrError, Parameter, ParameterKind, SourceRole, Storage, Type, Value, ValueId};
 use remat_plan::{Device, SourceWriter};
 use remat_tensor::{Philox, stream_of_name};
 use std::path::Path;
@@ -80,17 +80,15 @@ impl<'a> Adapters<'a> {
 }
 
 /// What an adapter's tensor starts with; `None` for a parameter of the base.
-fn start_of(name: &str) -> Option<Start> {
-    let tensors = VARIANTS.iter().flat_map(|variant| variant.0.tensors());
-    let is_named = |tensor: &str| name.strip_suffix(tensor).is_some_and(|module| module.ends_with('.'));
-    let start = tensors.into_iter().find(|tensor| is_named(tensor.name)).map(|tensor| tensor.start);
-    start.filter(|_| name.starts_with(PREFIX))
+fn start_of(kind: ParameterKind) -> Option<Start> {
+    let mut tensors = VARIANTS.iter().flat_map(|variant| variant.0.tensors());
+    tensors.find(|tensor| tensor.kind == kind).map(|tensor| tensor.start)
 }
 
 /// Initialises adapters as PEFT does. Each tensor draws from a stream of its own name, so that adding a target changes no
 /// other; what starts at zero is left as the device has it.
 pub(crate) fn init(parameters: &[Parameter], seed: u64, device: &mut dyn Device) -> Result<(), ModelError> {
-    for parameter in parameters.iter().filter(|parameter| start_of(&parameter.name) == Some(Start::KaimingUniform)) {
+    for parameter in parameters.iter().filter(|parameter| start_of(parameter.kind) == Some(Start::KaimingUniform)) {
         let bound = 1.0 / (parameter.ty.shape.last() as f32).sqrt();
         let philox = Philox::new(seed, stream_of_name(&parameter.name));
         let state = device.known(Storage::State, &parameter.name)?;
@@ -157,9 +155,9 @@ pub(crate) fn read_settings(base: &ModelConfig, folder: &Path) -> Result<LoraCon
 
 /// The adapters that `graph` names, with their types; without gradients there are no parameters to ask.
 pub(crate) fn of_graph(graph: &Graph) -> Vec<(&str, &Type)> {
-    let is_adapter = |value: &&Value| value.producer.is_none() && value.name.starts_with(PREFIX);
+    let is_adapter = |value: &&Value| value.role.is_some_and(SourceRole::is_adapter_parameter);
     let adapters = graph.values.iter().filter(is_adapter);
-    adapters.map(|value| (StateRole::of(&value.name).1, &value.ty)).collect()
+    adapters.filter_map(|value| Some((value.parameter()?, &value.ty))).collect()
 }
 
 /// Reads the weights of these adapters into the device's states. Each must be in the file, and nothing else.

@@ -7,7 +7,7 @@ use super::targets::Targets;
 use crate::ModelError;
 use crate::graph_builder::GraphBuilder;
 use remat_formats::{AdapterConfig, TargetModules};
-use remat_ir::{IrError, ValueId};
+use remat_ir::{IrError, ParameterKind, ValueId};
 use std::fmt;
 
 /// Settings of low-rank adapters.
@@ -84,8 +84,8 @@ pub(crate) trait Variant: Sync {
 
 /// A tensor that an adapter keeps beside a linear.
 pub(crate) struct AdapterTensor {
-    /// What follows the module's name in PEFT's file.
-    pub name: &'static str,
+    /// Which it is.
+    pub kind: ParameterKind,
     /// What it starts with.
     pub start: Start,
 }

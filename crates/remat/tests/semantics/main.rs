@@ -14,6 +14,7 @@ mod custom;
 mod index;
 mod introspection;
 mod models;
+mod names;
 mod nesting;
 mod offload;
 mod replay;

@@ -4,7 +4,7 @@
 //! second matrices of fresh adapters at load, but small ones share their pages with what is written. Invariant: a source
 //! that several plans name counts once.
 
-use remat_ir::{Graph, StateRole, Storage, Value};
+use remat_ir::{Graph, ParameterKind, SourceRole, StateRole, Storage, Value};
 use std::collections::HashSet;
 
 /// Where a source may begin.
@@ -66,7 +66,7 @@ impl SourceTotals {
             self.quantised_elements += value.ty.shape.numel();
             self.quantised_exactly += value.ty.bytes();
         }
-        let written = written(&value.name);
+        let written = written(value.role);
         let total = match value.storage {
             Storage::Weight if is_quantised => &mut self.quantised,
             Storage::Weight => &mut self.weights,
@@ -79,7 +79,7 @@ impl SourceTotals {
         };
         *total += bytes;
         if value.storage == Storage::State {
-            self.has_adapters |= value.name.contains(".lora_");
+            self.has_adapters |= value.role.is_some_and(SourceRole::is_adapter_parameter);
             self.zero_at_first += if written == Written::WithAdapter { bytes } else { 0 };
             self.states.push(State { bytes, written });
         }
@@ -115,11 +115,11 @@ impl SourceTotals {
     }
 }
 
-fn written(name: &str) -> Written {
-    match StateRole::of(name).0 {
-        StateRole::Gradient => Written::InStep,
-        role if role.is_moment() => Written::AtResume,
-        StateRole::Value if name.ends_with(".lora_B.weight") => Written::WithAdapter,
+fn written(role: Option<SourceRole>) -> Written {
+    match role {
+        Some(SourceRole::Parameter(_, StateRole::Gradient)) => Written::InStep,
+        Some(SourceRole::Parameter(_, role)) if role.is_moment() => Written::AtResume,
+        Some(SourceRole::Parameter(ParameterKind::AdapterB, StateRole::Value)) => Written::WithAdapter,
         _ => Written::AtLoad,
     }
 }

@@ -4,7 +4,7 @@
 //!
 //! - any before the first update that moved something: behind a layer that starts at zero, as the output projections of
 //!   inserted blocks and `lora_B` do, nothing gets a gradient until that layer has moved;
-//! - `lora_A` as long as its `lora_B` is zero;
+//! - a parameter that a gate multiplies, as `lora_A` by its `lora_B`, as long as the gate is zero;
 //! - all in an update whose trained tokens stand at the first position of their sample, where attention looks at one key
 //!   only, so that no query or key can matter.
 //!
@@ -12,13 +12,20 @@
 
 use crate::TrainError;
 use remat_data::{Batch, IGNORED_LABEL};
-use remat_ir::{StateRole, Storage};
+use remat_ir::{Parameter, StateRole, Storage};
 use remat_plan::{Device, DeviceError};
+
+/// A parameter and the one that its gradient is a multiple of, if there is one.
+#[derive(Debug)]
+struct Watched {
+    name: String,
+    gated_by: Option<String>,
+}
 
 /// Parameters that have not shown a gradient yet.
 #[derive(Debug)]
 pub(crate) struct GradientWatch {
-    pending: Vec<String>,
+    pending: Vec<Watched>,
     /// Whether the present update has a trained token with something before it.
     conclusive: bool,
     /// Whether an update with a conclusive batch and a rate above zero was made.
@@ -27,8 +34,9 @@ pub(crate) struct GradientWatch {
 
 impl GradientWatch {
     /// Watches all of them.
-    pub(crate) fn new(names: impl Iterator<Item = String>) -> Self {
-        GradientWatch { pending: names.collect(), conclusive: false, moved: false }
+    pub(crate) fn new(parameters: &[Parameter]) -> Self {
+        let watched = |p: &Parameter| Watched { name: p.name.clone(), gated_by: p.gated_by.clone() };
+        GradientWatch { pending: parameters.iter().map(watched).collect(), conclusive: false, moved: false }
     }
 
     /// Takes note of a micro-batch of the present update.
@@ -46,12 +54,12 @@ impl GradientWatch {
         }
         let mut still = Vec::new();
         let mut silent = Vec::new();
-        for name in self.pending.drain(..) {
-            if !is_zero(device, &StateRole::Gradient.name(&name))? {
+        for watched in self.pending.drain(..) {
+            if !is_zero(device, &StateRole::Gradient.name(&watched.name))? {
                 continue;
             }
-            let gated = name.contains(".lora_A.") && is_zero(device, &name.replace(".lora_A.", ".lora_B."))?;
-            if gated || !self.moved { still.push(name) } else { silent.push(name) }
+            let gated = watched.gated_by.as_ref().map_or(Ok(false), |gate| is_zero(device, gate))?;
+            if gated || !self.moved { still.push(watched) } else { silent.push(watched.name) }
         }
         self.pending = still;
         self.moved |= lr > 0.0;

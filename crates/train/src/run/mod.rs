@@ -167,12 +167,11 @@ impl<'a> Run<'a> {
         peaks: PhasePeaks,
         reporter: &'a mut dyn Reporter,
     ) -> Result<Self, TrainError> {
-        let names = session.parameters.iter().map(|parameter| parameter.name.clone());
         Ok(Run {
             saves,
             // The line of an update whose evaluation is still to come is written again, with its result.
             log: MetricsLog::open(&session.config.out, before(session.made_updates, unevaluated))?,
-            watch: GradientWatch::new(names),
+            watch: GradientWatch::new(&session.parameters),
             states: snapshot::saved_states(&session.parameters, &session.config),
             checked: None,
             unevaluated,

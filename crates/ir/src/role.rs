@@ -1,0 +1,238 @@
+//! What the sources of a graph are for.
+//!
+//! Invariant: a source is given its role where it is declared, and keeps it through every pass; names identify values and
+//! say nothing. [`StateRole`] has the one table of how the states of a parameter are named after it. Look next at `build`.
+
+use crate::{Storage, Value};
+use std::fmt;
+
+/// What a source is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum SourceRole {
+    /// An input that comes with the rows: token ids, positions, labels, whatever a model reads of a batch.
+    Data,
+    /// An input of one number for the whole run: the learning rate, the cotangent of the loss.
+    Scalar,
+    /// The input that keys random ops.
+    Key,
+    /// A weight that is computed and in no file: the frequencies of rotary embeddings.
+    Constant,
+    /// A parameter, frozen or trained, or what training keeps of it.
+    Parameter(ParameterKind, StateRole),
+    /// Keys or values of the tokens before.
+    KvCache,
+}
+
+/// Whose a parameter is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ParameterKind {
+    /// The model's own.
+    Base,
+    /// The first matrix of a low-rank adapter, which reads the module's operand.
+    AdapterA,
+    /// The second matrix of a low-rank adapter, which writes into the module's result.
+    AdapterB,
+}
+
+/// What a state holds of a parameter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum StateRole {
+    /// The parameter itself, in f32.
+    Value,
+    /// The sum of its gradients since the last update.
+    Gradient,
+    /// The first moment, or its codes.
+    FirstMoment,
+    /// The second moment, or its codes.
+    SecondMoment,
+    /// The scales of the first moment's codes.
+    FirstMomentScales,
+    /// The scales of the second moment's codes.
+    SecondMomentScales,
+    /// The parameter in the precision that forward and backward read.
+    WorkingCopy,
+}
+
+impl StateRole {
+    /// All roles.
+    pub const ALL: [StateRole; 7] = [
+        StateRole::Value,
+        StateRole::Gradient,
+        StateRole::FirstMoment,
+        StateRole::SecondMoment,
+        StateRole::FirstMomentScales,
+        StateRole::SecondMomentScales,
+        StateRole::WorkingCopy,
+    ];
+
+    /// The states that training adds to a parameter computed in f32.
+    pub const ADDED: [StateRole; 5] = [
+        StateRole::Gradient,
+        StateRole::FirstMoment,
+        StateRole::SecondMoment,
+        StateRole::FirstMomentScales,
+        StateRole::SecondMomentScales,
+    ];
+
+    /// The name of a parameter's state, in plans, on devices and in saves.
+    pub fn name(self, parameter: &str) -> String {
+        format!("{parameter}{}", self.suffix())
+    }
+
+    fn suffix(self) -> &'static str {
+        self.words().1
+    }
+
+    /// The word of the text form, and the suffix of names.
+    fn words(self) -> (&'static str, &'static str) {
+        match self {
+            StateRole::Value => ("", ""),
+            StateRole::Gradient => ("gradient", ".grad"),
+            StateRole::FirstMoment => ("first_moment", ".m"),
+            StateRole::SecondMoment => ("second_moment", ".v"),
+            StateRole::FirstMomentScales => ("first_moment_scales", ".m_absmax"),
+            StateRole::SecondMomentScales => ("second_moment_scales", ".v_absmax"),
+            StateRole::WorkingCopy => ("working_copy", ".bf16"),
+        }
+    }
+
+    /// Whether it is the optimizer's: kept from update to update, and in a save.
+    pub fn is_moment(self) -> bool {
+        match self {
+            StateRole::FirstMoment
+            | StateRole::SecondMoment
+            | StateRole::FirstMomentScales
+            | StateRole::SecondMomentScales => true,
+            StateRole::Value | StateRole::Gradient | StateRole::WorkingCopy => false,
+        }
+    }
+}
+
+impl ParameterKind {
+    /// All kinds.
+    const ALL: [ParameterKind; 3] = [ParameterKind::Base, ParameterKind::AdapterA, ParameterKind::AdapterB];
+
+    /// Whether it is part of an adapter.
+    pub fn is_adapter(self) -> bool {
+        match self {
+            ParameterKind::Base => false,
+            ParameterKind::AdapterA | ParameterKind::AdapterB => true,
+        }
+    }
+
+    fn word(self) -> &'static str {
+        match self {
+            ParameterKind::Base => "base",
+            ParameterKind::AdapterA => "adapter_a",
+            ParameterKind::AdapterB => "adapter_b",
+        }
+    }
+}
+
+impl SourceRole {
+    /// A parameter of the model itself.
+    pub const BASE: SourceRole = SourceRole::Parameter(ParameterKind::Base, StateRole::Value);
+
+    /// The role of a source of which nothing else is said; the text form leaves it out.
+    pub fn usual(storage: Storage) -> SourceRole {
+        match storage {
+            Storage::Input => SourceRole::Data,
+            Storage::Weight | Storage::State | Storage::Arena => SourceRole::BASE,
+        }
+    }
+
+    /// Whether a source of this storage can have it.
+    pub fn suits(self, storage: Storage) -> bool {
+        match self {
+            SourceRole::Data | SourceRole::Scalar | SourceRole::Key => storage == Storage::Input,
+            SourceRole::Constant => storage == Storage::Weight,
+            SourceRole::Parameter(_, StateRole::Value) => [Storage::Weight, Storage::State].contains(&storage),
+            SourceRole::Parameter(..) | SourceRole::KvCache => storage == Storage::State,
+        }
+    }
+
+    /// Whether it holds the elements of a parameter of the model itself: the parameter or its working copy.
+    pub fn is_base_parameter(self) -> bool {
+        let role = if let SourceRole::Parameter(ParameterKind::Base, role) = self { Some(role) } else { None };
+        matches!(role, Some(StateRole::Value | StateRole::WorkingCopy))
+    }
+
+    /// The same of an adapter's parameter.
+    pub fn is_adapter_parameter(self) -> bool {
+        match self {
+            SourceRole::Parameter(kind, StateRole::Value | StateRole::WorkingCopy) => kind.is_adapter(),
+            _ => false,
+        }
+    }
+
+    /// The role of which this is the text form.
+    pub(crate) fn from_text(text: &str) -> Option<SourceRole> {
+        let states = |kind| StateRole::ALL.map(|state| SourceRole::Parameter(kind, state));
+        let parameters = ParameterKind::ALL.into_iter().flat_map(states);
+        let others = [SourceRole::Data, SourceRole::Scalar, SourceRole::Key, SourceRole::Constant, SourceRole::KvCache];
+        others.into_iter().chain(parameters).find(|role| role.to_string() == text)
+    }
+}
+
+impl fmt::Display for SourceRole {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            SourceRole::Data => f.write_str("data"),
+            SourceRole::Scalar => f.write_str("scalar"),
+            SourceRole::Key => f.write_str("key"),
+            SourceRole::Constant => f.write_str("constant"),
+            SourceRole::KvCache => f.write_str("kv_cache"),
+            SourceRole::Parameter(kind, StateRole::Value) => f.write_str(kind.word()),
+            SourceRole::Parameter(kind, role) => write!(f, "{} {}", kind.word(), role.words().0),
+        }
+    }
+}
+
+impl Value {
+    /// Name of the parameter that a source is, or that it is kept for.
+    pub fn parameter(&self) -> Option<&str> {
+        match self.role? {
+            SourceRole::Parameter(_, role) => Some(self.name.strip_suffix(role.suffix()).unwrap_or(&self.name)),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Type;
+    use remat_tensor::DType;
+
+    #[test]
+    fn states_lead_back_to_their_parameter_by_role_and_never_by_name() {
+        let value = |name: &str, role| Value {
+            name: name.to_string(),
+            ty: Type::new(DType::F32, [1]),
+            storage: Storage::State,
+            role: Some(role),
+            producer: None,
+            donated_from: None,
+        };
+        for role in StateRole::ALL {
+            let of_w = value(&role.name("w"), SourceRole::Parameter(ParameterKind::AdapterA, role));
+            assert_eq!(of_w.parameter(), Some("w"), "{}", of_w.name);
+            // A parameter of a name that another one's state could have is itself.
+            let named_so = value(&role.name("w"), SourceRole::BASE);
+            assert_eq!(named_so.parameter(), Some(named_so.name.as_str()));
+        }
+        assert_eq!(value("k", SourceRole::KvCache).parameter(), None);
+    }
+
+    #[test]
+    fn the_text_of_a_role_is_its_own() {
+        for kind in ParameterKind::ALL {
+            for state in StateRole::ALL {
+                let role = SourceRole::Parameter(kind, state);
+                assert_eq!(SourceRole::from_text(&role.to_string()), Some(role));
+            }
+        }
+        assert_eq!(SourceRole::from_text("key"), Some(SourceRole::Key));
+        assert_eq!(SourceRole::from_text("base base"), None);
+    }
+}
