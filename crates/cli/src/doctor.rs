@@ -9,12 +9,13 @@ use remat_plan::{OpClass, Prices, SpillPrices};
 use remat_step::DeviceOptions;
 use remat_step::device::measure_spill;
 use remat_train::{
-    Isa, Machine, Precision, PriceSource, TrainError, available_bytes, build, device_options, group_limit_bytes,
-    measured_profile, price_file,
+    Isa, Machine, Measuring, Precision, PriceCorrection, PriceHistory, PriceSource, TrainError, available_bytes, build,
+    device_options, group_limit_bytes, measured_profile, price_file, price_history,
 };
 use serde_json::{Map, Value, json};
 use std::io::Write;
 use std::path::PathBuf;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 pub(crate) const AFTER_HELP: &str = "\
 Examples:
@@ -23,7 +24,8 @@ Examples:
   remat doctor --offload /mnt/nvme --json > server.json; remat plan --prices server.json --preset llama-3.1-8b
 
 Prices are what each kind of operation costs in time. They are measured once, kept in a cache, and used by plan and train;
-different threads or another version are measured anew. What --json prints can be given to plan, train and profile, on
+different threads or another version are measured anew. A run whose steps take a tenth more or less than prices say
+corrects them. What --json prints can be given to plan, train and profile, on
 another machine too, by --prices.";
 
 /// Flags of `remat doctor`.
@@ -67,6 +69,8 @@ struct Measured {
     precision: Precision,
     prices: Prices,
     source: PriceSource,
+    /// Where they are kept.
+    history: Option<PriceHistory>,
 }
 
 /// Looks and returns the exit code.
@@ -92,9 +96,11 @@ fn look(arguments: &DoctorArgs) -> Result<Found, TrainError> {
     let options = device_options(arguments.threads, arguments.isa)?;
     let formats = arguments.precision.map_or(vec![Precision::F32, Precision::Bf16], |precision| vec![precision]);
     let mut measured = Vec::with_capacity(formats.len());
+    let when = if arguments.measure { Measuring::Anew } else { Measuring::IfMissing };
     for precision in formats {
-        let (profile, source) = measured_profile(&options, precision, arguments.measure)?;
-        measured.push(Measured { precision, prices: profile.prices, source });
+        let (profile, source) = measured_profile(&options, precision, when)?;
+        let history = price_history(&options, precision);
+        measured.push(Measured { precision, prices: profile.prices, source, history });
     }
     let copies = arguments.offload.clone().map(|folder| Ok::<_, TrainError>((measure_spill(&folder)?, folder)));
     let copies = copies.transpose()?.map(|(prices, folder)| (folder, prices));
@@ -113,7 +119,37 @@ fn source_word(source: PriceSource) -> &'static str {
     match source {
         PriceSource::Cached => "from the cache",
         PriceSource::Measured => "measured now",
+        PriceSource::MeasuredWhileBusy => "measured now, while the machine was busy with something else",
     }
+}
+
+/// Seconds since a time, in the largest unit that fits.
+fn age(since: u64) -> String {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_secs());
+    let units = [(86_400, "day"), (3600, "hour"), (60, "minute"), (1, "second")];
+    let seconds = now.saturating_sub(since);
+    let (unit, name) = units.into_iter().find(|(unit, _)| seconds >= *unit).unwrap_or((1, "second"));
+    counted((seconds / unit) as usize, name)
+}
+
+/// How prices were come by: their age, how far the passes lay apart, what runs corrected.
+fn come_by(history: &PriceHistory) -> Vec<String> {
+    let PriceHistory { measured_at, spread, busy, corrections, .. } = history;
+    let doubt = match (busy, corrections.is_empty()) {
+        (true, true) => "; the machine was busy, so they are measured again when prices decide",
+        (true, false) => "; the machine was busy, and a run has corrected them",
+        (false, _) => "",
+    };
+    let mut lines = vec![format!("{} old, spread {:.1} %{doubt}", age(*measured_at), 100.0 * spread)];
+    lines.extend(corrections.iter().map(|correction| {
+        let PriceCorrection { at, predicted_seconds, measured_seconds, factors } = correction;
+        let mut most: Vec<(&String, f64)> = factors.iter().map(|(class, &factor)| (class, factor)).collect();
+        most.sort_by(|a, b| b.1.ln().abs().total_cmp(&a.1.ln().abs()));
+        let most: Vec<String> = most.iter().take(3).map(|(class, factor)| format!("{class} x {factor:.2}")).collect();
+        let from_to = format!("{predicted_seconds:.3} s said, {measured_seconds:.3} s taken");
+        format!("corrected {} ago by a run: {from_to}; most: {}", age(*at), most.join(", "))
+    }));
+    lines
 }
 
 /// What a class pays for: arithmetic, bytes, what each op takes besides. A rate that never binds is left out.
@@ -149,11 +185,12 @@ fn page(found: &Found) -> String {
     if let Some(limit) = group_limit_bytes() {
         lines.push(format!("          a control group allows {}", bytes(limit)));
     }
-    for Measured { precision, source, .. } in measured {
+    for Measured { precision, source, history, .. } in measured {
         let file = price_file(options, *precision);
         let file =
             file.map_or("nowhere: neither XDG_CACHE_HOME nor HOME is set".to_string(), |p| p.display().to_string());
         lines.push(format!("prices    {}, {}; kept in {file}", number_format(*precision), source_word(*source)));
+        lines.extend(history.iter().flat_map(come_by).map(|line| format!("          {line}")));
     }
     if let Some((folder, copies)) = copies {
         let rate = |rate: f64| format!("{}/s", bytes(rate as u64));
@@ -178,6 +215,7 @@ fn object(found: &Found) -> Value {
         json!({
             "precision": number_format(m.precision),
             "source": source_word(m.source),
+            "history": m.history,
             "file": price_file(options, m.precision).map(|path| path.display().to_string()),
             "rates": rates,
         })

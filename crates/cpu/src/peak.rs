@@ -1,6 +1,7 @@
-//! The machine's peak: multiply-adds that touch no memory, the ceiling that products are measured against.
+//! The machine's peak: multiply-adds that touch no memory, the ceiling that products are measured against; and a probe of
+//! how fast the machine is at this moment.
 
-#[cfg(target_arch = "x86_64")]
+use std::hint::black_box;
 use std::time::Instant;
 
 /// FLOP/s of one thread whose multiply-adds read and write registers alone: 24 chains, written in assembly so that no
@@ -79,4 +80,71 @@ pub fn multiplier_peak(threads: usize, dot: bool) -> Option<f64> {
         let own = register_peak(dot)?;
         others.into_iter().try_fold(own, |sum, other| Some(sum + other.join().ok().flatten()?))
     })
+}
+
+/// How fast the machine computes at a moment. Of little work in registers, so that only what else runs here changes it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct SpeedProbe {
+    /// Rounds per second of all threads together: to be compared with other probes alone.
+    pub rounds_per_second: f64,
+    /// The part of the time in which each thread had a processor: 1 if nothing else wanted one, as the system counts.
+    pub share: f64,
+}
+
+/// Rounds of one thread: some ten milliseconds, longer than a thread runs before another one gets its turn.
+const PROBE_ROUNDS: u32 = 1 << 22;
+
+/// Probes the machine with so many threads at once. `None` where the system refuses to start them.
+pub fn speed_probe(threads: usize) -> Option<SpeedProbe> {
+    let start = Instant::now();
+    let busy_seconds = std::thread::scope(|scope| {
+        let start = |_| std::thread::Builder::new().spawn_scoped(scope, probe_thread).ok();
+        let others: Vec<_> = (1..threads).map(start).collect::<Option<_>>()?;
+        let own = probe_thread();
+        others.into_iter().try_fold(own, |sum, other| Some(sum + other.join().ok()?))
+    })?;
+    let seconds = start.elapsed().as_secs_f64().max(1e-9);
+    let threads = threads.max(1) as f64;
+    let share = (busy_seconds / (threads * seconds)).min(1.0);
+    Some(SpeedProbe { rounds_per_second: threads * f64::from(PROBE_ROUNDS) / seconds, share })
+}
+
+/// Runs one thread's rounds and returns the seconds in which it had a processor.
+fn probe_thread() -> f64 {
+    let (start, busy) = (Instant::now(), thread_seconds());
+    let mut chains = [1.0_f32; 32];
+    for _ in 0..black_box(PROBE_ROUNDS) {
+        for x in &mut chains {
+            *x = *x * 0.999 + 0.001;
+        }
+    }
+    black_box(chains);
+    match (busy, thread_seconds()) {
+        (Some(before), Some(after)) => after - before,
+        _ => start.elapsed().as_secs_f64(),
+    }
+}
+
+/// Seconds in which this thread has had a processor.
+fn thread_seconds() -> Option<f64> {
+    #[cfg(unix)]
+    {
+        let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+        // SAFETY: the clock writes one timespec, which is ours.
+        let done = unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &mut time) } == 0;
+        done.then_some(time.tv_sec as f64 + 1e-9 * time.tv_nsec as f64)
+    }
+    #[cfg(not(unix))]
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_probe_has_a_rate_and_a_share() {
+        let probe = speed_probe(2).expect("two threads");
+        assert!(probe.rounds_per_second > 0.0 && probe.share > 0.0 && probe.share <= 1.0, "{probe:?}");
+    }
 }

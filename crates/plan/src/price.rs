@@ -136,6 +136,16 @@ impl Rate {
             + cost.inner / self.inner_per_second
             + self.overhead_seconds
     }
+
+    /// The same where all takes so many times as long.
+    pub fn slower(&self, factor: f64) -> Rate {
+        Rate {
+            flops_per_second: self.flops_per_second / factor,
+            bytes_per_second: self.bytes_per_second / factor,
+            inner_per_second: self.inner_per_second / factor,
+            overhead_seconds: self.overhead_seconds * factor,
+        }
+    }
 }
 
 /// Measured or assumed rates of one machine, for a fixed number of threads and one dtype of activations.

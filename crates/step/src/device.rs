@@ -6,7 +6,7 @@ use remat_cpu::{CpuExecutor, CpuOptions};
 use remat_plan::{Device, DeviceError, DeviceProfile, SpillPrices};
 use std::path::Path;
 
-pub use remat_cpu::{Level, multiplier_peak, release_freed_memory};
+pub use remat_cpu::{Level, SpeedProbe, multiplier_peak, release_freed_memory, speed_probe};
 
 /// Opens a device with so many threads and kernels of this level.
 pub type Opener = fn(usize, Level) -> Box<dyn Device>;

@@ -43,6 +43,12 @@ impl StepTrace {
         &self.ran
     }
 
+    /// Forgets what ran; the memory stays.
+    pub fn clear(&mut self) {
+        self.ran.clear();
+        self.started = Instant::now();
+    }
+
     /// Where the next run of so many steps writes its times.
     pub(crate) fn times(&mut self, steps: usize) -> &mut [StepTime] {
         self.times.resize(steps.max(self.times.len()), StepTime::default());

@@ -26,7 +26,10 @@ pub use plan::buckets::{BucketPlan, LengthBucket};
 pub use plan::memory::{MemoryAccount, MemoryRow, PhaseMemory};
 pub use plan::planning::Limit;
 pub use plan::run_plan::{Fit, FrontierRow, RunPlan, plan};
-pub use prices::{PriceSource, cached_profile, calibrated_profile, measured_profile, price_file};
+pub use prices::{
+    Measuring, PriceCorrection, PriceHistory, PriceSource, cached_profile, calibrated_profile, measured_profile,
+    price_file, price_history,
+};
 pub use profile::profile_record::Profiled;
 pub use profile::side_by_side::SideBySide;
 pub use profile::{PolicyRows, ProfileJob, ProfileRow, ProfileSetup, RefusedPolicy, SampleRows, profile};

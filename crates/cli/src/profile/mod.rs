@@ -95,7 +95,8 @@ fn start(arguments: ProfileArgs, matches: &ArgMatches) -> Result<(String, Option
     let (policies, repeats) = (arguments.policies.as_slice(), arguments.repeats as usize);
     let (shape, options, limit, prices) = (*shape, *options, *limit, prices.clone());
     let job = ProfileJob { model, method, shape, batch, policies, repeats, options, limit, prices, spill };
-    let PolicyRows { rows, refused } = profile(&job)?;
+    let PolicyRows { rows, refused, note } = profile(&job)?;
+    note.iter().for_each(|note| console::line(&format!("note: {note}")));
     let (chosen, verdict) = verdict(&setup, &rows);
     let profiled = Profiled { footprint_bytes, footprint_16_bit_bytes, repeats, rows, refused, chosen, verdict };
     let record = profiled.record(&setup, started_at)?;

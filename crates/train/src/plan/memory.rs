@@ -34,7 +34,7 @@ pub(crate) struct Buffers {
     pub(crate) reading_bytes: usize,
     /// What this process holds while it measures prices; 0 if it does not.
     pub(crate) measuring_bytes: usize,
-    /// Micro-batches of the update whose steps are traced; 0 without a trace.
+    /// Micro-batches whose steps are timed with those of their update.
     pub(crate) traced_micro_batches: usize,
     /// Whether the run starts from an adapter that was trained before, so that all of it is written at load.
     pub(crate) adapter_is_read: bool,

@@ -129,7 +129,8 @@ impl SetUp {
             measuring_bytes: 0,
             traced_micro_batches: match whom {
                 SetUpFor::Run(_, RunControl { trace: Some(_), .. }) => config.grad_accum,
-                _ => 0,
+                // One is timed now and then, to hold it to the prices.
+                _ => 1,
             },
             adapter_is_read: resumed.is_some() || config.init_adapter.is_some(),
         };

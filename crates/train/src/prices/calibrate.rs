@@ -2,31 +2,42 @@
 //!
 //! Method: steps of three small decoders, with adapters or in full, at two lengths, run as training runs them. So an
 //! operand comes from where a real step's comes from, be it a cache, where the op before has left it, or memory, where the
-//! forward or the weights are; a kernel timed alone, again and again, would be up to three times as fast. The median of
-//! a few runs counts for each step. Three to five seconds on two threads. Invariants: every class of op is in a trial, or one
-//! that stands for it; no trial has the shape of a preset. Look next at `remat_plan::fit` for how rates are found.
+//! forward or the weights are; a kernel timed alone, again and again, would be up to three times as fast.
+//!
+//! All trials run once, then all again, so that a moment in which the machine did something else hits one pass of each. A
+//! probe of the machine's speed before and after tells such passes: they are repeated, and do not count as long as there are
+//! quiet ones; the median of those counts for each step. Some five seconds on two quiet threads, three times that at
+//! most. Invariants: every class of op is in a trial, or one that stands for it; no trial has the shape of a preset. Look
+//! next at `remat_plan::fit` for how rates are found.
 
 use crate::TrainError;
+use crate::prices::now;
+use crate::prices::price_cache::PriceHistory;
 use remat_formats::ModelConfig;
 use remat_ir::OpDef;
 use remat_model::{BatchShape, LoraConfig, Method, Precision, training};
 use remat_plan::{Action, DeviceProfile, Measured, OpClass, Plan, Policy, Prices, Rate};
-use remat_step::device::Level;
+use remat_step::device::{Level, SpeedProbe, speed_probe};
 use remat_step::{
     AdamWSettings, DeviceOptions, MomentFormat, StepPlans, StepTrace, TrainingStep, fill_with_small_numbers,
 };
 use std::collections::HashMap;
 use std::path::Path;
-use std::time::Instant;
 
-/// Counted runs of each trial, after one that faults pages in.
-const REPEATS: usize = 3;
+/// Passes over all trials, each run after one that faults pages in.
+const PASSES: usize = 3;
 
-/// A trial that takes longer than this is run but once more.
+/// Passes at most, where some of them find the machine busy.
+const MOST_PASSES: usize = 8;
+
+/// Quiet passes that a trial needs.
+const QUIET_PASSES: usize = 2;
+
+/// A trial that takes longer than this has one pass less.
 const LONG_SECONDS: f64 = 1.0;
 
-/// Tokens of trials on a machine with vector units.
-const TOKENS: [usize; 2] = [512, 192];
+/// Tokens of trials on a machine with vector units: many, fewer, and so few that what does not shrink with them shows.
+const TOKENS: [usize; 3] = [512, 192, 24];
 
 /// Wide, so that products are seen at their best and weights do not stay in a cache.
 const LLAMA: &str = r#"{"model_type": "llama", "hidden_size": 1920, "intermediate_size": 4864, "num_hidden_layers": 1,
@@ -50,8 +61,8 @@ struct Trial {
     moments: MomentFormat,
 }
 
-/// The trials at two lengths each.
-fn trials(tokens: [usize; 2]) -> Vec<Trial> {
+/// The trials at each of the lengths.
+fn trials(tokens: [usize; 3]) -> Vec<Trial> {
     let lora = || LoraConfig { rank: 16, alpha: 32.0, ..LoraConfig::default() };
     let at = |tokens: usize| {
         [(LLAMA, Method::Lora(lora())), (GPT2, Method::Lora(lora())), (LLAMA_IN_FULL, Method::Full)]
@@ -63,76 +74,158 @@ fn trials(tokens: [usize; 2]) -> Vec<Trial> {
 }
 
 impl Trial {
-    /// The plans of micro-step and update, which keep everything, and the names of the loss and its cotangent.
-    fn plans(&self, precision: Precision, profile: &DeviceProfile) -> Result<([Plan; 2], [String; 2]), TrainError> {
+    /// Plans that keep everything.
+    fn plans(&self, precision: Precision, profile: &DeviceProfile) -> Result<Plans, TrainError> {
         let config = ModelConfig::parse(Path::new("calibration"), self.config)?;
         let shape = BatchShape { batch: 1, seq_len: self.tokens };
         let training = training(&config, precision, &self.method, shape)?;
         let settings = AdamWSettings { moments: self.moments, ..AdamWSettings::default() };
         let (problem, trained) = TrainingStep::new(training, Some(&settings))?.problem(profile)?;
         let plans = [problem.plan(&Policy::None, None)?, trained.plan_update(profile)?];
-        Ok((plans, [trained.loss, trained.dloss]))
+        Ok(Plans { plans, loss: trained.loss, dloss: trained.dloss })
     }
 
-    /// Runs it and adds what each of its steps took.
-    fn measure(
-        &self,
-        options: &DeviceOptions,
-        precision: Precision,
-        by_class: &mut HashMap<OpClass, Vec<Measured>>,
-    ) -> Result<(), TrainError> {
-        let (plans, [loss, dloss]) = self.plans(precision, &options.profile())?;
+    /// Runs it once more. What its steps took is that of the second run in a row.
+    fn pass(&self, plans: &Plans, options: &DeviceOptions) -> Result<Pass, TrainError> {
+        let Plans { plans, loss, dloss } = plans;
         let [micro, update] = plans.clone();
-        let mut step = StepPlans::of(micro, Some(update)).load(options.open(), &loss, &dloss)?;
+        let mut step = StepPlans::of(micro, Some(update)).load(options.open(), loss, dloss)?;
         plans.iter().try_for_each(|plan| fill_with_small_numbers(step.device_mut(), &plan.graph))?;
         let (steps, longest) = step.steps_of_update(1);
-        let with_micro = self.moments == MomentFormat::F32;
-        let mut seconds: Vec<Vec<f64>> = vec![Vec::with_capacity(REPEATS); steps];
-        let mut run = |counted: bool| -> Result<f64, TrainError> {
-            let start = Instant::now();
-            step.begin_trace(StepTrace::new(steps, longest));
-            if with_micro {
+        let mut run = |trace: Option<StepTrace>| -> Result<Vec<f64>, TrainError> {
+            if let Some(trace) = trace {
+                step.begin_trace(trace);
+            }
+            if self.times_the_micro_step() {
                 step.micro(0, SMALL, [0; 4])?;
             }
             step.update(SMALL, 1)?;
-            let whole = start.elapsed().as_secs_f64();
-            let trace = step.end_trace().filter(|_| counted);
-            for (ran, seconds) in trace.iter().flat_map(StepTrace::ran).zip(&mut seconds) {
-                seconds.push(ran.seconds);
-            }
-            Ok(whole)
+            Ok(step.end_trace().iter().flat_map(StepTrace::ran).map(|ran| ran.seconds).collect())
         };
-        run(false)?;
-        let first_seconds = run(true)?;
-        for _ in 1..if first_seconds > LONG_SECONDS { 1 } else { REPEATS } {
-            run(true)?;
-        }
-        let timed = if with_micro { &plans[..] } else { &plans[1..] };
-        let of_plans = timed.iter().flat_map(|plan| plan.steps.iter().map(move |step| (plan, step)));
-        for ((plan, step), seconds) in of_plans.zip(&mut seconds) {
-            let Action::Compute(op) = step.action else { continue };
-            let node = plan.graph.node(op);
-            let (inputs, outputs) = plan.graph.node_types(node);
-            let measured = Measured { cost: node.op.cost(&inputs, &outputs), seconds: median(seconds) };
-            by_class.entry(OpClass::of(&plan.graph, node)).or_default().push(measured);
-        }
-        Ok(())
+        run(None)?;
+        let before = probe(options);
+        let seconds = run(Some(StepTrace::new(steps, longest)))?;
+        let after = probe(options);
+        let slower = if after.rounds_per_second < before.rounds_per_second { after } else { before };
+        Ok(Pass { seconds, probe: SpeedProbe { share: before.share.min(after.share), ..slower } })
     }
+
+    /// Of moments of 8 bits the update alone is timed, as the micro-step knows none.
+    fn times_the_micro_step(&self) -> bool {
+        self.moments == MomentFormat::F32
+    }
+}
+
+/// A trial's plans: the micro-step's and the update's, and the names of the loss and its cotangent.
+struct Plans {
+    plans: [Plan; 2],
+    loss: String,
+    dloss: String,
+}
+
+/// One run of a trial.
+struct Pass {
+    /// Of each step, in the order of the plans.
+    seconds: Vec<f64>,
+    /// The machine's speed at the time, the slower of before and after.
+    probe: SpeedProbe,
+}
+
+impl Pass {
+    fn whole_seconds(&self) -> f64 {
+        self.seconds.iter().sum()
+    }
+}
+
+fn probe(options: &DeviceOptions) -> SpeedProbe {
+    speed_probe(options.threads).unwrap_or(SpeedProbe { rounds_per_second: 0.0, share: 0.0 })
+}
+
+/// Whether nothing else ran: threads had their processors, which were about as fast as they have been.
+pub(crate) fn is_quiet(probe: SpeedProbe, fastest: f64) -> bool {
+    probe.share > 0.97 && probe.rounds_per_second > 0.92 * fastest
+}
+
+/// The passes of a trial that count, and whether they were quiet: if none was, the fastest stands for what it can.
+fn counted(passes: &[Pass], fastest: f64) -> (Vec<&Pass>, bool) {
+    let quiet: Vec<&Pass> = passes.iter().filter(|pass| is_quiet(pass.probe, fastest)).collect();
+    if !quiet.is_empty() {
+        return (quiet, true);
+    }
+    let quickest = passes.iter().min_by(|a, b| a.whole_seconds().total_cmp(&b.whole_seconds()));
+    (quickest.into_iter().collect(), false)
+}
+
+/// How far the runs lie apart, as a part of their median.
+fn spread(passes: &[&Pass]) -> f64 {
+    let mut seconds: Vec<f64> = passes.iter().map(|pass| pass.whole_seconds()).collect();
+    let (middle, last) = (median(&mut seconds), seconds.len() - 1);
+    (seconds[last] - seconds[0]) / middle
 }
 
 /// A learning rate and a cotangent: neither makes a number large or zero.
 const SMALL: f32 = -0.03;
 
+/// Prices, and how they were come by.
+pub(crate) struct Calibrated {
+    pub(crate) prices: Prices,
+    pub(crate) history: PriceHistory,
+}
+
 /// Measures all prices.
 ///
 /// # Errors
 /// Memory that cannot be had.
-pub(crate) fn calibrate(options: &DeviceOptions, precision: Precision) -> Result<Prices, TrainError> {
+pub(crate) fn calibrate(options: &DeviceOptions, precision: Precision) -> Result<Calibrated, TrainError> {
     let tokens = if options.level == Level::Portable { TOKENS.map(|tokens| tokens / 8) } else { TOKENS };
-    let mut by_class = HashMap::new();
-    for trial in trials(tokens) {
-        trial.measure(options, precision, &mut by_class)?;
+    let trials = trials(tokens);
+    let plans = trials.iter().map(|trial| trial.plans(precision, &options.profile()));
+    let plans = plans.collect::<Result<Vec<_>, _>>()?;
+    let mut passes: Vec<Vec<Pass>> = trials.iter().map(|_| Vec::with_capacity(MOST_PASSES)).collect();
+    let mut fastest = 0.0_f64;
+    for pass in 1..=MOST_PASSES {
+        for ((trial, plans), passes) in trials.iter().zip(&plans).zip(&mut passes) {
+            let is_long = passes.first().is_some_and(|first| first.whole_seconds() > LONG_SECONDS);
+            let needed = QUIET_PASSES - usize::from(is_long);
+            let quiet = passes.iter().filter(|pass| is_quiet(pass.probe, fastest)).count();
+            if quiet < needed || (pass <= PASSES && !is_long) {
+                let run = trial.pass(plans, options)?;
+                fastest = fastest.max(run.probe.rounds_per_second);
+                passes.push(run);
+            }
+        }
     }
+    let counted: Vec<(Vec<&Pass>, bool)> = passes.iter().map(|passes| counted(passes, fastest)).collect();
+    let history = PriceHistory {
+        measured_at: now(),
+        spread: counted.iter().map(|(passes, _)| spread(passes)).fold(0.0, f64::max),
+        busy: counted.iter().any(|(_, quiet)| !quiet),
+        rounds_per_second: fastest,
+        corrections: Vec::new(),
+    };
+    let mut by_class = HashMap::new();
+    for ((trial, plans), (passes, _)) in trials.iter().zip(&plans).zip(&counted) {
+        add_steps(trial, plans, passes, &mut by_class);
+    }
+    Ok(Calibrated { prices: fitted(&by_class, options), history })
+}
+
+/// Adds what each step of a trial took to those of its class.
+fn add_steps(trial: &Trial, plans: &Plans, passes: &[&Pass], by_class: &mut HashMap<OpClass, Vec<Measured>>) {
+    let timed = if trial.times_the_micro_step() { &plans.plans[..] } else { &plans.plans[1..] };
+    let of_plans = timed.iter().flat_map(|plan| plan.steps.iter().map(move |step| (plan, step)));
+    for (index, (plan, step)) in of_plans.enumerate() {
+        let Action::Compute(op) = step.action else { continue };
+        let node = plan.graph.node(op);
+        let (inputs, outputs) = plan.graph.node_types(node);
+        let mut seconds: Vec<f64> = passes.iter().map(|pass| pass.seconds[index]).collect();
+        let measured = Measured { cost: node.op.cost(&inputs, &outputs), seconds: median(&mut seconds) };
+        by_class.entry(OpClass::of(&plan.graph, node)).or_default().push(measured);
+    }
+}
+
+/// Rates that explain the steps of each class best.
+fn fitted(by_class: &HashMap<OpClass, Vec<Measured>>, options: &DeviceOptions) -> Prices {
     let nominal = Prices::nominal(options.threads);
     let fitted = |class: OpClass| by_class.get(&class).and_then(|steps| Rate::fitted(steps));
     let rate = |&class: &OpClass| {
@@ -141,7 +234,7 @@ pub(crate) fn calibrate(options: &DeviceOptions, precision: Precision) -> Result
         fitted(class).unwrap_or(nominal.rate(class))
     };
     let rates = OpClass::ALL.iter().map(rate).collect();
-    Ok(Prices { rates, measured: true, spill: None })
+    Prices { rates, measured: true, spill: None }
 }
 
 fn median(seconds: &mut [f64]) -> f64 {
@@ -158,14 +251,36 @@ mod tests {
     fn the_trials_have_every_class_of_op() {
         for precision in [Precision::F32, Precision::Bf16] {
             let mut seen = HashSet::new();
-            for trial in trials([32, 16]) {
-                let (plans, _) = trial.plans(precision, &DeviceOptions::cpu(1).profile()).expect("plans");
-                for plan in plans {
+            for trial in trials([32, 16, 8]) {
+                let plans = trial.plans(precision, &DeviceOptions::cpu(1).profile()).expect("plans");
+                for plan in plans.plans {
                     seen.extend(plan.graph.nodes.iter().map(|node| OpClass::of(&plan.graph, node)));
                 }
             }
             let missing: Vec<&OpClass> = OpClass::ALL.iter().filter(|class| !seen.contains(class)).collect();
             assert_eq!(missing, [&OpClass::ThinIn], "its rate is that of its transpose");
         }
+    }
+
+    fn pass(seconds: f64, rounds_per_second: f64, share: f64) -> Pass {
+        Pass { seconds: vec![seconds], probe: SpeedProbe { rounds_per_second, share } }
+    }
+
+    #[test]
+    fn passes_on_a_busy_machine_count_only_if_there_are_no_others() {
+        let of = |passes: &[Pass]| {
+            let (counted, quiet) = counted(passes, 100.0);
+            (counted.iter().map(|pass| pass.seconds[0]).collect::<Vec<_>>(), quiet)
+        };
+        let (slow, without_share) = (|| pass(3.0, 50.0, 1.0), || pass(2.0, 100.0, 0.6));
+        assert_eq!(of(&[pass(1.0, 99.0, 1.0), slow(), pass(1.1, 98.0, 0.99), without_share()]), (vec![1.0, 1.1], true));
+        assert_eq!(of(&[slow(), without_share()]), (vec![2.0], false), "the quickest");
+    }
+
+    #[test]
+    fn a_spread_is_the_range_over_the_median() {
+        let passes = [pass(1.0, 1.0, 1.0), pass(1.2, 1.0, 1.0), pass(0.9, 1.0, 1.0)];
+        assert!((spread(&passes.iter().collect::<Vec<_>>()) - 0.3).abs() < 1e-12);
+        assert_eq!(spread(&[&passes[0]]), 0.0);
     }
 }

@@ -3,7 +3,8 @@
 //! Invariant: what is given is neither measured nor looked up, so settings with given prices have one plan wherever it is
 //! made, however busy the machine and its disk are. Look next at `prices` for those of this machine.
 
-use crate::prices::{MOST_BYTES, dtype};
+use crate::prices::dtype;
+use crate::prices::price_cache::MOST_BYTES;
 use crate::{Precision, TrainConfig, TrainError};
 use remat_plan::{OpClass, Prices, Rate, SpillPrices};
 use serde::Deserialize;

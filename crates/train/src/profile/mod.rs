@@ -12,8 +12,9 @@ use crate::plan::memory;
 use crate::plan::memory::Buffers;
 use crate::plan::planning::{Limit, fitting};
 use crate::plan::setup::{SetUp, SetUpFor};
-use crate::prices::measured_profile;
+use crate::prices::pace::PaceWatch;
 use crate::prices::spill::with_spill;
+use crate::prices::{Measuring, measured_profile};
 use crate::profile::side_by_side::Turns;
 use crate::record::{bound_by, limiting};
 use crate::{ErrorKind, Machine, TrainConfig, TrainError};
@@ -195,6 +196,8 @@ pub struct PolicyRows {
     pub rows: Vec<ProfileRow>,
     /// The others.
     pub refused: Vec<RefusedPolicy>,
+    /// What the times say of this machine's prices, if these were wrong.
+    pub note: Option<String>,
 }
 
 /// Measures every policy of the job. One that cannot fit does not keep the others from being measured.
@@ -205,7 +208,7 @@ pub fn profile(job: &ProfileJob<'_>) -> Result<PolicyRows, TrainError> {
     let step = job.step()?;
     let device = match &job.prices {
         Some(prices) => DeviceProfile { prices: prices.clone(), ..job.options.profile() },
-        None => measured_profile(&job.options, job.model.precision().into(), false)?.0,
+        None => measured_profile(&job.options, job.model.precision().into(), Measuring::IfDoubtful)?.0,
     };
     let device = with_spill(device, job.spill.map(|(_, prices)| prices));
     let (problem, trained) = step.problem(&device)?;
@@ -225,11 +228,13 @@ pub fn profile(job: &ProfileJob<'_>) -> Result<PolicyRows, TrainError> {
         }
     }
     let Step { update, trained, .. } = step;
-    time(job, &trained, plans, update, &mut rows)?;
+    let own_prices = job.prices.is_none().then_some(&device.prices);
+    let mut pace = PaceWatch::new(job.options, job.model.precision().into(), own_prices);
+    let note = time(job, &trained, plans, update, &mut rows, &mut pace)?;
     // What comes next in this process has a mark of its own.
     release_freed_memory();
     memory::reset_peak();
-    Ok(PolicyRows { rows, refused })
+    Ok(PolicyRows { rows, refused, note })
 }
 
 /// The step that all policies plan.
@@ -286,22 +291,31 @@ impl Step<'_> {
     }
 }
 
-/// Fills in the times: all plans in one executor, taking turns.
+/// Fills in the times: all plans in one executor, taking turns. What they say of the prices.
 fn time(
     job: &ProfileJob<'_>,
     trained: &Trained,
     plans: Vec<Plan>,
     update: Plan,
     rows: &mut [ProfileRow],
-) -> Result<(), TrainError> {
+    pace: &mut PaceWatch,
+) -> Result<Option<String>, TrainError> {
     let mut turns = Turns::load(job, trained, plans, update)?;
     let mut seconds = vec![Vec::with_capacity(job.repeats); rows.len()];
+    let mut note = None;
     for round in 0..=job.repeats {
         for (index, seconds) in seconds.iter_mut().enumerate() {
+            let is_paced = pace.is_due(round as u64);
+            if is_paced {
+                pace.begin(turns.loaded_mut());
+            }
             let start = Instant::now();
             turns.step(index)?;
             if round > 0 {
                 seconds.push(start.elapsed().as_secs_f64());
+            }
+            if is_paced {
+                note = note.or(pace.end(turns.loaded_mut()));
             }
         }
     }
@@ -312,7 +326,7 @@ fn time(
         row.extra_percent = 100.0 * (row.step_seconds / first - 1.0);
         row.tokens_per_second = tokens / row.step_seconds;
     }
-    Ok(())
+    Ok(note)
 }
 
 /// FLOPs of the steps that repeat forward work, in percent of all others.

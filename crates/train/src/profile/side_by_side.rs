@@ -86,6 +86,11 @@ impl Turns {
         Ok(Turns { loaded, dloss: NEXT_TOKEN.dloss(batch.trained.max(1)), updates: 0 })
     }
 
+    /// The loaded step.
+    pub(crate) fn loaded_mut(&mut self) -> &mut LoadedStep {
+        &mut self.loaded
+    }
+
     /// One micro-step of plan `index`, and the update.
     pub(crate) fn step(&mut self, index: usize) -> Result<(), TrainError> {
         self.updates += 1;

@@ -246,17 +246,28 @@ impl<'a> Run<'a> {
         if session.step.loaded.validated().is_some() {
             session.step.loaded.validate(self.updates_here < checks::REFERENCE_UPDATES);
         }
+        let paced =
+            traced.is_none() && session.step.loaded.validated().is_none() && session.pace.is_due(self.updates_here);
         let mut sum = 0.0;
         for micro in 0..batch.micro_batches() {
             if self.interrupt.load(Ordering::Relaxed) {
                 return Ok(false);
             }
+            if paced && micro == 0 {
+                session.pace.begin(&mut session.step.loaded);
+            }
             sum += session.step.run_micro(&session.loader, batch, micro, made)?;
+            if paced && micro == 0 {
+                session.pace.pause(&mut session.step.loaded);
+            }
             self.watch.see(session.step.batch());
         }
         let loss = finite_number(step, "loss", NEXT_TOKEN.metrics(sum, batch.trained).loss)?;
         let lr = session.schedule.rate(made);
         self.watch.check(step, lr, session.step.loaded.device())?;
+        if paced {
+            session.pace.begin(&mut session.step.loaded);
+        }
         let grad_norm = finite_number(step, "gradient norm", session.step.run_update(lr, made)?)?;
         session.made_updates = step;
         self.position = session.loader.state();
@@ -267,6 +278,9 @@ impl<'a> Run<'a> {
             && let Some(file) = self.trace.take()
         {
             self.reporter.report(Event::Note(&trace::write(file, &trace, &session.step.loaded)?));
+        }
+        if paced && let Some(note) = self.session.pace.end(&mut self.session.step.loaded) {
+            self.reporter.report(Event::Note(&note));
         }
         self.peaks.end("step");
         if self.is_written(step) {

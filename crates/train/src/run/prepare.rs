@@ -12,8 +12,9 @@ use crate::plan::memory::{Buffers, RESERVE_BYTES};
 use crate::plan::planning::{Limit, MicroStepProblem, PlannedStep, adamw, plan_step};
 use crate::plan::program_memory::MEASURING_BYTES;
 use crate::plan::setup::{EvaluationData, SetUp, SetUpFor};
-use crate::prices::measured_profile;
+use crate::prices::pace::PaceWatch;
 use crate::prices::spill::with_spill;
+use crate::prices::{Measuring, measured_profile};
 use crate::record::{self, Machine, PlanRecord};
 use crate::run::RunControl;
 use crate::run::batched_step::BatchedStep;
@@ -23,7 +24,7 @@ use crate::{PhaseMemory, Schedule, TrainConfig, TrainError};
 use remat_data::{Batch, DataLoader};
 use remat_ir::{Parameter, Storage};
 use remat_model::{BatchShape, Method, Model, refresh_working_copies};
-use remat_plan::{DeviceProfile, Plan, Policy};
+use remat_plan::{DeviceProfile, Plan, Policy, Prices};
 use remat_step::device::release_freed_memory;
 use remat_step::{DeviceOptions, MicroPlan, StepPlans, TrainingStep};
 
@@ -48,6 +49,8 @@ pub(crate) struct Prepared {
     options: DeviceOptions,
     limit: Option<Limit>,
     planned: PlannedStep,
+    /// The prices that it was planned with, if they are this machine's own.
+    own_prices: Option<Prices>,
 }
 
 /// Held-out rows and when they are evaluated.
@@ -69,6 +72,7 @@ pub(crate) struct Session {
     pub(crate) total_updates: u64,
     pub(crate) made_updates: u64,
     pub(crate) planned_peak_bytes: u64,
+    pub(crate) pace: PaceWatch,
     pub(crate) facts: RunFacts,
 }
 
@@ -106,11 +110,12 @@ pub(crate) fn prepare(
         let measuring_bytes = MEASURING_BYTES + profile.executor_bytes;
         let buffers = Buffers { measuring_bytes, ..*buffers };
         if has_room_to_measure(*limit, buffers, step.steps()) {
-            profile = with_spill(measured_profile(options, config.precision, false)?.0, setup.spill);
+            profile = with_spill(measured_profile(options, config.precision, Measuring::IfDoubtful)?.0, setup.spill);
             step = planned(&profile, buffers)?;
         }
     }
     let bucket_plans = step.bucket_plans(&setup.buckets, &profile);
+    let own_prices = (setup.prices.is_none() && control.device.is_none()).then_some(profile.prices);
     let SetUp { config, model, method, shape, loader, evaluation, buckets, options, limit, .. } = setup;
     let loader = loader.expect("a run has rows");
     let per_epoch = loader.updates_per_epoch() as u64;
@@ -134,6 +139,7 @@ pub(crate) fn prepare(
         options,
         limit,
         planned: step,
+        own_prices,
     })
 }
 
@@ -250,6 +256,7 @@ impl Prepared {
             schedule: self.config.lr_schedule(self.total_updates),
             made_updates: self.resumed.as_ref().map_or(0, |resumed| resumed.save.step),
             planned_peak_bytes: account.planned_peak_bytes() as u64,
+            pace: PaceWatch::new(self.options, self.config.precision, self.own_prices.as_ref()),
             config: self.config,
             model: self.model,
             method: self.method,
