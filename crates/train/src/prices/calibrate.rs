@@ -1,14 +1,14 @@
 //! Measures this machine's prices: the steps of small models are timed as they run, and rates are fitted to them.
 //!
-//! Method: steps of three small decoders, with adapters or in full, at two lengths, run as training runs them. So an
+//! Method: steps of three small decoders, with adapters or in full, at two or three lengths, run as training runs them. So an
 //! operand comes from where a real step's comes from, be it a cache, where the op before has left it, or memory, where the
 //! forward or the weights are; a kernel timed alone, again and again, would be up to three times as fast.
 //!
 //! All trials run once, then all again, so that a moment in which the machine did something else hits one pass of each. A
 //! probe of the machine's speed before and after tells such passes: they are repeated, and do not count as long as there are
-//! quiet ones; the median of those counts for each step. Some five seconds on two quiet threads, three times that at
-//! most. Invariants: every class of op is in a trial, or one that stands for it; no trial has the shape of a preset. Look
-//! next at `remat_plan::fit` for how rates are found.
+//! quiet ones; the median of those counts for each step. Some five seconds on two quiet threads. Invariants: every class of
+//! op is in a trial, or one that stands for it; no trial has the shape of a preset. Look next at `remat_plan::fit` for how
+//! rates are found.
 
 use crate::TrainError;
 use crate::prices::now;
@@ -23,18 +23,19 @@ use remat_step::{
 };
 use std::collections::HashMap;
 use std::path::Path;
+use std::time::Instant;
 
-/// Passes over all trials, each run after one that faults pages in.
-const PASSES: usize = 3;
+/// Passes that a trial needs, on a quiet machine.
+const PASSES: usize = 2;
+
+/// Where its passes lie further apart than this, it needs one more.
+const STEADY_SPREAD: f64 = 0.05;
 
 /// Passes at most, where some of them find the machine busy.
-const MOST_PASSES: usize = 8;
+const MOST_PASSES: usize = 6;
 
-/// Quiet passes that a trial needs.
-const QUIET_PASSES: usize = 2;
-
-/// A trial that takes longer than this has one pass less.
-const LONG_SECONDS: f64 = 1.0;
+/// After this, what was not quiet is not repeated.
+const MOST_SECONDS: f64 = 20.0;
 
 /// Tokens of trials on a machine with vector units: many, fewer, and so few that what does not shrink with them shows.
 const TOKENS: [usize; 3] = [512, 192, 24];
@@ -61,16 +62,16 @@ struct Trial {
     moments: MomentFormat,
 }
 
-/// The trials at each of the lengths.
+/// The trials: adapters at all lengths, in full at the longer ones.
 fn trials(tokens: [usize; 3]) -> Vec<Trial> {
     let lora = || LoraConfig { rank: 16, alpha: 32.0, ..LoraConfig::default() };
-    let at = |tokens: usize| {
-        [(LLAMA, Method::Lora(lora())), (GPT2, Method::Lora(lora())), (LLAMA_IN_FULL, Method::Full)]
-            .map(|(config, method)| Trial { config, method, tokens, moments: MomentFormat::F32 })
-    };
-    let update =
-        Trial { config: LLAMA_IN_FULL, method: Method::Full, tokens: tokens[1], moments: MomentFormat::Blocks8 };
-    tokens.into_iter().flat_map(at).chain([update]).collect()
+    let of = |config, method, tokens, moments| Trial { config, method, tokens, moments };
+    let adapters = tokens
+        .into_iter()
+        .flat_map(|tokens| [LLAMA, GPT2].map(|config| of(config, Method::Lora(lora()), tokens, MomentFormat::F32)));
+    let full = [(tokens[0], MomentFormat::F32), (tokens[1], MomentFormat::F32), (tokens[1], MomentFormat::Blocks8)];
+    let full = full.map(|(tokens, moments)| of(LLAMA_IN_FULL, Method::Full, tokens, moments));
+    adapters.chain(full).collect()
 }
 
 impl Trial {
@@ -156,6 +157,12 @@ fn counted(passes: &[Pass], fastest: f64) -> (Vec<&Pass>, bool) {
     (quickest.into_iter().collect(), false)
 }
 
+/// Whether a trial is to run once more: for want of quiet passes, or because they differ.
+fn needs_another(passes: &[Pass], fastest: f64) -> bool {
+    let quiet: Vec<&Pass> = passes.iter().filter(|pass| is_quiet(pass.probe, fastest)).collect();
+    quiet.len() < PASSES || (quiet.len() == PASSES && spread(&quiet) > STEADY_SPREAD)
+}
+
 /// How far the runs lie apart, as a part of their median.
 fn spread(passes: &[&Pass]) -> f64 {
     let mut seconds: Vec<f64> = passes.iter().map(|pass| pass.whole_seconds()).collect();
@@ -182,13 +189,11 @@ pub(crate) fn calibrate(options: &DeviceOptions, precision: Precision) -> Result
     let plans = trials.iter().map(|trial| trial.plans(precision, &options.profile()));
     let plans = plans.collect::<Result<Vec<_>, _>>()?;
     let mut passes: Vec<Vec<Pass>> = trials.iter().map(|_| Vec::with_capacity(MOST_PASSES)).collect();
-    let mut fastest = 0.0_f64;
-    for pass in 1..=MOST_PASSES {
+    let (start, mut fastest) = (Instant::now(), 0.0_f64);
+    for _ in 0..MOST_PASSES {
         for ((trial, plans), passes) in trials.iter().zip(&plans).zip(&mut passes) {
-            let is_long = passes.first().is_some_and(|first| first.whole_seconds() > LONG_SECONDS);
-            let needed = QUIET_PASSES - usize::from(is_long);
-            let quiet = passes.iter().filter(|pass| is_quiet(pass.probe, fastest)).count();
-            if quiet < needed || (pass <= PASSES && !is_long) {
+            let is_late = !passes.is_empty() && start.elapsed().as_secs_f64() > MOST_SECONDS;
+            if !is_late && needs_another(passes, fastest) {
                 let run = trial.pass(plans, options)?;
                 fastest = fastest.max(run.probe.rounds_per_second);
                 passes.push(run);
@@ -275,6 +280,15 @@ mod tests {
         let (slow, without_share) = (|| pass(3.0, 50.0, 1.0), || pass(2.0, 100.0, 0.6));
         assert_eq!(of(&[pass(1.0, 99.0, 1.0), slow(), pass(1.1, 98.0, 0.99), without_share()]), (vec![1.0, 1.1], true));
         assert_eq!(of(&[slow(), without_share()]), (vec![2.0], false), "the quickest");
+    }
+
+    #[test]
+    fn a_trial_runs_again_for_want_of_quiet_passes_or_because_two_differ() {
+        let (one, same, other) = (|| pass(1.0, 100.0, 1.0), || pass(1.04, 100.0, 1.0), || pass(1.2, 100.0, 1.0));
+        let busy = || pass(1.0, 50.0, 1.0);
+        let needed = |passes: &[Pass]| needs_another(passes, 100.0);
+        assert!(needed(&[]) && needed(&[one()]) && needed(&[one(), busy()]) && needed(&[one(), other()]));
+        assert!(!needed(&[one(), same()]) && !needed(&[one(), busy(), same()]) && !needed(&[one(), other(), same()]));
     }
 
     #[test]
