@@ -140,7 +140,8 @@ fn come_by(history: &PriceHistory) -> Vec<String> {
         (true, false) => "; the machine was busy, and a run has corrected them",
         (false, _) => "",
     };
-    let mut lines = vec![format!("{} old, spread {:.1} %{doubt}", age(*measured_at), 100.0 * spread)];
+    let spread = spread.map_or("of single runs".to_string(), |spread| format!("spread {:.1} %", 100.0 * spread));
+    let mut lines = vec![format!("{} old, {spread}{doubt}", age(*measured_at))];
     lines.extend(corrections.iter().map(|correction| {
         let PriceCorrection { at, predicted_seconds, measured_seconds, factors } = correction;
         let mut most: Vec<(&String, f64)> = factors.iter().map(|(class, &factor)| (class, factor)).collect();

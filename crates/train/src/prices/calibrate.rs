@@ -160,14 +160,14 @@ fn counted(passes: &[Pass], fastest: f64) -> (Vec<&Pass>, bool) {
 /// Whether a trial is to run once more: for want of quiet passes, or because they differ.
 fn needs_another(passes: &[Pass], fastest: f64) -> bool {
     let quiet: Vec<&Pass> = passes.iter().filter(|pass| is_quiet(pass.probe, fastest)).collect();
-    quiet.len() < PASSES || (quiet.len() == PASSES && spread(&quiet) > STEADY_SPREAD)
+    quiet.len() < PASSES || (quiet.len() == PASSES && spread(&quiet).is_some_and(|spread| spread > STEADY_SPREAD))
 }
 
-/// How far the runs lie apart, as a part of their median.
-fn spread(passes: &[&Pass]) -> f64 {
+/// How far the runs lie apart, as a part of their median; nothing of a single one.
+fn spread(passes: &[&Pass]) -> Option<f64> {
     let mut seconds: Vec<f64> = passes.iter().map(|pass| pass.whole_seconds()).collect();
     let (middle, last) = (median(&mut seconds), seconds.len() - 1);
-    (seconds[last] - seconds[0]) / middle
+    (last > 0).then(|| (seconds[last] - seconds[0]) / middle)
 }
 
 /// A learning rate and a cotangent: neither makes a number large or zero.
@@ -203,7 +203,7 @@ pub(crate) fn calibrate(options: &DeviceOptions, precision: Precision) -> Result
     let counted: Vec<(Vec<&Pass>, bool)> = passes.iter().map(|passes| counted(passes, fastest)).collect();
     let history = PriceHistory {
         measured_at: now(),
-        spread: counted.iter().map(|(passes, _)| spread(passes)).fold(0.0, f64::max),
+        spread: counted.iter().filter_map(|(passes, _)| spread(passes)).reduce(f64::max),
         busy: counted.iter().any(|(_, quiet)| !quiet),
         rounds_per_second: fastest,
         corrections: Vec::new(),
@@ -294,7 +294,7 @@ mod tests {
     #[test]
     fn a_spread_is_the_range_over_the_median() {
         let passes = [pass(1.0, 1.0, 1.0), pass(1.2, 1.0, 1.0), pass(0.9, 1.0, 1.0)];
-        assert!((spread(&passes.iter().collect::<Vec<_>>()) - 0.3).abs() < 1e-12);
-        assert_eq!(spread(&[&passes[0]]), 0.0);
+        assert!((spread(&passes.iter().collect::<Vec<_>>()).expect("three") - 0.3).abs() < 1e-12);
+        assert_eq!(spread(&[&passes[0]]), None);
     }
 }

@@ -32,8 +32,8 @@ pub(crate) struct PriceCache {
 pub struct PriceHistory {
     /// When they were measured, in seconds since 1970.
     pub measured_at: u64,
-    /// How far the passes of a trial lay apart at most, as a part of their median.
-    pub spread: f64,
+    /// How far the passes of a trial lay apart at most, as a part of their median; of single passes nobody knows.
+    pub spread: Option<f64>,
     /// Whether the machine did something else at the time, so that they may be too high.
     pub busy: bool,
     /// The fastest probe of the machine while they were measured.
@@ -100,7 +100,7 @@ mod tests {
     fn cache(prices: Prices) -> PriceCache {
         let history = PriceHistory {
             measured_at: 1_700_000_000,
-            spread: 0.02,
+            spread: Some(0.02),
             busy: false,
             rounds_per_second: 1e9,
             corrections: Vec::new(),
