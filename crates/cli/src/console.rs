@@ -4,7 +4,7 @@
 
 use crate::progress::{self, Progress};
 use crate::units::{bytes, count, counted, duration, in_tiles};
-use remat_train::{BucketPlan, Event, MemoryAccount, MethodKind, Outcome, PlannedRun, Reporter, Summary};
+use remat_train::{BucketPlan, Event, MemoryAccount, MemoryPart, MethodKind, Outcome, PlannedRun, Reporter, Summary};
 use std::io::{IsTerminal, Write};
 
 /// Prints to stderr.
@@ -219,11 +219,12 @@ fn lengths(buckets: &[BucketPlan]) -> Option<String> {
 
 fn memory_table(account: &MemoryAccount) -> Vec<String> {
     let mut lines = vec![format!("memory    {} planned peak", bytes(account.planned_peak_bytes() as u64))];
-    let rows = account.rows.iter().filter(|row| row.bytes > 0);
-    lines.extend(rows.map(|row| {
-        let bits = account.bits_per_quantised_parameter().filter(|_| row.name == "quantised weights");
+    let held = MemoryPart::ALL.iter().map(|&part| (part, account.bytes_of(part)));
+    lines.extend(held.filter(|(_, held)| *held > 0).map(|(part, held)| {
+        let bits = account.bits_per_quantised_parameter().filter(|_| part == MemoryPart::QuantisedWeights);
         let bits = bits.map_or(String::new(), |bits| format!(", {bits:.3} bits per parameter"));
-        format!("          {:>11}  {}{bits}", bytes(row.bytes as u64), row.name)
+        let on_disk = if part == MemoryPart::SpillFile { ", on disk" } else { "" };
+        format!("          {:>11}  {}{bits}{on_disk}", bytes(held as u64), part.words())
     }));
     lines
 }

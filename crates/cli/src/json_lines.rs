@@ -3,7 +3,7 @@
 //! Invariant: keys are only ever added; an update has the keys of a line of `metrics.jsonl`.
 
 use remat_data::SampleStats;
-use remat_train::{Event, Outcome, PhasePeak, PlannedRun, Reporter, Summary};
+use remat_train::{Event, MemoryPart, Outcome, PhasePeak, PlannedRun, Reporter, Summary};
 use serde_json::{Map, Value, json};
 use std::io::Write;
 
@@ -20,7 +20,7 @@ impl JsonLines {
         };
         let phase = |phase: &PhasePeak| {
             let measured = json!({ "planned_bytes": phase.planned_bytes, "peak_bytes": phase.peak_bytes });
-            (phase.name.to_string(), measured)
+            (phase.phase.name().to_string(), measured)
         };
         let phases: Map<String, Value> = summary.phases.iter().map(phase).collect();
         emit(
@@ -64,8 +64,9 @@ impl Reporter for JsonLines {
 }
 
 fn planned(plan: &PlannedRun<'_>) -> Value {
-    let rows: Map<String, Value> =
-        plan.memory.rows.iter().map(|row| (row.name.replace(' ', "_"), json!(row.bytes))).collect();
+    let in_memory = MemoryPart::ALL.iter().filter(|part| **part != MemoryPart::SpillFile);
+    let row = |&part: &MemoryPart| (part.json_name().to_string(), json!(plan.memory.bytes_of(part)));
+    let rows: Map<String, Value> = in_memory.map(row).collect();
     let files = |files: &[SampleStats]| files.iter().map(file).collect::<Vec<Value>>();
     json!({
         "config": plan.config,

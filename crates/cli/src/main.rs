@@ -18,6 +18,7 @@ mod eval;
 mod file_notes;
 mod generate;
 mod json_lines;
+mod memory_rows;
 mod plan;
 mod profile;
 mod progress;

@@ -190,10 +190,19 @@ fn what_is_offloaded_is_shown_with_its_copies_and_their_prices() {
         assert_eq!(away.iter().map(|value| bytes(&value["bytes"])).sum::<u64>(), bytes(&plan["offloaded_bytes"]));
         assert_eq!(2 * away.len() as u64, bytes(&plan["copy_steps"]));
         assert!(!away.is_empty());
+        // The file is there from the load on, and no memory.
+        for phase in plan["phases"].as_array().expect("phases") {
+            assert_eq!(phase["domains"]["disk"], plan["offloaded_bytes"], "{phase}");
+            assert_eq!(
+                (&phase["domains"]["host"], &phase["domains"]["device"]),
+                (&phase["peak_bytes"], &Value::from(0))
+            );
+        }
 
         let page = String::from_utf8_lossy(&remat(&format!("plan {flags} --explain")).stdout).into_owned();
         let line = page.lines().find(|line| line.starts_with("offload ")).expect("a line of its own");
         assert!(line.contains(" copy steps to and from ") && line.ends_with("back, as given"), "{line}");
+        assert!(page.lines().any(|line| line.starts_with("on disk   ")), "{page}");
         assert!(page.contains("  offloaded   ") && page.contains(" · prices of "), "{page}");
     }
     let page = String::from_utf8_lossy(&remat(&format!("plan {measured}")).stdout).into_owned();

@@ -5,7 +5,7 @@
 //! allocates nothing; the arena is exactly the largest `arena_bytes` of the loaded plans. Sources are shared by name, so
 //! that plans of one model share weights and states. Look next at `transfer` for reading and writing elements.
 
-use crate::{CustomKernels, DeviceProfile, Place, Plan, StepId};
+use crate::{CustomKernels, DeviceProfile, MemoryDomain, Place, Plan, StepId};
 use remat_ir::{Storage, Type};
 use std::path::Path;
 
@@ -157,6 +157,8 @@ pub trait StepMemory {
 /// What a device has allocated, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct DeviceMemory {
+    /// Where all but the spill file lies.
+    pub domain: MemoryDomain,
     /// The arena.
     pub arena: usize,
     /// Weights.
@@ -165,6 +167,17 @@ pub struct DeviceMemory {
     pub states: usize,
     /// Inputs.
     pub inputs: usize,
+    /// The file that offloaded values go to.
+    pub spill_file: usize,
+}
+
+impl DeviceMemory {
+    /// What of it lies in a domain.
+    pub fn in_domain(&self, domain: MemoryDomain) -> usize {
+        let DeviceMemory { domain: of, arena, weights, states, inputs, spill_file } = *self;
+        let held = if domain == of { arena + weights + states + inputs } else { 0 };
+        held + if domain == MemoryDomain::Disk { spill_file } else { 0 }
+    }
 }
 
 /// Holds tensors and runs plans.

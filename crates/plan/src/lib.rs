@@ -10,6 +10,7 @@ mod device;
 mod fit;
 mod kernel_rules;
 mod liveness;
+mod memory_domain;
 mod parse;
 mod plan;
 mod policy;
@@ -30,6 +31,7 @@ pub use device::{Device, DeviceError, DeviceMemory, Observer, POISON, ProgramId,
 pub use fit::Measured;
 pub use kernel_rules::{AttentionShares, HeadChunk, KernelRules};
 pub use liveness::lower_bound_bytes;
+pub use memory_domain::MemoryDomain;
 pub use parse::PlanTextError;
 pub use plan::{
     Action, Buffer, BufferId, Collective, Place, Plan, Queue, Slot, Step, StepId, Tier, WeightLayout, WeightOperand,

@@ -2,8 +2,9 @@
 //!
 //! Invariant: re-derived from the plan's own steps and graph, never from what a solver claims.
 
-use crate::{Action, Plan, Prices, Queue, Step, StepId};
+use crate::{Action, Place, Plan, Prices, Queue, Step, StepId};
 use remat_ir::{Node, OpId, Phase, Storage, Type, ValueId};
+use std::collections::HashSet;
 
 /// A value that lives from forward to backward.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,6 +59,18 @@ impl Plan {
         let bytes = |step: &Step| match step.action {
             Action::Evict { value, .. } => self.graph.ty(value).bytes(),
             Action::Compute(_) | Action::Fetch { .. } | Action::Collective { .. } => 0,
+        };
+        self.steps.iter().map(bytes).sum()
+    }
+
+    /// Bytes of the file that they are copied to: every value has a place of its own there.
+    pub fn spill_file_bytes(&self) -> usize {
+        let mut placed = HashSet::new();
+        let bytes = |step: &Step| match (step.action, step.reads.first()) {
+            (Action::Evict { value, .. }, Some(Place::Arena(buffer))) if placed.insert(value) => {
+                self.buffers[buffer.index()].slot.bytes
+            }
+            _ => 0,
         };
         self.steps.iter().map(bytes).sum()
     }

@@ -17,13 +17,15 @@ pub struct MemoryReport {
     pub input_bytes: usize,
     /// Packing scratch and stacks of the threads.
     pub executor_bytes: usize,
+    /// The file that offloaded values go to.
+    pub spill_file_bytes: usize,
     /// The sum of arena, weights, states, inputs and executor. It is known before the first run and no run exceeds it.
     pub planned_peak: usize,
 }
 
 impl MemoryReport {
     pub(crate) fn of(plan: &Plan, allocated: DeviceMemory, executor_bytes: usize) -> Self {
-        let DeviceMemory { arena, weights, states, inputs } = allocated;
+        let DeviceMemory { arena, weights, states, inputs, spill_file, .. } = allocated;
         MemoryReport {
             activation_bytes: plan.activation_bytes(),
             arena_bytes: arena,
@@ -31,6 +33,7 @@ impl MemoryReport {
             state_bytes: states,
             input_bytes: inputs,
             executor_bytes,
+            spill_file_bytes: spill_file,
             planned_peak: arena + weights + states + inputs + executor_bytes,
         }
     }

@@ -8,8 +8,20 @@ use std::path::Path;
 
 pub use remat_cpu::{Level, SpeedProbe, multiplier_peak, release_freed_memory, speed_probe};
 
-/// Opens a device with so many threads and kernels of this level.
-pub type Opener = fn(usize, Level) -> Box<dyn Device>;
+/// How to come to a device with so many threads and kernels of a level.
+#[derive(Debug, Clone, Copy)]
+pub struct Opener {
+    /// Opens it.
+    pub open: fn(usize, Level) -> Box<dyn Device>,
+    /// What the compiler needs to know of it, without opening it.
+    pub profile: fn(usize, Level) -> DeviceProfile,
+}
+
+/// The CPU.
+const CPU: Opener = Opener {
+    open: |threads, level| Box::new(CpuExecutor::new(CpuOptions { threads, level })),
+    profile: |threads, level| CpuOptions { threads, level }.profile(),
+};
 
 /// Which device, and how it computes.
 #[derive(Clone, Copy)]
@@ -29,20 +41,17 @@ impl std::fmt::Debug for DeviceOptions {
 
 impl PartialEq for DeviceOptions {
     fn eq(&self, other: &Self) -> bool {
-        (self.threads, self.level) == (other.threads, other.level) && std::ptr::fn_addr_eq(self.opener, other.opener)
+        (self.threads, self.level) == (other.threads, other.level)
+            && std::ptr::fn_addr_eq(self.opener.open, other.opener.open)
     }
 }
 
 impl Eq for DeviceOptions {}
 
-fn cpu(threads: usize, level: Level) -> Box<dyn Device> {
-    Box::new(CpuExecutor::new(CpuOptions { threads, level }))
-}
-
 impl DeviceOptions {
     /// The CPU with so many threads, at the strongest level of this machine.
     pub fn cpu(threads: usize) -> Self {
-        DeviceOptions { threads, level: Level::detect(), opener: cpu }
+        DeviceOptions { threads, level: Level::detect(), opener: CPU }
     }
 
     /// At another level.
@@ -50,19 +59,19 @@ impl DeviceOptions {
         DeviceOptions { level, ..self }
     }
 
-    /// A device of one's own in place of the CPU, which is planned for as the CPU is.
+    /// A device of one's own in place of the CPU.
     pub fn opened_by(self, opener: Opener) -> Self {
         DeviceOptions { opener, ..self }
     }
 
     /// The device, without plans.
     pub fn open(&self) -> Box<dyn Device> {
-        (self.opener)(self.threads, self.level)
+        (self.opener.open)(self.threads, self.level)
     }
 
     /// What the compiler needs to know of it, with nominal prices. The device need not be opened for it.
     pub fn profile(&self) -> DeviceProfile {
-        CpuOptions { threads: self.threads, level: self.level }.profile()
+        (self.opener.profile)(self.threads, self.level)
     }
 }
 

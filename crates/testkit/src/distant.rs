@@ -6,9 +6,10 @@
 use remat_cpu::{CpuExecutor, CpuOptions, Level};
 use remat_ir::{Storage, Type};
 use remat_plan::{
-    CustomKernels, Device, DeviceError, DeviceMemory, DeviceProfile, Observer, Place, Plan, ProgramId, SourceId,
-    StepId, StepMemory, StepTime,
+    CustomKernels, Device, DeviceError, DeviceMemory, DeviceProfile, MemoryDomain, Observer, Place, Plan, ProgramId,
+    SourceId, StepId, StepMemory, StepTime,
 };
+use remat_step::device::Opener;
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -28,8 +29,20 @@ pub struct DistantDevice {
     types: HashMap<SourceId, Type>,
 }
 
+/// Memory that it says to have.
+const OWN_MEMORY_BYTES: usize = 1 << 40;
+
 impl DistantDevice {
-    /// Opens one, as [`remat_step::DeviceOptions::opened_by`] takes it.
+    /// As [`remat_step::DeviceOptions::opened_by`] takes it.
+    pub const OPENER: Opener = Opener { open: DistantDevice::open, profile: DistantDevice::profile_of };
+
+    /// What it is to the compiler: kernels of the CPU and memory of its own.
+    pub fn profile_of(threads: usize, level: Level) -> DeviceProfile {
+        let own_memory_bytes = Some(OWN_MEMORY_BYTES);
+        DeviceProfile { name: format!("distant {level}"), own_memory_bytes, ..CpuOptions { threads, level }.profile() }
+    }
+
+    /// Opens one.
     pub fn open(threads: usize, level: Level) -> Box<dyn Device> {
         let (orders, received) = channel::<Order>();
         let options = CpuOptions { threads, level };
@@ -57,7 +70,7 @@ impl DistantDevice {
 
 impl Device for DistantDevice {
     fn profile(&self) -> DeviceProfile {
-        self.options.profile()
+        DistantDevice::profile_of(self.options.threads, self.options.level)
     }
 
     fn set_spill_folder(&mut self, folder: Option<&Path>) {
@@ -144,7 +157,7 @@ impl Device for DistantDevice {
     }
 
     fn memory(&self) -> DeviceMemory {
-        self.order(|executor| executor.memory())
+        DeviceMemory { domain: MemoryDomain::Device, ..self.order(|executor| executor.memory()) }
     }
 }
 

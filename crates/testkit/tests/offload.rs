@@ -35,7 +35,9 @@ fn run(plan: &Plan, folder: &Path, threads: usize, poison: bool) -> RunResult {
     let mut executor = CpuExecutor::new(CpuOptions::new(threads));
     executor.set_spill_folder(Some(folder));
     executor.set_poison(poison);
-    run_plan(&mut executor, plan.clone(), &source_values(&plan.graph, 3)).expect("runs")
+    let result = run_plan(&mut executor, plan.clone(), &source_values(&plan.graph, 3)).expect("runs");
+    assert_eq!(executor.memory().spill_file, plan.spill_file_bytes(), "the file is as large as was planned");
+    result
 }
 
 fn copies(plan: &Plan) -> usize {

@@ -25,7 +25,7 @@ fn case(name: &str) -> PathBuf {
 }
 
 /// Both devices: the CPU as it is opened for everybody, and the distant one.
-const DEVICES: [Option<Opener>; 2] = [None, Some(DistantDevice::open)];
+const DEVICES: [Option<Opener>; 2] = [None, Some(DistantDevice::OPENER)];
 
 fn options(device: Option<Opener>) -> DeviceOptions {
     let options = DeviceOptions::cpu(2);

@@ -5,7 +5,7 @@ use remat_compiler::CompileError;
 use remat_data::DataError;
 use remat_formats::FormatsError;
 use remat_model::ModelError;
-use remat_plan::DeviceError;
+use remat_plan::{DeviceError, MemoryDomain};
 use remat_step::StepError;
 use std::path::PathBuf;
 
@@ -78,10 +78,17 @@ pub enum TrainError {
     BadFlag { key: &'static str, problem: String },
 
     #[error(
-        "this run needs {needed_bytes} bytes ({} MiB) at least and {whose} {} MiB; allow --memory {}MiB{}",
-        needed_bytes.div_ceil(1 << 20), limit_bytes >> 20, needed_bytes.div_ceil(1 << 20), listed(alternatives)
+        "this run needs {needed_bytes} bytes ({} MiB){} at least and {whose} {} MiB; {}{}",
+        needed_bytes.div_ceil(1 << 20), of_domain(*domain), limit_bytes >> 20, more(*domain, *needed_bytes),
+        listed(alternatives)
     )]
-    DoesNotFit { needed_bytes: usize, limit_bytes: usize, whose: &'static str, alternatives: Vec<Alternative> },
+    DoesNotFit {
+        domain: MemoryDomain,
+        needed_bytes: usize,
+        limit_bytes: usize,
+        whose: &'static str,
+        alternatives: Vec<Alternative>,
+    },
 
     #[error(
         "--checkpointing budget:{budget_bytes} is below the smallest possible: this step keeps at least {smallest_bytes} \
@@ -196,6 +203,24 @@ impl TrainError {
             TrainError::Io { what, .. } if *what == "read" => ErrorKind::Input,
             TrainError::Io { .. } => ErrorKind::Failed,
         }
+    }
+}
+
+/// Which memory a refusal is about, where it is not the process's.
+fn of_domain(domain: MemoryDomain) -> &'static str {
+    match domain {
+        MemoryDomain::Host => "",
+        MemoryDomain::Device => " of the device's memory",
+        MemoryDomain::Disk => " of the disk",
+    }
+}
+
+/// How there would be more of it.
+fn more(domain: MemoryDomain, needed_bytes: usize) -> String {
+    match domain {
+        MemoryDomain::Host => format!("allow --memory {}MiB", needed_bytes.div_ceil(1 << 20)),
+        MemoryDomain::Device => "choose a smaller batch, sequence or rank, or a device with more".to_string(),
+        MemoryDomain::Disk => "choose a folder on a disk with more room".to_string(),
     }
 }
 

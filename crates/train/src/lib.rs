@@ -23,8 +23,9 @@ pub use generate::{Continuation, Ending, Generator, Request};
 pub use plan::alternatives::Alternative;
 pub use plan::available::{available_bytes, group_limit_bytes};
 pub use plan::buckets::{BucketPlan, LengthBucket};
-pub use plan::memory::{MemoryAccount, MemoryRow, PhaseMemory};
-pub use plan::planning::Limit;
+pub use plan::memory::{MemoryAccount, PhaseMemory};
+pub use plan::memory_part::{MemoryPart, MemoryTable, PhasePart, RunPhase};
+pub use plan::planning::{Limit, Limits};
 pub use plan::run_plan::{Fit, FrontierRow, RunPlan, plan};
 pub use prices::{
     Measuring, PriceCorrection, PriceHistory, PriceSource, cached_profile, calibrated_profile, measured_profile,

@@ -3,8 +3,8 @@
 
 use remat_plan::{ByteSize, Policy};
 use remat_train::{
-    Checks, Event, Existing, MethodKind, OptimizerKind, PhaseMemory, Precision, QuantKind, Reporter, RunControl,
-    TrainConfig, plan, train,
+    Checks, Event, Existing, MethodKind, OptimizerKind, PhaseMemory, PhasePart, Precision, QuantKind, Reporter,
+    RunControl, RunPhase, TrainConfig, plan, train,
 };
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
@@ -26,13 +26,13 @@ impl Reporter for Planned {
 }
 
 /// Phases by name, each with its parts but for the process's own.
-fn parts(phases: &[PhaseMemory]) -> Vec<(&'static str, Vec<(&'static str, usize)>)> {
-    let of_process = ["reserve", "tokenizer"];
-    let part = |phase: &PhaseMemory| {
-        let parts = phase.parts.iter().filter(|part| !of_process.contains(&part.name));
-        (phase.name, parts.map(|part| (part.name, part.bytes)).collect())
+fn parts(phases: &[PhaseMemory]) -> Vec<(RunPhase, Vec<(PhasePart, usize)>)> {
+    let of_process = [PhasePart::Reserve, PhasePart::Tokenizer];
+    let of_phase = |phase: &PhaseMemory| {
+        let parts = PhasePart::ALL.iter().filter(|part| !of_process.contains(part));
+        (phase.phase, parts.map(|&part| (part, phase.rows.of(part))).collect())
     };
-    phases.iter().map(part).collect()
+    phases.iter().map(of_phase).collect()
 }
 
 #[test]

@@ -14,7 +14,7 @@ use remat_plan::{Action, OpClass, Plan, Policy};
 use remat_step::device::multiplier_peak;
 use remat_step::{DeviceOptions, LoadedForward, fill_with_small_numbers};
 use remat_tensor::DType;
-use remat_train::{ProfileJob, SideBySide, cached_profile};
+use remat_train::{Limits, ProfileJob, SideBySide, cached_profile};
 use serde_json::{Value, json};
 use std::error::Error;
 use std::path::Path;
@@ -143,7 +143,7 @@ fn steps(settings: &Settings, peer: &mut Peer) -> Result<(), Box<dyn Error>> {
         policies: &policies,
         repeats: 0,
         options,
-        limit: None,
+        limits: Limits::default(),
         prices: None,
         spill: None,
     };

@@ -1,15 +1,24 @@
 //! A plan as one JSON object that others rely on.
 
 use super::explain::values;
-use remat_train::{Fit, RunPlan};
+use remat_plan::MemoryDomain;
+use remat_train::{Fit, PhasePart, RunPlan};
 use serde_json::{Map, Value, json};
 
 /// The object; with `explain`, also every value that backward reads.
 pub(super) fn object(plan: &RunPlan, explain: bool) -> Value {
     let phase = |phase: &remat_train::PhaseMemory| {
-        let parts: Map<String, Value> =
-            phase.parts.iter().map(|part| (part.name.to_string(), json!(part.bytes))).collect();
-        json!({ "name": phase.name, "peak_bytes": phase.peak_bytes(), "parts": parts })
+        let in_memory = PhasePart::ALL.iter().filter(|part| **part != PhasePart::SpillFile);
+        let part = |&part: &PhasePart| (part.json_name().to_string(), json!(phase.rows.of(part)));
+        let parts: Map<String, Value> = in_memory.map(part).collect();
+        let domain = |domain: MemoryDomain| (domain.name().to_string(), json!(phase.rows.in_domain(domain)));
+        let domains: Map<String, Value> = MemoryDomain::ALL.into_iter().map(domain).collect();
+        json!({
+            "name": phase.phase.name(),
+            "peak_bytes": phase.peak_bytes(),
+            "parts": parts,
+            "domains": domains,
+        })
     };
     let point = |row: &remat_train::FrontierRow| {
         json!({
@@ -35,7 +44,8 @@ pub(super) fn object(plan: &RunPlan, explain: bool) -> Value {
         "verdict": plan.fit.as_str(),
         "policy": plan.config.checkpointing,
         "budget_bytes": plan.limit.map(|limit| limit.bytes),
-        "peak_bytes": plan.account.planned_peak_bytes(),
+        "peak_bytes": plan.account.peak_bytes(plan.domain),
+        "domain": plan.domain.name(),
         "smallest_budget_bytes": plan.smallest_memory_bytes,
         "smallest_activation_bytes": plan.smallest_activation_bytes,
         "step_seconds": plan.step_seconds,

@@ -1,6 +1,7 @@
 //! A plan as a page to read: the verdict, memory by phase, the frontier, alternatives.
 
 use super::chart::chart;
+use crate::memory_rows::memory_rows;
 use crate::units::{bytes, count, counted, in_tiles};
 use remat_train::{Fit, FrontierRow, MethodKind, RunPlan};
 use std::fmt::Write;
@@ -25,7 +26,7 @@ pub(super) fn seconds(seconds: f64) -> String {
 
 fn verdict(plan: &RunPlan) -> String {
     let RunPlan { config, shape, micro, .. } = plan;
-    let peak = bytes(plan.account.planned_peak_bytes() as u64);
+    let peak = bytes(plan.account.peak_bytes(plan.domain) as u64);
     let least = bytes(plan.smallest_memory_bytes as u64);
     let limit = plan.limit.map(|limit| (bytes(limit.bytes as u64), limit.whose));
     let headline = match (plan.fit, limit) {
@@ -106,7 +107,7 @@ fn levels(micro: &remat_plan::Plan) -> Option<String> {
 
 /// That the budget costs memory, where a plan that keeps more takes less of it and no more time.
 fn dearer_than_a_larger_budget(plan: &RunPlan) -> Option<String> {
-    let (peak_bytes, kept_bytes) = (plan.account.planned_peak_bytes(), plan.micro.activation_bytes());
+    let (peak_bytes, kept_bytes) = (plan.account.peak_bytes(plan.domain), plan.micro.activation_bytes());
     let is_better = |row: &&FrontierRow| {
         row.activation_bytes > kept_bytes && row.peak_bytes <= peak_bytes && row.step_seconds < plan.step_seconds
     };
@@ -159,23 +160,16 @@ fn offload(plan: &RunPlan) -> Option<String> {
 fn phases(plan: &RunPlan) -> String {
     let phases = plan.phases();
     let mut page = format!("\n{:<16}", "memory");
-    phases.iter().for_each(|phase| page.push_str(&format!("{:>12}", phase.name)));
+    phases.iter().for_each(|phase| page.push_str(&format!("{:>12}", phase.phase.name())));
     page.push('\n');
-    for (index, part) in phases[0].parts.iter().enumerate() {
-        if phases.iter().all(|phase| phase.parts[index].bytes == 0) {
-            continue;
-        }
-        page.push_str(&format!("{:<16}", part.name.replace('_', " ")));
-        for phase in &phases {
-            let size = phase.parts[index].bytes;
-            let shown = if size == 0 { "-".to_string() } else { bytes(size as u64) };
+    for row in memory_rows(&phases, "peak") {
+        page.push_str(&format!("{:<16}", row.name));
+        for held in row.bytes {
+            let shown = if held == 0 { "-".to_string() } else { bytes(held as u64) };
             page.push_str(&format!("{shown:>12}"));
         }
         page.push('\n');
     }
-    page.push_str(&format!("{:<16}", "peak"));
-    phases.iter().for_each(|phase| page.push_str(&format!("{:>12}", bytes(phase.peak_bytes() as u64))));
-    page.push('\n');
     page
 }
 
@@ -218,7 +212,7 @@ fn frontier(plan: &RunPlan) -> String {
             seconds(*step_seconds)
         );
     }
-    page + &chart(rows, plan.account.planned_peak_bytes(), plan.step_seconds)
+    page + &chart(rows, plan.account.peak_bytes(plan.domain), plan.step_seconds)
 }
 
 fn alternatives(plan: &RunPlan) -> String {

@@ -89,12 +89,12 @@ fn start(arguments: ProfileArgs, matches: &ArgMatches) -> Result<(String, Option
     let setup = ProfileSetup::of(config)?;
     let footprint_bytes = footprint(&setup, setup.model.precision())?;
     let footprint_16_bit_bytes = footprint(&setup, Precision::Bf16)?;
-    let ProfileSetup { model, method, shape, rows, options, limit, prices, spill, .. } = &setup;
+    let ProfileSetup { model, method, shape, rows, options, limits, prices, spill, .. } = &setup;
     let spill = setup.config.offload.as_deref().zip(*spill);
     let batch = rows.as_ref().map(|rows| &rows.batch);
     let (policies, repeats) = (arguments.policies.as_slice(), arguments.repeats as usize);
-    let (shape, options, limit, prices) = (*shape, *options, *limit, prices.clone());
-    let job = ProfileJob { model, method, shape, batch, policies, repeats, options, limit, prices, spill };
+    let (shape, options, limits, prices) = (*shape, *options, *limits, prices.clone());
+    let job = ProfileJob { model, method, shape, batch, policies, repeats, options, limits, prices, spill };
     let PolicyRows { rows, refused, note } = profile(&job)?;
     note.iter().for_each(|note| console::line(&format!("note: {note}")));
     let (chosen, verdict) = verdict(&setup, &rows);

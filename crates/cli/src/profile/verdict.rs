@@ -11,7 +11,7 @@ const NOISE_PERCENT: f64 = 3.0;
 
 /// The row it is for, and the sentences.
 pub(super) fn verdict(setup: &ProfileSetup, rows: &[ProfileRow]) -> (usize, String) {
-    conclude(rows, setup.limit, setup.shape.batch, setup.shape.seq_len)
+    conclude(rows, setup.limit(), setup.shape.batch, setup.shape.seq_len)
 }
 
 fn conclude(rows: &[ProfileRow], limit: Option<Limit>, batch: usize, seq_len: usize) -> (usize, String) {

@@ -5,7 +5,7 @@ use crate::units;
 use remat_model::{BatchShape, LoraConfig, Method, Model, Precision, preset, training};
 use remat_plan::{DeviceProfile, Plan, Policy};
 use remat_step::{DeviceOptions, TrainingStep};
-use remat_train::{PolicyRows, ProfileJob, ProfileRow, TrainError, profile};
+use remat_train::{Limits, PolicyRows, ProfileJob, ProfileRow, TrainError, profile};
 
 /// Counted steps of each policy.
 pub(super) const REPEATS: usize = 9;
@@ -31,7 +31,7 @@ pub(super) fn compare(model: &Model, threads: usize) -> Result<PolicyRows, Train
         policies: &[Policy::None, Policy::Every(2), Policy::Full],
         repeats: REPEATS,
         options: DeviceOptions::cpu(threads),
-        limit: None,
+        limits: Limits::default(),
         prices: None,
         spill: None,
     };

@@ -7,6 +7,7 @@ pub(crate) mod plan;
 pub(crate) mod profile;
 pub(crate) mod train;
 
+use crate::memory_rows::{MemoryRow, memory_rows};
 use crate::units;
 use remat_ir::Phase;
 use remat_plan::Action;
@@ -69,7 +70,7 @@ fn short_name(path: &Path) -> String {
 fn marks(plan: &RunPlan) -> (Vec<Mark>, Mark) {
     let mark = |name: &str, bytes: usize, seconds| Mark { name: name.to_string(), bytes: bytes as f64, seconds };
     let frontier = plan.frontier.iter().map(|row| mark("", row.peak_bytes, row.step_seconds)).collect();
-    let of_a_step = plan.account.running_bytes().max(plan.account.earlier_peak_bytes);
+    let of_a_step = plan.account.running_bytes(plan.domain).max(plan.account.earlier_bytes(plan.domain));
     (frontier, mark("this plan:", of_a_step, plan.step_seconds))
 }
 
@@ -89,22 +90,15 @@ fn timeline_section(page: &mut Page, plan: &RunPlan) {
 fn memory_section(page: &mut Page, phases: &[PhaseMemory], measured: &[PhasePeak]) {
     page.section("Memory by phase");
     let head: Vec<String> =
-        std::iter::once(String::new()).chain(phases.iter().map(|phase| phase.name.to_string())).collect();
+        std::iter::once(String::new()).chain(phases.iter().map(|phase| phase.phase.name().to_string())).collect();
     let cell = |bytes: usize| if bytes == 0 { "-".to_string() } else { units::bytes(bytes as u64) };
-    let mut rows: Vec<Vec<String>> = Vec::new();
-    for (index, part) in phases[0].parts.iter().enumerate() {
-        if phases.iter().any(|phase| phase.parts[index].bytes > 0) {
-            let name = std::iter::once(part.name.replace('_', " "));
-            rows.push(name.chain(phases.iter().map(|phase| cell(phase.parts[index].bytes))).collect());
-        }
-    }
-    let name = if measured.is_empty() { "peak" } else { "peak, planned" };
-    let peaks = std::iter::once(name.to_string());
-    rows.push(peaks.chain(phases.iter().map(|phase| cell(phase.peak_bytes()))).collect());
+    let peak = if measured.is_empty() { "peak" } else { "peak, planned" };
+    let of_row = |row: MemoryRow| std::iter::once(row.name).chain(row.bytes.into_iter().map(cell)).collect();
+    let mut rows: Vec<Vec<String>> = memory_rows(phases, peak).into_iter().map(of_row).collect();
     if !measured.is_empty() {
-        let of = |name| measured.iter().find(|phase| phase.name == name).and_then(|phase| phase.peak_bytes);
+        let of = |phase| measured.iter().find(|peak| peak.phase == phase).and_then(|peak| peak.peak_bytes);
         let peaks = std::iter::once("peak so far, measured".to_string());
-        rows.push(peaks.chain(phases.iter().map(|phase| cell(of(phase.name).unwrap_or(0) as usize))).collect());
+        rows.push(peaks.chain(phases.iter().map(|phase| cell(of(phase.phase).unwrap_or(0) as usize))).collect());
     }
     page.table(&head, &rows);
 }

@@ -43,6 +43,7 @@ impl CpuOptions {
         DeviceProfile {
             name: format!("cpu {}", self.level),
             threads: self.threads,
+            own_memory_bytes: None,
             executor_bytes: self.threads * crate::SCRATCH_BYTES_PER_THREAD,
             program: Program::SIZES,
             rules: RULES,
@@ -66,6 +67,11 @@ pub struct CpuExecutor {
 }
 
 impl CpuExecutor {
+    /// Bytes of the file that offloaded values go to: programs run one after the other and share it.
+    fn spill_file_bytes(&self) -> usize {
+        self.programs.iter().map(|program| program.copies.file_bytes as usize).max().unwrap_or(0)
+    }
+
     /// An executor without plans.
     pub fn new(options: CpuOptions) -> Self {
         CpuExecutor {
@@ -189,14 +195,14 @@ impl Device for CpuExecutor {
         for plan in plans {
             self.programs.push(Program::resolve(plan, &mut self.arena, &mut self.sources, &self.custom)?);
         }
-        let file_bytes = self.programs.iter().map(|program| program.copies.file_bytes).max().unwrap_or(0);
+        let file_bytes = self.spill_file_bytes();
         if file_bytes > 0 {
             let none = || DeviceError::BadSpillFolder {
                 folder: String::new(),
                 problem: "the plan offloads, and no folder was named".to_string(),
             };
             let folder = self.spill_folder.as_ref().ok_or_else(none)?;
-            self.copy_queue = Some(CopyQueue::start(folder, file_bytes)?);
+            self.copy_queue = Some(CopyQueue::start(folder, file_bytes as u64)?);
         }
         Ok((0..self.programs.len() as u32).map(ProgramId).collect())
     }
@@ -254,6 +260,6 @@ impl Device for CpuExecutor {
     }
 
     fn memory(&self) -> DeviceMemory {
-        DeviceMemory { arena: self.arena.bytes().len(), ..self.sources.sizes() }
+        DeviceMemory { arena: self.arena.bytes().len(), spill_file: self.spill_file_bytes(), ..self.sources.sizes() }
     }
 }

@@ -228,7 +228,7 @@ impl Sources {
     /// Allocated bytes by kind.
     pub(super) fn sizes(&self) -> DeviceMemory {
         let [weights, states, inputs] = std::array::from_fn(|kind| self.kinds[kind].bytes);
-        DeviceMemory { arena: 0, weights, states, inputs }
+        DeviceMemory { weights, states, inputs, ..DeviceMemory::default() }
     }
 }
 

@@ -14,12 +14,15 @@ pub(crate) fn method(model: &Model, adapter: Option<&Path>) -> Result<Option<Met
     Ok(adapter.map(|folder| model.adapter_settings(folder)).transpose()?.map(Method::Lora))
 }
 
-/// Refuses plans that the machine has no memory for, or whose weights are not in the model's files.
+/// Refuses plans that device or machine have no memory for, or whose weights are not in the model's files.
 pub(crate) fn check(model: &Model, plans: &[Plan], options: DeviceOptions) -> Result<(), TrainError> {
-    let needed_bytes = (LoadedForward::bytes(plans) + options.profile().executor_bytes) as u64;
-    if let Some(available_bytes) = crate::plan::available::available_bytes()
-        && needed_bytes > available_bytes
-    {
+    let profile = options.profile();
+    let needed_bytes = (LoadedForward::bytes(plans) + profile.executor_bytes) as u64;
+    let available_bytes = match profile.own_memory_bytes {
+        Some(bytes) => Some(bytes as u64),
+        None => crate::plan::available::available_bytes(),
+    };
+    if let Some(available_bytes) = available_bytes.filter(|&bytes| needed_bytes > bytes) {
         return Err(TrainError::ForwardDoesNotFit { needed_bytes, available_bytes });
     }
     Ok(plans.iter().try_for_each(|plan| model.check_weights(&plan.graph))?)

@@ -9,7 +9,7 @@ pub(crate) mod text_stream;
 
 use crate::{Sampling, TrainError};
 use remat_model::{CacheShape, Model};
-use remat_plan::{DeviceMemory, SourceId};
+use remat_plan::SourceId;
 use remat_step::{DeviceOptions, LoadedForward};
 use std::path::Path;
 
@@ -137,8 +137,8 @@ impl Generator {
 
     /// Bytes allocated for arena, weights, adapter and caches.
     pub fn allocated_bytes(&self) -> usize {
-        let DeviceMemory { arena, weights, states, inputs } = self.loaded.memory();
-        arena + weights + states + inputs
+        let memory = self.loaded.memory();
+        memory.in_domain(memory.domain)
     }
 
     /// Keys and values of the prompt's tokens, chunk by chunk. The last chunk ends where the tokens do and repeats some

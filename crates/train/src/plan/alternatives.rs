@@ -9,7 +9,7 @@ use crate::plan::planning::adamw;
 use crate::plan::setup::all_threads;
 use crate::prices::spill::with_spill;
 use crate::settings::config::{MethodKind, QuantKind};
-use crate::{MemoryAccount, TrainConfig, TrainError};
+use crate::{MemoryAccount, MemoryPart, TrainConfig, TrainError};
 use remat_compiler::CompileError;
 use remat_ir::Training;
 use remat_model::{BatchShape, LoraConfig, Method, Model, Precision, Quant};
@@ -84,11 +84,12 @@ impl Setting<'_> {
     fn of(&self, micro: &Plan, update: &Plan, profile: &DeviceProfile) -> Figures {
         let account = MemoryAccount::new(micro, &[update], profile, Buffers::default());
         // What the process holds anyway is the same on both sides, up to when it is measured.
-        let same = account.bytes_of("program and tokenizer");
+        let domain = profile.tensor_domain();
+        let same = account.rows.bytes(domain, MemoryPart::ProgramAndTokenizer);
         let accumulated = self.config.grad_accum as f64;
         let seconds = accumulated * micro.step_seconds(&profile.prices) + update.step_seconds(&profile.prices);
         Figures {
-            sources_and_arena_bytes: account.running_bytes() - same,
+            sources_and_arena_bytes: account.running_bytes(domain) - same,
             arena_bytes: micro.arena_bytes,
             seconds_per_token: seconds / (accumulated * (self.shape.batch * self.shape.seq_len) as f64),
         }
@@ -248,7 +249,8 @@ fn changes(setting: Setting<'_>, micro: &Plan, profile: &DeviceProfile) -> Vec<C
 /// A refusal for want of memory, with the alternatives to the smallest plan; any other error as it is.
 pub(crate) fn with_alternatives(error: TrainError, setting: Setting<'_>, profile: &DeviceProfile) -> TrainError {
     let (limited, budget) = match &error {
-        TrainError::DoesNotFit { .. } => (true, None),
+        // Only where the arena lies would other plans take less.
+        TrainError::DoesNotFit { domain, .. } if *domain == profile.tensor_domain() => (true, None),
         TrainError::Compile(CompileError::BudgetDoesNotFit { budget_bytes, smallest_bytes }) => {
             (false, Some((*budget_bytes, *smallest_bytes)))
         }
@@ -259,8 +261,8 @@ pub(crate) fn with_alternatives(error: TrainError, setting: Setting<'_>, profile
         .and_then(|(micro, update)| alternatives(setting, &micro, &update, profile))
         .unwrap_or_default();
     match (error, budget) {
-        (TrainError::DoesNotFit { needed_bytes, limit_bytes, whose, .. }, _) if limited => {
-            TrainError::DoesNotFit { needed_bytes, limit_bytes, whose, alternatives: found }
+        (TrainError::DoesNotFit { domain, needed_bytes, limit_bytes, whose, .. }, _) if limited => {
+            TrainError::DoesNotFit { domain, needed_bytes, limit_bytes, whose, alternatives: found }
         }
         (_, Some((budget_bytes, smallest_bytes))) => {
             TrainError::BudgetTooSmall { budget_bytes, smallest_bytes, alternatives: found }

@@ -1,14 +1,16 @@
-//! The memory account: what a run will hold, row by row, before it holds it; and what the process really held.
+//! The memory account: what a run will hold, by what it is for and where it lies, before it holds it; and what the process
+//! really held.
 //!
 //! Invariant: the rows add up to the planned peak. Arena, sources and kernel scratch are exactly what the executor
 //! allocates at load; what the program itself takes is counted by `program_memory`; the reserve covers what is neither:
 //! code that was not run yet, read and write buffers, page rounding, thread stacks. [`MemoryAccount::phases`] has the same
-//! by phase of a run.
+//! by phase of a run. Memory of a device, the host's and the disk are never added up. Look next at `memory_part`.
 
+use crate::plan::memory_part::{MemoryPart, MemoryTable, PhasePart, RunPhase};
 use crate::plan::program_memory::{earlier_bytes, program_bytes};
 use crate::plan::source_totals::SourceTotals;
 use remat_ir::Graph;
-use remat_plan::{Action, DeviceProfile, Plan, Step};
+use remat_plan::{Action, DeviceProfile, MemoryDomain, Plan, Step};
 use remat_step::StepTrace;
 use std::fs;
 
@@ -21,9 +23,6 @@ const LOAD_BUFFER_BYTES: usize = 3 << 20;
 
 /// The same where weights are quantised on the way: also as they are rounded, and their scales.
 const QUANTISING_BUFFER_BYTES: usize = 6 << 20;
-
-/// The row of weights in few bits.
-const QUANTISED: &str = "quantised weights";
 
 /// What a run holds beside its plans.
 #[derive(Debug, Clone, Copy, Default)]
@@ -55,20 +54,11 @@ impl Buffers {
     }
 }
 
-/// One line of the account.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct MemoryRow {
-    /// What for.
-    pub name: &'static str,
-    /// How much.
-    pub bytes: usize,
-}
-
 /// What a run will hold.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MemoryAccount {
-    /// The rows, in the order of a table.
-    pub rows: Vec<MemoryRow>,
+    /// By where it lies and what it is for.
+    pub rows: MemoryTable<MemoryPart>,
     /// What the process uses at most before the run is loaded: a tokenizer may need more than the training.
     pub earlier_peak_bytes: usize,
     /// Parameters in quantised weights.
@@ -86,133 +76,144 @@ pub struct MemoryAccount {
 /// What a run holds in one of its phases.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PhaseMemory {
-    /// `load`, `step`, `evaluation`, `save` or `resume`.
-    pub name: &'static str,
-    /// By what it is for, in the order of a table; every phase has the same rows.
-    pub parts: Vec<MemoryRow>,
+    /// The phase.
+    pub phase: RunPhase,
+    /// By where it lies and what it is for.
+    pub rows: MemoryTable<PhasePart>,
 }
 
 impl PhaseMemory {
     /// The peak resident memory of the whole process in this phase.
     pub fn peak_bytes(&self) -> usize {
-        self.parts.iter().map(|part| part.bytes).sum()
-    }
-
-    fn part(&mut self, name: &str) -> &mut MemoryRow {
-        self.parts.iter_mut().find(|part| part.name == name).expect("a row of every phase")
+        self.rows.in_domain(MemoryDomain::Host)
     }
 }
 
 impl MemoryAccount {
     /// Of a run of these plans, the update's and others beside the micro-step's, on a device of this profile.
     pub(crate) fn new(micro: &Plan, others: &[&Plan], profile: &DeviceProfile, buffers: Buffers) -> Self {
-        let (data_bytes, executor_bytes) = (buffers.data_bytes, profile.executor_bytes);
-        let resolved = std::iter::once(&micro).chain(others).map(|plan| profile.program.bytes(plan)).sum();
-        let graphs: Vec<&Graph> = std::iter::once(&micro.graph).chain(others.iter().map(|plan| &plan.graph)).collect();
+        let plans = || std::iter::once(&micro).chain(others);
+        let resolved = plans().map(|plan| profile.program.bytes(plan)).sum();
+        let graphs: Vec<&Graph> = plans().map(|plan| &plan.graph).collect();
         let sources = SourceTotals::of(&graphs);
-        let steps = std::iter::once(&micro).chain(others).map(|plan| plan.steps.len()).sum();
+        let steps = plans().map(|plan| plan.steps.len()).sum();
         let arena = ArenaParts::of(micro, largest_arena(micro, others));
-        let row = |name, bytes| MemoryRow { name, bytes };
-        let rows = vec![
-            row("weights", sources.weights),
-            row(QUANTISED, sources.quantised),
-            row("trained parameters", sources.parameters),
-            row("gradients", sources.gradients),
-            row("optimizer", sources.moments),
-            row("kept activations", arena.kept),
-            row("head workspace", arena.head),
-            row("transient", arena.transient),
-            row("inputs", sources.inputs),
-            row("kernel scratch", executor_bytes),
-            row("resolved plans", resolved),
-            row("data", data_bytes),
-            row("trace", buffers.trace_bytes(micro, others)),
-            row("program and tokenizer", program_bytes(data_bytes, steps)),
-            row("reserve", RESERVE_BYTES),
-        ];
-        let (quantised_parameters, quantised_bytes) = (sources.quantised_elements, sources.quantised_exactly);
-        let earlier_peak_bytes = buffers.earlier_bytes(steps);
+        let spill_file = plans().map(|plan| plan.spill_file_bytes()).max().unwrap_or(0);
+        let (device, host) = (profile.tensor_domain(), MemoryDomain::Host);
+        let mut rows = MemoryTable::default();
+        for (domain, part, bytes) in [
+            (device, MemoryPart::Weights, sources.weights),
+            (device, MemoryPart::QuantisedWeights, sources.quantised),
+            (device, MemoryPart::TrainedParameters, sources.parameters),
+            (device, MemoryPart::Gradients, sources.gradients),
+            (device, MemoryPart::Optimizer, sources.moments),
+            (device, MemoryPart::KeptActivations, arena.kept),
+            (device, MemoryPart::HeadWorkspace, arena.head),
+            (device, MemoryPart::Transient, arena.transient),
+            (device, MemoryPart::Inputs, sources.inputs),
+            (device, MemoryPart::KernelScratch, profile.executor_bytes),
+            (host, MemoryPart::ResolvedPlans, resolved),
+            (host, MemoryPart::Data, buffers.data_bytes),
+            (host, MemoryPart::Trace, buffers.trace_bytes(micro, others)),
+            (host, MemoryPart::ProgramAndTokenizer, program_bytes(buffers.data_bytes, steps)),
+            (host, MemoryPart::Reserve, RESERVE_BYTES),
+            (MemoryDomain::Disk, MemoryPart::SpillFile, spill_file),
+        ] {
+            rows.add(domain, part, bytes);
+        }
         MemoryAccount {
             rows,
-            earlier_peak_bytes,
-            quantised_parameters,
-            quantised_bytes,
+            earlier_peak_bytes: buffers.earlier_bytes(steps),
+            quantised_parameters: sources.quantised_elements,
+            quantised_bytes: sources.quantised_exactly,
             trains_adapters: sources.has_adapters,
             untouched_at_load_bytes: if buffers.adapter_is_read { 0 } else { sources.zero_at_first },
             shared_pages_bytes: [sources.shared_at_load(buffers.adapter_is_read), sources.shared_at_resume()],
         }
     }
 
-    /// The same, phase by phase. Sources are resident once they are filled: states when the first update writes them, or a
-    /// resumed run reads them. Pages of the arena that a step has touched stay, so evaluation and saves hold them, too.
+    /// The same, phase by phase.
     pub fn phases(&self) -> Vec<PhaseMemory> {
         let buffers = if self.quantised_parameters > 0 { QUANTISING_BUFFER_BYTES } else { LOAD_BUFFER_BYTES };
-        let mut loading = self.phase("load", &["weights", QUANTISED, "trained parameters"]);
-        loading.part("adapter").bytes -= self.untouched_at_load_bytes;
-        loading.part("gradients").bytes = self.shared_pages_bytes[0];
-        let reading = self.earlier_peak_bytes.saturating_sub(loading.peak_bytes());
-        // Gradients are zero between updates and not saved, so their pages are untouched until the first step.
-        let resumed = ["weights", QUANTISED, "trained parameters", "optimizer"];
-        let all: Vec<&str> = self.rows.iter().map(|row| row.name).collect();
-        let mut phases = vec![loading, self.phase("step", &all), self.phase("evaluation", &all)];
-        let mut resuming = self.phase("resume", &resumed);
-        resuming.part("gradients").bytes = self.shared_pages_bytes[1];
-        phases.extend([self.phase("save", &all), resuming]);
-        for phase in phases.iter_mut().filter(|phase| ["load", "resume"].contains(&phase.name)) {
-            for part in &mut phase.parts {
+        let reading = self.earlier_peak_bytes.saturating_sub(self.held_in(RunPhase::Load).peak_bytes());
+        let with_reading = |&phase: &RunPhase| {
+            let mut memory = self.held_in(phase);
+            if [RunPhase::Load, RunPhase::Resume].contains(&phase) {
                 // Weights are read when a tokenizer has done its work: the larger of the two counts.
-                match part.name {
-                    "tokenizer" => part.bytes += reading.saturating_sub(buffers),
-                    "data_buffers" => part.bytes += buffers,
-                    _ => {}
-                }
+                memory.rows.add(MemoryDomain::Host, PhasePart::Tokenizer, reading.saturating_sub(buffers));
+                memory.rows.add(MemoryDomain::Host, PhasePart::DataBuffers, buffers);
             }
-        }
-        phases
+            memory
+        };
+        RunPhase::ALL.iter().map(with_reading).collect()
     }
 
-    /// One phase that holds the given rows and what every phase holds.
-    fn phase(&self, name: &'static str, held: &[&str]) -> PhaseMemory {
-        let always = ["data", "inputs", "kernel scratch", "resolved plans", "program and tokenizer", "reserve"];
-        let sum = |names: &[&str]| -> usize {
-            names
-                .iter()
-                .filter(|name| held.contains(name) || always.contains(name))
-                .map(|name| self.bytes_of(name))
-                .sum()
-        };
-        let (weights, adapter): (&[&str], &[&str]) = match self.trains_adapters {
-            true => (&["weights", QUANTISED], &["trained parameters"]),
-            false => (&["weights", QUANTISED, "trained parameters"], &[]),
-        };
-        let parts: [(&'static str, &[&str]); 14] = [
-            ("weights", weights),
-            ("packed_weights", &[]),
-            ("adapter", adapter),
-            ("gradients", &["gradients"]),
-            ("optimizer", &["optimizer"]),
-            ("activations", &["kept activations"]),
-            ("transient", &["transient"]),
-            ("head", &["head workspace"]),
-            ("kv_cache", &[]),
-            ("workspace", &["kernel scratch", "resolved plans"]),
-            ("data_buffers", &["data", "inputs", "trace"]),
-            ("tokenizer", &[]),
-            ("offload_host", &[]),
-            ("reserve", &["program and tokenizer", "reserve"]),
-        ];
-        let parts = parts.into_iter().map(|(name, rows)| MemoryRow { name, bytes: sum(rows) }).collect();
-        PhaseMemory { name, parts }
+    /// What is held in a phase beside what rows and weights are read through.
+    fn held_in(&self, phase: RunPhase) -> PhaseMemory {
+        let mut rows = MemoryTable::default();
+        for (domain, part, bytes) in self.rows.iter() {
+            let bytes = match domain {
+                MemoryDomain::Host => self.resident_bytes(phase, part, bytes),
+                // What a device or a disk gave at load is taken, whether it was written to or not.
+                MemoryDomain::Device | MemoryDomain::Disk => bytes,
+            };
+            rows.add(domain, part.in_phase(self.trains_adapters), bytes);
+        }
+        PhaseMemory { phase, rows }
+    }
+
+    /// What of a row is resident in a phase. Sources are once they are filled: states when the first update writes them, or
+    /// a resumed run reads them. Pages of the arena that a step has touched stay, so evaluation and saves hold them, too.
+    fn resident_bytes(&self, phase: RunPhase, part: MemoryPart, bytes: usize) -> usize {
+        let [shared_at_load, shared_at_resume] = self.shared_pages_bytes;
+        match (part, phase) {
+            (_, RunPhase::Step | RunPhase::Evaluation | RunPhase::Save) => bytes,
+            // Where the model itself is trained, all of it is written at load.
+            (MemoryPart::TrainedParameters, RunPhase::Load) => bytes - self.untouched_at_load_bytes,
+            // Gradients are zero between updates and not saved, so their pages are untouched until the first step.
+            (MemoryPart::Gradients, RunPhase::Load) => shared_at_load,
+            (MemoryPart::Gradients, RunPhase::Resume) => shared_at_resume,
+            (MemoryPart::Optimizer, RunPhase::Resume) => bytes,
+            (MemoryPart::Optimizer, RunPhase::Load) => 0,
+            (
+                MemoryPart::KeptActivations | MemoryPart::HeadWorkspace | MemoryPart::Transient | MemoryPart::Trace,
+                _,
+            ) => 0,
+            (
+                MemoryPart::Weights
+                | MemoryPart::QuantisedWeights
+                | MemoryPart::TrainedParameters
+                | MemoryPart::Inputs
+                | MemoryPart::KernelScratch
+                | MemoryPart::ResolvedPlans
+                | MemoryPart::Data
+                | MemoryPart::ProgramAndTokenizer
+                | MemoryPart::Reserve
+                | MemoryPart::SpillFile,
+                _,
+            ) => bytes,
+        }
     }
 
     /// The peak resident memory of the whole process: of its highest phase.
     pub fn planned_peak_bytes(&self) -> usize {
-        self.phases().iter().map(PhaseMemory::peak_bytes).fold(self.earlier_peak_bytes, usize::max)
+        self.peak_bytes(MemoryDomain::Host)
     }
 
-    /// What is held while the steps run: the sum of the rows.
-    pub fn running_bytes(&self) -> usize {
-        self.rows.iter().map(|row| row.bytes).sum()
+    /// What is held at most in a domain: in its highest phase, or before the run is loaded.
+    pub fn peak_bytes(&self, domain: MemoryDomain) -> usize {
+        let of_phase = |phase: &PhaseMemory| phase.rows.in_domain(domain);
+        self.phases().iter().map(of_phase).fold(self.earlier_bytes(domain), usize::max)
+    }
+
+    /// What a domain holds at most before the run is loaded.
+    pub fn earlier_bytes(&self, domain: MemoryDomain) -> usize {
+        if domain == MemoryDomain::Host { self.earlier_peak_bytes } else { 0 }
+    }
+
+    /// What is held in a domain while the steps run: the sum of its rows.
+    pub fn running_bytes(&self, domain: MemoryDomain) -> usize {
+        self.rows.in_domain(domain)
     }
 
     /// Bits that a quantised weight takes for each of its parameters, scales and maps included, if there are any.
@@ -221,19 +222,23 @@ impl MemoryAccount {
         (self.quantised_parameters > 0).then(|| bits / self.quantised_parameters as f64)
     }
 
-    /// The bytes of one row, 0 if there is none of this name.
-    pub fn bytes_of(&self, name: &str) -> usize {
-        self.rows.iter().find(|row| row.name == name).map_or(0, |row| row.bytes)
+    /// The bytes of one row, wherever it lies.
+    pub fn bytes_of(&self, part: MemoryPart) -> usize {
+        self.rows.of(part)
     }
 
-    /// What a run of these graphs needs beside the arena, as far as can be said before they are compiled.
-    pub(crate) fn beside_arena(graphs: &[&Graph], executor_bytes: usize, buffers: Buffers) -> usize {
-        let data_bytes = buffers.data_bytes;
+    /// What a run of these graphs needs beside the arena where that lies, as far as can be said before they are compiled.
+    pub(crate) fn beside_arena(graphs: &[&Graph], profile: &DeviceProfile, buffers: Buffers) -> usize {
         let SourceTotals { weights, quantised, parameters, gradients, moments, inputs, .. } = SourceTotals::of(graphs);
-        let sources = weights + quantised + parameters + gradients + moments + inputs;
-        // Every node is a step or more.
-        let steps = graphs.iter().map(|graph| graph.nodes.len()).sum();
-        sources + executor_bytes + data_bytes + program_bytes(data_bytes, steps) + RESERVE_BYTES
+        let of_device = weights + quantised + parameters + gradients + moments + inputs + profile.executor_bytes;
+        match profile.tensor_domain() {
+            MemoryDomain::Host => {
+                // Every node is a step or more.
+                let steps = graphs.iter().map(|graph| graph.nodes.len()).sum();
+                of_device + buffers.data_bytes + program_bytes(buffers.data_bytes, steps) + RESERVE_BYTES
+            }
+            MemoryDomain::Device | MemoryDomain::Disk => of_device,
+        }
     }
 }
 

@@ -1,8 +1,9 @@
 //! Compiles the graphs of a run within the memory it may use.
 //!
-//! The limit is `--memory`, or what the machine has; from it goes everything that is not the arena, and what is left caps
-//! the arena. Since compiling itself takes memory, the account is made afterwards and the cap tightened by what it
-//! overshoots. Invariant: the account of a plan that is returned is within the limit.
+//! Every kind of memory has a limit of its own: the host's is the setting `memory`, or what the machine has; a device with
+//! memory of its own has that. From the limit where the arena lies goes everything else that lies there, and what is left
+//! caps the arena. Since compiling itself takes memory, the account is made afterwards and the cap tightened by what it
+//! overshoots. Invariant: the account of a plan that is returned is within all limits.
 
 use crate::plan::buckets::{BucketPlan, LengthBucket};
 use crate::plan::memory;
@@ -10,7 +11,7 @@ use crate::plan::memory::Buffers;
 use crate::{MemoryAccount, TrainConfig, TrainError};
 use remat_compiler::{CompileError, Problem, compile_or_smallest};
 use remat_ir::Graph;
-use remat_plan::{ByteSize, DeviceProfile, Plan, Policy};
+use remat_plan::{ByteSize, DeviceProfile, MemoryDomain, Plan, Policy};
 use remat_step::{AdamWSettings, LoadedForward, Trained, TrainingStep};
 
 /// How often a plan is made anew because the account overshot.
@@ -28,7 +29,7 @@ pub(crate) struct PlannedStep {
     pub(crate) trained: Trained,
 }
 
-/// How much the process may hold at most, and who says so.
+/// How much one kind of memory may hold at most, and who says so.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limit {
     /// How much.
@@ -37,9 +38,54 @@ pub struct Limit {
     pub whose: &'static str,
 }
 
+/// The limit of each kind of memory that has one. A disk has none here: the spill file is reserved before the first step,
+/// and the disk itself refuses it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Limits {
+    host: Option<Limit>,
+    device: Option<Limit>,
+}
+
+impl Limits {
+    /// Of the settings and of a device of this profile.
+    pub(crate) fn of(config: &TrainConfig, profile: &DeviceProfile) -> Self {
+        let device = profile.own_memory_bytes.map(|bytes| Limit { bytes, whose: "the device has" });
+        Limits { host: Limit::of_host(config), device }
+    }
+
+    /// The limit of one kind of memory.
+    pub fn in_domain(self, domain: MemoryDomain) -> Option<Limit> {
+        match domain {
+            MemoryDomain::Host => self.host,
+            MemoryDomain::Device => self.device,
+            MemoryDomain::Disk => None,
+        }
+    }
+
+    /// The same with another limit of the host's or a device's memory.
+    pub(crate) fn with(self, domain: MemoryDomain, limit: Limit) -> Self {
+        match domain {
+            MemoryDomain::Host => Limits { host: Some(limit), ..self },
+            MemoryDomain::Device => Limits { device: Some(limit), ..self },
+            MemoryDomain::Disk => self,
+        }
+    }
+
+    /// Refuses what does not fit where the arena does not lie: no other plan would change that.
+    fn check_beside_arena(self, account: &MemoryAccount, profile: &DeviceProfile) -> Result<(), TrainError> {
+        for domain in MemoryDomain::ALL.into_iter().filter(|&domain| domain != profile.tensor_domain()) {
+            let needed_bytes = account.peak_bytes(domain);
+            if let Some(limit) = self.in_domain(domain).filter(|limit| needed_bytes > limit.bytes) {
+                return Err(limit.refuse(domain, needed_bytes));
+            }
+        }
+        Ok(())
+    }
+}
+
 impl Limit {
     /// Of the settings; of the machine where they set none and it tells.
-    pub(crate) fn of(config: &TrainConfig) -> Option<Limit> {
+    fn of_host(config: &TrainConfig) -> Option<Limit> {
         if let Some(ByteSize(bytes)) = config.memory {
             return Some(Limit { bytes, whose: "--memory allows" });
         }
@@ -48,8 +94,9 @@ impl Limit {
         available.map(|available| of_machine(available + memory::resident_bytes()))
     }
 
-    fn refuse(self, needed_bytes: usize) -> TrainError {
-        TrainError::DoesNotFit { needed_bytes, limit_bytes: self.bytes, whose: self.whose, alternatives: Vec::new() }
+    fn refuse(self, domain: MemoryDomain, needed_bytes: usize) -> TrainError {
+        let (limit_bytes, whose) = (self.bytes, self.whose);
+        TrainError::DoesNotFit { domain, needed_bytes, limit_bytes, whose, alternatives: Vec::new() }
     }
 }
 
@@ -92,14 +139,14 @@ pub(crate) fn plan_step(
     evaluation: Option<Graph>,
     profile: &DeviceProfile,
     buffers: Buffers,
-    limit: Option<Limit>,
+    limits: Limits,
 ) -> Result<PlannedStep, TrainError> {
     let policy = &config.checkpointing;
     let MicroStepProblem { problem, trained } = micro_step;
     let update = trained.plan_update(profile)?;
     let evaluation = evaluation.map(|graph| LoadedForward::plan(graph, profile)).transpose()?;
     let others: Vec<&Plan> = std::iter::once(&update).chain(&evaluation).collect();
-    let (micro, shorter, account) = fitting((problem, shorter), &others, policy, profile, buffers, limit)?;
+    let (micro, shorter, account) = fitting((problem, shorter), &others, policy, profile, buffers, limits)?;
     Ok(PlannedStep { micro, update, evaluation, shorter, account, trained: trained.clone() })
 }
 
@@ -113,7 +160,7 @@ pub(crate) fn adamw(config: &TrainConfig) -> AdamWSettings {
     }
 }
 
-/// The plans of the micro-step, the longest and shorter ones, whose account is within the limit. The longest shapes the
+/// The plans of the micro-step, the longest and shorter ones, whose account is within the limits. The longest shapes the
 /// arena, and the shorter ones are the fastest inside it.
 pub(crate) fn fitting(
     (problem, shorter): (&Problem<'_>, &[Graph]),
@@ -121,20 +168,22 @@ pub(crate) fn fitting(
     policy: &Policy,
     profile: &DeviceProfile,
     buffers: Buffers,
-    limit: Option<Limit>,
+    limits: Limits,
 ) -> Result<(Plan, Vec<Plan>, MemoryAccount), TrainError> {
+    let domain = profile.tensor_domain();
     let with_shorter = |micro: Plan| -> Result<_, TrainError> {
         let arena_bytes = memory::largest_arena(&micro, others);
         let within = |graph: &Graph| compile_or_smallest(graph.clone(), policy, profile, arena_bytes);
         let shorter = shorter.iter().map(within).collect::<Result<Vec<Plan>, CompileError>>()?;
         let all: Vec<&Plan> = others.iter().copied().chain(&shorter).collect();
         let account = MemoryAccount::new(&micro, &all, profile, buffers);
+        limits.check_beside_arena(&account, profile)?;
         Ok((micro, shorter, account))
     };
-    let Some(limit) = limit else { return with_shorter(problem.plan(policy, None)?) };
+    let Some(limit) = limits.in_domain(domain) else { return with_shorter(problem.plan(policy, None)?) };
     let graphs: Vec<&Graph> =
         std::iter::once(problem.graph()).chain(others.iter().map(|plan| &plan.graph)).chain(shorter).collect();
-    let mut rest = MemoryAccount::beside_arena(&graphs, profile.executor_bytes, buffers);
+    let mut rest = MemoryAccount::beside_arena(&graphs, profile, buffers);
     let least = others.iter().map(|plan| plan.arena_bytes).max().unwrap_or(0);
     let mut needed = rest;
     for _ in 0..ATTEMPTS {
@@ -143,12 +192,12 @@ pub(crate) fn fitting(
         let micro = match problem.plan(policy, Some(cap)) {
             Ok(micro) => micro,
             Err(CompileError::ArenaDoesNotFit { smallest_bytes, .. }) => {
-                return Err(limit.refuse(rest.saturating_add(smallest_bytes.max(least))));
+                return Err(limit.refuse(domain, rest.saturating_add(smallest_bytes.max(least))));
             }
             Err(error) => return Err(error.into()),
         };
         let (micro, shorter, account) = with_shorter(micro)?;
-        needed = account.planned_peak_bytes();
+        needed = account.peak_bytes(domain);
         let Some(excess) = needed.checked_sub(limit.bytes).filter(|&excess| excess > 0) else {
             return Ok((micro, shorter, account));
         };
@@ -156,5 +205,5 @@ pub(crate) fn fitting(
         let beside = needed.saturating_sub(memory::largest_arena(&micro, others));
         rest = rest.max(beside).saturating_add(excess);
     }
-    Err(limit.refuse(needed))
+    Err(limit.refuse(domain, needed))
 }

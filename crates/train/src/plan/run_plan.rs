@@ -12,7 +12,7 @@ use crate::{MemoryAccount, PhaseMemory, TrainConfig, TrainError};
 use remat_compiler::{CompileError, Survey};
 use remat_ir::Storage;
 use remat_model::BatchShape;
-use remat_plan::{DeviceProfile, Plan, Policy, lower_bound_bytes};
+use remat_plan::{DeviceProfile, MemoryDomain, Plan, Policy, lower_bound_bytes};
 
 /// Points of the frontier that are shown.
 const POINTS: usize = 8;
@@ -70,7 +70,9 @@ pub struct RunPlan {
     pub total_parameters: usize,
     /// What it is planned for.
     pub profile: DeviceProfile,
-    /// What it has to fit into, if that is known.
+    /// The memory that the verdict is about: where the arena lies, or what else the run does not fit into.
+    pub domain: MemoryDomain,
+    /// How much of it there is, if that is known.
     pub limit: Option<Limit>,
     /// Whether it does.
     pub fit: Fit,
@@ -80,7 +82,7 @@ pub struct RunPlan {
     pub update: Plan,
     /// What the run would hold.
     pub account: MemoryAccount,
-    /// The least that `--memory` can be for this policy.
+    /// The least that there can be of it for this policy.
     pub smallest_memory_bytes: usize,
     /// The least that can be kept from forward to backward.
     pub smallest_activation_bytes: usize,
@@ -111,14 +113,15 @@ pub fn plan(config: TrainConfig) -> Result<RunPlan, TrainError> {
     let setup = SetUp::of(config.resolved_to_plan()?, SetUpFor::Plan)?;
     let (setting, profile) = (setup.setting(), setup.profile());
     let micro_step = MicroStepProblem::of(setting.step()?, &profile)?;
-    let (planned, fits) = planned_or_smallest(&setup, &micro_step, &profile)?;
+    let (planned, fits, domain) = planned_or_smallest(&setup, &micro_step, &profile)?;
     let buckets = planned.bucket_plans(&setup.buckets, &profile);
-    let around = Surroundings::of(setting, &micro_step, &planned, &profile)?;
+    let summary = FrontierSummary::of(setting, &micro_step, &planned, &profile, domain)?;
     drop(micro_step);
     let PlannedStep { micro, update, account, trained, .. } = planned;
     let alternatives = alternatives(setting, &micro, &update, &profile)?;
-    let SetUp { config, model, shape, limit, .. } = setup;
-    let tight = |limit: Limit| around.smallest_memory_bytes > limit.bytes / 10 * 9;
+    let SetUp { config, model, shape, limits, .. } = setup;
+    let limit = limits.in_domain(domain);
+    let tight = |limit: Limit| summary.smallest_memory_bytes > limit.bytes / 10 * 9;
     let trained_parameters = trained.parameters.iter().map(|parameter| parameter.ty.shape.numel()).sum::<usize>();
     let weights = micro.graph.values.iter().filter(|value| value.storage == Storage::Weight);
     Ok(RunPlan {
@@ -127,17 +130,18 @@ pub fn plan(config: TrainConfig) -> Result<RunPlan, TrainError> {
         shape,
         trained_parameters,
         total_parameters: trained_parameters + weights.map(|value| value.ty.shape.numel()).sum::<usize>(),
+        domain,
         limit,
         fit: match limit {
             _ if !fits => Fit::DoesNotFit,
             Some(limit) if tight(limit) => Fit::Tight,
             _ => Fit::Fits,
         },
-        step_seconds: around.seconds_of_update(micro.step_seconds(&profile.prices)),
+        step_seconds: summary.seconds_of_update(micro.step_seconds(&profile.prices)),
         arena_over_lower_bound: micro.arena_bytes as f64 / lower_bound_bytes(&micro).max(1) as f64,
-        smallest_memory_bytes: around.smallest_memory_bytes,
-        smallest_activation_bytes: around.smallest_activation_bytes,
-        frontier: around.frontier,
+        smallest_memory_bytes: summary.smallest_memory_bytes,
+        smallest_activation_bytes: summary.smallest_activation_bytes,
+        frontier: summary.frontier,
         buckets,
         alternatives,
         micro,
@@ -148,33 +152,36 @@ pub fn plan(config: TrainConfig) -> Result<RunPlan, TrainError> {
     })
 }
 
-/// The plan of the settings and whether it fits; the smallest of their policy if it does not.
+/// The plan of the settings, whether it fits, and what it would be that it does not fit into; the smallest of their policy
+/// if it does not.
 fn planned_or_smallest(
     setup: &SetUp,
     micro_step: &MicroStepProblem<'_>,
     profile: &DeviceProfile,
-) -> Result<(PlannedStep, bool), TrainError> {
+) -> Result<(PlannedStep, bool, MemoryDomain), TrainError> {
     let short = &setup.buckets[..setup.buckets.len() - 1];
     let short = short.iter().map(|bucket| shorter(setup.setting(), bucket.seq_len)).collect::<Result<Vec<_>, _>>()?;
     let held_out = setup.held_out()?;
-    let (mut config, mut limit, mut fits) = (setup.config.clone(), setup.limit, true);
+    let (mut config, mut limits, mut fits) = (setup.config.clone(), setup.limits, true);
+    let mut misfit = None;
     loop {
-        match plan_step(&config, micro_step, &short, held_out.clone(), profile, setup.buffers, limit) {
-            Err(TrainError::DoesNotFit { needed_bytes, whose, limit_bytes, .. }) => {
+        match plan_step(&config, micro_step, &short, held_out.clone(), profile, setup.buffers, limits) {
+            Err(TrainError::DoesNotFit { domain, needed_bytes, whose, limit_bytes, .. }) => {
                 // A second refusal means that planning itself took more memory meanwhile.
                 let bytes = needed_bytes.max(limit_bytes + if fits { 0 } else { SPARE_BYTES });
-                (limit, fits) = (Some(Limit { bytes, whose }), false);
+                (limits, fits) = (limits.with(domain, Limit { bytes, whose }), false);
+                misfit.get_or_insert(domain);
             }
             Err(TrainError::Compile(CompileError::BudgetDoesNotFit { smallest_bytes, .. })) => {
                 (config.checkpointing, fits) = (Policy::Budget(smallest_bytes), false);
             }
-            planned => return Ok((planned?, fits)),
+            planned => return Ok((planned?, fits, misfit.unwrap_or(profile.tensor_domain()))),
         }
     }
 }
 
-/// What lies around a plan: the frontier it is a point of, and the smallest plans.
-struct Surroundings {
+/// The frontier that a plan is a point of, and the smallest plans.
+struct FrontierSummary {
     frontier: Vec<FrontierRow>,
     smallest_memory_bytes: usize,
     smallest_activation_bytes: usize,
@@ -182,24 +189,30 @@ struct Surroundings {
     update_seconds: f64,
 }
 
-impl Surroundings {
+impl FrontierSummary {
     fn of(
         setting: Setting<'_>,
         micro_step: &MicroStepProblem<'_>,
         planned: &PlannedStep,
         profile: &DeviceProfile,
+        domain: MemoryDomain,
     ) -> Result<Self, TrainError> {
         let config = setting.config;
         let Survey { frontier, smallest_arena_bytes, smallest_activation_bytes } =
             micro_step.problem.survey(&config.checkpointing, POINTS)?;
         let arena_bytes = planned.micro.arena_bytes.max(planned.update.arena_bytes);
-        let beside = planned.account.running_bytes() - arena_bytes;
+        let (account, of_arena) = (&planned.account, profile.tensor_domain());
+        let beside = account.running_bytes(of_arena) - arena_bytes;
         let peak = |arena_bytes: usize| {
-            (beside + arena_bytes.max(planned.update.arena_bytes)).max(planned.account.earlier_peak_bytes)
+            (beside + arena_bytes.max(planned.update.arena_bytes)).max(account.earlier_bytes(of_arena))
         };
-        let mut around = Surroundings {
+        let mut summary = FrontierSummary {
             frontier: Vec::new(),
-            smallest_memory_bytes: peak(smallest_arena_bytes),
+            smallest_memory_bytes: if domain == of_arena {
+                peak(smallest_arena_bytes)
+            } else {
+                account.peak_bytes(domain)
+            },
             smallest_activation_bytes,
             micro_steps: config.grad_accum as f64,
             update_seconds: planned.update.step_seconds(&profile.prices),
@@ -207,10 +220,10 @@ impl Surroundings {
         let row = |point: &remat_compiler::FrontierPoint| FrontierRow {
             peak_bytes: peak(point.arena_bytes),
             activation_bytes: point.activation_bytes,
-            step_seconds: around.seconds_of_update(point.step_seconds),
+            step_seconds: summary.seconds_of_update(point.step_seconds),
         };
-        around.frontier = frontier.iter().map(row).collect();
-        Ok(around)
+        summary.frontier = frontier.iter().map(row).collect();
+        Ok(summary)
     }
 
     fn seconds_of_update(&self, micro_seconds: f64) -> f64 {

@@ -7,7 +7,7 @@
 use crate::plan::alternatives::Setting;
 use crate::plan::buckets::{LengthBucket, SEQ_LEN_MULTIPLE, buckets};
 use crate::plan::memory::Buffers;
-use crate::plan::planning::Limit;
+use crate::plan::planning::Limits;
 use crate::prices::cached_profile;
 use crate::prices::given_prices::given_prices;
 use crate::prices::spill::{spill_prices, with_spill};
@@ -59,7 +59,7 @@ pub(crate) struct SetUp {
     /// What is held beside the plans.
     pub(crate) buffers: Buffers,
     pub(crate) options: DeviceOptions,
-    pub(crate) limit: Option<Limit>,
+    pub(crate) limits: Limits,
     /// What operations cost, if the settings say.
     pub(crate) prices: Option<Prices>,
     /// What copies to the settings' folder cost, if they name one.
@@ -139,9 +139,9 @@ impl SetUp {
             SetUpFor::Run(_, RunControl { device: Some(opener), .. }) => options.opened_by(opener),
             _ => options,
         };
-        let (limit, prices) = (Limit::of(&config), given_prices(&config)?);
+        let (limits, prices) = (Limits::of(&config, &options.profile()), given_prices(&config)?);
         let spill = spill_prices(&config, prices.as_ref())?;
-        Ok(SetUp { config, model, method, shape, loader, evaluation, buckets, buffers, options, limit, prices, spill })
+        Ok(SetUp { config, model, method, shape, loader, evaluation, buckets, buffers, options, limits, prices, spill })
     }
 
     /// What plans are made of.

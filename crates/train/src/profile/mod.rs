@@ -10,14 +10,14 @@ pub(crate) mod side_by_side;
 
 use crate::plan::memory;
 use crate::plan::memory::Buffers;
-use crate::plan::planning::{Limit, fitting};
+use crate::plan::planning::{Limit, Limits, fitting};
 use crate::plan::setup::{SetUp, SetUpFor};
 use crate::prices::pace::PaceWatch;
 use crate::prices::spill::with_spill;
 use crate::prices::{Measuring, measured_profile};
-use crate::profile::side_by_side::Turns;
+use crate::profile::side_by_side::LoadedPolicies;
 use crate::record::{bound_by, limiting};
-use crate::{ErrorKind, Machine, TrainConfig, TrainError};
+use crate::{ErrorKind, Machine, MemoryPart, TrainConfig, TrainError};
 use remat_compiler::Problem;
 use remat_data::{Batch, DataLoader, SampleStats};
 use remat_ir::OpDef;
@@ -46,7 +46,7 @@ pub struct ProfileJob<'a> {
     /// Threads and instruction level.
     pub options: DeviceOptions,
     /// What the policy auto has to fit into; without it, auto keeps everything.
-    pub limit: Option<Limit>,
+    pub limits: Limits,
     /// What operations cost; without it, this machine's prices, from the cache or measured.
     pub prices: Option<Prices>,
     /// Where auto may offload to, and what that costs there.
@@ -77,8 +77,8 @@ pub struct ProfileSetup {
     pub options: DeviceOptions,
     /// The machine, with the threads and instruction level of the steps.
     pub machine: Machine,
-    /// How much the process may hold.
-    pub limit: Option<Limit>,
+    /// How much memory there may be.
+    pub limits: Limits,
     /// What operations cost, if the settings say.
     pub prices: Option<Prices>,
     /// What copies to the settings' folder cost, if they name one.
@@ -100,10 +100,15 @@ impl ProfileSetup {
     /// Bad settings; a model that cannot be opened.
     pub fn of(config: TrainConfig) -> Result<Self, TrainError> {
         let setup = SetUp::of(config.resolved_to_plan()?, SetUpFor::Profile)?;
-        let SetUp { config, model, method, shape, loader, options, limit, prices, spill, .. } = setup;
+        let SetUp { config, model, method, shape, loader, options, limits, prices, spill, .. } = setup;
         let machine = Machine::this(&options.level.to_string(), options.threads);
         let rows = loader.map(|loader| SampleRows::first_of(loader, shape)).transpose()?;
-        Ok(ProfileSetup { config, model, method, shape, rows, options, machine, limit, prices, spill })
+        Ok(ProfileSetup { config, model, method, shape, rows, options, machine, limits, prices, spill })
+    }
+
+    /// The limit of the memory where the arena lies.
+    pub fn limit(&self) -> Option<Limit> {
+        self.limits.in_domain(self.options.profile().tensor_domain())
     }
 }
 
@@ -162,6 +167,10 @@ pub struct ProfileRow {
 fn hexadecimal<S: serde::Serializer>(hash: &u64, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(&format_args!("{hash:016x}"))
 }
+
+/// What of the account is the model's, whatever the batch.
+const MODEL_PARTS: [MemoryPart; 4] =
+    [MemoryPart::Weights, MemoryPart::TrainedParameters, MemoryPart::Gradients, MemoryPart::Optimizer];
 
 /// A policy that was not measured, since nothing it could plan fits.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -250,37 +259,35 @@ impl Step<'_> {
     /// The figures of one policy but for its times, measured while nothing else is loaded, and its plan.
     fn alone(&self, policy: &Policy) -> Result<(ProfileRow, Plan), TrainError> {
         let Step { job, problem, device, update, trained } = self;
-        let limit = job.limit.filter(|_| *policy == Policy::Auto);
+        let limits = if *policy == Policy::Auto { job.limits } else { Limits::default() };
         // What the policies before this one held is no part of what it has to fit into.
         memory::reset_peak();
-        let (plan, _, account) = fitting((problem, &[]), &[update], policy, device, Buffers::default(), limit)?;
+        let (plan, _, account) = fitting((problem, &[]), &[update], policy, device, Buffers::default(), limits)?;
         memory::reset_peak();
         // Loads, runs twice (adapters that start at zero have gradients only then), and gives the memory back before the
         // next policy is measured.
-        let mut turns = Turns::load(job, trained, vec![plan.clone()], update.clone())?;
-        turns.step(0)?;
-        turns.step(0)?;
-        let trained_hash = turns.trained_hash(trained)?;
+        let mut policies = LoadedPolicies::load(job, trained, vec![plan.clone()], update.clone())?;
+        policies.step(0)?;
+        policies.step(0)?;
+        let trained_hash = policies.trained_hash(trained)?;
         let measured_peak_bytes = memory::peak_resident_bytes();
         // Last, because the pattern touches every page of the arena, also those that no step writes.
-        let measured_activation_bytes = turns.live_between_phases()?;
+        let measured_activation_bytes = policies.live_between_phases()?;
+        let domain = device.tensor_domain();
         let row = ProfileRow {
             policy: policy.to_string(),
-            planned_peak_bytes: account.running_bytes() as u64,
+            planned_peak_bytes: account.running_bytes(domain) as u64,
             measured_peak_bytes,
-            activation_bytes: account.bytes_of("kept activations"),
+            activation_bytes: account.bytes_of(MemoryPart::KeptActivations),
             measured_activation_bytes,
-            head_bytes: account.bytes_of("head workspace"),
-            model_bytes: ["weights", "trained parameters", "gradients", "optimizer"]
-                .map(|row| account.bytes_of(row))
-                .iter()
-                .sum(),
+            head_bytes: account.bytes_of(MemoryPart::HeadWorkspace),
+            model_bytes: MODEL_PARTS.iter().map(|&part| account.bytes_of(part)).sum(),
             extra_flops_percent: extra_flops_percent(&plan),
             arena_bytes: plan.arena_bytes.max(update.arena_bytes),
             plan_steps: plan.steps.len(),
             recomputed_steps: plan.recomputed_steps().count(),
             offloaded_bytes: plan.offloaded_bytes(),
-            bound_by: bound_by(&account, limiting(limit, &plan)),
+            bound_by: bound_by(&account, limiting(limits.in_domain(domain), &plan)),
             planned_step_seconds: plan.step_seconds(&device.prices) + update.step_seconds(&device.prices),
             step_seconds: 0.0,
             extra_percent: 0.0,
@@ -300,22 +307,22 @@ fn time(
     rows: &mut [ProfileRow],
     pace: &mut PaceWatch,
 ) -> Result<Option<String>, TrainError> {
-    let mut turns = Turns::load(job, trained, plans, update)?;
+    let mut policies = LoadedPolicies::load(job, trained, plans, update)?;
     let mut seconds = vec![Vec::with_capacity(job.repeats); rows.len()];
     let mut note = None;
     for round in 0..=job.repeats {
         for (index, seconds) in seconds.iter_mut().enumerate() {
             let is_paced = pace.is_due(round as u64);
             if is_paced {
-                pace.begin(turns.loaded_mut());
+                pace.begin(policies.loaded_mut());
             }
             let start = Instant::now();
-            turns.step(index)?;
+            policies.step(index)?;
             if round > 0 {
                 seconds.push(start.elapsed().as_secs_f64());
             }
             if is_paced {
-                note = note.or(pace.end(turns.loaded_mut()));
+                note = note.or(pace.end(policies.loaded_mut()));
             }
         }
     }

@@ -15,7 +15,7 @@ use std::time::Instant;
 
 /// Every policy of a job, loaded side by side, to be stepped on demand.
 pub struct SideBySide {
-    turns: Turns,
+    policies: LoadedPolicies,
     plans: Vec<Plan>,
 }
 
@@ -28,7 +28,7 @@ impl SideBySide {
         let (problem, trained) = job.step()?.problem(device)?;
         let plans = job.policies.iter().map(|policy| problem.plan(policy, None)).collect::<Result<Vec<Plan>, _>>()?;
         let update = trained.plan_update(device)?;
-        Ok(SideBySide { turns: Turns::load(job, &trained, plans.clone(), update)?, plans })
+        Ok(SideBySide { policies: LoadedPolicies::load(job, &trained, plans.clone(), update)?, plans })
     }
 
     /// The plan of each policy.
@@ -42,20 +42,20 @@ impl SideBySide {
     /// What the executor reports.
     pub fn step(&mut self, policy: usize) -> Result<f64, TrainError> {
         let start = Instant::now();
-        self.turns.step(policy)?;
+        self.policies.step(policy)?;
         Ok(start.elapsed().as_secs_f64())
     }
 }
 
 /// Several micro-steps and one update, loaded with the same weights and tokens.
-pub(crate) struct Turns {
+pub(crate) struct LoadedPolicies {
     loaded: LoadedStep,
     /// The cotangent of the loss: 1 over the trained tokens.
     dloss: f32,
     updates: i32,
 }
 
-impl Turns {
+impl LoadedPolicies {
     /// Loads plans of one step, and its update.
     pub(crate) fn load(
         job: &ProfileJob<'_>,
@@ -83,7 +83,7 @@ impl Turns {
         };
         // All plans read the same inputs.
         (0..count).try_for_each(|micro| loaded.set_tokens(micro, tokens(batch)))?;
-        Ok(Turns { loaded, dloss: NEXT_TOKEN.dloss(batch.trained.max(1)), updates: 0 })
+        Ok(LoadedPolicies { loaded, dloss: NEXT_TOKEN.dloss(batch.trained.max(1)), updates: 0 })
     }
 
     /// The loaded step.

@@ -6,7 +6,7 @@ pub(crate) mod record_page;
 
 use crate::plan::memory;
 use crate::record::record_page::page;
-use crate::{Limit, MemoryAccount, ProfileRow, RefusedPolicy, TrainConfig, TrainError};
+use crate::{Limit, MemoryAccount, MemoryPart, ProfileRow, RefusedPolicy, TrainConfig, TrainError};
 use remat_data::{Day, SampleStats};
 use remat_formats::write_atomic;
 use remat_model::Model;
@@ -210,23 +210,37 @@ pub(crate) fn data_records(stats: &[SampleStats]) -> Vec<DataRecord> {
 /// What bound the result: the limit, where the plan recomputes because of it, and the largest part of the memory that the
 /// user can change. What bounds the time is always the backend.
 pub(crate) fn bound_by(account: &MemoryAccount, limited_to: Option<(Limit, &str)>) -> String {
-    let constraint = |row: &str| match row {
-        "weights" | "quantised weights" => Some("model size"),
-        "trained parameters" | "gradients" | "optimizer" => Some("method"),
-        "kept activations" | "head workspace" | "transient" | "inputs" => Some("batch"),
-        "data" => Some("data"),
-        // What the program itself takes is nothing to choose.
-        _ => None,
+    let chosen = |(domain, part, bytes)| Some((constraint(part)?, domain, part, bytes));
+    let rows = account.rows.iter().filter_map(chosen);
+    let Some((constraint, domain, part, bytes)) = rows.max_by_key(|(.., bytes)| *bytes) else {
+        return "nothing".to_string();
     };
-    let rows = account.rows.iter().filter_map(|row| Some((constraint(row.name)?, row)));
-    let Some((constraint, row)) = rows.max_by_key(|(_, row)| row.bytes) else { return "nothing".to_string() };
-    let share = 100.0 * row.bytes as f64 / account.planned_peak_bytes().max(1) as f64;
-    let largest = format!("{constraint}: {} ({share:.0} % of the planned peak)", row.name);
+    let share = 100.0 * bytes as f64 / account.peak_bytes(domain).max(1) as f64;
+    let largest = format!("{constraint}: {} ({share:.0} % of the planned peak)", part.words());
     match limited_to {
         Some((limit, what)) => {
             format!("memory: {} {} bytes, so the plan {what}; then {largest}", limit.whose, limit.bytes)
         }
         None => largest,
+    }
+}
+
+/// What a user would change to change a part of the memory.
+fn constraint(part: MemoryPart) -> Option<&'static str> {
+    match part {
+        MemoryPart::Weights | MemoryPart::QuantisedWeights => Some("model size"),
+        MemoryPart::TrainedParameters | MemoryPart::Gradients | MemoryPart::Optimizer => Some("method"),
+        MemoryPart::KeptActivations | MemoryPart::HeadWorkspace | MemoryPart::Transient | MemoryPart::Inputs => {
+            Some("batch")
+        }
+        MemoryPart::Data => Some("data"),
+        // What the program itself takes is nothing to choose, and a file is no memory.
+        MemoryPart::KernelScratch
+        | MemoryPart::ResolvedPlans
+        | MemoryPart::Trace
+        | MemoryPart::ProgramAndTokenizer
+        | MemoryPart::Reserve
+        | MemoryPart::SpillFile => None,
     }
 }
 

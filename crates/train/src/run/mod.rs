@@ -28,7 +28,7 @@ use crate::run::phase_peaks::PhasePeaks;
 use crate::run::prepare::{Prepared, Resumed, Session, prepare};
 use crate::run::report::{Event, Outcome, Reporter, Summary};
 use crate::run::save::write_result;
-use crate::{MetricsLog, StepMetrics, TrainConfig, TrainError};
+use crate::{MetricsLog, RunPhase, StepMetrics, TrainConfig, TrainError};
 use remat_data::{SamplerState, UpdateBatch};
 use remat_formats::OutputFile;
 use remat_model::NEXT_TOKEN;
@@ -83,7 +83,7 @@ pub fn train(config: TrainConfig, control: RunControl<'_>, reporter: &mut dyn Re
     if control.checks.validate {
         session.step.loaded.validate(true);
     }
-    peaks.end(if is_resumed { "resume" } else { "load" });
+    peaks.end(if is_resumed { RunPhase::Resume } else { RunPhase::Load });
     if let Some(note) = folder.create(&session.config)? {
         reporter.report(Event::Note(&note));
     }
@@ -198,7 +198,7 @@ impl<'a> Run<'a> {
         if self.session.step.longest() > 0 && self.session.made_updates < self.session.total_updates {
             self.peaks.begin();
             self.session.step.rehearse()?;
-            self.peaks.end("step");
+            self.peaks.end(RunPhase::Step);
         }
         self.note_missing_lines();
         if let Some(metrics) = self.unevaluated.take() {
@@ -222,7 +222,7 @@ impl<'a> Run<'a> {
         let (folder, session) = (&mut self.folder, &self.session);
         folder.install(&mut |folder| write_result(session, folder))?;
         self.replaces();
-        self.peaks.end("save");
+        self.peaks.end(RunPhase::Save);
         if let Some(note) = self.validated() {
             self.reporter.report(Event::Note(&note));
         }
@@ -282,7 +282,7 @@ impl<'a> Run<'a> {
         if paced && let Some(note) = self.session.pace.end(&mut self.session.step.loaded) {
             self.reporter.report(Event::Note(&note));
         }
-        self.peaks.end("step");
+        self.peaks.end(RunPhase::Step);
         if self.is_written(step) {
             self.check_states()?;
         }
@@ -345,7 +345,7 @@ impl<'a> Run<'a> {
         }
         self.peaks.begin();
         let metrics = evaluation.rows.metrics(&mut step.loaded, self.interrupt)?;
-        self.peaks.end("evaluation");
+        self.peaks.end(RunPhase::Evaluation);
         let Some(metrics) = metrics else { return Ok(Evaluated::Interrupted) };
         let loss = finite_number(*made_updates, "loss of the held-out rows", metrics.loss)?;
         self.last_val_loss = Some(loss);

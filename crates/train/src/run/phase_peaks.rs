@@ -4,14 +4,14 @@
 //! it. With `apart` the mark is set back where a phase begins, and each is measured by itself. Invariant: the peak of the
 //! whole run is the largest of all marks, whether they were set back or not.
 
-use crate::PhaseMemory;
 use crate::plan::memory;
+use crate::{PhaseMemory, RunPhase};
 
 /// One phase, planned and measured.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PhasePeak {
-    /// `load`, `step`, `evaluation`, `save` or `resume`.
-    pub name: &'static str,
+    /// The phase.
+    pub phase: RunPhase,
     /// What was planned.
     pub planned_bytes: u64,
     /// What the process held at most, where the system tells.
@@ -31,7 +31,7 @@ impl PhasePeaks {
         PhasePeaks { apart, highest: None, phases: Vec::new(), planned }
     }
 
-    /// A phase begins. The first, `load` or `resume`, holds everything before it and has no beginning of its own.
+    /// A phase begins. The first, load or resume, holds everything before it and has no beginning of its own.
     pub(crate) fn begin(&mut self) {
         if self.apart {
             self.highest = self.highest.max(memory::peak_resident_bytes());
@@ -39,16 +39,16 @@ impl PhasePeaks {
         }
     }
 
-    /// The phase of this name ends.
-    pub(crate) fn end(&mut self, name: &'static str) {
+    /// A phase ends.
+    pub(crate) fn end(&mut self, phase: RunPhase) {
         let mark = memory::peak_resident_bytes();
         self.highest = self.highest.max(mark);
-        match self.phases.iter_mut().find(|phase| phase.name == name) {
-            Some(phase) => phase.peak_bytes = phase.peak_bytes.max(mark),
+        match self.phases.iter_mut().find(|peak| peak.phase == phase) {
+            Some(peak) => peak.peak_bytes = peak.peak_bytes.max(mark),
             None => {
-                let planned = self.planned.iter().find(|phase| phase.name == name);
-                let planned_bytes = planned.map_or(0, |phase| phase.peak_bytes() as u64);
-                self.phases.push(PhasePeak { name, planned_bytes, peak_bytes: mark });
+                let planned = self.planned.iter().find(|planned| planned.phase == phase);
+                let planned_bytes = planned.map_or(0, |planned| planned.peak_bytes() as u64);
+                self.phases.push(PhasePeak { phase, planned_bytes, peak_bytes: mark });
             }
         }
     }
@@ -71,13 +71,14 @@ mod tests {
     #[test]
     fn phases_keep_their_highest_mark_and_the_run_the_highest_of_all() {
         let mut peaks = PhasePeaks::new(false, Vec::new());
-        for name in ["load", "step", "save", "step"] {
+        for phase in [RunPhase::Load, RunPhase::Step, RunPhase::Save, RunPhase::Step] {
             peaks.begin();
-            peaks.end(name);
+            peaks.end(phase);
         }
         let highest = peaks.highest().expect("Linux tells");
         let (phases, _) = peaks.into_phases();
-        assert_eq!(phases.iter().map(|phase| phase.name).collect::<Vec<_>>(), ["load", "step", "save"]);
+        let expected = [RunPhase::Load, RunPhase::Step, RunPhase::Save];
+        assert_eq!(phases.iter().map(|peak| peak.phase).collect::<Vec<_>>(), expected);
         assert!(phases.iter().all(|phase| phase.peak_bytes.is_some_and(|peak| peak <= highest)));
     }
 }

@@ -9,7 +9,7 @@ use crate::plan::alternatives::with_alternatives;
 use crate::plan::buckets::{BucketPlan, LengthBucket, shorter};
 use crate::plan::memory;
 use crate::plan::memory::{Buffers, RESERVE_BYTES};
-use crate::plan::planning::{Limit, MicroStepProblem, PlannedStep, adamw, plan_step};
+use crate::plan::planning::{Limit, Limits, MicroStepProblem, PlannedStep, adamw, plan_step};
 use crate::plan::program_memory::MEASURING_BYTES;
 use crate::plan::setup::{EvaluationData, SetUp, SetUpFor};
 use crate::prices::pace::PaceWatch;
@@ -20,11 +20,11 @@ use crate::run::RunControl;
 use crate::run::batched_step::BatchedStep;
 use crate::run::evaluate::EvaluationRows;
 use crate::run::report::{Event, PlannedRun, Reporter};
-use crate::{PhaseMemory, Schedule, TrainConfig, TrainError};
+use crate::{MemoryPart, PhaseMemory, Schedule, TrainConfig, TrainError};
 use remat_data::{Batch, DataLoader};
 use remat_ir::{Parameter, Storage};
 use remat_model::{BatchShape, Method, Model, refresh_working_copies};
-use remat_plan::{DeviceProfile, Plan, Policy, Prices};
+use remat_plan::{DeviceProfile, MemoryDomain, Plan, Policy, Prices};
 use remat_step::device::release_freed_memory;
 use remat_step::{DeviceOptions, MicroPlan, StepPlans, TrainingStep};
 
@@ -47,7 +47,7 @@ pub(crate) struct Prepared {
     evaluation: Option<EvaluationData>,
     resumed: Option<Resumed>,
     options: DeviceOptions,
-    limit: Option<Limit>,
+    limits: Limits,
     planned: PlannedStep,
     /// The prices that it was planned with, if they are this machine's own.
     own_prices: Option<Prices>,
@@ -97,11 +97,11 @@ pub(crate) fn prepare(
     let held_out = setup.held_out()?;
     let short = &setup.buckets[..setup.buckets.len() - 1];
     let short = short.iter().map(|bucket| shorter(setting, bucket.seq_len)).collect::<Result<Vec<_>, _>>()?;
-    let SetUp { config, options, limit, buffers, .. } = &setup;
+    let SetUp { config, options, limits, buffers, .. } = &setup;
     let planned = |profile: &DeviceProfile, buffers: Buffers| {
         let step = TrainingStep::new(training.clone(), Some(&adamw(config)))?;
         let micro_step = MicroStepProblem::of(step, profile)?;
-        plan_step(config, &micro_step, &short, held_out.clone(), profile, buffers, *limit)
+        plan_step(config, &micro_step, &short, held_out.clone(), profile, buffers, *limits)
             .map_err(|error| with_alternatives(error, setting, profile))
     };
     let mut profile = setup.profile();
@@ -109,14 +109,14 @@ pub(crate) fn prepare(
     if !profile.prices.measured && prices_decide(&step.micro) {
         let measuring_bytes = MEASURING_BYTES + profile.executor_bytes;
         let buffers = Buffers { measuring_bytes, ..*buffers };
-        if has_room_to_measure(*limit, buffers, step.steps()) {
+        if has_room_to_measure(limits.in_domain(MemoryDomain::Host), buffers, step.steps()) {
             profile = with_spill(measured_profile(options, config.precision, Measuring::IfDoubtful)?.0, setup.spill);
             step = planned(&profile, buffers)?;
         }
     }
     let bucket_plans = step.bucket_plans(&setup.buckets, &profile);
     let own_prices = (setup.prices.is_none() && control.device.is_none()).then_some(profile.prices);
-    let SetUp { config, model, method, shape, loader, evaluation, buckets, options, limit, .. } = setup;
+    let SetUp { config, model, method, shape, loader, evaluation, buckets, options, limits, .. } = setup;
     let loader = loader.expect("a run has rows");
     let per_epoch = loader.updates_per_epoch() as u64;
     let epochs = config.epochs.unwrap_or(1);
@@ -137,7 +137,7 @@ pub(crate) fn prepare(
         evaluation,
         resumed,
         options,
-        limit,
+        limits,
         planned: step,
         own_prices,
     })
@@ -210,9 +210,12 @@ impl Prepared {
                 recomputed_steps: micro.recomputed_steps().count(),
                 offloaded_bytes: micro.offloaded_bytes(),
                 arena_bytes: self.arena_bytes(),
-                activation_bytes: account.bytes_of("kept activations"),
+                activation_bytes: account.bytes_of(MemoryPart::KeptActivations),
             },
-            bound_by: record::bound_by(account, record::limiting(self.limit, micro)),
+            bound_by: record::bound_by(
+                account,
+                record::limiting(self.limits.in_domain(self.options.profile().tensor_domain()), micro),
+            ),
         }
     }
 

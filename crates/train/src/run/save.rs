@@ -3,11 +3,11 @@
 //! Invariant: a save holds what is needed to go on, and is either whole or not there. Look next at `folder::saves` and
 //! `folder::snapshot`.
 
-use crate::TrainError;
 use crate::folder::snapshot::{self, DataState, LogEntry, TrainerState};
 use crate::run::Run;
 use crate::run::prepare::Session;
 use crate::run::report::Event;
+use crate::{RunPhase, TrainError};
 use std::path::{Path, PathBuf};
 
 impl Run<'_> {
@@ -34,7 +34,7 @@ impl Run<'_> {
             notes.extend(self.saves.prune(limit, session.made_updates)?);
         }
         self.replaces();
-        self.peaks.end("save");
+        self.peaks.end(RunPhase::Save);
         self.reporter.report(Event::Saved { path: &path });
         notes.iter().for_each(|note| self.reporter.report(Event::Note(note)));
         Ok(path)
