@@ -4,8 +4,12 @@
 
 use crate::progress::{self, Progress};
 use crate::units::{bytes, count, counted, duration, in_tiles};
-use remat_train::{BucketPlan, Event, MemoryAccount, MemoryPart, MethodKind, Outcome, PlannedRun, Reporter, Summary};
+use remat_model::Model;
+use remat_train::{
+    BucketPlan, Event, MemoryAccount, MemoryPart, MethodKind, Outcome, PlannedRun, Reporter, Summary, TrainError,
+};
 use std::io::{IsTerminal, Write};
+use std::path::Path;
 
 /// Prints to stderr.
 #[derive(Debug)]
@@ -101,10 +105,22 @@ pub(crate) fn line(text: &str) {
     drop(writeln!(std::io::stderr(), "{text}"));
 }
 
+/// Something that is not as it looks.
+pub(crate) fn note(text: &str) {
+    line(&format!("{}: {}", painted("1;33", "note"), harmless(text)));
+}
+
+/// Tells what is not as it looks in an adapter's settings.
+pub(crate) fn adapter_notes(model: &Model, adapter: Option<&Path>) -> Result<(), TrainError> {
+    let Some(folder) = adapter else { return Ok(()) };
+    model.adapter_settings(folder)?.notes.iter().for_each(|text| note(text));
+    Ok(())
+}
+
 impl Reporter for Console {
     fn report(&mut self, event: Event<'_>) {
         match event {
-            Event::Note(note) => line(&format!("{}: {}", painted("1;33", "note"), harmless(note))),
+            Event::Note(text) => note(text),
             _ if self.quiet => {}
             Event::Planned(plan) => header(plan).iter().for_each(|text| line(&labelled(&harmless(text)))),
             Event::Updated { metrics, total_updates, remaining_seconds } => {

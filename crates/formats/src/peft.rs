@@ -53,9 +53,11 @@ pub struct AdapterConfig {
     /// Modules that were trained whole.
     pub modules_to_save: Vec<String>,
     /// Modules that are left out.
-    pub exclude_modules: Option<Value>,
-    /// The only layers that are adapted.
-    pub layers_to_transform: Option<Value>,
+    pub exclude_modules: Option<TargetModules>,
+    /// The only layers that are adapted; `None` if all are.
+    pub layers_to_transform: Option<Vec<usize>>,
+    /// What is named before a layer's number, where that is not clear; empty if it is.
+    pub layers_pattern: Vec<String>,
     /// The base model's folder or name.
     pub base_model_name_or_path: Option<String>,
     /// PEFT's keys whose value here changes what the adapter computes, in ways that no field above tells.
@@ -82,6 +84,7 @@ impl AdapterConfig {
             modules_to_save: Vec::new(),
             exclude_modules: None,
             layers_to_transform: None,
+            layers_pattern: Vec::new(),
             base_model_name_or_path: None,
             unsupported: Vec::new(),
             unknown: Vec::new(),
@@ -121,12 +124,33 @@ impl AdapterConfig {
             rank_pattern: pattern(&keys, "rank_pattern")?,
             alpha_pattern: pattern(&keys, "alpha_pattern")?,
             modules_to_save: keys.strings("modules_to_save")?,
-            exclude_modules: keys.value("exclude_modules").cloned(),
-            layers_to_transform: keys.value("layers_to_transform").cloned(),
+            exclude_modules: modules(&keys, "exclude_modules")?,
+            layers_to_transform: layers(&keys)?,
+            layers_pattern: layers_pattern(&keys)?,
             base_model_name_or_path: keys.string("base_model_name_or_path")?.map(str::to_string),
             unsupported,
             unknown,
         })
+    }
+
+    /// Whether `layers_to_transform` leaves a module in: the first number among the parts of its name is in the list. The
+    /// number stands behind two names at least, or behind one of `layers_pattern`, and before another.
+    pub fn transforms(&self, module: &str) -> bool {
+        let Some(layers) = &self.layers_to_transform else { return true };
+        let number = |text: &str| {
+            let digits = text.split('.').next().filter(|_| text.contains('.'))?;
+            digits.bytes().all(|b| b.is_ascii_digit()).then(|| digits.parse::<usize>().ok())?
+        };
+        let starts = || std::iter::once(0).chain(module.match_indices('.').map(|(at, _)| at + 1));
+        let layer = if self.layers_pattern.is_empty() {
+            starts().skip(2).find_map(|at| number(&module[at..]))
+        } else {
+            let behind = |pattern: &String| {
+                starts().find_map(|at| number(module[at..].strip_prefix(pattern.as_str())?.strip_prefix('.')?))
+            };
+            self.layers_pattern.iter().find_map(behind)
+        };
+        layer.is_some_and(|layer| layers.contains(&layer))
     }
 
     /// Writes `adapter_config.json` into a folder, as PEFT does: two spaces, sorted keys.
@@ -134,21 +158,22 @@ impl AdapterConfig {
     /// # Errors
     /// A file that cannot be written.
     pub fn write(&self, folder: &Path) -> Result<(), FormatsError> {
-        let targets = match &self.target_modules {
+        let value = |modules: &TargetModules| match modules {
             TargetModules::Names(names) => Value::from(names.clone()),
             TargetModules::Pattern(pattern) => Value::from(pattern.clone()),
         };
+        let patterns = (!self.layers_pattern.is_empty()).then_some(&self.layers_pattern);
         let saved = (!self.modules_to_save.is_empty()).then_some(&self.modules_to_save);
         // Named in the order of the alphabet, and serde_json's map keeps its keys sorted.
         let json = serde_json::json!({
             "alpha_pattern": self.alpha_pattern,
             "base_model_name_or_path": self.base_model_name_or_path,
             "bias": self.bias,
-            "exclude_modules": self.exclude_modules,
+            "exclude_modules": self.exclude_modules.as_ref().map(value),
             "fan_in_fan_out": self.fan_in_fan_out,
             "inference_mode": true,
             "init_lora_weights": true,
-            "layers_pattern": null,
+            "layers_pattern": patterns,
             "layers_to_transform": self.layers_to_transform,
             "lora_alpha": number(self.lora_alpha),
             "lora_dropout": self.lora_dropout,
@@ -157,7 +182,7 @@ impl AdapterConfig {
             "r": self.r,
             "rank_pattern": self.rank_pattern,
             "revision": null,
-            "target_modules": targets,
+            "target_modules": value(&self.target_modules),
             "task_type": "CAUSAL_LM",
             "use_dora": self.use_dora,
             "use_rslora": self.use_rslora,
@@ -173,13 +198,46 @@ fn number(x: f64) -> Value {
 
 fn target_modules(keys: &Keys<'_>) -> Result<TargetModules, FormatsError> {
     let key = "target_modules";
+    let state = if keys.value(key).is_some() { "empty" } else { "missing" };
+    modules(keys, key)?.ok_or_else(|| keys.error(key, format!("is {state}; it names the adapted modules")))
+}
+
+/// A pattern, or a list of names; none if there is nothing in it.
+fn modules(keys: &Keys<'_>, key: &str) -> Result<Option<TargetModules>, FormatsError> {
     match keys.value(key) {
-        None => Err(keys.error(key, "is missing; it names the adapted modules")),
-        Some(Value::String(pattern)) => Ok(TargetModules::Pattern(pattern.clone())),
-        Some(_) => match keys.strings(key)? {
-            names if names.is_empty() => Err(keys.error(key, "is empty; it names the adapted modules")),
-            names => Ok(TargetModules::Names(names)),
-        },
+        None => Ok(None),
+        Some(Value::String(pattern)) => {
+            Ok(Some(pattern).filter(|pattern| !pattern.is_empty()).cloned().map(TargetModules::Pattern))
+        }
+        Some(_) => Ok(Some(keys.strings(key)?).filter(|names| !names.is_empty()).map(TargetModules::Names)),
+    }
+}
+
+/// A layer, or a list of them; none if there is nothing in it.
+fn layers(keys: &Keys<'_>) -> Result<Option<Vec<usize>>, FormatsError> {
+    let key = "layers_to_transform";
+    let number = |value: &Value| value.as_u64().and_then(|layer| usize::try_from(layer).ok());
+    let layers = match keys.value(key) {
+        None => return Ok(None),
+        Some(Value::Array(list)) => list.iter().map(number).collect(),
+        Some(value) => number(value).map(|layer| vec![layer]),
+    };
+    match layers {
+        None => Err(keys.error(key, "must be the number of a layer, from 0 on, or a list of such")),
+        Some(layers) => Ok(Some(layers).filter(|layers| !layers.is_empty())),
+    }
+}
+
+fn layers_pattern(keys: &Keys<'_>) -> Result<Vec<String>, FormatsError> {
+    let key = "layers_pattern";
+    let patterns = match keys.value(key) {
+        Some(Value::String(pattern)) => vec![pattern.clone()],
+        _ => keys.strings(key)?,
+    };
+    let is_name = |pattern: &String| pattern.chars().all(|c| c.is_alphanumeric() || c == '_' || c == '.');
+    match patterns.iter().find(|pattern| !is_name(pattern)) {
+        Some(pattern) => Err(keys.error(key, format!("is {:?}; only plain names are supported", excerpt(pattern)))),
+        None => Ok(patterns.into_iter().filter(|pattern| !pattern.is_empty()).collect()),
     }
 }
 
@@ -189,12 +247,13 @@ fn pattern(keys: &Keys<'_>, key: &str) -> Result<BTreeMap<String, Value>, Format
 }
 
 /// Keys that become fields.
-const CARRIED: [&str; 15] = [
+const CARRIED: [&str; 16] = [
     "alpha_pattern",
     "base_model_name_or_path",
     "bias",
     "exclude_modules",
     "fan_in_fan_out",
+    "layers_pattern",
     "layers_to_transform",
     "lora_alpha",
     "lora_dropout",
@@ -209,13 +268,12 @@ const CARRIED: [&str; 15] = [
 
 /// Keys that say how an adapter was made or is run, not what it computes. `init_lora_weights` is not among them: some of
 /// its methods (PiSSA, OLoRA, CorDA) change the base weights as well.
-const SILENT: [&str; 16] = [
+const SILENT: [&str; 15] = [
     "auto_mapping",
     "corda_config",
     "ensure_weight_tying",
     "eva_config",
     "inference_mode",
-    "layers_pattern",
     "loftq_config",
     "lora_ga_config",
     "megatron_config",

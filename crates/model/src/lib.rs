@@ -24,7 +24,7 @@ mod rope;
 mod source;
 mod stored;
 
-pub use adapter::{ADAPTER_FILES, LoraConfig, LoraVariant, Targets};
+pub use adapter::{ADAPTER_FILES, AdapterSettings, LoraConfig, LoraVariant, Targets};
 pub use build::{Evaluation, Inference, training};
 pub use companions::MODEL_FILES;
 pub use error::ModelError;

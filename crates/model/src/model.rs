@@ -1,6 +1,6 @@
 //! A pretrained model folder, or a preset: its configuration, its weights, and the graphs made of them.
 
-use crate::adapter::{self, LoraConfig};
+use crate::adapter::{self, AdapterSettings, LoraConfig};
 use crate::build::{self, Evaluation, Inference};
 use crate::companions::Companions;
 use crate::generation::{self, CacheShape, Generation};
@@ -184,11 +184,11 @@ impl Model {
         adapter::init(parameters, seed, device)
     }
 
-    /// The adapter settings of a PEFT folder.
+    /// The adapter settings of a PEFT folder, as they match this model, and what is to be told of them.
     ///
     /// # Errors
-    /// A missing or malformed `adapter_config.json`, or settings that no adapter here covers.
-    pub fn adapter_settings(&self, folder: &Path) -> Result<LoraConfig, ModelError> {
+    /// A missing or malformed `adapter_config.json`, settings that no adapter here covers or that match nothing.
+    pub fn adapter_settings(&self, folder: &Path) -> Result<AdapterSettings, ModelError> {
         adapter::read_settings(&self.config, folder)
     }
 
@@ -225,6 +225,7 @@ impl Model {
         parameters: &[Parameter],
         device: &dyn Device,
     ) -> Result<(), ModelError> {
-        adapter::save((&self.config, &self.folder), folder, lora, parameters, device)
+        let settings = adapter::to_peft((&self.config, &self.folder), lora);
+        adapter::save(folder, &settings, parameters, device)
     }
 }

@@ -38,7 +38,9 @@ fn what_is_written_is_read_back() {
     config.use_rslora = true;
     config.rank_pattern.insert("layers.0.q_proj".to_string(), 4.into());
     config.modules_to_save = vec!["lm_head".to_string()];
-    config.layers_to_transform = Some(json!([0, 1]));
+    config.layers_to_transform = Some(vec![0, 1]);
+    config.exclude_modules = Some(names(&["lm_head"]));
+    config.layers_pattern = vec!["layers".to_string()];
     config.base_model_name_or_path = Some("a \"model\"".to_string());
     config.write(dir.path()).expect("written");
     assert_eq!(AdapterConfig::from_dir(dir.path()).expect("read"), config);
@@ -106,7 +108,7 @@ fn what_model_decides_on_is_carried() {
     let config = config.expect("parsed");
     assert_eq!((&*config.peft_type, config.use_dora, &*config.bias), ("IA3", true, "all"));
     assert_eq!(config.alpha_pattern["q_proj"], 3);
-    assert_eq!(config.exclude_modules, Some(json!("lm_head")));
+    assert_eq!(config.exclude_modules, Some(TargetModules::Pattern("lm_head".to_string())));
 }
 
 #[test]

@@ -2,28 +2,31 @@
 //!
 //! Invariants: a state `base_model.model.<module>.<tensor>` is PEFT's tensor of that name, unchanged; a target that matches
 //! nothing is an error, never a run that trains less than was asked for. A kind of adapter is one file and its line in
-//! [`VARIANTS`]; look next at `lora`.
+//! `table`; look next at `lora`, and at `settings` for what is read of a folder.
 
 mod lora;
+mod settings;
+mod table;
 mod targets;
 mod variant;
 
+pub use settings::AdapterSettings;
+pub(crate) use settings::{read as read_settings, to_peft};
 pub use targets::Targets;
 pub use variant::{LoraConfig, LoraVariant};
 
 use crate::ModelError;
 use crate::graph_builder::GraphBuilder;
 use crate::precision::{refresh_working_copies, write_parameter, write_parameters};
-use remat_formats::{AdapterConfig, ModelConfig, SafetensorsFile, TargetModules};
+use remat_formats::{AdapterConfig, SafetensorsFile};
 use remat_ir::{Graph, IrError, Parameter, ParameterKind, SourceRole, Storage, Type, Value, ValueId};
 use remat_plan::{Device, SourceWriter};
 use remat_tensor::{Philox, stream_of_name};
+use std::collections::BTreeMap;
 use std::path::Path;
-use targets::{kinds, no_target};
+use table::VARIANTS;
+use targets::no_target;
 use variant::{AdaptedLinear, Start};
-
-/// Every kind of adapter.
-const VARIANTS: [LoraVariant; 1] = [lora::LORA];
 
 const WEIGHTS: &str = "adapter_model.safetensors";
 /// Files of an adapter's folder as they are written here.
@@ -105,54 +108,6 @@ pub(crate) fn init(parameters: &[Parameter], seed: u64, device: &mut dyn Device)
     refresh_working_copies(parameters, device)
 }
 
-/// The settings of a PEFT folder, for a base of this configuration.
-pub(crate) fn read_settings(base: &ModelConfig, folder: &Path) -> Result<LoraConfig, ModelError> {
-    let config = AdapterConfig::from_dir(folder)?;
-    let refuse = |problem: &str| {
-        Err(ModelError::Adapter {
-            folder: folder.join("adapter_config.json").display().to_string(),
-            problem: problem.to_string(),
-        })
-    };
-    if config.peft_type != "LORA" {
-        return refuse(&format!("peft_type is {}: only LORA adapters are supported", config.peft_type));
-    }
-    if let Some(key) = config.unsupported.first() {
-        return refuse(&format!("{key} makes the adapter more than plain LoRA, which is not supported"));
-    }
-    if config.exclude_modules.is_some() {
-        return refuse("exclude_modules is not supported; list what is adapted in target_modules instead");
-    }
-    let Some(&variant) = VARIANTS.iter().find(|variant| variant.0.is_meant_by(&config)) else {
-        return refuse("use_dora is true: DoRA is not supported; merge it into the base with PEFT first");
-    };
-    if config.bias != "none" {
-        return refuse(&format!("bias is \"{}\": only \"none\" is supported", config.bias));
-    }
-    if !config.rank_pattern.is_empty() || !config.alpha_pattern.is_empty() {
-        return refuse("rank_pattern and alpha_pattern are not supported: all adapters share one rank and alpha");
-    }
-    if !config.modules_to_save.is_empty() || config.layers_to_transform.is_some() {
-        return refuse("modules_to_save and layers_to_transform are not supported");
-    }
-    if config.fan_in_fan_out != base.block.weights_in_out {
-        return refuse("fan_in_fan_out does not fit this base model: it is true for GPT-2 and false for the others");
-    }
-    let targets = match config.target_modules {
-        TargetModules::Names(names) => Targets::Names(names),
-        TargetModules::Pattern(pattern) if pattern == "all-linear" => Targets::AllLinear,
-        TargetModules::Pattern(pattern) => Targets::Pattern(pattern),
-    };
-    Ok(LoraConfig {
-        rank: config.r,
-        alpha: config.lora_alpha as f32,
-        dropout: config.lora_dropout as f32,
-        rank_stabilised: config.use_rslora,
-        targets,
-        variant,
-    })
-}
-
 /// The adapters that `graph` names, with their types; without gradients there are no parameters to ask.
 pub(crate) fn of_graph(graph: &Graph) -> Vec<(&str, &Type)> {
     let is_adapter = |value: &&Value| value.role.is_some_and(SourceRole::is_adapter_parameter);
@@ -163,22 +118,23 @@ pub(crate) fn of_graph(graph: &Graph) -> Vec<(&str, &Type)> {
 /// Reads the weights of these adapters into the device's states. Each must be in the file, and nothing else.
 pub(crate) fn load(folder: &Path, adapters: &[(&str, &Type)], device: &mut dyn Device) -> Result<(), ModelError> {
     let path = folder.join(WEIGHTS);
+    refuse_pickle(folder)?;
     let file = SafetensorsFile::open(&path)?;
     let fail = |tensor: &str, problem: String| ModelError::Tensor {
         folder: path.display().to_string(),
         tensor: tensor.to_string(),
         problem,
     };
+    let stored = stored_names(&file).map_err(|(tensor, problem)| fail(&tensor, problem))?;
     // Keys that match nothing say most about what is wrong (another base, another prefix), so they come first.
     let matches = |name: &str| adapters.iter().any(|(wanted, _)| *wanted == name);
-    let mut extra: Vec<&str> = file.names().filter(|name| !matches(name)).collect();
+    let extra: Vec<&str> = stored.iter().filter(|(name, _)| !matches(name)).map(|(_, tensor)| *tensor).collect();
     if !extra.is_empty() {
-        extra.sort_unstable();
-        let example = adapters.iter().map(|(name, _)| *name).find(|name| file.tensor_info(name).is_none());
-        return Err(unmatched(&path, &extra, file.names().count(), example));
+        let example = adapters.iter().map(|(name, _)| *name).find(|name| !stored.contains_key(*name));
+        return Err(unmatched(&path, &extra, stored.len(), example));
     }
     for (name, ty) in adapters {
-        let Some(info) = file.tensor_info(name) else {
+        let Some(info) = stored.get(*name).and_then(|tensor| file.tensor_info(tensor)) else {
             return Err(fail(name, "is missing: the adapter was made for another base model".into()));
         };
         if info.shape.dims() != ty.shape.dims() {
@@ -188,13 +144,44 @@ pub(crate) fn load(folder: &Path, adapters: &[(&str, &Type)], device: &mut dyn D
     }
     for (name, _) in adapters {
         write_parameter(name, device, &mut |sink| {
-            Ok(file.read_chunks_as_f32(name, &mut |piece| {
+            Ok(file.read_chunks_as_f32(stored[*name], &mut |piece| {
                 sink(piece);
                 Ok(())
             })?)
         })?;
     }
     Ok(())
+}
+
+/// The tensors of an adapter's file by PEFT's names. Some programs write the states of a model as they are in memory, where
+/// the adapter's own name stands before the tensor's last part: `lora_A.default.weight`.
+fn stored_names(file: &SafetensorsFile) -> Result<BTreeMap<String, &str>, (String, String)> {
+    let mut stored = BTreeMap::new();
+    for tensor in file.names() {
+        let name = match tensor.strip_suffix(".default.weight") {
+            Some(module) => format!("{module}.weight"),
+            None => tensor.strip_suffix(".default").unwrap_or(tensor).to_string(),
+        };
+        if let Some(other) = stored.insert(name, tensor) {
+            return Err((tensor.to_string(), format!("and \"{other}\" are one tensor twice: keep one of them")));
+        }
+    }
+    Ok(stored)
+}
+
+/// Says what a folder holds that has its weights as a pickle.
+fn refuse_pickle(folder: &Path) -> Result<(), ModelError> {
+    if folder.join(WEIGHTS).exists() {
+        return Ok(());
+    }
+    let pickles = ["adapter_model.bin", "adapter_model.pt", "adapter_model.pth", "pytorch_model.bin"];
+    let Some(pickle) = pickles.iter().find(|name| folder.join(name).exists()) else { return Ok(()) };
+    let problem = format!(
+        "is a pickle: reading one can run any program that is in it, so it is not read; convert it where you trust it: \
+         python -c \"import torch, safetensors.torch as s; s.save_file(torch.load('{pickle}', weights_only=True), \
+         '{WEIGHTS}')\""
+    );
+    Err(ModelError::Adapter { folder: folder.join(pickle).display().to_string(), problem })
 }
 
 /// Tensors of an adapter's file that belong to no target module: their names, and one that would have matched.
@@ -213,24 +200,13 @@ fn unmatched(path: &Path, extra: &[&str], of: usize, example: Option<&str>) -> M
     ModelError::Adapter { folder: path.display().to_string(), problem }
 }
 
-/// Writes a PEFT folder for a base of this configuration that lies in `base_folder`: settings and weights (f32).
+/// Writes a PEFT folder: settings and weights (f32).
 pub(crate) fn save(
-    (base, base_folder): (&ModelConfig, &Path),
     folder: &Path,
-    lora: &LoraConfig,
+    settings: &AdapterConfig,
     parameters: &[Parameter],
     device: &dyn Device,
 ) -> Result<(), ModelError> {
-    let targets = match &lora.targets {
-        Targets::Pattern(pattern) => TargetModules::Pattern(pattern.clone()),
-        Targets::Names(names) => TargetModules::Names(names.clone()),
-        Targets::AllLinear => TargetModules::Names(kinds(&base.linear_names())),
-    };
-    let config = AdapterConfig {
-        fan_in_fan_out: base.block.weights_in_out,
-        base_model_name_or_path: Some(base_folder.display().to_string()),
-        ..lora.variant.0.to_peft(lora, targets)
-    };
-    config.write(folder)?;
+    settings.write(folder)?;
     write_parameters(&folder.join(WEIGHTS), parameters, device)
 }

@@ -1,8 +1,13 @@
 //! Which modules get an adapter: names, a pattern, or all; matching as in PEFT.
+//!
+//! Invariant: a pattern, whoever wrote it, is given up after a bounded number of steps.
 
 use crate::ModelError;
-use regex::Regex;
+use fancy_regex::{Regex, RegexBuilder};
 use std::fmt;
+
+/// Steps back that a pattern may take on one module's name: names are short, so what needs more is made to be slow.
+const BACKTRACK_LIMIT: usize = 100_000;
 
 /// Which linear modules get an adapter.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,12 +44,14 @@ impl std::str::FromStr for Targets {
         if names.iter().all(|name| is_name(name)) {
             return Ok(Targets::Names(names.into_iter().map(str::to_string).collect()));
         }
-        match Regex::new(text) {
+        match Pattern::new(text) {
             Ok(_) if !text.is_empty() => Ok(Targets::Pattern(text.to_string())),
             Ok(_) => {
                 Err("no target given: use all-linear, names such as q_proj,v_proj, or a regular expression".into())
             }
-            Err(error) => Err(format!("'{text}' is neither a list of module names nor a regular expression: {error}")),
+            Err(problem) => {
+                Err(format!("'{text}' is neither a list of module names nor a regular expression: {problem}"))
+            }
         }
     }
 }
@@ -53,7 +60,7 @@ impl Targets {
     /// Those of `linears` (full module names) that are meant.
     ///
     /// # Errors
-    /// A name that none of them has, a pattern that does not parse.
+    /// A name that none of them has, a pattern that does not parse or takes too long.
     pub(super) fn among(&self, linears: &[String]) -> Result<Vec<String>, ModelError> {
         match self {
             Targets::AllLinear => Ok(linears.to_vec()),
@@ -67,15 +74,44 @@ impl Targets {
                 Ok(linears.iter().filter(is_meant).cloned().collect())
             }
             Targets::Pattern(pattern) => {
-                let whole = Regex::new(&format!("^(?:{pattern})$"))
-                    .map_err(|error| ModelError::BadRegex { given: pattern.clone(), problem: error.to_string() })?;
-                Ok(linears.iter().filter(|module| whole.is_match(module)).cloned().collect())
+                let matched = Pattern::new(pattern).and_then(|whole| whole.among(linears));
+                matched.map_err(|problem| ModelError::BadRegex { given: pattern.clone(), problem })
             }
         }
     }
 }
 
-fn ends_with_name(module: &str, name: &str) -> bool {
+/// A regular expression that matches whole names.
+pub(super) struct Pattern(Regex);
+
+impl Pattern {
+    /// Parses one; the error says what is wrong with it.
+    pub(super) fn new(pattern: &str) -> Result<Self, String> {
+        // Parsed by itself first: inside the group, a pattern such as `a)(b` would mean something.
+        Regex::new(pattern).map_err(|error| error.to_string())?;
+        let whole = format!("^(?:{pattern})$");
+        let built = RegexBuilder::new(&whole).backtrack_limit(BACKTRACK_LIMIT).build();
+        Ok(Pattern(built.map_err(|error| error.to_string())?))
+    }
+
+    /// Whether it matches all of a name.
+    pub(super) fn matches(&self, name: &str) -> Result<bool, String> {
+        self.0.is_match(name).map_err(|_| format!("takes more than {BACKTRACK_LIMIT} steps back on \"{name}\""))
+    }
+
+    fn among(&self, names: &[String]) -> Result<Vec<String>, String> {
+        let mut matched = Vec::new();
+        for name in names {
+            if self.matches(name)? {
+                matched.push(name.clone());
+            }
+        }
+        Ok(matched)
+    }
+}
+
+/// Whether a module has this name, or this end behind a dot.
+pub(super) fn ends_with_name(module: &str, name: &str) -> bool {
     module == name || module.strip_suffix(name).is_some_and(|rest| rest.ends_with('.'))
 }
 

@@ -62,7 +62,7 @@ impl Case {
 
     /// The method of one of the case's adapter folders.
     pub fn adapter(&self, folder: &str) -> Method {
-        Method::Lora(self.model.adapter_settings(&self.folder.join(folder)).expect("an adapter"))
+        Method::Lora(self.model.adapter_settings(&self.folder.join(folder)).expect("an adapter").config)
     }
 
     /// A tensor of another file of the case.
@@ -166,6 +166,15 @@ impl Case {
         let mut logits = vec![0.0; ids.len() * self.model.config().vocab_size];
         loaded.read_output(0, "logits", &mut logits).expect("an output");
         logits
+    }
+
+    /// Loads an adapter's folder onto the first micro-batch's graph.
+    pub fn try_load_adapter(&self, folder: &str) -> Result<(), remat_model::ModelError> {
+        let training = self.training(&self.adapter(folder));
+        let options = DeviceOptions::cpu(1);
+        let plan = LoadedForward::plan(training.graph.clone(), &options.profile()).expect("a plan");
+        let mut loaded = LoadedForward::load(vec![plan], options).expect("loads");
+        self.model.load_adapter(&self.folder.join(folder), &training.parameters, loaded.device_mut())
     }
 
     fn load_adapter(&self, folder: &str, parameters: &[Parameter], device: &mut dyn Device) {

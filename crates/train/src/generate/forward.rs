@@ -11,7 +11,7 @@ use std::path::Path;
 
 /// The method whose parameters a model is run with: an adapter's, or none for the base alone.
 pub(crate) fn method(model: &Model, adapter: Option<&Path>) -> Result<Option<Method>, TrainError> {
-    Ok(adapter.map(|folder| model.adapter_settings(folder)).transpose()?.map(Method::Lora))
+    Ok(adapter.map(|folder| model.adapter_settings(folder)).transpose()?.map(|settings| Method::Lora(settings.config)))
 }
 
 /// Refuses plans that device or machine have no memory for, or whose weights are not in the model's files.

@@ -84,7 +84,7 @@ impl SetUp {
         };
         let resumed = if let SetUpFor::Run(resumed, _) = whom { resumed } else { None };
         let method = method(&config, &|adapter| match &config.preset {
-            None => Ok(model.adapter_settings(resumed.map_or(adapter, |resumed| &resumed.save.path))?),
+            None => Ok(model.adapter_settings(resumed.map_or(adapter, |resumed| &resumed.save.path))?.config),
             Some(_) => {
                 let problem = "an adapter belongs to a model folder: give --model DIR in place of --preset".to_string();
                 Err(TrainError::BadFlag { key: "init-adapter", problem })

@@ -76,7 +76,7 @@ pub fn train(config: TrainConfig, control: RunControl<'_>, reporter: &mut dyn Re
     let is_resumed = resumed.is_some();
     let unevaluated = resumed.as_ref().and_then(|resumed| resumed.data.unevaluated);
     let prepared: Prepared = prepare(config, resumed, control)?;
-    prepared.announce(reporter);
+    prepared.announce(reporter)?;
     let mut peaks = PhasePeaks::new(control.phases_apart, prepared.phases());
     let mut session = prepared.load()?;
     session.step.loaded.device_mut().set_poison(control.checks.poison);

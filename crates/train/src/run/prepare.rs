@@ -155,8 +155,8 @@ fn has_room_to_measure(limit: Option<Limit>, buffers: Buffers, steps: usize) -> 
 }
 
 impl Prepared {
-    /// Tells what was planned.
-    pub(crate) fn announce(&self, reporter: &mut dyn Reporter) {
+    /// Tells what was planned, and what is not as it looks in the adapter that the run starts from.
+    pub(crate) fn announce(&self, reporter: &mut dyn Reporter) -> Result<(), TrainError> {
         reporter.report(Event::Planned(&PlannedRun {
             config: &self.config,
             family: self.model.config().family,
@@ -178,6 +178,11 @@ impl Prepared {
             arena_bytes: self.arena_bytes(),
             memory: &self.planned.account,
         }));
+        if let (Some(adapter), None) = (&self.config.init_adapter, &self.resumed) {
+            let notes = self.model.adapter_settings(adapter)?.notes;
+            notes.iter().for_each(|note| reporter.report(Event::Note(note)));
+        }
+        Ok(())
     }
 
     /// What the run will hold, phase by phase.

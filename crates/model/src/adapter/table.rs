@@ -1,0 +1,7 @@
+//! Every kind of adapter, one line each.
+
+use super::lora::LORA;
+use super::variant::LoraVariant;
+
+/// The first that PEFT's settings ask for reads them.
+pub(super) const VARIANTS: [LoraVariant; 1] = [LORA];
