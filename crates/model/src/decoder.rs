@@ -8,7 +8,7 @@ use crate::ModelError;
 use crate::model_builder::{Heads, ModelBuilder};
 use crate::rope::INV_FREQ;
 use remat_formats::{Mlp, ModelConfig, Norm, NormPlaces, Positions, Projections, QkNorm};
-use remat_ir::ops::{Add, Cast, Embedding, Gelu, LayerNorm, Layout, Linear, RmsNorm, Rope, Split, Swiglu};
+use remat_ir::ops::{Add, Cast, Embedding, Gelu, LayerNorm, Layout, Linear, RmsNorm, Rope, Scale, Split, Swiglu};
 use remat_ir::{IrError, Type, ValueId};
 use remat_tensor::DType;
 
@@ -31,7 +31,8 @@ pub(crate) fn forward(config: &ModelConfig, m: &mut ModelBuilder<'_>) -> Result<
         }
         Positions::Rotary(_) => (None, Some(m.b.constant(INV_FREQ, Type::new(DType::F32, [config.head_dim / 2])))),
     };
-    let mut x = m.b.op1(&embedding, Embedding, &[table, m.inputs.ids])?;
+    let x = m.b.op1(&embedding, Embedding, &[table, m.inputs.ids])?;
+    let mut x = scaled(m, &format!("{embedding}.scaled"), x, config.embedding_multiplier)?;
     if let Some((path, rows)) = positions {
         let position = m.b.op1(&path, Embedding, &[rows, m.inputs.positions])?;
         x = m.b.op1(&config.outer("embed"), Add, &[x, position])?;
@@ -46,8 +47,15 @@ pub(crate) fn forward(config: &ModelConfig, m: &mut ModelBuilder<'_>) -> Result<
         x = block?;
     }
     let hidden = decoder.norm(m, &config.outer(config.block.names.final_norm), x)?;
+    // Dividing what the head reads divides the logits, which never exist whole.
+    let hidden = scaled(m, "lm_head.scaled", hidden, 1.0 / config.logits_divisor)?;
     let head = if config.tie_word_embeddings { table } else { m.parameter("lm_head.weight", &[vocab, width]) };
     Ok(Hidden { hidden, head })
+}
+
+/// A value times a factor, where that is not 1.
+fn scaled(m: &mut ModelBuilder<'_>, name: &str, x: ValueId, factor: f64) -> Result<ValueId, IrError> {
+    if factor == 1.0 { Ok(x) } else { m.b.op1(name, Scale { factor: factor as f32 }, &[x]) }
 }
 
 /// The graph with its head as output `logits`.
@@ -93,6 +101,7 @@ impl Decoder<'_> {
         part: ValueId,
     ) -> Result<ValueId, IrError> {
         let part = self.placed_norm(m, path, norms.after, part)?;
+        let part = scaled(m, &format!("{path}.{name}_scaled"), part, self.config.block.residual_multiplier)?;
         m.b.op1(&format!("{path}.{name}"), Add, &[x, part])
     }
 
@@ -128,12 +137,12 @@ impl Decoder<'_> {
     fn attention(&self, m: &mut ModelBuilder<'_>, layer: usize, path: &str, x: ValueId) -> Result<ValueId, IrError> {
         let (config, block) = (self.config, &self.config.block);
         let [q, k, v] = self.projected(m, path, x)?;
-        let q = self.turned(m, path, "q", q)?;
-        let k = self.turned(m, path, "k", k)?;
+        let q = self.turned(m, layer, &format!("{path}.q"), q)?;
+        let k = self.turned(m, layer, &format!("{path}.k"), k)?;
         let heads = Heads {
             heads: config.num_attention_heads,
             kv_heads: config.num_key_value_heads,
-            scale: 1.0 / (config.head_dim as f32).sqrt(),
+            scale: block.attention_scale.map_or(1.0 / (config.head_dim as f32).sqrt(), |scale| scale as f32),
             window: config.window(layer),
             dropout: config.dropout.attention as f32,
         };
@@ -164,15 +173,18 @@ impl Decoder<'_> {
     }
 
     /// Queries or keys with their norm and their rotation, where the model has these.
-    fn turned(&self, m: &mut ModelBuilder<'_>, path: &str, which: &str, x: ValueId) -> Result<ValueId, IrError> {
+    fn turned(&self, m: &mut ModelBuilder<'_>, layer: usize, path: &str, x: ValueId) -> Result<ValueId, IrError> {
         let head = self.config.head_dim;
+        let normed = |m: &mut ModelBuilder<'_>, width| self.rms_norm(m, &format!("{path}_norm"), x, width);
         let x = match self.config.block.qk_norm {
-            Some(QkNorm::Head) => self.rms_norm(m, &format!("{path}.{which}_norm"), x, head)?,
+            Some(QkNorm::Head) => normed(m, head)?,
+            Some(QkNorm::Width) => normed(m, m.b.ty(x).shape.last())?,
             None => x,
         };
-        let Some(inv_freq) = self.inv_freq else { return Ok(x) };
+        let inv_freq = self.inv_freq.filter(|_| self.config.rotary().is_some_and(|rotary| rotary.rotates(layer)));
+        let Some(inv_freq) = inv_freq else { return Ok(x) };
         let rope = Rope { head_size: head, inverse: false, scale: 1.0 };
-        m.b.op1(&format!("{path}.{which}_rope"), rope, &[x, m.inputs.positions, inv_freq])
+        m.b.op1(&format!("{path}_rope"), rope, &[x, m.inputs.positions, inv_freq])
     }
 
     fn mlp(&self, m: &mut ModelBuilder<'_>, path: &str, x: ValueId) -> Result<ValueId, IrError> {

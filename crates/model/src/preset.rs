@@ -50,6 +50,42 @@ mod tests {
         }
     }
 
+    /// As transformers counts them: published shapes, and its own defaults.
+    #[test]
+    fn configurations_have_the_parameters_that_transformers_counts() {
+        let olmo2 = |width: usize, inner: usize, layers: usize, heads: usize, kv_heads: usize| {
+            format!(
+                r#"{{"model_type": "olmo2", "hidden_size": {width}, "intermediate_size": {inner}, "num_hidden_layers":
+                {layers}, "num_attention_heads": {heads}, "num_key_value_heads": {kv_heads}, "vocab_size": 100352}}"#
+            )
+        };
+        for (config, expected) in [
+            (olmo2(4096, 11008, 32, 32, 32), 7_298_617_344),
+            (olmo2(5120, 13824, 40, 40, 40), 13_716_198_400),
+            (olmo2(5120, 27648, 64, 40, 8), 32_234_279_936),
+            (r#"{"model_type": "granite"}"#.to_string(), 6_738_415_616),
+            (r#"{"model_type": "smollm3"}"#.to_string(), 3_075_098_624),
+        ] {
+            let parsed = ModelConfig::parse(Path::new("config.json"), &config).expect("parses");
+            let shape = BatchShape { batch: 1, seq_len: 8 };
+            let training = training(&parsed, Precision::Bf16, &Method::Full, shape).expect("builds");
+            let count: usize = training.parameters.iter().map(|parameter| parameter.ty.shape.numel()).sum();
+            assert_eq!(count, expected, "{config}");
+        }
+    }
+
+    #[test]
+    fn the_readme_has_every_family_and_its_presets() {
+        let readme = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../README.md");
+        let readme = std::fs::read_to_string(readme).expect("the README");
+        let rows = ModelConfig::families().map(|(model_type, title, presets)| {
+            let presets: Vec<String> = presets.iter().map(|preset| format!("`{}`", preset.name)).collect();
+            format!("| {title} | `{model_type}` | {} |\n", presets.join(", "))
+        });
+        let table = format!("| family | `model_type` | presets |\n|---|---|---|\n{}", rows.collect::<String>());
+        assert!(readme.contains(&table), "README.md should have this table:\n{table}");
+    }
+
     #[test]
     fn an_unknown_preset_is_refused_with_those_there_are() {
         let error = preset("gpt5").expect_err("unknown").to_string();

@@ -7,7 +7,18 @@ mod case;
 use case::{Case, Run, relative_distance};
 use remat_plan::Policy;
 
-const CASES: [&str; 7] = ["llama-gqa-tied", "llama-rope3-bias", "llama-f16", "gpt2", "mistral", "qwen2", "qwen3"];
+const CASES: [&str; 10] = [
+    "llama-gqa-tied",
+    "llama-rope3-bias",
+    "llama-f16",
+    "gpt2",
+    "mistral",
+    "qwen2",
+    "qwen3",
+    "olmo2",
+    "granite",
+    "smollm3",
+];
 const LOGITS: f64 = 1e-4;
 const GRADIENTS: f64 = 1e-4;
 const LOSSES: f64 = 1e-4;

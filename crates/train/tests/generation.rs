@@ -7,7 +7,18 @@ use remat_train::{Ending, EvaluationRequest, Generator, Request, Sampling, TextS
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 
-const CASES: [&str; 7] = ["llama-gqa-tied", "llama-rope3-bias", "llama-f16", "gpt2", "mistral", "qwen2", "qwen3"];
+const CASES: [&str; 10] = [
+    "llama-gqa-tied",
+    "llama-rope3-bias",
+    "llama-f16",
+    "gpt2",
+    "mistral",
+    "qwen2",
+    "qwen3",
+    "olmo2",
+    "granite",
+    "smollm3",
+];
 
 fn folder(case: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/parity").join(case)
@@ -83,7 +94,7 @@ fn in_bf16_nearly_every_next_token_is_that_of_f32() {
 #[test]
 fn a_prompt_in_chunks_is_a_prompt_token_by_token() {
     // Longer than a chunk of 64, and than mistral's window of 8; the continuation is fed back as a prompt.
-    for case in ["llama-gqa-tied", "mistral", "qwen3"] {
+    for case in ["llama-gqa-tied", "mistral", "qwen3", "smollm3"] {
         let model = model(case);
         let prompt: Vec<u32> = (0..7).map(|i| 20 + i * 9).collect();
         let mut generator = Generator::open(&model, None, 110, DeviceOptions::cpu(1)).expect("loads");

@@ -47,7 +47,18 @@ fn compare(name: &str, series: &str, method: &str) {
     close("grad_norm", "grad_norms", 1e-3);
 }
 
-const CASES: [&str; 7] = ["llama-gqa-tied", "llama-rope3-bias", "llama-f16", "gpt2", "mistral", "qwen2", "qwen3"];
+const CASES: [&str; 10] = [
+    "llama-gqa-tied",
+    "llama-rope3-bias",
+    "llama-f16",
+    "gpt2",
+    "mistral",
+    "qwen2",
+    "qwen3",
+    "olmo2",
+    "granite",
+    "smollm3",
+];
 
 fn lora(name: &str) -> String {
     format!("--method lora --init-adapter {}", case(name).join("adapter").display())

@@ -14,12 +14,18 @@ use crate::keys::Keys;
 pub(super) struct Defaults {
     pub family: &'static str,
     pub vocab_size: usize,
+    pub hidden_size: usize,
     pub intermediate_size: usize,
+    pub num_hidden_layers: usize,
+    pub num_attention_heads: usize,
     /// Key and value heads; a `null`, and `None` here, mean as many as query heads.
     pub num_key_value_heads: Option<usize>,
     /// `None` is the width over the heads.
     pub head_dim: Option<usize>,
+    pub rms_norm_eps: f64,
+    pub rope_theta: f64,
     pub max_position_embeddings: usize,
+    pub tie_word_embeddings: bool,
     pub bos_token_id: Option<u32>,
     pub eos_token_id: Option<u32>,
 }
@@ -39,8 +45,8 @@ pub(super) const NAMES: Names = Names {
 
 /// Reads the keys that all of them have.
 pub(super) fn read(keys: &Keys<'_>, defaults: &Defaults) -> Result<ModelConfig, FormatsError> {
-    let hidden_size = keys.size("hidden_size", 4096, most::WIDTH)?;
-    let heads = keys.size("num_attention_heads", 32, most::HEADS)?;
+    let hidden_size = keys.size("hidden_size", defaults.hidden_size, most::WIDTH)?;
+    let heads = keys.size("num_attention_heads", defaults.num_attention_heads, most::HEADS)?;
     let kv_heads = match defaults.num_key_value_heads {
         Some(default) if !keys.has("num_key_value_heads") => default,
         _ => keys.size("num_key_value_heads", heads, most::HEADS)?,
@@ -59,22 +65,24 @@ pub(super) fn read(keys: &Keys<'_>, defaults: &Defaults) -> Result<ModelConfig, 
     }
     let max_position_embeddings =
         keys.size("max_position_embeddings", defaults.max_position_embeddings, most::POSITIONS)?;
-    let (theta, scaling) = rope(keys, max_position_embeddings)?;
+    let (theta, scaling) = rope(keys, defaults.rope_theta, max_position_embeddings)?;
     Ok(ModelConfig {
         family: defaults.family,
         vocab_size: keys.size("vocab_size", defaults.vocab_size, most::VOCAB)?,
         hidden_size,
         intermediate_size: keys.size("intermediate_size", defaults.intermediate_size, most::INNER)?,
-        num_hidden_layers: keys.size("num_hidden_layers", 32, most::LAYERS)?,
+        num_hidden_layers: keys.size("num_hidden_layers", defaults.num_hidden_layers, most::LAYERS)?,
         num_attention_heads: heads,
         num_key_value_heads: kv_heads,
         head_dim,
-        positions: Positions::Rotary(Rotary { theta, scaling }),
+        embedding_multiplier: 1.0,
+        positions: Positions::Rotary(Rotary { theta, scaling, unrotated_layers: Vec::new() }),
         max_position_embeddings,
         sliding_window: None,
-        tie_word_embeddings: keys.flag("tie_word_embeddings", false)?,
+        tie_word_embeddings: keys.flag("tie_word_embeddings", defaults.tie_word_embeddings)?,
         dropout: Dropouts { attention: keys.probability("attention_dropout", 0.0)?, ..Dropouts::default() },
-        block: block(keys.positive("rms_norm_eps", 1e-6)?),
+        block: block(keys.positive("rms_norm_eps", defaults.rms_norm_eps)?),
+        logits_divisor: 1.0,
         bos_token_ids: keys.token_ids("bos_token_id", defaults.bos_token_id)?,
         eos_token_ids: keys.token_ids("eos_token_id", defaults.eos_token_id)?,
     })
@@ -88,9 +96,11 @@ fn block(norm_eps: f64) -> BlockSpec {
         projections: Projections::Separate(["q_proj", "k_proj", "v_proj"]),
         qkv_bias: false,
         qk_norm: None,
+        attention_scale: None,
         output_bias: false,
         mlp: Mlp::Gated { inner: ["gate_proj", "up_proj"], down: "down_proj" },
         mlp_bias: false,
+        residual_multiplier: 1.0,
         weights_in_out: false,
     }
 }

@@ -13,10 +13,16 @@ pub(super) const LLAMA: Family = Family { model_type: DEFAULTS.family, title: "L
 pub(super) const DEFAULTS: Defaults = Defaults {
     family: "llama",
     vocab_size: 32000,
+    hidden_size: 4096,
     intermediate_size: 11008,
+    num_hidden_layers: 32,
+    num_attention_heads: 32,
     num_key_value_heads: None,
     head_dim: None,
+    rms_norm_eps: 1e-6,
+    rope_theta: 10_000.0,
     max_position_embeddings: 2048,
+    tie_word_embeddings: false,
     bos_token_id: Some(1),
     eos_token_id: Some(2),
 };

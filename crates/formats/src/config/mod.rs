@@ -7,13 +7,16 @@
 mod decoder;
 mod family;
 mod gpt2;
+mod granite;
 mod llama;
 mod mistral;
 mod most;
+mod olmo2;
 mod qwen2;
 mod qwen3;
 mod rope;
 mod sliding_window;
+mod smollm3;
 mod spec;
 
 pub use family::Preset;
@@ -32,7 +35,16 @@ use family::Family;
 use std::path::Path;
 
 /// The supported families, in the order that messages and lists name them in.
-const FAMILIES: [Family; 5] = [llama::LLAMA, mistral::MISTRAL, qwen2::QWEN2, qwen3::QWEN3, gpt2::GPT2];
+const FAMILIES: [Family; 8] = [
+    llama::LLAMA,
+    mistral::MISTRAL,
+    qwen2::QWEN2,
+    qwen3::QWEN3,
+    olmo2::OLMO2,
+    granite::GRANITE,
+    smollm3::SMOLLM3,
+    gpt2::GPT2,
+];
 
 /// Refuses every quantisation but bitsandbytes' NF4 and int8; what holds for each weight stands beside it in the files.
 fn is_supported(keys: &Keys<'_>) -> Result<(), FormatsError> {

@@ -3,6 +3,7 @@
 
 use super::decoder::{self, Defaults};
 use super::family::{Family, Preset};
+use super::llama;
 use super::sliding_window::SlidingWindow;
 use super::spec::{BlockSpec, ModelConfig};
 use crate::FormatsError;
@@ -17,10 +18,10 @@ pub(super) const DEFAULTS: Defaults = Defaults {
     vocab_size: 151_936,
     intermediate_size: 22016,
     num_key_value_heads: Some(32),
-    head_dim: None,
     max_position_embeddings: 32768,
     bos_token_id: None,
     eos_token_id: None,
+    ..llama::DEFAULTS
 };
 
 fn read(keys: &Keys<'_>) -> Result<ModelConfig, FormatsError> {

@@ -32,9 +32,12 @@ pub enum RopeScaling {
 
 /// Theta and scaling, from transformers 5's `rope_parameters` or the older `rope_theta` and `rope_scaling`. Where a file
 /// has both spellings, `rope_scaling` wins, and a theta inside the object wins over one beside it.
-pub(super) fn rope(keys: &Keys<'_>, max_position_embeddings: usize) -> Result<(f64, RopeScaling), FormatsError> {
-    const DEFAULT_THETA: f64 = 10_000.0;
-    let theta = keys.positive("rope_theta", DEFAULT_THETA)?;
+pub(super) fn rope(
+    keys: &Keys<'_>,
+    default_theta: f64,
+    max_position_embeddings: usize,
+) -> Result<(f64, RopeScaling), FormatsError> {
+    let theta = keys.positive("rope_theta", default_theta)?;
     whole_head(keys)?;
     let filled = |key| Ok(keys.object(key)?.filter(|parameters| parameters.entries().next().is_some()));
     let parameters = match filled("rope_scaling")? {

@@ -63,25 +63,48 @@ impl SlidingWindow {
             };
             return Ok(tokens.map(|tokens| SlidingWindow { tokens, layers: WindowedLayers::From(from) }));
         }
-        if listed.len() != layers {
-            let problem = format!("lists {} layers; num_hidden_layers is {layers}", listed.len());
-            return Err(keys.error("layer_types", problem));
-        }
-        let is_windowed = |kind: &String| match kind.as_str() {
-            "full_attention" => Ok(false),
-            "sliding_attention" if tokens.is_some() => Ok(true),
-            "sliding_attention" => {
-                let problem = "has \"sliding_attention\", but use_sliding_window is false or sliding_window is null";
-                Err(keys.error("layer_types", problem))
-            }
-            other => {
-                let problem = format!("has {:?}; supported are full_attention, sliding_attention", excerpt(other));
-                Err(keys.error("layer_types", problem))
-            }
-        };
-        let listed: Vec<bool> = listed.iter().map(is_windowed).collect::<Result<_, _>>()?;
+        let listed = windowed(keys, &listed, layers, tokens)?;
         Ok(tokens.map(|tokens| SlidingWindow { tokens, layers: WindowedLayers::Listed(listed) }))
     }
+
+    /// By `layer_types`; where these are absent, in the layers given.
+    pub(super) fn of_listed_layers(
+        keys: &Keys<'_>,
+        tokens: Option<usize>,
+        otherwise: &[bool],
+    ) -> Result<Option<Self>, FormatsError> {
+        let listed = match layer_types(keys)? {
+            kinds if kinds.is_empty() => otherwise.to_vec(),
+            kinds => windowed(keys, &kinds, otherwise.len(), tokens)?,
+        };
+        Ok(tokens.map(|tokens| SlidingWindow { tokens, layers: WindowedLayers::Listed(listed) }))
+    }
+}
+
+/// For each layer whether its kind has the window.
+fn windowed(
+    keys: &Keys<'_>,
+    kinds: &[String],
+    layers: usize,
+    tokens: Option<usize>,
+) -> Result<Vec<bool>, FormatsError> {
+    if kinds.len() != layers {
+        let problem = format!("lists {} layers; num_hidden_layers is {layers}", kinds.len());
+        return Err(keys.error("layer_types", problem));
+    }
+    let is_windowed = |kind: &String| match kind.as_str() {
+        "full_attention" => Ok(false),
+        "sliding_attention" if tokens.is_some() => Ok(true),
+        "sliding_attention" => {
+            let problem = "has \"sliding_attention\", but use_sliding_window is false or sliding_window is null";
+            Err(keys.error("layer_types", problem))
+        }
+        other => {
+            let problem = format!("has {:?}; supported are full_attention, sliding_attention", excerpt(other));
+            Err(keys.error("layer_types", problem))
+        }
+    };
+    kinds.iter().map(is_windowed).collect()
 }
 
 fn layer_types(keys: &Keys<'_>) -> Result<Vec<String>, FormatsError> {

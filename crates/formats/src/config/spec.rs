@@ -25,6 +25,8 @@ pub struct ModelConfig {
     pub num_key_value_heads: usize,
     /// Width of one head; the heads together need not be `hidden_size` wide.
     pub head_dim: usize,
+    /// Factor of the embeddings.
+    pub embedding_multiplier: f64,
     /// How a token knows its place.
     pub positions: Positions,
     /// Longest sequence the model was made for, in tokens.
@@ -37,6 +39,8 @@ pub struct ModelConfig {
     pub dropout: Dropouts,
     /// What a block is made of.
     pub block: BlockSpec,
+    /// What the logits are divided by.
+    pub logits_divisor: f64,
     /// Ids that begin a sequence. Like the others, not checked against `vocab_size`: transformers does not either.
     pub bos_token_ids: Vec<u32>,
     /// Ids that end a sequence.
@@ -59,6 +63,8 @@ pub struct Rotary {
     pub theta: f64,
     /// How frequencies are stretched.
     pub scaling: RopeScaling,
+    /// For each layer whether its queries and keys are left as they are; empty if none are.
+    pub unrotated_layers: Vec<bool>,
 }
 
 /// Probabilities of dropout in training.
@@ -87,12 +93,16 @@ pub struct BlockSpec {
     pub qkv_bias: bool,
     /// An RMSNorm of queries and keys, before their rotation.
     pub qk_norm: Option<QkNorm>,
+    /// Factor of q·kᵀ; `None` is 1/√E.
+    pub attention_scale: Option<f64>,
     /// Whether attention's output projection has a bias.
     pub output_bias: bool,
     /// The MLP.
     pub mlp: Mlp,
     /// Whether its linears have biases.
     pub mlp_bias: bool,
+    /// Factor of what attention and MLP add.
+    pub residual_multiplier: f64,
     /// Whether the checkpoint stores the weights of linears [in, out].
     pub weights_in_out: bool,
 }
@@ -143,6 +153,8 @@ pub enum Norm {
 pub enum QkNorm {
     /// Each head by itself, with one weight for all heads.
     Head,
+    /// All heads together.
+    Width,
 }
 
 /// The projections to queries, keys and values.
@@ -177,6 +189,18 @@ impl NormPlaces {
     /// A norm of what a part reads, and none behind it.
     pub(super) const fn before(name: &'static str) -> Self {
         NormPlaces { before: Some(name), after: None }
+    }
+
+    /// A norm of what a part adds, and none before it.
+    pub(super) const fn after(name: &'static str) -> Self {
+        NormPlaces { before: None, after: Some(name) }
+    }
+}
+
+impl Rotary {
+    /// Whether queries and keys of a layer are rotated.
+    pub fn rotates(&self, layer: usize) -> bool {
+        !self.unrotated_layers.get(layer).copied().unwrap_or(false)
     }
 }
 

@@ -1,7 +1,7 @@
 //! Mistral, Qwen 2 and Qwen 3: their own defaults, windows layer by layer, and what is refused.
 
 use crate::bytes::fixture;
-use remat_formats::{Dropouts, FormatsError, ModelConfig, Positions, QkNorm, RopeScaling, Rotary};
+use remat_formats::{Dropouts, FormatsError, ModelConfig, NormPlaces, Positions, QkNorm, RopeScaling, Rotary};
 use serde_json::{Value, json};
 use std::path::Path;
 
@@ -42,7 +42,7 @@ fn defaults_are_those_of_transformers() {
     }
     for family in ["mistral", "qwen2", "qwen3"] {
         let config = read(family, &json!({}));
-        let rotary = Rotary { theta: 10000.0, scaling: RopeScaling::None };
+        let rotary = Rotary { theta: 10000.0, scaling: RopeScaling::None, unrotated_layers: Vec::new() };
         assert_eq!((config.positions, config.block.norm_eps), (Positions::Rotary(rotary), 1e-6), "{family}");
         assert_eq!((config.dropout, config.tie_word_embeddings), (Dropouts::default(), false), "{family}");
     }
@@ -84,6 +84,61 @@ fn windows_are_those_of_transformers() {
         });
         assert_eq!(windows(family, &listed, 4), [Some(8), None, Some(8), None]);
     }
+}
+
+#[test]
+fn olmo2_has_its_norms_behind_the_parts() {
+    let config = read("olmo2", &json!({ "attention_bias": true }));
+    assert_eq!((config.vocab_size, config.block.norm_eps, &config.eos_token_ids[..]), (50304, 1e-5, &[50279][..]));
+    assert!(config.bos_token_ids.is_empty());
+    let NormPlaces { before, after } = config.block.names.mlp_norms;
+    assert_eq!((before, after), (None, Some("post_feedforward_layernorm")));
+    assert_eq!(config.block.names.attention_norms, NormPlaces { before, after: Some("post_attention_layernorm") });
+    assert_eq!(
+        (config.block.qk_norm, config.block.qkv_bias, config.block.output_bias),
+        (Some(QkNorm::Width), true, true)
+    );
+}
+
+#[test]
+fn granite_has_four_factors() {
+    let factors = |keys: &Value| {
+        let config = read("granite", keys);
+        let block = config.block;
+        (config.embedding_multiplier, block.attention_scale, block.residual_multiplier, config.logits_divisor)
+    };
+    assert_eq!(factors(&json!({})), (1.0, Some(1.0), 1.0, 1.0));
+    let keys = json!({
+        "embedding_multiplier": 12, "attention_multiplier": 0.015625, "residual_multiplier": 0.22, "logits_scaling": 8,
+    });
+    assert_eq!(factors(&keys), (12.0, Some(0.015625), 0.22, 8.0));
+    let error = parse("granite", &json!({ "logits_scaling": 0 })).expect_err("an error").to_string();
+    assert_eq!(error, r#"config.json: "logits_scaling" is 0e0; it must be above 0 and fit 32-bit floating point"#);
+}
+
+#[test]
+fn smollm3_rotates_some_layers() {
+    let rotated = |keys: Value| {
+        let config = read("smollm3", &keys);
+        let rotary = config.rotary().expect("rotary positions").clone();
+        ((0..5).map(|layer| rotary.rotates(layer)).collect::<Vec<_>>(), rotary.theta)
+    };
+    assert_eq!(rotated(json!({})), (vec![true, true, true, false, true], 2_000_000.0));
+    assert_eq!(rotated(json!({ "no_rope_layer_interval": 2 })).0, [true, false, true, false, true]);
+    let listed = json!({ "num_hidden_layers": 3, "no_rope_layers": [0, 1, 0, 1], "rope_theta": 7.0 });
+    assert_eq!(rotated(listed), (vec![false, true, false, true, true], 7.0));
+    let short = parse("smollm3", &json!({ "num_hidden_layers": 3, "no_rope_layers": [1, 1] })).expect_err("short");
+    let problem = r#""no_rope_layers" must be a list of 3 zeros and ones, one per layer"#;
+    assert_eq!(short.to_string(), format!("config.json: {problem}"));
+    // Layers without rotation have the window, unless a list says otherwise.
+    assert_eq!(windows("smollm3", &json!({ "sliding_window": 8 }), 4), [None; 4]);
+    let window = json!({ "use_sliding_window": true, "sliding_window": 8 });
+    assert_eq!(windows("smollm3", &window, 4), [None, None, None, Some(8)]);
+    let listed = json!({
+        "use_sliding_window": true, "sliding_window": 8, "num_hidden_layers": 2,
+        "layer_types": ["sliding_attention", "full_attention"],
+    });
+    assert_eq!(windows("smollm3", &listed, 2), [Some(8), None]);
 }
 
 #[test]
