@@ -3,6 +3,7 @@
 //!
 //! The library reads the rest and says what is wrong with it; where it panics, `guard` makes an error of that.
 
+use crate::error::excerpt;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::Value;
@@ -16,9 +17,23 @@ const MAX_MAPPED_BYTES: usize = 256;
 /// Most characters that a decoder strips off a token's end, one by one.
 const MAX_STRIPPED: u64 = 4096;
 
-/// The parts that are looked at; the vocabulary is passed over.
+/// All that a file may hold; the vocabulary is passed over. With another key, the library stops at what it takes for a
+/// missing comma.
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Parts {
+    #[serde(default, rename = "version")]
+    _version: IgnoredAny,
+    #[serde(default, rename = "truncation")]
+    _truncation: IgnoredAny,
+    #[serde(default, rename = "padding")]
+    _padding: IgnoredAny,
+    #[serde(default, rename = "added_tokens")]
+    _added_tokens: IgnoredAny,
+    #[serde(default, rename = "post_processor")]
+    _post_processor: IgnoredAny,
+    #[serde(default, rename = "model")]
+    _model: IgnoredAny,
     #[serde(default)]
     normalizer: Value,
     #[serde(default)]
@@ -32,7 +47,11 @@ pub(crate) fn check(bytes: &[u8]) -> Result<(), String> {
     let parts = match serde_json::from_slice::<Parts>(bytes) {
         Ok(parts) => parts,
         Err(_) if serde_json::from_slice::<IgnoredAny>(bytes).is_err() => return Ok(()),
-        Err(error) => return Err(error.to_string()),
+        Err(error) => {
+            // A key may have any length; where it stands is said first.
+            let (line, column, problem) = (error.line(), error.column(), excerpt(&error.to_string()));
+            return Err(format!("line {line}, column {column}: {problem}"));
+        }
     };
     for (name, part) in
         [("normalizer", &parts.normalizer), ("pre_tokenizer", &parts.pre_tokenizer), ("decoder", &parts.decoder)]
@@ -207,5 +226,15 @@ mod tests {
         }
         assert_eq!(check(b"{\"normalizer\": {"), Ok(()), "the library says better where a file is cut");
         assert!(check(b"{\"normalizer\": null, \"normalizer\": {}}").unwrap_err().contains("duplicate"));
+        let long = "k".repeat(1 << 20);
+        for key in ["notes", "Model", "", &long] {
+            let error = check(format!("{{\"model\": {{}},\n  \"{key}\": 1}}").as_bytes()).unwrap_err();
+            let named: String = key.chars().take(100).collect();
+            assert!(
+                error.starts_with("line 2, column") && error.contains(&format!("unknown field `{named}")),
+                "{error}"
+            );
+            assert!(error.len() < 300, "{error}");
+        }
     }
 }
