@@ -5,7 +5,7 @@
 pub(crate) mod record_page;
 
 use crate::plan::memory;
-use crate::record::record_page::page;
+use crate::record::record_page::{page, turns};
 use crate::{Limit, MemoryAccount, MemoryPart, ProfileRow, RefusedPolicy, TrainConfig, TrainError};
 use remat_data::{Day, SampleStats};
 use remat_formats::write_atomic;
@@ -276,12 +276,21 @@ impl Record {
             let written = write_atomic(&folder.join(name), text.as_bytes());
             written.map_err(|error| TrainError::NotSaved { problem: error.to_string() })
         };
-        write(RECORD_FILE, &format!("{json}\n"))?;
-        // Names come from files: none may act on the terminal that the page is shown on.
-        let shown: String =
-            page(self).chars().map(|c| if c.is_control() && c != '\n' { '\u{fffd}' } else { c }).collect();
-        write(RECORD_TEXT_FILE, &shown)
+        write(RECORD_FILE, &format!("{}\n", without_turns(&json)))?;
+        write(RECORD_TEXT_FILE, &page(self))
     }
+}
+
+/// The same JSON with characters that turn the reading direction as escapes: outside texts there are none.
+fn without_turns(json: &str) -> String {
+    let mut shown = String::with_capacity(json.len());
+    for c in json.chars() {
+        match turns(c) {
+            true => shown.push_str(&format!("\\u{:04x}", u32::from(c))),
+            false => shown.push(c),
+        }
+    }
+    shown
 }
 
 /// Now, in UTC, as `2026-01-31T12:00:00Z`.
@@ -305,7 +314,16 @@ fn utc(seconds: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::utc;
+    use super::{utc, without_turns};
+
+    #[test]
+    fn json_means_the_same_without_turns() {
+        let name = "a\u{202e}gnp.exe \u{200f}\u{2066}ä\\";
+        let json = serde_json::to_string(name).expect("a text");
+        let shown = without_turns(&json);
+        assert!(shown.contains("\\u202egnp") && !shown.contains('\u{202e}'), "{shown}");
+        assert_eq!(serde_json::from_str::<String>(&shown).expect("JSON"), name);
+    }
 
     #[test]
     fn dates_are_right_around_leap_days_and_centuries() {

@@ -1,8 +1,13 @@
-//! The lab record as a page of Markdown. Invariant: what a user named (paths, settings) cannot break a table.
+//! The lab record as a page of Markdown. Invariant: what a user or a file named (paths, settings) is shown as it is: it
+//! breaks no table, starts no markup (an image would be loaded by whoever looks at the page), steers no terminal, and is cut
+//! where it is too long to be looked at. `record.json` has it whole.
 
 use crate::record::{Machine, Record};
 use serde_json::Value;
 use std::fmt::Write;
+
+/// Most of a text that is shown.
+const MOST_CHARS: usize = 1000;
 
 /// The page.
 pub(crate) fn page(record: &Record) -> String {
@@ -22,10 +27,37 @@ pub(crate) fn page(record: &Record) -> String {
 
 fn row(page: &mut String, cells: &[&str]) {
     for cell in cells {
-        let plain: String = cell.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-        page.push_str(&format!("| {} ", plain.replace('\\', "\\\\").replace('|', "\\|").replace('<', "&lt;")));
+        page.push_str(&format!("| {} ", plain(cell)));
     }
     page.push_str("|\n");
+}
+
+/// A text as Markdown that shows it.
+fn plain(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    let chars: Vec<char> = text.chars().take(MOST_CHARS + 1).collect();
+    for (index, &c) in chars.iter().enumerate().take(MOST_CHARS) {
+        let is_word = |at: Option<usize>| at.and_then(|at| chars.get(at)).is_some_and(|c| c.is_alphanumeric());
+        match c {
+            '<' => shown.push_str("&lt;"),
+            '&' => shown.push_str("&amp;"),
+            '\\' | '|' | '`' | '*' | '[' | ']' | '~' | '$' => shown.extend(['\\', c]),
+            // Within a word it starts nothing.
+            '_' if !(is_word(index.checked_sub(1)) && is_word(Some(index + 1))) => shown.push_str("\\_"),
+            c if c.is_control() => shown.push(' '),
+            c if turns(c) => shown.push('\u{fffd}'),
+            c => shown.push(c),
+        }
+    }
+    if chars.len() > MOST_CHARS {
+        shown.push('…');
+    }
+    shown
+}
+
+/// Whether it turns the reading direction of what follows.
+pub(super) fn turns(c: char) -> bool {
+    matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 fn program_and_files(record: &Record, row: &mut dyn FnMut(&str, String)) {
@@ -103,9 +135,9 @@ fn policies(record: &Record) -> String {
         );
     }
     for refused in &profile.refused {
-        let _ = writeln!(page, "\n{} was not measured: {}", refused.policy, refused.reason);
+        let _ = writeln!(page, "\n{} was not measured: {}", refused.policy, plain(&refused.reason));
     }
-    let _ = writeln!(page, "\n{}", profile.verdict);
+    let _ = writeln!(page, "\n{}", plain(&profile.verdict));
     page
 }
 
@@ -116,5 +148,25 @@ fn size(bytes: u64) -> String {
         0x400..=0xf_ffff => format!("{:.1} KiB", bytes as f64 / 1024.0),
         0x10_0000..=0x3fff_ffff => format!("{:.1} MiB", bytes as f64 / 1_048_576.0),
         _ => format!("{:.2} GiB", bytes as f64 / 1_073_741_824.0),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_shown_and_nothing_else() {
+        for (name, shown) in [
+            ("runs/q_proj-16", "runs/q_proj-16"),
+            ("![x](http://a/b.png)", "!\\[x\\](http://a/b.png)"),
+            ("<img src=x> &lt; a|b", "&lt;img src=x> &amp;lt; a\\|b"),
+            ("_a_ `b` *c* ~~d~~ \\", "\\_a\\_ \\`b\\` \\*c\\* \\~\\~d\\~\\~ \\\\"),
+            ("a\nb\u{1b}[2J\u{202e}c", "a b \\[2J\u{fffd}c"),
+        ] {
+            assert_eq!(plain(name), shown);
+        }
+        assert_eq!(plain(&"ä".repeat(5000)), "ä".repeat(MOST_CHARS) + "…");
+        assert_eq!(plain(&"ä".repeat(MOST_CHARS)), "ä".repeat(MOST_CHARS));
     }
 }
