@@ -10,6 +10,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use remat_data::{DataError, Day, Encoder, FileCheck, ModelTokens, ShownRow, check_file};
 use remat_formats::{ModelConfig, Places};
 use remat_train::{TrainedTurns, today};
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::{IsTerminal, Write as _};
 use std::path::PathBuf;
@@ -181,7 +182,7 @@ fn shown(row: &ShownRow, marks: Marks) -> String {
 }
 
 /// How many rows have how many tokens: at most ten bars of equal width.
-fn histogram(lengths: &[usize], seq_len: usize) -> String {
+fn histogram(lengths: &BTreeMap<usize, usize>, seq_len: usize) -> String {
     let bars = bars(lengths);
     let most = bars.iter().map(|bar| bar.2).max().unwrap_or(0).max(1);
     let mut text = "\ntokens per row\n".to_string();
@@ -200,16 +201,16 @@ fn histogram(lengths: &[usize], seq_len: usize) -> String {
 }
 
 /// (first length, last length, rows) of each bar.
-fn bars(lengths: &[usize]) -> Vec<(usize, usize, usize)> {
-    let longest = lengths.iter().copied().max().unwrap_or(0).max(1);
+fn bars(lengths: &BTreeMap<usize, usize>) -> Vec<(usize, usize, usize)> {
+    let longest = lengths.last_key_value().map_or(1, |(&length, _)| length.max(1));
     let step = [1, 2, 5].into_iter().cycle().zip((0..).map(|index| index / 3)).find_map(|(digit, power)| {
         let step = digit * 10_usize.checked_pow(power)?;
         (step * MOST_BARS >= longest).then_some(step)
     });
     let step = step.unwrap_or(longest);
     let mut bars: Vec<_> = (0..longest.div_ceil(step)).map(|bar| (bar * step + 1, (bar + 1) * step, 0)).collect();
-    for &length in lengths {
-        bars[length.saturating_sub(1) / step].2 += 1;
+    for (length, rows) in lengths {
+        bars[length.saturating_sub(1) / step].2 += rows;
     }
     bars
 }
@@ -281,11 +282,14 @@ fn json(files: &[FileCheck], seq_len: usize, train_on: TrainedTurns) -> serde_js
 #[cfg(test)]
 mod tests {
     use super::{bars, visible};
+    use std::collections::BTreeMap;
 
     #[test]
     fn bars_hold_every_row_once() {
         for lengths in [vec![], vec![0], vec![1, 1, 2], vec![10, 11, 100], (0..4097).collect()] {
-            let bars = bars(&lengths);
+            let mut counts = BTreeMap::new();
+            lengths.iter().for_each(|&length| *counts.entry(length).or_default() += 1);
+            let bars = bars(&counts);
             assert!(bars.len() <= 10 && bars.iter().map(|bar| bar.2).sum::<usize>() == lengths.len(), "{bars:?}");
             for &(first, last, rows) in &bars[1..] {
                 assert_eq!(rows, lengths.iter().filter(|&&length| (first..=last).contains(&length)).count());

@@ -9,6 +9,7 @@ use crate::row::parser::RowOptions;
 use crate::source::read_rows;
 use crate::{DataError, Row, SampleStats};
 use remat_formats::Tokenizer;
+use std::collections::BTreeMap;
 use std::path::Path;
 
 /// One file as a run would see it.
@@ -16,8 +17,8 @@ use std::path::Path;
 pub struct FileCheck {
     /// What became of its rows.
     pub stats: SampleStats,
-    /// Tokens of each row, before any cut, in file order.
-    pub lengths: Vec<usize>,
+    /// How many rows have how many tokens, before any cut.
+    pub lengths: BTreeMap<usize, usize>,
     /// The first rows.
     pub shown: Vec<ShownRow>,
 }
@@ -61,11 +62,11 @@ pub fn check_file(
     let mut builder = DatasetBuilder::new(seq_len)?;
     let path = &builder.start_source(path);
     let encoder = &encoder.clone().with_limit(seq_len);
-    let (mut lengths, mut rows) = (Vec::new(), Vec::new());
+    let (mut lengths, mut rows) = (BTreeMap::new(), Vec::new());
     let file = read_rows(path, options, &mut |line, row| {
         let place = Place::new(path, line);
         let sample = encoder.encode(&row, &place)?;
-        lengths.push(sample.ids.len() + sample.beyond);
+        *lengths.entry(sample.ids.len() + sample.beyond).or_default() += 1;
         if rows.len() < shown {
             let mut row_shown = shown_row(line, &sample, tokenizer, seq_len);
             if matches!(row, Row::Document { .. }) {

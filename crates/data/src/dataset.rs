@@ -1,6 +1,7 @@
 //! All samples of a run, cut to `seq_len`, in two lists: tokens, and an index of where each sample's are. Invariants:
 //! every sample has 2 to `seq_len` tokens and at least one trained label that is predicted; whatever was cut or left out
-//! is in the file's `SampleStats`; memory does not grow with the data (`words`).
+//! is in the file's `SampleStats`; memory does not grow with the data (`words`). `rows_file` keeps both lists for a run
+//! that goes on.
 //!
 //! A token is a word: its id, and a bit that says whether it is trained on. The labels of a sample with others than its
 //! ids, which only rows of tokens can have, stand behind its tokens.
@@ -14,6 +15,7 @@ use crate::row::parser::{FileRows, RowOptions};
 use crate::source::read_rows;
 use crate::words::{MEMORY_WORDS, Words};
 use crate::{DataError, Row, RowKind};
+use serde::{Deserialize, Serialize};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -33,8 +35,19 @@ pub(crate) struct Entry {
     own_labels: bool,
 }
 
+impl Entry {
+    /// The word behind its last.
+    pub(crate) fn end(&self) -> Option<u64> {
+        self.start.checked_add(self.tokens as u64 * if self.own_labels { 2 } else { 1 })
+    }
+
+    pub(crate) fn start(&self) -> u64 {
+        self.start
+    }
+}
+
 /// Words of the index per sample.
-const ENTRY_WORDS: u64 = 4;
+pub(crate) const ENTRY_WORDS: u64 = 4;
 /// The bit of a token that is trained on, and that of a sample with labels of its own.
 const FLAG: u32 = 1 << 31;
 
@@ -58,12 +71,13 @@ impl SampleStats {
     }
 }
 
+/// How many of a sample's labels are predicted and trained on.
 fn trained(labels: &[i32]) -> usize {
     labels.iter().skip(1).filter(|&&label| label != IGNORED_LABEL).count()
 }
 
 /// What became of the rows of one file.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SampleStats {
     /// The file.
     pub path: PathBuf,
@@ -101,6 +115,7 @@ pub struct DatasetBuilder {
     tokens: Words,
     index: Words,
     len: usize,
+    largest: u32,
     folder: PathBuf,
     stats: Vec<SampleStats>,
     /// How often each row of the current source is there.
@@ -125,7 +140,7 @@ impl DatasetBuilder {
     fn in_folder(seq_len: usize, folder: PathBuf, limit: usize) -> Self {
         let (tokens, index) = (Words::new(&folder, limit), Words::new(&folder, limit));
         let file = DataFile::parse(Path::new(""));
-        DatasetBuilder { seq_len, tokens, index, len: 0, folder, stats: Vec::new(), file }
+        DatasetBuilder { seq_len, tokens, index, len: 0, largest: 0, folder, stats: Vec::new(), file }
     }
 
     /// Starts the counts of one source, which may be given as `FILE:SHARE`; the samples pushed next belong to it. Returns
@@ -232,6 +247,8 @@ impl DatasetBuilder {
         let is_own = |(&id, &label): (&u32, &i32)| label != IGNORED_LABEL && label != id as i32;
         let own_labels = ids.iter().zip(labels).any(is_own);
         let entry = Entry { start: self.tokens.len(), tokens: ids.len(), trained, own_labels };
+        let labelled = labels.iter().filter_map(|&label| u32::try_from(label).ok());
+        self.largest = ids.iter().copied().chain(labelled).fold(self.largest, u32::max);
         let flag = |label: i32| if label == IGNORED_LABEL { 0 } else { FLAG };
         self.tokens.push(ids.iter().zip(labels).map(|(&id, &label)| id | flag(label)))?;
         if own_labels {
@@ -265,20 +282,25 @@ impl DatasetBuilder {
         }
         self.tokens.finish()?;
         self.index.finish()?;
-        let DatasetBuilder { seq_len, tokens, index, len, folder, stats, .. } = self;
-        Ok(Dataset { seq_len, tokens, index, len, folder, stats })
+        let DatasetBuilder { seq_len, tokens, index, len, largest, folder, stats, .. } = self;
+        Ok(Dataset { seq_len, tokens, index, len, largest, folder, stats, settings: None, was_kept: false })
     }
 }
 
 /// All samples of a run.
 #[derive(Debug, Clone)]
 pub struct Dataset {
-    seq_len: usize,
-    tokens: Words,
-    index: Words,
-    len: usize,
-    folder: PathBuf,
-    stats: Vec<SampleStats>,
+    pub(crate) seq_len: usize,
+    pub(crate) tokens: Words,
+    pub(crate) index: Words,
+    pub(crate) len: usize,
+    /// No id or label is larger.
+    pub(crate) largest: u32,
+    pub(crate) folder: PathBuf,
+    pub(crate) stats: Vec<SampleStats>,
+    /// What made them, of rows that are to be kept.
+    pub(crate) settings: Option<String>,
+    pub(crate) was_kept: bool,
 }
 
 impl Dataset {
@@ -342,7 +364,18 @@ impl Dataset {
     pub(crate) fn entry(&self, id: SampleId) -> Result<Entry, DataError> {
         let mut words = [0; ENTRY_WORDS as usize];
         self.index.read(u64::from(id.0) * ENTRY_WORDS, &mut words)?;
-        Ok(Entry::of(words))
+        let entry = Entry::of(words);
+        let whole = (2..=self.seq_len).contains(&entry.tokens) && (1..entry.tokens).contains(&entry.trained);
+        match entry.end() {
+            Some(end) if whole && end <= self.tokens.len() => Ok(entry),
+            _ => Err(self.damaged("the index of the rows")),
+        }
+    }
+
+    /// A file of long data may have a name, and so be written to by others.
+    fn damaged(&self, what: &str) -> DataError {
+        let reason = format!("{what} was changed since it was written");
+        DataError::Damaged { path: self.folder.clone(), reason }
     }
 
     /// Gives each token of a sample: its position, id and label. Allocates nothing.
@@ -362,10 +395,23 @@ impl Dataset {
                     (false, 0) => IGNORED_LABEL,
                     (false, _) => (word & !FLAG) as i32,
                 };
+                if word & !FLAG > self.largest || (label != IGNORED_LABEL && label as u32 > self.largest) {
+                    return Err(self.damaged("a token of the rows"));
+                }
                 give(first + offset, word & !FLAG, label);
             }
         }
         Ok(())
+    }
+
+    /// Whether they were read from the file of [`Dataset::keep`].
+    pub fn was_kept(&self) -> bool {
+        self.was_kept
+    }
+
+    /// Whether [`Dataset::keep`] has something to do.
+    pub fn is_to_be_kept(&self) -> bool {
+        self.settings.is_some()
     }
 
     /// Where what is long is kept.

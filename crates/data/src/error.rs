@@ -40,6 +40,12 @@ pub enum DataError {
     #[error("{}: cannot be read: {source}; check the path and its permissions", path.display())]
     Io { path: PathBuf, source: std::io::Error },
 
+    #[error(
+        "{}: the tokens of the rows cannot be written there: {source}; make room, or choose another place with --out",
+        path.display()
+    )]
+    NotWritten { path: PathBuf, source: std::io::Error },
+
     #[error("{}: is damaged: {reason}; write or copy it again", path.display())]
     Damaged { path: PathBuf, reason: String },
 
@@ -238,7 +244,9 @@ impl DataError {
             RowTooLong { .. } | Damaged { .. } | NotAFile { .. } | IsFolder { .. } | Splits { .. } => false,
             NeedsFile { .. } | Changed { .. } => false,
             NotOfItsKind { .. } | TextTooLong { .. } | OpenQuote { .. } | TextBehindQuote { .. } => false,
-            Io { .. } | NoFiles | NoRows { .. } | NotJsonArray { .. } | NoSuchColumns { .. } => false,
+            Io { .. } | NotWritten { .. } | NoFiles | NoRows { .. } | NotJsonArray { .. } | NoSuchColumns { .. } => {
+                false
+            }
             TooManyBad { .. } | NoTokenizer { .. } | NoChatTemplate { .. } | NeedsChatTemplate { .. } => false,
             Formats(_) | SeqLen { .. } | Zero { .. } | NothingToTrain { .. } | TooManyRows { .. } => false,
             Position { .. } | TemplateVariables { .. } => false,

@@ -21,6 +21,7 @@ mod model_tokens;
 mod order;
 mod packing;
 mod row;
+mod rows_file;
 mod source;
 mod tokens;
 mod words;

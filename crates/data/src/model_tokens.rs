@@ -4,7 +4,9 @@
 
 use crate::chat::{ChatTemplate, Day, SpecialTokens, template_variables};
 use crate::{DataError, TokenSource, TokenSpan};
-use remat_formats::{ChatTemplates, FormatsError, SETTINGS_LIMIT_BYTES, Tokenizer, Tokens, read_text_file};
+use remat_formats::{
+    ChatTemplates, FormatsError, SETTINGS_LIMIT_BYTES, Tokenizer, Tokens, read_text_file, sha256_bytes,
+};
 use std::ops::Range;
 use std::path::Path;
 
@@ -98,6 +100,12 @@ impl ModelTokens {
     /// With the day that the chat template sees as today's.
     pub fn on_day(self, day: Day) -> Self {
         ModelTokens { chat: self.chat.map(|chat| chat.on_day(day)), ..self }
+    }
+
+    /// Changes with whatever decides what rows become, but for the day and the variables that the template is given.
+    pub fn identity(&self) -> String {
+        let ModelTokens { tokenizer, eos, special, templates, .. } = self;
+        sha256_bytes(format!("{} {eos:?} {special:?} {templates:?}", tokenizer.sha256()).as_bytes())
     }
 
     /// The tokenizer.

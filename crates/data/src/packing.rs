@@ -5,7 +5,7 @@
 
 use crate::DataError;
 use crate::dataset::{Dataset, SampleId};
-use crate::words::{MEMORY_WORDS, Words};
+use crate::words::{Fingerprint, MEMORY_WORDS, Words};
 use std::collections::BTreeMap;
 
 /// One line of a batch: one sample, or several packed ones.
@@ -93,14 +93,14 @@ impl Sequences {
         Ok(range.map(SampleId))
     }
 
-    /// A number that changes with any token, label or boundary of a sample or sequence: FNV-1a over 32-bit words. It
-    /// tells other data from the same data on resume; it is no defence against forgery.
+    /// A number that changes with any token, label or boundary of a sample or sequence. It tells other data from the same
+    /// data on resume.
     ///
     /// # Errors
     /// As [`samples`](Self::samples).
     pub fn fingerprint(&self, dataset: &Dataset) -> Result<u64, DataError> {
-        let mut hash = 0xcbf2_9ce4_8422_2325_u64;
-        let mut mix = |word: u32| hash = (hash ^ u64::from(word)).wrapping_mul(0x0100_0000_01b3);
+        let mut fingerprint = Fingerprint::new();
+        let mut mix = |word| fingerprint.mix(word);
         for sequence in (0..self.len as u32).map(SequenceId) {
             mix(self.samples(sequence)?.count() as u32);
             for sample in self.samples(sequence)? {
@@ -110,7 +110,7 @@ impl Sequences {
                 dataset.each_token(entry, &mut |_, _, label| mix(label as u32))?;
             }
         }
-        Ok(hash)
+        Ok(fingerprint.0)
     }
 
     /// Bytes held, for the memory table.

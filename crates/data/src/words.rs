@@ -1,12 +1,15 @@
 //! A list of 32-bit words that is written once, from front to back, and then read in runs: in memory while it is short, in
 //! a file once it is long. Invariants: at most `MEMORY_WORDS` words are in memory, whatever the length; the file has no
-//! name and goes with its list; what is read is what was written, or an error.
+//! name, unless `rows_file` gives it one, and goes with its list; what is read is what was written, or an error.
+//!
+//! A file is read at places and not mapped: pages of a mapping would count in the process's memory.
 //!
 //! Look next at `dataset`, whose tokens and index are such lists.
 
 use crate::DataError;
 use crate::source::io_error;
 use std::fs::File;
+use std::io::Write;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -23,6 +26,8 @@ pub(crate) struct Words {
     /// All words, or those that are not in the file yet.
     memory: Vec<u32>,
     file: Option<Arc<File>>,
+    /// The word of the file that is the list's first.
+    base: u64,
     in_file: u64,
     folder: PathBuf,
     limit: usize,
@@ -31,7 +36,44 @@ pub(crate) struct Words {
 impl Words {
     /// An empty list that begins its file in `folder` once it has more than `limit` words.
     pub(crate) fn new(folder: &Path, limit: usize) -> Self {
-        Words { memory: Vec::new(), file: None, in_file: 0, folder: folder.to_path_buf(), limit }
+        Words { memory: Vec::new(), file: None, base: 0, in_file: 0, folder: folder.to_path_buf(), limit }
+    }
+
+    /// A finished list whose `len` words stand in a file behind `base` others. What is short is in memory here, too.
+    pub(crate) fn of_file(file: &Arc<File>, base: u64, len: u64, path: &Path) -> Result<Self, DataError> {
+        let (folder, limit) = (path.to_path_buf(), MEMORY_WORDS);
+        let list = Words { memory: Vec::new(), file: Some(file.clone()), base, in_file: len, folder, limit };
+        if len > MEMORY_WORDS as u64 {
+            return Ok(list);
+        }
+        let mut memory = vec![0; len as usize];
+        list.read(0, &mut memory)?;
+        Ok(Words { memory, file: None, in_file: 0, ..list })
+    }
+
+    /// The file, if it is long.
+    pub(crate) fn file(&self) -> Option<&Arc<File>> {
+        self.file.as_ref()
+    }
+
+    /// Gives all words in order, part by part.
+    pub(crate) fn each_part(&self, give: &mut dyn FnMut(&[u32]) -> Result<(), DataError>) -> Result<(), DataError> {
+        let mut part = [0; PART];
+        for start in (0..self.len()).step_by(PART) {
+            let part = &mut part[..(self.len() - start).min(PART as u64) as usize];
+            self.read(start, part)?;
+            give(part)?;
+        }
+        Ok(())
+    }
+
+    /// Writes all words as they stand in a file.
+    pub(crate) fn write_to(&self, sink: &mut dyn Write) -> Result<(), DataError> {
+        self.each_part(&mut |part| sink.write_all(&bytes_of(part)).map_err(|source| self.not_written(source)))
+    }
+
+    fn not_written(&self, source: std::io::Error) -> DataError {
+        DataError::NotWritten { path: self.folder.clone(), source }
     }
 
     pub(crate) fn len(&self) -> u64 {
@@ -60,14 +102,13 @@ impl Words {
     }
 
     fn write_out(&mut self) -> Result<(), DataError> {
-        let failed = |source| io_error(&self.folder, source);
         let file = match &self.file {
             Some(file) => file.clone(),
-            None => Arc::new(tempfile::tempfile_in(&self.folder).map_err(failed)?),
+            None => Arc::new(tempfile::tempfile_in(&self.folder).map_err(|source| self.not_written(source))?),
         };
         for part in self.memory.chunks(PART) {
-            let bytes: Vec<u8> = part.iter().flat_map(|word| word.to_le_bytes()).collect();
-            file.write_all_at(&bytes, 4 * self.in_file).map_err(failed)?;
+            let written = file.write_all_at(&bytes_of(part), 4 * self.in_file);
+            written.map_err(|source| DataError::NotWritten { path: self.folder.clone(), source })?;
             self.in_file += part.len() as u64;
         }
         self.memory.clear();
@@ -93,7 +134,7 @@ impl Words {
         let mut bytes = [0; 4 * PART];
         for (index, part) in stored.chunks_mut(PART).enumerate() {
             let bytes = &mut bytes[..4 * part.len()];
-            let at = 4 * (start + (index * PART) as u64);
+            let at = 4 * (self.base + start + (index * PART) as u64);
             file.read_exact_at(bytes, at).map_err(|source| io_error(&self.folder, source))?;
             for (word, bytes) in part.iter_mut().zip(bytes.chunks_exact(4)) {
                 *word = u32::from_le_bytes(bytes.try_into().expect("four bytes"));
@@ -105,6 +146,24 @@ impl Words {
     /// Bytes held in memory.
     pub(crate) fn bytes(&self) -> usize {
         size_of_val(&self.memory[..])
+    }
+}
+
+fn bytes_of(words: &[u32]) -> Vec<u8> {
+    words.iter().flat_map(|word| word.to_le_bytes()).collect()
+}
+
+/// FNV-1a over 32-bit words: tells data from other data, and is no defence against forgery.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Fingerprint(pub(crate) u64);
+
+impl Fingerprint {
+    pub(crate) fn new() -> Self {
+        Fingerprint(0xcbf2_9ce4_8422_2325)
+    }
+
+    pub(crate) fn mix(&mut self, word: u32) {
+        self.0 = (self.0 ^ u64::from(word)).wrapping_mul(0x0100_0000_01b3);
     }
 }
 

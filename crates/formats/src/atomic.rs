@@ -47,6 +47,42 @@ pub fn write_atomic_with<E: From<FormatsError>>(
     Ok(fsync_folder(path.parent().unwrap_or(Path::new(".")))?)
 }
 
+/// Gives the name `path` to a file that has none, such as one of `tempfile::tempfile_in`, without copying it; false where
+/// that cannot be done: the file has had a name, is on another disk, or the file system knows no such files.
+///
+/// # Errors
+/// A file that does not reach the disk.
+pub fn name_unnamed(file: &File, path: &Path) -> Result<bool, FormatsError> {
+    file.sync_all().map_err(FormatsError::not_written(path, "write the file"))?;
+    // A link takes no name that is there; a rename does.
+    if !link_open(file, path) {
+        let temporary = temporary_name(path);
+        if !link_open(file, &temporary) {
+            return Ok(false);
+        }
+        if fs::rename(&temporary, path).is_err() {
+            // Whoever copies the file meets what is in the way, and says so.
+            let _ = fs::remove_file(&temporary);
+            return Ok(false);
+        }
+    }
+    fsync_folder(path.parent().unwrap_or(Path::new(".")))?;
+    Ok(true)
+}
+
+#[cfg(target_os = "linux")]
+fn link_open(file: &File, path: &Path) -> bool {
+    use rustix::fs::{AtFlags, CWD, linkat};
+    use std::os::fd::AsRawFd;
+    let open = format!("/proc/self/fd/{}", file.as_raw_fd());
+    linkat(CWD, open, CWD, path, AtFlags::SYMLINK_FOLLOW).is_ok()
+}
+
+#[cfg(not(target_os = "linux"))]
+fn link_open(_: &File, _: &Path) -> bool {
+    false
+}
+
 /// Makes renames inside a folder durable.
 ///
 /// # Errors
@@ -59,16 +95,21 @@ pub fn fsync_folder(folder: &Path) -> Result<(), FormatsError> {
 /// A new file beside `path`. Its name is new in this process, and a name that is taken (left by a process that was
 /// killed, or a link that somebody laid) is passed over, never written through.
 pub(crate) fn create_temporary(path: &Path) -> Result<(File, PathBuf), FormatsError> {
-    static NEXT: AtomicU64 = AtomicU64::new(0);
     loop {
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let temporary = path.with_file_name(format!(".remat-{}-{number}.tmp", std::process::id()));
+        let temporary = temporary_name(path);
         match File::options().write(true).create_new(true).open(&temporary) {
             Ok(file) => return Ok((file, temporary)),
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
             Err(error) => return Err(FormatsError::not_written(path, "create the file")(error)),
         }
     }
+}
+
+/// A name beside `path` that this process has not used.
+fn temporary_name(path: &Path) -> PathBuf {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    path.with_file_name(format!(".remat-{}-{number}.tmp", std::process::id()))
 }
 
 /// SHA-256 of a file's contents, in lower-case hexadecimal.

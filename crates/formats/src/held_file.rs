@@ -144,6 +144,11 @@ impl<R: Read> Read for HashingReader<R> {
     }
 }
 
+/// SHA-256 of bytes, in lower-case hexadecimal.
+pub fn sha256_bytes(bytes: &[u8]) -> String {
+    hexadecimal(Sha256::new_with_prefix(bytes))
+}
+
 fn hexadecimal(hasher: Sha256) -> String {
     hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }

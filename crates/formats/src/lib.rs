@@ -24,7 +24,7 @@ mod tokenizer;
 mod tokenizer_parts;
 mod tokenizer_size;
 
-pub use atomic::{fsync_folder, sha256_file, write_atomic, write_atomic_with};
+pub use atomic::{fsync_folder, name_unnamed, sha256_file, write_atomic, write_atomic_with};
 pub use bitsandbytes::{PartContent, QuantisedInfo, QuantisedPart, quantised_parts};
 pub use config::{
     BlockSpec, Dropouts, Mlp, ModelConfig, Names, Norm, NormPlaces, Positions, Preset, Projections, QkNorm,
@@ -33,10 +33,10 @@ pub use config::{
 pub use error::FormatsError;
 pub use files::{SETTINGS_LIMIT_BYTES, TOKENIZER_FILE_LIMIT_BYTES, open_file, read_file, read_text_file};
 pub use guard::{guard_is_overdue, guarded, panic_is_caught};
-pub use held_file::{HashingReader, HeldFile};
+pub use held_file::{HashingReader, HeldFile, sha256_bytes};
 pub use model_files::ModelFiles;
 pub use output_file::OutputFile;
-pub use own_files::{LISTING_FILE, OwnFiles, lock_folder};
+pub use own_files::{LISTING_FILE, OwnFiles, files_below, lock_folder};
 pub use peft::{AdapterConfig, TargetModules};
 pub use places::{Places, probe_folder, resolve};
 pub use safetensors::{

@@ -84,19 +84,29 @@ impl OwnFiles {
         OwnFiles { folder: folder.to_path_buf(), files: files.into_iter().map(Into::into).collect() }
     }
 
-    /// Whether there is a file of this name, and remat wrote it.
+    /// Whether there is a file of this name, and remat wrote it; of a folder, whether it wrote all that is in it.
     pub fn holds(&self, name: &str) -> bool {
+        let path = self.folder.join(name);
+        if is_folder(&path) {
+            let within = files_below(&path).unwrap_or_default();
+            return !within.is_empty() && within.iter().all(|file| self.holds(&format!("{name}/{file}")));
+        }
         // A folder between that is a link leads to somebody's files.
-        let mut between = Path::new(name).ancestors().skip(1).filter(|path| !path.as_os_str().is_empty());
         self.files.contains(name)
             && self.is_there(name)
-            && !is_folder(&self.folder.join(name))
-            && between.all(|path| is_folder(&self.folder.join(path)))
+            && folders_of(name).all(|path| is_folder(&self.folder.join(path)))
+    }
+
+    /// Whether what stands where a folder of this name's would be is something else, such as a link.
+    fn leads_out(&self, name: &str) -> bool {
+        folders_of(name)
+            .map(|path| self.folder.join(path))
+            .any(|path| path.symlink_metadata().is_ok() && !is_folder(&path))
     }
 
     /// The first of these names under which there is something that remat did not write.
     pub fn first_foreign<'n>(&self, names: impl IntoIterator<Item = &'n str>) -> Option<&'n str> {
-        names.into_iter().find(|name| self.is_there(name) && !self.holds(name))
+        names.into_iter().find(|name| self.leads_out(name) || (self.is_there(name) && !self.holds(name)))
     }
 
     /// As [`first_foreign`](Self::first_foreign), as an error of the flag that names the folder.
@@ -129,9 +139,9 @@ impl OwnFiles {
     /// A file that cannot be removed.
     pub fn remove<'n>(&mut self, names: impl IntoIterator<Item = &'n str>) -> Result<(), FormatsError> {
         for name in names {
-            if self.holds(name) {
-                remove_file(&self.folder.join(name))?;
-                self.files.remove(name);
+            for file in self.files_of(name) {
+                remove_file(&self.folder.join(&file))?;
+                self.files.remove(&file);
             }
         }
         self.write_listing()
@@ -144,9 +154,9 @@ impl OwnFiles {
     /// What the system refuses; call it again then.
     pub fn recover(&self) -> Result<(), FormatsError> {
         let (old, new) = (self.folder.join(OLD), self.folder.join(NEW));
-        let placed_all = names_in(&new)?.is_empty();
+        let placed_all = files_in(&new)?.is_empty();
         if !placed_all {
-            let mut names = names_in(&old)?;
+            let mut names = files_in(&old)?;
             // The head last, as when a result is put in place.
             names.sort_by_key(|name| HEADS.contains(&name.as_str()));
             for name in names {
@@ -166,7 +176,7 @@ impl OwnFiles {
         Ok(())
     }
 
-    /// Puts a new result in place of what is there of `results`, the names that a result's files may have: `write` puts
+    /// Puts a new result in place of what is there of `results`, the names that a result's files and folders may have: `write` puts
     /// it into the folder that it is given. Files of `results` that the new one does not have go with the old one.
     ///
     /// # Errors
@@ -186,7 +196,7 @@ impl OwnFiles {
             drop(fs::remove_dir_all(&new));
             return Err(error);
         }
-        let names = names_in(&new)?;
+        let names = files_in(&new)?;
         if let Some(name) = self.first_foreign(names.iter().map(String::as_str)) {
             let problem = format!(
                 "something else was put there meanwhile, and is not replaced; what was to be written is complete in {}",
@@ -199,8 +209,8 @@ impl OwnFiles {
             }
             .into());
         }
-        let stale = results.iter().filter(|name| self.holds(name) && !names.iter().any(|new| new == *name));
-        let stale: Vec<String> = stale.map(|name| (*name).to_string()).collect();
+        let stale = results.iter().flat_map(|name| self.files_of(name)).filter(|name| !names.contains(name));
+        let stale: Vec<String> = stale.collect();
         self.add(names.iter().map(String::as_str))?;
         if let Err(error) = self.place(&names, &stale) {
             // The first failure is the one to report; if the old result cannot be put back now, the next command does.
@@ -218,7 +228,7 @@ impl OwnFiles {
         let is_same = |name: &&String| !is_head(name) && same_bytes(&new.join(name), &self.folder.join(name));
         // What stays as it is takes no part in what follows.
         names.iter().filter(is_same).try_for_each(|name| remove_file(&new.join(name)))?;
-        let names: Vec<String> = names_in(&new)?;
+        let names: Vec<String> = files_in(&new)?;
         let replaced = |name: &&String| self.is_there(name) && !same_bytes(&new.join(name), &self.folder.join(name));
         let changed: Vec<&String> = names.iter().filter(replaced).collect();
         // With one changed file and a head that stays, a single rename makes the old result the new one.
@@ -233,10 +243,21 @@ impl OwnFiles {
         for name in others.into_iter().chain(heads) {
             rename(&new.join(name), &self.folder.join(name))?;
         }
+        let folders: BTreeSet<&Path> = names.iter().flat_map(|name| folders_of(name)).collect();
+        folders.into_iter().try_for_each(|folder| fsync_folder(&self.folder.join(folder)))?;
         fsync_folder(&self.folder)?;
         let (heads, others): (Vec<&String>, Vec<&String>) = stale.iter().partition(is_head);
         heads.into_iter().chain(others).try_for_each(|name| remove_file(&self.folder.join(name)))?;
+        // A folder goes with the last file in it; one that holds more stays.
+        stale.iter().flat_map(|name| folders_of(name)).for_each(|path| drop(fs::remove_dir(self.folder.join(path))));
         self.recover()
+    }
+
+    /// The file of this name, or those of a folder, as far as they are there and remat's.
+    fn files_of(&self, name: &str) -> Vec<String> {
+        let within = |file: &&String| *file == name || Path::new(file).strip_prefix(name).is_ok();
+        let is_held = |file: &&String| self.holds(file) && !is_folder(&self.folder.join(file));
+        self.files.iter().filter(within).filter(is_held).cloned().collect()
     }
 
     fn write_listing(&self) -> Result<(), FormatsError> {
@@ -280,15 +301,33 @@ fn is_inside(name: &str) -> bool {
     !name.is_empty() && Path::new(name).components().all(|part| matches!(part, Component::Normal(_)))
 }
 
-/// Names in a folder; none where there is no folder.
-fn names_in(folder: &Path) -> Result<Vec<String>, FormatsError> {
+/// The folders that a name stands in, within that of the listing.
+fn folders_of(name: &str) -> impl Iterator<Item = &Path> {
+    Path::new(name).ancestors().skip(1).filter(|path| !path.as_os_str().is_empty())
+}
+
+/// The files of a folder and of those in it; none where there is no folder.
+fn files_in(folder: &Path) -> Result<Vec<String>, FormatsError> {
     if !is_folder(folder) {
         return Ok(Vec::new());
     }
-    let entries = fs::read_dir(folder).map_err(FormatsError::io(folder, "read the folder"))?;
-    let name = |entry: io::Result<fs::DirEntry>| Ok(entry?.file_name().to_string_lossy().into_owned());
-    let names: io::Result<Vec<String>> = entries.map(name).collect();
-    let mut names = names.map_err(FormatsError::io(folder, "read the folder"))?;
+    files_below(folder).map_err(FormatsError::io(folder, "read the folder"))
+}
+
+/// Names of all that is below a folder and no folder, with `/` between, in order. Links are named and not followed.
+///
+/// # Errors
+/// A folder that cannot be read.
+pub fn files_below(folder: &Path) -> io::Result<Vec<String>> {
+    let mut names = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        match entry.file_type()?.is_dir() {
+            true => names.extend(files_below(&entry.path())?.iter().map(|below| format!("{name}/{below}"))),
+            false => names.push(name),
+        }
+    }
     names.sort_unstable();
     Ok(names)
 }
@@ -312,7 +351,9 @@ fn same_bytes(a: &Path, b: &Path) -> bool {
 }
 
 fn rename(from: &Path, to: &Path) -> Result<(), FormatsError> {
-    fs::rename(from, to).map_err(FormatsError::not_written(to, "give the file its name"))
+    let folder = to.parent().unwrap_or(Path::new("."));
+    let named = fs::create_dir_all(folder).and_then(|()| fs::rename(from, to));
+    named.map_err(FormatsError::not_written(to, "give the file its name"))
 }
 
 fn remove_file(path: &Path) -> Result<(), FormatsError> {

@@ -8,6 +8,7 @@
 use crate::FormatsError;
 use crate::files::TOKENIZER_FILE_LIMIT_BYTES;
 use crate::guard::{guarded, guarded_on};
+use crate::held_file::sha256_bytes;
 use crate::json::{self, CONFIG_LIMIT_BYTES};
 use crate::tokenizer_parts;
 use serde_json::Value;
@@ -30,6 +31,7 @@ pub struct Tokenizer {
     chat_templates: ChatTemplates,
     id_limit: u32,
     file_bytes: u64,
+    sha256: String,
 }
 
 impl std::fmt::Debug for Tokenizer {
@@ -90,9 +92,11 @@ impl Tokenizer {
         let added = inner.get_added_tokens_decoder();
         let special = added.iter().filter(|(_, token)| token.special).map(|(&id, _)| id).collect();
         let id_limit = inner.get_vocab(true).into_values().max().map_or(0, |id| id.saturating_add(1));
-        let file_bytes = bytes.len() as u64;
+        let (file_bytes, sha256) = (bytes.len() as u64, sha256_bytes(&bytes));
         let (bos, eos, pad, chat_templates) = (None, None, None, ChatTemplates::default());
-        Ok(Tokenizer { inner, post_processor, special, bos, eos, pad, chat_templates, id_limit, file_bytes })
+        let tokenizer =
+            Tokenizer { inner, post_processor, special, bos, eos, pad, chat_templates, id_limit, file_bytes, sha256 };
+        Ok(tokenizer)
     }
 
     /// Whether an id is a special token: one that stands for itself, not for a piece of text.
@@ -146,6 +150,11 @@ impl Tokenizer {
     /// One above the largest id; more than [`Tokenizer::vocab_size`] where ids have gaps.
     pub fn id_limit(&self) -> u32 {
         self.id_limit
+    }
+
+    /// SHA-256 of `tokenizer.json` as it was read.
+    pub fn sha256(&self) -> &str {
+        &self.sha256
     }
 
     /// Size of `tokenizer.json`, from which the memory account estimates what the tokenizer holds.

@@ -10,6 +10,7 @@
 
 pub(crate) mod json_text;
 pub(crate) mod keys;
+mod long_text;
 pub(crate) mod messages;
 pub(crate) mod options;
 pub(crate) mod parser;
@@ -25,12 +26,14 @@ use keys::{FORMATS, Format};
 use messages::{BadMessage, Message, read_messages};
 pub use options::{Column, file_of};
 use parser::RowOptions;
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use std::collections::BTreeMap;
 use std::fmt;
+use std::ops::Range;
 
 /// The formats of a row.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum RowKind {
     /// `{"text"}`.
     Text,
@@ -213,6 +216,24 @@ impl<'a> Fields<'a> {
             RowKind::Tokens => self.tokens()?,
             RowKind::Document => unreachable!("no format of objects is a text file"),
         })
+    }
+
+    /// Where the text of a row of text stands between its quotes, if it is long; taken then.
+    fn long_text(&mut self, format: &Format) -> Result<Option<Range<usize>>, DataError> {
+        let key = format.required[0];
+        let is_long = |raw: &&RawValue| raw.get().len() >= long_text::LONG_BYTES && type_name(raw) == STRING;
+        let Some(&raw) = self.values.get(key).filter(|_| format.kind == RowKind::Text).filter(|raw| is_long(raw))
+        else {
+            return Ok(None);
+        };
+        let start = raw.get().as_ptr().addr() - self.json.as_ptr().addr() + 1;
+        let within = start..start + raw.get().len() - 2;
+        long_text::check(&self.json[within.clone()]).map_err(|(piece, error)| {
+            // The error counts from a quote before the piece.
+            not_json_at(self.json, start - 1 + piece + error.column(), &error, self.place)
+        })?;
+        self.values.remove(key);
+        Ok(Some(within))
     }
 
     /// The value of a key, taken; a null is not there.

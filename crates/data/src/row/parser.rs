@@ -7,11 +7,13 @@
 use super::Column;
 use super::json_text::{described, is_nothing};
 use super::keys::{Format, Meaning, meaning};
-use super::{Fields, Row, RowKind};
+use super::{Fields, Row, RowKind, long_text};
 use crate::DataError;
 use crate::error::Place;
+use crate::source::utf8;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 /// Bad rows whose line and reason are kept.
@@ -78,7 +80,7 @@ impl RowOptions {
 }
 
 /// What a file's rows were, beside the rows themselves.
-#[derive(Debug, Clone, PartialEq, Default)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct FileRows {
     /// Their format; `None` if no row was good.
     pub kind: Option<RowKind>,
@@ -95,12 +97,18 @@ pub struct FileRows {
 }
 
 /// A row that was dropped.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BadRow {
     /// The line it starts on, counted from 1.
     pub line: u64,
     /// What is wrong with it, without the place.
     pub reason: String,
+}
+
+/// A row, or where its one long text stands, between its quotes.
+enum Parsed {
+    Row(Row),
+    LongText(Range<usize>),
 }
 
 /// Receives a row and its line.
@@ -131,7 +139,32 @@ impl<'a, 'sink> RowParser<'a, 'sink> {
 
     /// One object that starts on `line`.
     pub(crate) fn object(&mut self, line: u64, json: &str) -> Result<(), DataError> {
-        let result = self.parse(line, json).and_then(|row| (self.sink)(line, row));
+        let parsed = self.parse(line, json).map(|parsed| match parsed {
+            Parsed::Row(row) => row,
+            Parsed::LongText(within) => {
+                Row::Text { text: long_text::decoded(json[within.clone()].into(), 0..within.len()) }
+            }
+        });
+        self.give(line, parsed)
+    }
+
+    /// As [`object`](Self::object), of bytes that nobody needs any more: a long text takes no memory beside them.
+    pub(crate) fn last_object(&mut self, line: u64, bytes: &mut Vec<u8>) -> Result<(), DataError> {
+        let json = utf8(bytes, &self.place(line)).map(str::trim_ascii_end);
+        let parsed = match json {
+            Ok("") => return Ok(()),
+            Ok(json) => self.parse(line, json),
+            Err(error) => Err(error),
+        };
+        let row = parsed.map(|parsed| match parsed {
+            Parsed::Row(row) => row,
+            Parsed::LongText(within) => Row::Text { text: long_text::decoded(std::mem::take(bytes), within) },
+        });
+        self.give(line, row)
+    }
+
+    fn give(&mut self, line: u64, row: Result<Row, DataError>) -> Result<(), DataError> {
+        let result = row.and_then(|row| (self.sink)(line, row));
         self.settle(line, result)
     }
 
@@ -168,7 +201,7 @@ impl<'a, 'sink> RowParser<'a, 'sink> {
         Ok(())
     }
 
-    fn parse(&mut self, line: u64, json: &str) -> Result<Row, DataError> {
+    fn parse(&mut self, line: u64, json: &str) -> Result<Parsed, DataError> {
         let place = self.place(line);
         let mut fields = Fields::parse(json, self.options, &place)?;
         fields.check_preference(self.options)?;
@@ -178,12 +211,15 @@ impl<'a, 'sink> RowParser<'a, 'sink> {
         };
         fields.expect(format)?;
         let columns = self.columns_of(&fields);
-        let row = fields.row(format)?;
+        let parsed = match fields.long_text(format)? {
+            Some(within) => Parsed::LongText(within),
+            None => Parsed::Row(fields.row(format)?),
+        };
         let ignored = self.left_over(&fields, format.kind)?;
         self.format = Some(format);
         self.found.columns.extend(columns);
         self.found.ignored.extend(ignored);
-        Ok(row)
+        Ok(parsed)
     }
 
     /// The mapped columns that a row has.

@@ -4,11 +4,11 @@
 use super::{arrow, hash_rest, io_error};
 use crate::DataError;
 use crate::row::parser::RowParser;
-use remat_formats::HashingReader;
+use remat_formats::{HashingReader, sha256_file};
 use serde::Deserialize;
 use std::fs::File;
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 const MAX_STATE_BYTES: u64 = 16 << 20;
 
@@ -27,6 +27,24 @@ struct DataFileName {
 }
 
 pub(super) fn read(path: &Path, rows: &mut RowParser<'_, '_>) -> Result<(), DataError> {
+    let mut number = 1;
+    for part in parts(path)? {
+        let mut file = HashingReader::new(File::open(&part).map_err(|source| io_error(&part, source))?);
+        number = arrow::read(&part, &mut file, number, rows)?;
+        hash_rest(&part, file, rows)?;
+    }
+    Ok(())
+}
+
+/// The hashes of its files, joined.
+pub(super) fn sha256_of(path: &Path) -> Option<String> {
+    let parts = parts(path).ok()?;
+    let hashes = parts.iter().map(|part| sha256_file(part).ok()).collect::<Option<Vec<_>>>()?;
+    Some(hashes.join("+"))
+}
+
+/// The files that hold its rows.
+fn parts(path: &Path) -> Result<Vec<PathBuf>, DataError> {
     if path.join("dataset_dict.json").is_file() {
         return Err(DataError::Splits { path: path.to_path_buf() });
     }
@@ -42,16 +60,14 @@ pub(super) fn read(path: &Path, rows: &mut RowParser<'_, '_>) -> Result<(), Data
     if state.indices.is_some_and(|indices| !indices.is_empty()) {
         return Err(damaged("it chooses rows by an index, which is not read here".to_string()));
     }
-    let mut number = 1;
-    for DataFileName { filename } in state.data_files {
+    let part = |DataFileName { filename }: DataFileName| {
         let plain = Path::new(&filename).file_name().is_some_and(|name| name == filename.as_str());
         let part = path.join(&filename);
-        if !plain || !part.is_file() {
-            return Err(damaged(format!("it names {filename:?}, and the folder has no such file")));
+        if plain && part.is_file() {
+            Ok(part)
+        } else {
+            Err(damaged(format!("it names {filename:?}, and the folder has no such file")))
         }
-        let mut file = HashingReader::new(File::open(&part).map_err(|source| io_error(&part, source))?);
-        number = arrow::read(&part, &mut file, number, rows)?;
-        hash_rest(&part, file, rows)?;
-    }
-    Ok(())
+    };
+    state.data_files.into_iter().map(part).collect()
 }

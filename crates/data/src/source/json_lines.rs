@@ -3,7 +3,7 @@
 //!
 //! Look next at `row` for what a line may hold, and at `json_array` for the array form.
 
-use super::{io_error, json_array, utf8};
+use super::{io_error, json_array};
 use crate::DataError;
 use crate::error::Place;
 use crate::row::parser::{FileRows, RowOptions, RowParser, RowSink};
@@ -38,11 +38,7 @@ pub(super) fn read(reader: &mut dyn BufRead, rows: &mut RowParser<'_, '_>) -> Re
     let mut bytes = Vec::new();
     let mut line = first_line;
     while read_line(reader, &mut bytes, &rows.place(line))? {
-        match utf8(&bytes, &rows.place(line)).map(str::trim_ascii_end) {
-            Ok("") => {}
-            Ok(text) => rows.object(line, text)?,
-            Err(error) => rows.settle(line, Err(error))?,
-        }
+        rows.last_object(line, &mut bytes)?;
         line += 1;
     }
     Ok(())

@@ -18,7 +18,7 @@ pub use json_lines::{MAX_ROW_BYTES, read_rows_from};
 
 use crate::DataError;
 use crate::row::parser::{FileRows, RowOptions, RowParser, RowSink};
-use remat_formats::HashingReader;
+use remat_formats::{HashingReader, sha256_file};
 use std::fs::{File, Metadata};
 use std::io::{BufRead, BufReader, Cursor, ErrorKind, Read, Seek};
 use std::path::Path;
@@ -139,6 +139,15 @@ fn read_parquet(path: &Path, file: &File, rows: &mut RowParser<'_, '_>) -> Resul
         return Err(DataError::Changed { path: path.to_path_buf() });
     }
     read
+}
+
+/// What [`FileRows::sha256`] of these rows would be now; `None` for what can be read only once, or not at all.
+pub(crate) fn sha256_of(path: &Path) -> Option<String> {
+    match path.metadata().ok()? {
+        found if found.is_dir() => folder::sha256_of(path),
+        found if found.is_file() => sha256_file(path).ok(),
+        _ => None,
+    }
 }
 
 /// Reads what is left of a file, such as Arrow's list of its batches, and notes the hash of the whole.

@@ -46,12 +46,68 @@ fn a_listing_is_read_back_and_knows_what_is_there() {
     assert_eq!(own.first_foreign(["adapter_config.json", "absent"]), None);
     assert_eq!(own.first_foreign(["adapter_config.json", "notes.txt"]), Some("notes.txt"));
     assert!(OwnFiles::read(&dir.path().join("absent")).expect("no listing").is_none());
-    // Under an own name, a folder or what a linked folder leads to is somebody's.
+    // What a linked folder leads to is somebody's, and so is a folder with something in it that is.
     fs::create_dir(dir.path().join("real")).expect("made");
     fs::write(dir.path().join("real/x"), "theirs").expect("written");
     symlink("real", dir.path().join("link")).expect("linked");
     let own = OwnFiles::of(dir.path(), ["real", "real/x", "link/x"]);
-    assert_eq!((own.holds("real"), own.holds("real/x"), own.holds("link/x")), (false, true, false));
+    assert_eq!((own.holds("real"), own.holds("real/x"), own.holds("link/x")), (true, true, false));
+    fs::write(dir.path().join("real/y"), "theirs").expect("written");
+    fs::create_dir(dir.path().join("empty")).expect("made");
+    assert_eq!((own.holds("real"), own.holds("real/x"), own.holds("empty")), (false, true, false));
+}
+
+/// Results with files in a folder: `a` and `b` of it, by their texts.
+#[test]
+fn files_in_folders_come_and_go_as_others_do() {
+    let results = ["config.json", "more"];
+    let install = |own: &mut OwnFiles, files: &[(&str, &str)]| {
+        own.install(&results, &mut |new| {
+            fs::create_dir_all(new.join("more")).expect("made");
+            files.iter().for_each(|(name, text)| fs::write(new.join(name), text).expect("written"));
+            Ok::<(), FormatsError>(())
+        })
+    };
+    let dir = folder(&[("notes.txt", b"mine")]);
+    let below = || {
+        let names = remat_formats::files_below(dir.path()).expect("readable");
+        let texts = names.into_iter().filter(|name| name != LISTING_FILE && name != "notes.txt").map(|name| {
+            let text = fs::read_to_string(dir.path().join(&name)).expect("readable");
+            (name, text)
+        });
+        texts.collect::<BTreeMap<String, String>>()
+    };
+    let mut own = OwnFiles::of(dir.path(), [] as [&str; 0]);
+    let first = [("config.json", "1"), ("more/a", "1"), ("more/b", "1")];
+    install(&mut own, &first).expect("installed");
+    assert_eq!(below(), map(&first));
+    let second = [("config.json", "2"), ("more/b", "2")];
+    install(&mut own, &second).expect("installed");
+    assert_eq!(below(), map(&second));
+    install(&mut own, &[("config.json", "3")]).expect("installed");
+    assert!(!dir.path().join("more").exists(), "its last file is gone");
+    install(&mut own, &first).expect("installed");
+    assert_eq!(own.first_foreign(results), None);
+
+    // A kill with the head and one file away: all of the old result comes back.
+    for name in ["config.json", "more/a"] {
+        fs::create_dir_all(dir.path().join(".remat-old/more")).expect("made");
+        fs::rename(dir.path().join(name), dir.path().join(".remat-old").join(name)).expect("renamed");
+    }
+    fs::create_dir_all(dir.path().join(".remat-new/more")).expect("made");
+    fs::write(dir.path().join(".remat-new/more/a"), "2").expect("written");
+    own.recover().expect("recovered");
+    assert_eq!(below(), map(&first));
+
+    // What is somebody's there is refused, and a link is not followed.
+    fs::write(dir.path().join("more/c"), "mine").expect("written");
+    assert_eq!(own.first_foreign(results), Some("more"));
+    fs::remove_dir_all(dir.path().join("more")).expect("removed");
+    let theirs = folder(&[("x", b"theirs")]);
+    symlink(theirs.path(), dir.path().join("more")).expect("linked");
+    assert_eq!(own.first_foreign(results), Some("more"));
+    assert!(install(&mut own, &[("config.json", "4"), ("more/a", "4")]).is_err(), "the link leads out");
+    assert_eq!(fs::read_dir(theirs.path()).expect("a folder").count(), 1);
 }
 
 #[test]
