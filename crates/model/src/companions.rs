@@ -5,6 +5,7 @@
 
 use crate::ModelError;
 use remat_formats::{FormatsError, HeldFile, SETTINGS_LIMIT_BYTES, TOKENIZER_FILE_LIMIT_BYTES, read_text_file};
+use std::fs;
 use std::path::Path;
 
 /// Files of a model folder as they are written here: the configuration, the weights, and what training does not change.
@@ -19,11 +20,38 @@ pub const MODEL_FILES: &[&str] = &[
     "vocab.json",
     "merges.txt",
     "added_tokens.json",
+    "tokenizer.model",
+    TEMPLATES_FOLDER,
 ];
 
-/// What training does not change.
-pub(crate) fn companions() -> impl Iterator<Item = &'static str> {
-    MODEL_FILES.iter().skip(2).copied()
+/// Chat templates for other uses than conversation, each a file.
+const TEMPLATES_FOLDER: &str = "additional_chat_templates";
+/// Most of them; published models have up to three.
+const MOST_TEMPLATES: usize = 64;
+
+/// Whether a model folder that was written here may have a file of this name.
+pub fn is_model_file(name: &str) -> bool {
+    let template = name.strip_prefix(TEMPLATES_FOLDER).and_then(|rest| rest.strip_prefix('/'));
+    template.map_or(MODEL_FILES.contains(&name), |file| file.ends_with(".jinja") && !file.contains('/'))
+}
+
+/// What training does not change: names in a model folder.
+fn companions(folder: &Path) -> Result<Vec<String>, ModelError> {
+    let mut names: Vec<String> = MODEL_FILES.iter().skip(2).map(|name| (*name).to_string()).collect();
+    names.retain(|name| name != TEMPLATES_FOLDER);
+    let templates = folder.join(TEMPLATES_FOLDER);
+    if templates.is_dir() {
+        let entries = fs::read_dir(&templates).map_err(FormatsError::reading(&templates, "download it again"))?;
+        let files = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
+        let mut files: Vec<String> = files.filter(|name| name.ends_with(".jinja")).collect();
+        files.sort_unstable();
+        if files.len() > MOST_TEMPLATES {
+            let problem = format!("holds {} templates, more than {MOST_TEMPLATES}", files.len());
+            return Err(FormatsError::Malformed { path: templates, problem }.into());
+        }
+        names.extend(files.iter().map(|name| format!("{TEMPLATES_FOLDER}/{name}")));
+    }
+    Ok(names)
 }
 
 /// The files that go beside the weights, as they were when the model was opened.
@@ -32,7 +60,7 @@ pub(crate) struct Companions {
     /// The text of `config.json`.
     pub(crate) config: String,
     /// The others that are there, held open: they can be copied whatever becomes of the folder.
-    files: Vec<(&'static str, HeldFile)>,
+    files: Vec<(String, HeldFile)>,
 }
 
 impl Companions {
@@ -42,8 +70,8 @@ impl Companions {
         let config = read_text_file(&path, SETTINGS_LIMIT_BYTES);
         let config = config.map_err(FormatsError::reading(&path, "give the folder of a model"))?;
         let mut files = Vec::new();
-        for name in companions() {
-            let Some(file) = HeldFile::open_optional(&folder.join(name))? else { continue };
+        for name in companions(folder)? {
+            let Some(file) = HeldFile::open_optional(&folder.join(&name))? else { continue };
             if file.bytes() > TOKENIZER_FILE_LIMIT_BYTES {
                 let path = file.path().to_path_buf();
                 let problem = format!(
@@ -63,6 +91,16 @@ impl Companions {
 
     /// Copies all but `config.json` into a folder.
     pub(crate) fn copy_to(&self, folder: &Path) -> Result<(), ModelError> {
-        Ok(self.files.iter().try_for_each(|(name, file)| file.copy_to(&folder.join(name)))?)
+        for (name, file) in &self.files {
+            let path = folder.join(name);
+            let within = path.parent().unwrap_or(folder);
+            fs::create_dir_all(within).map_err(|source| FormatsError::NotWritten {
+                path: within.to_path_buf(),
+                action: "create the folder",
+                source,
+            })?;
+            file.copy_to(&path)?;
+        }
+        Ok(())
     }
 }

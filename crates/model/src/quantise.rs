@@ -13,8 +13,8 @@ use crate::source::Source;
 use crate::{Model, ModelError, Quant};
 use half::{bf16, f16};
 use remat_formats::{
-    FormatsError, OwnFiles, PartContent, Places, QuantisedPart, TensorSpec, fsync_folder, lock_folder, probe_folder,
-    quantised_parts, resolve, write_atomic, write_safetensors_from,
+    FormatsError, OwnFiles, PartContent, Places, QuantisedPart, TensorSpec, files_below, fsync_folder, lock_folder,
+    probe_folder, quantised_parts, resolve, write_atomic, write_safetensors_from,
 };
 use remat_ir::SourceRole;
 use remat_tensor::{DType, Quantiser, Shape, into_bytes};
@@ -247,9 +247,7 @@ fn written(out: &Path, write: &mut dyn FnMut(&Path) -> Result<(), ModelError>) -
     let temporary = beside(out);
     std::fs::create_dir_all(&temporary).map_err(failed(&temporary, "create the folder"))?;
     let whole = write(&temporary).and_then(|()| {
-        let names = std::fs::read_dir(&temporary).map_err(failed(&temporary, "read the folder"))?;
-        let names: Vec<String> =
-            names.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+        let names = files_below(&temporary).map_err(failed(&temporary, "read the folder"))?;
         OwnFiles::of(&temporary, [] as [&str; 0]).add(names.iter().map(String::as_str))?;
         std::fs::rename(&temporary, out).map_err(failed(out, "give the folder its name"))?;
         Ok(fsync_folder(out.parent().unwrap_or(out))?)

@@ -50,6 +50,7 @@ fn a_killed_run_leaves_the_result_that_it_was_to_replace() {
             "record.json",
             "record.md",
             "report.html",
+            "rows.bin",
         ]
     );
     assert_eq!(tree.read("run/notes.txt"), b"mine");

@@ -117,3 +117,36 @@ fn a_file_size_limit_is_a_full_disk_and_the_save_before_stays_whole() {
     let names = fs::read_dir(train.out()).expect("a folder").flatten().map(|entry| entry.file_name());
     assert!(names.into_iter().all(|name| !name.to_string_lossy().contains("tmp")), "nothing half-written is left");
 }
+
+/// What training does not change goes with a fully trained model, into its saves, too; `--force` takes it away again.
+#[test]
+fn a_trained_model_has_all_that_goes_with_the_base() {
+    let model = copied("llama-gqa-tied");
+    let templates = model.path().join("additional_chat_templates");
+    fs::create_dir(&templates).expect("made");
+    let more = [
+        ("chat_template.jinja", "{{ messages[0].content }}"),
+        ("additional_chat_templates/tool_use.jinja", "{{ tools }}"),
+        ("additional_chat_templates/rag.jinja", "{{ documents }}"),
+        ("tokenizer.model", "pieces"),
+    ];
+    more.iter().for_each(|(name, text)| fs::write(model.path().join(name), text).expect("written"));
+    fs::write(templates.join("notes.txt"), "no template").expect("written");
+    let flags = "--method full --steps 1 --batch-size 2 --seq-len 24 --save-every 1 --quiet";
+    let train = Train::on("llama-gqa-tied", flags).model(model.path()).finish().train;
+    for folder in ["", "checkpoint-1/"] {
+        for (name, expected) in more {
+            assert_eq!(text(&train.bytes(&format!("{folder}{name}"))), expected, "{folder}{name}");
+        }
+        for name in ["generation_config.json", "tokenizer.json", "tokenizer_config.json"] {
+            let original = fs::read(model.path().join(name)).expect("the case has it");
+            assert!(train.bytes(&format!("{folder}{name}")) == original, "{folder}{name}");
+        }
+        assert!(!train.out().join(folder).join("additional_chat_templates/notes.txt").exists());
+    }
+    let resumed = train.resume("--steps 2");
+    assert_eq!(resumed.status.code(), Some(0), "{}", text(&resumed.stderr));
+    let adapter = train.command("--method lora --force").output().expect("runs");
+    assert_eq!(adapter.status.code(), Some(0), "{}", text(&adapter.stderr));
+    assert!(!train.out().join("additional_chat_templates").exists() && !train.out().join("tokenizer.model").exists());
+}

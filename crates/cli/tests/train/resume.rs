@@ -107,6 +107,40 @@ fn a_run_started_from_an_adapter_resumes_from_its_save_alone() {
     assert_same(&whole, &resumed, "checkpoint-4");
 }
 
+/// Rows that a run kept spare the one that goes on a scan of the data, and decide nothing else.
+#[test]
+fn kept_rows_are_taken_only_as_they_were() {
+    let flags = format!("{LORA} --save-every 2 --threads 2");
+    let whole = Train::on("llama-gqa-tied", &flags).finish().train;
+    let kept = fs::read(whole.out().join("rows.bin")).expect("there are saves to go on from");
+    let other = Train::on("llama-gqa-tied", &format!("{flags} --train-on all --seq-len 23")).finish().train;
+    let flip = |at: usize| kept.iter().enumerate().map(|(i, &byte)| byte ^ u8::from(i == at)).collect::<Vec<u8>>();
+    let others = fs::read(other.out().join("rows.bin")).expect("kept");
+    for (what, rows, is_taken) in [
+        ("as it was", kept.clone(), true),
+        ("another token", flip(8), false),
+        ("another length", flip(kept.len() - 24), false),
+        ("cut", kept[..kept.len() - 1].to_vec(), false),
+        ("empty", Vec::new(), false),
+        ("of other settings", others, false),
+    ] {
+        let resumed = Train::on("llama-gqa-tied", &flags).finish().train;
+        cut_off(&resumed, 4);
+        fs::write(resumed.out().join("rows.bin"), rows).expect("written");
+        let output = resumed.resume("");
+        let stderr = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(0), "{what}: {stderr}");
+        assert_eq!(stderr.contains("as rows.bin has them"), is_taken, "{what}: {stderr}");
+        assert_same(&whole, &resumed, "checkpoint-6");
+    }
+}
+
+#[test]
+fn rows_are_kept_as_long_as_a_run_can_go_on_with_them() {
+    let finished = Train::on("llama-gqa-tied", LORA).finish().train;
+    assert!(!finished.out().join("rows.bin").exists(), "nothing was saved");
+}
+
 #[test]
 fn a_torn_save_is_skipped_with_a_note_for_the_one_before() {
     let flags = format!("{LORA} --save-every 2");

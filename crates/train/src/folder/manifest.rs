@@ -4,13 +4,12 @@
 //! byte. Nothing here follows a name out of the folder. Look next at `saves` for when folders are sealed and verified.
 
 use crate::TrainError;
-use remat_formats::{FormatsError, fsync_folder, open_file, sha256_file};
+use remat_formats::{FormatsError, files_below, fsync_folder, open_file, sha256_file};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
-use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
-use std::path::Path;
+use std::path::{Component, Path};
 
 pub(crate) const MANIFEST: &str = "manifest.json";
 
@@ -42,11 +41,10 @@ pub(crate) struct Sealed {
 /// Flushes every file of a folder, then writes the manifest and flushes the folder.
 pub(crate) fn seal(folder: &Path, step: u64) -> Result<Sealed, TrainError> {
     let mut files = BTreeMap::new();
-    for entry in fs::read_dir(folder).map_err(not_saved)? {
-        let path = entry.map_err(not_saved)?.path();
-        File::open(&path).and_then(|file| file.sync_all()).map_err(not_saved)?;
-        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        files.insert(name, record(&path).map_err(not_saved)?);
+    for name in files_below(folder).map_err(not_saved)? {
+        File::open(folder.join(&name)).and_then(|file| file.sync_all()).map_err(not_saved)?;
+        let found = record(folder, &name).map_err(not_saved)?;
+        files.insert(name, found);
     }
     let text = serde_json::to_string_pretty(&Manifest { schema: 1, step, files }).map_err(not_saved)?;
     let path = folder.join(MANIFEST);
@@ -66,7 +64,7 @@ pub(crate) fn verify(folder: &Path) -> Result<Sealed, String> {
     let digest = digest(folder)?;
     let manifest = read(folder)?;
     for (name, expected) in &manifest.files {
-        let found = record(&folder.join(name)).map_err(|error| format!("{name}: {error}"))?;
+        let found = record(folder, name).map_err(|error| format!("{name}: {error}"))?;
         if found.bytes != expected.bytes {
             return Err(format!("{name} has {} bytes instead of {}", found.bytes, expected.bytes));
         }
@@ -91,13 +89,19 @@ fn read(folder: &Path) -> Result<Manifest, String> {
     if manifest.schema != 1 {
         return Err(format!("{MANIFEST}: schema {} is not known to this version", manifest.schema));
     }
-    match manifest.files.keys().find(|name| name.contains(['/', '\\']) || *name == "..") {
+    let is_inside = |name: &str| Path::new(name).components().all(|part| matches!(part, Component::Normal(_)));
+    match manifest.files.keys().find(|name| name.contains('\\') || name.is_empty() || !is_inside(name)) {
         Some(name) => Err(format!("{MANIFEST}: \"{name}\" is not a file name")),
         None => Ok(manifest),
     }
 }
 
-fn record(path: &Path) -> Result<FileRecord, FormatsError> {
+fn record(folder: &Path, name: &str) -> Result<FileRecord, FormatsError> {
+    let path = &folder.join(name);
+    if let Some(between) = folders_of(name).map(|between| folder.join(between)).find(|path| path.is_symlink()) {
+        let source = io::Error::other("it is a link and leads out of the save");
+        return Err(FormatsError::Io { path: between, action: "read the folder", source });
+    }
     let sha256 = sha256_file(path)?;
     let bytes = fs::metadata(path).map_or(0, |metadata| metadata.len());
     Ok(FileRecord { bytes, sha256 })
@@ -106,12 +110,7 @@ fn record(path: &Path) -> Result<FileRecord, FormatsError> {
 /// Whether a save's folder has something in it that the manifest does not list.
 pub(crate) fn has_others(folder: &Path) -> io::Result<bool> {
     let listed = listed(folder)?;
-    for entry in fs::read_dir(folder)? {
-        if !listed.contains(&entry?.file_name()) {
-            return Ok(true);
-        }
-    }
-    Ok(false)
+    Ok(files_below(folder)?.iter().any(|name| !listed.contains(name)))
 }
 
 /// Removes the files that the manifest lists, then the manifest, and leaves whatever else is there.
@@ -123,11 +122,18 @@ pub(crate) fn remove_listed(folder: &Path) -> io::Result<()> {
             _ => {}
         }
     }
+    // A folder goes with the last file in it.
+    listed(folder)?.iter().flat_map(|name| folders_of(name)).for_each(|path| drop(fs::remove_dir(folder.join(path))));
     fs::remove_file(folder.join(MANIFEST))
 }
 
+/// The folders that a file of a save stands in, within that of the save.
+fn folders_of(name: &str) -> impl Iterator<Item = &Path> {
+    Path::new(name).ancestors().skip(1).filter(|path| !path.as_os_str().is_empty())
+}
+
 /// Names of the files of a save, the manifest's too.
-fn listed(folder: &Path) -> io::Result<BTreeSet<OsString>> {
+fn listed(folder: &Path) -> io::Result<BTreeSet<String>> {
     let manifest = read(folder).map_err(io::Error::other)?;
-    Ok(manifest.files.into_keys().map(OsString::from).chain([OsString::from(MANIFEST)]).collect())
+    Ok(manifest.files.into_keys().chain([MANIFEST.to_string()]).collect())
 }

@@ -1,6 +1,7 @@
 //! The folder of a run: who may write there, saves that are whole or not there, and what is inside. Look next at `run_folder`.
 
 pub(crate) mod inputs;
+pub(crate) mod kept_rows;
 pub(crate) mod manifest;
 pub(crate) mod ownership;
 pub(crate) mod replaced_run;

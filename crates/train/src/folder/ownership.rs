@@ -3,14 +3,15 @@
 //!
 //! Invariant: looking changes nothing; in doubt a file is somebody else's. Look next at `remat_formats::OwnFiles`.
 
+use crate::folder::kept_rows::{EVAL_ROWS_FILE, ROWS_FILE};
 use crate::folder::manifest::MANIFEST;
 use crate::folder::run_folder::{CONFIG_FILE, METRICS_FILE, REPORT_FILE};
 use crate::folder::saves::PREFIX;
 use crate::folder::snapshot::{DATA_STATE_FILE, OPTIMIZER_FILE, TRAINER_STATE_FILE};
 use crate::settings::config::MethodKind;
 use crate::{RECORD_FILE, RECORD_TEXT_FILE, TrainConfig};
-use remat_formats::{FormatsError, OwnFiles, SETTINGS_LIMIT_BYTES, read_text_file};
-use remat_model::{ADAPTER_FILES, MODEL_FILES};
+use remat_formats::{FormatsError, OwnFiles, SETTINGS_LIMIT_BYTES, files_below, read_text_file};
+use remat_model::{ADAPTER_FILES, MODEL_FILES, is_model_file};
 use std::fs;
 use std::path::Path;
 
@@ -19,6 +20,9 @@ pub const RECORD_FILES: &[&str] = &[RECORD_FILE, RECORD_TEXT_FILE, REPORT_FILE];
 
 /// A record is some kilobytes; what is much larger is none.
 const MOST_RECORD_BYTES: u64 = 16 << 20;
+
+/// What a run that goes on reads, beside its saves; the settings first.
+pub(crate) const STATE_FILES: [&str; 4] = [CONFIG_FILE, METRICS_FILE, ROWS_FILE, EVAL_ROWS_FILE];
 
 /// The files of a run's result.
 pub(crate) fn result_files(method: MethodKind) -> &'static [&'static str] {
@@ -30,12 +34,12 @@ pub(crate) fn result_files(method: MethodKind) -> &'static [&'static str] {
 
 /// Every name that a run may write under, by whatever method, beside checkpoint-N and hidden files.
 pub(crate) fn run_files() -> impl Iterator<Item = &'static str> {
-    [CONFIG_FILE, METRICS_FILE].iter().chain(RECORD_FILES).chain(ADAPTER_FILES).chain(MODEL_FILES).copied()
+    STATE_FILES.iter().chain(RECORD_FILES).chain(ADAPTER_FILES).chain(MODEL_FILES).copied()
 }
 
 /// The names that a run of this method writes under.
 pub(crate) fn files_of_run(method: MethodKind) -> impl Iterator<Item = &'static str> {
-    [CONFIG_FILE, METRICS_FILE].iter().chain(RECORD_FILES).chain(result_files(method)).copied()
+    STATE_FILES.iter().chain(RECORD_FILES).chain(result_files(method)).copied()
 }
 
 /// What remat wrote to a folder, which may not be there.
@@ -85,17 +89,9 @@ fn foreign_inside(folder: &Path, name: String) -> Option<String> {
     }
     let fixed = [MANIFEST, OPTIMIZER_FILE, TRAINER_STATE_FILE, DATA_STATE_FILE, CONFIG_FILE];
     let is_known = |file: &str| {
-        fixed.contains(&file)
-            || ADAPTER_FILES.contains(&file)
-            || MODEL_FILES.contains(&file)
-            || file.starts_with(".remat-")
+        fixed.contains(&file) || ADAPTER_FILES.contains(&file) || is_model_file(file) || file.starts_with(".remat-")
     };
-    let files: Vec<String> = fs::read_dir(&save)
-        .into_iter()
-        .flatten()
-        .flatten()
-        .map(|entry| entry.file_name().to_string_lossy().into_owned())
-        .collect();
+    let files = files_below(&save).unwrap_or_default();
     // Both names are in every save; others write adapters under the same names as remat does.
     let is_save_of_remat = files.is_empty() || files.iter().any(|file| file == DATA_STATE_FILE || file == MANIFEST);
     match files.iter().find(|file| !is_known(file)) {

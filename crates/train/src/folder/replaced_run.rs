@@ -1,7 +1,7 @@
 //! The run that `--force` replaces: kept until the new one has something whole of its own.
 //!
 //! The old result and its record stay where they are until the new result takes their place (`OwnFiles::install`). What a
-//! resume would read (`config.toml`, `metrics.jsonl`, checkpoint-N) is set aside as a whole, so that no resume goes on with
+//! resume would read (`config.toml`, `metrics.jsonl`, rows, checkpoint-N) is set aside as a whole, so that no resume goes on with
 //! a mixture of two runs. What holds at every moment of a kill:
 //!
 //! | until | in the folder | in `.remat-replaced` |
@@ -15,8 +15,7 @@
 //! aside stays. Invariant: `.remat-replaced` is one run's state or does not exist; it leaves by one rename.
 
 use crate::TrainError;
-use crate::folder::ownership::is_save;
-use crate::folder::run_folder::{CONFIG_FILE, METRICS_FILE};
+use crate::folder::ownership::{STATE_FILES, is_save};
 use crate::folder::saves::Saves;
 use remat_formats::{OwnFiles, fsync_folder};
 use std::fs;
@@ -53,13 +52,13 @@ pub(crate) fn set_aside(folder: &Path, own: &mut OwnFiles) -> Result<(), TrainEr
         retire(folder)?;
     }
     if kept(folder).is_some() {
-        own.remove([CONFIG_FILE, METRICS_FILE])?;
+        own.remove(STATE_FILES)?;
         return saves(folder)?
             .iter()
             .try_for_each(|save| fs::remove_dir_all(save).map_err(|source| failed(save, "remove", source)));
     }
     let moving = folder.join(REPLACING);
-    let files = [CONFIG_FILE, METRICS_FILE].into_iter().filter(|name| own.holds(name));
+    let files = STATE_FILES.into_iter().filter(|name| own.holds(name));
     let mut left: Vec<PathBuf> = files.map(|name| folder.join(name)).collect();
     left.extend(saves(folder)?);
     if left.is_empty() && !moving.exists() {
@@ -88,7 +87,7 @@ pub(crate) fn retire(folder: &Path) -> Result<(), TrainError> {
         for save in saves(&gone)? {
             fs::remove_dir_all(&save).map_err(|source| failed(&save, "remove", source))?;
         }
-        for path in [CONFIG_FILE, METRICS_FILE].map(|name| gone.join(name)) {
+        for path in STATE_FILES.map(|name| gone.join(name)) {
             match fs::remove_file(&path) {
                 Err(source) if source.kind() != ErrorKind::NotFound => return Err(failed(&path, "remove", source)),
                 _ => {}

@@ -49,6 +49,11 @@ impl Saves {
         self.out.join(format!("{PREFIX}{step}"))
     }
 
+    /// Whether there are any, complete or not; if it cannot be told, there may be.
+    pub(crate) fn exist(&self) -> bool {
+        self.steps().map_or(true, |steps| !steps.is_empty())
+    }
+
     /// The newest save that this process made or went on from.
     pub fn newest_known(&self) -> Option<PathBuf> {
         self.known.keys().next_back().map(|&step| self.folder(step))

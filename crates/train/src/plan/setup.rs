@@ -4,6 +4,7 @@
 //! same order, so that what one of them reads and holds is what the others account for. Settings are typed and checked
 //! before the first file is opened. Look next at `planning` for what is made of a set-up.
 
+use crate::folder::kept_rows::{EVAL_ROWS_FILE, Keeping, ROWS_FILE, RowsOf};
 use crate::plan::alternatives::Setting;
 use crate::plan::buckets::{LengthBucket, SEQ_LEN_MULTIPLE, buckets};
 use crate::plan::memory::Buffers;
@@ -16,7 +17,7 @@ use crate::run::RunControl;
 use crate::run::prepare::Resumed;
 use crate::settings::config::MethodKind;
 use crate::{TrainConfig, TrainError};
-use remat_data::{Batch, DataLoader, Dataset, DatasetBuilder, Encoder, LoaderOptions, ModelTokens, Order, Sample};
+use remat_data::{Batch, DataLoader, Dataset, DatasetBuilder, LoaderOptions, ModelTokens, Order, Sample};
 use remat_formats::{ModelConfig, tokenizer_reading_bytes};
 use remat_ir::Graph;
 use remat_model::{BatchShape, LoraConfig, Method, Model, Quant, Targets};
@@ -108,14 +109,30 @@ impl SetUp {
         };
         // One tokenizer for all rows: it may take more than the run.
         let tokens = open_tokens(&mut config, model.config())?;
-        let training = || training_data(&config, tokens.as_ref(), model.config(), seq_len);
-        let mut loader = needs_rows.then(training).transpose()?;
-        let evaluation = evaluation_data(&config, tokens.as_ref(), &model, seq_len)?;
+        let keeping = match whom {
+            SetUpFor::Run(Some(_), _) => Keeping::Resumed,
+            SetUpFor::Run(None, _) => Keeping::Scanned,
+            SetUpFor::Plan | SetUpFor::Profile => Keeping::No,
+        };
+        let rows_of = |keeping| {
+            let (config, tokens, model) = (&config, tokens.as_ref(), model.config());
+            RowsOf { config, tokens, model, seq_len, keeping }
+        };
+        let mut loader = needs_rows.then(|| training_data(&rows_of(keeping))).transpose()?;
+        if let (Some(loader), Some(resumed)) = (&mut loader, resumed) {
+            let position = &resumed.data.sampler;
+            let restored = loader.restore(position);
+            if restored.is_err() && loader.dataset().was_kept() {
+                // They are not what the save was made with, whatever they say of themselves.
+                *loader = training_data(&rows_of(Keeping::Scanned))?;
+                loader.restore(position)?;
+            } else {
+                restored?;
+            }
+        }
+        let evaluation = evaluation_data(&rows_of(keeping))?;
         let reading_bytes = if tokens.is_some() { tokenizer_reading_bytes(&config.model)? } else { 0 };
         drop(tokens);
-        if let (Some(loader), Some(resumed)) = (&mut loader, resumed) {
-            loader.restore(&resumed.data.sampler)?;
-        }
         let of_length = BatchShape { batch: config.batch_size, seq_len };
         let shape = loader.as_ref().map_or(of_length, |loader| shape_of(&config, loader, seq_len));
         let no_rows = BTreeMap::new();
@@ -193,21 +210,16 @@ fn method(
     Ok(with(LoraConfig { rank: config.rank, alpha, dropout, targets, ..LoraConfig::default() }))
 }
 
-/// The rows to train on, of a model of this configuration; random ones of a preset if the settings name none.
-fn training_data(
-    config: &TrainConfig,
-    tokens: Option<&ModelTokens>,
-    model: &ModelConfig,
-    seq_len: usize,
-) -> Result<DataLoader, TrainError> {
+/// The rows to train on; random ones of a preset if the settings name none.
+fn training_data(rows: &RowsOf<'_>) -> Result<DataLoader, TrainError> {
+    let RowsOf { config, model, seq_len, .. } = *rows;
     let order = if config.no_shuffle { Order::InOrder } else { Order::Shuffled { seed: config.seed } };
     let TrainConfig { batch_size, grad_accum, packing, .. } = *config;
     let options = LoaderOptions { batch_size, grad_accum, packing, order };
     if config.data.is_empty() {
         return Ok(DataLoader::new(random_rows(config.seed, model.vocab_size, seq_len)?, options)?);
     }
-    let dataset = Dataset::load(&config.data, &config.row_options(), &encoder(config, tokens, model), seq_len)?;
-    Ok(DataLoader::new(dataset, options)?)
+    Ok(DataLoader::new(rows.load(&config.data, ROWS_FILE)?, options)?)
 }
 
 /// The shape of a micro-batch: as long as the longest row needs, `seq_len` at most.
@@ -217,20 +229,14 @@ fn shape_of(config: &TrainConfig, loader: &DataLoader, seq_len: usize) -> BatchS
 }
 
 /// The held-out rows, if the settings name any: as the data of training are, but in file order.
-fn evaluation_data(
-    config: &TrainConfig,
-    tokens: Option<&ModelTokens>,
-    model: &Model,
-    seq_len: usize,
-) -> Result<Option<EvaluationData>, TrainError> {
+fn evaluation_data(rows: &RowsOf<'_>) -> Result<Option<EvaluationData>, TrainError> {
+    let RowsOf { config, seq_len, .. } = *rows;
     if config.eval_data.is_empty() {
         return Ok(None);
     }
     let TrainConfig { batch_size, packing, .. } = *config;
     let options = LoaderOptions { batch_size, grad_accum: 1, packing, order: Order::InOrder };
-    let encoder = encoder(config, tokens, model.config());
-    let dataset = Dataset::load(&config.eval_data, &config.row_options(), &encoder, seq_len)?;
-    let loader = DataLoader::new(dataset, options)?;
+    let loader = DataLoader::new(rows.load(&config.eval_data, EVAL_ROWS_FILE)?, options)?;
     let seq_len = seq_len.min(loader.longest_sequence().next_multiple_of(SEQ_LEN_MULTIPLE));
     Ok(Some(EvaluationData { loader, shape: BatchShape { batch: batch_size, seq_len } }))
 }
@@ -249,11 +255,6 @@ fn open_tokens(config: &mut TrainConfig, model: &ModelConfig) -> Result<Option<M
         true => tokens.on_day(*config.chat_date.get_or_insert_with(today)),
         false => tokens,
     }))
-}
-
-/// Rows to samples, by the settings.
-fn encoder<'a>(config: &TrainConfig, tokens: Option<&'a ModelTokens>, model: &ModelConfig) -> Encoder<'a> {
-    Encoder::for_model(tokens, model.vocab_size).with_train_on(config.train_on.into())
 }
 
 /// Rows of random tokens, all of the full length.

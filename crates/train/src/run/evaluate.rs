@@ -119,6 +119,11 @@ impl EvaluationRows {
         EvaluationRows { loader, update, batch, tokens: 0 }
     }
 
+    /// The rows.
+    pub(crate) fn dataset(&self) -> &Dataset {
+        self.loader.dataset()
+    }
+
     /// What is told of one pass over all rows; `None` if it was interrupted.
     pub(crate) fn metrics(
         &mut self,

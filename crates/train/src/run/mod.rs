@@ -17,6 +17,7 @@ pub(crate) mod report;
 pub(crate) mod save;
 pub(crate) mod trace;
 
+use crate::folder::kept_rows::{self, ROWS_FILE};
 use crate::folder::replaced_run::naming_the_kept;
 use crate::folder::run_folder::{Existing, METRICS_FILE, RunFolder};
 use crate::folder::saves::Saves;
@@ -76,6 +77,11 @@ pub fn train(config: TrainConfig, control: RunControl<'_>, reporter: &mut dyn Re
     let is_resumed = resumed.is_some();
     let unevaluated = resumed.as_ref().and_then(|resumed| resumed.data.unevaluated);
     let prepared: Prepared = prepare(config, resumed, control)?;
+    if prepared.loader.dataset().was_kept() {
+        reporter.report(Event::Note(&format!(
+            "the rows are as {ROWS_FILE} has them; the data is unchanged and not read again"
+        )));
+    }
     prepared.announce(reporter)?;
     let mut peaks = PhasePeaks::new(control.phases_apart, prepared.phases());
     let mut session = prepared.load()?;
@@ -88,6 +94,8 @@ pub fn train(config: TrainConfig, control: RunControl<'_>, reporter: &mut dyn Re
         reporter.report(Event::Note(&note));
     }
     saves.sweep();
+    let held_out = session.evaluation.as_ref().map(|evaluation| evaluation.rows.dataset());
+    kept_rows::keep(folder.path(), session.loader.dataset(), held_out)?;
     if let (None, Some(path)) = (&trace, control.trace) {
         trace = Some(OutputFile::open("--trace", path)?);
     }
@@ -222,6 +230,7 @@ impl<'a> Run<'a> {
         let (folder, session) = (&mut self.folder, &self.session);
         folder.install(&mut |folder| write_result(session, folder))?;
         self.replaces();
+        self.let_rows_go();
         self.peaks.end(RunPhase::Save);
         if let Some(note) = self.validated() {
             self.reporter.report(Event::Note(&note));

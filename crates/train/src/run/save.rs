@@ -3,6 +3,7 @@
 //! Invariant: a save holds what is needed to go on, and is either whole or not there. Look next at `folder::saves` and
 //! `folder::snapshot`.
 
+use crate::folder::kept_rows;
 use crate::folder::snapshot::{self, DataState, LogEntry, TrainerState};
 use crate::run::Run;
 use crate::run::prepare::Session;
@@ -44,6 +45,15 @@ impl Run<'_> {
     pub(crate) fn replaces(&mut self) {
         if let Some(note) = self.folder.retire_replaced() {
             self.reporter.report(Event::Note(&note));
+        }
+    }
+
+    /// The run is done; without a save, none goes on with its rows.
+    pub(crate) fn let_rows_go(&mut self) {
+        if !self.saves.exist()
+            && let Err(error) = kept_rows::forget(self.folder.path())
+        {
+            self.reporter.report(Event::Note(&format!("{error}; the rows stay in the folder")));
         }
     }
 
