@@ -146,7 +146,14 @@ fn a_trained_model_has_all_that_goes_with_the_base() {
     }
     let resumed = train.resume("--steps 2");
     assert_eq!(resumed.status.code(), Some(0), "{}", text(&resumed.stderr));
-    let adapter = train.command("--method lora --force").output().expect("runs");
+    let mut adapter = remat(["train", "--force", "--steps", "1", "--quiet", "--model"]);
+    adapter
+        .arg(model.path())
+        .arg("--data")
+        .arg(case("llama-gqa-tied").join("rows.jsonl"))
+        .arg("--out")
+        .arg(train.out());
+    let adapter = adapter.output().expect("runs");
     assert_eq!(adapter.status.code(), Some(0), "{}", text(&adapter.stderr));
     assert!(!train.out().join("additional_chat_templates").exists() && !train.out().join("tokenizer.model").exists());
 }
