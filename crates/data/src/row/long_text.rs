@@ -81,7 +81,7 @@ mod tests {
 
     #[test]
     fn what_is_no_text_is_found_where_it_is() {
-        for bad in [r"\ud83d", r"\ude00", r"\ud83dx", r"\ud83d\n", "\n"] {
+        for bad in [r"\ud83d", r"\ude00", r"\ud83dx", r"\ud83d\n"] {
             let json = format!("{}{bad}{}", "a".repeat(100_000), "b".repeat(100_000));
             let (start, error) = check(&json).expect_err("no text");
             let at = start + error.column();
