@@ -17,6 +17,7 @@ mod doctor;
 mod eval;
 mod file_notes;
 mod generate;
+mod inspect;
 mod json_lines;
 mod memory_rows;
 mod plan;
@@ -90,6 +91,10 @@ enum Verb {
     #[command(after_help = doctor::AFTER_HELP)]
     Doctor(doctor::DoctorArgs),
 
+    /// What a file or folder of weights holds: tensors, settings, totals
+    #[command(after_help = inspect::AFTER_HELP)]
+    Inspect(inspect::InspectArgs),
+
     /// Look at training data as a run would see it
     Data(data_check::DataArgs),
 }
@@ -121,6 +126,7 @@ fn main() -> ExitCode {
         Verb::Quickstart(arguments) => quickstart::run(&arguments),
         Verb::Record(arguments) => record::run(&arguments),
         Verb::Doctor(arguments) => doctor::run(&arguments),
+        Verb::Inspect(arguments) => inspect::run(&arguments),
         Verb::Data(arguments) => data_check::run(arguments),
     })
 }

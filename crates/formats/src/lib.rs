@@ -9,6 +9,7 @@ mod bitsandbytes;
 mod config;
 mod error;
 mod files;
+mod gguf;
 mod guard;
 mod held_file;
 mod json;
@@ -32,6 +33,7 @@ pub use config::{
 };
 pub use error::FormatsError;
 pub use files::{SETTINGS_LIMIT_BYTES, TOKENIZER_FILE_LIMIT_BYTES, open_file, read_file, read_text_file};
+pub use gguf::{GgufHeader, GgufTensor, GgufValue};
 pub use guard::{guard_is_overdue, guarded, panic_is_caught};
 pub use held_file::{HashingReader, HeldFile, sha256_bytes};
 pub use model_files::ModelFiles;
