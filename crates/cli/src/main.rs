@@ -11,6 +11,7 @@
 //!
 //! Invariant: data goes to stdout, everything else to stderr; nothing below this crate prints. One file per verb.
 
+mod completions;
 mod console;
 mod data_check;
 mod doctor;
@@ -27,6 +28,7 @@ mod quantize;
 mod quickstart;
 mod record;
 mod report;
+mod schema;
 mod settings;
 mod signals;
 mod train;
@@ -97,6 +99,13 @@ enum Verb {
 
     /// Look at training data as a run would see it
     Data(data_check::DataArgs),
+
+    /// Print the JSON schema of a settings file, for editors
+    #[command(after_help = schema::AFTER_HELP)]
+    Schema,
+
+    /// Print completions of this command line for a shell
+    Completions(completions::CompletionsArgs),
 }
 
 fn main() -> ExitCode {
@@ -128,6 +137,8 @@ fn main() -> ExitCode {
         Verb::Doctor(arguments) => doctor::run(&arguments),
         Verb::Inspect(arguments) => inspect::run(&arguments),
         Verb::Data(arguments) => data_check::run(arguments),
+        Verb::Schema => schema::run(),
+        Verb::Completions(arguments) => completions::run(&arguments, &mut Cli::command()),
     })
 }
 

@@ -167,6 +167,7 @@ impl TrainError {
     /// What kind of end this is.
     pub fn kind(&self) -> ErrorKind {
         match self {
+            TrainError::Data(DataError::NotWritten { .. }) => ErrorKind::Failed,
             TrainError::MissingKey { .. }
             | TrainError::OutOfRange { .. }
             | TrainError::TooLarge { .. }

@@ -118,6 +118,28 @@ fn a_file_size_limit_is_a_full_disk_and_the_save_before_stays_whole() {
     assert!(names.into_iter().all(|name| !name.to_string_lossy().contains("tmp")), "nothing half-written is left");
 }
 
+/// Tokens go to the disk while rows are read, so one that is too small shows before the first step.
+#[test]
+fn a_disk_too_small_for_the_rows_leaves_nothing_behind() {
+    let train = Train::on("llama-gqa-tied", "--steps 1 --quiet");
+    let rows = train.folder.path().join("rows.jsonl");
+    let row = format!("{{\"input_ids\": [{}5]}}\n", "7,".repeat(99));
+    fs::write(&rows, row.repeat(6000)).expect("written");
+    let train = train.data(&rows);
+    let command = train.command("");
+    let mut shell = Command::new("sh");
+    shell.arg("-c").arg("ulimit -f 2048; exec \"$@\"").arg("sh").arg(command.get_program()).args(command.get_args());
+    let output = shell.output().expect("a shell");
+    let stderr = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    assert!(
+        stderr.contains("the tokens of the rows cannot be written there") && stderr.contains("make room"),
+        "{stderr}"
+    );
+    let left = fs::read_dir(train.folder.path()).expect("a folder").flatten().map(|entry| entry.file_name());
+    assert_eq!(left.collect::<Vec<_>>(), ["rows.jsonl"]);
+}
+
 /// What training does not change goes with a fully trained model, into its saves, too; `--force` takes it away again.
 #[test]
 fn a_trained_model_has_all_that_goes_with_the_base() {
