@@ -1,4 +1,4 @@
-"""What Jinja2, set up as transformers sets it up, makes of every template of a folder, for `cargo xtask templates`.
+"""What Jinja2, set up as transformers sets it up, makes of every template of a folder, for the example `templates` of remat-data.
 
     python bench/templates/render.py FOLDER > cases.jsonl
 
