@@ -105,9 +105,8 @@ pub struct BadRow {
     pub reason: String,
 }
 
-// There is one of it at a time.
-#[allow(clippy::large_enum_variant)]
 /// A row, or where its one long text stands, between its quotes.
+#[allow(clippy::large_enum_variant)] // There is one of it at a time.
 enum Parsed {
     Row(Row),
     LongText(Range<usize>),

@@ -28,6 +28,7 @@ pub(crate) enum Keeping {
 }
 
 /// The settings and the model that make rows what they are.
+#[derive(Clone, Copy)]
 pub(crate) struct RowsOf<'a> {
     pub(crate) config: &'a TrainConfig,
     pub(crate) tokens: Option<&'a ModelTokens>,

@@ -114,23 +114,9 @@ impl SetUp {
             SetUpFor::Run(None, _) => Keeping::Scanned,
             SetUpFor::Plan | SetUpFor::Profile => Keeping::No,
         };
-        let rows_of = |keeping| {
-            let (config, tokens, model) = (&config, tokens.as_ref(), model.config());
-            RowsOf { config, tokens, model, seq_len, keeping }
-        };
-        let mut loader = needs_rows.then(|| training_data(&rows_of(keeping))).transpose()?;
-        if let (Some(loader), Some(resumed)) = (&mut loader, resumed) {
-            let position = &resumed.data.sampler;
-            let restored = loader.restore(position);
-            if restored.is_err() && loader.dataset().was_kept() {
-                // They are not what the save was made with, whatever they say of themselves.
-                *loader = training_data(&rows_of(Keeping::Scanned))?;
-                loader.restore(position)?;
-            } else {
-                restored?;
-            }
-        }
-        let evaluation = evaluation_data(&rows_of(keeping))?;
+        let rows = RowsOf { config: &config, tokens: tokens.as_ref(), model: model.config(), seq_len, keeping };
+        let loader = needs_rows.then(|| rows_at_position(rows, resumed)).transpose()?;
+        let evaluation = evaluation_data(rows)?;
         let reading_bytes = if tokens.is_some() { tokenizer_reading_bytes(&config.model)? } else { 0 };
         drop(tokens);
         let of_length = BatchShape { batch: config.batch_size, seq_len };
@@ -210,9 +196,25 @@ fn method(
     Ok(with(LoraConfig { rank: config.rank, alpha, dropout, targets, ..LoraConfig::default() }))
 }
 
+/// The rows to train on, at the position of the save that the run goes on from.
+fn rows_at_position(rows: RowsOf<'_>, resumed: Option<&Resumed>) -> Result<DataLoader, TrainError> {
+    let mut loader = training_data(rows)?;
+    let Some(resumed) = resumed else { return Ok(loader) };
+    let position = &resumed.data.sampler;
+    let restored = loader.restore(position);
+    if restored.is_err() && loader.dataset().was_kept() {
+        // They are not what the save was made with, whatever they say of themselves.
+        loader = training_data(RowsOf { keeping: Keeping::Scanned, ..rows })?;
+        loader.restore(position)?;
+    } else {
+        restored?;
+    }
+    Ok(loader)
+}
+
 /// The rows to train on; random ones of a preset if the settings name none.
-fn training_data(rows: &RowsOf<'_>) -> Result<DataLoader, TrainError> {
-    let RowsOf { config, model, seq_len, .. } = *rows;
+fn training_data(rows: RowsOf<'_>) -> Result<DataLoader, TrainError> {
+    let RowsOf { config, model, seq_len, .. } = rows;
     let order = if config.no_shuffle { Order::InOrder } else { Order::Shuffled { seed: config.seed } };
     let TrainConfig { batch_size, grad_accum, packing, .. } = *config;
     let options = LoaderOptions { batch_size, grad_accum, packing, order };
@@ -229,8 +231,8 @@ fn shape_of(config: &TrainConfig, loader: &DataLoader, seq_len: usize) -> BatchS
 }
 
 /// The held-out rows, if the settings name any: as the data of training are, but in file order.
-fn evaluation_data(rows: &RowsOf<'_>) -> Result<Option<EvaluationData>, TrainError> {
-    let RowsOf { config, seq_len, .. } = *rows;
+fn evaluation_data(rows: RowsOf<'_>) -> Result<Option<EvaluationData>, TrainError> {
+    let RowsOf { config, seq_len, .. } = rows;
     if config.eval_data.is_empty() {
         return Ok(None);
     }
