@@ -2,24 +2,11 @@
 
 use super::explain::values;
 use remat_plan::MemoryDomain;
-use remat_train::{Fit, PhasePart, RunPlan};
+use remat_train::{Fit, PhaseMemory, PhasePart, RunPlan};
 use serde_json::{Map, Value, json};
 
 /// The object; with `explain`, also every value that backward reads.
 pub(super) fn object(plan: &RunPlan, explain: bool) -> Value {
-    let phase = |phase: &remat_train::PhaseMemory| {
-        let in_memory = PhasePart::ALL.iter().filter(|part| **part != PhasePart::SpillFile);
-        let part = |&part: &PhasePart| (part.json_name().to_string(), json!(phase.rows.of(part)));
-        let parts: Map<String, Value> = in_memory.map(part).collect();
-        let domain = |domain: MemoryDomain| (domain.name().to_string(), json!(phase.rows.in_domain(domain)));
-        let domains: Map<String, Value> = MemoryDomain::ALL.into_iter().map(domain).collect();
-        json!({
-            "name": phase.phase.name(),
-            "peak_bytes": phase.peak_bytes(),
-            "parts": parts,
-            "domains": domains,
-        })
-    };
     let point = |row: &remat_train::FrontierRow| {
         json!({
             "peak_bytes": row.peak_bytes,
@@ -58,7 +45,7 @@ pub(super) fn object(plan: &RunPlan, explain: bool) -> Value {
         "offloaded_bytes": plan.micro.offloaded_bytes(),
         "copy_steps": plan.micro.copy_steps().count(),
         "offload": prices.spill,
-        "phases": plan.phases().iter().map(phase).collect::<Vec<_>>(),
+        "phases": plan.phases().iter().map(of_phase).collect::<Vec<_>>(),
         "frontier": plan.frontier.iter().map(point).collect::<Vec<_>>(),
         "buckets": plan.buckets,
         "arena_over_lower_bound": plan.arena_over_lower_bound,
@@ -78,4 +65,19 @@ pub(super) fn object(plan: &RunPlan, explain: bool) -> Value {
         object["values"] = values(plan).iter().map(value).collect();
     }
     object
+}
+
+/// A phase: its parts in memory, and what it holds of each kind.
+fn of_phase(phase: &PhaseMemory) -> Value {
+    let in_memory = PhasePart::ALL.iter().filter(|part| **part != PhasePart::SpillFile);
+    let part = |&part: &PhasePart| (part.json_name().to_string(), json!(phase.rows.of(part)));
+    let parts: Map<String, Value> = in_memory.map(part).collect();
+    let domain = |domain: MemoryDomain| (domain.name().to_string(), json!(phase.rows.in_domain(domain)));
+    let domains: Map<String, Value> = MemoryDomain::ALL.into_iter().map(domain).collect();
+    json!({
+        "name": phase.phase.name(),
+        "peak_bytes": phase.peak_bytes(),
+        "parts": parts,
+        "domains": domains,
+    })
 }
