@@ -5,9 +5,10 @@
 //! equal if name and attributes are. Look next at `ops` for the closed set and at the executor for kernels.
 
 use crate::ops::OpDef;
-use crate::{Array, Cost, IrError, Sample, Type, ValueId, Vjp};
+use crate::{Array, Cost, IrError, OpClass, Sample, Type, ValueId, Vjp};
 use std::collections::HashMap;
 use std::fmt;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// What a user defines of an op. `attributes` is text in a form of the definition's own choosing.
@@ -31,6 +32,12 @@ pub trait CustomOp: Send + Sync {
     fn cost(&self, attributes: &str, inputs: &[&Type], outputs: &[&Type]) -> Cost {
         let _ = attributes;
         Cost::new(0.0, inputs, outputs)
+    }
+
+    /// By which rates its time is predicted: those of what it is most like.
+    fn class(&self, attributes: &str, inputs: &[&Type], outputs: &[&Type]) -> OpClass {
+        let _ = (attributes, inputs, outputs);
+        OpClass::Stream
     }
 
     /// The meaning: naive, in f64.
@@ -65,11 +72,6 @@ impl Custom {
         &self.attributes
     }
 
-    /// Whether equal operands give equal bits.
-    pub fn deterministic(&self) -> bool {
-        self.definition.deterministic()
-    }
-
     /// The JSON object of the text form.
     pub(crate) fn to_json(&self) -> String {
         serde_json::json!({ "attributes": self.attributes, "name": self.custom_name() }).to_string()
@@ -93,6 +95,19 @@ impl OpDef for Custom {
         let named = |problem| format!("\"{}\": {problem}", self.custom_name());
         let results = self.definition.infer(&self.attributes, inputs).map_err(named)?;
         if results.is_empty() { Err(named("has no result".to_string())) } else { Ok(results) }
+    }
+
+    fn is_deterministic(&self) -> bool {
+        self.definition.deterministic()
+    }
+
+    fn class(&self, inputs: &[&Type], outputs: &[&Type]) -> OpClass {
+        self.definition.class(&self.attributes, inputs, outputs)
+    }
+
+    /// Dtypes are its definition's affair.
+    fn activations(&self, _operands: usize) -> Range<usize> {
+        0..0
     }
 
     fn vjp(&self, cx: &mut Vjp<'_>) -> Result<Vec<Option<ValueId>>, IrError> {

@@ -6,6 +6,7 @@
 use remat_ir::ops::*;
 use remat_ir::{Array, Op, OpDef, Sample, Type};
 use remat_tensor::{DType, Philox};
+use std::collections::HashSet;
 
 /// sin(a·i + b) over the elements, times `factor`.
 fn wave(shape: &[usize], a: f64, b: f64, factor: f64) -> Array {
@@ -246,43 +247,60 @@ fn attention_over_caches_is_attention_of_the_whole_sequence() {
     assert!(difference.data.iter().all(|&d| d < 1e-12), "{difference:?}");
 }
 
-/// The same sample without its gradient states, and how many those are, for ops that can accumulate.
-fn without_accumulation(sample: &Sample) -> Option<(Sample, usize)> {
-    let op: Op = match &sample.op {
-        Op::LinearDw(op) if op.accumulate => LinearDw { accumulate: false, ..op.clone() }.into(),
-        Op::BiasGrad(op) if op.accumulate => BiasGrad { accumulate: false }.into(),
-        Op::EmbeddingGrad(op) if op.accumulate => EmbeddingGrad { accumulate: false, ..op.clone() }.into(),
-        Op::RmsNormDw(op) if op.accumulate => RmsNormDw { accumulate: false }.into(),
-        Op::LayerNormDw(op) if op.accumulate => LayerNormDw { accumulate: false }.into(),
-        Op::LinearCrossEntropyGrad(op) if op.accumulate => {
-            LinearCrossEntropyGrad { accumulate: false, ..op.clone() }.into()
-        }
-        Op::LinearCrossEntropyWithGrad(op) if op.accumulate => {
-            LinearCrossEntropyWithGrad { accumulate: false, ..op.clone() }.into()
-        }
-        _ => return None,
-    };
-    let states = sample.op.donations().len();
-    let keep = sample.types.len() - states;
-    Some((Sample { op, types: sample.types[..keep].to_vec(), inputs: sample.inputs[..keep].to_vec() }, states))
+/// The sample with states to add onto, and which of its results those become, where its op has an accumulating form.
+fn accumulating(sample: &Sample) -> Option<(Sample, usize)> {
+    let (op, first) = sample.op.accumulating()?;
+    let results = sample.op.infer(&sample.types.iter().collect::<Vec<_>>()).expect("samples are valid");
+    let mut summed = Sample { op, ..sample.clone() };
+    for (index, ty) in results[first..].iter().enumerate() {
+        summed.inputs.push(wave(&ty.shape, 0.3, index as f64, 1.0));
+        summed.types.push(ty.clone());
+    }
+    Some((summed, first))
 }
 
 #[test]
 fn accumulating_forms_add_onto_the_donated_state() {
-    let mut covered = std::collections::HashSet::new();
-    for sample in Op::samples() {
-        let Some((plain, states)) = without_accumulation(&sample) else { continue };
+    let (mut found, mut covered) = (HashSet::new(), HashSet::new());
+    for plain in Op::samples() {
+        if plain.op.donations().iter().any(|&(operand, _)| operand > 0) && plain.op.accumulating().is_none() {
+            covered.insert(plain.op.name());
+        }
+        let Some((sample, first)) = accumulating(&plain) else { continue };
+        found.insert(sample.op.name());
+        assert_eq!(sample.op.accumulating(), None, "{}: it adds already", sample.op.name());
         let (sums, terms) = (sample.eval(), plain.eval());
-        for (operand, result) in sample.op.donations() {
-            assert_eq!(sample.types[operand].shape, sums[result].shape);
+        let states = plain.types.len()..sample.types.len();
+        let donated: Vec<(usize, usize)> = states.zip(first..).collect();
+        assert_eq!(sample.op.donations(), donated, "{}", sample.op.name());
+        assert_eq!(sums[..first], terms[..first]);
+        for (operand, result) in donated {
             let expected = sample.inputs[operand].zip(&terms[result], |state, term| state + term);
             let difference = expected.zip(&sums[result], |a, b| (a - b).abs());
             assert!(difference.data.iter().all(|&d| d < 1e-9), "{}", sample.op.name());
         }
-        assert!(states > 0);
-        covered.insert(sample.op.name());
     }
-    assert_eq!(covered.len(), 7, "every op that can accumulate has a sample that does: {covered:?}");
+    assert_eq!(found.len(), 7, "every op that makes gradients of parameters: {found:?}");
+    assert!(found.is_subset(&covered), "executors are tested on samples: {covered:?}");
+}
+
+#[test]
+fn activations_are_of_one_dtype_and_what_accumulates_is_none() {
+    for sample in Op::samples() {
+        let (name, range) = (sample.op.name(), sample.op.activations(sample.types.len()));
+        let plain = |ty: &&Type| ty.dtype.quant_format().is_none();
+        let dtypes: HashSet<DType> = sample.types[range.clone()].iter().filter(plain).map(|ty| ty.dtype).collect();
+        assert!(dtypes.len() <= 1, "{name}: {dtypes:?}");
+        if sample.op.accumulating().is_some() {
+            assert_eq!(range, sample.op.accumulating().expect("it is").0.activations(sample.types.len() + 1), "{name}");
+        }
+        let Some(rounded) = sample.with_activations(DType::BF16) else { continue };
+        for (index, ty) in rounded.types.iter().enumerate().filter(|(_, ty)| ty.dtype.is_float()) {
+            // Another operand of a cast gives its memory alone, in whatever dtype the result has.
+            let memory = name == "cast" && index == 1;
+            assert!(memory || (ty.dtype == DType::BF16) == range.contains(&index), "{name}: operand {index}");
+        }
+    }
 }
 
 #[test]

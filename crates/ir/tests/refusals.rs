@@ -1,5 +1,5 @@
-//! `infer` refuses mistakes with a message that names operand, shapes or attribute: one exact message per case, at least
-//! one case per op. Look next at `inference.rs` for properties over random types.
+//! `infer` refuses mistakes with a message that names operand, shapes or attribute: one exact message per case; and of every
+//! op a wrong number of operands. Look next at `inference.rs` for properties over random types.
 
 use remat_ir::ops::*;
 use remat_ir::{Op, OpDef, Type};
@@ -304,9 +304,23 @@ fn mistakes_are_told_with_operand_and_shapes() {
 }
 
 #[test]
-fn every_op_refuses_something_in_the_table() {
-    let table = refusals();
-    for name in Op::NAMES {
-        assert!(table.iter().any(|(op, _, _)| op.name() == *name), "{name} is not in the table");
+fn every_op_refuses_operands_that_are_missing_or_too_many() {
+    for sample in Op::samples() {
+        let mut types: Vec<&Type> = sample.types.iter().collect();
+        let refused = |types: &[&Type], what: &str| {
+            let error = sample.op.infer(types).expect_err(&format!("{} with {what}", sample.op.name()));
+            assert!(error.contains("operand"), "{}: {error}", sample.op.name());
+        };
+        if !types.is_empty() {
+            refused(&[], "none");
+        }
+        if !["concat", "grad_norm"].contains(&sample.op.name()) {
+            if let Some((_, fewer)) = types.split_last() {
+                refused(fewer, "one less");
+            }
+            let more = ty("f32[3]");
+            types.push(&more);
+            refused(&types, "one more");
+        }
     }
 }

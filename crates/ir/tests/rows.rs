@@ -79,7 +79,7 @@ fn what_is_cut_by_rows_gives_the_rows_of_the_whole() {
             }
         }
     }
-    assert_eq!(covered, CUT.iter().copied().collect());
+    assert!(CUT.iter().all(|name| covered.contains(name)), "{covered:?}");
 }
 
 #[test]

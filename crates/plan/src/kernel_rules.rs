@@ -4,7 +4,7 @@
 //! Invariant: a plan carries the rules that it was made by, and a device runs no plan of other rules than its own. Look
 //! next at `check::rules` for what is proved of a plan with them.
 
-use remat_ir::{Op, Type};
+use remat_ir::{Op, OpDef, Type, Workspace};
 
 /// The rules of one kind of device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,52 +63,12 @@ impl KernelRules {
 
     /// Bytes of arena that an op's kernel needs while it runs, beside operands and results of these types.
     pub fn workspace_bytes(&self, op: &Op, inputs: &[&Type]) -> usize {
-        match op {
-            Op::LinearCrossEntropy(_) | Op::LinearCrossEntropyGrad(_) | Op::LinearCrossEntropyWithGrad(_) => {
-                let (tokens, vocab) = (inputs[0].shape.rows(), inputs[1].shape[0]);
-                tokens.min(self.head_tokens(vocab)) * vocab * size_of::<f32>()
+        match op.workspace(inputs) {
+            Workspace::None => 0,
+            Workspace::Logits { tokens, vocab } => tokens.min(self.head_tokens(vocab)) * vocab * size_of::<f32>(),
+            Workspace::HeadGradients { batch, tokens, heads, kv_heads, head_size } => {
+                self.shares(batch, tokens, heads, kv_heads, head_size).workspace_len() * size_of::<f32>()
             }
-            Op::AttentionGrad(op) => {
-                let shape = &inputs[1].shape;
-                let shares = self.shares(shape[0], shape[1], op.heads, op.kv_heads, shape.last() / op.heads);
-                shares.workspace_len() * size_of::<f32>()
-            }
-            Op::Zeros(_)
-            | Op::Embedding(_)
-            | Op::EmbeddingGrad(_)
-            | Op::Linear(_)
-            | Op::LinearDw(_)
-            | Op::BiasGrad(_)
-            | Op::RmsNorm(_)
-            | Op::RmsNormGrad(_)
-            | Op::RmsNormDw(_)
-            | Op::LayerNorm(_)
-            | Op::LayerNormGrad(_)
-            | Op::LayerNormDw(_)
-            | Op::Rope(_)
-            | Op::Attention(_)
-            | Op::CacheWrite(_)
-            | Op::CachedAttention(_)
-            | Op::Swiglu(_)
-            | Op::SwigluGrad(_)
-            | Op::Gelu(_)
-            | Op::GeluGrad(_)
-            | Op::Add(_)
-            | Op::Scale(_)
-            | Op::Cast(_)
-            | Op::Dropout(_)
-            | Op::Split(_)
-            | Op::Concat(_)
-            | Op::SliceRows(_)
-            | Op::WriteRows(_)
-            | Op::Sum(_)
-            | Op::Broadcast(_)
-            | Op::Accumulate(_)
-            | Op::GradNorm(_)
-            | Op::ClipScale(_)
-            | Op::AdamW(_)
-            | Op::AdamW8bit(_)
-            | Op::Custom(_) => 0,
         }
     }
 }

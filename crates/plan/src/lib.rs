@@ -37,9 +37,10 @@ pub use plan::{
     Action, Buffer, BufferId, Collective, Place, Plan, Queue, Slot, Step, StepId, Tier, WeightLayout, WeightOperand,
 };
 pub use policy::Policy;
-pub use price::{OpClass, Prices, Rate, SpillPrices, THIN};
+pub use price::{Prices, Rate, SpillPrices};
 pub use profile::DeviceProfile;
 pub use program_sizes::ProgramSizes;
+pub use remat_ir::OpClass;
 pub use residuals::Residual;
 pub use tiles::{tile_name, whole_name};
 pub use timetable::Span;

@@ -1,119 +1,12 @@
-//! What an op costs in seconds: a class for every op, and prices per class as data.
+//! What an op costs in seconds: prices per class of ops (`remat_ir::OpClass`), as data.
 //!
 //! Model: `seconds = FLOPs / arithmetic rate + bytes / memory rate + inner elements / their rate + overhead`, per class. It
 //! is the roofline of Williams, Waterman and Patterson, *Roofline*, 2009, but for a sum in place of the larger: no kernel
 //! here hides all of one behind the other, and sums can be fitted to measured steps. Invariant: a price depends on the op
 //! and the types of its operands only, never on the plan, so that a recomputed node costs what its original costs.
 
-use remat_ir::ops::Layout;
-use remat_ir::{Cost, Graph, Node, Op, OpDef, ValueId};
+use remat_ir::{Cost, Graph, Node, OpClass, OpDef};
 use serde::{Deserialize, Serialize};
-
-/// Matrix products with a side of at most this are thin: an adapter's, bound by memory more than by arithmetic.
-pub const THIN: usize = 128;
-
-/// Declares the classes with their names, so that table and enum cannot differ.
-macro_rules! classes {
-    ($($class:ident $name:literal,)*) => {
-        /// Ops whose time is predicted by one pair of rates.
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-        pub enum OpClass { $(#[doc = $name] $class,)* }
-
-        impl OpClass {
-            /// All classes, in the order of their numbers.
-            pub const ALL: &'static [OpClass] = &[$(OpClass::$class,)*];
-
-            /// A word for reports.
-            pub const fn name(self) -> &'static str {
-                match self { $(OpClass::$class => $name,)* }
-            }
-        }
-    };
-}
-
-classes! {
-    // Wide matrix products, by the layout of the weight; then those with few outputs, and with few inputs.
-    GemmOutIn "gemm out-in",
-    GemmInOut "gemm in-out",
-    ThinOut "gemm to thin",
-    ThinIn "gemm from thin",
-    WeightGradient "weight gradient",
-    ThinWeightGradient "thin weight gradient",
-    Head "head",
-    Attention "attention",
-    AttentionGrad "attention gradient",
-    // A random number for every pair of tokens.
-    AttentionDropout "attention, dropout",
-    AttentionDropoutGrad "attention gradient, dropout",
-    RmsNorm "rms norm",
-    RmsNormGrad "rms norm gradient",
-    LayerNorm "layer norm",
-    LayerNormGrad "layer norm gradient",
-    Swiglu "swiglu",
-    SwigluGrad "swiglu gradient",
-    Gelu "gelu",
-    GeluGrad "gelu gradient",
-    Rope "rope",
-    Dropout "dropout",
-    Optimizer "optimizer",
-    // Bound by the search for codes and not by memory.
-    Optimizer8bit "optimizer, 8 bits",
-    Add "add",
-    Copy "split, concat",
-    // Everything else: sums, casts, gathers.
-    Stream "stream",
-}
-
-impl OpClass {
-    /// The class of a node of `graph`.
-    pub fn of(graph: &Graph, node: &Node) -> OpClass {
-        let last = |value: ValueId| graph.ty(value).shape.last();
-        match &node.op {
-            Op::Linear(_) if last(node.outputs[0]) <= THIN => OpClass::ThinOut,
-            Op::Linear(_) if last(node.inputs[0]) <= THIN => OpClass::ThinIn,
-            Op::Linear(op) if op.layout == Layout::OutIn => OpClass::GemmOutIn,
-            Op::Linear(_) => OpClass::GemmInOut,
-            Op::LinearDw(_) if last(node.inputs[0]).min(last(node.inputs[1])) <= THIN => OpClass::ThinWeightGradient,
-            Op::LinearDw(_) => OpClass::WeightGradient,
-            Op::LinearCrossEntropy(_) | Op::LinearCrossEntropyGrad(_) | Op::LinearCrossEntropyWithGrad(_) => {
-                OpClass::Head
-            }
-            Op::Attention(op) if op.dropout > 0.0 => OpClass::AttentionDropout,
-            Op::Attention(_) | Op::CachedAttention(_) => OpClass::Attention,
-            Op::AttentionGrad(op) if op.dropout > 0.0 => OpClass::AttentionDropoutGrad,
-            Op::AttentionGrad(_) => OpClass::AttentionGrad,
-            Op::RmsNorm(_) => OpClass::RmsNorm,
-            Op::RmsNormGrad(_) => OpClass::RmsNormGrad,
-            Op::LayerNorm(_) => OpClass::LayerNorm,
-            Op::LayerNormGrad(_) => OpClass::LayerNormGrad,
-            Op::Swiglu(_) => OpClass::Swiglu,
-            Op::SwigluGrad(_) => OpClass::SwigluGrad,
-            Op::Gelu(_) => OpClass::Gelu,
-            Op::GeluGrad(_) => OpClass::GeluGrad,
-            Op::Rope(_) => OpClass::Rope,
-            Op::Dropout(_) => OpClass::Dropout,
-            Op::Zeros(_)
-            | Op::Embedding(_)
-            | Op::EmbeddingGrad(_)
-            | Op::BiasGrad(_)
-            | Op::RmsNormDw(_)
-            | Op::LayerNormDw(_)
-            | Op::Scale(_)
-            | Op::Cast(_)
-            | Op::Sum(_)
-            | Op::Broadcast(_)
-            | Op::Accumulate(_)
-            | Op::GradNorm(_)
-            | Op::ClipScale(_)
-            | Op::CacheWrite(_)
-            | Op::Custom(_) => OpClass::Stream,
-            Op::Add(_) => OpClass::Add,
-            Op::Split(_) | Op::Concat(_) | Op::SliceRows(_) | Op::WriteRows(_) => OpClass::Copy,
-            Op::AdamW(_) => OpClass::Optimizer,
-            Op::AdamW8bit(_) => OpClass::Optimizer8bit,
-        }
-    }
-}
 
 /// How fast one class runs.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -217,7 +110,7 @@ impl Prices {
     /// Predicted seconds of one node of `graph`.
     pub fn seconds(&self, graph: &Graph, node: &Node) -> f64 {
         let (inputs, outputs) = graph.node_types(node);
-        self.rate(OpClass::of(graph, node)).seconds(node.op.cost(&inputs, &outputs))
+        self.rate(node.op.class(&inputs, &outputs)).seconds(node.op.cost(&inputs, &outputs))
     }
 }
 

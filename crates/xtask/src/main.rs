@@ -1,11 +1,12 @@
 //! `cargo xtask <chore>`.
 
-use remat_xtask::{arenas, peers, prices, quickstart_model, tidy};
+use remat_xtask::{arenas, new_op, peers, prices, quickstart_model, tidy};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 const CHORES: &str = "\
 tidy                                     checks floors, file heads, sizes, matches on ops
+new-op NAME                              writes the files and lines of an op, the identity to begin with
 arenas                                   every preset's arena against its lower bound (run with --release)
 peers [products] --python PATH [--model M]  the same step beside PyTorch's (run with --release; bench/peers)
 prices [--by-op]   [MODEL:SEQ_LEN…]      predicted against measured step times (run with --release)
@@ -22,6 +23,11 @@ fn main() -> ExitCode {
             }
             if faults.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
         }
+        Some("new-op") => verdict(arguments.get(1).ok_or("new-op takes a name".into()).and_then(|name| {
+            let written = new_op::add(&root, name)?;
+            written.iter().for_each(|path| println!("{}", path.display()));
+            Ok(true)
+        })),
         Some("arenas") => verdict(arenas::run()),
         Some("peers") => verdict(peers::run(&root, &arguments[1..])),
         Some("prices") => verdict(prices::run(&arguments[1..])),

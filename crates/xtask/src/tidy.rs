@@ -5,11 +5,15 @@
 //! - *sizes*: no source file above 600 lines;
 //! - *closed ops*: no `_ =>` in a match on `Op::` variants in an executor's dispatch;
 //! - *open ends*: no `todo!`, `unimplemented!` or marker comments;
-//! - *one stem per op*: every op of the table has its file in `ir/src/ops`;
+//! - *one stem per op*: every op of the table has its file in `ir/src/ops` and under `cpu/src/kernels`, its line in the list of
+//!   kernels and its arm in dispatch; there is no other file of an op;
+//! - *facts at home*: outside `ir` single ops are named only where that is what the file is about (`SPEAK_OF_OPS`): what
+//!   all else asks of an op is on `OpDef`;
 //! - *unsafe*: only in `cpu`;
 //! - *one door*: outside `cpu`, that crate is named in one file of `step`, and in testkit; outside `compiler` and `step`,
 //!   nothing is differentiated (tests aside).
 
+use crate::new_op;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -35,10 +39,28 @@ pub const FLOORS: &[(&str, u32)] = &[
 
 const MOST_LINES: usize = 600;
 
+/// Files and folders outside `ir` that speak of single ops, and why.
+const SPEAK_OF_OPS: &[&str] = &[
+    // Which kernel runs, what this device's kernels can take, and kernels that a user registers.
+    "crates/cpu/src/executor/dispatch.rs",
+    "crates/cpu/src/executor/support.rs",
+    "crates/cpu/src/executor/resolve.rs",
+    // Rows are taken and put together by two ops, into zeros.
+    "crates/plan/src/check/equivalence.rs",
+    "crates/plan/src/tiles.rs",
+    // The name of a user's op in a message.
+    "crates/plan/src/validate/mod.rs",
+    // Rules of rewriting are about pairs of ops.
+    "crates/compiler/src/simplify/",
+];
+
 /// Every violation, as one line that names the file.
 pub fn faults(root: &Path) -> Vec<String> {
     let mut faults = Vec::new();
     let crates = root.join("crates");
+    faults.extend(op_faults(root));
+    let ops = fs::read_to_string(root.join(new_op::TABLE)).unwrap_or_default();
+    let variants: Vec<&str> = new_op::table(&ops).iter().map(|(variant, _)| *variant).chain(["Custom"]).collect();
     for entry in sorted(&crates) {
         let name = entry.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
         match FLOORS.iter().find(|(known, _)| *known == name) {
@@ -49,9 +71,64 @@ pub fn faults(root: &Path) -> Vec<String> {
             let shown = file.strip_prefix(root).unwrap_or(&file).display().to_string();
             let text = fs::read_to_string(&file).unwrap_or_default();
             source_faults(&shown, &text, &name, &mut faults);
+            let listed = text.lines().enumerate().filter(|(_, line)| list_of_ops(&shown, line, &variants));
+            faults.extend(listed.map(|(index, _)| {
+                format!("{shown}:{}: asks which op it is; ask `OpDef`, or add the file to SPEAK_OF_OPS", index + 1)
+            }));
         }
     }
     faults
+}
+
+/// Ops that lack one of their places, and files of no op.
+pub fn op_faults(root: &Path) -> Vec<String> {
+    let read = |path: &str| fs::read_to_string(root.join(path)).unwrap_or_default();
+    let (ops, kernels, dispatch) = (read(new_op::TABLE), read(new_op::KERNELS), read(new_op::DISPATCH));
+    let table = new_op::table(&ops);
+    let mut faults = Vec::new();
+    for path in table.iter().flat_map(|(_, name)| [(name, new_op::definition(name)), (name, new_op::kernel(name))]) {
+        let (name, path) = path;
+        if !root.join(&path).exists() {
+            faults.push(format!("{path}: op {name} has no such file"));
+        }
+    }
+    for (variant, name) in &table {
+        if !kernels.contains(&format!("\npub mod {name};\n")) {
+            faults.push(format!("{}: op {name} has no `pub mod {name};`", new_op::KERNELS));
+        }
+        if !dispatch.contains(&format!("\n        Op::{variant}(")) {
+            faults.push(format!("{}: op {name} has no arm `Op::{variant}(..)`", new_op::DISPATCH));
+        }
+    }
+    let listed = |path: &PathBuf| {
+        let stem = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
+        stem == "mod" || table.iter().any(|(_, name)| *name == stem)
+    };
+    let files = sorted(&root.join("crates/ir/src/ops")).into_iter().filter(|path| !listed(path));
+    faults.extend(
+        files.map(|path| format!("{}: is not in the table of ops", path.strip_prefix(root).unwrap_or(&path).display())),
+    );
+    if table.is_empty() {
+        faults.push(format!("{}: has no table of ops", new_op::TABLE));
+    }
+    faults
+}
+
+/// Whether a line of a file that must not do so asks which op it has.
+pub fn list_of_ops(shown: &str, line: &str, variants: &[&str]) -> bool {
+    let exempt = shown.contains("/tests/") || shown.contains("tests.rs") || shown.starts_with("crates/ir/");
+    let exempt = exempt || shown.starts_with("crates/testkit/") || shown.contains("xtask/");
+    if exempt || SPEAK_OF_OPS.iter().any(|path| shown.starts_with(path)) || line.trim_start().starts_with("//") {
+        return false;
+    }
+    let by_name = line.contains("op.name() == \"") || line.contains("op.name().starts_with(");
+    let whole = |at: usize| !line[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_');
+    let variant = |at: usize| {
+        let rest = &line[at + "Op::".len()..];
+        let end = rest.find(|c: char| !c.is_alphanumeric()).unwrap_or(rest.len());
+        variants.contains(&&rest[..end])
+    };
+    by_name || line.match_indices("Op::").any(|(at, _)| whole(at) && variant(at))
 }
 
 fn floor_faults(folder: &Path, name: &str, floor: u32, faults: &mut Vec<String>) {

@@ -2,11 +2,7 @@
 //! temporary as large as a weight, one pass over it less.
 
 use crate::rebuild::Rebuild;
-use remat_ir::ops::RmsNormDw;
-use remat_ir::ops::{
-    BiasGrad, EmbeddingGrad, LayerNormDw, LinearCrossEntropyGrad, LinearCrossEntropyWithGrad, LinearDw,
-};
-use remat_ir::{Graph, Node, Op, OpId, ValueId};
+use remat_ir::{Graph, Node, Op, OpDef, OpId, ValueId};
 use std::collections::HashMap;
 
 /// The graph with every foldable accumulation folded.
@@ -15,7 +11,7 @@ pub(super) fn fold(graph: &Graph) -> Graph {
     // Producer → the accumulations of its gradient results, for producers whose results all are accumulated at once.
     let mut folds: HashMap<OpId, Vec<OpId>> = HashMap::new();
     for (id, node) in graph.nodes_with_ids() {
-        let Some((_, first)) = accumulating(&node.op) else { continue };
+        let Some((_, first)) = node.op.accumulating() else { continue };
         let accumulations: Option<Vec<OpId>> =
             node.outputs[first..].iter().map(|&output| accumulation(graph, &users, output)).collect();
         if let Some(accumulations) = accumulations.filter(|list| early_enough(graph, list, id, first)) {
@@ -34,7 +30,7 @@ pub(super) fn fold(graph: &Graph) -> Graph {
 }
 
 fn substitute(graph: &Graph, copy: &mut Rebuild<'_>, id: OpId, node: &Node, accumulations: &[OpId]) {
-    let (op, first) = accumulating(&node.op).expect("only such nodes are folded");
+    let (op, first) = node.op.accumulating().expect("only such nodes are folded");
     let mut inputs = node.inputs.clone();
     let mut results: Vec<ValueId> = node.outputs[..first].to_vec();
     for &accumulation in accumulations {
@@ -42,24 +38,6 @@ fn substitute(graph: &Graph, copy: &mut Rebuild<'_>, id: OpId, node: &Node, accu
         results.push(graph.node(accumulation).outputs[0]);
     }
     copy.substitute(id, op, &inputs, &results);
-}
-
-/// The accumulating form of an op that makes gradients of parameters, and the index of its first such result.
-fn accumulating(op: &Op) -> Option<(Op, usize)> {
-    match op {
-        Op::LinearDw(op) if !op.accumulate => Some((LinearDw { accumulate: true, ..op.clone() }.into(), 0)),
-        Op::BiasGrad(op) if !op.accumulate => Some((BiasGrad { accumulate: true }.into(), 0)),
-        Op::EmbeddingGrad(op) if !op.accumulate => Some((EmbeddingGrad { accumulate: true, ..op.clone() }.into(), 0)),
-        Op::RmsNormDw(op) if !op.accumulate => Some((RmsNormDw { accumulate: true }.into(), 0)),
-        Op::LayerNormDw(op) if !op.accumulate => Some((LayerNormDw { accumulate: true }.into(), 0)),
-        Op::LinearCrossEntropyGrad(op) if op.dw && !op.accumulate => {
-            Some((LinearCrossEntropyGrad { accumulate: true, ..op.clone() }.into(), usize::from(op.dh)))
-        }
-        Op::LinearCrossEntropyWithGrad(op) if op.dw && !op.accumulate => {
-            Some((LinearCrossEntropyWithGrad { accumulate: true, ..op.clone() }.into(), 1 + usize::from(op.dh)))
-        }
-        _ => None,
-    }
 }
 
 /// The one accumulation that reads `value`, if nothing else does.

@@ -4,7 +4,6 @@
 //! were laid out by a checked plan: distinct ones do not overlap, except where the op works in place.
 
 use super::resolve::{CustomReads, CustomWrites, ResolvedStep};
-use super::support::activations;
 use crate::ThreadPool;
 use crate::element::Element;
 use crate::kernels::adamw8bit::Moments;
@@ -15,7 +14,7 @@ use crate::kernels::{self as kernels, dropout::Dropout, linear::LinearSize, line
 use crate::shared::{Out, View};
 use half::bf16;
 use remat_ir::ops;
-use remat_ir::{Node, Op};
+use remat_ir::{Node, Op, OpDef};
 use remat_plan::{CustomCall, DeviceError, Plan};
 use remat_tensor::{DType, QuantisedView};
 
@@ -23,7 +22,7 @@ use remat_tensor::{DType, QuantisedView};
 pub(super) fn run(pool: &ThreadPool, plan: &Plan, step: &ResolvedStep) -> Result<(), DeviceError> {
     let node = plan.graph.node(step.op);
     let call = Call { pool, step, node };
-    match step.reads.get(activations(&node.op, step.reads.len()).start).map(|operand| operand.ty.dtype) {
+    match step.reads.get(node.op.activations(step.reads.len()).start).map(|operand| operand.ty.dtype) {
         Some(DType::BF16) => compute::<bf16>(&call),
         _ => compute::<f32>(&call),
     }

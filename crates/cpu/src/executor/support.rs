@@ -4,31 +4,8 @@
 
 use super::resolve::Operand;
 use crate::kernels::attention::MAX_HEAD_SIZE;
-use remat_ir::{Op, Type};
+use remat_ir::{Op, OpDef, Type};
 use remat_tensor::DType;
-use std::ops::Range;
-
-/// The operands that are activations, weights or cotangents: all of one dtype, after which the kernel is chosen. The
-/// others have the dtype that the op's `infer` demands.
-pub(super) fn activations(op: &Op, operands: usize) -> Range<usize> {
-    match op {
-        // Dtypes of a custom op are its definition's affair.
-        Op::Zeros(_) | Op::Custom(_) => 0..0,
-        Op::Embedding(_) | Op::EmbeddingGrad(_) | Op::BiasGrad(_) | Op::Rope(_) => 0..1,
-        Op::Gelu(_) | Op::Scale(_) | Op::Cast(_) | Op::Dropout(_) | Op::Split(_) | Op::SliceRows(_) => 0..1,
-        Op::LinearDw(_) | Op::RmsNorm(_) | Op::RmsNormDw(_) | Op::LayerNormDw(_) => 0..2,
-        Op::Swiglu(_) | Op::GeluGrad(_) | Op::Add(_) | Op::WriteRows(_) => 0..2,
-        Op::LinearCrossEntropy(_) | Op::LinearCrossEntropyGrad(_) | Op::LinearCrossEntropyWithGrad(_) => 0..2,
-        Op::RmsNormGrad(_) | Op::LayerNorm(_) | Op::LayerNormGrad(_) | Op::SwigluGrad(_) => 0..3,
-        Op::Attention(_) | Op::CachedAttention(_) => 0..3,
-        Op::CacheWrite(_) => 0..2,
-        Op::AttentionGrad(_) => 0..5,
-        Op::Linear(_) | Op::Concat(_) => 0..operands,
-        Op::Accumulate(_) => 1..2,
-        // Here `infer` demands f32 alone.
-        Op::Sum(_) | Op::Broadcast(_) | Op::GradNorm(_) | Op::ClipScale(_) | Op::AdamW(_) | Op::AdamW8bit(_) => 0..1,
-    }
-}
 
 /// Whether this executor has kernels for an op on these operands.
 pub(super) fn supports(op: &Op, reads: &[Operand], writes: &[Operand]) -> Result<(), String> {
@@ -52,7 +29,7 @@ pub(super) fn supports(op: &Op, reads: &[Operand], writes: &[Operand]) -> Result
     if let Some(operand) = reads.iter().chain(writes).find(unknown) {
         return Err(format!("{} has no kernel for {} here; use f32 or bf16", op.name(), operand.ty.dtype));
     }
-    let mut activations = reads[activations(op, reads.len())].iter().map(|operand| &operand.ty);
+    let mut activations = reads[op.activations(reads.len())].iter().map(|operand| &operand.ty);
     let first = activations.next();
     // A quantised weight is read in the dtype of the others.
     let other = |ty: &&Type| ty.dtype.quant_format().is_none() && first.is_some_and(|first| first.dtype != ty.dtype);

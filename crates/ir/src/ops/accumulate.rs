@@ -7,6 +7,7 @@ use super::{OpDef, float, operands, typed};
 use crate::{Array, Cost, IrError, Sample, Type, ValueId, Vjp};
 use remat_tensor::DType;
 use serde::{Deserialize, Serialize};
+use std::ops::Range;
 
 /// `accumulate` has no attributes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -22,6 +23,10 @@ impl OpDef for Accumulate {
 
     fn donations(&self) -> Vec<(usize, usize)> {
         vec![(0, 0)]
+    }
+
+    fn activations(&self, _operands: usize) -> Range<usize> {
+        1..2
     }
 
     fn vjp(&self, cx: &mut Vjp<'_>) -> Result<Vec<Option<ValueId>>, IrError> {

@@ -6,9 +6,10 @@
 //! torch.optim.AdamW.
 
 use super::{OpDef, epsilon, finite, operands, typed};
-use crate::{Array, Cost, IrError, Sample, Type, ValueId, Vjp};
+use crate::{Array, Cost, IrError, OpClass, Sample, Type, ValueId, Vjp};
 use remat_tensor::DType;
 use serde::{Deserialize, Serialize};
+use std::ops::Range;
 
 /// Attributes of `adamw`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -56,6 +57,14 @@ impl OpDef for AdamW {
 
     fn donations(&self) -> Vec<(usize, usize)> {
         vec![(0, 0), (1, 1), (2, 2), (3, 3)]
+    }
+
+    fn class(&self, _inputs: &[&Type], _outputs: &[&Type]) -> OpClass {
+        OpClass::Optimizer
+    }
+
+    fn activations(&self, _operands: usize) -> Range<usize> {
+        0..1
     }
 
     fn vjp(&self, cx: &mut Vjp<'_>) -> Result<Vec<Option<ValueId>>, IrError> {

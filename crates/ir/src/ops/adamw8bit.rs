@@ -9,9 +9,10 @@
 //! bitsandbytes, which differs in decaying p after its update instead of before, and in passing over infinite gradients.
 
 use super::{AdamW, OpDef, operands, typed};
-use crate::{Array, Cost, IrError, Sample, Type, ValueId, Vjp};
+use crate::{Array, Cost, IrError, OpClass, Sample, Type, ValueId, Vjp};
 use remat_tensor::{DType, DynamicMap};
 use serde::{Deserialize, Serialize};
+use std::ops::Range;
 
 /// Elements that share one scale.
 pub const MOMENT_BLOCK: usize = 256;
@@ -48,6 +49,14 @@ impl OpDef for AdamW8bit {
 
     fn donations(&self) -> Vec<(usize, usize)> {
         (0..6).map(|state| (state, state)).collect()
+    }
+
+    fn class(&self, _inputs: &[&Type], _outputs: &[&Type]) -> OpClass {
+        OpClass::Optimizer8bit
+    }
+
+    fn activations(&self, _operands: usize) -> Range<usize> {
+        0..1
     }
 
     fn vjp(&self, cx: &mut Vjp<'_>) -> Result<Vec<Option<ValueId>>, IrError> {

@@ -3,7 +3,7 @@
 //! Operands: a, b of one type. Result: y of that type. Saves nothing: both cotangents are dy.
 
 use super::{OpDef, float, operands, same};
-use crate::{Array, Cost, IrError, Sample, Type, ValueId, Vjp};
+use crate::{Array, Cost, IrError, OpClass, Sample, Type, ValueId, Vjp};
 use serde::{Deserialize, Serialize};
 
 /// `add` has no attributes.
@@ -24,6 +24,10 @@ impl OpDef for Add {
 
     fn row_operands(&self) -> Option<Vec<usize>> {
         Some(vec![0, 1])
+    }
+
+    fn class(&self, _inputs: &[&Type], _outputs: &[&Type]) -> OpClass {
+        OpClass::Add
     }
 
     fn vjp(&self, cx: &mut Vjp<'_>) -> Result<Vec<Option<ValueId>>, IrError> {

@@ -7,7 +7,7 @@
 
 use super::dropout::Dropout;
 use super::{AttentionGrad, OpDef, finite, float, operands, rank, same, typed};
-use crate::{Array, Cost, IrError, Sample, Type, ValueId, Vjp};
+use crate::{Array, Cost, IrError, OpClass, Sample, Type, ValueId, Vjp};
 use remat_tensor::{DType, Philox};
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
@@ -158,6 +158,14 @@ impl OpDef for Attention {
 
     fn is_contraction(&self) -> bool {
         true
+    }
+
+    fn class(&self, _inputs: &[&Type], _outputs: &[&Type]) -> OpClass {
+        if self.dropout > 0.0 { OpClass::AttentionDropout } else { OpClass::Attention }
+    }
+
+    fn activations(&self, _operands: usize) -> Range<usize> {
+        0..3
     }
 
     fn vjp(&self, cx: &mut Vjp<'_>) -> Result<Vec<Option<ValueId>>, IrError> {

@@ -7,8 +7,9 @@
 
 use super::attention::{Attention, dot};
 use super::{OpDef, operands, same, typed};
-use crate::{Array, Cost, IrError, Sample, Type, ValueId, Vjp};
+use crate::{Array, Cost, IrError, OpClass, Sample, Type, ValueId, Vjp, Workspace};
 use serde::{Deserialize, Serialize};
+use std::ops::Range;
 
 /// Attributes of `attention_grad`: those of its forward.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -61,6 +62,19 @@ impl OpDef for AttentionGrad {
 
     fn is_contraction(&self) -> bool {
         true
+    }
+
+    fn class(&self, _inputs: &[&Type], _outputs: &[&Type]) -> OpClass {
+        if self.dropout > 0.0 { OpClass::AttentionDropoutGrad } else { OpClass::AttentionGrad }
+    }
+
+    fn activations(&self, _operands: usize) -> Range<usize> {
+        0..5
+    }
+
+    fn workspace(&self, inputs: &[&Type]) -> Workspace {
+        let (heads, kv_heads, q) = (self.heads, self.kv_heads, &inputs[1].shape);
+        Workspace::HeadGradients { batch: q[0], tokens: q[1], heads, kv_heads, head_size: q.last() / heads }
     }
 
     fn vjp(&self, cx: &mut Vjp<'_>) -> Result<Vec<Option<ValueId>>, IrError> {

@@ -3,10 +3,11 @@
 //! Operands: dy [.., O], then, if `accumulate`, the gradient state [O] that the sum is added onto in place.
 //! Result: db f32 [O].
 
-use super::{OpDef, float, operands, typed};
+use super::{Op, OpDef, float, operands, typed};
 use crate::{Array, Cost, IrError, Sample, Type, ValueId, Vjp};
 use remat_tensor::DType;
 use serde::{Deserialize, Serialize};
+use std::ops::Range;
 
 /// Attributes of `bias_grad`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -34,6 +35,14 @@ impl OpDef for BiasGrad {
 
     fn row_operands(&self) -> Option<Vec<usize>> {
         self.accumulate.then(|| vec![0])
+    }
+
+    fn accumulating(&self) -> Option<(Op, usize)> {
+        (!self.accumulate).then(|| (BiasGrad { accumulate: true }.into(), 0))
+    }
+
+    fn activations(&self, _operands: usize) -> Range<usize> {
+        0..1
     }
 
     fn vjp(&self, cx: &mut Vjp<'_>) -> Result<Vec<Option<ValueId>>, IrError> {

@@ -9,6 +9,7 @@ use super::{OpDef, float, operands, rank, typed};
 use crate::{Array, Cost, IrError, Sample, Type, ValueId, Vjp};
 use remat_tensor::DType;
 use serde::{Deserialize, Serialize};
+use std::ops::Range;
 
 /// `cache_write` has no attributes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -28,6 +29,10 @@ impl OpDef for CacheWrite {
 
     fn donations(&self) -> Vec<(usize, usize)> {
         vec![(0, 0)]
+    }
+
+    fn activations(&self, _operands: usize) -> Range<usize> {
+        0..2
     }
 
     fn vjp(&self, cx: &mut Vjp<'_>) -> Result<Vec<Option<ValueId>>, IrError> {

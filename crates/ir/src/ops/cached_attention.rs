@@ -8,9 +8,10 @@
 use super::attention::dot;
 use super::embedding::row_of;
 use super::{Attention, OpDef, operands, rank, typed};
-use crate::{Array, Cost, IrError, Sample, Type, ValueId, Vjp};
+use crate::{Array, Cost, IrError, OpClass, Sample, Type, ValueId, Vjp};
 use remat_tensor::DType;
 use serde::{Deserialize, Serialize};
+use std::ops::Range;
 
 /// Attributes of `cached_attention`, as those of `attention`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -57,6 +58,14 @@ impl OpDef for CachedAttention {
 
     fn is_contraction(&self) -> bool {
         true
+    }
+
+    fn class(&self, _inputs: &[&Type], _outputs: &[&Type]) -> OpClass {
+        OpClass::Attention
+    }
+
+    fn activations(&self, _operands: usize) -> Range<usize> {
+        0..3
     }
 
     fn vjp(&self, cx: &mut Vjp<'_>) -> Result<Vec<Option<ValueId>>, IrError> {

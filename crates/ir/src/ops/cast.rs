@@ -9,6 +9,7 @@ use super::{OpDef, float, operands, typed};
 use crate::{Array, Cost, IrError, Sample, Type, ValueId, Vjp};
 use remat_tensor::DType;
 use serde::{Deserialize, Serialize};
+use std::ops::Range;
 
 /// Attributes of `cast`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -41,6 +42,10 @@ impl OpDef for Cast {
     /// Rounding counts as the identity. A replaced state has no cotangent: its old value is not read.
     fn row_operands(&self) -> Option<Vec<usize>> {
         (!self.into).then(|| vec![0])
+    }
+
+    fn activations(&self, _operands: usize) -> Range<usize> {
+        0..1
     }
 
     fn vjp(&self, cx: &mut Vjp<'_>) -> Result<Vec<Option<ValueId>>, IrError> {

@@ -3,7 +3,7 @@
 //! Operands: one or more, of one dtype and the same axes but the last. Result: [.., Σ sizes]. The derivative is `split`.
 
 use super::{OpDef, Split, float};
-use crate::{Array, Cost, IrError, Sample, Type, ValueId, Vjp};
+use crate::{Array, Cost, IrError, OpClass, Sample, Type, ValueId, Vjp};
 use serde::{Deserialize, Serialize};
 
 /// `concat` has no attributes.
@@ -25,6 +25,10 @@ impl OpDef for Concat {
             size = size.checked_add(ty.shape.last()).ok_or("the joined axis is too large")?;
         }
         Ok(vec![Type::new(first.dtype, first.shape.with_last(size))])
+    }
+
+    fn class(&self, _inputs: &[&Type], _outputs: &[&Type]) -> OpClass {
+        OpClass::Copy
     }
 
     fn vjp(&self, cx: &mut Vjp<'_>) -> Result<Vec<Option<ValueId>>, IrError> {

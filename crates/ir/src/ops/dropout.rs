@@ -4,9 +4,10 @@
 //! (rng, stream, element), so that it is never stored: the derivative is the same op on dy. Srivastava et al., 2014.
 
 use super::{OpDef, float, operands, typed};
-use crate::{Array, Cost, IrError, Sample, Type, ValueId, Vjp};
+use crate::{Array, Cost, IrError, OpClass, Sample, Type, ValueId, Vjp};
 use remat_tensor::{DType, Philox};
 use serde::{Deserialize, Serialize};
+use std::ops::Range;
 
 /// Attributes of `dropout`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -78,6 +79,22 @@ impl OpDef for Dropout {
 
     fn row_operands(&self) -> Option<Vec<usize>> {
         Some(vec![0])
+    }
+
+    fn of_rows(&self, first_row: usize, width: usize) -> Self {
+        Dropout { first: self.first + (first_row * width) as u64, ..self.clone() }
+    }
+
+    fn is_same_but_for_rows(&self, other: &Self) -> bool {
+        self.p == other.p && self.stream == other.stream
+    }
+
+    fn class(&self, _inputs: &[&Type], _outputs: &[&Type]) -> OpClass {
+        OpClass::Dropout
+    }
+
+    fn activations(&self, _operands: usize) -> Range<usize> {
+        0..1
     }
 
     fn vjp(&self, cx: &mut Vjp<'_>) -> Result<Vec<Option<ValueId>>, IrError> {

@@ -6,6 +6,7 @@
 use super::{EmbeddingGrad, OpDef, float, integer, operands, rank};
 use crate::{Array, Cost, IrError, Sample, Type, ValueId, Vjp};
 use serde::{Deserialize, Serialize};
+use std::ops::Range;
 
 /// `embedding` has no attributes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -26,6 +27,10 @@ impl OpDef for Embedding {
         let mut shape = ids.shape.to_vec();
         shape.push(table.shape.last());
         Ok(vec![Type::new(table.dtype, shape)])
+    }
+
+    fn activations(&self, _operands: usize) -> Range<usize> {
+        0..1
     }
 
     fn vjp(&self, cx: &mut Vjp<'_>) -> Result<Vec<Option<ValueId>>, IrError> {

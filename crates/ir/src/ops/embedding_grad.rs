@@ -4,10 +4,11 @@
 //! place. Result: dtable f32 [rows, D]. Executors add the tokens of a row in ascending order.
 
 use super::embedding::{Embedding, row_of};
-use super::{OpDef, float, integer, operands, typed};
+use super::{Op, OpDef, float, integer, operands, typed};
 use crate::{Array, Cost, IrError, Sample, Type, ValueId, Vjp};
 use remat_tensor::DType;
 use serde::{Deserialize, Serialize};
+use std::ops::Range;
 
 /// Attributes of `embedding_grad`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -37,6 +38,14 @@ impl OpDef for EmbeddingGrad {
 
     fn donations(&self) -> Vec<(usize, usize)> {
         if self.accumulate { vec![(2, 0)] } else { Vec::new() }
+    }
+
+    fn accumulating(&self) -> Option<(Op, usize)> {
+        (!self.accumulate).then(|| (EmbeddingGrad { accumulate: true, ..self.clone() }.into(), 0))
+    }
+
+    fn activations(&self, _operands: usize) -> Range<usize> {
+        0..1
     }
 
     fn vjp(&self, cx: &mut Vjp<'_>) -> Result<Vec<Option<ValueId>>, IrError> {

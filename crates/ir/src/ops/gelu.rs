@@ -3,7 +3,7 @@
 //! Operand: x. Result: y like x. Hendrycks and Gimpel, *Gaussian error linear units*, 2016.
 
 use super::{GeluGrad, OpDef, float, operands};
-use crate::{Array, Cost, IrError, Sample, Type, ValueId, Vjp};
+use crate::{Array, Cost, IrError, OpClass, Sample, Type, ValueId, Vjp};
 use serde::{Deserialize, Serialize};
 
 /// `gelu` has no attributes.
@@ -28,6 +28,10 @@ impl OpDef for Gelu {
 
     fn row_operands(&self) -> Option<Vec<usize>> {
         Some(vec![0])
+    }
+
+    fn class(&self, _inputs: &[&Type], _outputs: &[&Type]) -> OpClass {
+        OpClass::Gelu
     }
 
     fn vjp(&self, cx: &mut Vjp<'_>) -> Result<Vec<Option<ValueId>>, IrError> {

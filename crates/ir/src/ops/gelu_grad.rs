@@ -4,7 +4,7 @@
 
 use super::gelu::{CUBIC, Gelu, SLOPE};
 use super::{OpDef, float, operands, same};
-use crate::{Array, Cost, IrError, Sample, Type, ValueId, Vjp};
+use crate::{Array, Cost, IrError, OpClass, Sample, Type, ValueId, Vjp};
 use serde::{Deserialize, Serialize};
 
 /// `gelu_grad` has no attributes.
@@ -25,6 +25,10 @@ impl OpDef for GeluGrad {
 
     fn row_operands(&self) -> Option<Vec<usize>> {
         Some(vec![0, 1])
+    }
+
+    fn class(&self, _inputs: &[&Type], _outputs: &[&Type]) -> OpClass {
+        OpClass::GeluGrad
     }
 
     fn vjp(&self, cx: &mut Vjp<'_>) -> Result<Vec<Option<ValueId>>, IrError> {

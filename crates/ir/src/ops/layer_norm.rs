@@ -4,7 +4,7 @@
 //! one. Ba, Kiros and Hinton, *Layer normalization*, 2016; torch.nn.LayerNorm.
 
 use super::{LayerNormDw, LayerNormGrad, OpDef, epsilon, float, operands};
-use crate::{Array, Cost, IrError, Sample, Type, ValueId, Vjp};
+use crate::{Array, Cost, IrError, OpClass, Sample, Type, ValueId, Vjp};
 use remat_tensor::DType;
 use serde::{Deserialize, Serialize};
 
@@ -44,6 +44,10 @@ impl OpDef for LayerNorm {
 
     fn row_operands(&self) -> Option<Vec<usize>> {
         Some(vec![0])
+    }
+
+    fn class(&self, _inputs: &[&Type], _outputs: &[&Type]) -> OpClass {
+        OpClass::LayerNorm
     }
 
     fn vjp(&self, cx: &mut Vjp<'_>) -> Result<Vec<Option<ValueId>>, IrError> {

@@ -4,10 +4,11 @@
 //! sums are added onto in place. Results: dw, db f32 [D].
 
 use super::layer_norm::LayerNorm;
-use super::{OpDef, float, operands, same, typed};
+use super::{Op, OpDef, float, operands, same, typed};
 use crate::{Array, Cost, IrError, Sample, Type, ValueId, Vjp};
 use remat_tensor::DType;
 use serde::{Deserialize, Serialize};
+use std::ops::Range;
 
 /// Attributes of `layer_norm_dw`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -43,6 +44,14 @@ impl OpDef for LayerNormDw {
 
     fn row_operands(&self) -> Option<Vec<usize>> {
         self.accumulate.then(|| vec![0, 1, 2, 3])
+    }
+
+    fn accumulating(&self) -> Option<(Op, usize)> {
+        (!self.accumulate).then(|| (LayerNormDw { accumulate: true }.into(), 0))
+    }
+
+    fn activations(&self, _operands: usize) -> Range<usize> {
+        0..2
     }
 
     fn vjp(&self, cx: &mut Vjp<'_>) -> Result<Vec<Option<ValueId>>, IrError> {

@@ -5,9 +5,10 @@
 
 use super::layer_norm::{LayerNorm, width_of};
 use super::{OpDef, float, operands, same, typed};
-use crate::{Array, Cost, IrError, Sample, Type, ValueId, Vjp};
+use crate::{Array, Cost, IrError, OpClass, Sample, Type, ValueId, Vjp};
 use remat_tensor::DType;
 use serde::{Deserialize, Serialize};
+use std::ops::Range;
 
 /// `layer_norm_grad` has no attributes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -27,6 +28,14 @@ impl OpDef for LayerNormGrad {
 
     fn row_operands(&self) -> Option<Vec<usize>> {
         Some(vec![0, 1, 3, 4])
+    }
+
+    fn class(&self, _inputs: &[&Type], _outputs: &[&Type]) -> OpClass {
+        OpClass::LayerNormGrad
+    }
+
+    fn activations(&self, _operands: usize) -> Range<usize> {
+        0..3
     }
 
     fn vjp(&self, cx: &mut Vjp<'_>) -> Result<Vec<Option<ValueId>>, IrError> {

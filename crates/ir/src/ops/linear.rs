@@ -7,7 +7,7 @@
 //! is frozen: there is no dW.
 
 use super::{Layout, LinearDw, BiasGrad, OpDef, finite, float, operands};
-use crate::{Array, Cost, IrError, Sample, Type, ValueId, Vjp};
+use crate::{Array, Cost, IrError, OpClass, Sample, THIN, Type, ValueId, Vjp};
 use remat_tensor::{DType, bf16};
 use serde::{Deserialize, Serialize};
 
@@ -109,6 +109,15 @@ impl OpDef for Linear {
 
     fn is_contraction(&self) -> bool {
         true
+    }
+
+    fn class(&self, inputs: &[&Type], outputs: &[&Type]) -> OpClass {
+        match self.layout {
+            _ if outputs[0].shape.last() <= THIN => OpClass::ThinOut,
+            _ if inputs[0].shape.last() <= THIN => OpClass::ThinIn,
+            Layout::OutIn => OpClass::GemmOutIn,
+            Layout::InOut => OpClass::GemmInOut,
+        }
     }
 
     fn vjp(&self, cx: &mut Vjp<'_>) -> Result<Vec<Option<ValueId>>, IrError> {

@@ -9,9 +9,10 @@
 use super::attention::dot;
 use super::embedding::row_of;
 use super::{IGNORED, LinearCrossEntropyGrad, OpDef, float, integer, operands, rank};
-use crate::{Array, Cost, IrError, Sample, Type, ValueId, Vjp};
+use crate::{Array, Cost, IrError, OpClass, Sample, Type, ValueId, Vjp, Workspace};
 use remat_tensor::DType;
 use serde::{Deserialize, Serialize};
+use std::ops::Range;
 
 /// Kernels take this many tokens at a time at most, or samples do not show what they do at the seam.
 #[doc(hidden)]
@@ -76,6 +77,18 @@ impl OpDef for LinearCrossEntropy {
 
     fn is_contraction(&self) -> bool {
         true
+    }
+
+    fn class(&self, _inputs: &[&Type], _outputs: &[&Type]) -> OpClass {
+        OpClass::Head
+    }
+
+    fn activations(&self, _operands: usize) -> Range<usize> {
+        0..2
+    }
+
+    fn workspace(&self, inputs: &[&Type]) -> Workspace {
+        Workspace::Logits { tokens: inputs[0].shape.rows(), vocab: inputs[1].shape[0] }
     }
 
     fn vjp(&self, cx: &mut Vjp<'_>) -> Result<Vec<Option<ValueId>>, IrError> {

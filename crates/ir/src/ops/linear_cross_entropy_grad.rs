@@ -6,10 +6,11 @@
 //! chunk of tokens at a time, in workspace.
 
 use super::linear_cross_entropy::{LinearCrossEntropy, fit, logits, product_work, token};
-use super::{OpDef, operands, typed};
-use crate::{Array, Cost, IrError, Sample, Type, ValueId, Vjp};
+use super::{Op, OpDef, operands, typed};
+use crate::{Array, Cost, IrError, OpClass, Sample, Type, ValueId, Vjp, Workspace};
 use remat_tensor::DType;
 use serde::{Deserialize, Serialize};
+use std::ops::Range;
 
 /// Attributes of `linear_cross_entropy_grad`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -71,6 +72,22 @@ impl OpDef for LinearCrossEntropyGrad {
 
     fn is_contraction(&self) -> bool {
         true
+    }
+
+    fn accumulating(&self) -> Option<(Op, usize)> {
+        (self.dw && !self.accumulate).then(|| (LinearCrossEntropyGrad { accumulate: true, ..self.clone() }.into(), usize::from(self.dh)))
+    }
+
+    fn class(&self, _inputs: &[&Type], _outputs: &[&Type]) -> OpClass {
+        OpClass::Head
+    }
+
+    fn activations(&self, _operands: usize) -> Range<usize> {
+        0..2
+    }
+
+    fn workspace(&self, inputs: &[&Type]) -> Workspace {
+        Workspace::Logits { tokens: inputs[0].shape.rows(), vocab: inputs[1].shape[0] }
     }
 
     fn vjp(&self, cx: &mut Vjp<'_>) -> Result<Vec<Option<ValueId>>, IrError> {

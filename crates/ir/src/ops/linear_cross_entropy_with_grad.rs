@@ -5,9 +5,10 @@
 
 use super::linear_cross_entropy::{LinearCrossEntropy, logits, product_work};
 use super::linear_cross_entropy_grad::with_cotangent;
-use super::{LinearCrossEntropyGrad, OpDef};
-use crate::{Array, Cost, IrError, Sample, Type, ValueId, Vjp};
+use super::{LinearCrossEntropyGrad, Op, OpDef};
+use crate::{Array, Cost, IrError, OpClass, Sample, Type, ValueId, Vjp, Workspace};
 use serde::{Deserialize, Serialize};
+use std::ops::Range;
 
 /// Attributes of `linear_cross_entropy_with_grad`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -46,6 +47,22 @@ impl OpDef for LinearCrossEntropyWithGrad {
 
     fn is_contraction(&self) -> bool {
         true
+    }
+
+    fn accumulating(&self) -> Option<(Op, usize)> {
+        (self.dw && !self.accumulate).then(|| (LinearCrossEntropyWithGrad { accumulate: true, ..self.clone() }.into(), 1 + usize::from(self.dh)))
+    }
+
+    fn class(&self, _inputs: &[&Type], _outputs: &[&Type]) -> OpClass {
+        OpClass::Head
+    }
+
+    fn activations(&self, _operands: usize) -> Range<usize> {
+        0..2
+    }
+
+    fn workspace(&self, inputs: &[&Type]) -> Workspace {
+        Workspace::Logits { tokens: inputs[0].shape.rows(), vocab: inputs[1].shape[0] }
     }
 
     fn vjp(&self, cx: &mut Vjp<'_>) -> Result<Vec<Option<ValueId>>, IrError> {

@@ -3,10 +3,11 @@
 //! Operands: x [.., in], dy [.., out], then, if `accumulate`, the gradient state that the sum is added onto in place.
 //! Result: dW in f32, always: gradients are f32 whatever the activations are.
 
-use super::{Layout, OpDef, finite, float, operands, typed};
-use crate::{Array, Cost, IrError, Sample, Type, ValueId, Vjp};
+use super::{Layout, Op, OpDef, finite, float, operands, typed};
+use crate::{Array, Cost, IrError, OpClass, Sample, THIN, Type, ValueId, Vjp};
 use remat_tensor::DType;
 use serde::{Deserialize, Serialize};
+use std::ops::Range;
 
 /// Attributes of `linear_dw`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -51,6 +52,19 @@ impl OpDef for LinearDw {
 
     fn is_contraction(&self) -> bool {
         true
+    }
+
+    fn accumulating(&self) -> Option<(Op, usize)> {
+        (!self.accumulate).then(|| (LinearDw { accumulate: true, ..self.clone() }.into(), 0))
+    }
+
+    fn class(&self, inputs: &[&Type], _outputs: &[&Type]) -> OpClass {
+        let thin = inputs[0].shape.last().min(inputs[1].shape.last()) <= THIN;
+        if thin { OpClass::ThinWeightGradient } else { OpClass::WeightGradient }
+    }
+
+    fn activations(&self, _operands: usize) -> Range<usize> {
+        0..2
     }
 
     fn vjp(&self, cx: &mut Vjp<'_>) -> Result<Vec<Option<ValueId>>, IrError> {

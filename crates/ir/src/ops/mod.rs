@@ -1,15 +1,17 @@
 //! The table of ops. An op is one line of the `ops!` macro and one file of the same name here and under `cpu/src/kernels`.
 //!
 //! Each file defines the attributes, result types (`infer`), derivative (`vjp`, which emits IR), `cost`, the naive
-//! f64 `eval` that *is* the op's meaning, and `samples` on which executors are tested against it.
+//! f64 `eval` that *is* the op's meaning, and `samples` on which executors are tested against it; and what passes, prices
+//! and devices ask of an op, so that none of them has a list of ops.
 //! Invariant: every match on [`Op`] is exhaustive, so that a missing kernel does not compile.
 
-use crate::{Array, Cost, Custom, CustomOps, IrError, Sample, Type, ValueId, Vjp};
+use crate::{Array, Cost, Custom, CustomOps, IrError, OpClass, Sample, Type, ValueId, Vjp, Workspace};
 use remat_tensor::DType;
 use serde::{Deserialize, Serialize};
+use std::ops::Range;
 
 /// What every op says about itself. Operand and result order stand at the head of each op's file.
-pub trait OpDef {
+pub trait OpDef: Clone + PartialEq {
     /// Result types for these operand types, or what does not fit (with shapes; the op's name is added by the caller).
     /// Called through [`Op::infer`], which has checked every operand with [`Type::check`] and so checks the results.
     fn infer(&self, inputs: &[&Type]) -> Result<Vec<Type>, String>;
@@ -40,6 +42,47 @@ pub trait OpDef {
     /// Whether the op is worth a matrix product to compute again; the planner and its reports tell such ops apart.
     fn is_contraction(&self) -> bool {
         false
+    }
+
+    /// Whether equal operands give equal bits: true of all but what a user declares otherwise. The results of what is not are
+    /// kept under every policy.
+    fn is_deterministic(&self) -> bool {
+        true
+    }
+
+    /// The same op that adds its gradients of parameters onto states, its last operands, one for each; and the index of its
+    /// first such result. `None` for an op that makes none, or adds them already.
+    fn accumulating(&self) -> Option<(Op, usize)> {
+        None
+    }
+
+    /// The op that makes the rows from `first_row` on, where an operand that is cut by rows has `width` elements in each.
+    fn of_rows(&self, first_row: usize, width: usize) -> Self {
+        let _ = (first_row, width);
+        self.clone()
+    }
+
+    /// Whether both are one op, perhaps on different rows.
+    fn is_same_but_for_rows(&self, other: &Self) -> bool {
+        self == other
+    }
+
+    /// By which rates its time is predicted.
+    fn class(&self, inputs: &[&Type], outputs: &[&Type]) -> OpClass {
+        let _ = (inputs, outputs);
+        OpClass::Stream
+    }
+
+    /// Of so many operands, those that are activations, weights or cotangents: all of one float dtype, in which a device
+    /// computes. The others have the dtype that `infer` demands.
+    fn activations(&self, operands: usize) -> Range<usize> {
+        0..operands
+    }
+
+    /// What its kernels need beside operands and results; how many bytes that is, the device's rules say.
+    fn workspace(&self, inputs: &[&Type]) -> Workspace {
+        let _ = inputs;
+        Workspace::None
     }
 
     /// Emits the vector-Jacobian product and returns one cotangent per operand (`None` where `needs` is false or the
@@ -78,11 +121,6 @@ macro_rules! ops {
             /// The op's name, also its file stem.
             pub const fn name(&self) -> &'static str {
                 match self { $(Op::$variant(_) => stringify!($module),)* Op::Custom(_) => CUSTOM }
-            }
-
-            /// Whether equal operands give equal bits: true of all but what a user declares otherwise.
-            pub fn is_deterministic(&self) -> bool {
-                if let Op::Custom(op) = self { op.deterministic() } else { true }
             }
 
             /// The attributes as a JSON object, empty for an op without any.
@@ -126,6 +164,34 @@ macro_rules! ops {
             }
             fn is_contraction(&self) -> bool {
                 match self { $(Op::$variant(op) => op.is_contraction(),)* Op::Custom(op) => op.is_contraction() }
+            }
+            fn is_deterministic(&self) -> bool {
+                match self { $(Op::$variant(op) => op.is_deterministic(),)* Op::Custom(op) => op.is_deterministic() }
+            }
+            fn accumulating(&self) -> Option<(Op, usize)> {
+                match self { $(Op::$variant(op) => op.accumulating(),)* Op::Custom(op) => op.accumulating() }
+            }
+            fn of_rows(&self, first_row: usize, width: usize) -> Op {
+                match self {
+                    $(Op::$variant(op) => op.of_rows(first_row, width).into(),)*
+                    Op::Custom(op) => op.of_rows(first_row, width).into(),
+                }
+            }
+            fn is_same_but_for_rows(&self, other: &Op) -> bool {
+                match (self, other) {
+                    $((Op::$variant(a), Op::$variant(b)) => a.is_same_but_for_rows(b),)*
+                    (Op::Custom(a), Op::Custom(b)) => a.is_same_but_for_rows(b),
+                    _ => false,
+                }
+            }
+            fn class(&self, inputs: &[&Type], outputs: &[&Type]) -> OpClass {
+                match self { $(Op::$variant(op) => op.class(inputs, outputs),)* Op::Custom(op) => op.class(inputs, outputs) }
+            }
+            fn activations(&self, operands: usize) -> Range<usize> {
+                match self { $(Op::$variant(op) => op.activations(operands),)* Op::Custom(op) => op.activations(operands) }
+            }
+            fn workspace(&self, inputs: &[&Type]) -> Workspace {
+                match self { $(Op::$variant(op) => op.workspace(inputs),)* Op::Custom(op) => op.workspace(inputs) }
             }
             fn vjp(&self, cx: &mut Vjp<'_>) -> Result<Vec<Option<ValueId>>, IrError> {
                 match self { $(Op::$variant(op) => op.vjp(cx),)* Op::Custom(op) => op.vjp(cx) }
@@ -194,23 +260,6 @@ pub use linear_cross_entropy::MOST_CHUNK;
 impl From<Custom> for Op {
     fn from(op: Custom) -> Op {
         Op::Custom(op)
-    }
-}
-
-impl Op {
-    /// The op that makes the rows from `first_row` on, where an operand that is cut by rows has `width` elements in each.
-    pub fn of_rows(&self, first_row: usize, width: usize) -> Op {
-        let Op::Dropout(dropout) = self else { return self.clone() };
-        Dropout { first: dropout.first + (first_row * width) as u64, ..dropout.clone() }.into()
-    }
-
-    /// Whether both are one op, perhaps on different rows.
-    pub fn is_same_but_for_rows(&self, other: &Op) -> bool {
-        if let (Op::Dropout(a), Op::Dropout(b)) = (self, other) {
-            a.p == b.p && a.stream == b.stream
-        } else {
-            self == other
-        }
     }
 }
 

@@ -4,7 +4,7 @@
 //! and k. Zhang and Sennrich, *Root mean square layer normalization*, 2019; transformers' LlamaRMSNorm.
 
 use super::{OpDef, RmsNormDw, RmsNormGrad, epsilon, float, operands};
-use crate::{Array, Cost, IrError, Sample, Type, ValueId, Vjp};
+use crate::{Array, Cost, IrError, OpClass, Sample, Type, ValueId, Vjp};
 use remat_tensor::DType;
 use serde::{Deserialize, Serialize};
 
@@ -40,6 +40,10 @@ impl OpDef for RmsNorm {
 
     fn row_operands(&self) -> Option<Vec<usize>> {
         Some(vec![0])
+    }
+
+    fn class(&self, _inputs: &[&Type], _outputs: &[&Type]) -> OpClass {
+        OpClass::RmsNorm
     }
 
     fn vjp(&self, cx: &mut Vjp<'_>) -> Result<Vec<Option<ValueId>>, IrError> {

@@ -3,10 +3,11 @@
 //! Operands: dy like x, x [.., G·D], rstd [.., G], then, if `accumulate`, the gradient state [D]. Result: dw [D].
 
 use super::rms_norm::RmsNorm;
-use super::{OpDef, float, operands, same, typed};
+use super::{Op, OpDef, float, operands, same, typed};
 use crate::{Array, Cost, IrError, Sample, Type, ValueId, Vjp};
 use remat_tensor::DType;
 use serde::{Deserialize, Serialize};
+use std::ops::Range;
 
 /// Attributes of `rms_norm_dw`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -40,6 +41,14 @@ impl OpDef for RmsNormDw {
 
     fn row_operands(&self) -> Option<Vec<usize>> {
         self.accumulate.then(|| vec![0, 1, 2])
+    }
+
+    fn accumulating(&self) -> Option<(Op, usize)> {
+        (!self.accumulate).then(|| (RmsNormDw { accumulate: true }.into(), 0))
+    }
+
+    fn activations(&self, _operands: usize) -> Range<usize> {
+        0..2
     }
 
     fn vjp(&self, cx: &mut Vjp<'_>) -> Result<Vec<Option<ValueId>>, IrError> {

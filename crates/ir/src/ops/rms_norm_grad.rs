@@ -4,9 +4,10 @@
 
 use super::rms_norm::{RmsNorm, groups};
 use super::{OpDef, operands, same, typed};
-use crate::{Array, Cost, IrError, Sample, Type, ValueId, Vjp};
+use crate::{Array, Cost, IrError, OpClass, Sample, Type, ValueId, Vjp};
 use remat_tensor::DType;
 use serde::{Deserialize, Serialize};
+use std::ops::Range;
 
 /// `rms_norm_grad` has no attributes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -23,6 +24,14 @@ impl OpDef for RmsNormGrad {
 
     fn row_operands(&self) -> Option<Vec<usize>> {
         Some(vec![0, 1, 3])
+    }
+
+    fn class(&self, _inputs: &[&Type], _outputs: &[&Type]) -> OpClass {
+        OpClass::RmsNormGrad
+    }
+
+    fn activations(&self, _operands: usize) -> Range<usize> {
+        0..3
     }
 
     fn vjp(&self, cx: &mut Vjp<'_>) -> Result<Vec<Option<ValueId>>, IrError> {

@@ -5,9 +5,10 @@
 //! the inverse rotation. Su et al., *RoFormer*, 2021, in the `rotate_half` order of transformers.
 
 use super::{OpDef, finite, float, operands, rank, typed};
-use crate::{Array, Cost, IrError, Sample, Type, ValueId, Vjp};
+use crate::{Array, Cost, IrError, OpClass, Sample, Type, ValueId, Vjp};
 use remat_tensor::DType;
 use serde::{Deserialize, Serialize};
+use std::ops::Range;
 
 /// Attributes of `rope`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -37,6 +38,14 @@ impl OpDef for Rope {
         typed("positions", inputs[1], DType::I32, &x.shape[..2])?;
         typed("inv_freq", inputs[2], DType::F32, &[self.head_size / 2])?;
         Ok(vec![x.clone()])
+    }
+
+    fn class(&self, _inputs: &[&Type], _outputs: &[&Type]) -> OpClass {
+        OpClass::Rope
+    }
+
+    fn activations(&self, _operands: usize) -> Range<usize> {
+        0..1
     }
 
     fn vjp(&self, cx: &mut Vjp<'_>) -> Result<Vec<Option<ValueId>>, IrError> {

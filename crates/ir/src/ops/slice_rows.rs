@@ -3,7 +3,7 @@
 //! Operand: x [.., D]. Result: rows [rows, D], of x's dtype. A planner's op: it cuts what differentiation has made.
 
 use super::{OpDef, float, operands};
-use crate::{Array, Cost, IrError, Sample, Type, ValueId, Vjp};
+use crate::{Array, Cost, IrError, OpClass, Sample, Type, ValueId, Vjp};
 use serde::{Deserialize, Serialize};
 
 /// Attributes of `slice_rows`.
@@ -28,6 +28,10 @@ impl OpDef for SliceRows {
         float("x", inputs[0])?;
         within("x", inputs[0], self.first, self.rows)?;
         Ok(vec![Type::new(inputs[0].dtype, [self.rows, inputs[0].shape.last()])])
+    }
+
+    fn class(&self, _inputs: &[&Type], _outputs: &[&Type]) -> OpClass {
+        OpClass::Copy
     }
 
     fn vjp(&self, cx: &mut Vjp<'_>) -> Result<Vec<Option<ValueId>>, IrError> {

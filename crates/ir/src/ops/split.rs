@@ -3,7 +3,7 @@
 //! Operand: x [.., Σ sizes]. Results: one piece [.., size] each, of x's dtype. The derivative is `concat`.
 
 use super::{Concat, OpDef, Zeros, operands};
-use crate::{Array, Cost, IrError, Sample, Type, ValueId, Vjp};
+use crate::{Array, Cost, IrError, OpClass, Sample, Type, ValueId, Vjp};
 use serde::{Deserialize, Serialize};
 
 /// Attributes of `split`.
@@ -31,6 +31,10 @@ impl OpDef for Split {
     fn result_name(&self, index: usize) -> &'static str {
         const NAMES: [&str; 8] = ["0", "1", "2", "3", "4", "5", "6", "7"];
         NAMES.get(index).copied().unwrap_or("piece")
+    }
+
+    fn class(&self, _inputs: &[&Type], _outputs: &[&Type]) -> OpClass {
+        OpClass::Copy
     }
 
     fn vjp(&self, cx: &mut Vjp<'_>) -> Result<Vec<Option<ValueId>>, IrError> {

@@ -3,7 +3,7 @@
 //! Operands: gate, up of one type. Result: y of that type. Shazeer, *GLU variants improve transformer*, 2020.
 
 use super::{OpDef, SwigluGrad, float, operands, same};
-use crate::{Array, Cost, IrError, Sample, Type, ValueId, Vjp};
+use crate::{Array, Cost, IrError, OpClass, Sample, Type, ValueId, Vjp};
 use serde::{Deserialize, Serialize};
 
 /// `swiglu` has no attributes.
@@ -29,6 +29,10 @@ impl OpDef for Swiglu {
 
     fn row_operands(&self) -> Option<Vec<usize>> {
         Some(vec![0, 1])
+    }
+
+    fn class(&self, _inputs: &[&Type], _outputs: &[&Type]) -> OpClass {
+        OpClass::Swiglu
     }
 
     fn vjp(&self, cx: &mut Vjp<'_>) -> Result<Vec<Option<ValueId>>, IrError> {

@@ -4,7 +4,7 @@
 
 use super::swiglu::{Swiglu, sigmoid};
 use super::{OpDef, float, operands, same};
-use crate::{Array, Cost, IrError, Sample, Type, ValueId, Vjp};
+use crate::{Array, Cost, IrError, OpClass, Sample, Type, ValueId, Vjp};
 use serde::{Deserialize, Serialize};
 
 /// `swiglu_grad` has no attributes.
@@ -30,6 +30,10 @@ impl OpDef for SwigluGrad {
 
     fn row_operands(&self) -> Option<Vec<usize>> {
         Some(vec![0, 1, 2])
+    }
+
+    fn class(&self, _inputs: &[&Type], _outputs: &[&Type]) -> OpClass {
+        OpClass::SwigluGrad
     }
 
     fn vjp(&self, cx: &mut Vjp<'_>) -> Result<Vec<Option<ValueId>>, IrError> {

@@ -4,7 +4,7 @@
 
 use super::slice_rows::within;
 use super::{OpDef, float, operands, typed};
-use crate::{Array, Cost, IrError, Sample, Type, ValueId, Vjp};
+use crate::{Array, Cost, IrError, OpClass, Sample, Type, ValueId, Vjp};
 use serde::{Deserialize, Serialize};
 
 /// Attributes of `write_rows`.
@@ -27,6 +27,10 @@ impl OpDef for WriteRows {
 
     fn in_place(&self) -> Vec<(usize, usize)> {
         vec![(0, 0)]
+    }
+
+    fn class(&self, _inputs: &[&Type], _outputs: &[&Type]) -> OpClass {
+        OpClass::Copy
     }
 
     fn vjp(&self, cx: &mut Vjp<'_>) -> Result<Vec<Option<ValueId>>, IrError> {

@@ -25,7 +25,10 @@ pub struct CaseFile {
 impl CaseFile {
     /// All files, in the order of their names.
     pub fn all() -> Vec<CaseFile> {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../compiler/tests/cases");
+        // From a crate, or from the folder of fuzz targets.
+        let folders = ["../compiler/tests/cases", "../crates/compiler/tests/cases"];
+        let folders = folders.map(|folder| Path::new(env!("CARGO_MANIFEST_DIR")).join(folder));
+        let folder = folders.into_iter().find(|folder| folder.exists()).expect("the cases are there");
         let files = std::fs::read_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
         let mut paths: Vec<PathBuf> = files.map(|file| file.expect("a file").path()).collect();
         paths.sort();

@@ -10,7 +10,7 @@ use crate::plan::memory_part::{MemoryPart, MemoryTable, PhasePart, RunPhase};
 use crate::plan::program_memory::{earlier_bytes, program_bytes};
 use crate::plan::source_totals::SourceTotals;
 use remat_ir::Graph;
-use remat_plan::{Action, DeviceProfile, MemoryDomain, Plan, Step};
+use remat_plan::{Action, DeviceProfile, MemoryDomain, OpClass, Plan, Step};
 use remat_step::StepTrace;
 use std::fs;
 
@@ -258,7 +258,7 @@ impl ArenaParts {
     fn of(micro: &Plan, arena_bytes: usize) -> Self {
         let kept = micro.activation_bytes().min(arena_bytes);
         let is_head = |step: &&Step| match step.action {
-            Action::Compute(op) => micro.graph.node(op).op.name().starts_with("linear_cross_entropy"),
+            Action::Compute(op) => OpClass::of(&micro.graph, micro.graph.node(op)) == OpClass::Head,
             _ => false,
         };
         let workspaces = micro.steps.iter().filter(is_head).filter_map(|step| step.workspace);
