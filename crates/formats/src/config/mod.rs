@@ -4,6 +4,7 @@
 //! of them overflows 64 bits, heads divide, and everything unsupported was refused by name. A family is one file and its
 //! line in [`FAMILIES`]; `spec` says what a family can choose, `decoder` what the Llama-like ones share.
 
+mod activation;
 mod decoder;
 mod family;
 mod gpt2;
@@ -19,6 +20,7 @@ mod sliding_window;
 mod smollm3;
 mod spec;
 
+pub use activation::GeluForm;
 pub use family::Preset;
 pub use rope::RopeScaling;
 pub use sliding_window::{SlidingWindow, WindowedLayers};
