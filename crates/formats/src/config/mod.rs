@@ -102,6 +102,13 @@ impl ModelConfig {
             return Err(keys.error("model_type", problem));
         };
         let parsed = (family.read)(&keys)?;
+        match keys.string("transformers_weights")? {
+            None | Some("model.safetensors" | "model.safetensors.index.json") => {}
+            Some(other) => {
+                let problem = format!("is {:?}; weights are read from model.safetensors or its index", excerpt(other));
+                return Err(keys.error("transformers_weights", problem));
+            }
+        }
         if let Some(quantization) = keys.object("quantization_config")? {
             is_supported(&quantization)?;
         }

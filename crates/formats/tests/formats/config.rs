@@ -165,6 +165,10 @@ fn architectures_that_are_not_supported_are_named() {
         let problem = format!(r#""quantization_config.{key}" is "{found}"; {unsupported}"#);
         check("llama", &json!({ "quantization_config": config }), &problem);
     }
+    let weights = json!({ "transformers_weights": "consolidated.safetensors" });
+    let problem =
+        r#""transformers_weights" is "consolidated.safetensors"; weights are read from model.safetensors or its index"#;
+    check("llama", &weights, problem);
     let neither = json!({ "quant_method": "bitsandbytes", "load_in_8bit": false, "bnb_4bit_quant_type": "nf4" });
     let problem = r#""quantization_config.load_in_4bit" must be true, or load_in_8bit; use the unquantised model"#;
     check("llama", &json!({ "quantization_config": neither }), problem);
