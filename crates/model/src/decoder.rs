@@ -8,9 +8,7 @@ use crate::ModelError;
 use crate::model_builder::{Heads, ModelBuilder};
 use crate::rope::inv_freq_name;
 use remat_formats::{GeluForm, Mlp, ModelConfig, Norm, NormPlaces, Positions, Projections, QkNorm};
-use remat_ir::ops::{
-    self, Add, Cast, Embedding, Gelu, LayerNorm, Layout, Linear, RmsNorm, Rope, Scale, Split, Swiglu,
-};
+use remat_ir::ops::{self, Add, Cast, Embedding, Gelu, LayerNorm, Layout, Linear, RmsNorm, Rope, Scale, Split, Swiglu};
 use remat_ir::{IrError, Type, ValueId};
 use remat_tensor::DType;
 
