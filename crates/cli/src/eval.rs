@@ -107,6 +107,7 @@ fn start(arguments: EvalArgs) -> Result<(EvaluationReport, DeviceOptions), Train
     data.iter().fold(places, |places, path| places.reads("--data", &remat_data::file_of(path))).check()?;
     let options = device_options(threads, isa)?;
     let model = Model::open(&model)?.in_precision(precision.into());
+    model.notes().iter().for_each(|note| console::note(note));
     console::adapter_notes(&model, adapter.as_deref())?;
     let request = EvaluationRequest {
         data,

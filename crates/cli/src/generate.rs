@@ -97,6 +97,7 @@ fn generate(arguments: &GenerateArgs) -> Result<(), TrainError> {
     arguments.adapter.iter().fold(places, |places, path| places.reads("--adapter", path)).check()?;
     let options = device_options(arguments.threads, arguments.isa)?;
     let model = Model::open(&arguments.model)?.in_precision(arguments.precision.into());
+    model.notes().iter().for_each(|note| console::note(note));
     console::adapter_notes(&model, arguments.adapter.as_deref())?;
     let tokenizer = Tokenizer::from_dir(&arguments.model)?;
     let of_prompt = |problem| TrainError::BadFlag { key: "prompt", problem };

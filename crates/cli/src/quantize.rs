@@ -74,6 +74,7 @@ fn quantise(arguments: &QuantizeArgs) -> Result<QuantiseReport, ModelError> {
         (None, Some(name)) => Model::from_preset(name)?,
         (None, None) => return Err(ModelError::Setting("--model is missing: give --model DIR".to_string())),
     };
+    model.notes().iter().for_each(|note| console::note(note));
     model.write_quantised(arguments.quant.into(), &arguments.out, arguments.force)
 }
 

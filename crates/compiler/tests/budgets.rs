@@ -239,7 +239,7 @@ fn chain(widths: &[usize]) -> Graph {
         targets.push(Target { value: weight, accumulate_into: Some(gradient) });
         x = b.region(&format!("layer.{layer}"), |b| {
             let h = b.op1(&format!("h{layer}"), Linear::plain(Layout::InOut), &[x, weight]).expect("shapes fit");
-            b.op1(&format!("act{layer}"), Gelu, &[h]).expect("shapes fit")
+            b.op1(&format!("act{layer}"), Gelu::TANH, &[h]).expect("shapes fit")
         });
     }
     let loss = b.op1("loss", Sum, &[x]).expect("shapes fit");

@@ -19,7 +19,7 @@ fn chain(blocks: usize, after: impl Fn(&mut Builder, usize, ValueId) -> ValueId)
     let input = b.input("x", Type::new(DType::F32, [ROWS, WIDTH]));
     let dloss = b.input("dloss", Type::new(DType::F32, [1]));
     let mut targets = Vec::new();
-    let mut x = b.op1("x0", Gelu, &[input]).expect("shapes fit");
+    let mut x = b.op1("x0", Gelu::TANH, &[input]).expect("shapes fit");
     for block in 0..blocks {
         let ty = Type::new(DType::F32, [WIDTH, WIDTH]);
         let weight = b.state(&format!("w{block}"), ty.clone());
@@ -36,7 +36,7 @@ fn chain(blocks: usize, after: impl Fn(&mut Builder, usize, ValueId) -> ValueId)
 }
 
 fn with_gelu(b: &mut Builder, block: usize, h: ValueId) -> ValueId {
-    b.op1(&format!("act{block}"), Gelu, &[h]).expect("shapes fit")
+    b.op1(&format!("act{block}"), Gelu::TANH, &[h]).expect("shapes fit")
 }
 
 /// How often blocks run forward: those of the forward itself and those for backward.
@@ -116,7 +116,7 @@ fn what_runs_several_times_means_the_same_is_counted_and_is_checked() {
     let with_dropout = |b: &mut Builder, block: usize, h: ValueId| {
         let rng = b.graph().find("rng").unwrap_or_else(|| b.input("rng", Type::new(DType::U32, [4])));
         let name = format!("act{block}");
-        let h = b.op1(&name, Gelu, &[h]).expect("shapes fit");
+        let h = b.op1(&name, Gelu::TANH, &[h]).expect("shapes fit");
         let name = format!("drop{block}");
         b.op1(&name, Dropout::new(0.25, stream_of_name(&name)), &[h, rng]).expect("shapes fit")
     };

@@ -94,6 +94,21 @@ impl<'a> Keys<'a> {
         Ok(self.maybe_size(key, most)?.unwrap_or(default))
     }
 
+    /// A size that goes by two names; both may be there if they agree.
+    pub(crate) fn size_by_either(
+        &self,
+        [key, other]: [&str; 2],
+        default: usize,
+        most: usize,
+    ) -> Result<usize, FormatsError> {
+        match (self.maybe_size(key, most)?, self.maybe_size(other, most)?) {
+            (Some(size), Some(second)) if size != second => {
+                Err(self.error(key, format!("is {size}, and {other}, which means the same, is {second}; keep one")))
+            }
+            (size, second) => Ok(size.or(second).unwrap_or(default)),
+        }
+    }
+
     /// A finite number, if the key is there.
     pub(crate) fn maybe_number(&self, key: &str) -> Result<Option<f64>, FormatsError> {
         let Some(value) = self.value(key) else { return Ok(None) };

@@ -7,8 +7,10 @@
 mod atomic;
 mod bitsandbytes;
 mod config;
+mod edit_distance;
 mod error;
 mod files;
+mod foreign_weights;
 mod gguf;
 mod guard;
 mod held_file;
@@ -26,13 +28,15 @@ mod tokenizer_parts;
 mod tokenizer_size;
 
 pub use atomic::{fsync_folder, name_unnamed, sha256_file, write_atomic, write_atomic_with};
-pub use bitsandbytes::{PartContent, QuantisedInfo, QuantisedPart, quantised_parts};
+pub use bitsandbytes::{PartContent, QuantisedInfo, QuantisedPart, quantised_parts, weight_of_part};
 pub use config::{
-    BlockSpec, Dropouts, Mlp, ModelConfig, Names, Norm, NormPlaces, Positions, Preset, Projections, QkNorm,
+    BlockSpec, Dropouts, GeluForm, Mlp, ModelConfig, Names, Norm, NormPlaces, Positions, Preset, Projections, QkNorm,
     RopeScaling, Rotary, SlidingWindow, WindowedLayers,
 };
+pub use edit_distance::edit_distance;
 pub use error::FormatsError;
 pub use files::{SETTINGS_LIMIT_BYTES, TOKENIZER_FILE_LIMIT_BYTES, open_file, read_file, read_text_file};
+pub use foreign_weights::refuse_weight_file;
 pub use gguf::{GgufHeader, GgufTensor, GgufValue};
 pub use guard::{guard_is_overdue, guarded, panic_is_caught};
 pub use held_file::{HashingReader, HeldFile, sha256_bytes};

@@ -4,7 +4,7 @@
 
 use crate::json::{self, UniqueMap};
 use crate::safetensors::{SafetensorsFile, TensorInfo};
-use crate::{FormatsError, HeldFile};
+use crate::{FormatsError, HeldFile, foreign_weights};
 use half::bf16;
 use remat_tensor::HostTensor;
 use serde::Deserialize;
@@ -12,8 +12,10 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 const SINGLE: &str = "model.safetensors";
+const SAFETENSORS: &str = ".safetensors";
 const INDEX: &str = "model.safetensors.index.json";
-const PICKLES: [&str; 2] = ["pytorch_model.bin", "pytorch_model.bin.index.json"];
+/// Most names of a folder's files that are looked at.
+const MOST_NAMES: usize = 4096;
 /// Largest index that is read: half a million tensors.
 const INDEX_LIMIT_BYTES: u64 = 64 << 20;
 
@@ -50,13 +52,37 @@ impl ModelFiles {
         if index.symlink_metadata().is_ok() {
             return ModelFiles::open_shards(folder, &index);
         }
-        let problem = if PICKLES.iter().any(|name| folder.join(name).exists()) {
-            "only holds PyTorch pickle files, which can run code when they are opened; \
-             convert them: load the model with transformers and call save_pretrained(folder, safe_serialization=True)"
-        } else {
-            "holds neither model.safetensors nor model.safetensors.index.json; give the folder of a model"
+        let neither = "holds neither model.safetensors nor model.safetensors.index.json";
+        let names = names_in(folder);
+        let problem = match foreign_weights::instead(&names) {
+            _ if names.iter().any(|name| name.ends_with(SAFETENSORS)) => {
+                let there = names.iter().filter(|name| name.ends_with(SAFETENSORS)).take(3);
+                let there = there.map(|name| format!("{name:?}")).collect::<Vec<_>>().join(", ");
+                format!(
+                    "{neither}, but {there}; rename a single file to model.safetensors, download the index of shards"
+                )
+            }
+            Some(instead) => format!("{neither}; {instead}"),
+            None => format!("{neither}; give the folder of a model"),
         };
         Err(FormatsError::malformed(folder, problem))
+    }
+
+    /// Names of files of the folder that hold weights, too, and are not read: other formats, an adapter, other safetensors.
+    pub fn unread_files(&self) -> Vec<String> {
+        let is_read = |name: &String| {
+            self.files.iter().any(|file| file.path().file_name().is_some_and(|read| read == name.as_str()))
+        };
+        let holds_weights = |name: &String| foreign_weights::is_foreign(name) || name.ends_with(SAFETENSORS);
+        names_in(&self.folder).into_iter().filter(|name| holds_weights(name) && !is_read(name)).collect()
+    }
+
+    /// Whether two tensors are of one shape and dtype and hold the same bytes.
+    ///
+    /// # Errors
+    /// A tensor that is not there, a read that fails.
+    pub fn are_the_same(&self, name: &str, other: &str) -> Result<bool, FormatsError> {
+        self.file_of(name)?.holds_the_same(name, self.file_of(other)?, other)
     }
 
     fn open_shards(folder: &Path, index: &Path) -> Result<Self, FormatsError> {
@@ -90,6 +116,12 @@ impl ModelFiles {
                 return Err(FormatsError::tensor(file.path(), name, problem));
             }
             opened.tensors.insert(name.clone(), number);
+        }
+        // What an index does not list is read all the same, as transformers does.
+        for (number, file) in opened.files.iter().enumerate() {
+            for name in file.names() {
+                opened.tensors.entry(name.to_string()).or_insert(number);
+            }
         }
         Ok(opened)
     }
@@ -178,6 +210,14 @@ fn open_shard(folder: &Path, index: &Path, tensor: &str, shard: &str) -> Result<
         }
         other => other,
     })
+}
+
+/// Names of the files of a folder, sorted; none if it cannot be listed.
+fn names_in(folder: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten().take(MOST_NAMES);
+    let mut names: Vec<String> = entries.filter_map(|entry| entry.file_name().into_string().ok()).collect();
+    names.sort_unstable();
+    names
 }
 
 /// A file name without any path in it.

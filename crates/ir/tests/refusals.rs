@@ -173,8 +173,8 @@ fn refusals() -> Vec<(Op, &'static str, &'static str)> {
         ),
         (Swiglu.into(), "f32[2] f32[3]", "gate f32[2] and up f32[3] must have one type"),
         (SwigluGrad.into(), "f32[3] f32[2] f32[2]", "dy f32[3] and gate f32[2] must have one type"),
-        (Gelu.into(), "u8[2]", "x u8[2] must hold real numbers"),
-        (GeluGrad.into(), "f32[3] f32[2]", "dy f32[3] and x f32[2] must have one type"),
+        (Gelu::TANH.into(), "u8[2]", "x u8[2] must hold real numbers"),
+        (GeluGrad { form: GeluForm::Tanh }.into(), "f32[3] f32[2]", "dy f32[3] and x f32[2] must have one type"),
         (Scale { factor: f32::INFINITY }.into(), "f32[2]", "attribute factor = inf must be a finite number"),
         (SliceRows { first: 2, rows: 5 }.into(), "f32[2, 3, 4]", "x f32[2, 3, 4] has no 5 rows from row 2 on"),
         (

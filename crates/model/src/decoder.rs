@@ -6,9 +6,9 @@
 
 use crate::ModelError;
 use crate::model_builder::{Heads, ModelBuilder};
-use crate::rope::INV_FREQ;
-use remat_formats::{Mlp, ModelConfig, Norm, NormPlaces, Positions, Projections, QkNorm};
-use remat_ir::ops::{Add, Cast, Embedding, Gelu, LayerNorm, Layout, Linear, RmsNorm, Rope, Scale, Split, Swiglu};
+use crate::rope::inv_freq_name;
+use remat_formats::{GeluForm, Mlp, ModelConfig, Norm, NormPlaces, Positions, Projections, QkNorm};
+use remat_ir::ops::{self, Add, Cast, Embedding, Gelu, LayerNorm, Layout, Linear, RmsNorm, Rope, Scale, Split, Swiglu};
 use remat_ir::{IrError, Type, ValueId};
 use remat_tensor::DType;
 
@@ -29,7 +29,10 @@ pub(crate) fn forward(config: &ModelConfig, m: &mut ModelBuilder<'_>) -> Result<
             let rows = m.parameter(&format!("{path}.weight"), &[config.max_position_embeddings, width]);
             (Some((path, rows)), None)
         }
-        Positions::Rotary(_) => (None, Some(m.b.constant(INV_FREQ, Type::new(DType::F32, [config.head_dim / 2])))),
+        Positions::Rotary(_) => {
+            let name = inv_freq_name(config, m.tokens());
+            (None, Some(m.b.constant(&name, Type::new(DType::F32, [config.head_dim / 2]))))
+        }
     };
     let x = m.b.op1(&embedding, Embedding, &[table, m.inputs.ids])?;
     let mut x = scaled(m, &format!("{embedding}.scaled"), x, config.embedding_multiplier)?;
@@ -183,7 +186,8 @@ impl Decoder<'_> {
         };
         let inv_freq = self.inv_freq.filter(|_| self.config.rotary().is_some_and(|rotary| rotary.rotates(layer)));
         let Some(inv_freq) = inv_freq else { return Ok(x) };
-        let rope = Rope { head_size: head, inverse: false, scale: 1.0 };
+        let scale = self.config.rotary().map_or(1.0, |rotary| rotary.scaling.attention_factor());
+        let rope = Rope { head_size: head, inverse: false, scale: scale as f32 };
         m.b.op1(&format!("{path}_rope"), rope, &[x, m.inputs.positions, inv_freq])
     }
 
@@ -200,9 +204,13 @@ impl Decoder<'_> {
                 let up = linear(m, up, x, (width, inner))?;
                 (m.b.op1(&act, Swiglu, &[gate, up])?, down)
             }
-            Mlp::Plain { up, down } => {
+            Mlp::Plain { up, down, gelu } => {
                 let up = linear(m, up, x, (width, inner))?;
-                (m.b.op1(&act, Gelu, &[up])?, down)
+                let form = match gelu {
+                    GeluForm::Exact => ops::GeluForm::Exact,
+                    GeluForm::Tanh => ops::GeluForm::Tanh,
+                };
+                (m.b.op1(&act, Gelu { form }, &[up])?, down)
             }
         };
         let out = linear(m, down, activated, (inner, width))?;

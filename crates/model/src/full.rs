@@ -7,13 +7,13 @@ use crate::precision::write_parameters;
 use crate::preset::preset_json;
 use crate::source::Source;
 use crate::{Model, ModelError};
-use remat_formats::{FormatsError, write_atomic};
+use remat_formats::{FormatsError, ModelConfig, write_atomic};
 use remat_ir::Parameter;
 use remat_plan::Device;
 use std::path::Path;
 
 impl Model {
-    /// The model's `config.json`.
+    /// The model's `config.json`, with what its files say of the head.
     pub(crate) fn config_json(&self) -> Result<serde_json::Value, ModelError> {
         let preset;
         let text = match self.source {
@@ -21,10 +21,17 @@ impl Model {
                 preset = preset_json(&self.folder.to_string_lossy())?.to_string();
                 &preset
             }
-            Source::Files(_) => &self.companions.config,
+            Source::Files(..) => &self.companions.config,
         };
         let path = self.folder.join("config.json");
-        Ok(serde_json::from_str(text).map_err(|error| FormatsError::Malformed { path, problem: error.to_string() })?)
+        let declared = ModelConfig::parse(&path, text)?;
+        let malformed = |error: serde_json::Error| FormatsError::Malformed { path, problem: error.to_string() };
+        let mut json: serde_json::Value = serde_json::from_str(text).map_err(malformed)?;
+        // What is written holds the head by itself, so it must say so.
+        if declared.tie_word_embeddings && !self.config.tie_word_embeddings {
+            json["tie_word_embeddings"] = false.into();
+        }
+        Ok(json)
     }
 
     /// Writes `model.safetensors` (f32), `config.json` with its dtype set to float32, and the tokenizer's files.

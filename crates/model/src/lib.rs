@@ -16,6 +16,7 @@ mod load;
 mod method;
 mod model;
 mod model_builder;
+mod names;
 mod objective;
 mod precision;
 mod preset;

@@ -4,7 +4,7 @@
 //! GPT-2 weight that is quantised has to be transposed: it is read once per strip of rows that fits a bounded buffer.)
 
 use crate::precision::write_parameter;
-use crate::rope::{INV_FREQ, inv_freq};
+use crate::rope::{inv_freq, inv_freq_name, is_inv_freq};
 use crate::source::Source;
 use crate::{Model, ModelError, Precision};
 use half::{bf16, f16};
@@ -16,9 +16,9 @@ use remat_tensor::{DType, NotFinite, QuantFormat, QuantisedTensor, Quantiser, Sh
 const STRIP_ELEMENTS: usize = 1 << 18;
 
 impl Model {
-    /// Loads every base parameter that `graph` names: frozen weights, and trained states under full fine-tuning, with
-    /// the f32 master of a bf16 working copy if the device has one. f16 becomes bf16 where the graph is bf16. Tensor shapes
-    /// are checked before the first byte is copied.
+    /// Loads every base parameter that `graph` names, and its rotary frequencies: frozen weights, and trained states under
+    /// full fine-tuning, with the f32 master of a bf16 working copy if the device has one. f16 becomes bf16 where the graph
+    /// is bf16. Tensor shapes are checked before the first byte is copied.
     ///
     /// # Errors
     /// A tensor that is missing, of another shape, or of a dtype that cannot be widened to f32.
@@ -48,6 +48,26 @@ impl Model {
         Ok(())
     }
 
+    /// Fills in the rotary frequencies for sequences of these lengths, where the device's plans read them: plans of several
+    /// lengths on one device may read several.
+    ///
+    /// # Errors
+    /// A device that fails.
+    pub fn load_frequencies(
+        &self,
+        lengths: impl IntoIterator<Item = usize>,
+        device: &mut dyn Device,
+    ) -> Result<(), ModelError> {
+        for name in lengths.into_iter().map(|tokens| inv_freq_name(&self.config, tokens)) {
+            if let Some(source) = device.source(Storage::Weight, &name) {
+                let mut writer = SourceWriter::new(device, source);
+                writer.push(&inv_freq(&self.config, &name));
+                writer.finish()?;
+            }
+        }
+        Ok(())
+    }
+
     /// Reads one frozen weight.
     fn load_weight(
         &self,
@@ -56,15 +76,14 @@ impl Model {
         quantiser: &mut Quantiser,
         writer: &mut SourceWriter<'_>,
     ) -> Result<(), ModelError> {
-        if name == INV_FREQ {
-            let rotary = self.config.rotary().expect("only models with rotary positions have frequencies");
-            writer.push(&inv_freq(rotary, self.config.head_dim));
+        if is_inv_freq(name) {
+            writer.push(&inv_freq(&self.config, name));
             return Ok(());
         }
         if let Some(format) = ty.dtype.quant_format() {
             return self.load_quantised(name, &ty.shape, format, quantiser, &mut |at, bytes| writer.push_at(at, bytes));
         }
-        let tensor = self.tensor_of(name).ok_or_else(|| self.tensor_error(name, "is missing".to_string()))?;
+        let tensor = self.tensor_of(name).ok_or_else(|| self.missing(name))?;
         match ty.dtype {
             DType::BF16 => self.source.read_chunks_bf16(&tensor, ty.shape.numel(), &mut |piece| {
                 writer.push(piece);
@@ -86,7 +105,7 @@ impl Model {
         quantiser: &mut Quantiser,
         write: &mut dyn FnMut(usize, &[u8]),
     ) -> Result<(), ModelError> {
-        if let (Some(stored), Source::Files(files)) = (self.stored.get(name), &self.source) {
+        if let (Some(stored), Source::Files(files, _)) = (self.stored.get(name), &self.source) {
             return Ok(files.read_quantised(&stored.tensor, &stored.info, write)?);
         }
         // What is quantised is the weight as it would be computed with.
@@ -136,7 +155,7 @@ impl Model {
         shape: &Shape,
         sink: &mut dyn FnMut(&[f32]),
     ) -> Result<(), ModelError> {
-        let tensor = self.tensor_of(name).ok_or_else(|| self.tensor_error(name, "is missing".to_string()))?;
+        let tensor = self.tensor_of(name).ok_or_else(|| self.missing(name))?;
         if !self.config.block.weights_in_out {
             return self.source.read_chunks(&tensor, shape.numel(), &mut |piece| {
                 sink(piece);
@@ -187,7 +206,7 @@ impl Model {
             return if found == expected { Ok(()) } else { Err(fail(message())) };
         }
         let Some(tensor) = self.tensor_of(name) else {
-            return Err(fail("is missing: the files are incomplete or belong to another config.json".to_string()));
+            return Err(self.missing(name));
         };
         let turned = ty.dtype.quant_format().is_some() && self.config.block.weights_in_out;
         let expected = if turned { Shape::from([ty.shape[1], ty.shape[0]]) } else { ty.shape.clone() };
@@ -201,6 +220,10 @@ impl Model {
 
     pub(crate) fn tensor_error(&self, name: &str, problem: String) -> ModelError {
         ModelError::Tensor { folder: self.folder.display().to_string(), tensor: name.to_string(), problem }
+    }
+
+    fn missing(&self, name: &str) -> ModelError {
+        self.tensor_error(name, self.source.missing(name))
     }
 
     /// The checkpoint's name of a parameter.

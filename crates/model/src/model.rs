@@ -5,11 +5,12 @@ use crate::build::{self, Evaluation, Inference};
 use crate::companions::Companions;
 use crate::generation::{self, CacheShape, Generation};
 use crate::model_builder::{Base, BatchShape};
+use crate::names::TensorNames;
 use crate::preset::preset;
 use crate::source::Source;
 use crate::stored::{Quant, StoredQuantised};
 use crate::{Method, ModelError, Precision};
-use remat_formats::{HeldFile, ModelConfig, ModelFiles};
+use remat_formats::{HeldFile, ModelConfig, ModelFiles, refuse_weight_file};
 use remat_ir::{Graph, Parameter, Training};
 use remat_plan::Device;
 use std::path::{Path, PathBuf};
@@ -24,19 +25,26 @@ pub struct Model {
     pub(crate) stored: StoredQuantised,
     /// What goes beside the weights of a model that is saved; nothing of a preset.
     pub(crate) companions: Companions,
+    notes: Vec<String>,
 }
 
 impl Model {
     /// Opens a folder: reads `config.json` and the headers of the weight files, no weights.
     ///
     /// # Errors
-    /// A missing or malformed file, an unsupported architecture.
+    /// A missing or malformed file, an unsupported architecture, weights in another format.
     pub fn open(folder: &Path) -> Result<Self, ModelError> {
+        refuse_weight_file(folder)?;
         let config = ModelConfig::from_dir(folder)?;
         let files = ModelFiles::open(folder)?;
-        let stored = StoredQuantised::of(&config, &files)?;
-        let (folder, source, companions) = (folder.to_path_buf(), Source::Files(files), Companions::open(folder)?);
-        Ok(Model { folder, config, source, precision: Precision::F32, stored, companions })
+        let mut names = TensorNames::of(&config, &files)?;
+        let (config, untied) = names.tie(config, &files)?;
+        let stored = StoredQuantised::of(&config, &files, &names)?;
+        let linears = config.linear_names().len();
+        let notes = untied.into_iter().chain(names.notes(linears, stored.count(), &files)).collect();
+        let (folder, source, companions) =
+            (folder.to_path_buf(), Source::Files(files, names), Companions::open(folder)?);
+        Ok(Model { folder, config, source, precision: Precision::F32, stored, companions, notes })
     }
 
     /// A folder to plan for: as [`Model::open`] where it has weight files; from `config.json` alone where it has none.
@@ -44,6 +52,7 @@ impl Model {
     /// # Errors
     /// As [`Model::open`], but for weight files that are absent.
     pub fn open_to_plan(folder: &Path) -> Result<Self, ModelError> {
+        refuse_weight_file(folder)?;
         match ModelFiles::are_in(folder) {
             true => Model::open(folder),
             false => Ok(Model::random(&folder.display().to_string(), ModelConfig::from_dir(folder)?)),
@@ -62,7 +71,8 @@ impl Model {
     pub fn random(name: &str, config: ModelConfig) -> Self {
         let (source, stored) = (Source::Random, StoredQuantised::default());
         let companions = Companions::default();
-        Model { folder: PathBuf::from(name), config, source, precision: Precision::F32, stored, companions }
+        let (folder, notes) = (PathBuf::from(name), Vec::new());
+        Model { folder, config, source, precision: Precision::F32, stored, companions, notes }
     }
 
     /// The model computed in another precision than f32; its graphs and what is loaded follow.
@@ -88,6 +98,11 @@ impl Model {
     /// What the files hold linears in, if these are quantised.
     pub fn stored_quant(&self) -> Option<Quant> {
         self.stored.first()
+    }
+
+    /// What a user should know of the folder: a head that is not tied after all, tensors and files that are not read.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
     }
 
     pub(crate) fn base(&self) -> Base<'_> {
@@ -118,7 +133,7 @@ impl Model {
 
     fn held_weights(&self) -> impl Iterator<Item = &HeldFile> {
         let files = match &self.source {
-            Source::Files(files) => Some(files.held()),
+            Source::Files(files, _) => Some(files.held()),
             Source::Random => None,
         };
         files.into_iter().flatten()

@@ -141,6 +141,14 @@ impl<'a> ModelBuilder<'a> {
         Ok(ModelBuilder { b, inputs, keys, adapters, train_base, stored, quant })
     }
 
+    /// How long a sequence is that positions count: with caches, as long as these get.
+    pub fn tokens(&self) -> usize {
+        match self.keys {
+            Keys::Sequence(_) => self.b.ty(self.inputs.positions).shape.last(),
+            Keys::Cache { capacity } => capacity,
+        }
+    }
+
     /// Refuses targets of adapters that named no linear.
     pub fn all_targets_matched(&self) -> Result<(), ModelError> {
         self.adapters.all_matched()
@@ -184,7 +192,7 @@ impl<'a> ModelBuilder<'a> {
 
     /// The dtype of a linear's weight, if it is held quantised.
     fn quantised(&self, name: &str) -> Option<DType> {
-        self.stored.dtype(name).or(self.quant.map(|quant| quant.format().dtype()))
+        self.stored.dtype(name, self.quant)
     }
 
     /// A linear module: the base product, plus its adapter where the method targets it. `path` is the module's name;

@@ -43,10 +43,7 @@ mod tests {
     fn presets_have_the_published_number_of_parameters() {
         for known in ModelConfig::presets() {
             let config = preset(known.name).expect("parses");
-            let shape = BatchShape { batch: 1, seq_len: 8 };
-            let training = training(&config, Precision::Bf16, &Method::Full, shape).expect("builds");
-            let count: usize = training.parameters.iter().map(|parameter| parameter.ty.shape.numel()).sum();
-            assert_eq!(count, known.parameters, "{}", known.name);
+            assert_eq!(parameters(&config), known.parameters, "{}", known.name);
         }
     }
 
@@ -84,6 +81,38 @@ mod tests {
         });
         let table = format!("| family | `model_type` | presets |\n|---|---|---|\n{}", rows.collect::<String>());
         assert!(readme.contains(&table), "README.md should have this table:\n{table}");
+    }
+
+    fn parameters(config: &ModelConfig) -> usize {
+        let shape = BatchShape { batch: 1, seq_len: 8 };
+        let training = training(config, Precision::Bf16, &Method::Full, shape).expect("builds");
+        training.parameters.iter().map(|parameter| parameter.ty.shape.numel()).sum()
+    }
+
+    /// `fixtures/configs/published.jsonl`: configurations as their makers published them, with transformers' counts.
+    #[test]
+    fn published_configurations_have_the_published_number_of_parameters_or_are_refused_by_name() {
+        let rows = include_str!("../../../fixtures/configs/published.jsonl");
+        let mut planned = 0;
+        for row in rows.lines() {
+            let row: serde_json::Value = serde_json::from_str(row).expect("JSON");
+            let family = row["config"]["model_type"].as_str().expect("a family");
+            match ModelConfig::parse(Path::new("config.json"), &row["config"].to_string()) {
+                Ok(config) => {
+                    assert_eq!(Some(parameters(&config) as u64), row["parameters"].as_u64(), "{}", row["config"]);
+                    planned += 1;
+                }
+                Err(error) => {
+                    let error = error.to_string();
+                    let refusal = format!(
+                        "config.json: \"model_type\" is {family:?}, an architecture that is not supported; supported are "
+                    );
+                    let supported = error.strip_prefix(&refusal).unwrap_or_else(|| panic!("{family}: {error}"));
+                    assert!(supported.split(", ").all(|supported| supported != family), "{family}: {error}");
+                }
+            }
+        }
+        assert!(planned >= 53, "{planned} were planned");
     }
 
     #[test]

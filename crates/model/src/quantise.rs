@@ -71,7 +71,7 @@ impl Model {
         let refuse = |problem: &str| Err(ModelError::Setting(format!("--out {}: {problem}", out.display())));
         let places = Places::new().writes_folder("--out", out, MODEL_FILES.iter().copied())?;
         match self.source {
-            Source::Files(_) => places.reads("--model", &self.folder).check()?,
+            Source::Files(..) => places.reads("--model", &self.folder).check()?,
             Source::Random => places.check()?,
         }
         let there = out.symlink_metadata().is_ok();

@@ -4,6 +4,7 @@
 //! the same on every machine, whatever is read before it.
 
 use crate::ModelError;
+use crate::names::TensorNames;
 use half::bf16;
 use remat_formats::{FormatsError, ModelFiles};
 use remat_tensor::{DType, Philox, Shape, stream_of_name};
@@ -16,24 +17,33 @@ const PIECE: usize = 1 << 14;
 /// Parameters by name.
 #[derive(Debug)]
 pub(crate) enum Source {
-    /// A checkpoint.
-    Files(ModelFiles),
+    /// A checkpoint, and which of its tensors is which parameter.
+    Files(ModelFiles, TensorNames),
     /// Random matrices, norms of one, biases of zero.
     Random,
 }
 
 impl Source {
-    /// The name a parameter has here, as given or without the outer module, which base-only checkpoints omit.
+    /// The name a parameter has here.
     pub fn tensor_of(&self, name: &str) -> Option<String> {
-        let Source::Files(files) = self else { return Some(name.to_string()) };
-        let without_outer = || name.split_once('.').map(|(_, inner)| inner.to_string());
-        [Some(name.to_string()), without_outer()].into_iter().flatten().find(|n| files.tensor_info(n).is_some())
+        match self {
+            Source::Files(_, names) => names.tensor_of(name).map(str::to_string),
+            Source::Random => Some(name.to_string()),
+        }
+    }
+
+    /// What to say of a parameter that has no name here.
+    pub fn missing(&self, name: &str) -> String {
+        match self {
+            Source::Files(files, names) => names.missing(name, files),
+            Source::Random => "is missing".to_string(),
+        }
     }
 
     /// The shape a tensor has here; `None` if it takes any.
     pub fn shape_of(&self, tensor: &str) -> Option<&Shape> {
         match self {
-            Source::Files(files) => files.tensor_info(tensor).map(|info| &info.shape),
+            Source::Files(files, _) => files.tensor_info(tensor).map(|info| &info.shape),
             Source::Random => None,
         }
     }
@@ -41,7 +51,7 @@ impl Source {
     /// Whether a tensor is stored as f16.
     pub fn is_f16(&self, tensor: &str) -> bool {
         match self {
-            Source::Files(files) => files.tensor_info(tensor).is_some_and(|info| info.dtype == Some(DType::F16)),
+            Source::Files(files, _) => files.tensor_info(tensor).is_some_and(|info| info.dtype == Some(DType::F16)),
             Source::Random => false,
         }
     }
@@ -54,7 +64,7 @@ impl Source {
         sink: &mut dyn FnMut(&[f32]) -> Result<(), FormatsError>,
     ) -> Result<(), ModelError> {
         match self {
-            Source::Files(files) => Ok(files.read_chunks_as_f32(tensor, sink)?),
+            Source::Files(files, _) => Ok(files.read_chunks_as_f32(tensor, sink)?),
             Source::Random => {
                 let mut piece = vec![0.0; PIECE.min(elements)];
                 for first in (0..elements).step_by(PIECE) {
@@ -74,7 +84,7 @@ impl Source {
         elements: usize,
         sink: &mut dyn FnMut(&[bf16]) -> Result<(), FormatsError>,
     ) -> Result<(), ModelError> {
-        if let Source::Files(files) = self {
+        if let Source::Files(files, _) = self {
             return Ok(files.read_chunks_as_bf16(tensor, sink)?);
         }
         let mut rounded = Vec::new();

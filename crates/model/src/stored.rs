@@ -1,10 +1,11 @@
-//! Which weights of the base the files hold quantised, and the formats that linears of every block can have: what is not
-//! stored so is quantised while it is loaded under QLoRA. Embeddings, norms, biases and the head stay as they are.
+//! Which weights of the base the files hold quantised, and the formats that linears of every block can have: of files that
+//! hold none quantised, all are quantised while they are loaded under QLoRA. Embeddings, norms, biases and the head stay as they are.
 //!
 //! Invariant: a quantised weight is [out, in] whatever the family stores, as bitsandbytes has it: GPT-2's Conv1D weights
 //! are transposed while they are quantised. Look next at `load.rs` for the quantising and `remat_tensor` for the formats.
 
 use crate::ModelError;
+use crate::names::TensorNames;
 use remat_formats::{ModelConfig, ModelFiles, QuantisedInfo};
 use remat_tensor::nf4::ScaleKind;
 use remat_tensor::{DType, QuantFormat};
@@ -69,17 +70,13 @@ pub(crate) struct Stored {
 
 impl StoredQuantised {
     /// Looks every linear up in the files.
-    pub fn of(config: &ModelConfig, files: &ModelFiles) -> Result<Self, ModelError> {
+    pub fn of(config: &ModelConfig, files: &ModelFiles, names: &TensorNames) -> Result<Self, ModelError> {
         let mut weights = BTreeMap::new();
         for module in config.linear_names() {
             let name = format!("{module}.weight");
-            // Base-only checkpoints omit the outer module.
-            let inner = name.split_once('.').map(|(_, inner)| inner.to_string());
-            for tensor in [Some(name.clone()), inner].into_iter().flatten() {
-                if let Some(info) = files.quantised_info(&tensor)? {
-                    weights.insert(name.clone(), Stored { tensor, info });
-                    break;
-                }
+            let Some(tensor) = names.tensor_of(&name).map(str::to_string) else { continue };
+            if let Some(info) = files.quantised_info(&tensor)? {
+                weights.insert(name, Stored { tensor, info });
             }
         }
         Ok(StoredQuantised { weights })
@@ -100,8 +97,18 @@ impl StoredQuantised {
         self.weights.values().map(|stored| Quant::of(stored.info.format)).find(|&stored| stored != quant)
     }
 
-    /// The dtype of the weight of this name, if it is stored quantised.
-    pub fn dtype(&self, name: &str) -> Option<DType> {
-        self.get(name).map(|stored| stored.info.format.dtype())
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.weights.len()
+    }
+
+    /// The dtype of a linear's weight where linears are quantised to `quant`, if it is held quantised: what the files hold
+    /// so keeps it, and what they leave in 16 bits beside such weights stays as it is.
+    pub fn dtype(&self, name: &str, quant: Option<Quant>) -> Option<DType> {
+        match self.get(name) {
+            Some(stored) => Some(stored.info.format.dtype()),
+            None if self.weights.is_empty() => quant.map(|quant| quant.format().dtype()),
+            None => None,
+        }
     }
 }

@@ -62,7 +62,7 @@ impl Graph {
     /// # Errors
     /// An x that does not hold real numbers.
     pub fn gelu(&mut self, x: Tensor) -> Result<Tensor, Error> {
-        self.op1("gelu", ops::Gelu, &[x])
+        self.op1("gelu", ops::Gelu::TANH, &[x])
     }
 
     /// silu(gate)·up, element-wise.

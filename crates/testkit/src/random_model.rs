@@ -101,7 +101,7 @@ impl Maker {
                 let bias = self.parameter(&format!("{name}.bias"), &[WIDTH], trained);
                 b(self, LayerNorm { eps: 1e-5 }.into(), &[x, w, bias])
             }
-            3 => b(self, Gelu.into(), &[x]),
+            3 => b(self, Gelu::TANH.into(), &[x]),
             4 => {
                 let gate = self.linear(&format!("{name}.gate"), x, 12);
                 let up = self.linear(&format!("{name}.up"), x, 12);
@@ -217,7 +217,7 @@ pub fn two_layer_mlp() -> TestModel {
         m.b.enter_region(name);
         let w = m.parameter(&format!("{name}.weight"), &[WIDTH, WIDTH], true);
         x = m.b.op1(&format!("{name}.linear"), Linear::plain(Layout::OutIn), &[x, w]).expect("shapes fit");
-        x = m.b.op1(&format!("{name}.gelu"), Gelu, &[x]).expect("shapes fit");
+        x = m.b.op1(&format!("{name}.gelu"), Gelu::TANH, &[x]).expect("shapes fit");
         m.b.leave_region();
     }
     finish(m, x, table)

@@ -87,6 +87,7 @@ fn start(arguments: PlanArgs, matches: &ArgMatches) -> Result<(String, u8), Trai
     let open = |flag, path: Option<PathBuf>| path.map(|path| OutputFile::open(flag, &path)).transpose();
     let (timeline, report) = (open("--timeline", arguments.timeline)?, open("--report", arguments.report)?);
     let plan = plan(config)?;
+    plan.notes.iter().for_each(|note| console::note(note));
     if let Some(file) = timeline {
         file.write(timeline::svg(&plan).as_bytes())?;
     }

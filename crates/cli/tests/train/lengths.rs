@@ -1,6 +1,6 @@
 //! Rows of several lengths: short batches run in plans of their own, and nothing else changes.
 
-use crate::command::{Train, case, remat, text};
+use crate::command::{Train, case, copied, remat, text};
 use serde_json::Value;
 use std::fmt::Write;
 use std::path::PathBuf;
@@ -71,6 +71,39 @@ fn lengths_change_neither_bits_across_plans_nor_the_loss() {
     for (each, four) in each.metrics("loss").iter().zip(four.metrics("loss")) {
         assert!((each - four).abs() < 1e-4, "{each} {four}");
     }
+}
+
+/// With rotary positions that depend on the length, each plan has the frequencies of its own.
+#[test]
+fn each_length_has_its_own_rotary_frequencies() {
+    let factors = [[1.0, 1.2, 1.5, 2.0, 4.0, 8.0, 16.0, 32.0], [32.0, 16.0, 8.0, 4.0, 2.0, 1.5, 1.2, 1.0]];
+    // The loss of all rows of a file before the first update.
+    let loss = |rows: &[Vec<usize>], [short, long]: [[f64; 8]; 2]| {
+        let model = copied("llama-gqa-tied");
+        let path = model.path().join("config.json");
+        let mut config: Value = serde_json::from_str(&std::fs::read_to_string(&path).expect("a case")).expect("JSON");
+        config["rope_parameters"] = serde_json::json!({
+            "rope_type": "longrope", "rope_theta": 10000.0, "short_factor": short, "long_factor": long,
+            "original_max_position_embeddings": 16,
+        });
+        std::fs::write(path, config.to_string()).expect("written");
+        let flags = format!("--method lora --steps 1 --batch-size 1 --grad-accum {} --no-shuffle", rows.len());
+        let train = Train::on("llama-gqa-tied", &flags).model(model.path());
+        let data = train.folder.path().join("rows.jsonl");
+        let lines = rows.iter().map(|ids| format!("{{\"input_ids\": {ids:?}}}\n")).collect::<String>();
+        std::fs::write(&data, lines).expect("written");
+        train.data(&data).finish().train.metrics("loss")[0]
+    };
+    let row = |tokens: usize, row: usize| (0..tokens).map(|token| (row * 31 + token * 7) % 120 + 1).collect::<Vec<_>>();
+    let short: Vec<Vec<usize>> = (0..9).map(|n| row(7 + n % 6, n)).collect();
+    let long: Vec<Vec<usize>> = (9..12).map(|n| row(25 + n % 6, n)).collect();
+    let trained = |rows: &[Vec<usize>]| rows.iter().map(|ids| ids.len() - 1).sum::<usize>() as f64;
+    let (of_short, of_long) = (loss(&short, [factors[0]; 2]), loss(&long, [factors[1]; 2]));
+    let expected = (of_short * trained(&short) + of_long * trained(&long)) / (trained(&short) + trained(&long));
+    let both = loss(&[short.clone(), long.clone()].concat(), factors);
+    assert!((both - expected).abs() < 1e-5, "{both} {expected}");
+    let others = [loss(&short, [factors[1]; 2]) - of_short, loss(&long, [factors[0]; 2]) - of_long];
+    assert!(others.iter().all(|other| other.abs() > 1e-3), "lengths do not matter here: {others:?}");
 }
 
 #[test]

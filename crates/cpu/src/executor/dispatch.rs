@@ -220,9 +220,9 @@ fn compute<T: Element>(call: &Call<'_>) -> Result<(), DeviceError> {
             let (dy, gate, up) = (call.shared::<T>(0), call.shared::<T>(1), call.shared::<T>(2));
             kernels::swiglu_grad::swiglu_grad(pool, dy, gate, up, call.out::<T>(0), call.out::<T>(1));
         }
-        Op::Gelu(_) => kernels::gelu::gelu(pool, call.shared::<T>(0), call.out::<T>(0)),
-        Op::GeluGrad(_) => {
-            kernels::gelu_grad::gelu_grad(pool, call.shared::<T>(0), call.shared::<T>(1), call.out::<T>(0))
+        Op::Gelu(op) => kernels::gelu::gelu(pool, op.form, call.shared::<T>(0), call.out::<T>(0)),
+        Op::GeluGrad(op) => {
+            kernels::gelu_grad::gelu_grad(pool, op.form, call.shared::<T>(0), call.shared::<T>(1), call.out::<T>(0))
         }
         Op::Add(_) => kernels::add::add(pool, call.shared::<T>(0), call.shared::<T>(1), call.out::<T>(0)),
         Op::Scale(op) => kernels::scale::scale(pool, call.shared::<T>(0), op.factor, call.out::<T>(0)),

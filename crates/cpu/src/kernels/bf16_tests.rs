@@ -14,6 +14,7 @@ use super::rms_norm_grad::rms_norm_grad;
 use super::{embedding::embedding, gelu::gelu, gelu_grad::gelu_grad, rope::rope, swiglu::swiglu};
 use crate::testing::{normals, pools};
 use crate::{Element, ThreadPool};
+use remat_ir::ops::GeluForm;
 
 /// Normal numbers that bf16 holds exactly, in either element type.
 fn numbers<T: Element>(n: usize, stream: u64) -> Vec<T> {
@@ -50,13 +51,15 @@ fn norms<T: Element>(pool: &ThreadPool) -> [Vec<T>; 4] {
     out
 }
 
-fn pointwise<T: Element>(pool: &ThreadPool) -> [Vec<T>; 6] {
+fn pointwise<T: Element>(pool: &ThreadPool) -> [Vec<T>; 8] {
     let [x, z] = [1, 2].map(|stream| numbers::<T>(ROWS * SIZE, stream));
-    let mut out = [(); 6].map(|()| vec![T::from_f32(0.0); ROWS * SIZE]);
-    let [silu, g, dg, dropped, turned, rows] = &mut out;
+    let mut out = [(); 8].map(|()| vec![T::from_f32(0.0); ROWS * SIZE]);
+    let [silu, g, dg, exact, d_exact, dropped, turned, rows] = &mut out;
     swiglu(pool, &x, &z, silu);
-    gelu(pool, &x, g);
-    gelu_grad(pool, &z, &x, dg);
+    gelu(pool, GeluForm::Tanh, &x, g);
+    gelu_grad(pool, GeluForm::Tanh, &z, &x, dg);
+    gelu(pool, GeluForm::Exact, &x, exact);
+    gelu_grad(pool, GeluForm::Exact, &z, &x, d_exact);
     dropout(pool, Dropout::new(0.3, [1, 2, 3, 4], 5), 0, &x, dropped);
     let positions: Vec<i32> = (0..ROWS as i32).collect();
     let inv_freq: Vec<f32> = (0..SIZE / 2).map(|i| 0.9f32.powi(i as i32)).collect();

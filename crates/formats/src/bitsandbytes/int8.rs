@@ -60,6 +60,11 @@ pub(super) fn written_parts(name: &str, shape: &Shape) -> Vec<QuantisedPart> {
     ]
 }
 
+/// As [`super::weight_of_part`].
+pub(super) fn weight_of_part(name: &str) -> Option<String> {
+    [SCALES, ORDER].iter().find_map(|end| name.strip_suffix(end)).map(|layer| format!("{layer}{WEIGHT}"))
+}
+
 /// The name of another tensor of a weight's layer.
 fn beside(name: &str, end: &str) -> String {
     format!("{}{end}", name.strip_suffix(WEIGHT).unwrap_or(name))

@@ -95,6 +95,11 @@ fn parts(name: &str, info: &QuantisedInfo) -> Vec<(String, Range<usize>)> {
     }
 }
 
+/// The name of the weight that a tensor of this name is a part of, if it were one of a quantised weight.
+pub fn weight_of_part(name: &str) -> Option<String> {
+    nf4::weight_of_part(name).or_else(|| int8::weight_of_part(name))
+}
+
 /// One tensor of a quantised weight that is to be written.
 #[derive(Debug, Clone, PartialEq)]
 pub struct QuantisedPart {

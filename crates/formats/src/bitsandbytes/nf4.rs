@@ -73,6 +73,12 @@ impl ModelFiles {
     }
 }
 
+/// As [`super::weight_of_part`].
+pub(super) fn weight_of_part(name: &str) -> Option<String> {
+    let ends = [NESTED_ABSMAX, NESTED_MAP, ABSMAX, MAP, STATE, OTHER_STATE];
+    ends.iter().find_map(|end| name.strip_suffix(end)).map(str::to_string)
+}
+
 fn layout_of(info: &QuantisedInfo, kind: ScaleKind) -> Nf4Layout {
     Nf4Layout::new(info.shape.numel(), kind).expect("`nf4_info` checked the size")
 }

@@ -3,11 +3,11 @@
 //! Keys, defaults and precedence as in transformers 5. What a family has of its own, it adds in its own file to what
 //! [`read`] returns: a block of Llama's without biases, every token seeing all before it.
 
+use super::activation::silu;
 use super::most;
-use super::rope::rope;
+use super::rope::{Context, rope};
 use super::spec::{BlockSpec, Dropouts, Mlp, ModelConfig, Names, Norm, NormPlaces, Positions, Projections, Rotary};
 use crate::FormatsError;
-use crate::error::excerpt;
 use crate::keys::Keys;
 
 /// What is taken where a key is absent, and the family's name.
@@ -56,16 +56,11 @@ pub(super) fn read(keys: &Keys<'_>, defaults: &Defaults) -> Result<ModelConfig, 
         return Err(keys.error("num_key_value_heads", problem));
     }
     let head_dim = head_dim(keys, hidden_size, heads, defaults.head_dim)?;
-    match keys.string("hidden_act")? {
-        None | Some("silu") => {}
-        Some(other) => {
-            let problem = format!("is {:?}; only \"silu\" is supported for this architecture", excerpt(other));
-            return Err(keys.error("hidden_act", problem));
-        }
-    }
+    silu(keys, "hidden_act")?;
     let max_position_embeddings =
         keys.size("max_position_embeddings", defaults.max_position_embeddings, most::POSITIONS)?;
-    let (theta, scaling) = rope(keys, defaults.rope_theta, max_position_embeddings)?;
+    let context = Context { head_dim, max_position_embeddings, default_theta: defaults.rope_theta };
+    let (theta, scaling) = rope(keys, &context)?;
     Ok(ModelConfig {
         family: defaults.family,
         vocab_size: keys.size("vocab_size", defaults.vocab_size, most::VOCAB)?,

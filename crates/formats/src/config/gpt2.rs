@@ -1,11 +1,11 @@
-//! GPT-2: LayerNorm with bias, learned positions, Conv1D weights stored [in, out], GELU by tanh, a tied head, dropouts of
-//! its own. Radford et al., 2019; keys and defaults as in transformers 5 (`GPT2Config`).
+//! GPT-2: LayerNorm with bias, learned positions, Conv1D weights stored [in, out], GELU, a tied head, dropouts of its own.
+//! Radford et al., 2019; keys, their second names and defaults as in transformers 5 (`GPT2Config`).
 
+use super::activation::gelu;
 use super::family::{Family, Preset};
 use super::most;
 use super::spec::{BlockSpec, Dropouts, Mlp, ModelConfig, Names, Norm, NormPlaces, Positions, Projections};
 use crate::FormatsError;
-use crate::error::excerpt;
 use crate::keys::Keys;
 
 pub(super) const GPT2: Family = Family { model_type: "gpt2", title: "GPT-2", read, presets: &PRESETS };
@@ -23,7 +23,9 @@ const NAMES: Names = Names {
 };
 
 fn read(keys: &Keys<'_>) -> Result<ModelConfig, FormatsError> {
-    let (hidden_size, heads) = (keys.size("n_embd", 768, most::WIDTH)?, keys.size("n_head", 12, most::HEADS)?);
+    let size = |key, other_name, default, most| keys.size_by_either([key, other_name], default, most);
+    let hidden_size = size("n_embd", "hidden_size", 768, most::WIDTH)?;
+    let heads = size("n_head", "num_attention_heads", 12, most::HEADS)?;
     if !hidden_size.is_multiple_of(heads) {
         return Err(keys.error("n_embd", format!("is {hidden_size}, not a multiple of n_head = {heads}")));
     }
@@ -33,13 +35,13 @@ fn read(keys: &Keys<'_>) -> Result<ModelConfig, FormatsError> {
         vocab_size: keys.size("vocab_size", 50257, most::VOCAB)?,
         hidden_size,
         intermediate_size: keys.size("n_inner", 4 * hidden_size, most::INNER)?,
-        num_hidden_layers: keys.size("n_layer", 12, most::LAYERS)?,
+        num_hidden_layers: size("n_layer", "num_hidden_layers", 12, most::LAYERS)?,
         num_attention_heads: heads,
         num_key_value_heads: heads,
         head_dim: hidden_size / heads,
         embedding_multiplier: 1.0,
         positions: Positions::Learned("wpe"),
-        max_position_embeddings: keys.size("n_positions", 1024, most::POSITIONS)?,
+        max_position_embeddings: size("n_positions", "max_position_embeddings", 1024, most::POSITIONS)?,
         sliding_window: None,
         tie_word_embeddings: keys.flag("tie_word_embeddings", true)?,
         dropout: Dropouts {
@@ -56,7 +58,7 @@ fn read(keys: &Keys<'_>) -> Result<ModelConfig, FormatsError> {
             qk_norm: None,
             attention_scale: None,
             output_bias: true,
-            mlp: Mlp::Plain { up: "c_fc", down: "c_proj" },
+            mlp: Mlp::Plain { up: "c_fc", down: "c_proj", gelu: gelu(keys, "activation_function")? },
             mlp_bias: true,
             residual_multiplier: 1.0,
             weights_in_out: true,
@@ -68,14 +70,6 @@ fn read(keys: &Keys<'_>) -> Result<ModelConfig, FormatsError> {
 }
 
 fn only_what_is_supported(keys: &Keys<'_>) -> Result<(), FormatsError> {
-    match keys.string("activation_function")? {
-        // Two names of one function: GELU by tanh.
-        None | Some("gelu_new" | "gelu_pytorch_tanh") => {}
-        Some(other) => {
-            let problem = format!("is {:?}; supported are gelu_new and gelu_pytorch_tanh", excerpt(other));
-            return Err(keys.error("activation_function", problem));
-        }
-    }
     if !keys.flag("scale_attn_weights", true)? {
         return Err(keys.error("scale_attn_weights", "is false; only scaled attention is supported"));
     }

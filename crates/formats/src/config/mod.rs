@@ -4,6 +4,7 @@
 //! of them overflows 64 bits, heads divide, and everything unsupported was refused by name. A family is one file and its
 //! line in [`FAMILIES`]; `spec` says what a family can choose, `decoder` what the Llama-like ones share.
 
+mod activation;
 mod decoder;
 mod family;
 mod gpt2;
@@ -19,6 +20,7 @@ mod sliding_window;
 mod smollm3;
 mod spec;
 
+pub use activation::GeluForm;
 pub use family::Preset;
 pub use rope::RopeScaling;
 pub use sliding_window::{SlidingWindow, WindowedLayers};
@@ -100,6 +102,13 @@ impl ModelConfig {
             return Err(keys.error("model_type", problem));
         };
         let parsed = (family.read)(&keys)?;
+        match keys.string("transformers_weights")? {
+            None | Some("model.safetensors" | "model.safetensors.index.json") => {}
+            Some(other) => {
+                let problem = format!("is {:?}; weights are read from model.safetensors or its index", excerpt(other));
+                return Err(keys.error("transformers_weights", problem));
+            }
+        }
         if let Some(quantization) = keys.object("quantization_config")? {
             is_supported(&quantization)?;
         }

@@ -3,6 +3,7 @@
 //! Invariant: nothing here is read from a file; each family's own file fills it in from its keys. A field is there because
 //! some families differ in it. Look next at `llama.rs` for a family, and at the crate `model` for the builder.
 
+use super::activation::GeluForm;
 use super::rope::RopeScaling;
 use super::sliding_window::SlidingWindow;
 
@@ -176,12 +177,14 @@ pub enum Mlp {
         /// Name of `down`.
         down: &'static str,
     },
-    /// `down(gelu(up(x)))`, with GELU by tanh.
+    /// `down(gelu(up(x)))`.
     Plain {
         /// Name of `up`.
         up: &'static str,
         /// Name of `down`.
         down: &'static str,
+        /// How GELU is computed.
+        gelu: GeluForm,
     },
 }
 
@@ -217,7 +220,7 @@ impl Mlp {
     fn names(&self) -> Vec<&'static str> {
         match *self {
             Mlp::Gated { inner: [gate, up], down } => vec![gate, up, down],
-            Mlp::Plain { up, down } => vec![up, down],
+            Mlp::Plain { up, down, .. } => vec![up, down],
         }
     }
 }

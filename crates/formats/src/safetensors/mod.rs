@@ -12,7 +12,7 @@ pub use header::TensorInfo;
 pub use write::{NamedTensor, TensorSpec, write_safetensors, write_safetensors_from};
 
 use crate::error::excerpt;
-use crate::{FormatsError, HeldFile};
+use crate::{FormatsError, HeldFile, foreign_weights};
 use bytemuck::Pod;
 use half::{bf16, f16};
 use header::Header;
@@ -50,6 +50,9 @@ impl SafetensorsFile {
         let mut prefix = [0u8; 8];
         held.read_exact_at(&mut prefix, 0).map_err(FormatsError::io(path, "read the header"))?;
         let header_bytes = u64::from_le_bytes(prefix);
+        if let Some(other) = foreign_weights::told_by(&prefix) {
+            return Err(FormatsError::malformed(path, format!("is no safetensors file: {other}")));
+        }
         if header_bytes > HEADER_LIMIT_BYTES {
             return Err(bad(format!("the header length {header_bytes} exceeds {HEADER_LIMIT_BYTES}")));
         }
@@ -101,6 +104,15 @@ impl SafetensorsFile {
         name: &str,
         sink: &mut dyn FnMut(&[u8]) -> Result<(), FormatsError>,
     ) -> Result<(), FormatsError> {
+        self.read_chunks_while(name, &mut |piece| sink(piece).map(|()| true))
+    }
+
+    /// As [`SafetensorsFile::read_chunks`], until `sink` says that it has enough.
+    fn read_chunks_while(
+        &self,
+        name: &str,
+        sink: &mut dyn FnMut(&[u8]) -> Result<bool, FormatsError>,
+    ) -> Result<(), FormatsError> {
         let info = self.info(name)?;
         let mut buffer = vec![0; CHUNK_BYTES.min(info.bytes as usize)];
         let mut at = info.offset;
@@ -108,8 +120,10 @@ impl SafetensorsFile {
         while at < end {
             let piece = &mut buffer[..CHUNK_BYTES.min((end - at) as usize)];
             self.read_at(name, piece, at)?;
-            sink(piece)?;
             at += piece.len() as u64;
+            if !sink(piece)? {
+                break;
+            }
         }
         Ok(())
     }
@@ -237,6 +251,30 @@ impl SafetensorsFile {
         elements.resize(count, T::zeroed());
         self.read_at(name, bytemuck::cast_slice_mut(&mut elements), info.offset)?;
         Ok(elements)
+    }
+
+    /// Whether two tensors, of this file and of `other`, are of one shape and dtype and hold the same bytes.
+    pub(crate) fn holds_the_same(
+        &self,
+        name: &str,
+        other: &SafetensorsFile,
+        other_name: &str,
+    ) -> Result<bool, FormatsError> {
+        let (info, other_info) = (self.info(name)?, other.info(other_name)?);
+        if (&info.stored, &info.shape) != (&other_info.stored, &other_info.shape) {
+            return Ok(false);
+        }
+        let mut at = other_info.offset;
+        let mut theirs = Vec::new();
+        let mut same = true;
+        self.read_chunks_while(name, &mut |piece| {
+            theirs.resize(piece.len(), 0);
+            other.read_at(other_name, &mut theirs, at)?;
+            at += piece.len() as u64;
+            same = theirs == piece;
+            Ok(same)
+        })?;
+        Ok(same)
     }
 
     fn read_at(&self, name: &str, target: &mut [u8], offset: u64) -> Result<(), FormatsError> {

@@ -2,7 +2,7 @@
 
 use crate::bytes::{fixture, folder, message};
 use proptest::prelude::*;
-use remat_formats::{Dropouts, Mlp, ModelConfig, Norm, Positions, Projections, QkNorm, RopeScaling, Rotary};
+use remat_formats::{Dropouts, GeluForm, Mlp, ModelConfig, Norm, Positions, Projections, QkNorm, RopeScaling, Rotary};
 use serde_json::{Value, json};
 use std::path::Path;
 
@@ -62,7 +62,7 @@ fn defaults_are_those_of_transformers() {
     assert_eq!((config.bos_token_ids, config.eos_token_ids), (vec![50256], vec![50256]));
     let block = config.block;
     assert_eq!((block.norm, block.norm_eps, block.projections), (Norm::Layer, 1e-5, Projections::Fused("c_attn")));
-    assert_eq!(block.mlp, Mlp::Plain { up: "c_fc", down: "c_proj" });
+    assert_eq!(block.mlp, Mlp::Plain { up: "c_fc", down: "c_proj", gelu: GeluForm::Tanh });
     assert_eq!([block.qkv_bias, block.output_bias, block.mlp_bias, block.weights_in_out], [true; 4]);
 }
 
@@ -102,16 +102,16 @@ fn both_spellings_of_rope_are_one() {
     let mut inner_with_theta = inner.clone();
     inner_with_theta["rope_theta"] = 500000.into();
     for (keys, expected) in [
-        (json!({ "rope_theta": 500000.0 }), plain),
-        (json!({ "rope_theta": 500000.0, "rope_scaling": null }), plain),
-        (json!({ "rope_parameters": { "rope_theta": 500000.0, "rope_type": "default" } }), plain),
-        (json!({ "rope_theta": 500000.0, "rope_scaling": {}, "rope_parameters": {} }), plain),
-        (json!({ "rope_theta": 500000.0, "rope_scaling": { "type": "linear", "factor": 4 } }), linear),
-        (json!({ "rope_theta": 500000.0, "rope_scaling": { "rope_type": "linear", "factor": 4.0 } }), linear),
-        (json!({ "rope_theta": 500000.0, "rope_scaling": inner }), (500000.0, llama3)),
-        (json!({ "rope_theta": 1.0, "rope_scaling": inner_with_theta }), (500000.0, llama3)),
-        (json!({ "rope_parameters": inner_with_theta }), (500000.0, llama3)),
-        (json!({ "rope_parameters": inner }), (10000.0, llama3)),
+        (json!({ "rope_theta": 500000.0 }), plain.clone()),
+        (json!({ "rope_theta": 500000.0, "rope_scaling": null }), plain.clone()),
+        (json!({ "rope_parameters": { "rope_theta": 500000.0, "rope_type": "default" } }), plain.clone()),
+        (json!({ "rope_theta": 500000.0, "rope_scaling": {}, "rope_parameters": {} }), plain.clone()),
+        (json!({ "rope_theta": 500000.0, "rope_scaling": { "type": "linear", "factor": 4 } }), linear.clone()),
+        (json!({ "rope_theta": 500000.0, "rope_scaling": { "rope_type": "linear", "factor": 4.0 } }), linear.clone()),
+        (json!({ "rope_theta": 500000.0, "rope_scaling": inner }), (500000.0, llama3.clone())),
+        (json!({ "rope_theta": 1.0, "rope_scaling": inner_with_theta }), (500000.0, llama3.clone())),
+        (json!({ "rope_parameters": inner_with_theta }), (500000.0, llama3.clone())),
+        (json!({ "rope_parameters": inner }), (10000.0, llama3.clone())),
     ] {
         let config = llama(&keys);
         assert_eq!(rope(&config), expected, "{keys}");
@@ -165,6 +165,10 @@ fn architectures_that_are_not_supported_are_named() {
         let problem = format!(r#""quantization_config.{key}" is "{found}"; {unsupported}"#);
         check("llama", &json!({ "quantization_config": config }), &problem);
     }
+    let weights = json!({ "transformers_weights": "consolidated.safetensors" });
+    let problem =
+        r#""transformers_weights" is "consolidated.safetensors"; weights are read from model.safetensors or its index"#;
+    check("llama", &weights, problem);
     let neither = json!({ "quant_method": "bitsandbytes", "load_in_8bit": false, "bnb_4bit_quant_type": "nf4" });
     let problem = r#""quantization_config.load_in_4bit" must be true, or load_in_8bit; use the unquantised model"#;
     check("llama", &json!({ "quantization_config": neither }), problem);
@@ -177,12 +181,42 @@ fn llama_features_that_are_not_supported_are_named() {
     for (keys, expected) in [
         (json!({ "hidden_act": "gelu" }), r#""hidden_act" is "gelu"; only "silu" is supported for this architecture"#),
         (
-            scaling(json!({ "type": "yarn", "factor": 4 })),
-            r#""rope_scaling.type" is "yarn", which is not supported; supported are default, linear and llama3"#,
+            scaling(json!({ "type": "mrope" })),
+            r#""rope_scaling.type" is "mrope", which is not supported; supported are default, linear, llama3, dynamic, yarn and longrope"#,
+        ),
+        (
+            rope(json!({ "rope_type": "longrope", "short_factor": [1.0] })),
+            r#""rope_parameters.short_factor" is a list of 1; it must be a list of 64 numbers above 0, one per pair of a head"#,
         ),
         (
             rope(json!({ "rope_type": "longrope" })),
-            r#""rope_parameters.rope_type" is "longrope", which is not supported; supported are default, linear and llama3"#,
+            r#""rope_parameters.short_factor" is missing; it must be a list of 64 numbers above 0, one per pair of a head"#,
+        ),
+        (
+            rope(json!({ "rope_type": "longrope", "short_factor": vec![1.0; 64], "long_factor": vec![0.0; 64] })),
+            r#""rope_parameters.long_factor" holds what is no number above 0; it must be a list of 64 numbers above 0, one per pair of a head"#,
+        ),
+        (
+            rope(json!({ "rope_type": "longrope", "original_max_position_embeddings": 1 })),
+            r#""rope_parameters.original_max_position_embeddings" is 1; with longrope it must be larger"#,
+        ),
+        (scaling(json!({ "type": "yarn" })), r#""rope_scaling.factor" is missing; it must be a number above 0"#),
+        (
+            scaling(json!({ "type": "yarn", "factor": 4, "rope_theta": 1.0 })),
+            r#""rope_scaling.rope_theta" is 1; with yarn it must be above 1"#,
+        ),
+        (
+            scaling(json!({ "type": "yarn", "factor": 4, "beta_fast": 1, "beta_slow": 2 })),
+            r#""rope_scaling.beta_fast" is 1; it must not be below beta_slow = 2"#,
+        ),
+        (
+            scaling(json!({ "type": "yarn", "factor": 1e30, "mscale": -0.2, "mscale_all_dim": 1 })),
+            r#""rope_scaling.attention_factor" is -4.825023566555537e-2 by the keys beside it; give one above 0"#,
+        ),
+        (scaling(json!({ "type": "dynamic" })), r#""rope_scaling.factor" is missing; it must be a number above 0"#),
+        (
+            json!({ "head_dim": 2, "rope_scaling": { "type": "dynamic", "factor": 2 } }),
+            r#""rope_scaling.type" is "dynamic", which no head of size 2 can have"#,
         ),
         (
             rope(json!({ "full_attention": { "rope_type": "yarn" } })),
@@ -208,6 +242,39 @@ fn llama_features_that_are_not_supported_are_named() {
 }
 
 #[test]
+fn names_of_one_function_are_one() {
+    for (name, form) in [
+        ("gelu", GeluForm::Exact),
+        ("gelu_python", GeluForm::Exact),
+        ("gelu_new", GeluForm::Tanh),
+        ("gelu_fast", GeluForm::Tanh),
+        ("gelu_accurate", GeluForm::Tanh),
+        ("gelu_pytorch_tanh", GeluForm::Tanh),
+        ("gelu_python_tanh", GeluForm::Tanh),
+    ] {
+        assert_eq!(gelu_of(name), form, "{name}");
+    }
+    assert_eq!(llama(&json!({ "hidden_act": "swish" })), llama(&json!({ "hidden_act": "silu" })));
+}
+
+fn gelu_of(name: &str) -> GeluForm {
+    match gpt2(&json!({ "activation_function": name })).block.mlp {
+        Mlp::Plain { gelu, .. } => gelu,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn sizes_of_gpt2_go_by_two_names() {
+    let second = json!({
+        "hidden_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4, "max_position_embeddings": 64,
+    });
+    let first = json!({ "n_embd": 48, "n_layer": 2, "n_head": 4, "n_positions": 64, "hidden_size": 48 });
+    assert_eq!(gpt2(&second), gpt2(&first));
+    assert_eq!((gpt2(&second).intermediate_size, gpt2(&second).max_position_embeddings), (192, 64));
+}
+
+#[test]
 fn sizes_out_of_range_are_named() {
     let layers = "it must be a whole number from 1 to 4096";
     for bad in [json!(0), json!(-1), json!(1.5), json!(4097), json!(u64::MAX), json!("32"), json!(true)] {
@@ -223,6 +290,24 @@ fn sizes_out_of_range_are_named() {
         (
             json!({ "num_key_value_heads": 64 }),
             r#""num_key_value_heads" is 64, which does not divide num_attention_heads = 32"#,
+        ),
+        (
+            json!({ "num_attention_heads": 0 }),
+            r#""num_attention_heads" is 0; it must be a whole number from 1 to 16384"#,
+        ),
+        (
+            json!({ "num_key_value_heads": 0 }),
+            r#""num_key_value_heads" is 0; it must be a whole number from 1 to 16384"#,
+        ),
+        (json!({ "head_dim": 0 }), r#""head_dim" is 0; it must be a whole number from 1 to 1048576"#),
+        (json!({ "hidden_size": 16 }), r#""hidden_size" is 16, not a multiple of num_attention_heads = 32"#),
+        (
+            json!({ "vocab_size": u64::MAX }),
+            r#""vocab_size" is 18446744073709551615; it must be a whole number from 1 to 67108864"#,
+        ),
+        (
+            json!({ "vocab_size": i64::MIN }),
+            r#""vocab_size" is -9223372036854775808; it must be a whole number from 1 to 67108864"#,
         ),
         (json!({ "head_dim": 7 }), r#""head_dim" is 7; rotary positions need an even head size"#),
         (
@@ -244,8 +329,14 @@ fn gpt2_features_that_are_not_supported_are_named() {
         (json!({ "n_embd": 50 }), r#""n_embd" is 50, not a multiple of n_head = 12"#),
         (
             json!({ "activation_function": "relu" }),
-            r#""activation_function" is "relu"; supported are gelu_new and gelu_pytorch_tanh"#,
+            r#""activation_function" is "relu"; supported are gelu, gelu_python, gelu_new, gelu_pytorch_tanh, gelu_python_tanh, gelu_fast, gelu_accurate"#,
         ),
+        (
+            json!({ "n_embd": 96, "hidden_size": 48 }),
+            r#""n_embd" is 96, and hidden_size, which means the same, is 48; keep one"#,
+        ),
+        (json!({ "hidden_size": 50 }), r#""n_embd" is 50, not a multiple of n_head = 12"#),
+        (json!({ "num_hidden_layers": 0 }), r#""num_hidden_layers" is 0; it must be a whole number from 1 to 4096"#),
         (
             json!({ "scale_attn_weights": false }),
             r#""scale_attn_weights" is false; only scaled attention is supported"#,

@@ -145,7 +145,7 @@ fn smollm3_rotates_some_layers() {
 fn what_is_not_supported_is_named() {
     let layers = |kinds: Value| json!({ "num_hidden_layers": 2, "layer_types": kinds });
     let windowed = |kinds: Value| json!({ "use_sliding_window": true, "num_hidden_layers": 2, "layer_types": kinds });
-    let yarn = json!({ "rope_scaling": { "rope_type": "yarn", "factor": 4.0 } });
+    let su = json!({ "rope_scaling": { "rope_type": "su", "factor": 4.0 } });
     for (family, keys, expected) in [
         ("qwen2", layers(json!(["full_attention"])), r#""layer_types" lists 1 layers; num_hidden_layers is 2"#),
         (
@@ -175,8 +175,8 @@ fn what_is_not_supported_is_named() {
         ),
         (
             "qwen2",
-            yarn,
-            r#""rope_scaling.rope_type" is "yarn", which is not supported; supported are default, linear and llama3"#,
+            su,
+            r#""rope_scaling.rope_type" is "su", which is not supported; supported are default, linear, llama3, dynamic, yarn and longrope"#,
         ),
     ] {
         let error = parse(family, &keys).expect_err("an error").to_string();

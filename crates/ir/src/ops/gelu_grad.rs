@@ -1,15 +1,21 @@
-//! `gelu_grad`: with t = tanh(u), u = √(2/π)·(x + 0.044715·x³): dx = dy · ((1 + t)/2 + x/2 · (1 − t²) · u′).
+//! `gelu_grad`: dx = dy · (Φ(x) + x·φ(x)) with φ the density of the standard normal; for the tanh form with t = tanh(u),
+//! u = √(2/π)·(x + 0.044715·x³): dx = dy · ((1 + t)/2 + x/2 · (1 − t²) · u′).
 //!
 //! Operands: dy, x of one type. Result: dx of that type.
 
-use super::gelu::{CUBIC, Gelu, SLOPE};
-use super::{OpDef, float, operands, same};
+use super::gelu::{Gelu, samples_of};
+use super::{GeluForm, OpDef, float, operands, same};
 use crate::{Array, Cost, IrError, OpClass, Sample, Type, ValueId, Vjp};
 use serde::{Deserialize, Serialize};
 
-/// `gelu_grad` has no attributes.
+/// Attributes of `gelu_grad`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct GeluGrad;
+#[serde(deny_unknown_fields)]
+pub struct GeluGrad {
+    /// How `gelu` was computed; tanh where the text form says nothing.
+    #[serde(default, skip_serializing_if = "GeluForm::is_tanh")]
+    pub form: GeluForm,
+}
 
 impl OpDef for GeluGrad {
     fn infer(&self, inputs: &[&Type]) -> Result<Vec<Type>, String> {
@@ -40,17 +46,14 @@ impl OpDef for GeluGrad {
     }
 
     fn eval(&self, inputs: &[&Array], _results: &[&Type]) -> Vec<Array> {
-        vec![inputs[0].zip(inputs[1], |dy, x| {
-            let t = (SLOPE * (x + CUBIC * x * x * x)).tanh();
-            let slope = SLOPE * (1.0 + 3.0 * CUBIC * x * x);
-            dy * (0.5 * (1.0 + t) + 0.5 * x * (1.0 - t * t) * slope)
-        })]
+        vec![inputs[0].zip(inputs[1], |dy, x| dy * self.form.slope(x))]
     }
 
     fn samples() -> Vec<Sample> {
-        let with_cotangent = |forward: Sample| {
-            Sample::new(GeluGrad).normal(forward.types[0].shape.clone()).operand(&forward, 0)
+        let with_cotangent = |(form, forward): (GeluForm, Sample)| {
+            Sample::new(GeluGrad { form }).normal(forward.types[0].shape.clone()).operand(&forward, 0)
         };
-        Gelu::samples().into_iter().map(with_cotangent).collect()
+        let forward = GeluForm::ALL.into_iter().flat_map(|form| samples_of(form).map(|sample| (form, sample)));
+        forward.map(with_cotangent).collect()
     }
 }

@@ -254,6 +254,7 @@ ops! {
 }
 
 pub use adamw8bit::MOMENT_BLOCK;
+pub use gelu::GeluForm;
 pub use linear::LowRank;
 pub use linear_cross_entropy::MOST_CHUNK;
 
@@ -312,7 +313,12 @@ fn attributes_of<T: Serialize>(op: &T) -> String {
 
 fn op_of<T: for<'de> Deserialize<'de>>(attributes: &str) -> Result<T, String> {
     let text = if attributes.is_empty() { "null" } else { attributes };
-    serde_json::from_str(text).map_err(|error| format!("attributes {text:.80}: {error}"))
+    let read = serde_json::from_str(text).or_else(|error| match attributes {
+        // Nor are any written of an op whose attributes are all as by default.
+        "" => serde_json::from_str("{}").map_err(|_| error),
+        _ => Err(error),
+    });
+    read.map_err(|error: serde_json::Error| format!("attributes {text:.80}: {error}"))
 }
 
 /// Refuses a wrong number of operands.

@@ -177,6 +177,28 @@ impl Case {
         self.model.load_adapter(&self.folder.join(folder), &training.parameters, loaded.device_mut())
     }
 
+    /// The loss of the base on the first micro-batch: the mean over its trained tokens.
+    pub fn base_loss(&self) -> f64 {
+        let (_, labels, shape) = self.micro_batch(0, 0);
+        let vocab = self.model.config().vocab_size;
+        let logits = self.logits(&Method::Full, "adapter");
+        let (mut sum, mut count) = (0.0, 0);
+        for (position, row) in logits.chunks(vocab).enumerate() {
+            let is_last = (position + 1) % shape.seq_len == 0;
+            let Some(&label) = labels.get(position + 1).filter(|&&label| !is_last && label >= 0) else { continue };
+            let most = row.iter().copied().fold(f32::MIN, f32::max);
+            let normaliser: f64 = row.iter().map(|&logit| f64::from(logit - most).exp()).sum();
+            sum += normaliser.ln() - f64::from(row[label as usize] - most);
+            count += 1;
+        }
+        sum / f64::from(count)
+    }
+
+    /// The model.
+    pub fn model(&self) -> &Model {
+        &self.model
+    }
+
     fn load_adapter(&self, folder: &str, parameters: &[Parameter], device: &mut dyn Device) {
         self.model.load_adapter(&self.folder.join(folder), parameters, device).expect("the adapter fits");
     }
@@ -243,6 +265,11 @@ impl<'a> Run<'a> {
             case.load_adapter("adapter", &parameters, step.device_mut());
         }
         Run { case, step, parameters }
+    }
+
+    /// Saves the model as it is trained now.
+    pub fn save_full(&self, folder: &Path) {
+        self.case.model.save_full(folder, &self.parameters, self.step.device()).expect("saved");
     }
 
     pub fn parameters(&self) -> impl Iterator<Item = &str> {

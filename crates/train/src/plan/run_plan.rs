@@ -62,6 +62,8 @@ pub struct RunPlan {
     pub model: String,
     /// The model's architecture.
     pub family: &'static str,
+    /// What to know of the model's folder.
+    pub notes: Vec<String>,
     /// Shape of a micro-batch.
     pub shape: BatchShape,
     /// Parameters that are trained.
@@ -127,6 +129,7 @@ pub fn plan(config: TrainConfig) -> Result<RunPlan, TrainError> {
     Ok(RunPlan {
         model: model.folder().display().to_string(),
         family: model.config().family,
+        notes: model.notes().to_vec(),
         shape,
         trained_parameters,
         total_parameters: trained_parameters + weights.map(|value| value.ty.shape.numel()).sum::<usize>(),

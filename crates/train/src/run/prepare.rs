@@ -178,6 +178,7 @@ impl Prepared {
             arena_bytes: self.arena_bytes(),
             memory: &self.planned.account,
         }));
+        self.model.notes().iter().for_each(|note| reporter.report(Event::Note(note)));
         if let (Some(adapter), None) = (&self.config.init_adapter, &self.resumed) {
             let notes = self.model.adapter_settings(adapter)?.notes;
             notes.iter().for_each(|note| reporter.report(Event::Note(note)));
@@ -237,12 +238,14 @@ impl Prepared {
         let plans = StepPlans { micros, update: Some(update), evaluation };
         let mut loaded = plans.load(device, &trained.loss, &trained.dloss)?;
         let per_epoch = self.loader.updates_per_epoch() as u64;
+        let held_out = self.evaluation.as_ref().map(|data| data.shape.seq_len);
         let evaluation = self.evaluation.map(|data| Evaluation {
             rows: EvaluationRows::new(data.loader, data.shape),
             every: self.config.eval_every.unwrap_or(per_epoch),
         });
         let device = loaded.device_mut();
         self.model.load_weights(&graph, device)?;
+        self.model.load_frequencies(self.buckets.iter().map(|bucket| bucket.seq_len).chain(held_out), device)?;
         match (&self.resumed, &self.config.init_adapter, &self.method) {
             (Some(resumed), _, _) => {
                 let states = snapshot::saved_states(&parameters, &self.config);

@@ -7,6 +7,7 @@
 use crate::folder::run_folder::CONFIG_FILE;
 use crate::{Saves, TrainConfig, TrainError};
 use clap::Args;
+use remat_formats::edit_distance;
 use std::path::Path;
 use toml::{Table, Value};
 
@@ -153,22 +154,6 @@ fn place_of(path: &Path, text: &str, key: &str) -> String {
 fn nearest<'a>(key: &str, known: &'a [String]) -> Option<&'a str> {
     let scored = known.iter().map(|candidate| (edit_distance(key, candidate), candidate.as_str()));
     scored.min().filter(|&(edits, candidate)| edits <= 1 + candidate.len() / 3).map(|(_, candidate)| candidate)
-}
-
-/// Levenshtein's distance by Wagner and Fischer, one row at a time: O(|a| · |b|).
-fn edit_distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, &y) in b.iter().enumerate() {
-            let substituted = diagonal + usize::from(x != y);
-            diagonal = row[j + 1];
-            row[j + 1] = substituted.min(diagonal + 1).min(row[j] + 1);
-        }
-    }
-    row[b.len()]
 }
 
 #[cfg(test)]
