@@ -69,14 +69,41 @@ fn what_does_not_fit_says_what_would_and_that_does() {
     assert_eq!((code, &small["fits"]), (Some(3), &Value::from(false)));
     let smallest = bytes(&small["smallest_budget_bytes"]);
     assert!(smallest > 100 << 20 && bytes(&small["peak_bytes"]) <= smallest + (16 << 20), "{small}");
-    // Two processes differ by some pages of code.
-    let (enough, code) = plan(&format!("--preset gpt2 --seq-len 512 --memory {}", smallest + (4 << 20)));
+    let (enough, code) = plan(&format!("--preset gpt2 --seq-len 512 --memory {smallest}"));
     assert_eq!((code, &enough["fits"]), (Some(0), &Value::from(true)), "{enough}");
     let (budget, code) = plan("--preset gpt2 --seq-len 512 --memory 64GiB --checkpointing budget:1KiB");
     assert_eq!(code, Some(3));
     let least = bytes(&budget["smallest_activation_bytes"]);
     let (kept, code) = plan(&format!("--preset gpt2 --seq-len 512 --memory 64GiB --checkpointing budget:{least}"));
     assert_eq!((code, bytes(&kept["activation_bytes"])), (Some(0), least));
+}
+
+#[test]
+fn the_limit_that_is_named_is_enough_for_plan_and_for_train() {
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let rows = case("llama-gqa-tied").join("rows.jsonl").display().to_string();
+    let model = |name: &str| format!("--model {} --data {rows} --seq-len 32", case(name).display());
+    let settings = [
+        format!("{} --method full", model("llama-gqa-tied")),
+        format!("{} --precision bf16 --checkpointing every:2", model("qwen3")),
+        "--preset gpt2 --method qlora --precision bf16 --seq-len 32".to_string(),
+        "--preset gpt2 --checkpointing full --seq-len 32".to_string(),
+    ];
+    for (index, setting) in settings.iter().enumerate() {
+        let (refused, code) = plan(&format!("{setting} --memory 1MiB"));
+        assert_eq!((code, &refused["fits"]), (Some(3), &Value::from(false)), "{setting}");
+        let least = bytes(&refused["smallest_budget_bytes"]);
+        let (planned, code) = plan(&format!("{setting} --memory {least}"));
+        assert_eq!((code, &planned["fits"]), (Some(0), &Value::from(true)), "{setting} in {least}");
+        let out = folder.path().join(index.to_string());
+        let train = format!("train {setting} --steps 1 --out {}", out.display());
+        let refused = String::from_utf8_lossy(&remat(&format!("{train} --memory 1MiB")).stderr).into_owned();
+        let named = refused.split("allow --memory ").nth(1).and_then(|rest| rest.split(';').next());
+        let named = named.unwrap_or_else(|| panic!("{setting}: no limit is named in: {refused}"));
+        let output = remat(&format!("{train} --memory {named}"));
+        let told = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(0), "{setting} in {named}: {told}");
+    }
 }
 
 #[test]

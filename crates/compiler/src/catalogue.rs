@@ -23,7 +23,7 @@ const SMALL: usize = 256;
 pub(crate) struct Entry {
     pub(crate) point: Point,
     /// The most bytes of the arena that are alive at once; of a small graph, its size.
-    alive_bytes: usize,
+    pub(crate) alive_bytes: usize,
     /// Seconds of recomputation in units that tell apart what differs.
     ticks: u64,
     /// Whether another one beats it.

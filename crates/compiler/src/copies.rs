@@ -6,7 +6,7 @@
 //! value. Invariant: the graph is the one that would run without offload, so not a bit of the result changes. Look next at
 //! `offload` for what is copied.
 
-use crate::place::{Residence, place_apart};
+use crate::place::{Residence, alive_bytes_apart, place_apart};
 use remat_ir::{Graph, Phase, Storage, ValueId};
 use remat_plan::{Action, BufferId, DeviceProfile, Place, Plan, Prices, Queue, Slot, SpillPrices, Step, StepId, Tier};
 
@@ -106,6 +106,18 @@ pub(crate) fn offloaded(base: &Plan, candidates: &[Candidate], profile: &DeviceP
     let apart: Vec<(ValueId, Residence)> = stays.iter().map(|(candidate, stay)| (candidate.value, *stay)).collect();
     let plan = place_apart(graph, &base.policy, profile, &apart);
     with_copies(plan, &stays)
+}
+
+/// The most bytes that this has alive at once: its arena is no smaller.
+pub(crate) fn alive_bytes_offloaded(
+    base: &Plan,
+    candidates: &[Candidate],
+    profile: &DeviceProfile,
+    pace: Pace,
+) -> usize {
+    let stays = residences(&base.graph, candidates, &profile.prices, pace);
+    let apart: Vec<(ValueId, Residence)> = stays.iter().map(|(candidate, stay)| (candidate.value, *stay)).collect();
+    alive_bytes_apart(&base.graph, profile, &apart)
 }
 
 /// Adds the copy steps and the waits to a plan whose residents are placed by node. The second buffers stand behind the

@@ -8,7 +8,7 @@
 //! leaves and comes back.
 
 use crate::CompileError;
-use crate::copies::{Candidate, Pace, candidates, offloaded};
+use crate::copies::{Candidate, Pace, alive_bytes_offloaded, candidates, offloaded};
 use crate::select::Selection;
 use crate::solve::Point;
 use remat_plan::{DeviceProfile, Plan, Policy};
@@ -63,7 +63,7 @@ impl Selection<'_> {
         let (mut fastest, mut smallest): (Option<Plan>, Option<Plan>) = (None, None);
         let mut smallest_bytes = usize::MAX;
         let seconds = |plan: &Plan| plan.step_seconds(&self.profile.prices);
-        for plan in resident.into_iter().chain(self.bases().flat_map(|base| self.offloading(base, limits))) {
+        let mut tried = |plan: Plan| {
             smallest_bytes = smallest_bytes.min(plan.activation_bytes());
             if limits.met_by(&plan) {
                 if fastest.as_ref().is_none_or(|fastest| seconds(&plan) < seconds(fastest)) {
@@ -72,6 +72,13 @@ impl Selection<'_> {
             } else if limits.keeps(&plan) && smallest.as_ref().is_none_or(|least| plan.arena_bytes < least.arena_bytes)
             {
                 smallest = Some(plan);
+            }
+            smallest.as_ref().map_or(usize::MAX, |least| least.arena_bytes)
+        };
+        let mut least_bytes = resident.map_or(usize::MAX, &mut tried);
+        for base in self.bases() {
+            for plan in self.offloading(base, limits, least_bytes) {
+                least_bytes = tried(plan);
             }
         }
         match fastest.or(smallest) {
@@ -102,8 +109,9 @@ impl Selection<'_> {
         named.into_iter().filter_map(|policy| self.with_policy(policy).whole(None).ok()).chain(spread)
     }
 
-    /// The plan with the fewest residuals offloaded that meets the limits; if none does, all that were tried.
-    fn offloading(&self, base: Plan, limits: Limits) -> Vec<Plan> {
+    /// The plan with the fewest residuals offloaded that meets the limits; if none does, all that were tried: where the
+    /// arena is all that is too large, only what may take less than `least_bytes`.
+    fn offloading(&self, base: Plan, limits: Limits, mut least_bytes: usize) -> Vec<Plan> {
         if limits.met_by(&base) {
             return vec![base];
         }
@@ -111,10 +119,17 @@ impl Selection<'_> {
         let mut tried = Vec::new();
         for (candidates, pace) in [(&worthwhile, Pace::Overlapped), (&worthwhile, Pace::Waiting), (&all, Pace::Waiting)]
         {
+            if let (Some(cap), None) = (limits.arena_bytes, limits.activation_bytes) {
+                let at_least = alive_bytes_offloaded(&base, candidates, self.profile, pace);
+                if at_least > cap && at_least >= least_bytes {
+                    continue;
+                }
+            }
             let plan = self.fewest(&base, candidates, limits, pace);
             if limits.met_by(&plan) {
                 return vec![plan];
             }
+            least_bytes = least_bytes.min(plan.arena_bytes);
             tried.push(plan);
         }
         tried.push(base);

@@ -36,17 +36,8 @@ pub(crate) fn place_apart(
     profile: &DeviceProfile,
     apart: &[(ValueId, Residence)],
 ) -> Plan {
-    let (facts, sequence) = (Facts::of(&graph, &profile.rules), Sequence::once(&graph));
-    let last_use = last_use(&graph, &facts, &sequence);
-    let mut first_end = last_use.clone();
-    apart.iter().for_each(|(value, residence)| first_end[value.index()] = residence.until);
     debug_assert!(profile.rules.slot_alignment_bytes.is_power_of_two());
-    let mut allocations = Allocations::until(&graph, &facts, &sequence, &last_use, &first_end);
-    let second_from = allocations.list.len();
-    for (value, residence) in apart {
-        let (bytes, last) = (graph.ty(*value).bytes(), last_use[value.index()]);
-        allocations.list.push(Allocation { bytes, first: residence.from, last });
-    }
+    let Apart { allocations, second_from, last_use, first_end } = Apart::of(&graph, profile, apart);
     let offsets = best_fit(&allocations.list, profile.rules.slot_alignment_bytes);
     let mut buffers = Vec::new();
     let mut buffer_of = vec![None; graph.values.len()];
@@ -88,6 +79,37 @@ pub(crate) fn place_apart(
     let ends = allocations.list.iter().zip(&offsets).map(|(allocation, offset)| offset + allocation.bytes);
     let arena_bytes = ends.max().unwrap_or(0);
     Plan { graph, steps, buffers, arena_bytes, policy: policy.clone(), rules: profile.rules }
+}
+
+/// The most bytes alive at once with such values apart.
+pub(crate) fn alive_bytes_apart(graph: &Graph, profile: &DeviceProfile, apart: &[(ValueId, Residence)]) -> usize {
+    Apart::of(graph, profile, apart).allocations.most_alive_bytes()
+}
+
+/// What a graph in its order has to have placed if some values stay twice.
+struct Apart {
+    /// Those of second stays stand behind all others, from `second_from` on.
+    allocations: Allocations,
+    second_from: usize,
+    /// Of each value, the last node that reads it, and the last of its first stay.
+    last_use: Vec<u32>,
+    first_end: Vec<u32>,
+}
+
+impl Apart {
+    fn of(graph: &Graph, profile: &DeviceProfile, apart: &[(ValueId, Residence)]) -> Apart {
+        let (facts, sequence) = (Facts::of(graph, &profile.rules), Sequence::once(graph));
+        let last_use = last_use(graph, &facts, &sequence);
+        let mut first_end = last_use.clone();
+        apart.iter().for_each(|(value, residence)| first_end[value.index()] = residence.until);
+        let mut allocations = Allocations::until(graph, &facts, &sequence, &last_use, &first_end);
+        let second_from = allocations.list.len();
+        for (value, residence) in apart {
+            let (bytes, last) = (graph.ty(*value).bytes(), last_use[value.index()]);
+            allocations.list.push(Allocation { bytes, first: residence.from, last });
+        }
+        Apart { allocations, second_from, last_use, first_end }
+    }
 }
 
 fn step(

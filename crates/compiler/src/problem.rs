@@ -1,26 +1,27 @@
 //! A graph to plan, and what its plans are chosen from.
 //!
 //! Invariant: what plans there are depends on the graph and the prices alone, never on a policy or a limit, so it is found once,
-//! when a search first asks, and serve every plan of the graph. Look next at `select` for the search.
+//! when a search first asks, and serves every plan of the graph. Look next at `select` for the search.
 
 use crate::catalogue::Catalogue;
 use crate::outline::Outline;
 use crate::select::Selection;
 use crate::solve::Points;
 use crate::tile::Tiling;
-use crate::{CompileError, Survey, simplify, verified};
+use crate::{CompileError, Kept, Survey, simplify, verified};
 use remat_ir::{Graph, verify};
-use remat_plan::{DeviceProfile, Plan, Policy, check};
-use std::cell::OnceCell;
+use remat_plan::{DeviceProfile, Plan, Policy, Prices, SpillPrices, check};
+use std::sync::OnceLock;
 
 /// A graph, verified and simplified, of which several plans may be asked for.
 pub struct Problem<'a> {
     pub(crate) source: Graph,
     pub(crate) profile: &'a DeviceProfile,
-    outline: OnceCell<Outline>,
-    points: OnceCell<Points>,
-    catalogue: OnceCell<Catalogue>,
-    tiling: OnceCell<Option<Tiling>>,
+    outline: OnceLock<Outline>,
+    points: OnceLock<Points>,
+    catalogue: OnceLock<Catalogue>,
+    tiling: OnceLock<Option<Tiling>>,
+    full: OnceLock<(usize, usize)>,
 }
 
 impl<'a> Problem<'a> {
@@ -31,8 +32,16 @@ impl<'a> Problem<'a> {
     pub fn new(graph: Graph, profile: &'a DeviceProfile) -> Result<Self, CompileError> {
         verify(&graph)?;
         let source = verified(simplify(graph));
-        let (outline, points) = (OnceCell::new(), OnceCell::new());
-        Ok(Problem { source, profile, outline, points, catalogue: OnceCell::new(), tiling: OnceCell::new() })
+        let (outline, points) = (OnceLock::new(), OnceLock::new());
+        Ok(Problem {
+            source,
+            profile,
+            outline,
+            points,
+            catalogue: OnceLock::new(),
+            tiling: OnceLock::new(),
+            full: OnceLock::new(),
+        })
     }
 
     /// The graph, simplified.
@@ -54,6 +63,16 @@ impl<'a> Problem<'a> {
     /// As [`crate::compile`].
     pub fn plan_or_smallest(&self, policy: &Policy, arena_cap_bytes: usize) -> Result<Plan, CompileError> {
         self.checked(Selection::new(self, policy).plan_or_smallest(Some(arena_cap_bytes))?)
+    }
+
+    /// The smallest plan of the policy where kept values may also leave the arena, at these prices.
+    ///
+    /// # Errors
+    /// As [`crate::compile`].
+    pub fn smallest_offloading(&self, policy: &Policy, spill: SpillPrices) -> Result<Plan, CompileError> {
+        let prices = Prices { spill: Some(spill), ..self.profile.prices.clone() };
+        let profile = DeviceProfile { prices, ..self.profile.clone() };
+        self.checked(Selection::new(self, policy).on(&profile).plan_or_smallest(Some(0))?)
     }
 
     /// The frontier of up to `count` plans, and the smallest limits that can be met: by `policy` for the arena.
@@ -83,6 +102,14 @@ impl<'a> Problem<'a> {
     /// The same with what they take in memory.
     pub(crate) fn catalogue(&self) -> &Catalogue {
         self.catalogue.get_or_init(|| Catalogue::of(&self.source, self.outline(), self.points()))
+    }
+
+    /// What a boundary per block keeps, and its arena.
+    pub(crate) fn full(&self) -> (usize, usize) {
+        *self.full.get_or_init(|| {
+            let figures = self.outline().figures(&self.source, &Kept::segments(&self.source, 1));
+            (figures.activation_bytes, figures.arena_bytes)
+        })
     }
 
     /// How rows are cut where a limit asks for it; `None` if there is nothing to cut.

@@ -52,15 +52,6 @@ impl<'a> Rebuild<'a> {
         self.stand_for(id, new, &node.outputs);
     }
 
-    /// Adds a node with another op and operands (given as source values) in place of node `id`. Result `i` of the new op
-    /// stands for source value `results[i]` and takes its name.
-    pub(crate) fn substitute(&mut self, id: OpId, op: impl Into<Op>, inputs: &[ValueId], results: &[ValueId]) {
-        let node = self.source.node(id);
-        let inputs = inputs.iter().map(|&input| self.get(input)).collect();
-        let new = like(node, op.into(), node.name.clone(), inputs);
-        self.stand_for(id, new, results);
-    }
-
     /// Duplicates an already copied forward node: the same op on the given operands (values of the *copy*). Returns the
     /// results in the copy, named after the originals with a trailing `~`; `~2` where it is the second time, and so on.
     pub(crate) fn recompute(&mut self, id: OpId, inputs: Vec<ValueId>, time: u32) -> Vec<ValueId> {

@@ -12,6 +12,9 @@ use remat_plan::{DeviceProfile, Plan, Policy};
 /// Steps between the plans in tiles that `auto` tries before it bisects.
 const GRID: usize = 8;
 
+/// How often a plan in tiles that takes too much memory is tried again with less to keep.
+const TRIES: usize = 4;
+
 /// One plan of the time-memory frontier.
 #[derive(Debug, Clone, PartialEq)]
 pub struct FrontierPoint {
@@ -38,6 +41,14 @@ pub(crate) struct Selection<'a> {
 impl<'a> Selection<'a> {
     pub(crate) fn new(problem: &'a Problem<'a>, policy: &'a Policy) -> Self {
         Selection { problem, source: &problem.source, policy, profile: problem.profile, tiling: None }
+    }
+
+    /// The same on a device that differs in the prices of copies alone.
+    pub(crate) fn on<'b>(&self, profile: &'b DeviceProfile) -> Selection<'b>
+    where
+        'a: 'b,
+    {
+        Selection { profile, ..*self }
     }
 
     pub(crate) fn with_policy<'b>(&self, policy: &'b Policy) -> Selection<'b>
@@ -104,16 +115,29 @@ impl<'a> Selection<'a> {
 
     /// The plan in tiles for a budget in place of the one that was found, where that is below what a boundary per block
     /// takes, or slower: cutting rows frees bytes of the last block, and those buy boundaries and what else blocks keep.
+    /// What keeps less than a boundary per block takes no more memory than that either: it gets less to keep by what it
+    /// takes too much.
     fn within_in_tiles(&self, budget_bytes: usize, found: &Plan, cap: Option<usize>) -> Option<Plan> {
         if self.freed_bytes() == 0 {
             return None;
         }
         let points = self.problem.points();
         let steady_bytes = points.steady.first().map_or(0, |point| point.footprint.activation_bytes);
-        let entry = self.problem.catalogue().within(budget_bytes.saturating_add(self.freed_bytes()))?;
-        let plan = self.plan_of(&entry.point);
-        let fits = cap.is_none_or(|cap| plan.arena_bytes <= cap) && plan.activation_bytes() <= budget_bytes;
-        (fits && (budget_bytes < steady_bytes || self.seconds(&plan) < self.seconds(found))).then_some(plan)
+        let mut to_keep = budget_bytes;
+        for _ in 0..TRIES {
+            let entry = self.problem.catalogue().within(to_keep.saturating_add(self.freed_bytes()))?;
+            let plan = self.plan_of(&entry.point);
+            let kept_bytes = plan.activation_bytes();
+            let (full_bytes, full_arena_bytes) = self.problem.full();
+            let excess = plan.arena_bytes.saturating_sub(full_arena_bytes);
+            if kept_bytes >= full_bytes || excess == 0 {
+                let fits = cap.is_none_or(|cap| plan.arena_bytes <= cap) && kept_bytes <= budget_bytes;
+                let is_better = budget_bytes < steady_bytes || self.seconds(&plan) < self.seconds(found);
+                return (fits && is_better).then_some(plan);
+            }
+            to_keep = kept_bytes.min(to_keep).saturating_sub(excess);
+        }
+        None
     }
 
     fn seconds(&self, plan: &Plan) -> f64 {
@@ -168,10 +192,19 @@ impl<'a> Selection<'a> {
 
     /// The choice with the smallest arena of those that keep no more than a budget.
     fn smallest(&self, budget_bytes: usize) -> Kept {
-        let candidates = self.problem.catalogue().smallest(budget_bytes);
-        let kept = candidates.into_iter().map(|entry| entry.point.kept(self.source));
-        let smallest = kept.min_by_key(|kept| self.problem.outline().arena_bytes(self.source, kept));
-        smallest.unwrap_or_else(|| Kept::everything(self.source))
+        let mut smallest: Option<(usize, Kept)> = None;
+        for entry in self.problem.catalogue().smallest(budget_bytes) {
+            // They come by what is alive at once, and no arena is smaller than that.
+            if smallest.as_ref().is_some_and(|(least, _)| entry.alive_bytes >= *least) {
+                break;
+            }
+            let kept = entry.point.kept(self.source);
+            let arena_bytes = self.problem.outline().arena_bytes(self.source, &kept);
+            if smallest.as_ref().is_none_or(|(least, _)| arena_bytes < *least) {
+                smallest = Some((arena_bytes, kept));
+            }
+        }
+        smallest.map_or_else(|| Kept::everything(self.source), |(_, kept)| kept)
     }
 
     fn freed_bytes(&self) -> usize {
@@ -283,10 +316,9 @@ impl<'a> Selection<'a> {
             None => self.problem.outline().sequence(self.source, kept).graph(self.source),
             Some(tiling) => {
                 let kept = tiling.kept(kept.clone());
-                tiling.scheduled(verified(rematerialise(self.source, &kept)), self.profile)
+                verified(tiling.scheduled(verified(rematerialise(self.source, &kept)), self.profile))
             }
         };
-        let graph = verified(graph);
         place(graph, self.policy, self.profile)
     }
 

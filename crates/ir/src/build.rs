@@ -4,18 +4,17 @@
 //! is read after its update in place. Look next at `ops` for the attributes of each op.
 
 use crate::{
-    Graph, IrError, Node, Op, OpDef, OpId, ParameterKind, Phase, RANDOM_KEY, Region, RegionId, SourceRole, StateRole,
-    Storage, Type, Value, ValueId,
+    Graph, IrError, NameMap, Node, Op, OpDef, OpId, ParameterKind, Phase, RANDOM_KEY, Region, RegionId, SourceRole,
+    StateRole, Storage, Type, Value, ValueId,
 };
 use remat_tensor::DType;
-use std::collections::HashMap;
 
 /// A graph under construction.
 #[derive(Debug, Default)]
 pub struct Builder {
     graph: Graph,
-    value_names: HashMap<String, u32>,
-    node_names: HashMap<String, u32>,
+    value_names: NameMap<String, u32>,
+    node_names: NameMap<String, u32>,
     region: Option<RegionId>,
     phase: Option<Phase>,
 }
@@ -176,7 +175,7 @@ impl Builder {
     }
 }
 
-fn unique(taken: &mut HashMap<String, u32>, name: &str) -> String {
+fn unique(taken: &mut NameMap<String, u32>, name: &str) -> String {
     if let Some(count) = taken.get(name).copied() {
         let mut number = count + 1;
         loop {

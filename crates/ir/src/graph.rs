@@ -3,10 +3,10 @@
 //! Invariants (proved by `verify`): nodes stand in execution order; a value has one producer or is a source; names
 //! of values and of nodes are unique, so that they identify them across passes; a donated output continues a state.
 
-use crate::{Op, SourceRole};
+use crate::{NameMap, Op, SourceRole};
 use remat_tensor::{DType, Shape};
-use std::collections::HashMap;
 use std::fmt;
+use std::ops::Index;
 
 /// Index of a value in [`Graph::values`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -212,22 +212,13 @@ impl Graph {
     }
 
     /// A table from value name to id, for many look-ups.
-    pub fn names(&self) -> HashMap<&str, ValueId> {
+    pub fn names(&self) -> NameMap<&str, ValueId> {
         self.values.iter().enumerate().map(|(i, value)| (value.name.as_str(), ValueId(i as u32))).collect()
     }
 
     /// For each value, the nodes that read it, in execution order, once per node.
-    pub fn users(&self) -> Vec<Vec<OpId>> {
-        let mut users: Vec<Vec<OpId>> = vec![Vec::new(); self.values.len()];
-        for (id, node) in self.nodes_with_ids() {
-            for &input in &node.inputs {
-                let list = &mut users[input.index()];
-                if list.last() != Some(&id) {
-                    list.push(id);
-                }
-            }
-        }
-        users
+    pub fn users(&self) -> Users {
+        Users::of(self)
     }
 
     /// The state whose storage a value occupies: follows donation to its start. Any other value is its own root.
@@ -254,5 +245,56 @@ impl Graph {
         let mut path: Vec<RegionId> = std::iter::successors(region, |&id| self.regions[id.index()].parent).collect();
         path.reverse();
         path
+    }
+}
+
+/// The nodes that read each value, in execution order, once per node: by value, `users[value.index()]`.
+#[derive(Debug, Clone)]
+pub struct Users {
+    nodes: Vec<OpId>,
+    /// Where each value's begin, and the end.
+    from: Vec<u32>,
+}
+
+impl Users {
+    fn of(graph: &Graph) -> Users {
+        // Readers are counted, then written where the counts say.
+        let mut seen = vec![u32::MAX; graph.values.len()];
+        let mut from = vec![0; graph.values.len() + 1];
+        for (id, node) in graph.nodes_with_ids() {
+            for input in &node.inputs {
+                if std::mem::replace(&mut seen[input.index()], id.0) != id.0 {
+                    from[input.index() + 1] += 1;
+                }
+            }
+        }
+        for value in 1..from.len() {
+            from[value] += from[value - 1];
+        }
+        let mut next = from.clone();
+        let mut nodes = vec![OpId(0); from[graph.values.len()] as usize];
+        seen.fill(u32::MAX);
+        for (id, node) in graph.nodes_with_ids() {
+            for input in &node.inputs {
+                if std::mem::replace(&mut seen[input.index()], id.0) != id.0 {
+                    nodes[next[input.index()] as usize] = id;
+                    next[input.index()] += 1;
+                }
+            }
+        }
+        Users { nodes, from }
+    }
+
+    /// How many nodes read each value.
+    pub fn counts(&self) -> impl Iterator<Item = usize> {
+        self.from.windows(2).map(|pair| (pair[1] - pair[0]) as usize)
+    }
+}
+
+impl Index<usize> for Users {
+    type Output = [OpId];
+
+    fn index(&self, value: usize) -> &[OpId] {
+        &self.nodes[self.from[value] as usize..self.from[value + 1] as usize]
     }
 }

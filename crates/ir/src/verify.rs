@@ -5,8 +5,7 @@
 //! recomputed nodes repeat what they name; regions form a forest; outputs exist; quantised values are weights; sources
 //! and nothing else have roles, which suit where they are stored.
 
-use crate::{Graph, IrError, Node, OpDef, OpId, Storage, ValueId};
-use std::collections::HashSet;
+use crate::{Graph, IrError, NameSet, Node, OpDef, OpId, Storage};
 
 /// Checks every invariant of `graph`.
 ///
@@ -29,7 +28,7 @@ pub fn verify(graph: &Graph) -> Result<(), IrError> {
         }
     }
     let mut defined: Vec<bool> = graph.values.iter().map(|v| v.producer.is_none()).collect();
-    let mut overwritten: HashSet<ValueId> = HashSet::new();
+    let mut overwritten: Vec<bool> = vec![false; graph.values.len()];
     for (id, node) in graph.nodes_with_ids() {
         operands_are_ready(graph, node, &defined, &overwritten)?;
         results_are_right(graph, id, node, &mut defined)?;
@@ -45,7 +44,7 @@ pub fn verify(graph: &Graph) -> Result<(), IrError> {
         let Some(value) = graph.values.get(output.index()) else {
             return invalid(format!("output %{} does not exist", output.0));
         };
-        if overwritten.contains(&output) {
+        if overwritten[output.index()] {
             return invalid(format!("output \"{}\" is updated in place before the end", value.name));
         }
     }
@@ -71,13 +70,13 @@ fn roles_are_right(graph: &Graph) -> Result<(), IrError> {
 }
 
 fn names_are_unique(graph: &Graph) -> Result<(), IrError> {
-    let mut seen = HashSet::new();
+    let mut seen = NameSet::with_capacity_and_hasher(graph.values.len(), Default::default());
     for value in &graph.values {
         if !seen.insert(value.name.as_str()) {
             return invalid(format!("two values are named \"{}\"", value.name));
         }
     }
-    let mut seen = HashSet::new();
+    let mut seen = NameSet::with_capacity_and_hasher(graph.nodes.len(), Default::default());
     for node in &graph.nodes {
         if !seen.insert(node.name.as_str()) {
             return invalid(format!("two nodes are named \"{}\"", node.name));
@@ -86,12 +85,7 @@ fn names_are_unique(graph: &Graph) -> Result<(), IrError> {
     Ok(())
 }
 
-fn operands_are_ready(
-    graph: &Graph,
-    node: &Node,
-    defined: &[bool],
-    overwritten: &HashSet<ValueId>,
-) -> Result<(), IrError> {
+fn operands_are_ready(graph: &Graph, node: &Node, defined: &[bool], overwritten: &[bool]) -> Result<(), IrError> {
     for &input in &node.inputs {
         let Some(value) = graph.values.get(input.index()) else {
             return invalid(format!("node \"{}\" reads %{}, which does not exist", node.name, input.0));
@@ -99,7 +93,7 @@ fn operands_are_ready(
         if !defined[input.index()] {
             return invalid(format!("node \"{}\" reads \"{}\" before it is computed", node.name, value.name));
         }
-        if overwritten.contains(&input) {
+        if overwritten[input.index()] {
             return invalid(format!("node \"{}\" reads \"{}\" after it was updated in place", node.name, value.name));
         }
     }
@@ -134,7 +128,7 @@ fn results_are_right(graph: &Graph, id: OpId, node: &Node, defined: &mut [bool])
     Ok(())
 }
 
-fn donations_are_right(graph: &Graph, node: &Node, overwritten: &mut HashSet<ValueId>) -> Result<(), IrError> {
+fn donations_are_right(graph: &Graph, node: &Node, overwritten: &mut [bool]) -> Result<(), IrError> {
     let donations = node.op.donations();
     for (index, &output) in node.outputs.iter().enumerate() {
         let value = graph.value(output);
@@ -155,7 +149,7 @@ fn donations_are_right(graph: &Graph, node: &Node, overwritten: &mut HashSet<Val
             if node.inputs.iter().filter(|&&input| input == from).count() > 1 {
                 return invalid(format!("\"{}\" reads \"{}\" twice and updates it in place", node.name, old.name));
             }
-            overwritten.insert(from);
+            overwritten[from.index()] = true;
         }
     }
     Ok(())

@@ -3,7 +3,7 @@
 //! Invariant: derived from the plan's own steps, so it says what will run and not what a solver meant.
 
 use crate::units::bytes;
-use remat_ir::{OpId, ValueId};
+use remat_ir::{NameMap, OpId, ValueId};
 use remat_plan::{Action, OpClass, whole_name};
 use remat_train::RunPlan;
 use std::collections::HashMap;
@@ -142,7 +142,7 @@ struct Again<'a> {
 }
 
 impl<'a> Again<'a> {
-    fn of(plan: &'a RunPlan, names: &HashMap<&str, ValueId>) -> Self {
+    fn of(plan: &'a RunPlan, names: &NameMap<&str, ValueId>) -> Self {
         let graph = &plan.micro.graph;
         let mut there: Vec<bool> = graph.values.iter().map(|value| value.producer.is_none()).collect();
         for residual in plan.micro.saved_residuals() {

@@ -2,36 +2,34 @@
 //! backward `linear(x, w, residual = linear(u, b))`, become `linear(x, w, u, b)`. The sum of both is made in registers,
 //! and the activations are written once, not twice and read.
 
-use crate::rebuild::Rebuild;
+use super::edit::Edit;
 use remat_ir::ops::{Linear, LowRank};
-use remat_ir::{Graph, Node, Op, OpId, ValueId};
-use std::collections::{HashMap, HashSet};
+use remat_ir::{Graph, Node, Op, OpId, Users, ValueId};
 
 /// Longest sum that counts as low rank: beyond it the extra pass costs little beside the product.
 const MOST: usize = 128;
 
 /// The graph with every foldable pair folded. The fused node stands where the later of the two stood, so all operands
 /// are ready.
-pub(super) fn fold(graph: &Graph) -> Graph {
+pub(super) fn fold(graph: Graph) -> Graph {
     let users = graph.users();
-    let mut folds: HashMap<OpId, (Linear, Vec<ValueId>)> = HashMap::new();
-    let mut folded: HashSet<OpId> = HashSet::new();
+    let mut folds: Vec<(OpId, OpId, Linear, Vec<ValueId>)> = Vec::new();
+    let mut is_fused = vec![false; graph.nodes.len()];
     for (id, node) in graph.nodes_with_ids() {
-        if let Some(first) = first_of_pair(graph, &users, node).filter(|first| !folds.contains_key(first))
-            && let Some(fused) = fuse(graph, graph.node(first), node)
+        if let Some(first) = first_of_pair(&graph, &users, node).filter(|first| !is_fused[first.index()])
+            && let Some((op, inputs)) = fuse(&graph, graph.node(first), node)
         {
-            folds.insert(id, fused);
-            folded.insert(first);
+            folds.push((id, first, op, inputs));
+            is_fused[id.index()] = true;
         }
     }
-    let mut copy = Rebuild::new(graph);
-    for (id, node) in graph.nodes_with_ids().filter(|(id, _)| !folded.contains(id)) {
-        match folds.remove(&id) {
-            None => copy.copy(id),
-            Some((op, inputs)) => copy.substitute(id, op, &inputs, &node.outputs),
-        }
+    let mut edit = Edit::of(graph);
+    for (id, first, op, inputs) in folds {
+        let results = edit.node(id).outputs.clone();
+        edit.replace(id, op, inputs, results);
+        edit.remove(first);
     }
-    copy.finish()
+    edit.finish()
 }
 
 fn linear(node: &Node) -> Option<&Linear> {
@@ -39,7 +37,7 @@ fn linear(node: &Node) -> Option<&Linear> {
 }
 
 /// The linear that makes this linear's residual, if nothing else reads it and both belong to the same region and phase.
-fn first_of_pair(graph: &Graph, users: &[Vec<OpId>], node: &Node) -> Option<OpId> {
+fn first_of_pair(graph: &Graph, users: &Users, node: &Node) -> Option<OpId> {
     let residual = node.inputs[linear(node)?.residual_operand()?];
     let (id, _) = graph.value(residual).producer?;
     let first = graph.node(id);

@@ -1,45 +1,43 @@
 //! Folds `add(a, linear(x, w))` into `linear(x, w, residual = a)`: one pass over the activations less, and the sum can
 //! work in a's own slot. In backward it turns the chain of sums over q, k, v and their adapters into one buffer.
 
-use crate::rebuild::Rebuild;
+use super::edit::Edit;
 use remat_ir::ops::Linear;
-use remat_ir::{Graph, Node, Op, OpId, ValueId};
-use std::collections::{HashMap, HashSet};
+use remat_ir::{Graph, Node, Op, OpId, Users, ValueId};
 
 /// The graph with every foldable sum folded. The fused node stands where the sum stood, so all operands are ready.
-pub(super) fn fold(graph: &Graph) -> Graph {
+pub(super) fn fold(graph: Graph) -> Graph {
     let users = graph.users();
-    let mut folds: HashMap<OpId, (OpId, ValueId)> = HashMap::new();
-    let mut folded: HashSet<OpId> = HashSet::new();
+    let mut folds: Vec<(OpId, OpId, ValueId)> = Vec::new();
+    let mut folded = vec![false; graph.nodes.len()];
     for (id, node) in graph.nodes_with_ids() {
         let Op::Add(_) = node.op else { continue };
         let found = [(node.inputs[1], node.inputs[0]), (node.inputs[0], node.inputs[1])]
             .into_iter()
-            .find_map(|(term, other)| Some((foldable(graph, &users, node, term, other)?, other)));
+            .find_map(|(term, other)| Some((foldable(&graph, &users, node, term, other)?, other)));
         if let Some((linear, residual)) = found
-            && !folded.contains(&linear)
+            && !folded[linear.index()]
         {
-            folds.insert(id, (linear, residual));
-            folded.insert(linear);
+            folds.push((id, linear, residual));
+            folded[linear.index()] = true;
         }
     }
-    let mut copy = Rebuild::new(graph);
-    for (id, node) in graph.nodes_with_ids().filter(|(id, _)| !folded.contains(id)) {
-        let Some(&(linear, residual)) = folds.get(&id) else {
-            copy.copy(id);
-            continue;
-        };
-        let term = graph.node(linear);
+    let mut edit = Edit::of(graph);
+    for (id, linear, residual) in folds {
+        let term = edit.node(linear);
         let Op::Linear(attributes) = &term.op else { unreachable!("foldable() matched it") };
+        let fused = Linear { residual: true, ..attributes.clone() };
         let mut inputs = term.inputs.clone();
         inputs.push(residual);
-        copy.substitute(id, Linear { residual: true, ..attributes.clone() }, &inputs, &node.outputs);
+        let results = edit.node(id).outputs.clone();
+        edit.replace(id, fused, inputs, results);
+        edit.remove(linear);
     }
-    copy.finish()
+    edit.finish()
 }
 
 /// The plain linear that makes `term`, if the sum is its only reader and belongs to the same region and phase.
-fn foldable(graph: &Graph, users: &[Vec<OpId>], sum: &Node, term: ValueId, other: ValueId) -> Option<OpId> {
+fn foldable(graph: &Graph, users: &Users, sum: &Node, term: ValueId, other: ValueId) -> Option<OpId> {
     let (id, _) = graph.value(term).producer?;
     let node = graph.node(id);
     let Op::Linear(linear) = &node.op else { return None };

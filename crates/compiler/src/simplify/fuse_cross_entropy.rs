@@ -4,42 +4,36 @@
 //! Saves the second logits product, 2·N·D·V FLOPs. The idea is Liger Kernel's fused linear cross entropy (Hsu et al.,
 //! 2024); here it is a rewrite, so a graph without backward keeps the plain op.
 
-use crate::rebuild::Rebuild;
+use super::edit::Edit;
 use remat_ir::ops::LinearCrossEntropyWithGrad;
 use remat_ir::{Graph, Op, OpId, ValueId};
 use std::collections::HashMap;
 
 /// The graph with every matching pair fused, at the place of the gradient node's first safe position: the forward node's.
-pub(super) fn fuse(graph: &Graph) -> Graph {
-    let pairs = pairs(graph);
+pub(super) fn fuse(graph: Graph) -> Graph {
+    let pairs = pairs(&graph);
     if pairs.is_empty() {
-        return graph.clone();
+        return graph;
     }
-    let absorbed: HashMap<OpId, OpId> = pairs.iter().map(|(&forward, &gradient)| (gradient, forward)).collect();
-    let hoisted = hoisted(graph, &pairs);
-    let mut copy = Rebuild::new(graph);
+    let hoisted = hoisted(&graph, &pairs);
+    let mut order: Vec<OpId> = Vec::with_capacity(graph.nodes.len());
+    let mut is_placed = vec![false; graph.nodes.len()];
     for (id, _) in graph.nodes_with_ids() {
-        if absorbed.contains_key(&id) || hoisted.values().flatten().any(|&early| early == id) {
-            continue;
-        }
-        let Some(&gradient) = pairs.get(&id) else {
-            copy.copy(id);
-            continue;
-        };
-        for &early in &hoisted[&id] {
-            copy.copy(early);
-        }
-        let Op::LinearCrossEntropyGrad(attributes) = &graph.node(gradient).op else {
-            unreachable!("pairs() matched it")
-        };
+        let before = hoisted.get(&id).into_iter().flatten().copied();
+        order.extend(before.chain([id]).filter(|id| !std::mem::replace(&mut is_placed[id.index()], true)));
+    }
+    let mut edit = Edit::of(graph);
+    for (forward, gradient) in pairs {
+        let node = edit.node(gradient);
+        let Op::LinearCrossEntropyGrad(attributes) = &node.op else { unreachable!("pairs() matched it") };
         let fused =
             LinearCrossEntropyWithGrad { dh: attributes.dh, dw: attributes.dw, accumulate: attributes.accumulate };
-        let inputs = graph.node(gradient).inputs.clone();
-        let mut results: Vec<ValueId> = graph.node(id).outputs.clone();
-        results.extend(&graph.node(gradient).outputs);
-        copy.substitute(id, fused, &inputs, &results);
+        let (inputs, mut results) = (node.inputs.clone(), edit.node(forward).outputs.clone());
+        results.extend(&edit.node(gradient).outputs);
+        edit.replace(forward, fused, inputs, results);
+        edit.remove(gradient);
     }
-    copy.finish()
+    edit.finish_in(order)
 }
 
 /// Forward node → gradient node on the same h, w and targets, where the gradient's other operands can be computed early.

@@ -7,7 +7,7 @@
 
 use crate::kept::may_run_again;
 use crate::scopes::blocks;
-use remat_ir::{Graph, OpId, Phase, RegionId, Storage, ValueId};
+use remat_ir::{Graph, OpId, Phase, RegionId, Storage, Users, ValueId};
 use std::collections::HashMap;
 
 /// One result of a node.
@@ -97,7 +97,7 @@ fn members(
     group: usize,
     first_fixed: usize,
     group_of: &[Option<usize>],
-    users: &[Vec<OpId>],
+    users: &Users,
 ) -> Vec<Member> {
     let local: HashMap<OpId, usize> = nodes.iter().enumerate().map(|(index, &id)| (id, index)).collect();
     let member = |&id: &OpId| {

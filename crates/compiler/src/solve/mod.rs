@@ -105,7 +105,7 @@ impl Points {
             point
         };
         // Levels run several times as many nodes as the graph has.
-        let (budgets, arenas) = chain.shapes((LOOKS / 4 / graph.nodes.len().max(1)).clamp(24, 96));
+        let (budgets, arenas) = chain.shapes((LOOKS / 4 / graph.nodes.len().max(1)).clamp(12, 96));
         let level = |shape: Shape| measured(Chosen::Levels(chain.clone(), shape));
         let scopes = RegionScopes::of_blocks(graph, &blocks(graph));
         let mut others: Vec<Point> = (1..regions).take(32).map(|length| measured(Chosen::Segments(length))).collect();
@@ -135,7 +135,7 @@ fn steady(graph: &Graph, seconds: &[f64], solved: &Arc<Solved>, full: Point) -> 
     let forward = Forward::new(graph, seconds);
     let mut rerun = vec![false; forward.len()];
     let mut points = vec![full];
-    let most = (LOOKS / graph.nodes.len().max(1)).clamp(160, POINTS);
+    let most = (LOOKS / graph.nodes.len().max(1)).clamp(64, POINTS);
     for assignment in chain::assignments(&solved.choices, &solved.class_of, most) {
         solved.rerun(&assignment).for_each(|(id, again)| rerun[forward.index_of(id)] = again);
         let footprint = forward.footprint_without(&rerun);

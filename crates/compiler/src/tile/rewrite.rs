@@ -6,14 +6,14 @@
 use super::unit::Unit;
 use crate::rebuild::Rebuild;
 use remat_ir::ops::{SliceRows, WriteRows, Zeros};
-use remat_ir::{Graph, Node, Op, OpDef, OpId, Phase, Storage, Type, Value, ValueId};
+use remat_ir::{Graph, Node, Op, OpDef, OpId, Phase, Storage, Type, Users, Value, ValueId};
 use remat_plan::tile_name;
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
 /// What earlier units left behind.
 pub(super) struct Written {
-    users: Vec<Vec<OpId>>,
+    users: Users,
     /// Where a node's tile is in the copy, by its first row.
     tiles: HashMap<(OpId, usize), OpId>,
     units: usize,

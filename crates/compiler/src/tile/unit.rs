@@ -6,7 +6,7 @@
 //! makes. Linear in nodes and operands of a region, times the rounds of growth.
 
 use crate::scopes::blocks;
-use remat_ir::{Graph, Node, OpDef, OpId, Phase, RegionId, Storage, ValueId};
+use remat_ir::{Graph, Node, OpDef, OpId, Phase, RegionId, Storage, Users, ValueId};
 use std::collections::{BTreeSet, HashMap};
 
 /// Nodes that are cut together, in execution order.
@@ -111,7 +111,7 @@ pub(super) fn wide_values(graph: &Graph, can_be_cut: impl Fn(usize) -> bool) -> 
 
 struct Finder<'a> {
     graph: &'a Graph,
-    users: Vec<Vec<OpId>>,
+    users: Users,
     region: Vec<Option<RegionId>>,
     widths: Widths,
     is_output: Vec<bool>,

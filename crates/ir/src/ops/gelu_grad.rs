@@ -3,7 +3,7 @@
 //!
 //! Operands: dy, x of one type. Result: dx of that type.
 
-use super::gelu::{Gelu, samples_of};
+use super::gelu::samples_of;
 use super::{GeluForm, OpDef, float, operands, same};
 use crate::{Array, Cost, IrError, OpClass, Sample, Type, ValueId, Vjp};
 use serde::{Deserialize, Serialize};

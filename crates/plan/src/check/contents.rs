@@ -13,20 +13,22 @@ struct Contents<'a> {
     plan: &'a Plan,
     order: &'a Order,
     writer: Vec<Option<usize>>,
-    state_holds: HashMap<ValueId, ValueId>,
-    state_users: HashMap<ValueId, Vec<usize>>,
-    state_writer: HashMap<ValueId, usize>,
+    /// By the root of a state: the value that it holds, who read that, and who wrote it.
+    state_holds: Vec<ValueId>,
+    state_users: Vec<Vec<usize>>,
+    state_writer: Vec<Option<usize>>,
     evicted: HashMap<(ValueId, Tier), usize>,
 }
 
 pub(super) fn check(plan: &Plan, order: &Order) -> Result<(), CheckError> {
+    let values = plan.graph.values.len();
     let mut contents = Contents {
         plan,
         order,
         writer: vec![None; plan.buffers.len()],
-        state_holds: HashMap::new(),
-        state_users: HashMap::new(),
-        state_writer: HashMap::new(),
+        state_holds: plan.graph.value_ids().collect(),
+        state_users: vec![Vec::new(); values],
+        state_writer: vec![None; values],
         evicted: HashMap::new(),
     };
     for (at, step) in plan.steps.iter().enumerate() {
@@ -92,15 +94,15 @@ impl Contents<'_> {
                 Ok(())
             }
             (Storage::State, Place::State(root)) if root == graph.storage_root(value) => {
-                let holds = self.state_holds.get(&root).copied().unwrap_or(root);
+                let holds = self.state_holds[root.index()];
                 if holds != value {
                     let (value, holds) = (self.name(value), self.name(holds));
                     return Err(CheckError::StateOverwritten { step: at as u32, value, holds });
                 }
-                if let Some(&writer) = self.state_writer.get(&root) {
+                if let Some(writer) = self.state_writer[root.index()] {
                     self.ordered(writer, at, || self.name(value))?;
                 }
-                self.state_users.entry(root).or_default().push(at);
+                self.state_users[root.index()].push(at);
                 Ok(())
             }
             (Storage::Arena, Place::Arena(id)) if self.holds(id, value) => self.read_buffer(at, id, value),
@@ -125,13 +127,13 @@ impl Contents<'_> {
         let graph = &self.plan.graph;
         match (graph.value(value).storage, step.writes[index]) {
             (Storage::State, Place::State(root)) if root == graph.storage_root(value) => {
-                for user in self.state_users.remove(&root).unwrap_or_default() {
+                for user in std::mem::take(&mut self.state_users[root.index()]) {
                     if user != at {
                         self.ordered(user, at, || self.name(value))?;
                     }
                 }
-                self.state_holds.insert(root, value);
-                self.state_writer.insert(root, at);
+                self.state_holds[root.index()] = value;
+                self.state_writer[root.index()] = Some(at);
                 Ok(())
             }
             (Storage::Arena, Place::Arena(id)) if self.holds(id, value) => {

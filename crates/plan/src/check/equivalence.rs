@@ -7,8 +7,7 @@
 
 use super::CheckError;
 use crate::{Plan, whole_name};
-use remat_ir::{Graph, Node, Op, OpDef, OpId, ValueId, verify};
-use std::collections::HashMap;
+use remat_ir::{Graph, NameMap, Node, Op, OpDef, OpId, ValueId, verify};
 use std::ops::Range;
 
 pub(super) fn check(plan: &Plan, source: &Graph) -> Result<(), CheckError> {
@@ -71,7 +70,7 @@ enum Made {
 struct Pass<'a> {
     graph: &'a Graph,
     source: &'a Graph,
-    nodes: HashMap<&'a str, OpId>,
+    nodes: NameMap<&'a str, OpId>,
     meaning: Vec<Option<Meaning>>,
     made: Vec<Made>,
     /// Sums over rows may be interrupted after multiples of this many.

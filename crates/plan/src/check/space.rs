@@ -1,23 +1,38 @@
 //! Rules 4 and 5: sizes, bounds, and no two live residents on one byte.
 //!
 //! Method: every buffer and every workspace is a resident with a slot and the steps that touch it. A walk over the steps
-//! keeps those that are alive by offset; one that begins must share no byte with them, O(n log n). Of each pair that shares
-//! a byte and is touched on different queues the one must besides end before the other begins by happens-before. Cost of
-//! that: pairs that overlap in space, one of them touched by another queue than compute.
+//! keeps those that are alive by offset; one that begins must share no byte with them. Where several queues run, a walk
+//! back from the last resident to begin knows of each byte which resident of each queue takes it next, and all that
+//! touched the byte must be done by then, by happens-before. It need not look further: what a step knows to be done, the
+//! later steps of its queue know, too. O(n log n) in residents and in pieces of slots that they meet.
 
 use super::CheckError;
 use super::order::Order;
 use crate::{Action, Place, Plan, Queue, Slot};
 use remat_ir::OpDef;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 struct Resident {
-    name: String,
     slot: Slot,
     first: usize,
     last: usize,
+    /// `None` for a workspace.
     buffer: Option<u32>,
+    /// Steps that touch it, where several queues run.
     touched: Vec<usize>,
+}
+
+impl Resident {
+    fn name(&self, plan: &Plan) -> String {
+        match self.buffer {
+            Some(buffer) => plan.graph.value(plan.buffers[buffer as usize].value).name.clone(),
+            None => workspace_of(self.first),
+        }
+    }
+}
+
+fn workspace_of(step: usize) -> String {
+    format!("workspace of step {step}")
 }
 
 pub(super) fn check(plan: &Plan, order: &Order) -> Result<(), CheckError> {
@@ -26,11 +41,11 @@ pub(super) fn check(plan: &Plan, order: &Order) -> Result<(), CheckError> {
     let end = residents.iter().map(|resident| resident.slot.end()).max().unwrap_or(0);
     for resident in &residents {
         if resident.slot.end() > plan.arena_bytes {
-            let (value, end) = (resident.name.clone(), resident.slot.end());
+            let (value, end) = (resident.name(plan), resident.slot.end());
             return Err(CheckError::OutsideArena { value, end, arena_bytes: plan.arena_bytes });
         }
         if !resident.slot.offset.is_multiple_of(alignment) {
-            let (value, offset) = (resident.name.clone(), resident.slot.offset);
+            let (value, offset) = (resident.name(plan), resident.slot.offset);
             return Err(CheckError::Misaligned { value, offset, alignment });
         }
     }
@@ -50,7 +65,6 @@ fn residents(plan: &Plan) -> Result<Vec<Resident>, CheckError> {
             return Err(CheckError::WrongSize { value: value.name.clone(), needed, bytes: buffer.slot.bytes });
         }
         residents.push(Resident {
-            name: value.name.clone(),
             slot: buffer.slot,
             first: buffer.first.index(),
             last: buffer.last.index(),
@@ -58,9 +72,10 @@ fn residents(plan: &Plan) -> Result<Vec<Resident>, CheckError> {
             touched: Vec::new(),
         });
     }
+    let several_queues = has_several_queues(plan);
     for (at, step) in plan.steps.iter().enumerate() {
         for place in step.reads.iter().chain(&step.writes) {
-            if let Place::Arena(id) = place {
+            if let (Place::Arena(id), true) = (place, several_queues) {
                 residents[id.index()].touched.push(at);
             }
         }
@@ -73,39 +88,71 @@ fn residents(plan: &Plan) -> Result<Vec<Resident>, CheckError> {
             _ => 0,
         };
         let slot = step.workspace.unwrap_or(Slot { offset: 0, bytes: 0 });
-        let name = format!("workspace of step {at}");
         if slot.bytes < needed {
-            return Err(CheckError::WrongSize { value: name, needed, bytes: slot.bytes });
+            return Err(CheckError::WrongSize { value: workspace_of(at), needed, bytes: slot.bytes });
         }
         if slot.bytes > 0 {
-            residents.push(Resident { name, slot, first: at, last: at, buffer: None, touched: vec![at] });
+            residents.push(Resident { slot, first: at, last: at, buffer: None, touched: vec![at] });
         }
     }
     Ok(residents)
 }
 
+fn has_several_queues(plan: &Plan) -> bool {
+    plan.steps.iter().any(|step| step.queue != Queue::Compute)
+}
+
 fn no_overlap(plan: &Plan, order: &Order, residents: &[Resident]) -> Result<(), CheckError> {
     alive_apart(plan, residents)?;
-    let elsewhere = |step: &usize| plan.steps[*step].queue != Queue::Compute;
-    let is_elsewhere = |r: &Resident| r.touched.iter().any(elsewhere) || elsewhere(&r.first);
-    if plan.steps.iter().all(|step| step.queue == Queue::Compute) {
+    if !has_several_queues(plan) {
         return Ok(());
     }
-    let mut by_offset: Vec<(&Resident, bool)> =
-        residents.iter().filter(|r| r.slot.bytes > 0).map(|r| (r, is_elsewhere(r))).collect();
-    by_offset.sort_by_key(|(resident, _)| resident.slot.offset);
-    for (i, &(a, a_elsewhere)) in by_offset.iter().enumerate() {
-        let behind = by_offset[i + 1..].iter().take_while(|(b, _)| b.slot.offset < a.slot.end());
-        for &(b, _) in behind.filter(|(_, b_elsewhere)| a_elsewhere || *b_elsewhere) {
-            let (early, late) = if a.first <= b.first { (a, b) } else { (b, a) };
+    let mut by_first: Vec<usize> = (0..residents.len()).filter(|&index| residents[index].slot.bytes > 0).collect();
+    by_first.sort_by_key(|&index| residents[index].first);
+    let mut next: [Takers; Queue::ALL.len()] = Default::default();
+    for &index in by_first.iter().rev() {
+        let early = &residents[index];
+        for late in next.iter().flat_map(|takers| takers.over(early.slot)).map(|late| &residents[late]) {
             let raced = early.touched.iter().find(|&&touch| touch != late.first && !order.before(touch, late.first));
             if let Some(&on) = raced {
-                let what = format!("bytes of \"{}\" and \"{}\"", early.name, late.name);
+                let what = format!("bytes of \"{}\" and \"{}\"", early.name(plan), late.name(plan));
                 return Err(CheckError::MissingWait { step: late.first as u32, on: on as u32, what });
             }
         }
+        next[plan.steps[early.first].queue.index()].take(early.slot, index);
     }
     Ok(())
+}
+
+/// Who takes each byte of the arena next: pieces that do not overlap, by their first byte, with their end.
+#[derive(Default)]
+struct Takers {
+    pieces: BTreeMap<usize, (usize, usize)>,
+}
+
+impl Takers {
+    /// Those that take a byte of a slot.
+    fn over(&self, slot: Slot) -> impl Iterator<Item = usize> {
+        let before = self.pieces.range(..slot.offset).next_back().filter(move |(_, (end, _))| *end > slot.offset);
+        before.into_iter().chain(self.pieces.range(slot.offset..slot.end())).map(|(_, &(_, taker))| taker)
+    }
+
+    /// Lets a resident be the one that takes a slot.
+    fn take(&mut self, slot: Slot, taker: usize) {
+        let cut = |pieces: &mut BTreeMap<usize, (usize, usize)>, at: usize| {
+            let (&start, &(end, of)) = pieces.range(..at).next_back()?;
+            (end > at).then(|| {
+                pieces.insert(start, (at, of));
+                pieces.insert(at, (end, of))
+            })
+        };
+        cut(&mut self.pieces, slot.offset);
+        cut(&mut self.pieces, slot.end());
+        while let Some((&start, _)) = self.pieces.range(slot.offset..slot.end()).next() {
+            self.pieces.remove(&start);
+        }
+        self.pieces.insert(slot.offset, (slot.end(), taker));
+    }
 }
 
 /// Whether of all residents that are alive at one step no two share a byte, but for what an op does in place.
@@ -131,7 +178,7 @@ fn alive_apart(plan: &Plan, residents: &[Resident]) -> Result<(), CheckError> {
             if !shared_in_place(plan, early, late) {
                 let from = early.slot.offset.max(late.slot.offset);
                 let to = early.slot.end().min(late.slot.end());
-                return Err(CheckError::Overlap { a: early.name.clone(), b: late.name.clone(), from, to });
+                return Err(CheckError::Overlap { a: early.name(plan), b: late.name(plan), from, to });
             }
         }
         alive.insert((late.slot.offset, index));

@@ -118,7 +118,7 @@ struct Reference {
 
 impl Reference {
     fn new(graph: &Graph, values: HashMap<ValueId, Array>) -> Self {
-        let readers = graph.users().iter().map(Vec::len).collect();
+        let readers = graph.users().counts().collect();
         Reference { values, readers, states: HashMap::new() }
     }
 

@@ -2,7 +2,7 @@
 //!
 //! Method: each change is compiled on its own, under the same policy; where a budget or limit shaped the plan, in an arena
 //! as much smaller as the change makes the activations. So a saving is the change's own and not another trade of time for
-//! memory. Invariant: every figure is of a plan that was made; nothing is extrapolated.
+//! memory. Another policy for the same step is another plan of the same problem. Invariant: every figure is of a plan that was made; nothing is extrapolated.
 
 use crate::plan::memory::Buffers;
 use crate::plan::planning::adamw;
@@ -10,8 +10,8 @@ use crate::plan::setup::all_threads;
 use crate::prices::spill::with_spill;
 use crate::settings::config::{MethodKind, QuantKind};
 use crate::{MemoryAccount, MemoryPart, TrainConfig, TrainError};
-use remat_compiler::CompileError;
-use remat_ir::Training;
+use remat_compiler::{CompileError, Problem};
+use remat_ir::{Parameter, Training};
 use remat_model::{BatchShape, LoraConfig, Method, Model, Precision, Quant};
 use remat_plan::{ByteSize, DeviceProfile, Plan, Policy, SpillPrices};
 use remat_step::TrainingStep;
@@ -71,14 +71,18 @@ impl Setting<'_> {
     }
 
     /// The figures of the plan of `policy` in an arena of at most `cap` bytes, or of the smallest that there is.
-    fn figures(&self, policy: &Policy, cap: Option<usize>, profile: &DeviceProfile) -> Result<Figures, TrainError> {
-        let (problem, trained) = self.step()?.problem(profile)?;
-        let update = trained.plan_update(profile)?;
+    fn figures(&self, present: &Present<'_>, policy: &Policy, cap: Option<usize>) -> Result<Figures, TrainError> {
+        let training = self.training()?;
+        // Most changes train the same parameters, and so have the same update.
+        let same_update = same_parameters(&training.parameters, present.parameters);
+        let (problem, trained) = TrainingStep::new(training, (!same_update).then(|| adamw(self.config)).as_ref())?
+            .problem(present.profile)?;
+        let update = if same_update { None } else { Some(trained.plan_update(present.profile)?) };
         let micro = match cap {
             Some(cap) => problem.plan_or_smallest(policy, cap)?,
             None => problem.plan(policy, None)?,
         };
-        Ok(self.of(&micro, &update, profile))
+        Ok(self.of(&micro, update.as_ref().unwrap_or(present.update), present.profile))
     }
 
     fn of(&self, micro: &Plan, update: &Plan, profile: &DeviceProfile) -> Figures {
@@ -108,35 +112,51 @@ struct Change {
     spill: Option<SpillPrices>,
 }
 
-/// Alternatives to the plan of `setting`, those that cost least first. None that saves nothing.
-pub(crate) fn alternatives(
-    setting: Setting<'_>,
-    micro: &Plan,
-    update: &Plan,
-    profile: &DeviceProfile,
-) -> Result<Vec<Alternative>, TrainError> {
+/// The plan that alternatives are compared with.
+#[derive(Clone, Copy)]
+pub(crate) struct Present<'a> {
+    pub(crate) setting: Setting<'a>,
+    pub(crate) profile: &'a DeviceProfile,
+    /// What the plan answers: other policies are other answers.
+    pub(crate) problem: &'a Problem<'a>,
+    pub(crate) parameters: &'a [Parameter],
+    pub(crate) micro: &'a Plan,
+    pub(crate) update: &'a Plan,
+}
+
+/// Whether both have one update.
+fn same_parameters(a: &[Parameter], b: &[Parameter]) -> bool {
+    let same = |(a, b): (&Parameter, &Parameter)| {
+        a.name == b.name && a.ty == b.ty && a.has_working_copy == b.has_working_copy && a.decay == b.decay
+    };
+    a.len() == b.len() && a.iter().zip(b).all(same)
+}
+
+/// Alternatives to a plan, those that cost least first. None that saves nothing.
+pub(crate) fn alternatives(present: &Present<'_>) -> Result<Vec<Alternative>, TrainError> {
+    let &Present { setting, profile, problem, micro, update, .. } = present;
     let now = setting.of(micro, update, profile);
     let named = match &micro.policy {
         Policy::Budget(_) | Policy::Auto if micro.recomputed_steps().next().is_none() => Policy::None,
         policy => policy.clone(),
     };
     let offloads = micro.copy_steps().next().is_some();
-    let figured = |change: Change| {
-        let (policy, cap) = match (change.policy, &named) {
-            _ if change.spill.is_some() => (named.clone(), Some(0)),
-            (Some(policy), _) => (policy, None),
-            (None, Policy::Budget(_) | Policy::Auto) => {
-                (Policy::Auto, Some((now.arena_bytes as f64 * change.activations) as usize))
-            }
-            (None, policy) if offloads => {
-                (policy.clone(), Some((now.arena_bytes as f64 * change.activations) as usize))
-            }
-            (None, policy) => (policy.clone(), None),
-        };
-        let spill = change.spill.or(profile.prices.spill);
-        let profile = &with_spill(profile.clone(), spill);
+    let figures = |change: &Change| {
         let changed = Setting { config: &change.config, method: &change.method, shape: change.shape, ..setting };
-        let then = match changed.figures(&policy, cap, profile) {
+        let smaller = || Some((now.arena_bytes as f64 * change.activations) as usize);
+        match (change.spill, &change.policy, &named) {
+            (Some(spill), _, _) => {
+                let micro = problem.smallest_offloading(&named, spill)?;
+                Ok(setting.of(&micro, update, &with_spill(profile.clone(), Some(spill))))
+            }
+            (None, Some(policy), _) => Ok(setting.of(&problem.plan(policy, None)?, update, profile)),
+            (None, None, Policy::Budget(_) | Policy::Auto) => changed.figures(present, &Policy::Auto, smaller()),
+            (None, None, policy) if offloads => changed.figures(present, policy, smaller()),
+            (None, None, policy) => changed.figures(present, policy, None),
+        }
+    };
+    let figured = |change: Change| {
+        let then = match figures(&change) {
             // Half of what offloading leaves may be less than there can be.
             Err(TrainError::Compile(CompileError::BudgetDoesNotFit { .. })) => return Ok(None),
             figures => figures?,
@@ -145,7 +165,7 @@ pub(crate) fn alternatives(
         let costs_percent = 100.0 * (then.seconds_per_token / now.seconds_per_token - 1.0);
         Ok(Some(Alternative { change: change.flags, saves_bytes, costs_percent }))
     };
-    let found: Vec<Result<_, TrainError>> = in_parallel(changes(setting, micro, profile), &figured);
+    let found: Vec<Result<_, TrainError>> = in_parallel(changes(present), &figured);
     let mut found: Vec<Alternative> = found.into_iter().filter_map(Result::transpose).collect::<Result<_, _>>()?;
     found.retain(|alternative| alternative.saves_bytes > 0);
     found.sort_by(|a, b| a.costs_percent.total_cmp(&b.costs_percent));
@@ -176,7 +196,8 @@ fn in_parallel<T: Send, R: Send>(items: Vec<T>, figured: &(dyn Fn(T) -> R + Sync
     done.into_iter().map(|(_, result)| result).collect()
 }
 
-fn changes(setting: Setting<'_>, micro: &Plan, profile: &DeviceProfile) -> Vec<Change> {
+fn changes(present: &Present<'_>) -> Vec<Change> {
+    let Present { setting, micro, profile, .. } = *present;
     let Setting { config, method, shape, .. } = setting;
     let same = |flags: String| Change {
         flags,
@@ -257,9 +278,7 @@ pub(crate) fn with_alternatives(error: TrainError, setting: Setting<'_>, profile
         _ => return error,
     };
     // What cannot be planned has no alternatives to name; the refusal itself stands.
-    let found = smallest(setting, budget.map(|(_, smallest)| smallest), profile)
-        .and_then(|(micro, update)| alternatives(setting, &micro, &update, profile))
-        .unwrap_or_default();
+    let found = to_smallest(setting, budget.map(|(_, smallest)| smallest), profile).unwrap_or_default();
     match (error, budget) {
         (TrainError::DoesNotFit { domain, needed_bytes, limit_bytes, whose, .. }, _) if limited => {
             TrainError::DoesNotFit { domain, needed_bytes, limit_bytes, whose, alternatives: found }
@@ -271,12 +290,17 @@ pub(crate) fn with_alternatives(error: TrainError, setting: Setting<'_>, profile
     }
 }
 
-/// The smallest plan of a setting: of its policy, or under the smallest budget.
-fn smallest(setting: Setting<'_>, budget: Option<usize>, profile: &DeviceProfile) -> Result<(Plan, Plan), TrainError> {
+/// Alternatives to the smallest plan of a setting: of its policy, or under the smallest budget.
+fn to_smallest(
+    setting: Setting<'_>,
+    budget: Option<usize>,
+    profile: &DeviceProfile,
+) -> Result<Vec<Alternative>, TrainError> {
     let (problem, trained) = setting.step()?.problem(profile)?;
     let policy = match budget {
         Some(bytes) => Policy::Budget(bytes),
         None => setting.config.checkpointing.clone(),
     };
-    Ok((problem.plan_or_smallest(&policy, 0)?, trained.plan_update(profile)?))
+    let (micro, update) = (&problem.plan_or_smallest(&policy, 0)?, &trained.plan_update(profile)?);
+    alternatives(&Present { setting, profile, problem: &problem, parameters: &trained.parameters, micro, update })
 }

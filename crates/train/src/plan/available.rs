@@ -13,11 +13,13 @@ const GROUPS: &str = "/sys/fs/cgroup";
 /// A group without a limit says so with a number near 2^63.
 const UNLIMITED: u64 = 1 << 60;
 
+/// One part in so many of a group's limit is left to the kernel.
+const KERNEL_PART: u64 = 64;
+
 /// Memory that can still be allocated.
 pub fn available_bytes() -> Option<u64> {
     let system = kibibytes(&fs::read_to_string("/proc/meminfo").ok()?, "MemAvailable:")?;
-    let groups = groups().into_iter().map(|group| group.limit_bytes.saturating_sub(group.used_bytes));
-    Some(groups.fold(system, u64::min))
+    Some(groups().iter().map(Group::free_bytes).fold(system, u64::min))
 }
 
 /// The tightest limit of the control groups that this process is in, if they have one.
@@ -30,6 +32,14 @@ pub fn group_limit_bytes() -> Option<u64> {
 struct Group {
     limit_bytes: u64,
     used_bytes: u64,
+}
+
+impl Group {
+    /// What a process can still hold. Page tables and what else the kernel keeps for the process count against the limit,
+    /// too: one byte in 512 for tables, and at a limit that is met exactly the kernel would have to end the process.
+    fn free_bytes(&self) -> u64 {
+        (self.limit_bytes - self.limit_bytes / KERNEL_PART).saturating_sub(self.used_bytes)
+    }
 }
 
 fn groups() -> Vec<Group> {
@@ -93,6 +103,8 @@ mod tests {
         write("memory/memory.usage_in_bytes", "1\n");
         let version_1 = of_process(mount.path(), "5:cpu:/job\n4:hugetlb,memory:/job\n");
         assert_eq!(version_1, [Group { limit_bytes: 8192, used_bytes: 500 }]);
+        assert_eq!(version_1[0].free_bytes(), 8192 - 128 - 500);
+        assert_eq!(Group { limit_bytes: 4096, used_bytes: 4090 }.free_bytes(), 0);
         assert_eq!(of_process(mount.path(), "nonsense\n0::\n4:memory"), []);
     }
 

@@ -161,7 +161,8 @@ pub(crate) fn adamw(config: &TrainConfig) -> AdamWSettings {
 }
 
 /// The plans of the micro-step, the longest and shorter ones, whose account is within the limits. The longest shapes the
-/// arena, and the shorter ones are the fastest inside it.
+/// arena, and the shorter ones are the fastest inside it. A refusal names the account of the smallest plan, and where that is
+/// the limit, that plan is the one that is taken.
 pub(crate) fn fitting(
     (problem, shorter): (&Problem<'_>, &[Graph]),
     others: &[&Plan],
@@ -185,19 +186,15 @@ pub(crate) fn fitting(
         std::iter::once(problem.graph()).chain(others.iter().map(|plan| &plan.graph)).chain(shorter).collect();
     let mut rest = MemoryAccount::beside_arena(&graphs, profile, buffers);
     let least = others.iter().map(|plan| plan.arena_bytes).max().unwrap_or(0);
-    let mut needed = rest;
     for _ in 0..ATTEMPTS {
-        // Where there is no room at all, a cap of nothing still says what the smallest plan would need.
-        let cap = limit.bytes.checked_sub(rest).filter(|&cap| cap >= least).unwrap_or(0);
+        let Some(cap) = limit.bytes.checked_sub(rest).filter(|&cap| cap >= least) else { break };
         let micro = match problem.plan(policy, Some(cap)) {
             Ok(micro) => micro,
-            Err(CompileError::ArenaDoesNotFit { smallest_bytes, .. }) => {
-                return Err(limit.refuse(domain, rest.saturating_add(smallest_bytes.max(least))));
-            }
+            Err(CompileError::ArenaDoesNotFit { .. }) => break,
             Err(error) => return Err(error.into()),
         };
         let (micro, shorter, account) = with_shorter(micro)?;
-        needed = account.peak_bytes(domain);
+        let needed = account.peak_bytes(domain);
         let Some(excess) = needed.checked_sub(limit.bytes).filter(|&excess| excess > 0) else {
             return Ok((micro, shorter, account));
         };
@@ -205,5 +202,7 @@ pub(crate) fn fitting(
         let beside = needed.saturating_sub(memory::largest_arena(&micro, others));
         rest = rest.max(beside).saturating_add(excess);
     }
-    Err(limit.refuse(domain, needed))
+    let smallest = with_shorter(problem.plan_or_smallest(policy, 0)?)?;
+    let needed = smallest.2.peak_bytes(domain);
+    if needed <= limit.bytes { Ok(smallest) } else { Err(limit.refuse(domain, needed)) }
 }

@@ -4,7 +4,7 @@
 //! would read them, since they decide how long a sequence is. Invariant: what is shown is of plans that were made. Look
 //! next at `planning` for the limit and at `alternatives`.
 
-use crate::plan::alternatives::{Alternative, Setting, alternatives};
+use crate::plan::alternatives::{Alternative, Present, Setting, alternatives};
 use crate::plan::buckets::{BucketPlan, shorter};
 use crate::plan::planning::{Limit, MicroStepProblem, PlannedStep, plan_step};
 use crate::plan::setup::{SetUp, SetUpFor};
@@ -117,10 +117,16 @@ pub fn plan(config: TrainConfig) -> Result<RunPlan, TrainError> {
     let micro_step = MicroStepProblem::of(setting.step()?, &profile)?;
     let (planned, fits, domain) = planned_or_smallest(&setup, &micro_step, &profile)?;
     let buckets = planned.bucket_plans(&setup.buckets, &profile);
-    let summary = FrontierSummary::of(setting, &micro_step, &planned, &profile, domain)?;
-    drop(micro_step);
+    let mut summary = FrontierSummary::of(setting, &micro_step, &planned, &profile, domain)?;
+    if !fits {
+        // That plan is the smallest, and its account what the same command succeeds with.
+        summary.smallest_memory_bytes = planned.account.peak_bytes(domain);
+    }
     let PlannedStep { micro, update, account, trained, .. } = planned;
-    let alternatives = alternatives(setting, &micro, &update, &profile)?;
+    let (problem, parameters) = (&micro_step.problem, &trained.parameters[..]);
+    let present = Present { setting, profile: &profile, problem, parameters, micro: &micro, update: &update };
+    let alternatives = alternatives(&present)?;
+    drop(micro_step);
     let SetUp { config, model, shape, limits, .. } = setup;
     let limit = limits.in_domain(domain);
     let tight = |limit: Limit| summary.smallest_memory_bytes > limit.bytes / 10 * 9;

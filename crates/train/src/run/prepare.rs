@@ -110,8 +110,14 @@ pub(crate) fn prepare(
         let measuring_bytes = MEASURING_BYTES + profile.executor_bytes;
         let buffers = Buffers { measuring_bytes, ..*buffers };
         if has_room_to_measure(limits.in_domain(MemoryDomain::Host), buffers, step.steps()) {
-            profile = with_spill(measured_profile(options, config.precision, Measuring::IfDoubtful)?.0, setup.spill);
-            step = planned(&profile, buffers)?;
+            let measured =
+                with_spill(measured_profile(options, config.precision, Measuring::IfDoubtful)?.0, setup.spill);
+            match planned(&measured, buffers) {
+                Ok(better) => (profile, step) = (measured, better),
+                // The plan by arithmetic fits, so a limit that is just enough for it stays enough.
+                Err(TrainError::DoesNotFit { .. }) => {}
+                Err(error) => return Err(error),
+            }
         }
     }
     let bucket_plans = step.bucket_plans(&setup.buckets, &profile);
