@@ -11,7 +11,7 @@ use remat_formats::Places;
 use remat_model::Model;
 use remat_step::DeviceOptions;
 use remat_train::{
-    EvaluationReport, EvaluationRequest, Isa, Precision, TrainError, TrainedTurns, device_options, evaluate,
+    EvaluationReport, EvaluationRequest, Isa, PrecisionChoice, TrainError, TrainedTurns, device_options, evaluate,
 };
 use serde_json::{Value, json};
 use std::io::Write;
@@ -65,8 +65,8 @@ pub(crate) struct EvalArgs {
     batch_size: usize,
 
     /// Number format of weights and activations
-    #[arg(long, value_enum, default_value = "f32")]
-    precision: Precision,
+    #[arg(long, value_enum, default_value = "auto")]
+    precision: PrecisionChoice,
 
     /// Threads [default: all]
     #[arg(long, value_name = "N", value_parser = crate::threads)]
@@ -106,7 +106,9 @@ fn start(arguments: EvalArgs) -> Result<(EvaluationReport, DeviceOptions), Train
     places = chat_template.iter().fold(places, |places, path| places.reads("--chat-template", path));
     data.iter().fold(places, |places, path| places.reads("--data", &remat_data::file_of(path))).check()?;
     let options = device_options(threads, isa)?;
-    let model = Model::open(&model)?.in_precision(precision.into());
+    let model = Model::open(&model)?;
+    let precision = precision.of_model(&model, options.level);
+    let model = model.in_precision(precision.into());
     console::adapter_notes(&model, adapter.as_deref())?;
     let request = EvaluationRequest {
         data,

@@ -8,7 +8,7 @@ use crate::units::{bytes, counted, duration};
 use remat_formats::{Places, Tokenizer};
 use remat_model::Model;
 use remat_train::{
-    Continuation, Ending, Generator, Isa, Precision, Request, Sampling, TextStream, TrainError, device_options,
+    Continuation, Ending, Generator, Isa, PrecisionChoice, Request, Sampling, TextStream, TrainError, device_options,
 };
 use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
@@ -62,8 +62,8 @@ pub(crate) struct GenerateArgs {
     stop: Vec<String>,
 
     /// Number format of weights and activations
-    #[arg(long, value_enum, default_value = "f32")]
-    precision: Precision,
+    #[arg(long, value_enum, default_value = "auto")]
+    precision: PrecisionChoice,
 
     /// Threads [default: all]
     #[arg(long, value_name = "N", value_parser = crate::threads)]
@@ -96,7 +96,9 @@ fn generate(arguments: &GenerateArgs) -> Result<(), TrainError> {
     let places = Places::new().reads("--model", &arguments.model);
     arguments.adapter.iter().fold(places, |places, path| places.reads("--adapter", path)).check()?;
     let options = device_options(arguments.threads, arguments.isa)?;
-    let model = Model::open(&arguments.model)?.in_precision(arguments.precision.into());
+    let model = Model::open(&arguments.model)?;
+    let precision = arguments.precision.of_model(&model, options.level);
+    let model = model.in_precision(precision.into());
     console::adapter_notes(&model, arguments.adapter.as_deref())?;
     let tokenizer = Tokenizer::from_dir(&arguments.model)?;
     let of_prompt = |problem| TrainError::BadFlag { key: "prompt", problem };

@@ -5,13 +5,14 @@ use crate::build::{self, Evaluation, Inference};
 use crate::companions::Companions;
 use crate::generation::{self, CacheShape, Generation};
 use crate::model_builder::{Base, BatchShape};
-use crate::preset::preset;
+use crate::preset::{preset, preset_json};
 use crate::source::Source;
 use crate::stored::{Quant, StoredQuantised};
 use crate::{Method, ModelError, Precision};
 use remat_formats::{HeldFile, ModelConfig, ModelFiles};
 use remat_ir::{Graph, Parameter, Training};
 use remat_plan::Device;
+use remat_tensor::DType;
 use std::path::{Path, PathBuf};
 
 /// A model folder as Hugging Face writes it (`config.json` and safetensors), or a preset with random weights.
@@ -21,6 +22,8 @@ pub struct Model {
     pub(crate) config: ModelConfig,
     pub(crate) source: Source,
     pub(crate) precision: Precision,
+    /// The number format that the files hold what is not quantised in, or are published in.
+    stored_dtype: DType,
     pub(crate) stored: StoredQuantised,
     /// What goes beside the weights of a model that is saved; nothing of a preset.
     pub(crate) companions: Companions,
@@ -35,8 +38,12 @@ impl Model {
         let config = ModelConfig::from_dir(folder)?;
         let files = ModelFiles::open(folder)?;
         let stored = StoredQuantised::of(&config, &files)?;
+        let stored_dtype = match files.stored_dtype() {
+            Some(dtype) => dtype,
+            None => ModelConfig::declared_dtype_of(folder)?.unwrap_or(DType::F32),
+        };
         let (folder, source, companions) = (folder.to_path_buf(), Source::Files(files), Companions::open(folder)?);
-        Ok(Model { folder, config, source, precision: Precision::F32, stored, companions })
+        Ok(Model { folder, config, source, precision: Precision::F32, stored_dtype, stored, companions })
     }
 
     /// A folder to plan for: as [`Model::open`] where it has weight files; from `config.json` alone where it has none.
@@ -46,7 +53,11 @@ impl Model {
     pub fn open_to_plan(folder: &Path) -> Result<Self, ModelError> {
         match ModelFiles::are_in(folder) {
             true => Model::open(folder),
-            false => Ok(Model::random(&folder.display().to_string(), ModelConfig::from_dir(folder)?)),
+            false => {
+                let stored_dtype = ModelConfig::declared_dtype_of(folder)?.unwrap_or(DType::F32);
+                let model = Model::random(&folder.display().to_string(), ModelConfig::from_dir(folder)?);
+                Ok(Model { stored_dtype, ..model })
+            }
         }
     }
 
@@ -55,14 +66,16 @@ impl Model {
     /// # Errors
     /// A name that is not in [`preset_names`](crate::preset_names).
     pub fn from_preset(name: &str) -> Result<Self, ModelError> {
-        Ok(Model::random(name, preset(name)?))
+        let published = ModelConfig::declared_dtype(Path::new(name), preset_json(name)?)?;
+        Ok(Model { stored_dtype: published.unwrap_or(DType::F32), ..Model::random(name, preset(name)?) })
     }
 
     /// A model of any shape, with random weights; the name is for people.
     pub fn random(name: &str, config: ModelConfig) -> Self {
         let (source, stored) = (Source::Random, StoredQuantised::default());
         let companions = Companions::default();
-        Model { folder: PathBuf::from(name), config, source, precision: Precision::F32, stored, companions }
+        let (folder, precision, stored_dtype) = (PathBuf::from(name), Precision::F32, DType::F32);
+        Model { folder, config, source, precision, stored_dtype, stored, companions }
     }
 
     /// The model computed in another precision than f32; its graphs and what is loaded follow.
@@ -78,6 +91,12 @@ impl Model {
     /// The precision it is computed in.
     pub fn precision(&self) -> Precision {
         self.precision
+    }
+
+    /// The number format that its weights are stored in, those aside that are quantised; of a preset, the one it is
+    /// published in.
+    pub fn stored_dtype(&self) -> DType {
+        self.stored_dtype
     }
 
     /// The configuration.

@@ -91,6 +91,19 @@ pub enum TrainError {
     },
 
     #[error(
+        "--{key} {value}: {what} alone take {} MiB, and {whose} {} MiB; choose a smaller number",
+        needed_bytes >> 20, limit_bytes >> 20
+    )]
+    OutOfReach {
+        key: &'static str,
+        value: usize,
+        what: &'static str,
+        needed_bytes: usize,
+        limit_bytes: usize,
+        whose: &'static str,
+    },
+
+    #[error(
         "--checkpointing budget:{budget_bytes} is below the smallest possible: this step keeps at least {smallest_bytes} \
          bytes from forward to backward; allow budget:{smallest_bytes}{}",
         listed(alternatives)
@@ -192,6 +205,7 @@ impl TrainError {
             TrainError::Compile(error) if error.smallest_bytes().is_some() => ErrorKind::DoesNotFit,
             TrainError::Compile(_) => ErrorKind::Input,
             TrainError::DoesNotFit { .. }
+            | TrainError::OutOfReach { .. }
             | TrainError::BudgetTooSmall { .. }
             | TrainError::ForwardDoesNotFit { .. } => ErrorKind::DoesNotFit,
             TrainError::NoToken { .. } | TrainError::LossNotFinite { .. } => ErrorKind::Numeric,

@@ -156,8 +156,9 @@ fn folders_that_cannot_be_written() {
 
 #[test]
 fn folders_with_nothing_to_resume() {
-    let train = Train::on("gpt2", "--steps 1 --batch-size 2 --quiet").finish().train;
-    assert_message(&train.resume(""), 2, &["no complete checkpoint-N"]);
+    // A finished result is not made anew because its state was not kept.
+    let train = Train::on("gpt2", "--method full --steps 1 --batch-size 2 --quiet").finish().train;
+    assert_message(&train.resume("--steps 2"), 2, &["no complete checkpoint-N"]);
     let empty = Train::on("gpt2", "");
     assert_message(&empty.resume(""), 2, &["config.toml"]);
     assert!(!empty.out().exists());

@@ -18,6 +18,7 @@ mod rope;
 mod sliding_window;
 mod smollm3;
 mod spec;
+mod stored_dtype;
 
 pub use family::Preset;
 pub use rope::RopeScaling;

@@ -62,6 +62,8 @@ pub struct RunPlan {
     pub model: String,
     /// The model's architecture.
     pub family: &'static str,
+    /// Number format of weights and activations, and what the model is stored in where that is another.
+    pub number_format: String,
     /// Shape of a micro-batch.
     pub shape: BatchShape,
     /// Parameters that are trained.
@@ -127,6 +129,7 @@ pub fn plan(config: TrainConfig) -> Result<RunPlan, TrainError> {
     Ok(RunPlan {
         model: model.folder().display().to_string(),
         family: model.config().family,
+        number_format: config.number_format().beside(model.stored_dtype()),
         shape,
         trained_parameters,
         total_parameters: trained_parameters + weights.map(|value| value.ty.shape.numel()).sum::<usize>(),

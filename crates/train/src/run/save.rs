@@ -40,6 +40,19 @@ impl Run<'_> {
         Ok(path)
     }
 
+    /// Saves the end of a run with adapters, whose state is small, so that it can be made longer. The result is written
+    /// already: what goes wrong here is said, and no failure.
+    pub(crate) fn save_to_extend(&mut self) {
+        let Session { config, method, .. } = &self.session;
+        if config.save_every.is_some() || method.adapter().is_none() {
+            return;
+        }
+        if let Err(error) = self.save() {
+            let note = format!("{error}; the result is complete, but --resume cannot make this run longer");
+            self.reporter.report(Event::Note(&note));
+        }
+    }
+
     /// Something of this run is whole, so that the one which it replaces may go.
     pub(crate) fn replaces(&mut self) {
         if let Some(note) = self.folder.retire_replaced() {
