@@ -162,7 +162,9 @@ fn header(plan: &PlannedRun<'_>) -> Vec<String> {
                 let (family, format) = (plan.family, &plan.number_format);
                 format!("model     {name} ({family}), its shape with random weights, {format}")
             }
-            None => format!("model     {} ({}), {}", config.model.display(), plan.family, plan.number_format),
+            None => {
+                format!("model     {} ({}), {}", crate::names::shown(&config.model), plan.family, plan.number_format)
+            }
         },
         format!("method    {method} · trains {trained} ({share:.2} %)"),
     ];

@@ -3,11 +3,13 @@
 //! Invariant: the figures go to stdout, as text or as one JSON object (schema 1; keys are only ever added).
 
 use crate::console;
+use crate::names::{self, NameArgs};
 use crate::settings::RowArgs;
 use crate::train::exit_code;
 use crate::units::{count, counted, duration};
 use remat_data::Day;
 use remat_formats::Places;
+use remat_hub::Wanted;
 use remat_model::Model;
 use remat_step::DeviceOptions;
 use remat_train::{
@@ -25,15 +27,18 @@ Examples:
 /// Flags of `remat eval`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct EvalArgs {
-    /// Model folder as Hugging Face writes it
+    /// Model folder as Hugging Face writes it, or its name on the Hub
     #[arg(long, value_name = "DIR")]
     model: PathBuf,
+
+    #[command(flatten)]
+    names: NameArgs,
 
     /// PEFT adapter to apply
     #[arg(long, value_name = "DIR")]
     adapter: Option<PathBuf>,
 
-    /// File of rows; may be given more than once
+    /// File of rows, or a data set's name on the Hub; may be given more than once
     #[arg(long, value_name = "FILE", required = true)]
     data: Vec<PathBuf>,
 
@@ -101,6 +106,9 @@ pub(crate) fn run(arguments: EvalArgs) -> u8 {
 fn start(arguments: EvalArgs) -> Result<(EvaluationReport, DeviceOptions), TrainError> {
     let EvalArgs { model, adapter, data, seq_len, train_on, rows, batch_size, precision, threads, isa, .. } = arguments;
     let EvalArgs { chat_date, chat_template, chat_template_kwargs, .. } = arguments;
+    let model = arguments.names.model(&model, Wanted::Weights)?;
+    let adapter = adapter.as_deref().map(names::adapter).transpose()?;
+    let data = names::rows(data)?;
     let mut places = Places::new().reads("--model", &model);
     places = adapter.iter().fold(places, |places, path| places.reads("--adapter", path));
     places = chat_template.iter().fold(places, |places, path| places.reads("--chat-template", path));

@@ -19,6 +19,7 @@ mod file_notes;
 mod generate;
 mod json_lines;
 mod memory_rows;
+mod names;
 mod plan;
 mod profile;
 mod progress;
@@ -62,7 +63,7 @@ enum Verb {
     #[command(after_help = plan::AFTER_HELP)]
     Plan(plan::PlanArgs),
 
-    /// Continue a prompt
+    /// Continue a prompt, or many
     #[command(after_help = generate::AFTER_HELP)]
     Generate(generate::GenerateArgs),
 

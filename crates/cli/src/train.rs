@@ -7,6 +7,7 @@ use crate::json_lines::JsonLines;
 use crate::settings::SettingsArgs;
 use crate::{FAILED, INTERRUPTED, report, signals};
 use clap::ArgMatches;
+use remat_hub::Wanted;
 use remat_train::{
     CONFIG_FILE, Checks, ErrorKind, Event, Existing, Outcome, Reporter, RunControl, Summary, TrainConfig, TrainError,
     read_run_settings, train,
@@ -134,6 +135,18 @@ fn merged(
     reporter: &mut dyn Reporter,
 ) -> Result<(TrainConfig, bool), TrainError> {
     let TrainArgs { settings, resume, .. } = arguments;
+    let names = settings.names().clone();
+    let (config, resumes) = unnamed(settings, resume, matches, reporter)?;
+    Ok((names.settings(config, Wanted::Weights)?, resumes))
+}
+
+/// The same, before names of the Hub become folders.
+fn unnamed(
+    settings: SettingsArgs,
+    resume: bool,
+    matches: &ArgMatches,
+    reporter: &mut dyn Reporter,
+) -> Result<(TrainConfig, bool), TrainError> {
     // Where the run is may itself come from the file.
     let given = settings.clone().merged(matches)?;
     if !resume {

@@ -4,6 +4,7 @@ use crate::plan::alternatives::{Alternative, listed};
 use remat_compiler::CompileError;
 use remat_data::DataError;
 use remat_formats::FormatsError;
+use remat_hub::HubError;
 use remat_model::ModelError;
 use remat_plan::{DeviceError, MemoryDomain};
 use remat_step::StepError;
@@ -160,6 +161,9 @@ pub enum TrainError {
     )]
     NoRecord { out: PathBuf, what: &'static str, problem: String },
 
+    #[error("--{key} {source}")]
+    Hub { key: &'static str, source: HubError },
+
     #[error(transparent)]
     Data(#[from] DataError),
 
@@ -201,6 +205,8 @@ impl TrainError {
             },
             TrainError::Model(ModelError::Device(error)) | TrainError::Device(error) => kind_of(error),
             TrainError::Model(_) => ErrorKind::Input,
+            TrainError::Hub { source, .. } if source.is_input() => ErrorKind::Input,
+            TrainError::Hub { .. } => ErrorKind::Failed,
             TrainError::Compile(CompileError::Plan(_)) => ErrorKind::Failed,
             TrainError::Compile(error) if error.smallest_bytes().is_some() => ErrorKind::DoesNotFit,
             TrainError::Compile(_) => ErrorKind::Input,
