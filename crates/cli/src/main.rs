@@ -11,12 +11,15 @@
 //!
 //! Invariant: data goes to stdout, everything else to stderr; nothing below this crate prints. One file per verb.
 
+mod answer;
+mod chat;
 mod console;
 mod data_check;
 mod doctor;
 mod eval;
 mod file_notes;
 mod generate;
+mod inference;
 mod json_lines;
 mod memory_rows;
 mod names;
@@ -62,6 +65,10 @@ enum Verb {
     /// Will it fit, how, and how fast: from config.json or a preset alone
     #[command(after_help = plan::AFTER_HELP)]
     Plan(plan::PlanArgs),
+
+    /// Talk with a model in its chat template
+    #[command(after_help = chat::AFTER_HELP)]
+    Chat(chat::ChatArgs),
 
     /// Continue a prompt, or many
     #[command(after_help = generate::AFTER_HELP)]
@@ -115,6 +122,7 @@ fn main() -> ExitCode {
     ExitCode::from(match cli.verb {
         Verb::Train(arguments) => train::run(arguments, verb_matches),
         Verb::Plan(arguments) => plan::run(arguments, verb_matches),
+        Verb::Chat(arguments) => chat::run(&arguments),
         Verb::Generate(arguments) => generate::run(&arguments),
         Verb::Eval(arguments) => eval::run(arguments),
         Verb::Quantize(arguments) => quantize::run(&arguments),

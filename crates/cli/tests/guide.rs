@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 /// The pages, in the order of the guide.
-const PAGES: [&str; 5] = ["README.md", "checkpointing.md", "own-model.md", "qlora.md", "data.md"];
+const PAGES: [&str; 7] =
+    ["README.md", "checkpointing.md", "own-model.md", "qlora.md", "data.md", "asking.md", "hub.md"];
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")

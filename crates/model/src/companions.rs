@@ -21,8 +21,8 @@ pub const MODEL_FILES: &[&str] = &[
     "added_tokens.json",
 ];
 
-/// What training does not change.
-pub(crate) fn companions() -> impl Iterator<Item = &'static str> {
+/// What training does not change: the tokenizer, the chat template and the settings of generation.
+pub fn companion_files() -> impl Iterator<Item = &'static str> {
     MODEL_FILES.iter().skip(2).copied()
 }
 
@@ -42,7 +42,7 @@ impl Companions {
         let config = read_text_file(&path, SETTINGS_LIMIT_BYTES);
         let config = config.map_err(FormatsError::reading(&path, "give the folder of a model"))?;
         let mut files = Vec::new();
-        for name in companions() {
+        for name in companion_files() {
             let Some(file) = HeldFile::open_optional(&folder.join(name))? else { continue };
             if file.bytes() > TOKENIZER_FILE_LIMIT_BYTES {
                 let path = file.path().to_path_buf();

@@ -26,7 +26,7 @@ mod stored;
 
 pub use adapter::{ADAPTER_FILES, AdapterSettings, LoraConfig, LoraVariant, Targets};
 pub use build::{Evaluation, Inference, training};
-pub use companions::MODEL_FILES;
+pub use companions::{MODEL_FILES, companion_files};
 pub use error::ModelError;
 pub use generation::{CacheShape, Generation};
 pub use method::Method;

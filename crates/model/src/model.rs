@@ -233,7 +233,8 @@ impl Model {
         adapter::load(folder, &adapter::of_graph(graph), device)
     }
 
-    /// Writes a PEFT adapter folder: `adapter_config.json` and `adapter_model.safetensors` (f32).
+    /// Writes a PEFT adapter folder: `adapter_config.json` and `adapter_model.safetensors` (f32), and beside them the
+    /// tokenizer, template and generation settings that the adapter was trained with.
     ///
     /// # Errors
     /// A file that cannot be written.
@@ -245,6 +246,7 @@ impl Model {
         device: &dyn Device,
     ) -> Result<(), ModelError> {
         let settings = adapter::to_peft((&self.config, &self.folder), lora);
-        adapter::save(folder, &settings, parameters, device)
+        adapter::save(folder, &settings, parameters, device)?;
+        self.companions.copy_to(folder)
     }
 }

@@ -131,8 +131,8 @@ fn resume(
 
 /// Whether a folder holds neither a result nor the state of a run that was to be replaced.
 fn has_nothing_whole(out: &Path) -> bool {
-    let mut results = [ADAPTER_FILES, MODEL_FILES].concat().into_iter();
-    kept(out).is_none() && !results.any(|name| out.join(name).exists())
+    let mut weights = ADAPTER_FILES.iter().chain(MODEL_FILES).filter(|name| name.ends_with(".safetensors"));
+    kept(out).is_none() && !weights.any(|name| out.join(name).exists())
 }
 
 /// What becomes of the learning rate where a run goes on to another number of updates than it was begun with.

@@ -7,8 +7,12 @@ use crate::folder::snapshot::{self, DataState, LogEntry, TrainerState};
 use crate::run::Run;
 use crate::run::prepare::Session;
 use crate::run::report::Event;
+use crate::settings::config_file;
 use crate::{RunPhase, TrainError};
 use std::path::{Path, PathBuf};
+
+/// Where a folder has its chat template.
+const TEMPLATE_FILE: &str = "chat_template.jinja";
 
 impl Run<'_> {
     /// Saves the state between two updates, then lets the oldest saves go.
@@ -86,5 +90,14 @@ pub(crate) fn write_result(session: &Session, folder: &Path) -> Result<(), Train
         None => model.save_full(folder, parameters, step.loaded.device()),
         Some(lora) => model.save_adapter(folder, lora, parameters, step.loaded.device()),
     };
-    written.map_err(|error| TrainError::NotSaved { problem: error.to_string() })
+    let not_saved = |problem: String| TrainError::NotSaved { problem };
+    written.map_err(|error| not_saved(error.to_string()))?;
+    match &session.config.chat_template {
+        // What the rows were rendered by is the template of what came of them.
+        Some(template) => {
+            let text = config_file::read(template).map_err(|error| not_saved(error.to_string()))?;
+            std::fs::write(folder.join(TEMPLATE_FILE), text).map_err(|error| not_saved(error.to_string()))
+        }
+        None => Ok(()),
+    }
 }
