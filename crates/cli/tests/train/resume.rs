@@ -8,8 +8,15 @@ const LORA: &str = "--method lora --rank 4 --dropout 0.1 --steps 7 --batch-size 
                     --seq-len 24 --lr 1e-2 --quiet";
 const FULL: &str = "--method full --steps 5 --batch-size 3 --grad-accum 2 --schedule cosine --seq-len 24 --quiet";
 
-const OF_ONE_RUN: [&str; 6] =
-    ["metrics.jsonl", "config.toml", "manifest.json", "record.json", "record.md", "report.html"];
+const OF_ONE_RUN: [&str; 7] = [
+    "metrics.jsonl",
+    "events.out.tfevents.remat",
+    "config.toml",
+    "manifest.json",
+    "record.json",
+    "record.md",
+    "report.html",
+];
 
 /// Names and bytes of everything in a folder that a resumed run has to have in common with the whole one.
 fn contents(folder: &Path) -> Vec<(String, Vec<u8>)> {
@@ -18,7 +25,7 @@ fn contents(folder: &Path) -> Vec<(String, Vec<u8>)> {
         .flatten()
         .filter(|entry| entry.path().is_file())
         .map(|entry| (entry.file_name().into_string().expect("utf-8"), fs::read(entry.path()).expect("readable")))
-        // The times in metrics.jsonl, the record and the report, and out, threads and saves in config.toml (and so the manifest),
+        // The times in metrics.jsonl, the events, the record and the report, and out, threads and saves in config.toml (and so the manifest),
         // differ rightly.
         .filter(|(name, _)| !OF_ONE_RUN.contains(&name.as_str()))
         .collect();

@@ -7,6 +7,7 @@ use crate::folder::manifest::MANIFEST;
 use crate::folder::run_folder::{CONFIG_FILE, METRICS_FILE, REPORT_FILE};
 use crate::folder::saves::PREFIX;
 use crate::folder::snapshot::{DATA_STATE_FILE, OPTIMIZER_FILE, TRAINER_STATE_FILE};
+use crate::run::events::EVENTS_FILE;
 use crate::settings::config::MethodKind;
 use crate::{RECORD_FILE, RECORD_TEXT_FILE, TrainConfig};
 use remat_formats::{FormatsError, OwnFiles, SETTINGS_LIMIT_BYTES, read_text_file};
@@ -30,12 +31,12 @@ pub(crate) fn result_files(method: MethodKind) -> &'static [&'static str] {
 
 /// Every name that a run may write under, by whatever method, beside checkpoint-N and hidden files.
 pub(crate) fn run_files() -> impl Iterator<Item = &'static str> {
-    [CONFIG_FILE, METRICS_FILE].iter().chain(RECORD_FILES).chain(ADAPTER_FILES).chain(MODEL_FILES).copied()
+    [CONFIG_FILE, METRICS_FILE, EVENTS_FILE].iter().chain(RECORD_FILES).chain(ADAPTER_FILES).chain(MODEL_FILES).copied()
 }
 
 /// The names that a run of this method writes under.
 pub(crate) fn files_of_run(method: MethodKind) -> impl Iterator<Item = &'static str> {
-    [CONFIG_FILE, METRICS_FILE].iter().chain(RECORD_FILES).chain(result_files(method)).copied()
+    [CONFIG_FILE, METRICS_FILE, EVENTS_FILE].iter().chain(RECORD_FILES).chain(result_files(method)).copied()
 }
 
 /// What remat wrote to a folder, which may not be there.

@@ -18,6 +18,7 @@ use crate::TrainError;
 use crate::folder::ownership::is_save;
 use crate::folder::run_folder::{CONFIG_FILE, METRICS_FILE};
 use crate::folder::saves::Saves;
+use crate::run::events::EVENTS_FILE;
 use remat_formats::{OwnFiles, fsync_folder};
 use std::fs;
 use std::io::ErrorKind;
@@ -53,13 +54,13 @@ pub(crate) fn set_aside(folder: &Path, own: &mut OwnFiles) -> Result<(), TrainEr
         retire(folder)?;
     }
     if kept(folder).is_some() {
-        own.remove([CONFIG_FILE, METRICS_FILE])?;
+        own.remove([CONFIG_FILE, METRICS_FILE, EVENTS_FILE])?;
         return saves(folder)?
             .iter()
             .try_for_each(|save| fs::remove_dir_all(save).map_err(|source| failed(save, "remove", source)));
     }
     let moving = folder.join(REPLACING);
-    let files = [CONFIG_FILE, METRICS_FILE].into_iter().filter(|name| own.holds(name));
+    let files = [CONFIG_FILE, METRICS_FILE, EVENTS_FILE].into_iter().filter(|name| own.holds(name));
     let mut left: Vec<PathBuf> = files.map(|name| folder.join(name)).collect();
     left.extend(saves(folder)?);
     if left.is_empty() && !moving.exists() {
@@ -88,7 +89,7 @@ pub(crate) fn retire(folder: &Path) -> Result<(), TrainError> {
         for save in saves(&gone)? {
             fs::remove_dir_all(&save).map_err(|source| failed(&save, "remove", source))?;
         }
-        for path in [CONFIG_FILE, METRICS_FILE].map(|name| gone.join(name)) {
+        for path in [CONFIG_FILE, METRICS_FILE, EVENTS_FILE].map(|name| gone.join(name)) {
             match fs::remove_file(&path) {
                 Err(source) if source.kind() != ErrorKind::NotFound => return Err(failed(&path, "remove", source)),
                 _ => {}

@@ -8,6 +8,7 @@
 
 use crate::folder::ownership::{RECORD_FILES, files_of_run, foreign_save, own_files};
 use crate::folder::replaced_run::{kept, retire, set_aside};
+use crate::run::events::EVENTS_FILE;
 use crate::settings::config::MethodKind;
 use crate::{TrainConfig, TrainError};
 use remat_formats::{FormatsError, LISTING_FILE, fsync_folder, lock_folder, probe_folder, write_atomic};
@@ -105,7 +106,7 @@ impl RunFolder {
                 format!("the run that was here stays in {} until this one has saved or finished", kept.display())
             });
         }
-        own.add([CONFIG_FILE, METRICS_FILE])?;
+        own.add([CONFIG_FILE, METRICS_FILE, EVENTS_FILE])?;
         let written = write_atomic(&self.path.join(CONFIG_FILE), config.to_toml().as_bytes());
         written.map_err(|error| TrainError::NotSaved { problem: error.to_string() })?;
         Ok(note)

@@ -7,6 +7,7 @@
 pub(crate) mod batched_step;
 pub(crate) mod checks;
 pub(crate) mod evaluate;
+pub(crate) mod events;
 pub(crate) mod finite;
 pub(crate) mod gradient_watch;
 pub(crate) mod metrics;
