@@ -33,6 +33,10 @@ impl NameArgs {
     /// Settings whose model, adapter and rows are files here.
     pub(crate) fn settings(&self, config: TrainConfig, wanted: Wanted) -> Result<TrainConfig, TrainError> {
         if config.model.as_os_str().is_empty() {
+            if let Some(revision) = &self.revision {
+                let problem = format!("{revision} needs a --model of the Hub, such as org/name");
+                return Err(TrainError::BadFlag { key: "revision", problem });
+            }
             return Ok(TrainConfig { data: rows(config.data)?, eval_data: rows(config.eval_data)?, ..config });
         }
         Ok(TrainConfig {

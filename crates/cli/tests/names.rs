@@ -141,6 +141,7 @@ fn a_plan_needs_no_weights_and_folders_win() {
         ended(&run(&flags, &[]), 2, &[data]);
     }
     assert_eq!(server.requests().len(), asked, "nothing was asked for");
+    ended(&run("plan --preset gpt2 --revision v2", &[]), 2, &["--revision", "needs a --model of the Hub"]);
     ended(&run("plan --preset gpt2 --seq-len 16", &[("HF_ENDPOINT", "nonsense")]), 0, &[]);
     ended(&run("plan --model a/b", &[("HF_ENDPOINT", "nonsense")]), 2, &["HF_ENDPOINT=nonsense"]);
 }

@@ -151,7 +151,7 @@ fn a_run_plans_what_plan_says() {
 fn bad_input_is_refused_with_the_remedy() {
     for (arguments, part) in [
         ("plan", "--model DIR or --preset NAME"),
-        ("plan --preset gpt9", "there are gpt2, gpt2-medium"),
+        ("plan --preset gpt9", "there are llama-160m, tinyllama-1.1b"),
         ("plan --preset gpt2 --seq-len 4096", "1024 positions"),
         ("plan --preset gpt2 --memory lots", "--memory"),
         ("plan --model /nowhere", "/nowhere"),

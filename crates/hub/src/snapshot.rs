@@ -80,7 +80,9 @@ impl Hub {
             let files = files_below(&folder, MOST_FILES);
             let paths: Vec<&str> = files.iter().map(String::as_str).collect();
             let rows = rows_of(&paths, part);
-            match rows.as_ref().map(|rows| missing_shard(rows)) {
+            // One file that was named is not a set of shards.
+            let lacking = |rows: &Vec<String>| missing_shard(rows).filter(|_| rows[..] != [part.to_string()]);
+            match rows.as_ref().map(lacking) {
                 Ok(None) => return Ok(rows.iter().flatten().map(|file| folder.join(file)).collect()),
                 Ok(Some(missing)) if self.offline => {
                     return Err(HubError::Incomplete { name: repository.id.clone(), snapshot: folder, missing });

@@ -212,11 +212,16 @@ fn counts_that_a_file_cannot_hold() {
     let file = train.folder.path().join("run.toml");
     fs::write(&file, "rank = 4\n").expect("written");
     let with_file = format!("--config {}", file.display());
-    for (flag, more) in [("warmup", ""), ("warmup", with_file.as_str()), ("save-every", ""), ("grad-accum", "")] {
+    for (flag, more) in [("save-every", ""), ("save-every", with_file.as_str()), ("grad-accum", "")] {
         let output = train.command(&format!("--{flag} 9223372036854775808 {more}")).output().expect("the binary runs");
         let stderr = text(&output.stderr);
         assert_eq!(output.status.code(), Some(2), "{stderr}");
         assert!(stderr.contains(&format!("--{flag} 9223372036854775808: must be at most")), "{stderr}");
         assert!(!train.out().exists());
     }
+    assert_refused(
+        &train,
+        "--warmup 9223372036854775808",
+        &["--warmup 92233720", "a whole number of updates, or a share"],
+    );
 }

@@ -170,6 +170,7 @@ fn shards_are_those_of_the_index_and_rows_those_of_the_split() {
     let offline = hub(&server, home.path(), &[("HF_HUB_OFFLINE", "1")]);
     assert_eq!(offline.rows(&rows(), "train", &mut quiet).expect("there").len(), 2);
     assert!(offline.rows(&rows(), "test", &mut quiet).is_err());
+    assert_eq!(names(offline.rows(&rows(), "data/train-1-of-2.jsonl", &mut quiet).expect("one file")).len(), 1);
     assert_eq!(server.requests().len(), asked);
     assert_eq!(names(online.rows(&rows(), "test", &mut quiet).expect("fetched")), ["test-0-of-1.jsonl"]);
 }
