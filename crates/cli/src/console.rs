@@ -158,8 +158,13 @@ fn header(plan: &PlannedRun<'_>) -> Vec<String> {
     let trained = format!("{} of {} parameters", count(plan.trained_parameters), count(plan.total_parameters));
     let mut lines = vec![
         match &config.preset {
-            Some(name) => format!("model     {name} ({}), its shape with random weights", plan.family),
-            None => format!("model     {} ({})", config.model.display(), plan.family),
+            Some(name) => {
+                let (family, format) = (plan.family, &plan.number_format);
+                format!("model     {name} ({family}), its shape with random weights, {format}")
+            }
+            None => {
+                format!("model     {} ({}), {}", crate::names::shown(&config.model), plan.family, plan.number_format)
+            }
         },
         format!("method    {method} · trains {trained} ({share:.2} %)"),
     ];

@@ -4,12 +4,15 @@
 
 use crate::console::{self, visible};
 use crate::file_notes::notes;
+use crate::names::{self, NameArgs};
 use crate::settings::RowArgs;
+use crate::train::exit_code;
 use crate::units::{count, counted};
 use clap::{Args, Subcommand, ValueEnum};
 use remat_data::{DataError, Day, Encoder, FileCheck, ModelTokens, ShownRow, check_file};
 use remat_formats::{ModelConfig, Places};
-use remat_train::{TrainedTurns, today};
+use remat_hub::Wanted;
+use remat_train::{TrainError, TrainedTurns, today};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::{IsTerminal, Write as _};
@@ -35,13 +38,16 @@ enum DataVerb {
 
 #[derive(Debug, Args)]
 struct CheckArgs {
-    /// Files of training rows
+    /// Files of training rows, or data sets' names on the Hub
     #[arg(value_name = "FILE", required = true)]
     files: Vec<PathBuf>,
 
-    /// Model folder: its tokenizer and chat template encode the rows
+    /// Model folder, or its name on the Hub: its tokenizer and chat template encode the rows
     #[arg(long, value_name = "DIR")]
     model: PathBuf,
+
+    #[command(flatten)]
+    names: NameArgs,
 
     /// Longest sequence in tokens; longer rows are cut [default: 1024, or the model's positions if fewer]
     #[arg(long, value_name = "T")]
@@ -85,6 +91,13 @@ enum Marks {
 /// Runs the verb and returns the exit code.
 pub(crate) fn run(arguments: DataArgs) -> u8 {
     let DataVerb::Check(arguments) = arguments.verb;
+    let arguments = match found(arguments) {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            console::error(&error.to_string());
+            return exit_code(error.kind());
+        }
+    };
     let result = check(&arguments);
     let (files, seq_len) = match &result {
         Ok((files, seq_len)) => (files, *seq_len),
@@ -102,6 +115,12 @@ pub(crate) fn run(arguments: DataArgs) -> u8 {
     }
     let (rows, truncated) = (total(|file| file.stats.rows), total(|file| file.stats.truncated));
     refuse(&DataError::NothingToTrain { rows, truncated, seq_len }.to_string())
+}
+
+/// With folders and files in place of names of the Hub.
+fn found(arguments: CheckArgs) -> Result<CheckArgs, TrainError> {
+    let model = arguments.names.model(&arguments.model, Wanted::Shape)?;
+    Ok(CheckArgs { model, files: names::rows(arguments.files)?, ..arguments })
 }
 
 fn refuse(message: &str) -> u8 {

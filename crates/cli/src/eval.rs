@@ -3,15 +3,17 @@
 //! Invariant: the figures go to stdout, as text or as one JSON object (schema 1; keys are only ever added).
 
 use crate::console;
+use crate::names::{self, NameArgs};
 use crate::settings::RowArgs;
 use crate::train::exit_code;
 use crate::units::{count, counted, duration};
 use remat_data::Day;
 use remat_formats::Places;
+use remat_hub::Wanted;
 use remat_model::Model;
 use remat_step::DeviceOptions;
 use remat_train::{
-    EvaluationReport, EvaluationRequest, Isa, Precision, TrainError, TrainedTurns, device_options, evaluate,
+    EvaluationReport, EvaluationRequest, Isa, PrecisionChoice, TrainError, TrainedTurns, device_options, evaluate,
 };
 use serde_json::{Value, json};
 use std::io::Write;
@@ -25,15 +27,18 @@ Examples:
 /// Flags of `remat eval`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct EvalArgs {
-    /// Model folder as Hugging Face writes it
+    /// Model folder as Hugging Face writes it, or its name on the Hub
     #[arg(long, value_name = "DIR")]
     model: PathBuf,
+
+    #[command(flatten)]
+    names: NameArgs,
 
     /// PEFT adapter to apply
     #[arg(long, value_name = "DIR")]
     adapter: Option<PathBuf>,
 
-    /// File of rows; may be given more than once
+    /// File of rows, or a data set's name on the Hub; may be given more than once
     #[arg(long, value_name = "FILE", required = true)]
     data: Vec<PathBuf>,
 
@@ -65,8 +70,8 @@ pub(crate) struct EvalArgs {
     batch_size: usize,
 
     /// Number format of weights and activations
-    #[arg(long, value_enum, default_value = "f32")]
-    precision: Precision,
+    #[arg(long, value_enum, default_value = "auto")]
+    precision: PrecisionChoice,
 
     /// Threads [default: all]
     #[arg(long, value_name = "N", value_parser = crate::threads)]
@@ -101,13 +106,18 @@ pub(crate) fn run(arguments: EvalArgs) -> u8 {
 fn start(arguments: EvalArgs) -> Result<(EvaluationReport, DeviceOptions), TrainError> {
     let EvalArgs { model, adapter, data, seq_len, train_on, rows, batch_size, precision, threads, isa, .. } = arguments;
     let EvalArgs { chat_date, chat_template, chat_template_kwargs, .. } = arguments;
+    let model = arguments.names.model(&model, Wanted::Weights)?;
+    let adapter = adapter.as_deref().map(names::adapter).transpose()?;
+    let data = names::rows(data)?;
     let mut places = Places::new().reads("--model", &model);
     places = adapter.iter().fold(places, |places, path| places.reads("--adapter", path));
     places = chat_template.iter().fold(places, |places, path| places.reads("--chat-template", path));
     data.iter().fold(places, |places, path| places.reads("--data", &remat_data::file_of(path))).check()?;
     let options = device_options(threads, isa)?;
-    let model = Model::open(&model)?.in_precision(precision.into());
+    let model = Model::open(&model)?;
     model.notes().iter().for_each(|note| console::note(note));
+    let precision = precision.of_model(&model, options.level);
+    let model = model.in_precision(precision.into());
     console::adapter_notes(&model, adapter.as_deref())?;
     let request = EvaluationRequest {
         data,

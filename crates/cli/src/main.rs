@@ -11,6 +11,8 @@
 //!
 //! Invariant: data goes to stdout, everything else to stderr; nothing below this crate prints. One file per verb.
 
+mod answer;
+mod chat;
 mod completions;
 mod console;
 mod data_check;
@@ -18,9 +20,11 @@ mod doctor;
 mod eval;
 mod file_notes;
 mod generate;
+mod inference;
 mod inspect;
 mod json_lines;
 mod memory_rows;
+mod names;
 mod plan;
 mod profile;
 mod progress;
@@ -65,7 +69,11 @@ enum Verb {
     #[command(after_help = plan::AFTER_HELP)]
     Plan(plan::PlanArgs),
 
-    /// Continue a prompt
+    /// Talk with a model in its chat template
+    #[command(after_help = chat::AFTER_HELP)]
+    Chat(chat::ChatArgs),
+
+    /// Continue a prompt, or many
     #[command(after_help = generate::AFTER_HELP)]
     Generate(generate::GenerateArgs),
 
@@ -128,6 +136,7 @@ fn main() -> ExitCode {
     ExitCode::from(match cli.verb {
         Verb::Train(arguments) => train::run(arguments, verb_matches),
         Verb::Plan(arguments) => plan::run(arguments, verb_matches),
+        Verb::Chat(arguments) => chat::run(&arguments),
         Verb::Generate(arguments) => generate::run(&arguments),
         Verb::Eval(arguments) => eval::run(arguments),
         Verb::Quantize(arguments) => quantize::run(&arguments),

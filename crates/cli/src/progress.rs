@@ -57,6 +57,24 @@ impl Progress {
     }
 }
 
+impl Progress {
+    /// Shows how far something is that is no update, as often as an update.
+    pub(crate) fn at(&mut self, text: &str, last: bool) {
+        let between = if self.terminal { BETWEEN_REWRITES } else { BETWEEN_LINES };
+        if !last && self.written.is_some_and(|written| written.elapsed() < between) {
+            return;
+        }
+        self.written = Some(Instant::now());
+        if self.terminal {
+            let text: String = text.chars().take(terminal_width().saturating_sub(1)).collect();
+            drop(write!(std::io::stderr(), "\r\x1b[2K{text}"));
+            OPEN.store(true, Ordering::Relaxed);
+        } else {
+            crate::console::line(text);
+        }
+    }
+}
+
 /// Ends the line if there is one, so that something else can be printed.
 pub(crate) fn end() {
     if OPEN.swap(false, Ordering::Relaxed) {

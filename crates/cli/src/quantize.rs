@@ -4,9 +4,11 @@
 //! is whole, and whatever else is in the folder stays.
 
 use crate::console;
+use crate::names::NameArgs;
 use crate::train::exit_code;
 use crate::units::{bytes, count, duration};
-use remat_model::{Model, ModelError, QuantiseReport};
+use remat_hub::Wanted;
+use remat_model::{Model, QuantiseReport};
 use remat_train::{QuantKind, TrainError};
 use serde_json::json;
 use std::io::Write;
@@ -25,9 +27,12 @@ the folder with bitsandbytes. The model is read tensor by tensor, so it may be l
 /// Flags of `remat quantize`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct QuantizeArgs {
-    /// Model folder as Hugging Face writes it
+    /// Model folder as Hugging Face writes it, or its name on the Hub
     #[arg(long, value_name = "DIR", required_unless_present = "preset")]
     model: Option<PathBuf>,
+
+    #[command(flatten)]
+    names: NameArgs,
 
     /// Shape of a published model by its name, with random weights, instead of a model folder
     #[arg(long, value_name = "NAME", conflicts_with = "model")]
@@ -63,19 +68,19 @@ pub(crate) fn run(arguments: &QuantizeArgs) -> u8 {
         }
         Err(error) => {
             console::error(&error.to_string());
-            exit_code(TrainError::from(error).kind())
+            exit_code(error.kind())
         }
     }
 }
 
-fn quantise(arguments: &QuantizeArgs) -> Result<QuantiseReport, ModelError> {
+fn quantise(arguments: &QuantizeArgs) -> Result<QuantiseReport, TrainError> {
     let model = match (&arguments.model, &arguments.preset) {
-        (Some(folder), _) => Model::open(folder)?,
+        (Some(folder), _) => Model::open(&arguments.names.model(folder, Wanted::Weights)?)?,
         (None, Some(name)) => Model::from_preset(name)?,
-        (None, None) => return Err(ModelError::Setting("--model is missing: give --model DIR".to_string())),
+        (None, None) => return Err(TrainError::MissingKey { key: "model", example: "--model DIR" }),
     };
     model.notes().iter().for_each(|note| console::note(note));
-    model.write_quantised(arguments.quant.into(), &arguments.out, arguments.force)
+    Ok(model.write_quantised(arguments.quant.into(), &arguments.out, arguments.force)?)
 }
 
 fn bits(report: &QuantiseReport) -> f64 {

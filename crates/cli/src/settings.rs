@@ -2,9 +2,11 @@
 //!
 //! Invariant: a flag wins over `--config`, and both mean the same under every verb.
 
+use crate::names::NameArgs;
 use clap::ArgMatches;
 use clap::parser::ValueSource;
 use remat_data::{BadRows, Column, RowOptions};
+use remat_hub::Wanted;
 use remat_train::{TrainConfig, TrainError, read_config_file};
 use std::path::{Path, PathBuf};
 
@@ -17,6 +19,9 @@ pub(crate) struct SettingsArgs {
     /// TOML file with the flags' names as keys; flags win over it
     #[arg(long = "config", value_name = "FILE")]
     config_file: Option<PathBuf>,
+
+    #[command(flatten)]
+    names: NameArgs,
 }
 
 /// How rows are read, for the verbs that train nothing; `train` has these among its settings.
@@ -48,12 +53,24 @@ impl SettingsArgs {
         self.config_file.as_deref()
     }
 
+    /// How names of the Hub are looked up.
+    pub(crate) fn names(&self) -> &NameArgs {
+        &self.names
+    }
+
     /// The settings of both. `matches` are those of the verb, and say which flags were given.
     pub(crate) fn merged(self, matches: &ArgMatches) -> Result<TrainConfig, TrainError> {
         match self.config_file.clone() {
             Some(path) => Ok(self.over(&path, &read_config_file(&path)?, matches)?.config),
             None => Ok(self.config),
         }
+    }
+
+    /// The same with folders and files in place of names of the Hub, of which so much is wanted. Nothing is asked of the
+    /// Hub for a run that is not one.
+    pub(crate) fn found(self, matches: &ArgMatches, wanted: Wanted) -> Result<TrainConfig, TrainError> {
+        let names = self.names.clone();
+        names.settings(self.merged(matches)?, wanted)
     }
 
     /// With the settings of another file, which holds `text`, beneath the flags.

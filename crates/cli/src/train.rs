@@ -7,6 +7,7 @@ use crate::json_lines::JsonLines;
 use crate::settings::SettingsArgs;
 use crate::{FAILED, INTERRUPTED, report, signals};
 use clap::ArgMatches;
+use remat_hub::Wanted;
 use remat_train::{
     CONFIG_FILE, Checks, ErrorKind, Event, Existing, Outcome, Reporter, RunControl, Summary, TrainConfig, TrainError,
     read_run_settings, train,
@@ -105,15 +106,16 @@ fn failed(error: &TrainError, json: bool) -> u8 {
 }
 
 fn start(arguments: TrainArgs, matches: &ArgMatches, output: &mut Output) -> Result<Summary, TrainError> {
-    let existing = match (arguments.resume, arguments.force) {
+    let (trace, phases_apart) = (arguments.trace.clone(), arguments.phases_apart);
+    let checks = Checks { validate: arguments.validate, poison: arguments.poison };
+    let config_file = arguments.settings.file().map(Path::to_path_buf);
+    let force = arguments.force;
+    let (config, resumes) = merged(arguments, matches, output)?;
+    let existing = match (resumes, force) {
         (true, _) => Existing::Resume,
         (false, true) => Existing::Replace,
         (false, false) => Existing::Refuse,
     };
-    let (trace, phases_apart) = (arguments.trace.clone(), arguments.phases_apart);
-    let checks = Checks { validate: arguments.validate, poison: arguments.poison };
-    let config_file = arguments.settings.file().map(Path::to_path_buf);
-    let config = merged(arguments, matches)?;
     let control = RunControl {
         existing,
         interrupt: signals::save_on_interrupt(),
@@ -126,23 +128,46 @@ fn start(arguments: TrainArgs, matches: &ArgMatches, output: &mut Output) -> Res
     train(config, control, output)
 }
 
-/// The settings from all sources.
-fn merged(arguments: TrainArgs, matches: &ArgMatches) -> Result<TrainConfig, TrainError> {
+/// The settings from all sources, and whether there is a run to go on with.
+fn merged(
+    arguments: TrainArgs,
+    matches: &ArgMatches,
+    reporter: &mut dyn Reporter,
+) -> Result<(TrainConfig, bool), TrainError> {
     let TrainArgs { settings, resume, .. } = arguments;
-    if !resume {
-        return settings.merged(matches);
-    }
+    let names = settings.names().clone();
+    let (config, resumes) = unnamed(settings, resume, matches, reporter)?;
+    Ok((names.settings(config, Wanted::Weights)?, resumes))
+}
+
+/// The same, before names of the Hub become folders.
+fn unnamed(
+    settings: SettingsArgs,
+    resume: bool,
+    matches: &ArgMatches,
+    reporter: &mut dyn Reporter,
+) -> Result<(TrainConfig, bool), TrainError> {
     // Where the run is may itself come from the file.
-    let out = settings.clone().merged(matches)?.out;
+    let given = settings.clone().merged(matches)?;
+    if !resume {
+        return Ok((given, false));
+    }
+    let out = given.out.clone();
     if out.as_os_str().is_empty() {
         return Err(TrainError::MissingKey { key: "out", example: "--out DIR, the folder of the run to resume" });
     }
     let saved = out.join(CONFIG_FILE);
     if !saved.exists() {
-        return Err(TrainError::NothingToResume { out, notes: format!(", nor a {CONFIG_FILE}") });
+        // A script may always say --resume; without settings of a run, the folder's name is more likely a slip.
+        if given.clone().resolved().is_err() {
+            return Err(TrainError::NothingToResume { out, notes: format!(", nor a {CONFIG_FILE}") });
+        }
+        let note = format!("{} holds no run to resume: this one starts from the beginning", out.display());
+        reporter.report(Event::Note(&note));
+        return Ok((given, false));
     }
     let config = settings.over(&saved, &read_run_settings(&out)?, matches)?.merged(matches)?;
-    Ok(TrainConfig { out, ..config })
+    Ok((TrainConfig { out, ..config }, true))
 }
 
 fn finish(summary: &Summary, output: &Output) -> u8 {

@@ -8,8 +8,17 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 /// The pages, in the order of the guide.
-const PAGES: [&str; 7] =
-    ["README.md", "checkpointing.md", "own-model.md", "qlora.md", "data.md", "model-folders.md", "troubleshooting.md"];
+const PAGES: [&str; 9] = [
+    "README.md",
+    "checkpointing.md",
+    "own-model.md",
+    "qlora.md",
+    "data.md",
+    "model-folders.md",
+    "troubleshooting.md",
+    "asking.md",
+    "hub.md",
+];
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")

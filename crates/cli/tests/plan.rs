@@ -298,3 +298,47 @@ fn given_prices_are_those_of_the_plan_and_are_refused_where_they_do_not_fit() {
         assert!(output.status.code() == Some(2) && stderr.contains(part), "{more}: {stderr}");
     }
 }
+
+/// A graph of ten million tokens takes gigabytes by itself; nobody waits for it to be told what arithmetic knows.
+#[test]
+fn what_is_far_out_of_reach_is_refused_before_a_graph_is_built() {
+    for (flags, parts) in [
+        (
+            "--preset gpt2 --rank 1000000000 --memory 16GiB",
+            ["--rank 1000000000: adapters of that rank alone take", "16384 MiB"],
+        ),
+        (
+            "--preset llama-3.1-8b --method qlora --batch-size 10000 --memory 16GiB",
+            ["--batch-size 10000: ", "16384 MiB"],
+        ),
+        (
+            "--preset gpt2 --rank 9223372036854775807 --batch-size 9223372036854775807",
+            ["--rank 9223372036854775807", "MiB"],
+        ),
+    ] {
+        let output = remat(&format!("plan {flags}"));
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(3), "{flags}: {stderr}");
+        assert!(parts.iter().all(|part| stderr.contains(part)) && output.stdout.is_empty(), "{flags}: {stderr}");
+    }
+    // What is merely too large gets a plan that says by how much.
+    let output = remat("plan --preset gpt2 --seq-len 64 --rank 50000 --memory 16GiB");
+    assert!(String::from_utf8_lossy(&output.stdout).starts_with("does not fit: "), "{output:?}");
+}
+
+#[test]
+fn a_preset_is_planned_in_the_format_it_is_published_in() {
+    let page = |flags: &str| {
+        String::from_utf8_lossy(&remat(&format!("plan --seq-len 16 --batch-size 1 {flags}")).stdout).into_owned()
+    };
+    let plain = page("--preset llama-160m --isa portable");
+    assert!(plain.contains(" parameters, f32\n"), "{plain}");
+    let narrow = page("--preset tinyllama-1.1b --isa portable");
+    assert!(narrow.contains(" parameters, f32 (stored in bf16)\n"), "{narrow}");
+    let asked = page("--preset tinyllama-1.1b --precision bf16");
+    assert!(asked.contains(" parameters, bf16\n"), "{asked}");
+    let sizes = ["3gib", "3G", "3221225472"].map(|size| plan(&format!("--preset gpt2 --seq-len 16 --memory {size}")).0);
+    assert!(sizes.iter().all(|plan| plan["budget_bytes"] == 3_u64 << 30));
+    let (decimal, _) = plan("--preset gpt2 --seq-len 16 --memory 3GB");
+    assert_eq!(decimal["budget_bytes"], 3_000_000_000_u64);
+}

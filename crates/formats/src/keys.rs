@@ -160,7 +160,7 @@ impl<'a> Keys<'a> {
 }
 
 /// A value as JSON, short enough for a message.
-fn shown(value: &Value) -> String {
+pub(crate) fn shown(value: &Value) -> String {
     match value {
         // Not printed to be cut afterwards: a hostile file may hold megabytes here.
         Value::Array(list) => format!("a list of {}", list.len()),

@@ -6,7 +6,7 @@ use crate::json::{self, UniqueMap};
 use crate::safetensors::{SafetensorsFile, TensorInfo};
 use crate::{FormatsError, HeldFile, foreign_weights};
 use half::bf16;
-use remat_tensor::HostTensor;
+use remat_tensor::{DType, HostTensor};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -129,6 +129,16 @@ impl ModelFiles {
     /// What the files say of a tensor.
     pub fn tensor_info(&self, name: &str) -> Option<&TensorInfo> {
         self.files[*self.tensors.get(name)?].tensor_info(name)
+    }
+
+    /// The number format of floats that most bytes are in; `None` where no tensor holds floats.
+    pub fn stored_dtype(&self) -> Option<DType> {
+        let bytes_of = |dtype| {
+            let infos = self.tensors.keys().filter_map(|name| self.tensor_info(name));
+            infos.filter(|info| info.dtype == Some(dtype)).map(|info| info.bytes).sum::<u64>()
+        };
+        let dtypes = [DType::F32, DType::F16, DType::BF16].map(|dtype| (bytes_of(dtype), dtype));
+        dtypes.into_iter().max_by_key(|&(bytes, _)| bytes).filter(|&(bytes, _)| bytes > 0).map(|(_, dtype)| dtype)
     }
 
     /// The folder they lie in.

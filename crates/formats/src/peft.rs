@@ -60,6 +60,8 @@ pub struct AdapterConfig {
     pub layers_pattern: Vec<String>,
     /// The base model's folder or name.
     pub base_model_name_or_path: Option<String>,
+    /// The base model's commit, where it is named and not a folder.
+    pub revision: Option<String>,
     /// PEFT's keys whose value here changes what the adapter computes, in ways that no field above tells.
     pub unsupported: Vec<String>,
     /// Keys that PEFT 0.21 does not have either, for a warning.
@@ -86,6 +88,7 @@ impl AdapterConfig {
             layers_to_transform: None,
             layers_pattern: Vec::new(),
             base_model_name_or_path: None,
+            revision: None,
             unsupported: Vec::new(),
             unknown: Vec::new(),
         }
@@ -128,6 +131,7 @@ impl AdapterConfig {
             layers_to_transform: layers(&keys)?,
             layers_pattern: layers_pattern(&keys)?,
             base_model_name_or_path: keys.string("base_model_name_or_path")?.map(str::to_string),
+            revision: keys.string("revision")?.map(str::to_string),
             unsupported,
             unknown,
         })
@@ -181,7 +185,7 @@ impl AdapterConfig {
             "peft_type": self.peft_type,
             "r": self.r,
             "rank_pattern": self.rank_pattern,
-            "revision": null,
+            "revision": self.revision,
             "target_modules": value(&self.target_modules),
             "task_type": "CAUSAL_LM",
             "use_dora": self.use_dora,
@@ -247,7 +251,7 @@ fn pattern(keys: &Keys<'_>, key: &str) -> Result<BTreeMap<String, Value>, Format
 }
 
 /// Keys that become fields.
-const CARRIED: [&str; 16] = [
+const CARRIED: [&str; 17] = [
     "alpha_pattern",
     "base_model_name_or_path",
     "bias",
@@ -261,6 +265,7 @@ const CARRIED: [&str; 16] = [
     "peft_type",
     "r",
     "rank_pattern",
+    "revision",
     "target_modules",
     "use_dora",
     "use_rslora",
@@ -268,7 +273,7 @@ const CARRIED: [&str; 16] = [
 
 /// Keys that say how an adapter was made or is run, not what it computes. `init_lora_weights` is not among them: some of
 /// its methods (PiSSA, OLoRA, CorDA) change the base weights as well.
-const SILENT: [&str; 15] = [
+const SILENT: [&str; 14] = [
     "auto_mapping",
     "corda_config",
     "ensure_weight_tying",
@@ -280,7 +285,6 @@ const SILENT: [&str; 15] = [
     "megatron_core",
     "peft_version",
     "qalora_group_size",
-    "revision",
     "runtime_config",
     "task_type",
     "velora_config",

@@ -35,8 +35,11 @@ pub fn is_model_file(name: &str) -> bool {
     template.map_or(MODEL_FILES.contains(&name), |file| file.ends_with(".jinja") && !file.contains('/'))
 }
 
-/// What training does not change: names in a model folder.
-fn companions(folder: &Path) -> Result<Vec<String>, ModelError> {
+/// What training does not change, in a model folder: the tokenizer, the chat templates and the settings of generation.
+///
+/// # Errors
+/// A folder of templates that cannot be read, or holds too many.
+pub fn companion_files(folder: &Path) -> Result<Vec<String>, ModelError> {
     let mut names: Vec<String> = MODEL_FILES.iter().skip(2).map(|name| (*name).to_string()).collect();
     names.retain(|name| name != TEMPLATES_FOLDER);
     let templates = folder.join(TEMPLATES_FOLDER);
@@ -70,7 +73,7 @@ impl Companions {
         let config = read_text_file(&path, SETTINGS_LIMIT_BYTES);
         let config = config.map_err(FormatsError::reading(&path, "give the folder of a model"))?;
         let mut files = Vec::new();
-        for name in companions(folder)? {
+        for name in companion_files(folder)? {
             let Some(file) = HeldFile::open_optional(&folder.join(&name))? else { continue };
             if file.bytes() > TOKENIZER_FILE_LIMIT_BYTES {
                 let path = file.path().to_path_buf();

@@ -27,7 +27,7 @@ mod stored;
 
 pub use adapter::{ADAPTER_FILES, AdapterSettings, LoraConfig, LoraVariant, Targets};
 pub use build::{Evaluation, Inference, training};
-pub use companions::{MODEL_FILES, is_model_file};
+pub use companions::{MODEL_FILES, companion_files, is_model_file};
 pub use error::ModelError;
 pub use generation::{CacheShape, Generation};
 pub use method::Method;

@@ -6,13 +6,14 @@ use crate::companions::Companions;
 use crate::generation::{self, CacheShape, Generation};
 use crate::model_builder::{Base, BatchShape};
 use crate::names::TensorNames;
-use crate::preset::preset;
+use crate::preset::{preset, preset_json};
 use crate::source::Source;
 use crate::stored::{Quant, StoredQuantised};
 use crate::{Method, ModelError, Precision};
 use remat_formats::{HeldFile, ModelConfig, ModelFiles, refuse_weight_file};
 use remat_ir::{Graph, Parameter, Training};
 use remat_plan::Device;
+use remat_tensor::DType;
 use std::path::{Path, PathBuf};
 
 /// A model folder as Hugging Face writes it (`config.json` and safetensors), or a preset with random weights.
@@ -22,6 +23,8 @@ pub struct Model {
     pub(crate) config: ModelConfig,
     pub(crate) source: Source,
     pub(crate) precision: Precision,
+    /// The number format that the files hold what is not quantised in, or are published in.
+    stored_dtype: DType,
     pub(crate) stored: StoredQuantised,
     /// What goes beside the weights of a model that is saved; nothing of a preset.
     pub(crate) companions: Companions,
@@ -42,9 +45,13 @@ impl Model {
         let stored = StoredQuantised::of(&config, &files, &names)?;
         let linears = config.linear_names().len();
         let notes = untied.into_iter().chain(names.notes(linears, stored.count(), &files)).collect();
+        let stored_dtype = match files.stored_dtype() {
+            Some(dtype) => dtype,
+            None => ModelConfig::declared_dtype_of(folder)?.unwrap_or(DType::F32),
+        };
         let (folder, source, companions) =
             (folder.to_path_buf(), Source::Files(files, names), Companions::open(folder)?);
-        Ok(Model { folder, config, source, precision: Precision::F32, stored, companions, notes })
+        Ok(Model { folder, config, source, precision: Precision::F32, stored_dtype, stored, companions, notes })
     }
 
     /// A folder to plan for: as [`Model::open`] where it has weight files; from `config.json` alone where it has none.
@@ -55,7 +62,11 @@ impl Model {
         refuse_weight_file(folder)?;
         match ModelFiles::are_in(folder) {
             true => Model::open(folder),
-            false => Ok(Model::random(&folder.display().to_string(), ModelConfig::from_dir(folder)?)),
+            false => {
+                let stored_dtype = ModelConfig::declared_dtype_of(folder)?.unwrap_or(DType::F32);
+                let model = Model::random(&folder.display().to_string(), ModelConfig::from_dir(folder)?);
+                Ok(Model { stored_dtype, ..model })
+            }
         }
     }
 
@@ -64,15 +75,16 @@ impl Model {
     /// # Errors
     /// A name that is not in [`preset_names`](crate::preset_names).
     pub fn from_preset(name: &str) -> Result<Self, ModelError> {
-        Ok(Model::random(name, preset(name)?))
+        let published = ModelConfig::declared_dtype(Path::new(name), preset_json(name)?)?;
+        Ok(Model { stored_dtype: published.unwrap_or(DType::F32), ..Model::random(name, preset(name)?) })
     }
 
     /// A model of any shape, with random weights; the name is for people.
     pub fn random(name: &str, config: ModelConfig) -> Self {
         let (source, stored) = (Source::Random, StoredQuantised::default());
         let companions = Companions::default();
-        let (folder, notes) = (PathBuf::from(name), Vec::new());
-        Model { folder, config, source, precision: Precision::F32, stored, companions, notes }
+        let (folder, notes, precision, stored_dtype) = (PathBuf::from(name), Vec::new(), Precision::F32, DType::F32);
+        Model { folder, config, source, precision, stored_dtype, stored, companions, notes }
     }
 
     /// The model computed in another precision than f32; its graphs and what is loaded follow.
@@ -88,6 +100,12 @@ impl Model {
     /// The precision it is computed in.
     pub fn precision(&self) -> Precision {
         self.precision
+    }
+
+    /// The number format that its weights are stored in, those aside that are quantised; of a preset, the one it is
+    /// published in.
+    pub fn stored_dtype(&self) -> DType {
+        self.stored_dtype
     }
 
     /// The configuration.
@@ -229,7 +247,8 @@ impl Model {
         adapter::load(folder, &adapter::of_graph(graph), device)
     }
 
-    /// Writes a PEFT adapter folder: `adapter_config.json` and `adapter_model.safetensors` (f32).
+    /// Writes a PEFT adapter folder: `adapter_config.json` and `adapter_model.safetensors` (f32), and beside them the
+    /// tokenizer, template and generation settings that the adapter was trained with.
     ///
     /// # Errors
     /// A file that cannot be written.
@@ -241,6 +260,7 @@ impl Model {
         device: &dyn Device,
     ) -> Result<(), ModelError> {
         let settings = adapter::to_peft((&self.config, &self.folder), lora);
-        adapter::save(folder, &settings, parameters, device)
+        adapter::save(folder, &settings, parameters, device)?;
+        self.companions.copy_to(folder)
     }
 }

@@ -38,6 +38,7 @@ pub fn preset_json(name: &str) -> Result<&'static str, ModelError> {
 mod tests {
     use super::*;
     use crate::{BatchShape, Method, Precision, training};
+    use remat_tensor::DType;
 
     #[test]
     fn presets_have_the_published_number_of_parameters() {
@@ -113,6 +114,13 @@ mod tests {
             }
         }
         assert!(planned >= 53, "{planned} were planned");
+    }
+
+    #[test]
+    fn presets_know_what_their_weights_are_published_in() {
+        let dtype = |name: &str| crate::Model::from_preset(name).expect("a preset").stored_dtype();
+        let published = [("gpt2", DType::F32), ("llama-2-7b", DType::F16), ("llama-3.1-8b", DType::BF16)];
+        published.iter().for_each(|&(name, expected)| assert_eq!(dtype(name), expected, "{name}"));
     }
 
     #[test]

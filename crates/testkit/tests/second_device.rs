@@ -9,8 +9,8 @@ use remat_step::DeviceOptions;
 use remat_step::device::Opener;
 use remat_testkit::{DistantDevice, run_plan, source_values, with_backward};
 use remat_train::{
-    Checks, EvaluationRequest, Event, Existing, Generator, MethodKind, OptimizerKind, Precision, QuantKind, Reporter,
-    Request, RunControl, Sampling, TrainConfig, TrainedTurns, evaluate, train,
+    Checks, EvaluationRequest, Event, Existing, Generator, MethodKind, OptimizerKind, PrecisionChoice, QuantKind,
+    Reporter, Request, RunControl, Sampling, TrainConfig, TrainedTurns, evaluate, train,
 };
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -107,7 +107,7 @@ fn training_gives_the_same_bytes() {
         }),
         ("qlora in bf16, packed, recomputed", "gpt2", |c| TrainConfig {
             method: MethodKind::Qlora,
-            precision: Precision::Bf16,
+            precision: PrecisionChoice::Bf16,
             packing: true,
             checkpointing: Policy::Full,
             ..c
@@ -115,7 +115,7 @@ fn training_gives_the_same_bytes() {
         ("int8", "qwen2", |c| TrainConfig { method: MethodKind::Qlora, quant: Some(QuantKind::Int8), ..c }),
         ("full in bf16 with moments of 8 bits", "llama-f16", |c| TrainConfig {
             method: MethodKind::Full,
-            precision: Precision::Bf16,
+            precision: PrecisionChoice::Bf16,
             optimizer: OptimizerKind::Adamw8bit,
             ..c
         }),

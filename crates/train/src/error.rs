@@ -4,6 +4,7 @@ use crate::plan::alternatives::{Alternative, listed};
 use remat_compiler::CompileError;
 use remat_data::DataError;
 use remat_formats::FormatsError;
+use remat_hub::HubError;
 use remat_model::ModelError;
 use remat_plan::{DeviceError, MemoryDomain};
 use remat_step::StepError;
@@ -91,6 +92,19 @@ pub enum TrainError {
     },
 
     #[error(
+        "--{key} {value}: {what} alone take {} MiB, and {whose} {} MiB; choose a smaller number",
+        needed_bytes >> 20, limit_bytes >> 20
+    )]
+    OutOfReach {
+        key: &'static str,
+        value: usize,
+        what: &'static str,
+        needed_bytes: usize,
+        limit_bytes: usize,
+        whose: &'static str,
+    },
+
+    #[error(
         "--checkpointing budget:{budget_bytes} is below the smallest possible: this step keeps at least {smallest_bytes} \
          bytes from forward to backward; allow budget:{smallest_bytes}{}",
         listed(alternatives)
@@ -147,6 +161,9 @@ pub enum TrainError {
     )]
     NoRecord { out: PathBuf, what: &'static str, problem: String },
 
+    #[error("--{key} {source}")]
+    Hub { key: &'static str, source: HubError },
+
     #[error(transparent)]
     Data(#[from] DataError),
 
@@ -189,10 +206,13 @@ impl TrainError {
             },
             TrainError::Model(ModelError::Device(error)) | TrainError::Device(error) => kind_of(error),
             TrainError::Model(_) => ErrorKind::Input,
+            TrainError::Hub { source, .. } if source.is_input() => ErrorKind::Input,
+            TrainError::Hub { .. } => ErrorKind::Failed,
             TrainError::Compile(CompileError::Plan(_)) => ErrorKind::Failed,
             TrainError::Compile(error) if error.smallest_bytes().is_some() => ErrorKind::DoesNotFit,
             TrainError::Compile(_) => ErrorKind::Input,
             TrainError::DoesNotFit { .. }
+            | TrainError::OutOfReach { .. }
             | TrainError::BudgetTooSmall { .. }
             | TrainError::ForwardDoesNotFit { .. } => ErrorKind::DoesNotFit,
             TrainError::NoToken { .. } | TrainError::LossNotFinite { .. } => ErrorKind::Numeric,

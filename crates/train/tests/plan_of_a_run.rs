@@ -47,7 +47,7 @@ fn a_plan_says_what_its_run_says() {
         TrainConfig { data: tiny.clone(), eval_data: rows("qwen2"), eval_every: Some(1), ..of("qwen2") },
         TrainConfig { packing: true, seq_len: Some(48), eval_data: held_out.clone(), ..of("gpt2") },
         TrainConfig { checkpointing: Policy::Full, grad_accum: 3, batch_size: 2, ..of("mistral") },
-        TrainConfig { precision: Precision::Bf16, eval_data: held_out.clone(), batch_size: 3, ..of("qwen3") },
+        TrainConfig { precision: Precision::Bf16.into(), eval_data: held_out.clone(), batch_size: 3, ..of("qwen3") },
         TrainConfig { method: MethodKind::Qlora, quant: Some(QuantKind::Int8), ..of("llama-f16") },
         TrainConfig { method: MethodKind::Qlora, dropout: 0.1, eval_data: held_out, ..of("gpt2") },
         TrainConfig { method: MethodKind::Full, optimizer: OptimizerKind::Adamw8bit, ..of("llama-rope3-bias") },

@@ -15,6 +15,7 @@ use crate::train::exit_code;
 use crate::{console, report};
 use clap::ArgMatches;
 use remat_formats::{OutputFile, Places};
+use remat_hub::Wanted;
 use remat_train::{ErrorKind, Fit, TrainError, plan};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -76,7 +77,7 @@ fn start(arguments: PlanArgs, matches: &ArgMatches) -> Result<(String, u8), Trai
         return Ok((diff::page(a, b)?, 0));
     }
     let config_file = arguments.settings.file().map(Path::to_path_buf);
-    let config = arguments.settings.merged(matches)?;
+    let config = arguments.settings.found(matches, Wanted::Shape)?;
     let mut places = config.inputs(config_file.as_deref());
     for (flag, path) in [("--timeline", &arguments.timeline), ("--report", &arguments.report)] {
         if let Some(path) = path {

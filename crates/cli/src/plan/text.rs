@@ -53,10 +53,6 @@ fn verdict(plan: &RunPlan) -> String {
         }
     };
     let share = 100.0 * plan.trained_parameters as f64 / plan.total_parameters.max(1) as f64;
-    let dtype = match config.precision {
-        remat_train::Precision::F32 => "f32",
-        remat_train::Precision::Bf16 => "bf16",
-    };
     let prices = match &config.prices {
         Some(file) => format!("of {}", file.display()),
         None if plan.profile.prices.measured => "measured here".to_string(),
@@ -69,7 +65,13 @@ fn verdict(plan: &RunPlan) -> String {
     };
     let mut lines = vec![
         headline,
-        format!("model     {} ({}), {} parameters, {dtype}", plan.model, plan.family, count(plan.total_parameters)),
+        format!(
+            "model     {} ({}), {} parameters, {}",
+            plan.model,
+            plan.family,
+            count(plan.total_parameters),
+            plan.number_format
+        ),
         format!("method    {method} · trains {} ({share:.2} %)", counted(plan.trained_parameters, "parameter")),
         format!("batches   {} × {} tokens, {} accumulated", shape.batch, shape.seq_len, config.grad_accum),
         format!(

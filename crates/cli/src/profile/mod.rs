@@ -13,6 +13,7 @@ use crate::train::exit_code;
 use crate::{console, units};
 use clap::ArgMatches;
 use remat_formats::probe_folder;
+use remat_hub::Wanted;
 use remat_model::Precision;
 use remat_plan::Policy;
 use remat_train::{
@@ -76,7 +77,7 @@ fn failed(error: &TrainError) -> u8 {
 fn start(arguments: ProfileArgs, matches: &ArgMatches) -> Result<(String, Option<TrainError>), TrainError> {
     let started_at = now_utc();
     let config_file = arguments.settings.file().map(Path::to_path_buf);
-    let config = arguments.settings.merged(matches)?;
+    let config = arguments.settings.found(matches, Wanted::Weights)?;
     let out = config.out.clone();
     let asked_for = !out.as_os_str().is_empty();
     let places = config.inputs(config_file.as_deref());

@@ -153,9 +153,9 @@ fn training(arguments: &QuickstartArgs, model: &Model, adapter: &Path) -> TrainC
         seq_len: Some(SEQ_LEN),
         batch_size: BATCH,
         grad_accum: 1,
-        epochs: Some(arguments.epochs),
+        epochs: Some(arguments.epochs as f64),
         lr: Some(LEARNING_RATE),
-        precision: remat_train::Precision::Bf16,
+        precision: remat_train::PrecisionChoice::Bf16,
         checkpointing: Policy::Full,
         threads: arguments.threads,
         ..TrainConfig::default()

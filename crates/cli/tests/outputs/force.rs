@@ -45,12 +45,16 @@ fn a_killed_run_leaves_the_result_that_it_was_to_replace() {
             "checkpoint-1",
             "checkpoint-best",
             "config.toml",
+            "events.out.tfevents.remat",
+            "generation_config.json",
             "metrics.jsonl",
             "notes.txt",
             "record.json",
             "record.md",
             "report.html",
             "rows.bin",
+            "tokenizer.json",
+            "tokenizer_config.json",
         ]
     );
     assert_eq!(tree.read("run/notes.txt"), b"mine");

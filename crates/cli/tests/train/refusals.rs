@@ -156,8 +156,9 @@ fn folders_that_cannot_be_written() {
 
 #[test]
 fn folders_with_nothing_to_resume() {
-    let train = Train::on("gpt2", "--steps 1 --batch-size 2 --quiet").finish().train;
-    assert_message(&train.resume(""), 2, &["no complete checkpoint-N"]);
+    // A finished result is not made anew because its state was not kept.
+    let train = Train::on("gpt2", "--method full --steps 1 --batch-size 2 --quiet").finish().train;
+    assert_message(&train.resume("--steps 2"), 2, &["no complete checkpoint-N"]);
     let empty = Train::on("gpt2", "");
     assert_message(&empty.resume(""), 2, &["config.toml"]);
     assert!(!empty.out().exists());
@@ -211,11 +212,16 @@ fn counts_that_a_file_cannot_hold() {
     let file = train.folder.path().join("run.toml");
     fs::write(&file, "rank = 4\n").expect("written");
     let with_file = format!("--config {}", file.display());
-    for (flag, more) in [("warmup", ""), ("warmup", with_file.as_str()), ("save-every", ""), ("grad-accum", "")] {
+    for (flag, more) in [("save-every", ""), ("save-every", with_file.as_str()), ("grad-accum", "")] {
         let output = train.command(&format!("--{flag} 9223372036854775808 {more}")).output().expect("the binary runs");
         let stderr = text(&output.stderr);
         assert_eq!(output.status.code(), Some(2), "{stderr}");
         assert!(stderr.contains(&format!("--{flag} 9223372036854775808: must be at most")), "{stderr}");
         assert!(!train.out().exists());
     }
+    assert_refused(
+        &train,
+        "--warmup 9223372036854775808",
+        &["--warmup 92233720", "a whole number of updates, or a share"],
+    );
 }

@@ -8,8 +8,15 @@ const LORA: &str = "--method lora --rank 4 --dropout 0.1 --steps 7 --batch-size 
                     --seq-len 24 --lr 1e-2 --quiet";
 const FULL: &str = "--method full --steps 5 --batch-size 3 --grad-accum 2 --schedule cosine --seq-len 24 --quiet";
 
-const OF_ONE_RUN: [&str; 6] =
-    ["metrics.jsonl", "config.toml", "manifest.json", "record.json", "record.md", "report.html"];
+const OF_ONE_RUN: [&str; 7] = [
+    "metrics.jsonl",
+    "events.out.tfevents.remat",
+    "config.toml",
+    "manifest.json",
+    "record.json",
+    "record.md",
+    "report.html",
+];
 
 /// Names and bytes of everything in a folder that a resumed run has to have in common with the whole one.
 fn contents(folder: &Path) -> Vec<(String, Vec<u8>)> {
@@ -18,7 +25,7 @@ fn contents(folder: &Path) -> Vec<(String, Vec<u8>)> {
         .flatten()
         .filter(|entry| entry.path().is_file())
         .map(|entry| (entry.file_name().into_string().expect("utf-8"), fs::read(entry.path()).expect("readable")))
-        // The times in metrics.jsonl, the record and the report, and out, threads and saves in config.toml (and so the manifest),
+        // The times in metrics.jsonl, the events, the record and the report, and out, threads and saves in config.toml (and so the manifest),
         // differ rightly.
         .filter(|(name, _)| !OF_ONE_RUN.contains(&name.as_str()))
         .collect();
@@ -261,4 +268,61 @@ fn a_log_that_was_cut_is_said_and_goes_on() {
     assert_eq!(output.status.code(), Some(0), "{stderr}");
     assert!(stderr.contains("metrics.jsonl holds 1 of the 3 updates"), "{stderr}");
     assert_eq!(train.metrics("step"), [1.0, 4.0]);
+}
+
+/// Kept by default: the state of adapters is small.
+#[test]
+fn a_finished_run_of_adapters_can_be_made_longer_and_says_what_becomes_of_its_rates() {
+    let flags =
+        "--method lora --rank 4 --batch-size 2 --seq-len 24 --grad-accum 1 --lr 1e-2 --schedule linear --warmup 0.25";
+    let train = Train::on("gpt2", &format!("{flags} --epochs 0.5")).finish().train;
+    let half = train.metrics("lr").len() as u64;
+    let output = train.resume("--epochs 1");
+    let stderr = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{stderr}");
+    let rates = train.metrics("lr");
+    let whole = rates.len() as u64;
+    assert!(whole == 2 * half || whole + 1 == 2 * half, "{half} then {whole}");
+    let note = format!(
+        "the run was begun with {half} updates and now has {whole}: its learning rates are those of the linear"
+    );
+    assert!(stderr.contains(&note), "{stderr}");
+    let warmup = (whole as f64 * 0.25).ceil();
+    for (update, rate) in rates.iter().enumerate().skip(half as usize) {
+        let expected = 1e-2 * (whole as f64 - update as f64) / (whole as f64 - warmup);
+        assert!((rate - expected).abs() < 1e-9, "update {update}: {rate}, not {expected}");
+    }
+    let quiet = train.resume("--quiet");
+    assert_eq!((quiet.status.code(), text(&quiet.stderr).as_str()), (Some(0), ""), "nothing changes now");
+}
+
+#[test]
+fn a_run_without_a_whole_save_starts_from_the_beginning_and_says_so() {
+    let flags = "--method lora --rank 4 --batch-size 2 --seq-len 24 --steps 2 --save-every 2 --quiet";
+    let whole = Train::on("gpt2", flags).finish().train;
+    let killed = Train::on("gpt2", flags).finish().train;
+    cut_off(&killed, 0);
+    let output = killed.resume("");
+    let stderr = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{stderr}");
+    assert!(stderr.contains("holds no complete checkpoint-N: the run starts from the beginning"), "{stderr}");
+    assert_same(&whole, &killed, "checkpoint-2");
+    // A script that always says --resume, before there is a folder.
+    let first = Train::on("gpt2", flags);
+    let output = first.command("--resume").output().expect("the binary runs");
+    let stderr = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{stderr}");
+    assert!(stderr.contains("holds no run to resume: this one starts from the beginning"), "{stderr}");
+    assert_same(&whole, &first, "checkpoint-2");
+}
+
+#[test]
+fn a_run_keeps_the_number_format_that_auto_was() {
+    let flags = "--method lora --rank 4 --batch-size 2 --seq-len 24 --steps 2 --save-every 1 --isa portable --quiet";
+    let train = Train::on("llama-f16", flags).finish().train;
+    assert!(text(&train.bytes("config.toml")).contains("precision = \"f32\""), "portable arithmetic has no bf16");
+    for (flags, code) in [("--precision auto", 0), ("--precision f32", 0), ("--precision bf16", 2)] {
+        let output = train.resume(flags);
+        assert_eq!(output.status.code(), Some(code), "{flags}: {}", text(&output.stderr));
+    }
 }

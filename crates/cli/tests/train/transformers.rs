@@ -18,7 +18,7 @@ fn compare(name: &str, series: &str, method: &str) {
     let of = |key: &str| &reference["series"][series][key];
     let number = |key: &str| of(key).as_f64().expect("a number");
     let flags = format!(
-        "{method} --no-shuffle --batch-size {} --grad-accum {} --seq-len {} --steps {} --lr {} --warmup {} --schedule {} \
+        "{method} --precision f32 --no-shuffle --batch-size {} --grad-accum {} --seq-len {} --steps {} --lr {} --warmup {} --schedule {} \
          --weight-decay {} --clip {} --quiet",
         reference["batch_size"],
         reference["accumulation"],

@@ -38,5 +38,5 @@ const PRESETS: [Preset; 1] = [Preset {
         "num_attention_heads": 32, "num_key_value_heads": 8, "vocab_size": 49155, "rms_norm_eps": 1e-5,
         "rope_theta": 5000000.0, "tie_word_embeddings": true, "max_position_embeddings": 131072,
         "embedding_multiplier": 12.0, "attention_multiplier": 0.015625, "residual_multiplier": 0.22,
-        "logits_scaling": 8.0, "bos_token_id": 0, "eos_token_id": 0}"#,
+        "logits_scaling": 8.0, "bos_token_id": 0, "eos_token_id": 0, "torch_dtype": "bfloat16"}"#,
 }];

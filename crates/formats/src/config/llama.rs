@@ -47,14 +47,14 @@ const PRESETS: [Preset; 5] = [
         parameters: 1_100_048_384,
         config: r#"{"model_type": "llama", "hidden_size": 2048, "intermediate_size": 5632, "num_hidden_layers": 22,
             "num_attention_heads": 32, "num_key_value_heads": 4, "vocab_size": 32000, "rms_norm_eps": 1e-5,
-            "max_position_embeddings": 2048, "eos_token_id": 2}"#,
+            "max_position_embeddings": 2048, "eos_token_id": 2, "torch_dtype": "bfloat16"}"#,
     },
     Preset {
         name: "llama-2-7b",
         parameters: 6_738_415_616,
         config: r#"{"model_type": "llama", "hidden_size": 4096, "intermediate_size": 11008, "num_hidden_layers": 32,
             "num_attention_heads": 32, "vocab_size": 32000, "rms_norm_eps": 1e-5, "max_position_embeddings": 4096,
-            "eos_token_id": 2}"#,
+            "eos_token_id": 2, "torch_dtype": "float16"}"#,
     },
     Preset {
         name: "llama-3.1-8b",
@@ -63,7 +63,7 @@ const PRESETS: [Preset; 5] = [
             "num_attention_heads": 32, "num_key_value_heads": 8, "vocab_size": 128256, "rms_norm_eps": 1e-5,
             "rope_theta": 500000.0, "rope_scaling": {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0,
             "high_freq_factor": 4.0, "original_max_position_embeddings": 8192}, "max_position_embeddings": 131072,
-            "eos_token_id": 128001}"#,
+            "eos_token_id": 128001, "torch_dtype": "bfloat16"}"#,
     },
     Preset {
         name: "llama-3.1-70b",
@@ -72,6 +72,6 @@ const PRESETS: [Preset; 5] = [
             "num_attention_heads": 64, "num_key_value_heads": 8, "vocab_size": 128256, "rms_norm_eps": 1e-5,
             "rope_theta": 500000.0, "rope_scaling": {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0,
             "high_freq_factor": 4.0, "original_max_position_embeddings": 8192}, "max_position_embeddings": 131072,
-            "eos_token_id": 128001}"#,
+            "eos_token_id": 128001, "torch_dtype": "bfloat16"}"#,
     },
 ];

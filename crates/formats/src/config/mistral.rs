@@ -28,5 +28,6 @@ const PRESETS: [Preset; 1] = [Preset {
     parameters: 7_241_732_096,
     config: r#"{"model_type": "mistral", "hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 32,
         "num_attention_heads": 32, "num_key_value_heads": 8, "vocab_size": 32000, "rms_norm_eps": 1e-5,
-        "rope_theta": 10000.0, "sliding_window": 4096, "max_position_embeddings": 32768, "eos_token_id": 2}"#,
+        "rope_theta": 10000.0, "sliding_window": 4096, "max_position_embeddings": 32768, "eos_token_id": 2,
+        "torch_dtype": "bfloat16"}"#,
 }];

@@ -19,6 +19,7 @@ mod rope;
 mod sliding_window;
 mod smollm3;
 mod spec;
+mod stored_dtype;
 
 pub use activation::GeluForm;
 pub use family::Preset;

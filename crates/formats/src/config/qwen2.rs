@@ -36,5 +36,5 @@ const PRESETS: [Preset; 1] = [Preset {
     config: r#"{"model_type": "qwen2", "hidden_size": 896, "intermediate_size": 4864, "num_hidden_layers": 24,
         "num_attention_heads": 14, "num_key_value_heads": 2, "vocab_size": 151936, "rms_norm_eps": 1e-6,
         "rope_theta": 1000000.0, "tie_word_embeddings": true, "max_position_embeddings": 32768,
-        "use_sliding_window": false, "eos_token_id": 151643}"#,
+        "use_sliding_window": false, "eos_token_id": 151643, "torch_dtype": "bfloat16"}"#,
 }];

@@ -27,5 +27,5 @@ const PRESETS: [Preset; 1] = [Preset {
     config: r#"{"model_type": "qwen3", "hidden_size": 4096, "intermediate_size": 12288, "num_hidden_layers": 36,
         "num_attention_heads": 32, "num_key_value_heads": 8, "head_dim": 128, "vocab_size": 151936,
         "rms_norm_eps": 1e-6, "rope_theta": 1000000.0, "tie_word_embeddings": false,
-        "max_position_embeddings": 40960, "eos_token_id": 151645}"#,
+        "max_position_embeddings": 40960, "eos_token_id": 151645, "torch_dtype": "bfloat16"}"#,
 }];

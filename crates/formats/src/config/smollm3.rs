@@ -65,5 +65,5 @@ const PRESETS: [Preset; 1] = [Preset {
     config: r#"{"model_type": "smollm3", "hidden_size": 2048, "intermediate_size": 11008, "num_hidden_layers": 36,
         "num_attention_heads": 16, "num_key_value_heads": 4, "vocab_size": 128256, "rms_norm_eps": 1e-6,
         "rope_theta": 5000000.0, "no_rope_layer_interval": 4, "tie_word_embeddings": true,
-        "max_position_embeddings": 65536, "eos_token_id": 128012}"#,
+        "max_position_embeddings": 65536, "eos_token_id": 128012, "torch_dtype": "bfloat16"}"#,
 }];

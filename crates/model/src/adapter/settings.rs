@@ -7,7 +7,7 @@ use super::table::VARIANTS;
 use super::targets::{Pattern, Targets, ends_with_name, kinds};
 use super::variant::LoraConfig;
 use crate::ModelError;
-use remat_formats::{AdapterConfig, ModelConfig, TargetModules};
+use remat_formats::{AdapterConfig, ModelConfig, TargetModules, hub_name};
 use std::path::Path;
 
 /// The settings of a PEFT folder.
@@ -128,9 +128,15 @@ pub(crate) fn to_peft((base, base_folder): (&ModelConfig, &Path), lora: &LoraCon
         Targets::Names(names) => TargetModules::Names(names.clone()),
         Targets::AllLinear => TargetModules::Names(kinds(&base.linear_names())),
     };
+    // By its name where it has one: a folder of a cache says nothing on another machine.
+    let (base_name, revision) = match hub_name(base_folder) {
+        Some((name, commit)) => (name, Some(commit)),
+        None => (base_folder.display().to_string(), None),
+    };
     AdapterConfig {
         fan_in_fan_out: base.block.weights_in_out,
-        base_model_name_or_path: Some(base_folder.display().to_string()),
+        base_model_name_or_path: Some(base_name),
+        revision,
         ..lora.variant.0.to_peft(lora, targets)
     }
 }

@@ -8,6 +8,7 @@ use crate::folder::manifest::MANIFEST;
 use crate::folder::run_folder::{CONFIG_FILE, METRICS_FILE, REPORT_FILE};
 use crate::folder::saves::PREFIX;
 use crate::folder::snapshot::{DATA_STATE_FILE, OPTIMIZER_FILE, TRAINER_STATE_FILE};
+use crate::run::events::EVENTS_FILE;
 use crate::settings::config::MethodKind;
 use crate::{RECORD_FILE, RECORD_TEXT_FILE, TrainConfig};
 use remat_formats::{FormatsError, OwnFiles, SETTINGS_LIMIT_BYTES, files_below, read_text_file};
@@ -22,7 +23,7 @@ pub const RECORD_FILES: &[&str] = &[RECORD_FILE, RECORD_TEXT_FILE, REPORT_FILE];
 const MOST_RECORD_BYTES: u64 = 16 << 20;
 
 /// What a run that goes on reads, beside its saves; the settings first.
-pub(crate) const STATE_FILES: [&str; 4] = [CONFIG_FILE, METRICS_FILE, ROWS_FILE, EVAL_ROWS_FILE];
+pub(crate) const STATE_FILES: [&str; 5] = [CONFIG_FILE, METRICS_FILE, EVENTS_FILE, ROWS_FILE, EVAL_ROWS_FILE];
 
 /// The files of a run's result.
 pub(crate) fn result_files(method: MethodKind) -> &'static [&'static str] {

@@ -8,10 +8,11 @@
 
 use crate::folder::ownership::{RECORD_FILES, files_of_run, foreign_save, own_files};
 use crate::folder::replaced_run::{kept, retire, set_aside};
+use crate::run::events::EVENTS_FILE;
 use crate::settings::config::MethodKind;
 use crate::{TrainConfig, TrainError};
 use remat_formats::{FormatsError, LISTING_FILE, fsync_folder, lock_folder, probe_folder, write_atomic};
-use remat_model::{ADAPTER_FILES, MODEL_FILES};
+use remat_model::{ADAPTER_FILES, MODEL_FILES, companion_files};
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -105,7 +106,7 @@ impl RunFolder {
                 format!("the run that was here stays in {} until this one has saved or finished", kept.display())
             });
         }
-        own.add([CONFIG_FILE, METRICS_FILE])?;
+        own.add([CONFIG_FILE, METRICS_FILE, EVENTS_FILE])?;
         let written = write_atomic(&self.path.join(CONFIG_FILE), config.to_toml().as_bytes());
         written.map_err(|error| TrainError::NotSaved { problem: error.to_string() })?;
         Ok(note)
@@ -128,7 +129,15 @@ impl RunFolder {
         // What the older result had beside its files was said of it alone.
         let results: Vec<&str> = [ADAPTER_FILES, MODEL_FILES, RECORD_FILES].concat();
         let mut own = own_files(&self.path)?;
-        own.install(&results, write).map_err(not_saved)
+        // A tokenizer that somebody put beside an adapter is theirs, and stays.
+        let mut kept = companion_files(&self.path)?;
+        kept.retain(|name| self.method != MethodKind::Full && own.first_foreign([name.as_str()]).is_some());
+        let mut write = |new: &Path| {
+            write(new)?;
+            kept.iter().for_each(|name| drop(fs::remove_file(new.join(name))));
+            Ok(())
+        };
+        own.install(&results, &mut write).map_err(not_saved)
     }
 
     /// Lists the record and the report, which are about to be written.
@@ -320,7 +329,7 @@ mod tests {
         let mut folder = RunFolder::inspect(&at(root.path()), Existing::Replace).expect("a run's");
         folder.create(&at(root.path())).expect("created");
         install(&folder, ADAPTER_FILES);
-        assert!(root.path().join("tokenizer.json").exists(), "a run with an adapter writes none");
+        assert!(root.path().join("tokenizer.json").exists(), "it is somebody's");
         fs::remove_file(root.path().join(LISTING_FILE)).expect("removed");
         fs::remove_file(root.path().join(CONFIG_FILE)).expect("removed");
         drop(folder);

@@ -106,8 +106,16 @@ pub(crate) fn write(
     write_text(&folder.join(CONFIG_FILE), &config.to_toml())
 }
 
+/// What a run that goes on asks of a save, its tensors aside.
+pub(crate) struct Snapshot {
+    pub(crate) config: TrainConfig,
+    pub(crate) data: DataState,
+    /// Updates that the run was to have then.
+    pub(crate) total_updates: Option<u64>,
+}
+
 /// The settings and the position of a save.
-pub(crate) fn read(save: &Save) -> Result<(TrainConfig, DataState), TrainError> {
+pub(crate) fn read(save: &Save) -> Result<Snapshot, TrainError> {
     let config = TrainConfig::from_file(&save.path.join(CONFIG_FILE))?;
     let path = save.path.join(DATA_STATE_FILE);
     let text = config_file::read(&path)?;
@@ -118,7 +126,13 @@ pub(crate) fn read(save: &Save) -> Result<(TrainConfig, DataState), TrainError> 
             format!("schema {} is not known to this version of remat; use the one that saved it", state.schema);
         return Err(TrainError::BadSave { path, problem });
     }
-    Ok((config, state))
+    Ok(Snapshot { config, data: state, total_updates: planned_updates(save) })
+}
+
+/// `max_steps` of a save. Nothing depends on it but a note, so a file without it is as good.
+fn planned_updates(save: &Save) -> Option<u64> {
+    let text = config_file::read(&save.path.join(TRAINER_STATE_FILE)).ok()?;
+    serde_json::from_str::<serde_json::Value>(&text).ok()?.get("max_steps")?.as_u64()
 }
 
 /// Puts parameters and moments back.

@@ -1,7 +1,7 @@
 //! Generation: a prompt into the caches in chunks, then one token after the other.
 //!
 //! Invariants: row p of every cache belongs to the token at position p of the present text; rows behind the last token
-//! are never seen. Choosing a token allocates nothing. Look next at `sampling` for the choice.
+//! are never seen. A text that begins as the one before does finds its first rows there. Choosing a token allocates nothing. Look next at `sampling` for the choice.
 
 pub(crate) mod forward;
 pub(crate) mod sampling;
@@ -60,6 +60,8 @@ pub struct Generator {
     prompt: [SourceId; 2],
     token: [SourceId; 2],
     shape: CacheShape,
+    /// The tokens whose keys and values are in the caches, by position.
+    cached: Vec<u32>,
     logits: Vec<f32>,
     order: Vec<u32>,
 }
@@ -90,7 +92,7 @@ impl Generator {
         let token = [loaded.input("token.ids")?, loaded.input("token.positions")?];
         let vocabulary = model.config().vocab_size;
         let (logits, order) = (vec![0.0; vocabulary], Vec::with_capacity(vocabulary));
-        Ok(Generator { loaded, prompt, token, shape, logits, order })
+        Ok(Generator { loaded, prompt, token, shape, cached: Vec::new(), logits, order })
     }
 
     /// Continues a prompt. `on_token` is given each token as it is chosen, and says whether to go on.
@@ -145,7 +147,10 @@ impl Generator {
     /// of the one before; fewer tokens than a chunk are followed by zeros, whose rows the continuation overwrites.
     fn prefill(&mut self, tokens: &[u32]) -> Result<(), TrainError> {
         let chunk = self.shape.chunk;
-        for start in (0..tokens.len()).step_by(chunk) {
+        let known = self.cached.iter().zip(tokens).take_while(|(cached, token)| cached == token).count();
+        // What an error leaves half-written is not taken for known.
+        self.cached.truncate(known);
+        for start in (known..tokens.len()).step_by(chunk) {
             let start = start.min(tokens.len().saturating_sub(chunk));
             let id = |row: usize| tokens.get(start + row).map_or(0, |&id| id as i32);
             let ids: Vec<i32> = (0..chunk).map(id).collect();
@@ -154,6 +159,7 @@ impl Generator {
             self.loaded.write(self.prompt[1], &positions)?;
             self.loaded.run(PREFILL)?;
         }
+        self.cached.extend_from_slice(&tokens[known..]);
         Ok(())
     }
 
@@ -161,7 +167,9 @@ impl Generator {
     fn next(&mut self, token: u32, position: usize, sampling: &Sampling, number: usize) -> Result<u32, TrainError> {
         self.loaded.write(self.token[0], &[token as i32])?;
         self.loaded.write(self.token[1], &[position as i32])?;
+        self.cached.truncate(position);
         self.loaded.run(DECODE)?;
+        self.cached.push(token);
         self.loaded.read_output(DECODE, "logits", &mut self.logits)?;
         let chosen = sampling.choose(&self.logits, number as u64, &mut self.order);
         chosen.ok_or(TrainError::NoToken { number: number + 1 })

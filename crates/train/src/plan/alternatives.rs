@@ -9,10 +9,10 @@ use crate::plan::planning::adamw;
 use crate::plan::setup::all_threads;
 use crate::prices::spill::with_spill;
 use crate::settings::config::{MethodKind, QuantKind};
-use crate::{MemoryAccount, MemoryPart, TrainConfig, TrainError};
+use crate::{MemoryAccount, MemoryPart, Precision, TrainConfig, TrainError};
 use remat_compiler::{CompileError, Problem};
 use remat_ir::{Parameter, Training};
-use remat_model::{BatchShape, LoraConfig, Method, Model, Precision, Quant};
+use remat_model::{BatchShape, LoraConfig, Method, Model, Quant};
 use remat_plan::{ByteSize, DeviceProfile, Plan, Policy, SpillPrices};
 use remat_step::TrainingStep;
 use serde::Serialize;
@@ -62,7 +62,7 @@ struct Figures {
 impl Setting<'_> {
     /// The micro-step before it is differentiated.
     pub(crate) fn training(&self) -> Result<Training, TrainError> {
-        Ok(self.model.training_in(self.config.precision.into(), self.method, self.shape)?)
+        Ok(self.model.training_in(self.config.number_format().into(), self.method, self.shape)?)
     }
 
     /// Forward, backward and update.
@@ -249,8 +249,8 @@ fn changes(present: &Present<'_>) -> Vec<Change> {
         let config = TrainConfig { method: MethodKind::Lora, ..config.clone() };
         changes.push(Change { config, method: Method::Lora(lora), ..same("--method lora".to_string()) });
     }
-    if Precision::from(config.precision) == Precision::F32 {
-        let config = TrainConfig { precision: crate::Precision::Bf16, ..config.clone() };
+    if config.number_format() == Precision::F32 {
+        let config = TrainConfig { precision: Precision::Bf16.into(), ..config.clone() };
         changes.push(Change { config, activations: 0.5, ..same("--precision bf16".to_string()) });
     }
     if micro.policy == Policy::None || (micro.policy != Policy::Full && micro.recomputed_steps().next().is_none()) {

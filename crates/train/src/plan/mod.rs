@@ -5,6 +5,7 @@ pub(crate) mod available;
 pub(crate) mod buckets;
 pub(crate) mod memory;
 pub(crate) mod memory_part;
+pub(crate) mod out_of_reach;
 pub(crate) mod planning;
 pub(crate) mod program_memory;
 pub(crate) mod run_plan;

@@ -64,6 +64,8 @@ pub struct RunPlan {
     pub family: &'static str,
     /// What to know of the model's folder.
     pub notes: Vec<String>,
+    /// Number format of weights and activations, and what the model is stored in where that is another.
+    pub number_format: String,
     /// Shape of a micro-batch.
     pub shape: BatchShape,
     /// Parameters that are trained.
@@ -136,6 +138,7 @@ pub fn plan(config: TrainConfig) -> Result<RunPlan, TrainError> {
         model: model.folder().display().to_string(),
         family: model.config().family,
         notes: model.notes().to_vec(),
+        number_format: config.number_format().beside(model.stored_dtype()),
         shape,
         trained_parameters,
         total_parameters: trained_parameters + weights.map(|value| value.ty.shape.numel()).sum::<usize>(),

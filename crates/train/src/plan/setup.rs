@@ -8,6 +8,7 @@ use crate::folder::kept_rows::{EVAL_ROWS_FILE, Keeping, ROWS_FILE, RowsOf};
 use crate::plan::alternatives::Setting;
 use crate::plan::buckets::{LengthBucket, SEQ_LEN_MULTIPLE, buckets};
 use crate::plan::memory::Buffers;
+use crate::plan::out_of_reach::{refuse_rank, refuse_tokens};
 use crate::plan::planning::Limits;
 use crate::prices::cached_profile;
 use crate::prices::given_prices::given_prices;
@@ -96,6 +97,14 @@ impl SetUp {
             (config.rank, config.alpha, config.targets) =
                 (lora.rank, Some(f64::from(lora.alpha)), lora.targets.to_string());
         }
+        let options = config.device_options();
+        let options = match whom {
+            SetUpFor::Run(_, RunControl { device: Some(opener), .. }) => options.opened_by(opener),
+            _ => options,
+        };
+        // Where the tensors are to lie.
+        let limit = Limits::of(&config, &options.profile()).in_domain(options.profile().tensor_domain());
+        refuse_rank(&model, &method, limit)?;
         let seq_len = *config.seq_len.get_or_insert(model.config().max_position_embeddings.min(DEFAULT_SEQ_LEN));
         if seq_len > model.config().max_position_embeddings {
             // The model's own message, before any data is read.
@@ -121,6 +130,7 @@ impl SetUp {
         drop(tokens);
         let of_length = BatchShape { batch: config.batch_size, seq_len };
         let shape = loader.as_ref().map_or(of_length, |loader| shape_of(&config, loader, seq_len));
+        refuse_tokens(&config, &model, shape, limit)?;
         let no_rows = BTreeMap::new();
         let lengths = loader.as_ref().map_or(&no_rows, DataLoader::sequence_lengths);
         let buckets = buckets(lengths, shape.batch, shape.seq_len);
@@ -137,11 +147,6 @@ impl SetUp {
             },
             adapter_is_read: resumed.is_some() || config.init_adapter.is_some(),
         };
-        let options = config.device_options();
-        let options = match whom {
-            SetUpFor::Run(_, RunControl { device: Some(opener), .. }) => options.opened_by(opener),
-            _ => options,
-        };
         let (limits, prices) = (Limits::of(&config, &options.profile()), given_prices(&config)?);
         let spill = spill_prices(&config, prices.as_ref())?;
         Ok(SetUp { config, model, method, shape, loader, evaluation, buckets, buffers, options, limits, prices, spill })
@@ -156,7 +161,9 @@ impl SetUp {
     pub(crate) fn profile(&self) -> DeviceProfile {
         let profile = match &self.prices {
             Some(prices) => DeviceProfile { prices: prices.clone(), ..self.options.profile() },
-            None => cached_profile(&self.options, self.config.precision).unwrap_or_else(|| self.options.profile()),
+            None => {
+                cached_profile(&self.options, self.config.number_format()).unwrap_or_else(|| self.options.profile())
+            }
         };
         with_spill(profile, self.spill)
     }

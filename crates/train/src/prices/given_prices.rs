@@ -40,7 +40,7 @@ struct OfPrecision {
 pub(crate) fn given_prices(config: &TrainConfig) -> Result<Option<Prices>, TrainError> {
     let Some(path) = &config.prices else { return Ok(None) };
     let text = read(path).map_err(|problem| refusal(path, &problem))?;
-    let prices = parse(&text, config.precision, config.device_options().threads);
+    let prices = parse(&text, config.number_format(), config.device_options().threads);
     let prices = prices.map_err(|problem| refusal(path, &problem))?;
     match (&config.offload, prices.spill) {
         (Some(folder), None) => {

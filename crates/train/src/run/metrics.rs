@@ -1,4 +1,4 @@
-//! `metrics.jsonl`: one line of JSON per update, appended as the run goes.
+//! `metrics.jsonl`: one line of JSON per update, appended as the run goes; and beside it the same for TensorBoard.
 //!
 //! Invariants: after a resume from update N the file holds exactly the lines of updates 1 to N, byte for byte, whatever
 //! came behind them. Writing a line allocates nothing once the buffer has grown to a line's size. The file is read once, when
@@ -6,14 +6,19 @@
 
 use crate::TrainError;
 use crate::folder::run_folder::METRICS_FILE;
+use crate::run::events::{EVENTS_FILE, Events};
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Longer than any line can be.
 const MOST_LINE_BYTES: u64 = 1 << 16;
+
+/// Records that are gathered before they are written.
+const RECORDS_BYTES: usize = 1 << 16;
 
 /// Updates that are kept in memory, for saves to tell of.
 const RECENT_UPDATES: usize = 512;
@@ -56,6 +61,9 @@ pub struct MetricsLog {
     recent: VecDeque<StepMetrics>,
     tokens: u64,
     lines: u64,
+    events: Events,
+    events_file: File,
+    records: Vec<u8>,
 }
 
 impl MetricsLog {
@@ -68,15 +76,29 @@ impl MetricsLog {
         let failed = |source| TrainError::Io { path: path.clone(), what: "write", source };
         let (mut kept_bytes, mut tokens, mut lines) = (0, 0, 0);
         let mut recent = VecDeque::with_capacity(RECENT_UPDATES);
+        let events_path = folder.join(EVENTS_FILE);
+        let no_events = |source| TrainError::Io { path: events_path.clone(), what: "write", source };
+        let mut events_file = File::create(&events_path).map_err(no_events)?;
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |time| time.as_secs_f64());
+        let (mut events, mut records) = (Events::beginning_at(now), Vec::with_capacity(1024));
+        events.head(&mut records);
+        let mut written = Ok(());
         scan(&path, updates, &mut |line, metrics| {
             kept_bytes += line.len() as u64;
             tokens += metrics.tokens;
             lines += 1;
+            events.update(&metrics, &mut records);
+            if written.is_ok() && records.len() > RECORDS_BYTES {
+                written = events_file.write_all(&records);
+                records.clear();
+            }
             push(&mut recent, metrics);
         })?;
+        written.and_then(|()| events_file.write_all(&records)).map_err(no_events)?;
         let file = OpenOptions::new().create(true).append(true).open(&path).map_err(failed)?;
         file.set_len(kept_bytes).map_err(failed)?;
-        Ok(MetricsLog { path, file, line: Vec::with_capacity(512), recent, tokens, lines })
+        let line = Vec::with_capacity(512);
+        Ok(MetricsLog { path, file, line, recent, tokens, lines, events, events_file, records })
     }
 
     /// The newest updates, oldest first: so many that a save can tell how the run went lately, and no more.
@@ -112,6 +134,9 @@ impl MetricsLog {
         self.line.push(b'\n');
         let failed = |source| TrainError::Io { path: self.path.clone(), what: "write", source };
         self.file.write_all(&self.line).map_err(failed)?;
+        self.records.clear();
+        self.events.update(metrics, &mut self.records);
+        self.events_file.write_all(&self.records).map_err(failed)?;
         push(&mut self.recent, *metrics);
         self.tokens += metrics.tokens;
         self.lines += 1;

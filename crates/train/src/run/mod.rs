@@ -7,6 +7,7 @@
 pub(crate) mod batched_step;
 pub(crate) mod checks;
 pub(crate) mod evaluate;
+pub(crate) mod events;
 pub(crate) mod finite;
 pub(crate) mod gradient_watch;
 pub(crate) mod metrics;
@@ -18,10 +19,10 @@ pub(crate) mod save;
 pub(crate) mod trace;
 
 use crate::folder::kept_rows::{self, ROWS_FILE};
-use crate::folder::replaced_run::naming_the_kept;
+use crate::folder::replaced_run::{kept, naming_the_kept};
 use crate::folder::run_folder::{Existing, METRICS_FILE, RunFolder};
 use crate::folder::saves::Saves;
-use crate::folder::snapshot;
+use crate::folder::snapshot::{self, Snapshot};
 use crate::record::now_utc;
 use crate::run::checks::finite_number;
 use crate::run::gradient_watch::GradientWatch;
@@ -29,10 +30,10 @@ use crate::run::phase_peaks::PhasePeaks;
 use crate::run::prepare::{Prepared, Resumed, Session, prepare};
 use crate::run::report::{Event, Outcome, Reporter, Summary};
 use crate::run::save::write_result;
-use crate::{MetricsLog, RunPhase, StepMetrics, TrainConfig, TrainError};
+use crate::{MetricsLog, PrecisionChoice, RunPhase, StepMetrics, TrainConfig, TrainError};
 use remat_data::{SamplerState, UpdateBatch};
 use remat_formats::OutputFile;
-use remat_model::NEXT_TOKEN;
+use remat_model::{ADAPTER_FILES, MODEL_FILES, NEXT_TOKEN};
 use remat_step::StepTrace;
 use remat_step::device::Opener;
 use std::path::Path;
@@ -83,6 +84,9 @@ pub fn train(config: TrainConfig, control: RunControl<'_>, reporter: &mut dyn Re
         )));
     }
     prepared.announce(reporter)?;
+    if let Some(note) = changed_length(&prepared) {
+        reporter.report(Event::Note(&note));
+    }
     let mut peaks = PhasePeaks::new(control.phases_apart, prepared.phases());
     let mut session = prepared.load()?;
     session.step.loaded.device_mut().set_poison(control.checks.poison);
@@ -108,18 +112,50 @@ fn resume(
     saves: &mut Saves,
     reporter: &mut dyn Reporter,
 ) -> Result<(TrainConfig, Option<Resumed>), TrainError> {
-    let (save, notes) = saves.latest_complete().map_err(naming_the_kept)?;
+    let (save, notes) = match saves.latest_complete() {
+        // Nothing whole is lost: the run ended before its first save.
+        Err(TrainError::NothingToResume { out, notes }) if has_nothing_whole(&out) => {
+            let out = out.display();
+            let note = format!("{out} holds no complete checkpoint-N{notes}: the run starts from the beginning");
+            reporter.report(Event::Note(&note));
+            return Ok((config, None));
+        }
+        found => found.map_err(naming_the_kept)?,
+    };
     for note in notes {
         reporter.report(Event::Note(&note));
     }
-    let (saved, data) = snapshot::read(&save)?;
+    let Snapshot { config: saved, data, total_updates } = snapshot::read(&save)?;
     // What a run derives from its model is part of its settings from then on.
     config.seq_len = config.seq_len.or(saved.seq_len);
     config.chat_date = config.chat_date.or(saved.chat_date);
     config.chat_template = config.chat_template.or_else(|| saved.chat_template.clone());
     config.chat_template_kwargs = config.chat_template_kwargs.or_else(|| saved.chat_template_kwargs.clone());
+    if config.precision == PrecisionChoice::Auto {
+        config.precision = saved.precision;
+    }
     config.check_resumes(&saved)?;
-    Ok((config, Some(Resumed { save, data })))
+    Ok((config, Some(Resumed { save, data, total_updates })))
+}
+
+/// Whether a folder holds neither a result nor the state of a run that was to be replaced.
+fn has_nothing_whole(out: &Path) -> bool {
+    let mut weights = ADAPTER_FILES.iter().chain(MODEL_FILES).filter(|name| name.ends_with(".safetensors"));
+    kept(out).is_none() && !weights.any(|name| out.join(name).exists())
+}
+
+/// What becomes of the learning rate where a run goes on to another number of updates than it was begun with.
+fn changed_length(prepared: &Prepared) -> Option<String> {
+    let (resumed, total) = (prepared.resumed.as_ref()?, prepared.total_updates);
+    let before = resumed.total_updates.filter(|&before| before != total)?;
+    let made = resumed.save.step;
+    let rate = |total_updates, update| prepared.config.lr_schedule(total_updates).rate(update);
+    let (last, next) = (rate(before, made.saturating_sub(1)), rate(total, made));
+    Some(format!(
+        "the run was begun with {before} updates and now has {total}: its learning rates are those of the {} schedule \
+         over {total} from here on, so it goes from {last:.3e} at update {made} to {next:.3e}",
+        prepared.config.schedule
+    ))
 }
 
 /// What became of an evaluation.
@@ -232,6 +268,7 @@ impl<'a> Run<'a> {
         self.replaces();
         self.let_rows_go();
         self.peaks.end(RunPhase::Save);
+        self.save_to_extend();
         if let Some(note) = self.validated() {
             self.reporter.report(Event::Note(&note));
         }

@@ -32,6 +32,8 @@ use remat_step::{DeviceOptions, MicroPlan, StepPlans, TrainingStep};
 pub(crate) struct Resumed {
     pub(crate) save: Save,
     pub(crate) data: DataState,
+    /// Updates that the run was to have when it saved, if the save says so.
+    pub(crate) total_updates: Option<u64>,
 }
 
 /// A run that is ready to be loaded.
@@ -45,7 +47,7 @@ pub(crate) struct Prepared {
     buckets: Vec<LengthBucket>,
     bucket_plans: Vec<BucketPlan>,
     evaluation: Option<EvaluationData>,
-    resumed: Option<Resumed>,
+    pub(crate) resumed: Option<Resumed>,
     options: DeviceOptions,
     limits: Limits,
     planned: PlannedStep,
@@ -110,8 +112,8 @@ pub(crate) fn prepare(
         let measuring_bytes = MEASURING_BYTES + profile.executor_bytes;
         let buffers = Buffers { measuring_bytes, ..*buffers };
         if has_room_to_measure(limits.in_domain(MemoryDomain::Host), buffers, step.steps()) {
-            let measured =
-                with_spill(measured_profile(options, config.precision, Measuring::IfDoubtful)?.0, setup.spill);
+            let measured = measured_profile(options, config.number_format(), Measuring::IfDoubtful)?.0;
+            let measured = with_spill(measured, setup.spill);
             match planned(&measured, buffers) {
                 Ok(better) => (profile, step) = (measured, better),
                 // The plan by arithmetic fits, so a limit that is just enough for it stays enough.
@@ -125,12 +127,7 @@ pub(crate) fn prepare(
     let SetUp { config, model, method, shape, loader, evaluation, buckets, options, limits, .. } = setup;
     let loader = loader.expect("a run has rows");
     let per_epoch = loader.updates_per_epoch() as u64;
-    let epochs = config.epochs.unwrap_or(1);
-    let total_updates = config.steps.unwrap_or(per_epoch.saturating_mul(epochs));
-    if i32::try_from(total_updates).is_err() {
-        let value = total_updates.to_string();
-        return Err(TrainError::OutOfRange { key: "steps", value, rule: "at most 2147483647 updates" });
-    }
+    let total_updates = config.total_updates(per_epoch)?;
     Ok(Prepared {
         config,
         model,
@@ -166,6 +163,7 @@ impl Prepared {
         reporter.report(Event::Planned(&PlannedRun {
             config: &self.config,
             family: self.model.config().family,
+            number_format: self.config.number_format().beside(self.model.stored_dtype()),
             trained_parameters: self.trained_parameters(),
             total_parameters: self.total_parameters(),
             data: self.loader.dataset().stats(),
@@ -273,7 +271,7 @@ impl Prepared {
             schedule: self.config.lr_schedule(self.total_updates),
             made_updates: self.resumed.as_ref().map_or(0, |resumed| resumed.save.step),
             planned_peak_bytes: account.planned_peak_bytes() as u64,
-            pace: PaceWatch::new(self.options, self.config.precision, self.own_prices.as_ref()),
+            pace: PaceWatch::new(self.options, self.config.number_format(), self.own_prices.as_ref()),
             config: self.config,
             model: self.model,
             method: self.method,

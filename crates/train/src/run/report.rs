@@ -41,6 +41,8 @@ pub struct PlannedRun<'a> {
     pub config: &'a TrainConfig,
     /// The model's architecture.
     pub family: &'static str,
+    /// Number format of weights and activations, and what the model is stored in where that is another.
+    pub number_format: String,
     /// Parameters that are trained, and all of them.
     pub trained_parameters: usize,
     /// Parameters of base and adapters together.

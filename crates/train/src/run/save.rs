@@ -8,8 +8,12 @@ use crate::folder::snapshot::{self, DataState, LogEntry, TrainerState};
 use crate::run::Run;
 use crate::run::prepare::Session;
 use crate::run::report::Event;
+use crate::settings::config_file;
 use crate::{RunPhase, TrainError};
 use std::path::{Path, PathBuf};
+
+/// Where a folder has its chat template.
+const TEMPLATE_FILE: &str = "chat_template.jinja";
 
 impl Run<'_> {
     /// Saves the state between two updates, then lets the oldest saves go.
@@ -39,6 +43,19 @@ impl Run<'_> {
         self.reporter.report(Event::Saved { path: &path });
         notes.iter().for_each(|note| self.reporter.report(Event::Note(note)));
         Ok(path)
+    }
+
+    /// Saves the end of a run with adapters, whose state is small, so that it can be made longer. The result is written
+    /// already: what goes wrong here is said, and no failure.
+    pub(crate) fn save_to_extend(&mut self) {
+        let Session { config, method, .. } = &self.session;
+        if config.save_every.is_some() || method.adapter().is_none() {
+            return;
+        }
+        if let Err(error) = self.save() {
+            let note = format!("{error}; the result is complete, but --resume cannot make this run longer");
+            self.reporter.report(Event::Note(&note));
+        }
     }
 
     /// Something of this run is whole, so that the one which it replaces may go.
@@ -83,5 +100,14 @@ pub(crate) fn write_result(session: &Session, folder: &Path) -> Result<(), Train
         None => model.save_full(folder, parameters, step.loaded.device()),
         Some(lora) => model.save_adapter(folder, lora, parameters, step.loaded.device()),
     };
-    written.map_err(|error| TrainError::NotSaved { problem: error.to_string() })
+    let not_saved = |problem: String| TrainError::NotSaved { problem };
+    written.map_err(|error| not_saved(error.to_string()))?;
+    match &session.config.chat_template {
+        // What the rows were rendered by is the template of what came of them.
+        Some(template) => {
+            let text = config_file::read(template).map_err(|error| not_saved(error.to_string()))?;
+            std::fs::write(folder.join(TEMPLATE_FILE), text).map_err(|error| not_saved(error.to_string()))
+        }
+        None => Ok(()),
+    }
 }

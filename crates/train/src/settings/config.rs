@@ -4,12 +4,13 @@
 //! default filled in, and is what `config.toml` in the run folder holds. Look next at `config_file` for the TOML side.
 
 use crate::settings::isa::Isa;
-use crate::settings::schedule::ScheduleKind;
-use crate::{Schedule, TrainError};
+use crate::settings::precision::PrecisionChoice;
+use crate::settings::schedule::{self, ScheduleKind, Warmup, whole_updates};
+use crate::{Precision, Schedule, TrainError};
 use clap::builder::TypedValueParser;
 use clap::{Args, FromArgMatches};
 use remat_data::{BadRows, Column, Day, RowOptions};
-use remat_model::{Model, Quant};
+use remat_model::{Model, ModelError, Quant};
 use remat_plan::{ByteSize, Policy};
 use remat_step::DeviceOptions;
 use serde::{Deserialize, Serialize};
@@ -42,34 +43,6 @@ impl From<QuantKind> for Quant {
         match kind {
             QuantKind::Nf4 => Quant::Nf4,
             QuantKind::Int8 => Quant::Int8,
-        }
-    }
-}
-
-/// Number format of activations and weights.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "lowercase")]
-pub enum Precision {
-    /// 32-bit floats throughout.
-    F32,
-    /// 16-bit weights and activations; sums, gradients, moments and what is trained stay 32-bit.
-    Bf16,
-}
-
-impl From<remat_model::Precision> for Precision {
-    fn from(precision: remat_model::Precision) -> Self {
-        match precision {
-            remat_model::Precision::F32 => Precision::F32,
-            remat_model::Precision::Bf16 => Precision::Bf16,
-        }
-    }
-}
-
-impl From<Precision> for remat_model::Precision {
-    fn from(precision: Precision) -> Self {
-        match precision {
-            Precision::F32 => remat_model::Precision::F32,
-            Precision::Bf16 => remat_model::Precision::Bf16,
         }
     }
 }
@@ -116,6 +89,9 @@ impl From<TrainedTurns> for remat_data::TrainOn {
         }
     }
 }
+
+/// More epochs than this are a slip.
+const MOST_EPOCHS: f64 = 1e6;
 
 /// A key that has to come from somewhere, the command line or a file, but from neither in particular.
 const FROM_FILE: &str = "";
@@ -232,9 +208,10 @@ pub struct TrainConfig {
     #[arg(long, help_heading = "Batches")]
     pub no_shuffle: bool,
 
-    /// How often to go through the data [default: 1]
-    #[arg(long, value_name = "N", conflicts_with = "steps", help_heading = "Length")]
-    pub epochs: Option<u64>,
+    /// How often to go through the data; 0.5 takes half of it [default: 1]
+    #[arg(long, allow_negative_numbers = true, value_name = "N", conflicts_with = "steps", help_heading = "Length")]
+    #[serde(serialize_with = "schedule::whole_or_fraction")]
+    pub epochs: Option<f64>,
 
     /// How many updates to make, over as many epochs as that takes
     #[arg(long, value_name = "N", help_heading = "Length")]
@@ -253,9 +230,9 @@ pub struct TrainConfig {
     #[arg(long, value_enum, default_value = "linear", help_heading = "Optimizer")]
     pub schedule: ScheduleKind,
 
-    /// Updates over which the learning rate rises from 0
-    #[arg(long, value_name = "STEPS", default_value = "0", help_heading = "Optimizer")]
-    pub warmup: u64,
+    /// Updates over which the learning rate rises from 0; below 1, their share of the run's
+    #[arg(long, value_name = "STEPS|SHARE", default_value = "0", help_heading = "Optimizer")]
+    pub warmup: Warmup,
 
     /// Decoupled weight decay of AdamW; not on biases and norm weights
     #[arg(long, allow_negative_numbers = true, value_name = "DECAY", default_value = "0", help_heading = "Optimizer")]
@@ -265,16 +242,17 @@ pub struct TrainConfig {
     #[arg(long, allow_negative_numbers = true, value_name = "NORM", default_value = "1", help_heading = "Optimizer")]
     pub clip: f64,
 
-    /// Number format of weights and activations
-    #[arg(long, value_enum, default_value = "f32", help_heading = "Machine")]
-    pub precision: Precision,
+    /// Number format of weights and activations: auto takes bf16 where the model is stored in 16 bits and the instruction
+    /// set has vectors, else f32
+    #[arg(long, value_enum, default_value = "auto", help_heading = "Machine")]
+    pub precision: PrecisionChoice,
 
     /// What is recomputed instead of kept: auto (the fastest that fits into memory), none, full, every:N for segments of N
     /// blocks, or budget:SIZE for what may be kept; the result does not depend on it
     #[arg(long, value_name = "POLICY", default_value = "auto", help_heading = "Machine")]
     pub checkpointing: Policy,
 
-    /// Most memory for the whole process, such as 6GiB [default: what the machine has]
+    /// Most memory for the whole process: 6GiB or 6G is 6 x 2^30 bytes, 6GB is 6 x 10^9 [default: what the machine has]
     #[arg(long, value_name = "SIZE", help_heading = "Machine")]
     pub memory: Option<ByteSize>,
 
@@ -310,7 +288,7 @@ pub struct TrainConfig {
     #[arg(long, value_name = "STEPS", help_heading = "Evaluation")]
     pub eval_every: Option<u64>,
 
-    /// Save checkpoint-N after every so many updates [default: only when interrupted]
+    /// Save checkpoint-N after every so many updates [default: when interrupted, and of adapters at the end]
     #[arg(long, value_name = "STEPS", help_heading = "Saving")]
     pub save_every: Option<u64>,
 
@@ -390,7 +368,7 @@ impl TrainConfig {
             MethodKind::Full => 2e-5,
         });
         if self.steps.is_none() {
-            self.epochs.get_or_insert(1);
+            self.epochs.get_or_insert(1.0);
         }
         Ok(self)
     }
@@ -441,12 +419,11 @@ impl TrainConfig {
 
     fn check_ranges(&self) -> Result<(), TrainError> {
         let bad = |key, value: String, rule| Err(TrainError::OutOfRange { key, value, rule });
-        let counts: [(&'static str, Option<u64>); 9] = [
+        let counts: [(&'static str, Option<u64>); 8] = [
             ("rank", Some(self.rank as u64)),
             ("seq-len", self.seq_len.map(|tokens| tokens as u64)),
             ("batch-size", Some(self.batch_size as u64)),
             ("grad-accum", Some(self.grad_accum as u64)),
-            ("epochs", self.epochs),
             ("steps", self.steps),
             ("eval-every", self.eval_every),
             ("save-every", self.save_every),
@@ -456,6 +433,15 @@ impl TrainConfig {
             if count == Some(0) {
                 return bad(key, "0".to_string(), "at least 1");
             }
+        }
+        if let Some(epochs) = self.epochs.filter(|epochs| !(*epochs > 0.0 && *epochs <= MOST_EPOCHS)) {
+            return bad("epochs", epochs.to_string(), "above 0 and at most a million");
+        }
+        if !self.warmup.is_valid() {
+            return bad("warmup", self.warmup.to_string(), "a whole number of updates, or a share from 0 to below 1");
+        }
+        if self.alpha == Some(0.0) {
+            return bad("alpha", "0".to_string(), "above 0; with 0 the adapters change nothing and never learn");
         }
         if self.eval_every.is_some() && self.eval_data.is_empty() {
             return bad("eval-every", "given without eval-data".to_string(), "both; add --eval-data FILE");
@@ -496,24 +482,46 @@ impl TrainConfig {
         RowOptions { columns, ignored, bad_rows: self.bad_rows, folder: near }
     }
 
-    /// The model of these settings, none of its weights read yet.
-    pub(crate) fn open_model(&self) -> Result<Model, TrainError> {
-        let model = match &self.preset {
-            Some(name) => Model::from_preset(name)?,
-            None => Model::open(&self.model)?,
-        };
-        let model = model.in_precision(self.precision.into());
-        Ok(if self.no_model_dropout { model.without_dropout() } else { model })
+    /// The model of these settings, none of its weights read yet. What `auto` comes to for it is part of the settings from
+    /// then on.
+    pub(crate) fn open_model(&mut self) -> Result<Model, TrainError> {
+        self.opened(Model::open)
     }
 
     /// The same to plan for: weight files need not be there.
-    pub(crate) fn open_model_to_plan(&self) -> Result<Model, TrainError> {
+    pub(crate) fn open_model_to_plan(&mut self) -> Result<Model, TrainError> {
+        self.opened(Model::open_to_plan)
+    }
+
+    fn opened(&mut self, open: fn(&Path) -> Result<Model, ModelError>) -> Result<Model, TrainError> {
         let model = match &self.preset {
             Some(name) => Model::from_preset(name)?,
-            None => Model::open_to_plan(&self.model)?,
+            None => open(&self.model)?,
         };
-        let model = model.in_precision(self.precision.into());
+        let precision = self.precision.of_model(&model, self.device_options().level);
+        self.precision = precision.into();
+        let model = model.in_precision(precision.into());
         Ok(if self.no_model_dropout { model.without_dropout() } else { model })
+    }
+
+    /// The number format of settings whose model was opened.
+    pub(crate) fn number_format(&self) -> Precision {
+        self.precision.chosen().expect("opening the model replaces `auto`")
+    }
+
+    /// How many updates these settings are, where an epoch is `per_epoch` of them. A part of an update is one.
+    ///
+    /// # Errors
+    /// More than fit a step's number.
+    pub(crate) fn total_updates(&self, per_epoch: u64) -> Result<u64, TrainError> {
+        let (key, updates) = match self.steps {
+            Some(steps) => ("steps", steps as f64),
+            None => ("epochs", whole_updates(self.epochs.unwrap_or(1.0) * per_epoch as f64)),
+        };
+        if updates > f64::from(i32::MAX) {
+            return Err(TrainError::OutOfRange { key, value: updates.to_string(), rule: "at most 2147483647 updates" });
+        }
+        Ok(updates as u64)
     }
 
     /// What is trained, as users call it: `lora`, `qlora nf4`, `qlora int8` or `full`.
@@ -549,7 +557,7 @@ impl TrainConfig {
     /// The learning-rate schedule over `total_updates` updates.
     pub fn lr_schedule(&self, total_updates: u64) -> Schedule {
         let base = self.lr.expect("`resolved` fills in the learning rate");
-        Schedule { kind: self.schedule, base, warmup_updates: self.warmup, total_updates }
+        Schedule { kind: self.schedule, base, warmup_updates: self.warmup.updates(total_updates), total_updates }
     }
 }
 

@@ -159,6 +159,7 @@ fn nearest<'a>(key: &str, known: &'a [String]) -> Option<&'a str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Warmup;
     use proptest::prelude::*;
     use remat_plan::{ByteSize, Policy};
 
@@ -195,35 +196,38 @@ mod tests {
             prop_oneof![proptest::sample::select(edges.to_vec()), 0.0..10.0, any::<f64>()]
         };
         let text = || prop_oneof!["[a-z_,.]{0,9}", any::<String>(), Just("\"'\n\\\u{7f}\u{0}# end".to_string())];
-        let counts = (some(), some(), some(), some(), count(), count(), count(), count());
+        let counts = (some(), some(), some(), count(), count(), count());
         let numbers = (number(), number(), number(), proptest::option::of(number()), proptest::option::of(number()));
         let texts = (text(), text(), text(), proptest::option::of(text()), proptest::collection::vec(text(), 0..3));
-        (counts, numbers, texts, any::<[bool; 4]>()).prop_map(|(counts, numbers, texts, flags)| TrainConfig {
-            steps: counts.0,
-            epochs: counts.1.filter(|_| counts.0.is_none()),
-            save_every: counts.2,
-            save_total_limit: counts.3.map(|limit| limit as usize),
-            warmup: counts.4,
-            rank: counts.5 as usize,
-            seed: counts.6,
-            batch_size: counts.7 as usize,
-            weight_decay: numbers.0,
-            clip: numbers.1,
-            dropout: numbers.2,
-            lr: numbers.3,
-            alpha: numbers.4,
-            model: texts.0.into(),
-            out: texts.1.into(),
-            targets: texts.2,
-            memory: texts.3.map(|text| ByteSize(text.len() << 20)),
-            checkpointing: if flags[0] { Policy::Budget(counts.5 as usize) } else { Policy::Auto },
-            data: texts.4.into_iter().map(Into::into).collect(),
-            packing: flags[0],
-            no_shuffle: flags[1],
-            no_model_dropout: flags[2],
-            method: if flags[3] { crate::MethodKind::Full } else { crate::MethodKind::Qlora },
-            ..TrainConfig::default()
-        })
+        let lengths = (proptest::option::of(number()), number());
+        (counts, numbers, texts, any::<[bool; 4]>(), lengths).prop_map(
+            |(counts, numbers, texts, flags, (epochs, warmup))| TrainConfig {
+                steps: counts.0,
+                epochs: epochs.filter(|_| counts.0.is_none()),
+                save_every: counts.1,
+                save_total_limit: counts.2.map(|limit| limit as usize),
+                warmup: Warmup(warmup),
+                rank: counts.3 as usize,
+                seed: counts.4,
+                batch_size: counts.5 as usize,
+                weight_decay: numbers.0,
+                clip: numbers.1,
+                dropout: numbers.2,
+                lr: numbers.3,
+                alpha: numbers.4,
+                model: texts.0.into(),
+                out: texts.1.into(),
+                targets: texts.2,
+                memory: texts.3.map(|text| ByteSize(text.len() << 20)),
+                checkpointing: if flags[0] { Policy::Budget(counts.3 as usize) } else { Policy::Auto },
+                data: texts.4.into_iter().map(Into::into).collect(),
+                packing: flags[0],
+                no_shuffle: flags[1],
+                no_model_dropout: flags[2],
+                method: if flags[3] { crate::MethodKind::Full } else { crate::MethodKind::Qlora },
+                ..TrainConfig::default()
+            },
+        )
     }
 
     proptest! {
@@ -283,7 +287,7 @@ mod tests {
             chat_template_kwargs: Some("{}".to_string()),
             quant: Some(crate::QuantKind::Nf4),
             init_adapter: Some("x".into()),
-            epochs: Some(1),
+            epochs: Some(1.0),
             steps: Some(1),
             lr: Some(1.0),
             threads: Some(1),
@@ -311,7 +315,7 @@ mod tests {
         let merged = merged.expect("valid");
         assert_eq!((merged.rank, merged.batch_size, merged.steps, merged.epochs), (8, 5, Some(3), None));
         let replaced = merged.overlaid(Path::new("run.toml"), "epochs = 2", &|_| false).expect("valid");
-        assert_eq!((replaced.steps, replaced.epochs), (None, Some(2)));
+        assert_eq!((replaced.steps, replaced.epochs), (None, Some(2.0)));
     }
 
     #[test]
@@ -321,7 +325,10 @@ mod tests {
         check("colour = 5", "run.toml:1: unknown key `colour`");
         check("\n\nrank = \"four\"", "run.toml:3: rank: invalid type: string \"four\", expected usize");
         check("rank = 4\nrank == 5", "run.toml:2: not TOML: extra `=`, expected nothing");
-        check("precision = \"f16\"", "run.toml:1: precision: unknown variant `f16`, expected `f32` or `bf16`");
+        check(
+            "precision = \"f16\"",
+            "run.toml:1: precision: unknown variant `f16`, expected one of `auto`, `f32`, `bf16`",
+        );
         check("seed = -1", "run.toml:1: seed: invalid value: integer `-1`, expected u64");
     }
 

@@ -3,4 +3,5 @@
 pub(crate) mod config;
 pub(crate) mod config_file;
 pub(crate) mod isa;
+pub(crate) mod precision;
 pub(crate) mod schedule;

@@ -2,7 +2,7 @@
 
 use remat_formats::{ModelFiles, NamedTensor, write_atomic, write_safetensors};
 use remat_tensor::{DType, HostTensor, Philox, Shape, stream_of_name};
-use remat_train::{Event, Existing, MethodKind, Precision, Reporter, RunControl, ScheduleKind, TrainConfig};
+use remat_train::{Event, Existing, MethodKind, PrecisionChoice, Reporter, RunControl, ScheduleKind, TrainConfig};
 use serde_json::json;
 use std::error::Error;
 use std::path::Path;
@@ -81,7 +81,7 @@ pub(super) fn pretrain(base: &Path, text: &Path, out: &Path, updates: u64) -> Re
         data: vec![text.to_path_buf()],
         out: out.to_path_buf(),
         method: MethodKind::Full,
-        precision: Precision::Bf16,
+        precision: PrecisionChoice::Bf16,
         seq_len: Some(SEQ_LEN),
         batch_size: BATCH,
         grad_accum: 1,
@@ -89,7 +89,7 @@ pub(super) fn pretrain(base: &Path, text: &Path, out: &Path, updates: u64) -> Re
         steps: Some(updates),
         lr: Some(3e-3),
         schedule: ScheduleKind::Cosine,
-        warmup: updates / 20,
+        warmup: remat_train::Warmup((updates / 20) as f64),
         weight_decay: 0.05,
         ..TrainConfig::default()
     };

@@ -9,7 +9,7 @@ fn valid() -> TrainConfig {
 #[test]
 fn derived_defaults_follow_what_they_derive_from() {
     let lora = TrainConfig { rank: 4, ..valid() }.resolved().expect("valid");
-    assert_eq!((lora.alpha, lora.lr, lora.epochs, lora.steps), (Some(8.0), Some(2e-4), Some(1), None));
+    assert_eq!((lora.alpha, lora.lr, lora.epochs, lora.steps), (Some(8.0), Some(2e-4), Some(1.0), None));
     let full = TrainConfig { method: MethodKind::Full, steps: Some(7), ..valid() }.resolved().expect("valid");
     assert_eq!((full.lr, full.epochs, full.steps), (Some(2e-5), None, Some(7)));
     assert_eq!(full.clone().resolved().expect("still valid"), full);
@@ -25,16 +25,22 @@ fn every_rule_names_its_key() {
         ("seq-len", TrainConfig { seq_len: Some(0), ..valid() }),
         ("batch-size", TrainConfig { batch_size: 0, ..valid() }),
         ("grad-accum", TrainConfig { grad_accum: 0, ..valid() }),
-        ("epochs", TrainConfig { epochs: Some(0), ..valid() }),
+        ("epochs", TrainConfig { epochs: Some(0.0), ..valid() }),
+        ("epochs", TrainConfig { epochs: Some(-0.5), ..valid() }),
+        ("epochs", TrainConfig { epochs: Some(f64::NAN), ..valid() }),
+        ("epochs", TrainConfig { epochs: Some(1e7), ..valid() }),
         ("steps", TrainConfig { steps: Some(0), ..valid() }),
-        ("steps", TrainConfig { steps: Some(1), epochs: Some(1), ..valid() }),
+        ("steps", TrainConfig { steps: Some(1), epochs: Some(1.0), ..valid() }),
         ("threads", TrainConfig { threads: Some(0), ..valid() }),
         ("lr", TrainConfig { lr: Some(f64::NAN), ..valid() }),
         ("lr", TrainConfig { lr: Some(-1.0), ..valid() }),
         ("weight-decay", TrainConfig { weight_decay: f64::INFINITY, ..valid() }),
         ("clip", TrainConfig { clip: -0.5, ..valid() }),
         ("clip", TrainConfig { clip: 1e39, ..valid() }),
-        ("warmup", TrainConfig { warmup: 1 << 63, ..valid() }),
+        ("warmup", TrainConfig { warmup: Warmup(1e19), ..valid() }),
+        ("warmup", TrainConfig { warmup: Warmup(1.5), ..valid() }),
+        ("warmup", TrainConfig { warmup: Warmup(-1.0), ..valid() }),
+        ("alpha", TrainConfig { alpha: Some(0.0), ..valid() }),
         ("rank", TrainConfig { rank: usize::MAX, ..valid() }),
         ("save-total-limit", TrainConfig { save_total_limit: Some(usize::MAX), ..valid() }),
         ("dropout", TrainConfig { dropout: 1.0, ..valid() }),
@@ -56,12 +62,46 @@ fn a_models_own_dropout_is_on_unless_switched_off() {
     let method = remat_model::Method::Full;
     let shape = remat_model::BatchShape { batch: 1, seq_len: 8 };
     let draws = |no_model_dropout| {
-        let config = TrainConfig { preset: Some("gpt2".to_string()), no_model_dropout, ..TrainConfig::default() };
+        let mut config = TrainConfig { preset: Some("gpt2".to_string()), no_model_dropout, ..TrainConfig::default() };
         let training = config.open_model().and_then(|model| Ok(model.training(&method, shape)?)).expect("a preset");
         training.random
     };
     assert!(draws(false), "GPT-2 is published with dropout 0.1");
     assert!(!draws(true));
+}
+
+#[test]
+fn updates_of_epochs_are_whole() {
+    let updates = |epochs, per_epoch| TrainConfig { epochs, ..valid() }.total_updates(per_epoch).expect("few");
+    assert_eq!([updates(None, 7), updates(Some(2.0), 7), updates(Some(0.5), 7), updates(Some(0.01), 7)], [7, 14, 4, 1]);
+    // 0.1 · 30 is 3.0000000000000004.
+    assert_eq!(updates(Some(0.1), 30), 3);
+    let message =
+        TrainConfig { epochs: Some(1e6), ..valid() }.total_updates(1 << 20).expect_err("too many").to_string();
+    assert!(message.starts_with("--epochs") && message.contains("at most 2147483647"), "{message}");
+}
+
+#[test]
+fn auto_is_what_the_model_is_published_in() {
+    let format = |preset: &str, isa, precision| {
+        let preset = Some(preset.to_string());
+        let mut config = TrainConfig { preset, isa: Some(isa), precision, ..TrainConfig::default() };
+        let model = config.open_model().expect("a preset");
+        assert_eq!(model.precision(), config.number_format().into());
+        assert_ne!(config.precision, PrecisionChoice::Auto, "the run's settings hold what it came to");
+        config.number_format().beside(model.stored_dtype())
+    };
+    // What every machine has that runs this, and what it has at best.
+    let (plain, vectors) = (Isa::Portable, Isa::Avx2);
+    assert_eq!(format("llama-3.1-8b", plain, PrecisionChoice::Auto), "f32 (stored in bf16)");
+    assert_eq!(format("gpt2", plain, PrecisionChoice::Auto), "f32");
+    assert_eq!(format("gpt2", plain, PrecisionChoice::Bf16), "bf16 (stored in f32)");
+    if remat_step::device::Level::Avx2.is_available() {
+        assert_eq!(format("llama-3.1-8b", vectors, PrecisionChoice::Auto), "bf16");
+        assert_eq!(format("llama-2-7b", vectors, PrecisionChoice::Auto), "bf16 (stored in f16)");
+        assert_eq!(format("llama-2-7b", vectors, PrecisionChoice::F32), "f32 (stored in f16)");
+        assert_eq!(format("gpt2", vectors, PrecisionChoice::Auto), "f32");
+    }
 }
 
 #[test]

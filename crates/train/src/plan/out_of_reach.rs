@@ -1,0 +1,57 @@
+//! Settings that no plan can bring into memory: refused by arithmetic, before a graph is built that has to be as large.
+//!
+//! Method: what a rank makes of parameters, and what a micro-batch makes of the residual stream, are bounds from below that
+//! need no graph. Invariant: a bound is never above what some plan needs, and only what is far above the limit is refused
+//! here; what is near it gets a plan that says by how much it does not fit.
+
+use crate::plan::planning::Limit;
+use crate::{TrainConfig, TrainError};
+use remat_model::{BatchShape, Method, Model, Precision, Targets};
+
+/// How often the limit a bound has to be before there is no use in a plan.
+const FAR: usize = 2;
+
+/// Bytes of an adapter's element at least: itself and its gradient in 32 bits, two moments in 8.
+const ADAPTER_ELEMENT_BYTES: usize = 10;
+
+/// Where the system does not say what it has.
+const NO_PROCESS: Limit = Limit { bytes: 1 << 47, whose: "a process can have" };
+
+/// Refuses a rank whose adapters alone are out of reach. Each linear has the residual stream on one side at least.
+pub(crate) fn refuse_rank(model: &Model, method: &Method, limit: Option<Limit>) -> Result<(), TrainError> {
+    let Some(lora) = method.adapter() else { return Ok(()) };
+    let modules = if lora.targets == Targets::AllLinear { model.linear_names().len() } else { 1 };
+    let elements = lora.rank.saturating_mul(model.config().hidden_size).saturating_mul(modules);
+    let needed_bytes = elements.saturating_mul(ADAPTER_ELEMENT_BYTES);
+    check("rank", lora.rank, "adapters of that rank", needed_bytes, limit)
+}
+
+/// Refuses a micro-batch whose residual stream alone is out of reach: in backward a block holds it and its gradient.
+pub(crate) fn refuse_tokens(
+    config: &TrainConfig,
+    model: &Model,
+    shape: BatchShape,
+    limit: Option<Limit>,
+) -> Result<(), TrainError> {
+    let element_bytes = match model.precision() {
+        Precision::F32 => 4,
+        Precision::Bf16 => 2,
+    };
+    let elements = shape.batch.saturating_mul(shape.seq_len).saturating_mul(model.config().hidden_size);
+    let needed_bytes = elements.saturating_mul(2 * element_bytes);
+    check("batch-size", config.batch_size, "the activations between two blocks", needed_bytes, limit)
+}
+
+fn check(
+    key: &'static str,
+    value: usize,
+    what: &'static str,
+    needed_bytes: usize,
+    limit: Option<Limit>,
+) -> Result<(), TrainError> {
+    let Limit { bytes, whose } = limit.unwrap_or(NO_PROCESS);
+    if needed_bytes / FAR <= bytes {
+        return Ok(());
+    }
+    Err(TrainError::OutOfReach { key, value, what, needed_bytes, limit_bytes: bytes, whose })
+}
