@@ -105,6 +105,7 @@ impl InferenceArgs {
         self.chat_template.iter().fold(places, |places, path| places.reads("--chat-template", path)).check()?;
         let options = device_options(self.threads, self.isa)?;
         let model = Model::open(&folder)?;
+        model.notes().iter().for_each(|note| crate::console::note(note));
         crate::console::adapter_notes(&model, adapter.as_deref())?;
         let precision = self.precision.of_model(&model, options.level);
         let model = model.in_precision(precision.into());
