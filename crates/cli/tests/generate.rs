@@ -101,7 +101,8 @@ fn bad_input_ends_with_code_2_and_the_remedy() {
     refused(&with(&["--threads", "0"]), "must be from 1 to 1024");
     refused(&with(&["--isa", "sse9"]), "avx512-bf16");
     refused(&with(&["--stop", "the red box"]), "give the text of one token");
-    refused(&with(&["--adapter", "fixtures/parity/gpt2/adapter"]), "fan_in_fan_out does not fit this base model");
+    let of_another_base = with(&["--adapter", "fixtures/parity/gpt2/adapter"]);
+    refused(&of_another_base, "adapter_config.json: target_modules: matches no linear module");
     refused(&["generate", "--model", "nowhere", "--prompt", "a"], "nowhere");
     refused(&["eval", "--model", MODEL, "--data", "nowhere.jsonl"], "nowhere.jsonl");
     refused(&["eval", "--model", MODEL, "--data", "fixtures/tiny/data.jsonl", "--batch-size", "0"], "batch size");

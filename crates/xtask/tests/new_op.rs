@@ -76,7 +76,7 @@ fn an_op_that_lacks_a_place_and_a_list_of_ops_elsewhere_are_untidy() {
         fs::write(copy.path().join(file), was.replacen(old, new, 1)).expect("written");
     };
     spoil(new_op::KERNELS, "pub mod gelu;\n", "");
-    spoil(new_op::DISPATCH, "Op::Gelu(_)", "Op::GeluGrad(_)");
+    spoil(new_op::DISPATCH, "Op::Gelu(", "Op::GeluGrad(");
     fs::remove_file(copy.path().join(new_op::definition("rope"))).expect("removed");
     fs::write(copy.path().join(new_op::definition("silu")), "").expect("written");
     let faults = tidy::op_faults(copy.path());

@@ -140,7 +140,8 @@ fn a_disk_too_small_for_the_rows_leaves_nothing_behind() {
     assert_eq!(left.collect::<Vec<_>>(), ["rows.jsonl"]);
 }
 
-/// What training does not change goes with a fully trained model, into its saves, too; `--force` takes it away again.
+/// What training does not change goes with a fully trained model, into its saves, too, and with an adapter; `--force` takes
+/// the model that it replaces away.
 #[test]
 fn a_trained_model_has_all_that_goes_with_the_base() {
     let model = copied("llama-gqa-tied");
@@ -177,5 +178,9 @@ fn a_trained_model_has_all_that_goes_with_the_base() {
         .arg(train.out());
     let adapter = adapter.output().expect("runs");
     assert_eq!(adapter.status.code(), Some(0), "{}", text(&adapter.stderr));
-    assert!(!train.out().join("additional_chat_templates").exists() && !train.out().join("tokenizer.model").exists());
+    // What goes with the base goes with an adapter, too; the trained model itself is gone.
+    for (name, expected) in more {
+        assert_eq!(text(&train.bytes(name)), expected, "{name}");
+    }
+    assert!(!train.out().join("model.safetensors").exists() && !train.out().join("config.json").exists());
 }

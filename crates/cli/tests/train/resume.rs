@@ -293,7 +293,8 @@ fn a_finished_run_of_adapters_can_be_made_longer_and_says_what_becomes_of_its_ra
         assert!((rate - expected).abs() < 1e-9, "update {update}: {rate}, not {expected}");
     }
     let quiet = train.resume("--quiet");
-    assert_eq!((quiet.status.code(), text(&quiet.stderr).as_str()), (Some(0), ""), "nothing changes now");
+    let stderr = text(&quiet.stderr);
+    assert!(quiet.status.success() && !stderr.contains("learning rates"), "nothing changes now: {stderr}");
 }
 
 #[test]

@@ -97,7 +97,10 @@ fn the_folder_survives_unless_forced() {
 
 #[test]
 fn quiet_is_quiet_and_stdout_is_for_data() {
-    let finished = Train::on("gpt2", "--steps 1 --batch-size 2 --quiet").finish();
+    // What a folder holds besides is worth a note, whoever is quiet.
+    let model = copied("gpt2");
+    std::fs::remove_file(model.path().join("reference.safetensors")).expect("removed");
+    let finished = Train::on("gpt2", "--steps 1 --batch-size 2 --quiet").model(model.path()).finish();
     assert_eq!((finished.stdout.as_str(), finished.stderr.as_str()), ("", ""));
     let finished = Train::on("gpt2", "--steps 1 --batch-size 2").finish();
     assert_eq!(finished.stdout, "");

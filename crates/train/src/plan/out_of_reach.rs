@@ -1,8 +1,8 @@
 //! Settings that no plan can bring into memory: refused by arithmetic, before a graph is built that has to be as large.
 //!
 //! Method: what a rank makes of parameters, and what a micro-batch makes of the residual stream, are bounds from below that
-//! need no graph. Invariant: a bound is never above what some plan needs, and only what is far above the limit is refused
-//! here; what is near it gets a plan that says by how much it does not fit.
+//! need no graph. Invariant: a bound is never above what some plan needs, and only what is large and far above the limit is
+//! refused here; everything else gets a plan that says by how much it does not fit.
 
 use crate::plan::planning::Limit;
 use crate::{TrainConfig, TrainError};
@@ -10,6 +10,9 @@ use remat_model::{BatchShape, Method, Model, Precision, Targets};
 
 /// How often the limit a bound has to be before there is no use in a plan.
 const FAR: usize = 2;
+
+/// A graph for less than this is made in no time.
+const LARGE_BYTES: usize = 4 << 30;
 
 /// Bytes of an adapter's element at least: itself and its gradient in 32 bits, two moments in 8.
 const ADAPTER_ELEMENT_BYTES: usize = 10;
@@ -50,7 +53,7 @@ fn check(
     limit: Option<Limit>,
 ) -> Result<(), TrainError> {
     let Limit { bytes, whose } = limit.unwrap_or(NO_PROCESS);
-    if needed_bytes / FAR <= bytes {
+    if needed_bytes < LARGE_BYTES || needed_bytes / FAR <= bytes {
         return Ok(());
     }
     Err(TrainError::OutOfReach { key, value, what, needed_bytes, limit_bytes: bytes, whose })

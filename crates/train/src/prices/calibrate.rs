@@ -35,7 +35,7 @@ const STEADY_SPREAD: f64 = 0.05;
 const MOST_PASSES: usize = 6;
 
 /// After this, what was not quiet is not repeated.
-const MOST_SECONDS: f64 = 20.0;
+const MOST_SECONDS: f64 = 12.0;
 
 /// Tokens of trials on a machine with vector units: many, fewer, and so few that what does not shrink with them shows.
 const TOKENS: [usize; 3] = [512, 192, 24];
