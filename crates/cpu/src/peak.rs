@@ -97,20 +97,20 @@ const PROBE_ROUNDS: u32 = 1 << 22;
 /// Probes the machine with so many threads at once. `None` where the system refuses to start them.
 pub fn speed_probe(threads: usize) -> Option<SpeedProbe> {
     let start = Instant::now();
-    let busy_seconds = std::thread::scope(|scope| {
+    let (busy, running) = std::thread::scope(|scope| {
         let start = |_| std::thread::Builder::new().spawn_scoped(scope, probe_thread).ok();
         let others: Vec<_> = (1..threads).map(start).collect::<Option<_>>()?;
         let own = probe_thread();
-        others.into_iter().try_fold(own, |sum, other| Some(sum + other.join().ok()?))
+        let add = |(busy, running), (more, longer)| (busy + more, running + longer);
+        others.into_iter().try_fold(own, |sum, other| Some(add(sum, other.join().ok()?)))
     })?;
-    let seconds = start.elapsed().as_secs_f64().max(1e-9);
-    let threads = threads.max(1) as f64;
-    let share = (busy_seconds / (threads * seconds)).min(1.0);
-    Some(SpeedProbe { rounds_per_second: threads * f64::from(PROBE_ROUNDS) / seconds, share })
+    let rounds = threads.max(1) as f64 * f64::from(PROBE_ROUNDS);
+    let rounds_per_second = rounds / start.elapsed().as_secs_f64().max(1e-9);
+    Some(SpeedProbe { rounds_per_second, share: (busy / running.max(1e-9)).min(1.0) })
 }
 
-/// Runs one thread's rounds and returns the seconds in which it had a processor.
-fn probe_thread() -> f64 {
+/// Runs one thread's rounds and returns the seconds in which it had a processor, and all of them.
+fn probe_thread() -> (f64, f64) {
     let (start, busy) = (Instant::now(), thread_seconds());
     // Numbers that the compiler does not know, and that never settle, so that every round is made.
     let (mut chains, [factor, term]) = (black_box([1.5_f32; 32]), black_box([-1.0_f32, 0.25]));
@@ -120,9 +120,10 @@ fn probe_thread() -> f64 {
         }
     }
     black_box(chains);
+    let running = start.elapsed().as_secs_f64();
     match (busy, thread_seconds()) {
-        (Some(before), Some(after)) => after - before,
-        _ => start.elapsed().as_secs_f64(),
+        (Some(before), Some(after)) => (after - before, running),
+        _ => (running, running),
     }
 }
 

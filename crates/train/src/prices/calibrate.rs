@@ -144,7 +144,7 @@ fn probe(options: &DeviceOptions) -> SpeedProbe {
 
 /// Whether nothing else ran: threads had their processors, which were about as fast as they have been.
 pub(crate) fn is_quiet(probe: SpeedProbe, fastest: f64) -> bool {
-    probe.share > 0.97 && probe.rounds_per_second > 0.92 * fastest
+    probe.share > 0.95 && probe.rounds_per_second > 0.92 * fastest
 }
 
 /// The passes of a trial that count, and whether they were quiet: if none was, the fastest stands for what it can.
