@@ -320,13 +320,13 @@ impl<'a> Run<'a> {
         self.epoch = batch.epoch;
 
         let step_seconds = start.elapsed().as_secs_f64();
+        if paced && let Some(note) = session.pace.end(&mut session.step.loaded) {
+            self.reporter.report(Event::Note(&note));
+        }
         if let Some(trace) = session.step.loaded.end_trace()
             && let Some(file) = self.trace.take()
         {
             self.reporter.report(Event::Note(&trace::write(file, &trace, &session.step.loaded)?));
-        }
-        if paced && let Some(note) = self.session.pace.end(&mut self.session.step.loaded) {
-            self.reporter.report(Event::Note(&note));
         }
         self.peaks.end(RunPhase::Step);
         if self.is_written(step) {
