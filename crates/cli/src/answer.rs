@@ -3,8 +3,8 @@
 //! Invariant: a terminal is not given what it would act on; a file or pipe gets the text as it is. A reader that goes away
 //! ends the answer.
 
-use crate::console;
 use crate::inference::Asked;
+use crate::terminal;
 use crate::units::{bytes, counted, duration};
 use remat_train::{Continuation, Ending, Generator, Request, TextStream, TrainError};
 use std::io::{IsTerminal, Write};
@@ -54,7 +54,7 @@ pub(crate) fn answer(
 /// Writes a piece of text to stdout; whether that was possible.
 pub(crate) fn print(text: &str) -> bool {
     let mut out = std::io::stdout();
-    let shown = |text: &str| text.split('\t').map(console::visible).collect::<Vec<_>>().join("\t");
+    let shown = |text: &str| text.split('\t').map(terminal::visible).collect::<Vec<_>>().join("\t");
     let text = if out.is_terminal() { shown(text) } else { text.to_string() };
     out.write_all(text.as_bytes()).and_then(|()| out.flush()).is_ok()
 }

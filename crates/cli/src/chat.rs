@@ -5,9 +5,9 @@
 //! what it meant in training; tokens that it has read before are not computed again.
 
 use crate::answer::{answer, print};
-use crate::console;
+use crate::exit::exit_code;
 use crate::inference::{Asked, InferenceArgs};
-use crate::train::exit_code;
+use crate::terminal;
 use remat_formats::Places;
 use remat_train::{Ending, Generator, TrainError};
 use std::io::{BufRead, IsTerminal, Write};
@@ -55,7 +55,7 @@ pub(crate) fn run(arguments: &ChatArgs) -> u8 {
     match talk(arguments) {
         Ok(()) => 0,
         Err(error) => {
-            console::error(&error.to_string());
+            terminal::error(&error.to_string());
             exit_code(error.kind())
         }
     }
@@ -120,7 +120,7 @@ fn talk(arguments: &ChatArgs) -> Result<(), TrainError> {
 impl Chat<'_> {
     fn tell(&self, notes: &[String]) {
         if !self.quiet {
-            notes.iter().for_each(|note| console::line(&console::visible(&format!("note: {note}"))));
+            notes.iter().for_each(|note| terminal::line(&terminal::visible(&format!("note: {note}"))));
         }
     }
 
@@ -136,7 +136,7 @@ impl Chat<'_> {
             match Line::of(&line) {
                 Line::Nothing => {}
                 Line::Exit => return Ok(()),
-                Line::Help => console::line(COMMANDS),
+                Line::Help => terminal::line(COMMANDS),
                 Line::Reset => self.begin_anew(self.system.clone()),
                 Line::System(text) => self.begin_anew(Some(text.to_string()).filter(|text| !text.is_empty())),
                 Line::Unknown(word) => {
@@ -156,7 +156,7 @@ impl Chat<'_> {
         if !is_person {
             return Err(error);
         }
-        console::error(&error.to_string());
+        terminal::error(&error.to_string());
         Ok(())
     }
 

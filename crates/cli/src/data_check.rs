@@ -2,17 +2,18 @@
 //!
 //! Invariant: what the data holds cannot steer the terminal; control characters are shown as escapes.
 
-use crate::console::{self, visible};
+use crate::exit::exit_code;
 use crate::file_notes::notes;
 use crate::names::{self, NameArgs};
 use crate::settings::RowArgs;
-use crate::train::exit_code;
+use crate::template_args::TemplateArgs;
+use crate::terminal::{self, visible};
 use crate::units::{count, counted};
 use clap::{Args, Subcommand, ValueEnum};
-use remat_data::{DataError, Day, Encoder, FileCheck, ModelTokens, ShownRow, check_file};
+use remat_data::{DataError, Encoder, FileCheck, ModelTokens, ShownRow, check_file};
 use remat_formats::{ModelConfig, Places};
 use remat_hub::Wanted;
-use remat_train::{TrainError, TrainedTurns, today};
+use remat_train::{TrainError, TrainedTurns};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::{IsTerminal, Write as _};
@@ -64,17 +65,8 @@ struct CheckArgs {
     #[command(flatten)]
     rows: RowArgs,
 
-    /// Day that a chat template which asks sees as today's, as 2026-01-31 [default: today, in UTC]
-    #[arg(long, value_name = "DATE")]
-    chat_date: Option<Day>,
-
-    /// Chat template to use in place of the model's own, a file of Jinja
-    #[arg(long, value_name = "FILE")]
-    chat_template: Option<PathBuf>,
-
-    /// Variables for the chat template as a JSON object, such as {"enable_thinking": false}; a row's own go before them
-    #[arg(long, value_name = "JSON")]
-    chat_template_kwargs: Option<String>,
+    #[command(flatten)]
+    template: TemplateArgs,
 
     /// Print one JSON object
     #[arg(long)]
@@ -94,7 +86,7 @@ pub(crate) fn run(arguments: DataArgs) -> u8 {
     let arguments = match found(arguments) {
         Ok(arguments) => arguments,
         Err(error) => {
-            console::error(&error.to_string());
+            terminal::error(&error.to_string());
             return exit_code(error.kind());
         }
     };
@@ -124,12 +116,12 @@ fn found(arguments: CheckArgs) -> Result<CheckArgs, TrainError> {
 }
 
 fn refuse(message: &str) -> u8 {
-    console::error(message);
+    terminal::error(message);
     2
 }
 
 fn check(arguments: &CheckArgs) -> Result<(Vec<FileCheck>, usize), DataError> {
-    let places = Places::new().reads("--model", &arguments.model);
+    let places = arguments.template.inputs(Places::new().reads("--model", &arguments.model));
     arguments
         .files
         .iter()
@@ -138,9 +130,7 @@ fn check(arguments: &CheckArgs) -> Result<(Vec<FileCheck>, usize), DataError> {
     let config = ModelConfig::from_dir(&arguments.model)?;
     let seq_len = arguments.seq_len.unwrap_or(config.max_position_embeddings.min(DEFAULT_SEQ_LEN));
     let tokens = ModelTokens::open(&arguments.model, config.eos_token_ids.first().copied())?;
-    let (template, kwargs) = (arguments.chat_template.as_deref(), arguments.chat_template_kwargs.as_deref());
-    let tokens = tokens.map(|tokens| tokens.with_chat(template, kwargs)).transpose()?;
-    let tokens = tokens.map(|tokens| tokens.on_day(arguments.chat_date.unwrap_or_else(today)));
+    let tokens = tokens.map(|tokens| arguments.template.of(tokens)).transpose()?;
     let encoder = Encoder::for_model(tokens.as_ref(), config.vocab_size).with_train_on(arguments.train_on.into());
     let tokenizer = tokens.as_ref().map(ModelTokens::tokenizer);
     let options = arguments.rows.options();

@@ -2,8 +2,8 @@
 //!
 //! Invariant: the page goes to stdout, as text or as one JSON object (schema 1; keys are only ever added).
 
-use crate::console;
-use crate::train::exit_code;
+use crate::exit::exit_code;
+use crate::terminal;
 use crate::units::{bytes, counted};
 use remat_plan::{OpClass, Prices, SpillPrices};
 use remat_step::DeviceOptions;
@@ -36,7 +36,7 @@ pub(crate) struct DoctorArgs {
     measure: bool,
 
     /// Threads [default: all]
-    #[arg(long, value_name = "N", value_parser = crate::threads)]
+    #[arg(long, value_name = "N", value_parser = crate::settings::threads)]
     threads: Option<usize>,
 
     /// Instruction set to measure [default: the strongest this machine has]
@@ -86,7 +86,7 @@ pub(crate) fn run(arguments: &DoctorArgs) -> u8 {
             0
         }
         Err(error) => {
-            console::error(&error.to_string());
+            terminal::error(&error.to_string());
             exit_code(error.kind())
         }
     }

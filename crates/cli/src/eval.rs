@@ -3,11 +3,12 @@
 //! Invariant: the figures go to stdout, as text or as one JSON object (schema 1; keys are only ever added).
 
 use crate::console;
+use crate::exit::exit_code;
 use crate::names::{self, NameArgs};
 use crate::settings::RowArgs;
-use crate::train::exit_code;
+use crate::template_args::TemplateArgs;
+use crate::terminal;
 use crate::units::{count, counted, duration};
-use remat_data::Day;
 use remat_formats::Places;
 use remat_hub::Wanted;
 use remat_model::Model;
@@ -53,17 +54,8 @@ pub(crate) struct EvalArgs {
     #[command(flatten)]
     rows: RowArgs,
 
-    /// Day that a chat template which asks sees as today's, as 2026-01-31 [default: today, in UTC]
-    #[arg(long, value_name = "DATE")]
-    chat_date: Option<Day>,
-
-    /// Chat template to use in place of the model's own, a file of Jinja
-    #[arg(long, value_name = "FILE")]
-    chat_template: Option<PathBuf>,
-
-    /// Variables for the chat template as a JSON object, such as {"enable_thinking": false}; a row's own go before them
-    #[arg(long, value_name = "JSON")]
-    chat_template_kwargs: Option<String>,
+    #[command(flatten)]
+    template: TemplateArgs,
 
     /// Rows at a time
     #[arg(long, value_name = "B", default_value = "1")]
@@ -74,7 +66,7 @@ pub(crate) struct EvalArgs {
     precision: PrecisionChoice,
 
     /// Threads [default: all]
-    #[arg(long, value_name = "N", value_parser = crate::threads)]
+    #[arg(long, value_name = "N", value_parser = crate::settings::threads)]
     threads: Option<usize>,
 
     /// Instruction set to compute with [default: the strongest this machine has]; results differ by roundings
@@ -97,7 +89,7 @@ pub(crate) fn run(arguments: EvalArgs) -> u8 {
             0
         }
         Err(error) => {
-            console::error(&error.to_string());
+            terminal::error(&error.to_string());
             exit_code(error.kind())
         }
     }
@@ -105,17 +97,17 @@ pub(crate) fn run(arguments: EvalArgs) -> u8 {
 
 fn start(arguments: EvalArgs) -> Result<(EvaluationReport, DeviceOptions), TrainError> {
     let EvalArgs { model, adapter, data, seq_len, train_on, rows, batch_size, precision, threads, isa, .. } = arguments;
-    let EvalArgs { chat_date, chat_template, chat_template_kwargs, .. } = arguments;
+    let TemplateArgs { chat_date, chat_template, chat_template_kwargs } = arguments.template.clone();
     let model = arguments.names.model(&model, Wanted::Weights)?;
     let adapter = adapter.as_deref().map(names::adapter).transpose()?;
     let data = names::rows(data)?;
     let mut places = Places::new().reads("--model", &model);
     places = adapter.iter().fold(places, |places, path| places.reads("--adapter", path));
-    places = chat_template.iter().fold(places, |places, path| places.reads("--chat-template", path));
+    places = arguments.template.inputs(places);
     data.iter().fold(places, |places, path| places.reads("--data", &remat_data::file_of(path))).check()?;
     let options = device_options(threads, isa)?;
     let model = Model::open(&model)?;
-    model.notes().iter().for_each(|note| console::note(note));
+    model.notes().iter().for_each(|note| terminal::note(note));
     let precision = precision.of_model(&model, options.level);
     let model = model.in_precision(precision.into());
     console::adapter_notes(&model, adapter.as_deref())?;

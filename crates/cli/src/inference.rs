@@ -5,12 +5,13 @@
 //! generation settings go before its base's.
 
 use crate::names::{self, NameArgs};
-use remat_data::{ChatTemplate, Conversation, Day, ModelTokens};
+use crate::template_args::TemplateArgs;
+use remat_data::{ChatTemplate, Conversation, ModelTokens};
 use remat_formats::{AdapterConfig, GenerationConfig, Places, Tokenizer, hub_name};
 use remat_hub::Wanted;
 use remat_model::Model;
 use remat_step::DeviceOptions;
-use remat_train::{Generator, Isa, PrecisionChoice, Sampling, TrainError, device_options, today};
+use remat_train::{Generator, Isa, PrecisionChoice, Sampling, TrainError, device_options};
 use std::path::{Path, PathBuf};
 
 /// What transformers chooses among where sampling is on and nothing else is said.
@@ -50,24 +51,15 @@ pub(crate) struct InferenceArgs {
     #[arg(long, value_name = "TOKEN")]
     stop: Vec<String>,
 
-    /// Day that a chat template which asks sees as today's, as 2026-01-31 [default: today, in UTC]
-    #[arg(long, value_name = "DATE")]
-    chat_date: Option<Day>,
-
-    /// Chat template to use in place of the model's own, a file of Jinja
-    #[arg(long, value_name = "FILE")]
-    chat_template: Option<PathBuf>,
-
-    /// Variables for the chat template as a JSON object, such as {"enable_thinking": false}
-    #[arg(long, value_name = "JSON")]
-    chat_template_kwargs: Option<String>,
+    #[command(flatten)]
+    template: TemplateArgs,
 
     /// Number format of weights and activations
     #[arg(long, value_enum, default_value = "auto")]
     precision: PrecisionChoice,
 
     /// Threads [default: all]
-    #[arg(long, value_name = "N", value_parser = crate::threads)]
+    #[arg(long, value_name = "N", value_parser = crate::settings::threads)]
     threads: Option<usize>,
 
     /// Instruction set to compute with [default: the strongest this machine has]; results differ by roundings
@@ -102,10 +94,10 @@ impl InferenceArgs {
         };
         let mut places = inputs.reads("--model", &folder);
         places = adapter.iter().fold(places, |places, path| places.reads("--adapter", path));
-        self.chat_template.iter().fold(places, |places, path| places.reads("--chat-template", path)).check()?;
+        self.template.inputs(places).check()?;
         let options = device_options(self.threads, self.isa)?;
         let model = Model::open(&folder)?;
-        model.notes().iter().for_each(|note| crate::console::note(note));
+        model.notes().iter().for_each(|note| crate::terminal::note(note));
         crate::console::adapter_notes(&model, adapter.as_deref())?;
         let precision = self.precision.of_model(&model, options.level);
         let model = model.in_precision(precision.into());
@@ -148,8 +140,7 @@ impl InferenceArgs {
             );
             return Err(TrainError::BadFlag { key: "adapter", problem });
         }
-        let tokens = tokens.with_chat(self.chat_template.as_deref(), self.chat_template_kwargs.as_deref())?;
-        Ok(tokens.on_day(self.chat_date.unwrap_or_else(today)))
+        Ok(self.template.of(tokens)?)
     }
 
     /// The flags over what the model's makers ask for.

@@ -2,8 +2,8 @@
 //!
 //! Invariants: no tensor's data is read; what the files hold cannot steer the terminal.
 
-use crate::console::{self, visible};
-use crate::train::exit_code;
+use crate::exit::exit_code;
+use crate::terminal::{self, visible};
 use crate::units::{bytes, count, counted};
 use remat_formats::{
     AdapterConfig, FormatsError, GgufHeader, GgufValue, ModelConfig, ModelFiles, SafetensorsFile, TargetModules,
@@ -64,7 +64,7 @@ pub(crate) fn run(arguments: &InspectArgs) -> u8 {
             0
         }
         Err(error) => {
-            console::error(&error.to_string());
+            terminal::error(&error.to_string());
             match TrainError::from(error).kind() {
                 ErrorKind::Failed => exit_code(ErrorKind::Failed),
                 _ => exit_code(ErrorKind::Input),

@@ -18,6 +18,7 @@ mod console;
 mod data_check;
 mod doctor;
 mod eval;
+mod exit;
 mod file_notes;
 mod generate;
 mod inference;
@@ -35,14 +36,13 @@ mod report;
 mod schema;
 mod settings;
 mod signals;
+mod template_args;
+mod terminal;
 mod train;
 mod units;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use std::process::ExitCode;
-
-const FAILED: u8 = 1;
-const INTERRUPTED: u8 = 130;
 
 /// Fine-tune language models in the memory you have
 #[derive(Debug, Parser)]
@@ -123,7 +123,7 @@ fn main() -> ExitCode {
             return;
         }
         eprintln!("internal error, please report it: {info}");
-        std::process::exit(i32::from(FAILED));
+        std::process::exit(i32::from(exit::FAILED));
     }));
     give_up_on_endless_calls();
     if let Some(commit) = option_env!("REMAT_COMMIT") {
@@ -157,21 +157,13 @@ fn give_up_on_endless_calls() {
         while !remat_formats::guard_is_overdue() {
             std::thread::sleep(std::time::Duration::from_secs(1));
         }
-        console::error(
+        terminal::error(
             "a library does not end on what it was given (tokenizer.json, or a table of rows); use the original file",
         );
-        std::process::exit(i32::from(train::exit_code(remat_train::ErrorKind::Input)));
+        std::process::exit(i32::from(exit::exit_code(remat_train::ErrorKind::Input)));
     };
     // Without a thread for it, nobody watches.
     drop(std::thread::Builder::new().name("watch".to_string()).spawn(watch));
-}
-
-/// A number of threads.
-fn threads(text: &str) -> Result<usize, String> {
-    match text.parse() {
-        Ok(threads @ 1..=1024) => Ok(threads),
-        _ => Err("must be from 1 to 1024".to_string()),
-    }
 }
 
 #[cfg(test)]

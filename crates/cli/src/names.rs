@@ -3,8 +3,8 @@
 //!
 //! Invariant: nothing is sent for what exists here, nor for what cannot be a name of the Hub. Look next at `remat_hub`.
 
-use crate::console;
 use crate::progress::Progress;
+use crate::terminal;
 use crate::units::bytes;
 use remat_formats::hub_name;
 use remat_hub::{Hub, HubError, Kind, Repository, Wanted};
@@ -133,7 +133,7 @@ fn fetched<T>(
     let mut progress = Progress::new();
     let mut show = |at: remat_hub::Progress<'_>| {
         let text = format!("fetching {} · {} of {}", at.file, bytes(at.done_bytes), bytes(at.total_bytes));
-        progress.at(&console::visible(&text), at.done_bytes == at.total_bytes);
+        progress.at(&terminal::visible(&text), at.done_bytes == at.total_bytes);
     };
     Hub::from_env().and_then(|hub| ask(&hub, &mut show)).map_err(of(key))
 }

@@ -3,10 +3,10 @@
 //! Invariant: whatever else is printed stands on a line of its own; the first and the last update, and those with an evaluation, are always shown, and a
 //! line never wraps, so that overwriting it leaves nothing behind. `metrics.jsonl` has every update.
 
+use crate::terminal;
 use crate::units::{bytes, count, duration};
 use remat_train::StepMetrics;
 use std::io::{IsTerminal, Write};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 /// Off a terminal, a line at most this often.
@@ -17,9 +17,6 @@ const BETWEEN_REWRITES: Duration = Duration::from_millis(80);
 const DEFAULT_WIDTH: usize = 100;
 /// What is left out first where the terminal is narrow: indices of the fields.
 const LEFT_OUT_FIRST: [usize; 5] = [3, 4, 1, 6, 5];
-
-/// Whether the cursor stands behind an unfinished line. A process has one stderr, and signals print there too.
-static OPEN: AtomicBool = AtomicBool::new(false);
 
 /// The line and when it was last written.
 #[derive(Debug)]
@@ -50,9 +47,9 @@ impl Progress {
             let text = fitted(&fields, terminal_width().saturating_sub(1));
             // A closed stderr is no reason to stop a run.
             drop(write!(std::io::stderr(), "\r\x1b[2K{text}"));
-            OPEN.store(true, Ordering::Relaxed);
+            terminal::leave_open();
         } else {
-            crate::console::line(&fields.join(" · "));
+            terminal::line(&fields.join(" · "));
         }
     }
 }
@@ -68,17 +65,10 @@ impl Progress {
         if self.terminal {
             let text: String = text.chars().take(terminal_width().saturating_sub(1)).collect();
             drop(write!(std::io::stderr(), "\r\x1b[2K{text}"));
-            OPEN.store(true, Ordering::Relaxed);
+            terminal::leave_open();
         } else {
-            crate::console::line(text);
+            terminal::line(text);
         }
-    }
-}
-
-/// Ends the line if there is one, so that something else can be printed.
-pub(crate) fn end() {
-    if OPEN.swap(false, Ordering::Relaxed) {
-        drop(writeln!(std::io::stderr()));
     }
 }
 

@@ -3,9 +3,9 @@
 //! Invariant: the folder is there whole or not at all; under `--force` a model that remat wrote there goes once the new one
 //! is whole, and whatever else is in the folder stays.
 
-use crate::console;
+use crate::exit::exit_code;
 use crate::names::NameArgs;
-use crate::train::exit_code;
+use crate::terminal;
 use crate::units::{bytes, count, duration};
 use remat_hub::Wanted;
 use remat_model::{Model, QuantiseReport};
@@ -67,7 +67,7 @@ pub(crate) fn run(arguments: &QuantizeArgs) -> u8 {
             0
         }
         Err(error) => {
-            console::error(&error.to_string());
+            terminal::error(&error.to_string());
             exit_code(error.kind())
         }
     }
@@ -79,7 +79,7 @@ fn quantise(arguments: &QuantizeArgs) -> Result<QuantiseReport, TrainError> {
         (None, Some(name)) => Model::from_preset(name)?,
         (None, None) => return Err(TrainError::MissingKey { key: "model", example: "--model DIR" }),
     };
-    model.notes().iter().for_each(|note| console::note(note));
+    model.notes().iter().for_each(|note| terminal::note(note));
     Ok(model.write_quantised(arguments.quant.into(), &arguments.out, arguments.force)?)
 }
 

@@ -40,6 +40,14 @@ pub(crate) struct RowArgs {
     bad_rows: BadRows,
 }
 
+/// A number of threads, from a flag.
+pub(crate) fn threads(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(threads @ 1..=1024) => Ok(threads),
+        _ => Err("must be from 1 to 1024".to_string()),
+    }
+}
+
 impl RowArgs {
     pub(crate) fn options(&self) -> RowOptions {
         let (columns, ignored) = (self.columns.clone(), self.ignore_columns.clone());

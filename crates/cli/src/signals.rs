@@ -4,7 +4,8 @@
 //! the thread that says what happens, signals do the same without a word; a file that grows beyond the limit of the shell
 //! (SIGXFSZ) is an error of that write, as a full disk is.
 
-use crate::{INTERRUPTED, console};
+use crate::exit::INTERRUPTED;
+use crate::terminal;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::flag;
 use signal_hook::iterator::Signals;
@@ -26,7 +27,7 @@ pub(crate) fn save_on_interrupt() -> &'static AtomicBool {
     if told.is_err()
         && let Err(error) = act_silently(&signals)
     {
-        console::line(&format!(
+        terminal::line(&format!(
             "note: signals cannot be caught here ({error}): Ctrl-C will stop the run without saving"
         ));
     }
@@ -37,10 +38,10 @@ pub(crate) fn save_on_interrupt() -> &'static AtomicBool {
 fn tell(mut signals: Signals) {
     for _ in signals.forever() {
         if INTERRUPT.swap(true, Ordering::Relaxed) {
-            console::line("aborted without saving");
+            terminal::line("aborted without saving");
             std::process::exit(i32::from(INTERRUPTED));
         }
-        console::line("interrupted: saving; once more to abort without saving");
+        terminal::line("interrupted: saving; once more to abort without saving");
     }
 }
 

@@ -2,14 +2,16 @@
 //!
 //! Invariant: a flag wins over `--config`, which wins over the `config.toml` of the run that `--resume` goes on with.
 
-use crate::console::{self, Console};
+use crate::console::Console;
+use crate::exit::{INTERRUPTED, exit_code};
 use crate::json_lines::JsonLines;
 use crate::settings::SettingsArgs;
-use crate::{FAILED, INTERRUPTED, report, signals};
+use crate::terminal;
+use crate::{report, signals};
 use clap::ArgMatches;
 use remat_hub::Wanted;
 use remat_train::{
-    CONFIG_FILE, Checks, ErrorKind, Event, Existing, Outcome, Reporter, RunControl, Summary, TrainConfig, TrainError,
+    CONFIG_FILE, Checks, Event, Existing, Outcome, Reporter, RunControl, Summary, TrainConfig, TrainError,
     read_run_settings, train,
 };
 use std::path::{Path, PathBuf};
@@ -98,7 +100,7 @@ pub(crate) fn run(arguments: TrainArgs, matches: &ArgMatches) -> u8 {
 
 fn failed(error: &TrainError, json: bool) -> u8 {
     let code = exit_code(error.kind());
-    console::error(&error.to_string());
+    terminal::error(&error.to_string());
     if json {
         JsonLines::error(&error.to_string(), code);
     }
@@ -178,8 +180,8 @@ fn finish(summary: &Summary, output: &Output) -> u8 {
     match &summary.outcome {
         Outcome::Finished => 0,
         Outcome::Interrupted { save } => {
-            console::line(&format!("interrupted after update {}, saved {}", summary.updates, save.display()));
-            console::line(&format!("go on with: remat train --resume --out {}", quoted(&summary.out)));
+            terminal::line(&format!("interrupted after update {}, saved {}", summary.updates, save.display()));
+            terminal::line(&format!("go on with: remat train --resume --out {}", quoted(&summary.out)));
             INTERRUPTED
         }
     }
@@ -190,15 +192,6 @@ fn quoted(path: &Path) -> String {
     let text = path.display().to_string();
     let is_plain = |c: char| c.is_alphanumeric() || "/._-+=:@".contains(c);
     if text.chars().all(is_plain) { text } else { format!("'{}'", text.replace('\'', r"'\''")) }
-}
-
-pub(crate) fn exit_code(kind: ErrorKind) -> u8 {
-    match kind {
-        ErrorKind::Failed => FAILED,
-        ErrorKind::Input => 2,
-        ErrorKind::DoesNotFit => 3,
-        ErrorKind::Numeric => 4,
-    }
 }
 
 #[cfg(test)]

@@ -49,6 +49,14 @@ pub(crate) fn duration(seconds: f64) -> String {
     }
 }
 
+/// Seconds in a unit that shows them.
+pub(crate) fn seconds(seconds: f64) -> String {
+    match seconds {
+        s if s < 1.0 => format!("{:.1} ms", 1e3 * s),
+        s => format!("{s:.2} s"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

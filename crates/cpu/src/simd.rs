@@ -13,11 +13,14 @@
 pub(crate) mod avx2;
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod avx512;
+mod launch;
 pub(crate) mod portable;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
-use crate::pool::{Scratch, ThreadPool};
+pub(crate) use launch::launch;
+
+use crate::pool::Scratch;
 use remat_tensor::DynamicMap;
 
 /// A piece of work that one thread does without stopping: one tile, one range of rows.
@@ -141,24 +144,6 @@ unsafe fn look_up<T: Copy>(table: &[T; 16], codes: *const u8, to: *mut T) {
             *to.add(2 * pair + 1) = table[byte & 15];
         }
     }
-}
-
-/// Runs a kernel's tasks on the pool at the pool's level.
-pub(crate) fn launch<K: Kernel>(pool: &ThreadPool, tasks: usize, kernel: &K) {
-    #[cfg(target_arch = "x86_64")]
-    use crate::Level;
-    #[cfg(target_arch = "x86_64")]
-    match pool.level() {
-        Level::Portable => {}
-        // SAFETY: a pool's level is available on this machine; kernels give each task its own outputs.
-        Level::Avx2 => return pool.run(tasks, &|task, scratch| unsafe { avx2::task(kernel, task, scratch) }),
-        Level::Avx512 | Level::Avx512Bf16 => {
-            // SAFETY: as above.
-            return pool.run(tasks, &|task, scratch| unsafe { avx512::task(kernel, task, scratch) });
-        }
-    }
-    // SAFETY: every machine runs the portable level.
-    pool.run(tasks, &|task, scratch| unsafe { kernel.task::<portable::Portable>(task, scratch) });
 }
 
 /// Walks `0..n` in vectors: `$i` is the first element, `$lanes` how many of them are inside.

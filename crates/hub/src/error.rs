@@ -39,7 +39,7 @@ pub enum HubError {
     #[error("{name}: {file} is not what the Hub says it is ({problem}); it was removed, so give the command again")]
     Damaged { name: String, file: String, problem: String },
 
-    #[error("{}: cannot {what}: {source}", path.display())]
+    #[error("{}: cannot {what}: {source}; make room there, or name another folder by HF_HUB_CACHE", path.display())]
     Io { path: PathBuf, what: &'static str, source: std::io::Error },
 }
 

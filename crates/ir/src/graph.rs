@@ -3,115 +3,8 @@
 //! Invariants (proved by `verify`): nodes stand in execution order; a value has one producer or is a source; names
 //! of values and of nodes are unique, so that they identify them across passes; a donated output continues a state.
 
-use crate::{NameMap, Op, SourceRole};
-use remat_tensor::{DType, Shape};
-use std::fmt;
+use crate::{NameMap, Op, OpClass, OpDef, OpId, RegionId, SourceRole, Storage, Type, ValueId};
 use std::ops::Index;
-
-/// Index of a value in [`Graph::values`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct ValueId(pub u32);
-
-/// Index of a node in [`Graph::nodes`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct OpId(pub u32);
-
-/// Index of a checkpoint region in [`Graph::regions`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct RegionId(pub u32);
-
-impl ValueId {
-    /// As a vector index.
-    pub fn index(self) -> usize {
-        self.0 as usize
-    }
-}
-
-impl OpId {
-    /// As a vector index.
-    pub fn index(self) -> usize {
-        self.0 as usize
-    }
-}
-
-impl RegionId {
-    /// As a vector index.
-    pub fn index(self) -> usize {
-        self.0 as usize
-    }
-}
-
-/// Element type and static shape of a value.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Type {
-    /// Element type.
-    pub dtype: DType,
-    /// Dimensions, outermost first.
-    pub shape: Shape,
-}
-
-impl Type {
-    /// A type of the given dtype and shape.
-    pub fn new(dtype: DType, shape: impl Into<Shape>) -> Self {
-        Type { dtype, shape: shape.into() }
-    }
-
-    /// Bytes of the largest value allowed: 256 TiB, so that sums over a graph's values cannot overflow.
-    pub const MAX_BYTES: usize = 1 << 48;
-
-    /// Size in bytes, of a type that passes [`Type::check`].
-    pub fn bytes(&self) -> usize {
-        self.dtype.bytes_of(&self.shape).expect("a type that passes `check` has a size")
-    }
-
-    /// Refuses what no value can be: a shape without axes, an axis of size 0, more than [`Type::MAX_BYTES`].
-    ///
-    /// # Errors
-    /// The fault, to be put behind the name and type of the value.
-    pub fn check(&self) -> Result<(), &'static str> {
-        if self.shape.is_empty() {
-            return Err("has no axes; a scalar has shape [1]");
-        }
-        if self.shape.contains(&0) {
-            return Err("has an axis of size 0");
-        }
-        match self.dtype.bytes_of(&self.shape) {
-            Some(bytes) if bytes <= Type::MAX_BYTES => Ok(()),
-            _ => Err("is larger than 256 TiB"),
-        }
-    }
-}
-
-impl fmt::Display for Type {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}{}", self.dtype, self.shape)
-    }
-}
-
-/// Where a value lives.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Storage {
-    /// Written by the caller before each run: token ids, labels, the learning rate.
-    Input,
-    /// Read-only for the whole program: frozen parameters, tables.
-    Weight,
-    /// Persistent and updated in place through donation: trainable parameters, gradients, moments.
-    State,
-    /// A slot of the plan's arena, alive between its producer and its last use.
-    Arena,
-}
-
-impl Storage {
-    /// The word of the text form.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Storage::Input => "input",
-            Storage::Weight => "weight",
-            Storage::State => "state",
-            Storage::Arena => "arena",
-        }
-    }
-}
 
 /// One value of the graph.
 #[derive(Debug, Clone, PartialEq)]
@@ -128,6 +21,16 @@ pub struct Value {
     pub producer: Option<(OpId, usize)>,
     /// The state value whose bytes this one replaces in place.
     pub donated_from: Option<ValueId>,
+}
+
+impl Value {
+    /// Name of the parameter that a source is, or that it is kept for.
+    pub fn parameter(&self) -> Option<&str> {
+        match self.role? {
+            SourceRole::Parameter(_, role) => Some(role.parameter(&self.name)),
+            _ => None,
+        }
+    }
 }
 
 /// Whether a node computes the model or its gradient.
@@ -296,5 +199,40 @@ impl Index<usize> for Users {
 
     fn index(&self, value: usize) -> &[OpId] {
         &self.nodes[self.from[value] as usize..self.from[value + 1] as usize]
+    }
+}
+
+impl OpClass {
+    /// The class of a node of `graph`.
+    pub fn of(graph: &Graph, node: &Node) -> OpClass {
+        let (inputs, outputs) = graph.node_types(node);
+        node.op.class(&inputs, &outputs)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{ParameterKind, StateRole};
+    use remat_tensor::DType;
+
+    #[test]
+    fn states_lead_back_to_their_parameter_by_role_and_never_by_name() {
+        let value = |name: &str, role| Value {
+            name: name.to_string(),
+            ty: Type::new(DType::F32, [1]),
+            storage: Storage::State,
+            role: Some(role),
+            producer: None,
+            donated_from: None,
+        };
+        for role in StateRole::ALL {
+            let of_w = value(&role.name("w"), SourceRole::Parameter(ParameterKind::AdapterA, role));
+            assert_eq!(of_w.parameter(), Some("w"), "{}", of_w.name);
+            // A parameter of a name that another one's state could have is itself.
+            let named_so = value(&role.name("w"), SourceRole::BASE);
+            assert_eq!(named_so.parameter(), Some(named_so.name.as_str()));
+        }
+        assert_eq!(value("k", SourceRole::KvCache).parameter(), None);
     }
 }

@@ -4,8 +4,6 @@
 //! Invariant: both follow from the op and the types of its operands and results alone; what a class costs and how many bytes
 //! a workspace has is a device's affair. Look next at `OpDef::class` and `OpDef::workspace`.
 
-use crate::{Graph, Node, OpDef};
-
 /// Matrix products with a side of at most this are thin: an adapter's, bound by memory more than by arithmetic.
 pub const THIN: usize = 128;
 
@@ -59,14 +57,6 @@ classes! {
     Copy "split, concat",
     // Everything else: sums, casts, gathers.
     Stream "stream",
-}
-
-impl OpClass {
-    /// The class of a node of `graph`.
-    pub fn of(graph: &Graph, node: &Node) -> OpClass {
-        let (inputs, outputs) = graph.node_types(node);
-        node.op.class(&inputs, &outputs)
-    }
 }
 
 /// What kernels may need while they run, beside operands and results.

@@ -3,7 +3,7 @@
 //! Invariant: a source is given its role where it is declared, and keeps it through every pass; names identify values and
 //! say nothing. [`StateRole`] has the one table of how the states of a parameter are named after it. Look next at `build`.
 
-use crate::{Storage, Value};
+use crate::Storage;
 use std::fmt;
 
 /// What a source is for.
@@ -77,6 +77,11 @@ impl StateRole {
     /// The name of a parameter's state, in plans, on devices and in saves.
     pub fn name(self, parameter: &str) -> String {
         format!("{parameter}{}", self.suffix())
+    }
+
+    /// The name of the parameter that a state of this role and `name` is kept for.
+    pub(crate) fn parameter(self, name: &str) -> &str {
+        name.strip_suffix(self.suffix()).unwrap_or(name)
     }
 
     fn suffix(self) -> &'static str {
@@ -188,41 +193,12 @@ impl fmt::Display for SourceRole {
     }
 }
 
-impl Value {
-    /// Name of the parameter that a source is, or that it is kept for.
-    pub fn parameter(&self) -> Option<&str> {
-        match self.role? {
-            SourceRole::Parameter(_, role) => Some(self.name.strip_suffix(role.suffix()).unwrap_or(&self.name)),
-            _ => None,
-        }
-    }
-}
+/// Name of the input that keys all random ops of a run: u32 [4].
+pub const RANDOM_KEY: &str = "rng";
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Type;
-    use remat_tensor::DType;
-
-    #[test]
-    fn states_lead_back_to_their_parameter_by_role_and_never_by_name() {
-        let value = |name: &str, role| Value {
-            name: name.to_string(),
-            ty: Type::new(DType::F32, [1]),
-            storage: Storage::State,
-            role: Some(role),
-            producer: None,
-            donated_from: None,
-        };
-        for role in StateRole::ALL {
-            let of_w = value(&role.name("w"), SourceRole::Parameter(ParameterKind::AdapterA, role));
-            assert_eq!(of_w.parameter(), Some("w"), "{}", of_w.name);
-            // A parameter of a name that another one's state could have is itself.
-            let named_so = value(&role.name("w"), SourceRole::BASE);
-            assert_eq!(named_so.parameter(), Some(named_so.name.as_str()));
-        }
-        assert_eq!(value("k", SourceRole::KvCache).parameter(), None);
-    }
 
     #[test]
     fn the_text_of_a_role_is_its_own() {

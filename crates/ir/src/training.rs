@@ -57,9 +57,6 @@ pub struct Training {
     pub parameters: Vec<Parameter>,
     /// Other values whose gradients are wanted: outputs of each run.
     pub wanted: Vec<ValueId>,
-    /// Whether the graph has an input [`RANDOM_KEY`].
+    /// Whether the graph has an input [`RANDOM_KEY`](crate::RANDOM_KEY).
     pub random: bool,
 }
-
-/// Name of the input that keys all random ops of a run: u32 [4].
-pub const RANDOM_KEY: &str = "rng";

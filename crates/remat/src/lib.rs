@@ -52,22 +52,26 @@
 //! Invariant: nothing a caller passes can panic. Look next at [`Graph`], [`Step`] and [`Model`].
 
 mod compile;
+mod decision;
 mod error;
 mod graph;
 mod layers;
 mod memory;
 mod model;
+mod options;
 mod policy;
+mod recipe;
 mod rules;
 mod step;
 mod validate;
 
-pub use compile::Options;
+pub use decision::{Candidate, Decision};
 pub use error::Error;
 pub use graph::{Graph, Init, Tensor};
 pub use memory::MemoryReport;
 pub use model::Model;
-pub use policy::{Candidate, CheckpointPolicy, Decision};
+pub use options::Options;
+pub use policy::CheckpointPolicy;
 pub use rules::Rules;
 pub use step::{Element, OpRuns, Step};
 

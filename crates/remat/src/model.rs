@@ -3,7 +3,7 @@
 //! Invariant: checkpointing is a property of compiled steps: it changes no parameter, no name and no saved file. Look
 //! next at `remat_model` for the families and at [`crate::Step`] for what [`Model::training_step`] gives.
 
-use crate::compile::Recipe;
+use crate::recipe::Recipe;
 use crate::step::Step;
 use crate::{CheckpointPolicy, Error, Options};
 use remat_formats::ModelConfig;

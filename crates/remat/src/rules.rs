@@ -1,10 +1,10 @@
 //! Policies as rules by name and op.
 //!
 //! Invariant: a rule that matches nothing, and two `must`s that contradict each other, are errors that name the value. Look
-//! next at `policy` for what a decision means.
+//! next at `decision` for what a decision means.
 
-use crate::policy::{Candidate, forward_producer};
-use crate::{Decision, Error};
+use crate::Error;
+use crate::decision::{Candidate, Decision, forward_producer};
 use remat_ir::Graph;
 use std::collections::HashMap;
 

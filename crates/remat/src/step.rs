@@ -3,7 +3,7 @@
 //! Invariants: a run allocates nothing; an error leaves the step usable, with gradients as they were when it happened.
 //! Gradients add up over runs until an update or [`Step::zero_gradients`]. Look next at `compile` for how a step is made.
 
-use crate::compile::Recipe;
+use crate::recipe::Recipe;
 use crate::{CheckpointPolicy, Error, MemoryReport};
 use remat_ir::{RANDOM_KEY, StateRole, Storage, Type};
 use remat_model::refresh_working_copies;

@@ -125,3 +125,14 @@ impl FromStr for DType {
         })
     }
 }
+
+impl QuantFormat {
+    /// The dtype of such a weight.
+    pub const fn dtype(self) -> DType {
+        match self {
+            QuantFormat::Nf4(ScaleKind::Nested) => DType::Nf4,
+            QuantFormat::Nf4(ScaleKind::Single) => DType::Nf4Single,
+            QuantFormat::Int8 => DType::Int8,
+        }
+    }
+}

@@ -7,6 +7,7 @@ mod dynamic_map;
 mod finite;
 mod host;
 pub mod int8;
+mod little_endian;
 pub mod nf4;
 mod philox;
 mod quantised;

@@ -7,18 +7,10 @@ use remat_train::{Ending, EvaluationRequest, Generator, Request, Sampling, TextS
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 
-const CASES: [&str; 10] = [
-    "llama-gqa-tied",
-    "llama-rope3-bias",
-    "llama-f16",
-    "gpt2",
-    "mistral",
-    "qwen2",
-    "qwen3",
-    "olmo2",
-    "granite",
-    "smollm3",
-];
+/// The models of `fixtures/parity`.
+fn cases() -> impl Iterator<Item = &'static str> {
+    include_str!("../../../fixtures/parity/cases.txt").lines()
+}
 
 fn folder(case: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/parity").join(case)
@@ -49,7 +41,7 @@ fn continuations(case: &str, kind: &str) -> Vec<(Vec<u32>, Vec<u32>)> {
 
 #[test]
 fn greedy_tokens_of_base_and_adapter_equal_the_reference() {
-    for case in CASES {
+    for case in cases() {
         let model = model(case);
         for kind in ["base", "adapter"] {
             let adapter = folder(case).join("adapter");
@@ -75,7 +67,7 @@ fn greedy_tokens_of_base_and_adapter_equal_the_reference() {
 #[test]
 fn in_bf16_nearly_every_next_token_is_that_of_f32() {
     let (mut equal, mut all) = (0, 0);
-    for case in CASES {
+    for case in cases() {
         let model = model(case).in_precision(Precision::Bf16);
         let mut generator = Generator::open(&model, None, 40, DeviceOptions::cpu(2)).expect("loads");
         for (prompt, expected) in continuations(case, "base") {
@@ -210,7 +202,7 @@ fn first_rows(case: &str, dir: &Path) -> PathBuf {
 #[test]
 fn losses_of_base_and_adapter_equal_the_reference_at_any_batch_size() {
     let dir = tempfile::tempdir().expect("a folder");
-    for case in CASES {
+    for case in cases() {
         let (model, reference, adapter) = (model(case), reference(case), folder(case).join("adapter"));
         let data = vec![first_rows(case, dir.path())];
         let trained = ids(&reference["first_update"]["trained_tokens"]).iter().sum::<u32>();

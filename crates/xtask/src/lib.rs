@@ -1,6 +1,7 @@
 //! Chores of this repository. Look next at [`tidy`] for the rules that the code base keeps.
 
 pub mod arenas;
+pub mod circles;
 pub mod new_op;
 mod peer;
 pub mod peers;

@@ -6,9 +6,9 @@
 mod prompts;
 
 use crate::answer::{Answer, answer, print};
-use crate::console;
+use crate::exit::exit_code;
 use crate::inference::{Asked, InferenceArgs};
-use crate::train::exit_code;
+use crate::terminal;
 use prompts::Prompt;
 use remat_formats::Places;
 use remat_train::TrainError;
@@ -67,7 +67,7 @@ pub(crate) fn run(arguments: &GenerateArgs) -> u8 {
     match generate(arguments) {
         Ok(()) => 0,
         Err(error) => {
-            console::error(&error.to_string());
+            terminal::error(&error.to_string());
             exit_code(error.kind())
         }
     }
@@ -79,7 +79,7 @@ fn generate(arguments: &GenerateArgs) -> Result<(), TrainError> {
     let prompts = prompts::read(arguments.prompt.as_deref(), arguments.prompts.as_deref())?;
     let prompts: Vec<(Prompt, Vec<u32>)> = encoded(arguments, &mut asked, prompts)?;
     if !arguments.quiet {
-        asked.notes.iter().for_each(|note| console::line(&console::visible(&format!("note: {note}"))));
+        asked.notes.iter().for_each(|note| terminal::line(&terminal::visible(&format!("note: {note}"))));
     }
     let positions = asked.model.config().max_position_embeddings;
     let wanted = arguments.max_tokens.or(asked.max_new_tokens);
@@ -97,7 +97,7 @@ fn generate(arguments: &GenerateArgs) -> Result<(), TrainError> {
             break;
         }
         if !arguments.quiet {
-            console::line(&answer.summary(ids.len(), generator.allocated_bytes()));
+            terminal::line(&answer.summary(ids.len(), generator.allocated_bytes()));
         }
     }
     Ok(())

@@ -1,7 +1,7 @@
 //! The frontier as a chart of characters: memory to the right, time upwards.
 
-use super::text::seconds;
 use crate::units::bytes;
+use crate::units::seconds;
 use remat_train::FrontierRow;
 
 const WIDTH: usize = 56;

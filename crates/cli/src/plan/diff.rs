@@ -1,6 +1,6 @@
 //! Two plans side by side: what differs in settings, memory and time. Reads what `plan --json` wrote.
 
-use crate::console;
+use crate::terminal;
 use crate::units::bytes;
 use remat_formats::{SETTINGS_LIMIT_BYTES, read_text_file};
 use remat_train::TrainError;
@@ -82,7 +82,7 @@ fn read(path: &Path) -> Result<Value, TrainError> {
 
 fn plain(value: &Value) -> String {
     let text = value.as_str().map_or_else(|| value.to_string(), str::to_string);
-    let text: String = text.chars().map(|c| if console::steers(c) || c == '\n' { '\u{fffd}' } else { c }).collect();
+    let text: String = text.chars().map(|c| if terminal::steers(c) || c == '\n' { '\u{fffd}' } else { c }).collect();
     if text.chars().count() <= 15 { text } else { text.chars().take(14).chain(['…']).collect() }
 }
 

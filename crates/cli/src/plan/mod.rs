@@ -10,9 +10,9 @@ mod json;
 mod text;
 mod timeline;
 
+use crate::exit::exit_code;
 use crate::settings::SettingsArgs;
-use crate::train::exit_code;
-use crate::{console, report};
+use crate::{report, terminal};
 use clap::ArgMatches;
 use remat_formats::{OutputFile, Places};
 use remat_hub::Wanted;
@@ -64,7 +64,7 @@ pub(crate) fn run(arguments: PlanArgs, matches: &ArgMatches) -> u8 {
             code
         }
         Err(error) => {
-            console::error(&error.to_string());
+            terminal::error(&error.to_string());
             exit_code(error.kind())
         }
     }
@@ -88,7 +88,7 @@ fn start(arguments: PlanArgs, matches: &ArgMatches) -> Result<(String, u8), Trai
     let open = |flag, path: Option<PathBuf>| path.map(|path| OutputFile::open(flag, &path)).transpose();
     let (timeline, report) = (open("--timeline", arguments.timeline)?, open("--report", arguments.report)?);
     let plan = plan(config)?;
-    plan.notes.iter().for_each(|note| console::note(note));
+    plan.notes.iter().for_each(|note| terminal::note(note));
     if let Some(file) = timeline {
         file.write(timeline::svg(&plan).as_bytes())?;
     }

@@ -2,7 +2,7 @@
 
 use super::chart::chart;
 use crate::memory_rows::memory_rows;
-use crate::units::{bytes, count, counted, in_tiles};
+use crate::units::{bytes, count, counted, in_tiles, seconds};
 use remat_train::{Fit, FrontierRow, MethodKind, RunPlan};
 use std::fmt::Write;
 
@@ -14,14 +14,6 @@ pub(super) fn page(plan: &RunPlan) -> String {
     page.push_str(&frontier(plan));
     page.push_str(&alternatives(plan));
     page
-}
-
-/// Seconds in a unit that shows them.
-pub(super) fn seconds(seconds: f64) -> String {
-    match seconds {
-        s if s < 1.0 => format!("{:.1} ms", 1e3 * s),
-        s => format!("{s:.2} s"),
-    }
 }
 
 fn verdict(plan: &RunPlan) -> String {

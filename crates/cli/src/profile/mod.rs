@@ -7,10 +7,10 @@
 mod verdict;
 
 use self::verdict::verdict;
+use crate::exit::exit_code;
 use crate::report::{self, REPORT_FILE};
 use crate::settings::SettingsArgs;
-use crate::train::exit_code;
-use crate::{console, units};
+use crate::{terminal, units};
 use clap::ArgMatches;
 use remat_formats::probe_folder;
 use remat_hub::Wanted;
@@ -69,7 +69,7 @@ pub(crate) fn run(arguments: ProfileArgs, matches: &ArgMatches) -> u8 {
 }
 
 fn failed(error: &TrainError) -> u8 {
-    console::error(&error.to_string());
+    terminal::error(&error.to_string());
     exit_code(error.kind())
 }
 
@@ -97,7 +97,7 @@ fn start(arguments: ProfileArgs, matches: &ArgMatches) -> Result<(String, Option
     let (shape, options, limits, prices) = (*shape, *options, *limits, prices.clone());
     let job = ProfileJob { model, method, shape, batch, policies, repeats, options, limits, prices, spill };
     let PolicyRows { rows, refused, note } = profile(&job)?;
-    note.iter().for_each(|note| console::line(&format!("note: {note}")));
+    note.iter().for_each(|note| terminal::line(&format!("note: {note}")));
     let (chosen, verdict) = verdict(&setup, &rows);
     let profiled = Profiled { footprint_bytes, footprint_16_bit_bytes, repeats, rows, refused, chosen, verdict };
     let record = profiled.record(&setup, started_at)?;
@@ -158,7 +158,7 @@ fn keep(record: &Record) -> Option<PathBuf> {
     match write(record, &folder) {
         Ok(()) => Some(folder),
         Err(error) => {
-            console::line(&format!("note: the lab record was not kept ({error}); give --out DIR"));
+            terminal::line(&format!("note: the lab record was not kept ({error}); give --out DIR"));
             None
         }
     }

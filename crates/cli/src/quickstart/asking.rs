@@ -1,7 +1,7 @@
 //! The held-out questions: their answers by a model, with and without an adapter, and the loss of the right ones.
 
-use super::{BATCH, SEQ_LEN, say};
-use crate::console;
+use super::job::{BATCH, SEQ_LEN};
+use crate::terminal;
 use remat_formats::Tokenizer;
 use remat_model::Model;
 use remat_step::DeviceOptions;
@@ -68,15 +68,15 @@ pub(super) fn answers(
 pub(super) fn show(rows: &[Row], answers: &[(&str, &Vec<String>)]) {
     for (index, row) in rows.iter().enumerate().take(SHOWN) {
         if let [(_, only)] = answers {
-            say(&format!("   {}", row.entry()));
-            say(&format!("   {} → {}\n", row.question(), console::bold(&only[index])));
+            terminal::say(&format!("   {}", row.entry()));
+            terminal::say(&format!("   {} → {}\n", row.question(), terminal::bold(&only[index])));
             continue;
         }
-        say(&format!("   {}", row.question()));
+        terminal::say(&format!("   {}", row.question()));
         for (name, answers) in answers {
-            say(&format!("     {name:<7} {}", answers[index]));
+            terminal::say(&format!("     {name:<7} {}", answers[index]));
         }
-        say("");
+        terminal::say("");
     }
 }
 

@@ -5,12 +5,16 @@
 //! at `asking` for the answers; `cargo xtask quickstart-model` makes the embedded files.
 
 mod asking;
+mod job;
 mod policies;
 
-use crate::console::{self, Console};
+use self::job::{BATCH, RANK, SEQ_LEN};
+use crate::console::Console;
+use crate::exit::INTERRUPTED;
+use crate::exit::exit_code;
+use crate::settings::threads;
 use crate::signals;
-use crate::train::exit_code;
-use crate::{INTERRUPTED, threads};
+use crate::terminal;
 use crate::{report, units};
 use remat_formats::{OwnFiles, Places, write_atomic};
 use remat_model::{Model, Precision};
@@ -33,9 +37,6 @@ const FILES: [(&str, &[u8]); 7] = [
 ];
 /// The files of the record.
 const RECORD: [&str; 2] = [RECORD_FILE, RECORD_TEXT_FILE];
-const RANK: usize = 8;
-const BATCH: usize = 16;
-const SEQ_LEN: usize = 80;
 const LEARNING_RATE: f64 = 2e-3;
 
 /// What `--help` says after the flags.
@@ -67,7 +68,7 @@ pub(crate) fn run(arguments: &QuickstartArgs) -> u8 {
     match tour(arguments) {
         Ok(code) => code,
         Err(error) => {
-            console::error(&error.to_string());
+            terminal::error(&error.to_string());
             exit_code(error.kind())
         }
     }
@@ -80,10 +81,14 @@ fn tour(arguments: &QuickstartArgs) -> Result<u8, TrainError> {
     let model = Model::open(&out.join("model"))?.in_precision(Precision::Bf16);
     let rows = asking::held_out(out)?;
 
-    say("");
-    say("A small language model, of 3 million parameters, is in this program. It has read a dictionary, but it");
-    say("was never asked a question. In the next minute it learns to answer, by LoRA: the model itself stays as");
-    say("it is, and small matrices beside its own (the adapter) are trained.");
+    terminal::say("");
+    terminal::say(
+        "A small language model, of 3 million parameters, is in this program. It has read a dictionary, but it",
+    );
+    terminal::say(
+        "was never asked a question. In the next minute it learns to answer, by LoRA: the model itself stays as",
+    );
+    terminal::say("it is, and small matrices beside its own (the adapter) are trained.");
 
     heading("1", "Before: what it says to questions it is never trained on");
     let before = asking::answers(&model, None, &rows, threads)?;
@@ -116,7 +121,7 @@ fn tour(arguments: &QuickstartArgs) -> Result<u8, TrainError> {
     console.summary(&summary);
     report::train::write(&summary)?;
     if let Outcome::Interrupted { save } = &summary.outcome {
-        console::line(&format!("interrupted after update {}, saved {}", summary.updates, save.display()));
+        terminal::line(&format!("interrupted after update {}, saved {}", summary.updates, save.display()));
         return Ok(INTERRUPTED);
     }
 
@@ -128,9 +133,9 @@ fn tour(arguments: &QuickstartArgs) -> Result<u8, TrainError> {
     let (right_before, right_after) = (asking::right(&rows, &before), asking::right(&rows, &after));
     let fall = 100.0 * (1.0 - loss_after / loss_before);
     let number = rows.len();
-    say(&format!("   on {number} held-out questions    before     after"));
-    say(&format!("   loss of the answers       {loss_before:>8.3}  {loss_after:>8.3}   ({fall:.0} % less)"));
-    say(&format!(
+    terminal::say(&format!("   on {number} held-out questions    before     after"));
+    terminal::say(&format!("   loss of the answers       {loss_before:>8.3}  {loss_after:>8.3}   ({fall:.0} % less)"));
+    terminal::say(&format!(
         "   answered word for word    {:>8}  {:>8}",
         format!("{right_before}/{number}"),
         format!("{right_after}/{number}")
@@ -227,28 +232,24 @@ fn own_files_of_tour(out: &Path) -> Result<OwnFiles, TrainError> {
 
 fn leave(out: &Path, peak: &str) {
     let folder = out.display();
-    say(&format!("   {folder}/adapter          the adapter, as PEFT reads it; metrics.jsonl"));
-    say(&format!("   {folder}/adapter/{}  the same as charts, for a browser", report::REPORT_FILE));
-    say(&format!("   {folder}/record.md        the lab record: program, machine, files, settings, and what came out"));
-    say(&format!("   {folder}/model            the model it belongs to"));
-    say(&format!("   {folder}/questions.jsonl  what it was trained on: one JSON object a line"));
-    say(&format!("   The process needed {peak} at most.\n"));
-    say("   Ask it yourself:");
-    say(&format!(
+    terminal::say(&format!("   {folder}/adapter          the adapter, as PEFT reads it; metrics.jsonl"));
+    terminal::say(&format!("   {folder}/adapter/{}  the same as charts, for a browser", report::REPORT_FILE));
+    terminal::say(&format!(
+        "   {folder}/record.md        the lab record: program, machine, files, settings, and what came out"
+    ));
+    terminal::say(&format!("   {folder}/model            the model it belongs to"));
+    terminal::say(&format!("   {folder}/questions.jsonl  what it was trained on: one JSON object a line"));
+    terminal::say(&format!("   The process needed {peak} at most.\n"));
+    terminal::say("   Ask it yourself:");
+    terminal::say(&format!(
         "     remat generate --model {folder}/model --adapter {folder}/adapter --prompt \"$(printf 'Dictionary: \
          canoe (noun): a small and light boat.\\nQuestion: What is a canoe?\\nAnswer:')\"\n"
     ));
-    say("   Your own model (a folder as Hugging Face has it) and rows:");
-    say("     remat data check rows.jsonl --model MODEL");
-    say("     remat train --model MODEL --data rows.jsonl --method lora --memory 6GiB --out run");
+    terminal::say("   Your own model (a folder as Hugging Face has it) and rows:");
+    terminal::say("     remat data check rows.jsonl --model MODEL");
+    terminal::say("     remat train --model MODEL --data rows.jsonl --method lora --memory 6GiB --out run");
 }
 
 fn heading(number: &str, text: &str) {
-    say(&format!("\n{} {}\n", console::bold(number), console::bold(text)));
-}
-
-/// One line of data. A reader that went away (a closed pipe) is no reason to fail.
-fn say(text: &str) {
-    use std::io::Write;
-    drop(writeln!(std::io::stdout(), "{text}"));
+    terminal::say(&format!("\n{} {}\n", terminal::bold(number), terminal::bold(text)));
 }

@@ -1,6 +1,7 @@
 //! The step under three policies side by side, planned and measured, and the same trade on a large model's shape.
 
-use super::{BATCH, RANK, SEQ_LEN, say};
+use super::job::{BATCH, RANK, SEQ_LEN};
+use crate::terminal;
 use crate::units;
 use remat_model::{BatchShape, LoraConfig, Method, Model, Precision, preset, training};
 use remat_plan::{DeviceProfile, Plan, Policy};
@@ -15,10 +16,18 @@ const LARGE_SEQ_LEN: usize = 4096;
 
 /// What the choice is.
 pub(super) fn explain() {
-    say("   Forward computes activations, layer by layer, and backward needs them again, in reverse. So they wait");
-    say("   in memory: more of them with every layer and every token. Gradient checkpointing drops most of them");
-    say("   and computes them again when backward comes by: less memory for more time. Which ones is the plan's");
-    say("   decision. Here is one training step under three policies, each planned first and then measured:\n");
+    terminal::say(
+        "   Forward computes activations, layer by layer, and backward needs them again, in reverse. So they wait",
+    );
+    terminal::say(
+        "   in memory: more of them with every layer and every token. Gradient checkpointing drops most of them",
+    );
+    terminal::say(
+        "   and computes them again when backward comes by: less memory for more time. Which ones is the plan's",
+    );
+    terminal::say(
+        "   decision. Here is one training step under three policies, each planned first and then measured:\n",
+    );
 }
 
 /// Prints the table and what it says.
@@ -37,8 +46,8 @@ pub(super) fn compare(model: &Model, threads: usize) -> Result<PolicyRows, Train
     };
     let found = profile(&job)?;
     let rows = &found.rows;
-    say("   checkpointing   activations kept    peak memory of the process    time of a step");
-    say("                   for backward        planned       measured        planned    measured");
+    terminal::say("   checkpointing   activations kept    peak memory of the process    time of a step");
+    terminal::say("                   for backward        planned       measured        planned    measured");
     for row in rows {
         let measured = row.measured_peak_bytes.map_or("unknown".to_string(), units::bytes);
         let kept = units::bytes(row.activation_bytes as u64);
@@ -46,13 +55,13 @@ pub(super) fn compare(model: &Model, threads: usize) -> Result<PolicyRows, Train
         let more = if row.policy == rows[0].policy { String::new() } else { format!("   {:+.0} %", row.extra_percent) };
         let (planned, times) =
             (units::bytes(row.planned_peak_bytes), (format!("{planned_ms:.1} ms"), format!("{ms:.1} ms")));
-        say(&format!(
+        terminal::say(&format!(
             "   {:<15} {kept:<19} {planned:<13} {measured:<15} {:<10} {}{more}",
             row.policy, times.0, times.1
         ));
     }
     for refused in &found.refused {
-        say(&format!("   {} was not measured: {}.", refused.policy, refused.reason));
+        terminal::say(&format!("   {} was not measured: {}.", refused.policy, refused.reason));
     }
     conclude(rows)?;
     Ok(found)
@@ -62,18 +71,20 @@ fn conclude(rows: &[ProfileRow]) -> Result<(), TrainError> {
     let (Some(none), Some(full)) = (rows.first(), rows.last()) else { return Ok(()) };
     let less = 100.0 - 100.0 * full.activation_bytes as f64 / none.activation_bytes.max(1) as f64;
     let extra = full.extra_percent;
-    say("");
-    say(&format!("   So full keeps {less:.0} % less for backward and takes {extra:.0} % more time."));
+    terminal::say("");
+    terminal::say(&format!("   So full keeps {less:.0} % less for backward and takes {extra:.0} % more time."));
     if rows.iter().all(|row| row.trained_hash == none.trained_hash) {
-        say("   And nothing else changes: after two updates, what was trained is equal in every bit under all three.");
+        terminal::say(
+            "   And nothing else changes: after two updates, what was trained is equal in every bit under all three.",
+        );
     } else {
-        say("   But what was trained differs between them, which must never be: please report it.");
+        terminal::say("   But what was trained differs between them, which must never be: please report it.");
     }
     let (large_none, large_full) = (large(&Policy::None)?, large(&Policy::Full)?);
-    say(&format!(
+    terminal::say(&format!(
         "   On this small model that hardly matters. The same plans for {LARGE} at {LARGE_SEQ_LEN} tokens, from its shape"
     ));
-    say(&format!(
+    terminal::say(&format!(
         "   alone: none keeps {}, full {}. That is the difference between fitting and not.",
         units::bytes(large_none.activation_bytes() as u64),
         units::bytes(large_full.activation_bytes() as u64)

@@ -7,8 +7,8 @@ mod compare;
 mod page;
 mod read;
 
-use crate::console;
-use crate::train::exit_code;
+use crate::exit::exit_code;
+use crate::terminal;
 use remat_formats::Places;
 use remat_train::TrainError;
 use std::io::Write;
@@ -59,7 +59,7 @@ pub(crate) fn run(arguments: &RecordArgs) -> u8 {
             0
         }
         Err(error) => {
-            console::error(&error.to_string());
+            terminal::error(&error.to_string());
             exit_code(error.kind())
         }
     }

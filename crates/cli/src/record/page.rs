@@ -2,7 +2,7 @@
 
 use super::compare::{Comparison, SECTIONS};
 use super::read::RecordFile;
-use crate::{console, units};
+use crate::{terminal, units};
 use serde_json::{Value, json};
 
 /// Longer values end in an ellipsis; `--json` has them whole.
@@ -90,7 +90,7 @@ fn shown(name: &str, value: &Value) -> String {
 
 /// Without characters that a terminal would act on.
 fn plain(text: &str) -> String {
-    text.chars().map(|c| if console::steers(c) || c == '\n' { '\u{fffd}' } else { c }).collect()
+    text.chars().map(|c| if terminal::steers(c) || c == '\n' { '\u{fffd}' } else { c }).collect()
 }
 
 fn cut(text: &str) -> String {

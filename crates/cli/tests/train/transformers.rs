@@ -47,18 +47,10 @@ fn compare(name: &str, series: &str, method: &str) {
     close("grad_norm", "grad_norms", 1e-3);
 }
 
-const CASES: [&str; 10] = [
-    "llama-gqa-tied",
-    "llama-rope3-bias",
-    "llama-f16",
-    "gpt2",
-    "mistral",
-    "qwen2",
-    "qwen3",
-    "olmo2",
-    "granite",
-    "smollm3",
-];
+/// The models of `fixtures/parity`.
+fn cases() -> impl Iterator<Item = &'static str> {
+    include_str!("../../../../fixtures/parity/cases.txt").lines()
+}
 
 fn lora(name: &str) -> String {
     format!("--method lora --init-adapter {}", case(name).join("adapter").display())
@@ -66,7 +58,7 @@ fn lora(name: &str) -> String {
 
 #[test]
 fn lora_has_the_losses_of_peft() {
-    CASES.iter().for_each(|name| compare(name, "lora", &lora(name)));
+    cases().for_each(|name| compare(name, "lora", &lora(name)));
 }
 
 #[test]
@@ -76,5 +68,5 @@ fn the_cosine_schedule_is_that_of_transformers() {
 
 #[test]
 fn full_fine_tuning_has_the_losses_of_transformers() {
-    CASES.iter().for_each(|name| compare(name, "full", "--method full"));
+    cases().for_each(|name| compare(name, "full", "--method full"));
 }

@@ -6,6 +6,7 @@
 mod copy_queue;
 mod dispatch;
 mod memory;
+mod operand;
 mod poison;
 mod resolve;
 mod support;

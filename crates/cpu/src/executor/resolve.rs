@@ -4,6 +4,7 @@
 
 use super::copy_queue::Copies;
 use super::memory::Region;
+use super::operand::Operand;
 use super::poison::freed;
 use super::support::supports;
 use crate::rules::RULES;
@@ -15,13 +16,6 @@ use remat_plan::{
 use remat_plan::{Queue, Slot, SourceId, Step, TensorView, TensorViewMut, Tier};
 use std::collections::HashMap;
 use std::sync::Arc;
-
-/// An operand or result: where it is and what it is.
-#[derive(Debug, Clone)]
-pub(crate) struct Operand {
-    pub(crate) start: *mut u8,
-    pub(crate) ty: Type,
-}
 
 /// One step with its addresses.
 pub(super) struct ResolvedStep {

@@ -2,7 +2,7 @@
 //!
 //! Invariant: `dispatch` runs only what `supports` admitted, at load. Look next at `dispatch`.
 
-use super::resolve::Operand;
+use super::operand::Operand;
 use crate::kernels::attention::MAX_HEAD_SIZE;
 use remat_ir::{Op, OpDef, Type};
 use remat_tensor::DType;

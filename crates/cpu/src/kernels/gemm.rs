@@ -8,6 +8,7 @@
 //! long), `gemm/ahead.rs` (what is fetched meanwhile) and `gemm/quantised.rs` (B in few bits).
 
 mod ahead;
+mod blocks;
 #[cfg(target_arch = "x86_64")]
 mod dot;
 pub(crate) mod form;
@@ -22,15 +23,12 @@ use crate::pool::{Scratch, ThreadPool};
 use crate::shared::{Out, View};
 use crate::simd::{Kernel, Simd, for_lanes, launch};
 use ahead::{Ahead, Copied, Region, STEPS};
+pub(crate) use blocks::{K_BLOCK, ROW_STRIDE};
 use form::Form;
 use pack::Source;
 pub use quantised::QuantisedMatrix;
 use tile::{Rounded, Update};
 
-/// Length of one chain of f32 multiply-adds; a panel of two vectors this deep stays in the second-level cache.
-pub(crate) const K_BLOCK: usize = 256;
-/// Words between packed rows of A: K_BLOCK and one cache line.
-pub(crate) const ROW_STRIDE: usize = K_BLOCK + 16;
 /// Rows of C per task, at most; their sums stay in the second-level cache.
 const TASK_ROWS: usize = 546;
 /// Columns of C per task, at most: one packed block of the right operand.

@@ -15,15 +15,12 @@ mod quantise;
 mod scales;
 
 pub(crate) use quantise::{quantise_block, write_scales};
-pub use scales::nested_map;
+pub use scales::{NESTED_BLOCK, nested_map};
 
 use std::ops::Range;
 
 /// Elements that share a scale.
 pub const BLOCK: usize = 64;
-
-/// Scales that share a nested scale.
-pub const NESTED_BLOCK: usize = 256;
 
 /// The numbers that codes stand for: quantiles of the normal distribution, scaled to [-1, 1].
 pub const MAP: [f32; 16] = [

@@ -5,7 +5,7 @@
 
 use super::scales::{nested_map, quantise_scales};
 use super::{BLOCK, MAP, Nf4Layout, ScaleKind};
-use crate::quantised::write_floats;
+use crate::little_endian::write_floats;
 use std::ops::Range;
 
 /// The smallest magnitude a block is divided by.

@@ -5,10 +5,12 @@
 //! [-1, 1], and the step has its nearest number in a table. (For quotients near zero that is not the number nearest to
 //! the quotient; what is lost is below 2e-5 of the largest scale.)
 
-use super::NESTED_BLOCK;
 use super::mean::mean;
 use crate::dynamic_map::numbers;
 use std::sync::OnceLock;
+
+/// Scales that share a nested scale.
+pub const NESTED_BLOCK: usize = 256;
 
 /// Steps of [-1, 1] in the table of nearest numbers.
 const STEPS: usize = 1 << 16;

@@ -4,50 +4,15 @@
 //! Invariant: format and shape fix the number of bytes and where each part lies in them. What differs by format is in
 //! `nf4` and `int8`; whoever stores, plans or loads weights needs nothing but this. Look next at `quantiser.rs`.
 
+mod format;
 mod quantiser;
 
-pub(crate) use quantiser::write_floats;
+pub use format::QuantFormat;
 pub use quantiser::{NotFinite, QuantisedTensor, Quantiser, into_bytes};
 
-use crate::int8::{Int8Layout, Int8View};
-use crate::nf4::{self, Nf4Layout, Nf4View, ScaleKind};
-use crate::{DType, Shape};
-
-/// How the elements of a quantised weight are stored.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum QuantFormat {
-    /// Four bits in blocks of 64: see [`crate::nf4`].
-    Nf4(ScaleKind),
-    /// Eight bits with a scale per row: see [`crate::int8`].
-    Int8,
-}
-
-impl QuantFormat {
-    /// The dtype of such a weight.
-    pub const fn dtype(self) -> DType {
-        match self {
-            QuantFormat::Nf4(ScaleKind::Nested) => DType::Nf4,
-            QuantFormat::Nf4(ScaleKind::Single) => DType::Nf4Single,
-            QuantFormat::Int8 => DType::Int8,
-        }
-    }
-
-    /// Size of a weight of this shape in bytes; `None` if it does not fit a `usize`.
-    pub fn bytes(self, shape: &Shape) -> Option<usize> {
-        match self {
-            QuantFormat::Nf4(kind) => Some(Nf4Layout::new(shape.checked_numel()?, kind)?.bytes()),
-            QuantFormat::Int8 => Some(Int8Layout::new(shape)?.bytes()),
-        }
-    }
-
-    /// Elements that share a scale, of a weight of this shape; at least 1.
-    fn group(self, shape: &Shape) -> usize {
-        match self {
-            QuantFormat::Nf4(_) => nf4::BLOCK,
-            QuantFormat::Int8 => shape.last().max(1),
-        }
-    }
-}
+use crate::Shape;
+use crate::int8::Int8View;
+use crate::nf4::Nf4View;
 
 /// A quantised weight in memory, to be read.
 #[derive(Debug, Clone, Copy)]

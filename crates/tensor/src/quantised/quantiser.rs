@@ -3,7 +3,8 @@
 //! Invariant: a weight is handed on while it comes. It takes the numbers of one group, a buffer of codes, and the scales
 //! until all are known: 4 bytes per group, and as stored once more when they are handed on. Buffers are used again.
 
-use super::QuantFormat;
+use super::format::QuantFormat;
+use crate::little_endian::write_floats;
 use crate::nf4::{self, Nf4Layout};
 use crate::{Shape, int8};
 
@@ -198,11 +199,4 @@ fn largest_magnitude(values: &[f32]) -> f32 {
 /// What puts a weight's bytes where they belong in `target`, to begin a weight with.
 pub fn into_bytes(target: &mut [u8]) -> impl FnMut(usize, &[u8]) {
     |at, bytes| target[at..at + bytes.len()].copy_from_slice(bytes)
-}
-
-/// Writes numbers as little-endian bytes.
-pub(crate) fn write_floats(target: &mut [u8], numbers: &[f32]) {
-    for (bytes, number) in target.as_chunks_mut::<4>().0.iter_mut().zip(numbers) {
-        *bytes = number.to_le_bytes();
-    }
 }

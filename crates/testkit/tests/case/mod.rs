@@ -341,6 +341,11 @@ impl<'a> Run<'a> {
 }
 
 /// |a − b| / |b| in the Euclidean norm.
+/// The models of `fixtures/parity`.
+pub fn cases() -> impl Iterator<Item = &'static str> {
+    include_str!("../../../../fixtures/parity/cases.txt").lines()
+}
+
 pub fn relative_distance(a: &[f32], b: &HostTensor) -> f64 {
     let b = b.to_f64();
     assert_eq!(a.len(), b.len(), "sizes differ");

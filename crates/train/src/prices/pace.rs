@@ -45,7 +45,7 @@ struct Sample {
 
 /// Times some updates of a run.
 pub(crate) struct PaceWatch {
-    /// The prices that the run was planned with, until there is nothing more to find out.
+    /// The prices that the run was planned with, until there is nothing more to find out: those of the cache as the run began.
     prices: Option<Prices>,
     options: DeviceOptions,
     precision: Precision,
@@ -106,17 +106,18 @@ impl PaceWatch {
         if self.samples.len() < SAMPLES && self.timed < MOST_TIMED {
             return None;
         }
-        self.prices = None;
+        let planned_with = self.prices.take()?;
         self.trace = None;
         let samples = std::mem::take(&mut self.samples);
-        (samples.len() == SAMPLES).then(|| correction(&samples)).flatten().and_then(|found| self.correct(found))
+        let found = (samples.len() == SAMPLES).then(|| correction(&samples)).flatten()?;
+        self.correct(&planned_with, found)
     }
 
     /// Corrects the cache's prices, if they are still those of the run.
-    fn correct(&self, correction: PriceCorrection) -> Option<String> {
+    fn correct(&self, planned_with: &Prices, correction: PriceCorrection) -> Option<String> {
         let path = price_file(&self.options, self.precision)?;
         let note = note(&correction);
-        cached(&self.options, self.precision)?.corrected(correction)?.write(&path).then_some(note)
+        cached(&self.options, self.precision)?.corrected(planned_with, correction)?.write(&path).then_some(note)
     }
 }
 

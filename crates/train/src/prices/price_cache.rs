@@ -78,8 +78,12 @@ impl PriceCache {
         }
     }
 
-    /// The same with corrected prices; `None` if no machine could have them.
-    pub(crate) fn corrected(mut self, correction: PriceCorrection) -> Option<PriceCache> {
+    /// The same with corrected prices; `None` if these are not the prices `of` which that was found out, or if no machine
+    /// could have the corrected ones.
+    pub(crate) fn corrected(mut self, of: &Prices, correction: PriceCorrection) -> Option<PriceCache> {
+        if self.prices.rates != of.rates {
+            return None;
+        }
         for (class, rate) in remat_plan::OpClass::ALL.iter().zip(&mut self.prices.rates) {
             if let Some(&factor) = correction.factors.get(class.name()) {
                 *rate = rate.slower(factor);
@@ -153,15 +157,17 @@ mod tests {
             measured_seconds: 1.0,
             factors: BTreeMap::from([(OpClass::Head.name().to_string(), factor)]),
         };
-        let (before, mut after) = (cache(good()), cache(good()).corrected(of(0.5)).expect("plausible"));
+        let (before, mut after) = (cache(good()), cache(good()).corrected(&good(), of(0.5)).expect("plausible"));
         for &class in OpClass::ALL {
             let ratio = after.prices.rate(class).flops_per_second / before.prices.rate(class).flops_per_second;
             assert_eq!(ratio, if class == OpClass::Head { 2.0 } else { 1.0 }, "{}", class.name());
         }
         for _ in 0..2 * MOST_CORRECTIONS {
-            after = after.corrected(of(1.01)).expect("plausible");
+            let prices = after.prices.clone();
+            after = after.corrected(&prices, of(1.01)).expect("plausible");
         }
         assert_eq!(after.history.corrections.len(), MOST_CORRECTIONS);
-        assert_eq!(cache(good()).corrected(of(1e-300)), None, "no machine is as fast");
+        assert_eq!(cache(good()).corrected(&good(), of(1e-300)), None, "no machine is as fast");
+        assert_eq!(after.corrected(&good(), of(0.5)), None, "another run has changed them");
     }
 }

@@ -153,8 +153,9 @@ fn changed_length(prepared: &Prepared) -> Option<String> {
     let (last, next) = (rate(before, made.saturating_sub(1)), rate(total, made));
     Some(format!(
         "the run was begun with {before} updates and now has {total}: its learning rates are those of the {} schedule \
-         over {total} from here on, so it goes from {last:.3e} at update {made} to {next:.3e}",
-        prepared.config.schedule
+         over {total} from here on: {last:.3e} at update {made}, then {next:.3e} at update {}",
+        prepared.config.schedule,
+        made + 1,
     ))
 }
 

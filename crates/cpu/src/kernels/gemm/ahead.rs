@@ -4,7 +4,7 @@
 //! Operands come from far: without this, packing them waits for every line. Invariant: a fetch reads nothing and cannot
 //! fault, so a region that is fetched may be a guess; one that is copied is inside its operand.
 
-use super::ROW_STRIDE;
+use super::blocks::ROW_STRIDE;
 use super::pack::Source;
 use crate::simd::Simd;
 

@@ -8,8 +8,8 @@
 use std::arch::x86_64::*;
 use std::mem::transmute;
 
-use super::ROW_STRIDE;
 use super::ahead::{Ahead, STEPS};
+use super::blocks::ROW_STRIDE;
 use super::pack::{Panels, Source};
 use super::tile::{Update, by_size, store_tile};
 use crate::simd::avx512::Avx512;

@@ -4,8 +4,8 @@
 //! alone. What a kernel makes itself (probabilities, cotangents of scores) is f32 and is narrowed, rounded once, where
 //! the form asks for it.
 
-use super::ROW_STRIDE;
 use super::ahead::Ahead;
+use super::blocks::ROW_STRIDE;
 #[cfg(target_arch = "x86_64")]
 use super::dot;
 use super::pack::{self, Panels, Source};

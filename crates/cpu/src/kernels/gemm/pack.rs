@@ -5,7 +5,7 @@
 //! Panels (right operand): blocks of `2 * LANES` columns, each `[k][2 * LANES]`; columns beyond the operand are zero up
 //! to the next multiple of LANES. Invariant: nothing beyond the operand's logical size is read.
 
-use super::ROW_STRIDE;
+use super::blocks::ROW_STRIDE;
 use crate::element::Element;
 use crate::simd::{Simd, for_lanes, unrolled};
 

@@ -7,8 +7,9 @@
 
 use remat_tensor::QuantisedView;
 
+use super::blocks::K_BLOCK;
 use super::pack::Source;
-use super::{K_BLOCK, int8, nf4};
+use super::{int8, nf4};
 use crate::element::Element;
 use crate::simd::Simd;
 

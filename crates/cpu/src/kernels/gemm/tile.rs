@@ -5,8 +5,8 @@
 //! the tile it falls in. Roofline: 2 loads and TILE_ROWS broadcasts feed 2 * TILE_ROWS multiply-adds per k, so the
 //! multipliers are the bound.
 
-use super::ROW_STRIDE;
 use super::ahead::{Ahead, STEPS};
+use super::blocks::ROW_STRIDE;
 use super::pack::Panels;
 use crate::simd::{Outlined, Simd, unrolled};
 

@@ -1,0 +1,100 @@
+//! How a step is compiled. Invariant: no option changes a bit of a result but seed, optimizer and what gradients are of.
+
+use crate::CheckpointPolicy;
+use crate::graph::Tensor;
+use remat_plan::{CustomKernel, CustomKernels, Prices};
+use remat_step::device::Opener;
+use remat_step::{AdamWSettings, DeviceOptions};
+use std::path::PathBuf;
+
+/// How a step is compiled.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    pub(crate) policy: Option<CheckpointPolicy>,
+    pub(crate) threads: Option<usize>,
+    pub(crate) arena_cap_bytes: Option<usize>,
+    pub(crate) adamw: Option<AdamWSettings>,
+    pub(crate) gradients_of: Option<Vec<Tensor>>,
+    pub(crate) seed: u64,
+    pub(crate) poison: bool,
+    pub(crate) offload: Option<PathBuf>,
+    pub(crate) prices: Option<Prices>,
+    pub(crate) kernels: CustomKernels,
+    pub(crate) device: Option<Opener>,
+}
+
+impl Options {
+    /// Every thread of the machine, seed 0, no optimizer, gradients of all parameters; regions are recomputed.
+    pub fn new() -> Self {
+        Options::default()
+    }
+
+    /// Which values live from forward to backward.
+    pub fn policy(self, policy: CheckpointPolicy) -> Self {
+        Options { policy: Some(policy), ..self }
+    }
+
+    /// Worker threads; 0 counts as 1. They change no bit of any result.
+    pub fn threads(self, threads: usize) -> Self {
+        Options { threads: Some(threads.max(1)), ..self }
+    }
+
+    /// The largest arena allowed: a step that cannot do with it is refused.
+    pub fn arena_cap_bytes(self, bytes: usize) -> Self {
+        Options { arena_cap_bytes: Some(bytes), ..self }
+    }
+
+    /// Trains with AdamW, by [`Step::update`].
+    pub fn adamw(self, settings: AdamWSettings) -> Self {
+        Options { adamw: Some(settings), ..self }
+    }
+
+    /// Makes the gradients of these parameters and inputs only; the rest of backward is not computed. A parameter that is
+    /// left out is not trained.
+    pub fn gradients_of(self, tensors: impl IntoIterator<Item = Tensor>) -> Self {
+        Options { gradients_of: Some(tensors.into_iter().collect()), ..self }
+    }
+
+    /// Seed of initial parameters and of random ops.
+    pub fn seed(self, seed: u64) -> Self {
+        Options { seed, ..self }
+    }
+
+    /// A folder on a fast disk, or in memory, that kept values may leave the arena for, and come back from while the step
+    /// runs: where a budget or an arena cap asks for it and it is faster than recomputing or nothing else fits, or where a
+    /// policy decides so. Its bandwidth is measured when a step is compiled, unless [`prices`](Options::prices) has it;
+    /// nothing stays there.
+    pub fn offload(self, folder: impl Into<PathBuf>) -> Self {
+        Options { offload: Some(folder.into()), ..self }
+    }
+
+    /// What operations cost, and copies to the folder of [`offload`](Options::offload) where `prices.spill` says so: in
+    /// place of prices by arithmetic and of a measured folder. They decide what is recomputed and what is copied, never a
+    /// result; the same prices give the same plan on any machine.
+    pub fn prices(self, prices: Prices) -> Self {
+        Options { prices: Some(prices), ..self }
+    }
+
+    /// Fills arena bytes that no value owns with NaN patterns, so that a use after free shows in the loss. For debugging: it
+    /// costs time.
+    pub fn poison(self, poison: bool) -> Self {
+        Options { poison, ..self }
+    }
+
+    /// The kernel of a custom op, by the op's name. A step with a custom op that has none is refused before it runs.
+    pub fn kernel(mut self, name: &str, kernel: impl CustomKernel + 'static) -> Self {
+        self.kernels.register(name, std::sync::Arc::new(kernel));
+        self
+    }
+
+    /// What opens the device that steps run on, in place of the CPU.
+    pub fn device(self, opener: Opener) -> Self {
+        Options { device: Some(opener), ..self }
+    }
+
+    pub(crate) fn device_options(&self) -> DeviceOptions {
+        let available = || std::thread::available_parallelism().map_or(1, |n| n.get());
+        let options = DeviceOptions::cpu(self.threads.unwrap_or_else(available));
+        self.device.map_or(options, |opener| options.opened_by(opener))
+    }
+}

@@ -1,0 +1,89 @@
+//! What a [`Step`](crate::Step) is compiled from, and compiled anew under another policy: backward, policy, plans.
+//!
+//! Invariant: switching the policy changes the plans and nothing else; names, values and counters stay.
+
+use crate::policy::Chosen;
+use crate::{CheckpointPolicy, Error, Options};
+use remat_compiler::{compile_keeping, compile_within};
+use remat_plan::{DeviceProfile, Plan, Prices};
+use remat_step::device::measure_spill;
+use remat_step::{StepPlans, Trained};
+use std::collections::HashMap;
+
+/// What a step is compiled from, and compiled anew under another policy.
+#[derive(Debug, Clone)]
+pub(crate) struct Recipe {
+    /// Forward, and backward if there are gradients.
+    pub graph: remat_ir::Graph,
+    /// Names given for policies.
+    pub checkpoint_names: HashMap<String, String>,
+    /// The output that is the loss, if there is one.
+    pub loss: Option<String>,
+    /// What it trains, and its update if there is an optimizer.
+    pub trained: Trained,
+    pub options: Options,
+}
+
+impl Recipe {
+    /// Compiles under a policy.
+    pub(crate) fn plans(&self, policy: &CheckpointPolicy) -> Result<StepPlans, Error> {
+        let profile = self.profile()?;
+        let micro = self.micro(policy, &profile)?;
+        let update = self.trained.update.is_some().then(|| self.trained.plan_update(&profile)).transpose()?;
+        Ok(StepPlans::of(micro, update))
+    }
+
+    /// The machine as options and, where they leave a folder's bandwidth open, its disk say.
+    fn profile(&self) -> Result<DeviceProfile, Error> {
+        let Options { prices: given, offload, .. } = &self.options;
+        let profile = self.options.device_options().profile();
+        let prices = given.clone().unwrap_or(profile.prices);
+        if !prices.are_plausible() {
+            return Err(Error::BadPrices);
+        }
+        let spill = match (offload, prices.spill) {
+            (None, _) => None,
+            (Some(_), Some(given)) => Some(given),
+            (Some(folder), None) => Some(measure_spill(folder)?),
+        };
+        Ok(DeviceProfile { prices: Prices { spill, ..prices }, ..profile })
+    }
+
+    fn micro(&self, policy: &CheckpointPolicy, profile: &DeviceProfile) -> Result<Plan, Error> {
+        let (graph, cap) = (self.graph.clone(), self.options.arena_cap_bytes);
+        match (policy.as_named(), cap) {
+            (Some(named), cap) => Ok(compile_within(graph, named, profile, cap)?),
+            (None, Some(_)) => {
+                let message = format!("{policy} decides every value, so an arena cap cannot: use auto or a budget");
+                Err(Error::Policy(message))
+            }
+            (None, None) => self.chosen(policy, profile),
+        }
+    }
+
+    /// Compiles what a predicate or rules decide.
+    fn chosen(&self, policy: &CheckpointPolicy, profile: &DeviceProfile) -> Result<Plan, Error> {
+        let mut required = Vec::new();
+        let plan = compile_keeping(self.graph.clone(), profile, |graph| {
+            let Chosen { mut choice, must_offload } = policy.choice(graph, &self.checkpoint_names)?;
+            if self.options.offload.is_none() {
+                choice.offload.clear();
+            }
+            required = must_offload;
+            Ok::<_, Error>(choice)
+        })?;
+        if let (Some(name), None) = (required.first(), &self.options.offload) {
+            let message = format!("must_offload names \"{name}\", and there is no folder: give Options::offload(DIR)");
+            return Err(Error::Policy(message));
+        }
+        let residuals = plan.saved_residuals();
+        let left = |name: &&String| residuals.iter().any(|residual| residual.offloaded && residual.name == **name);
+        match required.iter().find(|name| !left(name)) {
+            None => Ok(plan),
+            Some(name) => Err(Error::Policy(format!(
+                "must_offload names \"{name}\", which cannot leave: backward does not read it, it is an output, or it is \
+                 made last; keep it"
+            ))),
+        }
+    }
+}
