@@ -27,7 +27,7 @@ pub struct Gradient {
     pub gradients: Vec<ValueId>,
 }
 
-/// Appends the backward of `loss` (shape [1]) to `forward`. `seed` is the cotangent of the loss: a value of shape [1],
+/// Appends the backward of `loss` (shape [1]) to `forward`. `dloss` is the cotangent of the loss: a value of shape [1],
 /// an input that the caller sets to 1/N, with N the trained tokens of the whole accumulated batch.
 ///
 /// # Errors
@@ -35,7 +35,7 @@ pub struct Gradient {
 pub fn differentiate(
     forward: Graph,
     loss: ValueId,
-    seed: ValueId,
+    dloss: ValueId,
     targets: &[Target],
 ) -> Result<Gradient, CompileError> {
     let shape = &forward.ty(loss).shape;
@@ -58,7 +58,7 @@ pub fn differentiate(
     }
     let loss_needs = pass.needed[loss.index()];
     if loss_needs {
-        pass.cotangents[loss.index()] = Some(seed);
+        pass.cotangents[loss.index()] = Some(dloss);
     }
     for index in (0..forward_nodes).rev() {
         pass.visit(OpId(index as u32))?;

@@ -62,7 +62,7 @@ impl<'a> Rebuild<'a> {
         let new = Node { recompute_of: Some(origin), ..like(node, node.op.clone(), name, inputs) };
         let renamed = |&output: &ValueId| {
             let value = self.source.value(output);
-            Value { name: format!("{}{mark}", value.name), ty: value.ty.clone(), ..*value }
+            Value { name: format!("{}{mark}", value.name), ty: value.ty.clone(), checkpoint_name: None, ..*value }
         };
         let values = node.outputs.iter().map(renamed).collect();
         self.emit(new, values).1

@@ -91,7 +91,7 @@ impl FormatsError {
     }
 
     /// What writing, removing or renaming came to.
-    pub(crate) fn not_written(path: &Path, action: &'static str) -> impl FnOnce(std::io::Error) -> FormatsError {
+    pub fn not_written(path: &Path, action: &'static str) -> impl FnOnce(std::io::Error) -> FormatsError {
         let path = path.to_path_buf();
         move |source| FormatsError::NotWritten { path, action, source }
     }

@@ -87,7 +87,8 @@ impl Builder {
     pub fn source(&mut self, name: &str, ty: Type, storage: Storage, role: SourceRole) -> ValueId {
         let name = name.to_string();
         self.value_names.insert(name.clone(), 1);
-        self.push_value(Value { name, ty, storage, role: Some(role), producer: None, donated_from: None })
+        let role = Some(role);
+        self.push_value(Value { name, ty, storage, role, producer: None, donated_from: None, checkpoint_name: None })
     }
 
     /// Keeps a name for a source that is declared later: a result that would have it gets another.
@@ -106,6 +107,11 @@ impl Builder {
         if !self.graph.outputs.contains(&id) {
             self.graph.outputs.push(id);
         }
+    }
+
+    /// Gives a value a name that policies know it by, beside its own.
+    pub fn name_for_policies(&mut self, id: ValueId, name: &str) {
+        self.graph.values[id.index()].checkpoint_name = Some(name.into());
     }
 
     /// Runs `body` inside a new checkpoint region, nested in the current one. The region is left again whatever
@@ -161,6 +167,7 @@ impl Builder {
                 role: None,
                 producer: Some((id, index)),
                 donated_from,
+                checkpoint_name: None,
             }));
         }
         let (phase, region) = (self.phase.unwrap_or(Phase::Forward), self.region);

@@ -21,6 +21,8 @@ pub struct Value {
     pub producer: Option<(OpId, usize)>,
     /// The state value whose bytes this one replaces in place.
     pub donated_from: Option<ValueId>,
+    /// A name that a user gave it beside its own, for policies; rewrites leave a value that has one as it is.
+    pub checkpoint_name: Option<Box<str>>,
 }
 
 impl Value {
@@ -117,6 +119,11 @@ impl Graph {
     /// A table from value name to id, for many look-ups.
     pub fn names(&self) -> NameMap<&str, ValueId> {
         self.values.iter().enumerate().map(|(i, value)| (value.name.as_str(), ValueId(i as u32))).collect()
+    }
+
+    /// Whether a value may be rewritten into another: nobody asks for it by itself.
+    pub fn is_internal(&self, id: ValueId) -> bool {
+        self.value(id).checkpoint_name.is_none() && !self.outputs.contains(&id)
     }
 
     /// For each value, the nodes that read it, in execution order, once per node.
@@ -225,6 +232,7 @@ mod tests {
             role: Some(role),
             producer: None,
             donated_from: None,
+            checkpoint_name: None,
         };
         for role in StateRole::ALL {
             let of_w = value(&role.name("w"), SourceRole::Parameter(ParameterKind::AdapterA, role));

@@ -118,7 +118,8 @@ impl Parser {
         let name = text.string()?;
         text.expect(":")?;
         let ty = text.ty()?;
-        let value = Value { name, ty, storage, role: None, producer, donated_from: None };
+        let checkpoint_name = if text.eat("as ") { Some(text.string()?.into()) } else { None };
+        let value = Value { name, ty, storage, role: None, producer, donated_from: None, checkpoint_name };
         match self.values.insert(id, value) {
             Some(_) => Err(format!("%{} is defined twice", id.0)),
             None => Ok(id),

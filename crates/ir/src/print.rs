@@ -2,7 +2,7 @@
 //!
 //! Invariant: `parse(&graph.to_string()) == graph`.
 
-use crate::{Graph, Phase, SourceRole, ValueId};
+use crate::{Graph, Phase, SourceRole, Value, ValueId};
 use std::fmt;
 
 impl fmt::Display for Graph {
@@ -16,7 +16,8 @@ impl fmt::Display for Graph {
             }
         }
         for (index, value) in self.values.iter().enumerate().filter(|(_, v)| v.producer.is_none()) {
-            write!(f, "  {} %{index} {:?}: {}", value.storage.name(), value.name, value.ty)?;
+            write!(f, "  {} %{index} ", value.storage.name())?;
+            typed(f, value)?;
             match value.role.filter(|&role| role != SourceRole::usual(value.storage)) {
                 Some(role) => writeln!(f, " {role}")?,
                 None => writeln!(f)?,
@@ -26,7 +27,8 @@ impl fmt::Display for Graph {
             write!(f, "  #{index} ")?;
             for (i, &output) in node.outputs.iter().enumerate() {
                 let comma = if i > 0 { ", " } else { "" };
-                write!(f, "{comma}%{} {:?}: {}", output.0, self.value(output).name, self.ty(output))?;
+                write!(f, "{comma}%{} ", output.0)?;
+                typed(f, self.value(output))?;
             }
             let phase = match node.phase {
                 Phase::Forward => "",
@@ -45,6 +47,12 @@ impl fmt::Display for Graph {
         writeln!(f, "  outputs({})", list(&self.outputs))?;
         write!(f, "}}")
     }
+}
+
+/// A value's name, type, and the name that policies know it by.
+fn typed(f: &mut fmt::Formatter<'_>, value: &Value) -> fmt::Result {
+    write!(f, "{:?}: {}", value.name, value.ty)?;
+    value.checkpoint_name.as_ref().map_or(Ok(()), |name| write!(f, " as {name:?}"))
 }
 
 fn list(ids: &[ValueId]) -> String {

@@ -41,6 +41,7 @@ fn rich_graph() -> Graph {
     b.enter_region("0 \"quoted\"");
     let y = b.op1("y\u{0}'", Linear::plain(Layout::OutIn), &[x, w]).expect("valid");
     b.leave_region();
+    b.name_for_policies(y, "as \"quoted\" =");
     let late = b.state_of("w", ParameterKind::AdapterB, StateRole::Gradient, f32(&[4, 3]));
     b.scalar("lr", DType::F32);
     b.random_key();

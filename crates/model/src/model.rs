@@ -10,7 +10,7 @@ use crate::preset::{preset, preset_json};
 use crate::source::Source;
 use crate::stored::{Quant, StoredQuantised};
 use crate::{Method, ModelError, Precision};
-use remat_formats::{HeldFile, ModelConfig, ModelFiles, refuse_weight_file};
+use remat_formats::{FormatsError, HeldFile, ModelConfig, ModelFiles, refuse_weight_file};
 use remat_ir::{Graph, Parameter, Training};
 use remat_plan::Device;
 use remat_tensor::DType;
@@ -259,6 +259,7 @@ impl Model {
         parameters: &[Parameter],
         device: &dyn Device,
     ) -> Result<(), ModelError> {
+        std::fs::create_dir_all(folder).map_err(FormatsError::not_written(folder, "create the folder"))?;
         let settings = adapter::to_peft((&self.config, &self.folder), lora);
         adapter::save(folder, &settings, parameters, device)?;
         self.companions.copy_to(folder)

@@ -4,12 +4,13 @@ use crate::graph::{DLOSS, Graph, Source, Tensor};
 use crate::recipe::Recipe;
 use crate::step::Step;
 use crate::{Error, Options};
-use remat_ir::{Parameter, ParameterKind, StateRole, Storage, Training};
+use remat_ir::ops::Cast;
+use remat_ir::{Parameter, ParameterKind, StateRole, Storage, Training, ValueId};
 use remat_step::{Trained, TrainingStep};
 use remat_tensor::DType;
 
 impl Graph {
-    /// Compiles a training step: `loss` has shape [1]. Parameters get their first values.
+    /// Compiles a training step: `loss` has shape [1], f32 or bf16. Parameters get their first values.
     ///
     /// # Errors
     /// A loss that no parameter reaches, or a parameter that does not reach it; a policy that cannot be met.
@@ -21,6 +22,7 @@ impl Graph {
                 "the loss \"{name}\" is not computed: it is an input or weight"
             )));
         }
+        let loss = self.in_f32(loss)?;
         self.b.output(loss);
         let wanted: Vec<_> = match &options.gradients_of {
             Some(tensors) => tensors.iter().map(|&x| self.id(x, "gradients_of")).collect::<Result<_, _>>()?,
@@ -41,12 +43,11 @@ impl Graph {
             }
         }
         let dloss = self.b.scalar(DLOSS, DType::F32);
-        let checkpoint_names = self.checkpoint_names;
         let (sources, random) = (self.sources, self.rng.is_some());
         let training = Training { graph: self.b.finish(), loss, dloss, parameters, wanted: others, random };
         let TrainingStep { graph, trained } = TrainingStep::new(training, options.adamw.as_ref())?;
         let loss = Some(trained.loss.clone());
-        Graph::started(Recipe { graph, checkpoint_names, loss, trained, options }, &sources)
+        Graph::started(Recipe { graph, loss, trained, options }, &sources)
     }
 
     /// Compiles the forward alone, to what [`Graph::output`] named: nothing is kept for a backward that does not exist,
@@ -59,8 +60,23 @@ impl Graph {
             return Err(Error::NotCompiledFor("nothing is wanted: name a value with Graph::output".to_string()));
         }
         let trained = Trained { random: self.rng.is_some(), ..Trained::default() };
-        let (graph, checkpoint_names) = (self.b.finish(), self.checkpoint_names);
-        Graph::started(Recipe { graph, checkpoint_names, loss: None, trained, options }, &self.sources)
+        Graph::started(Recipe { graph: self.b.finish(), loss: None, trained, options }, &self.sources)
+    }
+
+    /// The loss as the cotangent is: f32, a bf16 one rounded no further.
+    fn in_f32(&mut self, loss: ValueId) -> Result<ValueId, Error> {
+        let ty = self.b.ty(loss).clone();
+        match ty.dtype {
+            DType::F32 => Ok(loss),
+            DType::BF16 | DType::F16 => {
+                let name = self.unique_node_name("loss_in_f32");
+                Ok(self.b.op1(&name, Cast { to: DType::F32, into: false }, &[loss])?)
+            }
+            _ => Err(Error::NotCompiledFor(format!(
+                "the loss \"{}\" is {ty}: a loss is one real number, f32 or bf16",
+                self.b.graph().value(loss).name
+            ))),
+        }
     }
 
     /// Loads a step and fills in parameters and weights.

@@ -60,8 +60,6 @@ pub struct Graph {
     state_names: HashMap<String, String>,
     pub(crate) sources: Vec<Source>,
     pub(crate) rng: Option<ValueId>,
-    /// Names given by [`Graph::checkpoint_name`], by the value's own name.
-    pub(crate) checkpoint_names: HashMap<String, String>,
 }
 
 impl Default for Graph {
@@ -82,7 +80,6 @@ impl Graph {
             state_names: HashMap::new(),
             sources: Vec::new(),
             rng: None,
-            checkpoint_names: HashMap::new(),
         }
     }
 
@@ -218,13 +215,13 @@ impl Graph {
     }
 
     /// Gives a value a name that policies can refer to, as `jax.ad_checkpoint.checkpoint_name` does. The value's own name
-    /// stays.
+    /// stays, and so does the value: ops that would be fused across it are not. Naming it again replaces the name.
     ///
     /// # Errors
     /// A tensor of another graph.
     pub fn checkpoint_name(&mut self, x: Tensor, name: &str) -> Result<Tensor, Error> {
         let id = self.id(x, "checkpoint_name")?;
-        self.checkpoint_names.insert(self.b.graph().value(id).name.clone(), name.to_string());
+        self.b.name_for_policies(id, name);
         Ok(x)
     }
 

@@ -55,6 +55,7 @@ mod compile;
 mod decision;
 mod error;
 mod graph;
+mod jax_policies;
 mod layers;
 mod memory;
 mod model;
@@ -82,7 +83,7 @@ pub use remat_plan::{
     Step as PlanStep, StepId, StepMemory, Validation,
 };
 pub use remat_step::{AdamWSettings, MomentFormat};
-pub use remat_tensor::DType;
+pub use remat_tensor::{DType, bf16, f16};
 
 /// The guide's page on models of one's own, whose program is compiled and run as a test.
 #[cfg(doctest)]

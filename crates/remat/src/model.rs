@@ -92,12 +92,13 @@ impl Model {
         Model { source, ..self }
     }
 
-    /// Steps made from now on recompute what `policy` says. Enabling twice is enabling once, with the later policy.
+    /// Steps made from now on recompute what `policy` says, unless their options have a policy. Enabling twice is enabling
+    /// once, with the later policy.
     pub fn gradient_checkpointing_enable(&mut self, policy: CheckpointPolicy) {
         self.policy = Some(policy);
     }
 
-    /// Steps made from now on keep everything that backward reads.
+    /// Steps made from now on keep everything that backward reads, unless their options have a policy.
     pub fn gradient_checkpointing_disable(&mut self) {
         self.policy = None;
     }
@@ -155,11 +156,11 @@ impl Model {
             return Err(Error::NotCompiledFor(message.to_string()));
         }
         let seed = options.seed;
-        let policy = self.policy.clone().or(options.policy.clone()).unwrap_or_else(CheckpointPolicy::none);
+        let policy = options.policy.clone().or(self.policy.clone()).unwrap_or_else(CheckpointPolicy::none);
         let training = model.training(method, shape)?;
         let TrainingStep { graph, trained } = TrainingStep::new(training, options.adamw.as_ref())?;
-        let (checkpoint_names, loss) = (Default::default(), Some(trained.loss.clone()));
-        let mut step = Step::load(Recipe { graph, checkpoint_names, loss, trained, options }, policy)?;
+        let loss = Some(trained.loss.clone());
+        let mut step = Step::load(Recipe { graph, loss, trained, options }, policy)?;
         let (graph, parameters) = (step.plan().graph.clone(), step.recipe().trained.parameters.clone());
         model.load_weights(&graph, step.device_mut())?;
         model.init_adapter(&parameters, seed, step.device_mut())?;

@@ -3,13 +3,13 @@
 //! A policy is a name (`none`, `full`, `every:N`, `budget:BYTES`, `auto`), a predicate on each value, or rules by name and
 //! op (`rules`). Invariant: a policy changes memory and time, never a bit of loss or gradients. Under a predicate or rules, what
 //! lies outside regions, what regions hand on, and the last region (backward starts there) is kept unless the decision
-//! is a `must`. Look next at `compile`, where decisions become the compiler's set of kept values.
+//! is a `must`. Look next at `jax_policies` for
+//! those with names of JAX and at `recipe`, where decisions become the compiler's set of kept values.
 
-use crate::decision::{Candidate, Decision, candidate, forward_producer};
+use crate::decision::{Candidate, Decision, Known, candidate, forward_producer};
 use crate::{Error, Rules};
 use remat_compiler::{Choice, Kept};
 use remat_ir::Graph;
-use std::collections::HashMap;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -21,7 +21,18 @@ pub(crate) struct Chosen {
     pub must_offload: Vec<String>,
 }
 
-type Predicate = Arc<dyn Fn(&Candidate<'_>) -> Decision + Send + Sync>;
+/// A function that decides each value.
+#[derive(Clone)]
+pub(crate) struct Predicate {
+    pub name: &'static str,
+    /// Names that it asks for: each has to be some value's own, or one that `checkpoint_name` gave.
+    pub names: Vec<String>,
+    /// Ops that it asks for.
+    pub ops: Vec<String>,
+    pub decide: Decide,
+}
+
+pub(crate) type Decide = Arc<dyn Fn(&Candidate<'_>) -> Decision + Send + Sync>;
 
 /// Which values live from forward to backward.
 #[derive(Clone)]
@@ -32,7 +43,7 @@ pub struct CheckpointPolicy {
 #[derive(Clone)]
 enum Kind {
     Named(remat_plan::Policy),
-    Predicate(&'static str, Predicate),
+    Predicate(Predicate),
     Rules(Rules),
 }
 
@@ -46,7 +57,7 @@ impl fmt::Display for CheckpointPolicy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.kind {
             Kind::Named(policy) => policy.fmt(f),
-            Kind::Predicate(name, _) => f.write_str(name),
+            Kind::Predicate(predicate) => f.write_str(predicate.name),
             Kind::Rules(rules) => write!(f, "selective with {} rules", rules.rules.len()),
         }
     }
@@ -68,15 +79,11 @@ impl From<remat_plan::Policy> for CheckpointPolicy {
 impl FromStr for CheckpointPolicy {
     type Err = Error;
 
-    /// `none`, `full`, `every:N`, `budget:BYTES` or `auto`; also `everything_saveable`, `nothing_saveable`,
-    /// `dots_saveable` and `offload_dots`.
+    /// `none`, `full`, `every:N`, `budget:BYTES` or `auto`, and JAX's names of policies without arguments.
     fn from_str(text: &str) -> Result<Self, Error> {
-        match text {
-            "everything_saveable" => Ok(CheckpointPolicy::everything_saveable()),
-            "nothing_saveable" => Ok(CheckpointPolicy::nothing_saveable()),
-            "dots_saveable" => Ok(CheckpointPolicy::dots_saveable()),
-            "offload_dots" => Ok(CheckpointPolicy::offload_dots()),
-            _ => text.parse::<remat_plan::Policy>().map(Into::into).map_err(Error::Policy),
+        match CheckpointPolicy::in_jax(text) {
+            Some(policy) => Ok(policy),
+            None => text.parse::<remat_plan::Policy>().map(Into::into).map_err(Error::Policy),
         }
     }
 }
@@ -109,62 +116,6 @@ impl CheckpointPolicy {
         remat_plan::Policy::Auto.into()
     }
 
-    /// JAX's name for [`CheckpointPolicy::none`].
-    pub fn everything_saveable() -> Self {
-        CheckpointPolicy::none()
-    }
-
-    /// JAX's name for [`CheckpointPolicy::full`].
-    pub fn nothing_saveable() -> Self {
-        CheckpointPolicy::full()
-    }
-
-    /// Keeps the results of matrix products and attention, recomputes what is cheap.
-    pub fn dots_saveable() -> Self {
-        CheckpointPolicy::named_predicate("dots_saveable", |value| prefer(value.is_contraction))
-    }
-
-    /// Keeps, inside regions, only values of these names: their own, or those that `checkpoint_name` gave.
-    pub fn save_only_these_names<S: Into<String>>(names: impl IntoIterator<Item = S>) -> Self {
-        let names: Vec<String> = names.into_iter().map(Into::into).collect();
-        CheckpointPolicy::named_predicate("save_only_these_names", move |value| prefer(value.is_any_of(&names)))
-    }
-
-    /// Keeps everything but values of these names.
-    pub fn save_any_except_these_names<S: Into<String>>(names: impl IntoIterator<Item = S>) -> Self {
-        let names: Vec<String> = names.into_iter().map(Into::into).collect();
-        CheckpointPolicy::named_predicate("save_any_except_these_names", move |value| prefer(!value.is_any_of(&names)))
-    }
-
-    /// Keeps, inside regions, only results of these ops.
-    pub fn save_only_these_ops<S: Into<String>>(ops: impl IntoIterator<Item = S>) -> Self {
-        let ops: Vec<String> = ops.into_iter().map(Into::into).collect();
-        CheckpointPolicy::named_predicate("save_only_these_ops", move |value| {
-            prefer(ops.iter().any(|op| op == value.op))
-        })
-    }
-
-    /// As [`CheckpointPolicy::dots_saveable`], with the results of products and attention offloaded; JAX's
-    /// `offload_dot_with_no_batch_dims`.
-    pub fn offload_dots() -> Self {
-        CheckpointPolicy::named_predicate("offload_dots", |value| match value.is_contraction {
-            true => Decision::PreferOffload,
-            false => Decision::PreferRecompute,
-        })
-    }
-
-    /// Keeps, inside regions, only values of the first names, and offloads those of the second.
-    pub fn save_and_offload_only_these_names<S: Into<String>, O: Into<String>>(
-        saved: impl IntoIterator<Item = S>,
-        offloaded: impl IntoIterator<Item = O>,
-    ) -> Self {
-        let saved: Vec<String> = saved.into_iter().map(Into::into).collect();
-        let offloaded: Vec<String> = offloaded.into_iter().map(Into::into).collect();
-        CheckpointPolicy::named_predicate("save_and_offload_only_these_names", move |value| {
-            if value.is_any_of(&offloaded) { Decision::PreferOffload } else { prefer(value.is_any_of(&saved)) }
-        })
-    }
-
     /// Decides each value by a function of it, as `create_selective_checkpoint_contexts` does for ops.
     ///
     /// ```
@@ -179,14 +130,12 @@ impl CheckpointPolicy {
     /// # assert_eq!(policy.to_string(), "predicate");
     /// ```
     pub fn predicate(decide: impl Fn(&Candidate<'_>) -> Decision + Send + Sync + 'static) -> Self {
-        CheckpointPolicy::named_predicate("predicate", decide)
+        let (names, ops, decide) = (Vec::new(), Vec::new(), Arc::new(decide));
+        CheckpointPolicy::of_predicate(Predicate { name: "predicate", names, ops, decide })
     }
 
-    fn named_predicate(
-        name: &'static str,
-        decide: impl Fn(&Candidate<'_>) -> Decision + Send + Sync + 'static,
-    ) -> Self {
-        CheckpointPolicy { kind: Kind::Predicate(name, Arc::new(decide)) }
+    pub(crate) fn of_predicate(predicate: Predicate) -> Self {
+        CheckpointPolicy { kind: Kind::Predicate(predicate) }
     }
 
     /// Decides by rules.
@@ -202,18 +151,24 @@ impl CheckpointPolicy {
         }
     }
 
+    pub(crate) fn as_predicate(&self) -> Option<&Predicate> {
+        if let Kind::Predicate(predicate) = &self.kind { Some(predicate) } else { None }
+    }
+
     /// What a predicate or rules make of a graph.
-    pub(crate) fn choice(&self, graph: &Graph, names: &HashMap<String, String>) -> Result<Chosen, Error> {
+    pub(crate) fn choice(&self, graph: &Graph) -> Result<Chosen, Error> {
         let by_region = Kept::segments(graph, 1);
-        if let Kind::Rules(rules) = &self.kind {
-            rules.all_match(graph, names)?;
+        match &self.kind {
+            Kind::Named(_) => {}
+            Kind::Predicate(predicate) => predicate.all_match(graph)?,
+            Kind::Rules(rules) => rules.all_match(graph)?,
         }
         let mut refused = Vec::new();
         let (mut offload, mut must_offload) = (Vec::new(), Vec::new());
         let mut keep = vec![true; graph.values.len()];
         for id in graph.value_ids() {
             let Some((producer, node)) = forward_producer(graph, id) else { continue };
-            let decision = self.decide(&candidate(graph, names, id, node))?;
+            let decision = self.decide(&candidate(graph, id, node))?;
             keep[id.index()] = match decision {
                 Decision::MustSave | Decision::PreferSave => true,
                 Decision::MustOffload | Decision::PreferOffload => {
@@ -247,12 +202,22 @@ impl CheckpointPolicy {
     fn decide(&self, value: &Candidate<'_>) -> Result<Decision, Error> {
         match &self.kind {
             Kind::Named(_) => Ok(Decision::PreferSave),
-            Kind::Predicate(_, decide) => Ok(decide(value)),
+            Kind::Predicate(predicate) => Ok((predicate.decide)(value)),
             Kind::Rules(rules) => rules.decide(value),
         }
     }
 }
 
-fn prefer(save: bool) -> Decision {
-    if save { Decision::PreferSave } else { Decision::PreferRecompute }
+impl Predicate {
+    /// A name that no value has is a mistake, never a policy that keeps less than was asked for.
+    fn all_match(&self, graph: &Graph) -> Result<(), Error> {
+        let (name, known) = (self.name, Known::of(graph));
+        let stranger = self.names.iter().find(|name| !known.has_value(name));
+        let message = match (stranger, self.ops.iter().find(|op| !known.has_op(op))) {
+            (Some(asked), _) => format!("{name} asks for \"{asked}\", {}", known.no_value()),
+            (None, Some(op)) => format!("{name} asks for the op \"{op}\", {}", known.no_op()),
+            (None, None) => return Ok(()),
+        };
+        Err(Error::Policy(message))
+    }
 }

@@ -8,15 +8,12 @@ use remat_compiler::{compile_keeping, compile_within};
 use remat_plan::{DeviceProfile, Plan, Prices};
 use remat_step::device::measure_spill;
 use remat_step::{StepPlans, Trained};
-use std::collections::HashMap;
 
 /// What a step is compiled from, and compiled anew under another policy.
 #[derive(Debug, Clone)]
 pub(crate) struct Recipe {
     /// Forward, and backward if there are gradients.
     pub graph: remat_ir::Graph,
-    /// Names given for policies.
-    pub checkpoint_names: HashMap<String, String>,
     /// The output that is the loss, if there is one.
     pub loss: Option<String>,
     /// What it trains, and its update if there is an optimizer.
@@ -65,7 +62,7 @@ impl Recipe {
     fn chosen(&self, policy: &CheckpointPolicy, profile: &DeviceProfile) -> Result<Plan, Error> {
         let mut required = Vec::new();
         let plan = compile_keeping(self.graph.clone(), profile, |graph| {
-            let Chosen { mut choice, must_offload } = policy.choice(graph, &self.checkpoint_names)?;
+            let Chosen { mut choice, must_offload } = policy.choice(graph)?;
             if self.options.offload.is_none() {
                 choice.offload.clear();
             }

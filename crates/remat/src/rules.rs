@@ -4,9 +4,8 @@
 //! next at `decision` for what a decision means.
 
 use crate::Error;
-use crate::decision::{Candidate, Decision, forward_producer};
+use crate::decision::{Candidate, Decision, Known};
 use remat_ir::Graph;
-use std::collections::HashMap;
 
 /// Decisions that are refused rather than not followed, with the functions that make them.
 const MUSTS: [(Decision, &str); 3] = [
@@ -87,20 +86,14 @@ impl Rules {
     }
 
     /// A name that matches nothing is a mistake, never a policy that does less than was asked for.
-    pub(crate) fn all_match(&self, graph: &Graph, names: &HashMap<String, String>) -> Result<(), Error> {
-        let known = |name: &String| {
-            graph.value_ids().any(|id| {
-                let Some((_, node)) = forward_producer(graph, id) else { return false };
-                let own = &graph.value(id).name;
-                own == name || names.get(own) == Some(name) || node.op.name() == name
-            })
-        };
-        match self.rules.iter().flat_map(|(names, _)| names).find(|name| !known(name)) {
+    pub(crate) fn all_match(&self, graph: &Graph) -> Result<(), Error> {
+        let known = Known::of(graph);
+        let names = self.rules.iter().flat_map(|(names, _)| names);
+        match names.into_iter().find(|name| !known.has_value(name) && !known.has_op(name)) {
             None => Ok(()),
-            Some(name) => Err(Error::Policy(format!(
-                "a rule names \"{name}\", which is neither a value, a checkpoint name nor an op of this graph; \
-                 Step::saved_residuals lists the values under policy none"
-            ))),
+            Some(name) => {
+                Err(Error::Policy(format!("a rule names \"{name}\", which is no op here, and {}", known.no_value())))
+            }
         }
     }
 }

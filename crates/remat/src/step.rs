@@ -5,11 +5,11 @@
 
 use crate::recipe::Recipe;
 use crate::{CheckpointPolicy, Error, MemoryReport};
-use remat_ir::{RANDOM_KEY, StateRole, Storage, Type};
+use remat_ir::{RANDOM_KEY, StateRole, Storage, Type, ValueId};
 use remat_model::refresh_working_copies;
 use remat_plan::{Action, Device, Observer, Plan, ProgramId, Residual, SourceWriter};
 use remat_step::LoadedStep;
-use remat_tensor::DType;
+use remat_tensor::{DType, bf16, f16};
 use std::collections::BTreeMap;
 
 /// There is one micro-step.
@@ -18,7 +18,7 @@ const MICRO: usize = 0;
 /// Elements that are written at a time.
 const PIECE: usize = 1 << 14;
 
-/// Rust's types for the elements of inputs.
+/// Rust's types for the elements of inputs and outputs.
 pub trait Element: bytemuck::Pod {
     /// The dtype they are elements of.
     const DTYPE: DType;
@@ -26,6 +26,12 @@ pub trait Element: bytemuck::Pod {
 
 impl Element for f32 {
     const DTYPE: DType = DType::F32;
+}
+impl Element for bf16 {
+    const DTYPE: DType = DType::BF16;
+}
+impl Element for f16 {
+    const DTYPE: DType = DType::F16;
 }
 impl Element for i32 {
     const DTYPE: DType = DType::I32;
@@ -168,28 +174,54 @@ impl Step {
         self.write(Storage::Input, name, elements)
     }
 
-    /// The elements of a value that was made readable by [`crate::Graph::output`], as of the last run.
+    /// The elements of a value that was made readable by [`crate::Graph::output`], as of the last run; bf16 and f16 widened.
     ///
     /// # Errors
-    /// A name that is not an output, elements that are not f32.
+    /// A name that is not an output, elements that are no real numbers: those are read by [`Step::output_of`].
     pub fn output(&self, name: &str) -> Result<Vec<f32>, Error> {
+        self.read_floats(self.known_output(name)?)
+    }
+
+    /// As [`Step::output`], in the dtype that the value has.
+    ///
+    /// # Errors
+    /// A name that is not an output, elements of another dtype.
+    pub fn output_of<T: Element>(&self, name: &str) -> Result<Vec<T>, Error> {
+        let id = self.known_output(name)?;
+        let ty = self.plan().graph.ty(id);
+        check("output", name, ty, T::DTYPE, ty.shape.numel())?;
+        let mut read = vec![T::zeroed(); ty.shape.numel()];
+        self.loaded.read_output(MICRO, name, bytemuck::cast_slice_mut(&mut read))?;
+        Ok(read)
+    }
+
+    fn known_output(&self, name: &str) -> Result<ValueId, Error> {
         let graph = &self.plan().graph;
         let Some(&id) = graph.outputs.iter().find(|&&id| graph.value(id).name == name) else {
             let names: Vec<&str> = graph.outputs.iter().map(|&id| graph.value(id).name.as_str()).collect();
             let available = listed(&names);
             return Err(Error::UnknownName { kind: "output", name: name.to_string(), available });
         };
-        let ty = graph.ty(id);
-        if ty.dtype != DType::F32 {
-            return Err(Error::NotCompiledFor(format!("output \"{name}\" is {ty}: cast it to f32")));
-        }
-        self.read_output(name, ty.shape.numel())
+        Ok(id)
     }
 
-    fn read_output(&self, name: &str, elements: usize) -> Result<Vec<f32>, Error> {
-        let mut read = vec![0.0; elements];
-        self.loaded.read_output(MICRO, name, bytemuck::cast_slice_mut(&mut read))?;
-        Ok(read)
+    /// An output of real numbers.
+    fn read_floats(&self, id: ValueId) -> Result<Vec<f32>, Error> {
+        let value = self.plan().graph.value(id);
+        let mut bytes = vec![0; value.ty.bytes()];
+        let read = self.loaded.read_output(MICRO, &value.name, &mut bytes);
+        let wide = |widen: fn([u8; 2]) -> f32| bytes.as_chunks().0.iter().map(|&two| widen(two)).collect();
+        let floats = match value.ty.dtype {
+            DType::F32 => bytes.as_chunks().0.iter().map(|&four| f32::from_ne_bytes(four)).collect(),
+            DType::BF16 => wide(|two| bf16::from_ne_bytes(two).to_f32()),
+            DType::F16 => wide(|two| f16::from_ne_bytes(two).to_f32()),
+            _ => {
+                let message = format!("output \"{}\" is {}: read it with Step::output_of", value.name, value.ty);
+                return Err(Error::NotCompiledFor(message));
+            }
+        };
+        read?;
+        Ok(floats)
     }
 
     /// The gradient of a parameter (summed over the runs since the last update) or of an input (of the last run).
@@ -207,9 +239,7 @@ impl Step {
         if let Some(state) = &gradient.state {
             return self.read(Storage::State, state);
         }
-        let graph = &self.plan().graph;
-        let elements = graph.find(&gradient.made).map_or(0, |id| graph.ty(id).shape.numel());
-        self.read_output(&gradient.made, elements)
+        self.read_floats(self.known_output(&gradient.made)?)
     }
 
     /// Names of the trained parameters, in the order they were made.

@@ -40,7 +40,7 @@ fn accumulation(graph: &Graph, users: &Users, value: ValueId) -> Option<OpId> {
     let [user] = users[value.index()][..] else { return None };
     let node = graph.node(user);
     let folds = matches!(node.op, Op::Accumulate(_)) && node.inputs[1] == value && node.inputs[0] != value;
-    (folds && !graph.outputs.contains(&value)).then_some(user)
+    (folds && graph.is_internal(value)).then_some(user)
 }
 
 /// Whether each state to be added onto already has its present value when the producer runs, and nothing between the

@@ -43,7 +43,7 @@ fn first_of_pair(graph: &Graph, users: &Users, node: &Node) -> Option<OpId> {
     let first = graph.node(id);
     linear(first)?;
     let once = node.inputs.iter().filter(|&&input| input == residual).count() == 1;
-    let alone = once && users[residual.index()].len() == 1 && !graph.outputs.contains(&residual);
+    let alone = once && users[residual.index()].len() == 1 && graph.is_internal(residual);
     (alone && first.phase == node.phase && first.region == node.region).then_some(id)
 }
 

@@ -41,7 +41,7 @@ fn foldable(graph: &Graph, users: &Users, sum: &Node, term: ValueId, other: Valu
     let (id, _) = graph.value(term).producer?;
     let node = graph.node(id);
     let Op::Linear(linear) = &node.op else { return None };
-    let alone = users[term.index()].len() == 1 && !graph.outputs.contains(&term) && term != other;
+    let alone = users[term.index()].len() == 1 && graph.is_internal(term) && term != other;
     let alike = node.phase == sum.phase && node.region == sum.region;
     (alone && alike && !linear.residual).then_some(id)
 }

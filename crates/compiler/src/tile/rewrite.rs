@@ -157,8 +157,15 @@ impl Writer<'_, '_, '_> {
     ) -> ValueId {
         let (phase, region) = (self.phase, like.region);
         let node = Node { op: op.into(), name, inputs, outputs: Vec::new(), phase, region, recompute_of: None };
-        let value =
-            Value { name: value_name, ty, storage: Storage::Arena, role: None, producer: None, donated_from: None };
+        let value = Value {
+            name: value_name,
+            ty,
+            storage: Storage::Arena,
+            role: None,
+            producer: None,
+            donated_from: None,
+            checkpoint_name: None,
+        };
         self.copy.emit(node, vec![value]).1[0]
     }
 }

@@ -11,6 +11,7 @@
 mod budget;
 mod core;
 mod custom;
+mod dtypes;
 mod index;
 mod introspection;
 mod models;

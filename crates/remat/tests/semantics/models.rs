@@ -1,6 +1,6 @@
 //! Small models and their runs. Invariant: the same model under every policy, from the same first parameters.
 
-use remat::{CheckpointPolicy, DType, Error, Graph, Init, Options, Step, Tensor};
+use remat::{CheckpointPolicy, DType, Decision, Error, Graph, Init, Options, Step, Tensor};
 
 pub const ROWS: usize = 24;
 pub const WIDTH: usize = 16;
@@ -70,8 +70,12 @@ pub fn policies() -> Vec<CheckpointPolicy> {
         CheckpointPolicy::auto(),
         CheckpointPolicy::budget(1 << 30),
         CheckpointPolicy::dots_saveable(),
-        CheckpointPolicy::save_only_these_ops(["gelu"]),
-        CheckpointPolicy::save_any_except_these_names(["layers.0.gelu"]),
+        CheckpointPolicy::dots_with_no_batch_dims_saveable(),
+        CheckpointPolicy::save_only_these_ops(["linear"]),
+        CheckpointPolicy::predicate(|value| match value.op {
+            "gelu" => Decision::PreferRecompute,
+            _ => Decision::PreferSave,
+        }),
     ]
 }
 

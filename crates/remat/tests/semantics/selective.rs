@@ -52,7 +52,8 @@ fn g_a_predicate_sees_op_name_layer_bytes_and_flops() {
     let seen = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
     let log = seen.clone();
     let small = CheckpointPolicy::predicate(move |value| {
-        let row = (value.op, value.name.to_string(), value.layer.map(str::to_string), value.bytes, value.flops);
+        let row =
+            (value.op.to_string(), value.name.to_string(), value.layer.map(str::to_string), value.bytes, value.flops);
         log.lock().expect("one thread").push(row);
         if value.bytes < WIDE { Decision::PreferSave } else { Decision::PreferRecompute }
     });
@@ -60,7 +61,7 @@ fn g_a_predicate_sees_op_name_layer_bytes_and_flops() {
     let seen = seen.lock().expect("one thread");
     let flops = 2.0 * (ROWS * WIDTH * 4 * WIDTH) as f64;
     let a = seen.iter().find(|row| row.1 == "region.a.linear").expect("asked about");
-    assert_eq!((a.0, a.2.as_deref(), a.3), ("linear", Some("region"), WIDE));
+    assert_eq!((a.0.as_str(), a.2.as_deref(), a.3), ("linear", Some("region"), WIDE));
     assert!(a.4 >= flops && a.4 < 1.1 * flops, "{} FLOPs", a.4);
 }
 
@@ -143,4 +144,104 @@ fn g_names_known_from_jax_say_what_they_say_there() {
     assert_eq!(counted(parsed("dots_saveable")), counted(CheckpointPolicy::dots_saveable()));
     let refused = "dots".parse::<CheckpointPolicy>().expect_err("not a name").to_string();
     assert!(refused.contains("unknown checkpointing policy 'dots'"), "{refused}");
+}
+
+#[test]
+fn names_that_no_value_has_are_refused_by_every_policy_that_asks_for_them() {
+    let name = ["wide", "no such value"];
+    let policies = [
+        CheckpointPolicy::save_only_these_names(name),
+        CheckpointPolicy::save_any_except_these_names(name),
+        CheckpointPolicy::save_anything_except_these_names(name),
+        CheckpointPolicy::save_any_names_but_these(name),
+        CheckpointPolicy::save_and_offload_only_these_names(["wide"], ["no such value"]),
+        CheckpointPolicy::save_from_both_policies(
+            &CheckpointPolicy::dots_saveable(),
+            &CheckpointPolicy::save_only_these_names(name),
+        )
+        .expect("both decide by value"),
+    ];
+    for policy in policies {
+        let text = policy.to_string();
+        let (graph, loss) = two_products();
+        let refused = graph.compile(loss, Options::new().policy(policy)).expect_err(&text).to_string();
+        assert!(refused.contains(&format!("{text} asks for \"no such value\", which no value")), "{refused}");
+    }
+    let (graph, loss) = two_products();
+    let ops = CheckpointPolicy::save_only_these_ops(["linear", "conv"]);
+    let refused = graph.compile(loss, Options::new().policy(ops)).expect_err("no such op").to_string();
+    assert!(refused.contains("asks for the op \"conv\"") && refused.contains("gelu, linear"), "{refused}");
+}
+
+#[test]
+fn every_spelling_of_jax_is_understood() {
+    for text in ["dots_saveable", "checkpoint_dots"] {
+        assert_eq!(counted(text.parse().expect(text)), counted(CheckpointPolicy::dots_saveable()), "{text}");
+    }
+    for text in ["dots_with_no_batch_dims_saveable", "checkpoint_dots_with_no_batch_dims"] {
+        // There is no attention here: all products are of that kind.
+        assert_eq!(counted(text.parse().expect(text)), counted(CheckpointPolicy::dots_saveable()), "{text}");
+    }
+    for text in ["everything_saveable", "nothing_saveable", "offload_dots", "offload_dot_with_no_batch_dims"] {
+        text.parse::<CheckpointPolicy>().expect(text);
+    }
+    // Of the names there are, all but this one: there is one.
+    let named = CheckpointPolicy::save_any_names_but_these(["wide"]);
+    assert_eq!(counted(named), counted(CheckpointPolicy::nothing_saveable()));
+    let both = |one: &CheckpointPolicy, other: &CheckpointPolicy| CheckpointPolicy::save_from_both_policies(one, other);
+    let (wide, none) = (CheckpointPolicy::save_only_these_names(["wide"]), CheckpointPolicy::nothing_saveable());
+    assert_eq!(counted(both(&wide, &none).expect("by value")), counted(wide.clone()));
+    assert!(both(&wide, &CheckpointPolicy::auto()).is_err(), "a solver's policy decides nothing by value");
+}
+
+#[test]
+fn checkpoint_names_survive_fusion() {
+    // The sum would take the product up, and the product's own value would be gone.
+    let model = |named: bool| {
+        classifier(|g, x| {
+            let h = g.checkpoint("region", |g| {
+                let product = g.dense("a", x, WIDTH)?;
+                if named {
+                    g.checkpoint_name(product, "product")?;
+                }
+                let sum = g.add(x, product)?;
+                g.gelu(sum)
+            })?;
+            g.checkpoint("last", |g| g.dense("c", h, WIDTH))
+        })
+    };
+    let policy = || CheckpointPolicy::save_only_these_names(["product"]);
+    let mut step = started(model(true), policy());
+    assert_eq!(step.op_runs()["add"].first, 1);
+    let (mut full, mut none) =
+        (started(model(true), CheckpointPolicy::full()), started(model(true), CheckpointPolicy::none()));
+    assert!(step.op_runs()["linear"].recomputed < full.op_runs()["linear"].recomputed, "the product is kept");
+    let expected = bits(&mut none);
+    assert!(bits(&mut step) == expected && bits(&mut full) == expected);
+    let (graph, loss) = model(false);
+    let own = CheckpointPolicy::save_only_these_names(["region.a.linear"]);
+    let refused = graph.compile(loss, Options::new().policy(own)).expect_err("fused away").to_string();
+    assert!(refused.contains("a value that is fused into another stays if it has a checkpoint_name"), "{refused}");
+}
+
+#[test]
+fn the_policy_at_the_call_wins_over_the_model_s_and_an_adapter_makes_its_folder() {
+    let model = || {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures/parity/llama-gqa-tied");
+        let mut model = remat::Model::from_pretrained(folder).expect("a folder");
+        model.gradient_checkpointing_enable(CheckpointPolicy::full());
+        model
+    };
+    let method = remat::Method::Lora(remat::LoraConfig { rank: 2, alpha: 4.0, ..remat::LoraConfig::default() });
+    let shape = remat::BatchShape { batch: 1, seq_len: 8 };
+    let step = |options: Options| model().training_step(&method, shape, options).expect("compiles");
+    assert_eq!(step(Options::new().threads(1)).policy().to_string(), "full");
+    let call = Options::new().threads(1).policy(CheckpointPolicy::none());
+    assert_eq!(step(call).policy().to_string(), "none");
+    // An adapter is saved into a folder that does not exist yet.
+    let out = tempfile::tempdir().expect("folder");
+    let lora = remat::LoraConfig { rank: 2, alpha: 4.0, ..remat::LoraConfig::default() };
+    let folder = out.path().join("new").join("adapter");
+    model().save_adapter(&step(Options::new().threads(1)), &lora, &folder).expect("written");
+    assert!(folder.join("adapter_model.safetensors").is_file());
 }
