@@ -3,8 +3,8 @@
 //! or `calls`.
 
 macro_rules! names {
-    ($(#[$doc:meta])* $type:ident { $($variant:ident: $name:literal $(| $other:literal)*),+ $(,)? }) => {
-        $(#[$doc])*
+    ($(#[$attribute:meta])* $type:ident { $($variant:ident: $name:literal $(| $other:literal)*),+ $(,)? }) => {
+        $(#[$attribute])*
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
         pub(crate) enum $type {
             $($variant),+
@@ -75,6 +75,7 @@ names! {
 
 names! {
     /// What stands behind `is`.
+    #[allow(clippy::enum_variant_names, reason = "one of the tests is called `test`")]
     Test {
         Boolean: "boolean",
         Callable: "callable",

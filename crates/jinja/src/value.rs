@@ -275,8 +275,7 @@ impl Value {
                 Value::seq(seq.kind, items)?
             }
             Value::Dict(dict) => {
-                let mut said = Dict::default();
-                said.message = dict.message;
+                let mut said = Dict { message: dict.message, ..Dict::default() };
                 for (key, value) in &dict.entries {
                     said.insert(key.clone(), value.said_by(message)?)?;
                 }
