@@ -12,8 +12,8 @@
 
 use crate::DataError;
 use crate::dataset::{Dataset, SampleId};
-use crate::encode::IGNORED_LABEL;
 use crate::packing::{SequenceId, Sequences};
+use crate::tokens::IGNORED_LABEL;
 
 /// The inputs of one micro-step.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -3,10 +3,11 @@
 //! Invariant: the counts are the run's own, because the same encoder and the same builder make them.
 
 use crate::dataset::DatasetBuilder;
-use crate::encode::{Encoder, IGNORED_LABEL, Sample};
+use crate::encode::{Encoder, Sample};
 use crate::error::Place;
-use crate::row::parser::RowOptions;
+use crate::row::RowOptions;
 use crate::source::read_rows;
+use crate::tokens::IGNORED_LABEL;
 use crate::{DataError, Row, SampleStats};
 use remat_formats::Tokenizer;
 use std::collections::BTreeMap;

@@ -8,11 +8,12 @@
 //!
 //! Position 0 is never predicted (the model predicts token t + 1 at t), so its label does not count as trained.
 
-use crate::encode::{Encoder, IGNORED_LABEL, Sample};
+use crate::encode::{Encoder, Sample};
 use crate::error::Place;
 use crate::row::options::DataFile;
-use crate::row::parser::{FileRows, RowOptions};
+use crate::row::{FileRows, RowOptions};
 use crate::source::read_rows;
+use crate::tokens::IGNORED_LABEL;
 use crate::words::{MEMORY_WORDS, Words};
 use crate::{DataError, Row, RowKind};
 use serde::{Deserialize, Serialize};

@@ -17,11 +17,8 @@
 
 use crate::chat::{ChatTemplate, Conversation, TrainOn, Turn, TurnEnd, renders_all, trained_turns, untrained_turns};
 use crate::error::Place;
-use crate::{DataError, ModelTokens, Row, RowKind, TokenSource, TokenSpan};
+use crate::{DataError, IGNORED_LABEL, ModelTokens, Row, RowKind, TokenSource, TokenSpan};
 use std::cell::Cell;
-
-/// The label of a token that is not trained on.
-pub const IGNORED_LABEL: i32 = -100;
 
 /// One sample, at its full length.
 #[derive(Debug, Clone, PartialEq, Eq)]

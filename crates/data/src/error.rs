@@ -1,8 +1,9 @@
 //! What can be wrong with a user's data. Invariant: each message says where (file and line), what was found, and
 //! what to do about it. The tests in `tests/data/messages.rs` hold every message to its exact words.
 
-use crate::RowKind;
+use crate::row::kind::RowKind;
 use std::fmt;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 /// Where a row stands: a file and a line counted from 1.
@@ -251,5 +252,16 @@ impl DataError {
             Formats(_) | SeqLen { .. } | Zero { .. } | NothingToTrain { .. } | TooManyRows { .. } => false,
             Position { .. } | TemplateVariables { .. } => false,
         }
+    }
+}
+
+/// A file that cannot be read, or whose compressed bytes cannot.
+pub(crate) fn io_error(path: &Path, source: std::io::Error) -> DataError {
+    let path = path.to_path_buf();
+    match source.kind() {
+        ErrorKind::InvalidData | ErrorKind::InvalidInput | ErrorKind::UnexpectedEof | ErrorKind::Other => {
+            DataError::Damaged { path, reason: source.to_string() }
+        }
+        _ => DataError::Io { path, source },
     }
 }

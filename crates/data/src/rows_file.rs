@@ -326,10 +326,7 @@ mod tests {
             let mut builder = DatasetBuilder::new(8).expect("long").with_folder(folder.path().to_path_buf());
             builder.start_source(&path);
             (0..count).for_each(|index| builder.push(&sample(index)).expect("kept"));
-            builder.finish_source(crate::row::parser::FileRows {
-                sha256: sha256_of(&path),
-                ..crate::row::parser::FileRows::default()
-            });
+            builder.finish_source(crate::row::FileRows { sha256: sha256_of(&path), ..crate::row::FileRows::default() });
             let data = builder.finish().expect("rows").to_be_kept("settings".to_string()).expect("on disk");
             data.keep(&at).expect("named");
             let again = kept(&at, &path).expect("it is theirs");

@@ -1,5 +1,8 @@
-//! What this crate asks of a tokenizer. Invariant: the trait speaks of ids only; which file they come from is the
-//! business of `formats`, and of `model_tokens`.
+//! What this crate asks of a tokenizer, and the label of what is not trained on. Invariant: the trait speaks of ids only;
+//! which file they come from is the business of `formats`, and of `model_tokens`.
+
+/// The label of a token that is not trained on.
+pub const IGNORED_LABEL: i32 = -100;
 
 /// A tokenizer as far as encoding rows needs one.
 pub trait TokenSource {

@@ -7,7 +7,7 @@
 //! Look next at `dataset`, whose tokens and index are such lists.
 
 use crate::DataError;
-use crate::source::io_error;
+use crate::error::io_error;
 use std::fs::File;
 use std::io::Write;
 use std::os::unix::fs::FileExt;

@@ -1,8 +1,7 @@
 //! A template as a tree. Invariant: chains of operators, filters and branches are lists, not nested nodes, so the tree is
 //! no deeper than the brackets and blocks that its author nested, and the parser bounds those.
 
-use crate::checks::Test;
-use crate::filters::Filter;
+use crate::builtins::{Filter, Test};
 use crate::value::Value;
 use std::sync::Arc;
 
@@ -142,14 +141,14 @@ pub(crate) enum PostfixKind {
     Call(Arguments),
     /// An attribute that is called at once.
     Method(Name, Arguments),
-    /// No function: there is no such filter, which is an error only where it is reached.
+    /// None: there is no such filter, which is an error only where it is reached.
     Filter {
-        call: Option<Filter>,
+        filter: Option<Filter>,
         name: Name,
         arguments: Arguments,
     },
     Test {
-        call: Option<Test>,
+        test: Option<Test>,
         name: Name,
         arguments: Arguments,
         negated: bool,

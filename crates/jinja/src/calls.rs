@@ -1,72 +1,17 @@
-//! What can be called: functions, macros, methods, and the arguments they take. Invariant: an argument that nobody asks
-//! for is an error, as in Python.
+//! What can be called: functions, macros, methods. Invariant: an argument that nobody asks for is an error, as in Python.
 
+use crate::args::{Args, int};
 use crate::ast::{Macro, Name};
+use crate::comparing::equal;
 use crate::error::{Error, Result};
 use crate::interp::Interp;
+use crate::methods;
 use crate::show::{self, missing};
-use crate::value::{Dict, Number, Object, SeqKind, Value};
+use crate::value::{Dict, Missing, Object, SeqKind, Value};
 use std::sync::Arc;
 
 /// Longest `range`, as in Jinja's sandbox.
 const MAX_RANGE: u128 = 100_000;
-
-/// Functions that every template has.
-const FUNCTIONS: [&str; 7] = ["range", "dict", "namespace", "cycler", "joiner", "raise_exception", "strftime_now"];
-
-pub(crate) fn function(name: &str) -> Option<&'static str> {
-    FUNCTIONS.iter().find(|function| **function == name).copied()
-}
-
-/// The arguments of a call.
-#[derive(Default)]
-pub(crate) struct Args {
-    pub(crate) positional: Vec<Value>,
-    pub(crate) named: Vec<(Name, Value)>,
-}
-
-impl Args {
-    /// Binds the arguments to parameters of these names, each given or not.
-    pub(crate) fn bind<const N: usize>(self, what: &str, names: [&str; N]) -> Result<[Option<Value>; N]> {
-        let too_many = self.positional.len();
-        if too_many > N {
-            return Err(Error::operation(format!("{what} takes {N} arguments, not {too_many}")));
-        }
-        let mut values = [const { None }; N];
-        for (slot, value) in values.iter_mut().zip(self.positional) {
-            *slot = Some(value);
-        }
-        for (name, value) in self.named {
-            let place = names.iter().position(|other| *other == &*name);
-            let place = place.ok_or_else(|| {
-                Error::operation(format!("{what} has no parameter '{}'", crate::error::excerpt(&name)))
-            })?;
-            if values[place].replace(value).is_some() {
-                return Err(Error::operation(format!("{what} got two values for '{name}'")));
-            }
-        }
-        Ok(values)
-    }
-
-    /// A call without arguments.
-    pub(crate) fn none(self, what: &str) -> Result<()> {
-        self.bind(what, []).map(|[]| ())
-    }
-}
-
-/// The whole number that an argument must be.
-pub(crate) fn int(what: &str, value: &Value) -> Result<i128> {
-    match Number::of(value) {
-        Some(Number::Int(value)) => Ok(value),
-        _ if value.is_undefined() => Err(missing(value)),
-        _ => Err(Error::operation(format!("{what} needs a whole number, not {}", value.type_name()))),
-    }
-}
-
-/// A count of something, 0 if it is below.
-pub(crate) fn count(what: &str, value: &Value) -> Result<usize> {
-    Ok(usize::try_from(int(what, value)?.max(0)).unwrap_or(usize::MAX))
-}
 
 impl<'a> Interp<'a> {
     pub(crate) fn call(&mut self, value: &Value, args: Args) -> Result<Value> {
@@ -92,8 +37,8 @@ impl<'a> Interp<'a> {
 
     /// `value.name(…)`.
     pub(crate) fn call_method(&mut self, value: &Value, name: &Name, args: Args) -> Result<Value> {
-        if crate::methods::has(value, name) {
-            return self.deeper(|interp| crate::methods::call(interp, value, name, args));
+        if methods::has(value, name) {
+            return self.deeper(|interp| methods::call(interp, value, name, args));
         }
         if let Value::Object(object) = value {
             match (object, &**name) {
@@ -108,7 +53,7 @@ impl<'a> Interp<'a> {
                     let now = Value::tuple(args.positional)?;
                     let before = self.loops[*number].changed.replace(now.clone());
                     return Ok(Value::Bool(match before {
-                        Some(before) => !crate::ops::equal(&before, &now, &mut self.meter)?,
+                        Some(before) => !equal(&before, &now, &mut self.meter)?,
                         None => true,
                     }));
                 }
@@ -269,7 +214,7 @@ impl<'a> Interp<'a> {
             let value = match (value, default) {
                 (Some(value), _) => value,
                 (None, Some(default)) => self.eval(default)?,
-                (None, None) => Value::Undefined(crate::value::Missing::Variable(parameter.clone())),
+                (None, None) => Value::Undefined(Missing::Variable(parameter.clone())),
             };
             self.set(parameter, value)?;
         }
@@ -294,12 +239,5 @@ impl<'a> Interp<'a> {
             None if definition.caller => self.set(&"caller".into(), Value::UNDEFINED),
             None => Ok(()),
         }
-    }
-
-    /// A generator over these.
-    pub(crate) fn generator(&mut self, items: Vec<Value>) -> Result<Value> {
-        self.meter.list(1)?;
-        self.generators.push(items.into());
-        Ok(Value::Object(Object::Generator(self.generators.len() - 1)))
     }
 }

@@ -1,69 +1,54 @@
 //! Tests: what stands behind `is`. Invariant: an answer, for every value; only what Python cannot compare is an error.
 
+use crate::args::{Args, int};
 use crate::ast::Comparison;
-use crate::calls::{Args, int};
+use crate::builtins::{Filter, Test};
+use crate::comparing::{self, contains, equal};
 use crate::error::{Error, Result};
 use crate::interp::Interp;
-use crate::ops;
-use crate::value::{Number, Object, SeqKind, Value};
+use crate::value::{Object, SeqKind, Value};
+use crate::{methods, show};
 use std::sync::Arc;
 
-/// A test of a value with its arguments.
-pub(crate) type Test = fn(&mut Interp<'_>, &Value, Args) -> Result<bool>;
-
-/// The test of this name.
-pub(crate) fn named(name: &str) -> Option<Test> {
-    Some(match name {
-        "defined" => |_, value, args| plain(args, !value.is_undefined()),
-        "undefined" => |_, value, args| plain(args, value.is_undefined()),
-        "none" => |_, value, args| plain(args, matches!(value, Value::None)),
-        "boolean" => |_, value, args| plain(args, matches!(value, Value::Bool(_))),
-        "true" => |_, value, args| plain(args, matches!(value, Value::Bool(true))),
-        "false" => |_, value, args| plain(args, matches!(value, Value::Bool(false))),
-        "integer" => |_, value, args| plain(args, matches!(value, Value::Int(_))),
-        "float" => |_, value, args| plain(args, matches!(value, Value::Float(_))),
-        "number" => |_, value, args| plain(args, Number::of(value).is_some()),
-        "string" => |_, value, args| plain(args, matches!(value, Value::Str(_))),
-        "mapping" => |_, value, args| plain(args, matches!(value, Value::Dict(_))),
-        "iterable" => |_, value, args| plain(args, is_iterable(value)),
-        "sequence" => |_, value, args| plain(args, is_sequence(value)),
-        "callable" => |_, value, args| plain(args, is_callable(value)),
-        "escaped" => |_, _, args| plain(args, false),
-        "odd" => |_, value, args| plain(args, number(value)?.rem_euclid(2) == 1),
-        "even" => |_, value, args| plain(args, number(value)?.rem_euclid(2) == 0),
-        "divisibleby" => |_, value, args| {
+/// Whether a test holds of a value, with its arguments.
+#[inline(never)]
+pub(crate) fn holds(test: Test, interp: &mut Interp<'_>, value: &Value, args: Args) -> Result<bool> {
+    match test {
+        Test::Defined => plain(args, !value.is_undefined()),
+        Test::Undefined => plain(args, value.is_undefined()),
+        Test::None => plain(args, matches!(value, Value::None)),
+        Test::Boolean => plain(args, matches!(value, Value::Bool(_))),
+        Test::True => plain(args, matches!(value, Value::Bool(true))),
+        Test::False => plain(args, matches!(value, Value::Bool(false))),
+        Test::Integer => plain(args, matches!(value, Value::Int(_))),
+        Test::Float => plain(args, matches!(value, Value::Float(_))),
+        Test::Number => plain(args, value.number().is_some()),
+        Test::String => plain(args, matches!(value, Value::Str(_))),
+        Test::Mapping => plain(args, matches!(value, Value::Dict(_))),
+        Test::Iterable => plain(args, is_iterable(value)),
+        Test::Sequence => plain(args, is_sequence(value)),
+        Test::Callable => plain(args, is_callable(value)),
+        Test::Escaped => plain(args, false),
+        Test::Odd => plain(args, number(value)?.rem_euclid(2) == 1),
+        Test::Even => plain(args, number(value)?.rem_euclid(2) == 0),
+        Test::Divisibleby => {
             let by = int("divisibleby", &one(args)?)?;
             let value = number(value)?;
             value.checked_rem(by).map(|rest| rest == 0).ok_or_else(|| Error::operation("division by zero"))
-        },
-        "lower" => |interp, value, args| case(interp, value, args, "islower"),
-        "upper" => |interp, value, args| case(interp, value, args, "isupper"),
-        "sameas" => |interp, value, args| {
-            let other = one(args)?;
-            same(interp, value, &other)
-        },
-        "in" => |interp, value, args| {
-            let container = one(args)?;
-            match container {
-                Value::Object(_) => {
-                    let items = interp.iterate(&container)?.into_vec(&mut interp.meter)?;
-                    ops::contains(&Value::list(items)?, value, &mut interp.meter)
-                }
-                container => ops::contains(&container, value, &mut interp.meter),
-            }
-        },
-        "eq" | "==" | "equalto" => |interp, value, args| compare(interp, Comparison::Eq, value, args),
-        "ne" | "!=" => |interp, value, args| compare(interp, Comparison::Ne, value, args),
-        "lt" | "<" | "lessthan" => |interp, value, args| compare(interp, Comparison::Lt, value, args),
-        "le" | "<=" => |interp, value, args| compare(interp, Comparison::Le, value, args),
-        "gt" | ">" | "greaterthan" => |interp, value, args| compare(interp, Comparison::Gt, value, args),
-        "ge" | ">=" => |interp, value, args| compare(interp, Comparison::Ge, value, args),
-        "filter" => {
-            |_, value, args| plain(args, value.as_str().is_some_and(|name| crate::filters::named(name).is_some()))
         }
-        "test" => |_, value, args| plain(args, value.as_str().is_some_and(|name| named(name).is_some())),
-        _ => return None,
-    })
+        Test::Lower => case(interp, value, args, "islower"),
+        Test::Upper => case(interp, value, args, "isupper"),
+        Test::Sameas => same(interp, value, &one(args)?),
+        Test::In => within(interp, value, &one(args)?),
+        Test::Eq => compare(interp, Comparison::Eq, value, args),
+        Test::Ne => compare(interp, Comparison::Ne, value, args),
+        Test::Lt => compare(interp, Comparison::Lt, value, args),
+        Test::Le => compare(interp, Comparison::Le, value, args),
+        Test::Gt => compare(interp, Comparison::Gt, value, args),
+        Test::Ge => compare(interp, Comparison::Ge, value, args),
+        Test::Filter => plain(args, value.as_str().and_then(Filter::named).is_some()),
+        Test::Test => plain(args, value.as_str().and_then(Test::named).is_some()),
+    }
 }
 
 fn plain(args: Args, answer: bool) -> Result<bool> {
@@ -81,16 +66,26 @@ fn number(value: &Value) -> Result<i128> {
 
 fn compare(interp: &mut Interp<'_>, comparison: Comparison, value: &Value, args: Args) -> Result<bool> {
     let other = one(args)?;
-    ops::compare(comparison, value, &other, &mut interp.meter)
+    comparing::compare(comparison, value, &other, &mut interp.meter)
+}
+
+fn within(interp: &mut Interp<'_>, value: &Value, container: &Value) -> Result<bool> {
+    match container {
+        Value::Object(_) => {
+            let items = interp.iterate(container)?.into_vec(&mut interp.meter)?;
+            contains(&Value::list(items)?, value, &mut interp.meter)
+        }
+        container => contains(container, value, &mut interp.meter),
+    }
 }
 
 fn case(interp: &mut Interp<'_>, value: &Value, args: Args, method: &str) -> Result<bool> {
-    let text = Value::Str(crate::show::text(value, &mut interp.meter)?);
-    crate::methods::call(interp, &text, &method.into(), args).map(|answer| answer.is_true())
+    let text = Value::Str(show::text(value, &mut interp.meter)?);
+    methods::call(interp, &text, &method.into(), args).map(|answer| answer.is_true())
 }
 
 /// Whether `iter()` takes it.
-pub(crate) fn is_iterable(value: &Value) -> bool {
+fn is_iterable(value: &Value) -> bool {
     match value {
         Value::Undefined(_) | Value::Str(_) | Value::Seq(_) | Value::Dict(_) => true,
         Value::Object(object) => matches!(object, Object::Generator(_) | Object::Loop(_)),
@@ -121,6 +116,6 @@ fn same(interp: &mut Interp<'_>, left: &Value, right: &Value) -> Result<bool> {
     Ok(match (left, right) {
         (Value::Seq(left), Value::Seq(right)) => Arc::ptr_eq(left, right),
         (Value::Dict(left), Value::Dict(right)) => Arc::ptr_eq(left, right),
-        (left, right) => left.type_name() == right.type_name() && ops::equal(left, right, &mut interp.meter)?,
+        (left, right) => left.type_name() == right.type_name() && equal(left, right, &mut interp.meter)?,
     })
 }

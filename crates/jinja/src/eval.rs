@@ -1,31 +1,17 @@
 //! Expressions. Invariant: every node is paid for; each arm that needs room on the stack is a function of its own, so that
 //! nesting costs little of it.
 
+use crate::args::Args;
 use crate::ast::{Arguments, Comparison, Expr, Name, Postfix, PostfixKind};
-use crate::calls::Args;
-use crate::error::{Error, Result};
+use crate::comparing::{compare, contains};
+use crate::error::{Error, Result, excerpt};
+use crate::indexing::slice;
 use crate::interp::Interp;
-use crate::ops;
-use crate::show::{self, missing};
-use crate::value::{Dict, Missing, Number, Object, SeqKind, Value};
+use crate::number::Number;
+use crate::show::missing;
+use crate::value::{Dict, Value};
+use crate::{checks, filters, ops};
 use std::sync::Arc;
-
-/// Methods that would change a list or dictionary, which transformers' sandbox refuses.
-const CHANGING: [&str; 13] = [
-    "append",
-    "clear",
-    "extend",
-    "insert",
-    "pop",
-    "popitem",
-    "remove",
-    "reverse",
-    "setdefault",
-    "sort",
-    "update",
-    "add",
-    "discard",
-];
 
 impl<'a> Interp<'a> {
     pub(crate) fn eval(&mut self, expr: &'a Expr) -> Result<Value> {
@@ -65,7 +51,7 @@ impl<'a> Interp<'a> {
             Expr::Negative(value) => ops::negative(&self.eval(value)?),
             Expr::Positive(value) => {
                 let value = self.eval(value)?;
-                match Number::of(&value) {
+                match value.number() {
                     Some(Number::Int(number)) => Ok(Value::Int(number)),
                     Some(Number::Float(_)) => Ok(value),
                     None if value.is_undefined() => Err(missing(&value)),
@@ -98,13 +84,6 @@ impl<'a> Interp<'a> {
         Ok(Value::Dict(Arc::new(dict)))
     }
 
-    pub(crate) fn put(&mut self, dict: &mut Dict, key: Value, value: Value) -> Result<()> {
-        ops::check_key(&key)?;
-        self.meter.list(4)?;
-        self.meter.steps(dict.look_up_steps(&key))?;
-        dict.insert(key, value)
-    }
-
     /// Python's `and` and `or`: the first operand that decides, or the last.
     fn first_where(&mut self, operands: &'a [Expr], wanted: bool) -> Result<Value> {
         let mut value = Value::UNDEFINED;
@@ -124,10 +103,10 @@ impl<'a> Interp<'a> {
             let holds = match (comparison, &right) {
                 (Comparison::In | Comparison::NotIn, Value::Object(_)) => {
                     let items = self.iterate(&right)?.into_vec(&mut self.meter)?;
-                    let within = ops::contains(&Value::list(items)?, &left, &mut self.meter)?;
+                    let within = contains(&Value::list(items)?, &left, &mut self.meter)?;
                     within == (*comparison == Comparison::In)
                 }
-                _ => ops::compare(*comparison, &left, &right, &mut self.meter)?,
+                _ => compare(*comparison, &left, &right, &mut self.meter)?,
             };
             if !holds {
                 return Ok(Value::Bool(false));
@@ -150,14 +129,14 @@ impl<'a> Interp<'a> {
                 for (number, bound) in numbers.iter_mut().zip(bounds.iter()) {
                     let Some(bound) = bound else { continue };
                     let bound = self.eval(bound)?;
-                    *number = match Number::of(&bound) {
+                    *number = match bound.number() {
                         Some(Number::Int(number)) => Some(number),
                         None if matches!(bound, Value::None) => None,
                         None if bound.is_undefined() => return Err(missing(&bound)),
                         _ => return Err(Error::operation("slice indices must be integers or None")),
                     };
                 }
-                ops::slice(&value, numbers, &mut self.meter)
+                slice(&value, numbers, &mut self.meter)
             }
             PostfixKind::Call(arguments) => {
                 let args = self.arguments(arguments, None)?;
@@ -167,17 +146,16 @@ impl<'a> Interp<'a> {
                 let args = self.arguments(arguments, None)?;
                 self.call_method(&value, name, args)
             }
-            PostfixKind::Filter { call, name, arguments } => {
-                let call = call
-                    .ok_or_else(|| Error::operation(format!("there is no filter '{}'", crate::error::excerpt(name))))?;
+            PostfixKind::Filter { filter, name, arguments } => {
+                let filter =
+                    filter.ok_or_else(|| Error::operation(format!("there is no filter '{}'", excerpt(name))))?;
                 let args = self.arguments(arguments, None)?;
-                self.deeper(|interp| call(interp, value, args))
+                self.deeper(|interp| filters::apply(filter, interp, value, args))
             }
-            PostfixKind::Test { call, name, arguments, negated } => {
-                let call = call
-                    .ok_or_else(|| Error::operation(format!("there is no test '{}'", crate::error::excerpt(name))))?;
+            PostfixKind::Test { test, name, arguments, negated } => {
+                let test = test.ok_or_else(|| Error::operation(format!("there is no test '{}'", excerpt(name))))?;
                 let args = self.arguments(arguments, None)?;
-                Ok(Value::Bool(call(self, &value, args)? != *negated))
+                Ok(Value::Bool(checks::holds(test, self, &value, args)? != *negated))
             }
         }
     }
@@ -229,93 +207,10 @@ impl<'a> Interp<'a> {
         }
     }
 
-    /// `value.name`: an attribute of Python's type before a key, as in Jinja.
-    pub(crate) fn attribute(&mut self, value: &Value, name: &Name) -> Result<Value> {
-        if let Some(changing) = self.forbidden(value, name) {
-            return Ok(changing);
+    pub(crate) fn postfixes(&mut self, mut value: Value, chain: &'a [Postfix]) -> Result<Value> {
+        for postfix in chain {
+            value = self.postfix(value, postfix).map_err(|error| error.at(postfix.line))?;
         }
-        if crate::methods::has(value, name) {
-            return Ok(Value::Object(Object::Method(Arc::new((value.clone(), name.clone())))));
-        }
-        match value {
-            Value::Undefined(_) => Err(missing(value)),
-            Value::Dict(dict) => match dict.get_str(name) {
-                Some(found) => Ok(found.clone()),
-                None => Ok(Value::Undefined(Missing::Attribute("dict", name.clone()))),
-            },
-            Value::Object(object) => self.object_attribute(value, object, name),
-            Value::Seq(seq) if seq.kind == SeqKind::Group && **name == *"grouper" => Ok(seq.items[0].clone()),
-            Value::Seq(seq) if seq.kind == SeqKind::Group && **name == *"list" => Ok(seq.items[1].clone()),
-            other => Ok(Value::Undefined(Missing::Attribute(other.type_name(), name.clone()))),
-        }
-    }
-
-    /// What a method is that would change its value.
-    fn forbidden(&self, value: &Value, name: &Name) -> Option<Value> {
-        let changes = match value {
-            Value::Dict(_) => matches!(&**name, "clear" | "pop" | "popitem" | "setdefault" | "update"),
-            Value::Seq(_) => CHANGING.contains(&&**name),
-            _ => false,
-        };
-        changes.then(|| Value::Undefined(Missing::Unsafe(value.type_name(), name.clone())))
-    }
-
-    fn object_attribute(&mut self, value: &Value, object: &Object, name: &Name) -> Result<Value> {
-        let found = match object {
-            Object::Namespace(number) => {
-                let attributes = &self.namespaces[*number];
-                self.meter.steps(1 + attributes.len() / 8)?;
-                attributes.iter().find(|(other, _)| other == name).map(|(_, value)| value.clone())
-            }
-            Object::Loop(number) => self.loop_attribute(*number, name)?,
-            Object::Cycler(number) if **name == *"current" => {
-                let (items, at) = &self.cyclers[*number];
-                items.get(*at).cloned()
-            }
-            Object::Macro(number) if **name == *"name" => {
-                Some(Value::text(self.macros[*number].definition.name.clone()))
-            }
-            _ => None,
-        };
-        Ok(found.unwrap_or_else(|| Value::Undefined(Missing::Attribute(value.type_name(), name.clone()))))
-    }
-
-    fn loop_attribute(&mut self, number: usize, name: &str) -> Result<Option<Value>> {
-        let state = &self.loops[number];
-        let (index, count) = (state.index, state.items.len());
-        let int = |value: usize| Some(Value::Int(value as i128));
-        Ok(match name {
-            "index" => int(index + 1),
-            "index0" => int(index),
-            "revindex" => int(count - index),
-            "revindex0" => int(count - index - 1),
-            "first" => Some(Value::Bool(index == 0)),
-            "last" => Some(Value::Bool(index + 1 == count)),
-            "length" => int(count),
-            "depth" => int(state.depth),
-            "depth0" => int(state.depth - 1),
-            "previtem" if index > 0 => Some(state.items[index - 1].clone()),
-            "nextitem" if index + 1 < count => Some(state.items[index + 1].clone()),
-            "previtem" | "nextitem" => Some(Value::UNDEFINED),
-            _ => None,
-        })
-    }
-
-    /// `value[index]`: a key before an attribute of Python's type.
-    pub(crate) fn item(&mut self, value: &Value, index: &Value) -> Result<Value> {
-        if let Some(found) = ops::item(value, index, &mut self.meter)? {
-            return Ok(found);
-        }
-        match index {
-            Value::Str(name) => {
-                let name = name.text().clone();
-                self.attribute(value, &name)
-            }
-            Value::Undefined(_) => Err(missing(index)),
-            index => {
-                let index = show::repr(index, &mut self.meter)?;
-                Ok(Value::Undefined(Missing::Attribute(value.type_name(), index.text().clone())))
-            }
-        }
+        Ok(value)
     }
 }

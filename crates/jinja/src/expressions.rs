@@ -2,11 +2,12 @@
 //! signs, and what stands behind a value. Jinja2's own order, its oddities included: `-1|abs` is 1, for a filter binds
 //! less than a sign, and `~` more than `+`.
 
-use crate::Value;
-use crate::ast::{Arguments, Binary, Comparison, Expr, Postfix, PostfixKind};
+use crate::ast::{Arguments, Binary, Comparison, Expr, Name, Postfix, PostfixKind};
+use crate::builtins::{Filter, Test};
 use crate::error::{Error, Result};
 use crate::lexer::Token;
 use crate::parser::Parser;
+use crate::value::Value;
 
 /// Each of these nests the one before it.
 const MOST_IFS: usize = 8;
@@ -265,15 +266,12 @@ impl Parser {
             let line = self.line();
             let name = self.dotted_name()?;
             let arguments = if self.is_sign("(") { self.arguments()? } else { Arguments::default() };
-            filters.push(Postfix {
-                line,
-                kind: PostfixKind::Filter { call: crate::filters::named(&name), name, arguments },
-            });
+            filters.push(Postfix { line, kind: PostfixKind::Filter { filter: Filter::named(&name), name, arguments } });
         }
         Ok(filters)
     }
 
-    fn dotted_name(&mut self) -> Result<crate::ast::Name> {
+    fn dotted_name(&mut self) -> Result<Name> {
         let mut name = self.name()?;
         while self.skip_sign(".") {
             name = format!("{name}.{}", self.name()?).into();
@@ -305,7 +303,7 @@ impl Parser {
         } else {
             Arguments::default()
         };
-        Ok(Postfix { line, kind: PostfixKind::Test { call: crate::checks::named(&name), name, arguments, negated } })
+        Ok(Postfix { line, kind: PostfixKind::Test { test: Test::named(&name), name, arguments, negated } })
     }
 
     /// What stands in `[ ]`: an index, or a slice.

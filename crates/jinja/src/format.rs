@@ -1,10 +1,13 @@
 //! Python's two ways to format texts: `'%s of %d' % (a, b)` and `'{} of {n:>4}'.format(a, n=b)`. Invariant: a width or
 //! precision is paid for before it is filled.
 
+use crate::ast::Name;
 use crate::error::{Error, Result};
+use crate::indexing::item;
 use crate::meter::Meter;
+use crate::number::Number;
 use crate::show;
-use crate::value::{Number, SeqKind, Str, TextBuilder, Value};
+use crate::value::{SeqKind, Str, TextBuilder, Value};
 
 /// The longest field, and most digits behind a point: more than any text needs.
 const MAX_WIDTH: usize = 100_000;
@@ -111,7 +114,7 @@ fn take_number(rest: &mut &str, most: usize) -> Result<Option<usize>> {
 }
 
 fn percent_field(out: &mut TextBuilder, value: &Value, mut spec: Spec, kind: char, meter: &mut Meter) -> Result<()> {
-    let number = |value: &Value| match Number::of(value) {
+    let number = |value: &Value| match value.number() {
         Some(number) => Ok(number),
         None => Err(bad(format!("%{kind} format: a number is required, not {}", value.type_name()))),
     };
@@ -151,12 +154,7 @@ fn percent_field(out: &mut TextBuilder, value: &Value, mut spec: Spec, kind: cha
 }
 
 /// `format.format(positional…, named…)`.
-pub(crate) fn braces(
-    format: &Str,
-    positional: &[Value],
-    named: &[(crate::ast::Name, Value)],
-    meter: &mut Meter,
-) -> Result<Value> {
+pub(crate) fn braces(format: &Str, positional: &[Value], named: &[(Name, Value)], meter: &mut Meter) -> Result<Value> {
     let mut out = TextBuilder::default();
     let text = format.as_str();
     meter.text(text.len())?;
@@ -198,7 +196,7 @@ pub(crate) fn braces(
 fn field_value(
     name: &str,
     positional: &[Value],
-    named: &[(crate::ast::Name, Value)],
+    named: &[(Name, Value)],
     automatic: &mut usize,
     meter: &mut Meter,
 ) -> Result<Value> {
@@ -217,7 +215,7 @@ fn field_value(
         let inner = path.strip_prefix('[').ok_or_else(|| bad("a format may only look up [keys]"))?;
         let close = inner.find(']').ok_or_else(|| bad("Missing ']' in format string"))?;
         let key = inner[..close].parse::<i128>().map_or_else(|_| Value::from(&inner[..close]), Value::Int);
-        value = crate::ops::item(&value, &key, meter)?.ok_or_else(missing)?;
+        value = item(&value, &key, meter)?.ok_or_else(missing)?;
         path = &inner[close + 1..];
     }
     Ok(value)
@@ -265,7 +263,7 @@ fn parse_spec(text: &str) -> Result<Spec> {
 }
 
 fn write_value(out: &mut TextBuilder, value: &Value, spec: &Spec, meter: &mut Meter) -> Result<()> {
-    match Number::of(value) {
+    match value.number() {
         Some(_) if matches!(value, Value::Bool(_)) && spec.kind.is_none() => {
             write_text(out, &show::text(value, meter)?, spec, meter)
         }

@@ -1,15 +1,19 @@
-//! Walks over a template's tree and writes. `eval` has the expressions, `calls` what is called.
+//! A rendering in the making: its budget, its scopes, what it has written, and the things that live while it runs.
+//! `statements`, `eval`, `loops` and `calls` walk over a template's tree with it; `attributes`, `methods`, `checks` and
+//! `filters` work on its values.
 //!
-//! Invariants: every statement, loop step and call is paid for, and calls nest only so deep; what a template sees is what
-//! it was given and what it made. Scopes are Jinja's: a loop's step, a macro, a block that is captured and `with` have one
-//! each, an `if` has none; reading looks through the scopes around, writing stays in the innermost.
+//! Invariants: what a template sees is what it was given and what it made; calls nest only so deep. Scopes are Jinja's: a
+//! loop's step, a macro, a block that is captured and `with` have one each, an `if` has none; reading looks through the
+//! scopes around, writing stays in the innermost.
 
-use crate::ast::{For, Macro, Name, Postfix, Statement, StatementKind, Target};
+use crate::ast::{For, Macro, Name};
+use crate::builtins::function;
+use crate::comparing::check_key;
 use crate::error::{Error, Result};
 use crate::meter::{Budget, Meter};
 use crate::show::{self, missing};
 use crate::sorting::Items;
-use crate::value::{Missing, Object, Said, Str, TextBuilder, Value};
+use crate::value::{Dict, Missing, Object, Said, Str, TextBuilder, Value};
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -91,35 +95,34 @@ pub(crate) struct Interp<'a> {
     depth: usize,
 }
 
-/// Renders a template's statements.
-pub(crate) fn render<'a>(
-    statements: &'a [Statement],
-    context: &'a [(&'a str, Value)],
-    host: &'a Host<'a>,
-) -> Result<Rendering> {
-    let mut interp = Interp {
-        meter: Meter::new(host.budget),
-        host,
-        context,
-        frame: Rc::new(Frame { variables: RefCell::default(), parent: None }),
-        root: Rendering::default(),
-        captures: Vec::new(),
-        namespaces: Vec::new(),
-        macros: Vec::new(),
-        loops: Vec::new(),
-        generators: Vec::new(),
-        cyclers: Vec::new(),
-        joiners: Vec::new(),
-        message: None,
-        message_depth: 0,
-        in_loops: 0,
-        depth: 0,
-    };
-    interp.block(statements)?;
-    Ok(std::mem::take(&mut interp.root))
-}
-
 impl<'a> Interp<'a> {
+    /// Before the first statement.
+    pub(crate) fn new(context: &'a [(&'a str, Value)], host: &'a Host<'a>) -> Self {
+        Interp {
+            meter: Meter::new(host.budget),
+            host,
+            context,
+            frame: Rc::new(Frame { variables: RefCell::default(), parent: None }),
+            root: Rendering::default(),
+            captures: Vec::new(),
+            namespaces: Vec::new(),
+            macros: Vec::new(),
+            loops: Vec::new(),
+            generators: Vec::new(),
+            cyclers: Vec::new(),
+            joiners: Vec::new(),
+            message: None,
+            message_depth: 0,
+            in_loops: 0,
+            depth: 0,
+        }
+    }
+
+    /// What was written.
+    pub(crate) fn into_rendering(self) -> Rendering {
+        self.root
+    }
+
     /// Runs a part one level deeper.
     pub(crate) fn deeper<T>(&mut self, part: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
         if self.depth == MAX_DEPTH {
@@ -129,100 +132,6 @@ impl<'a> Interp<'a> {
         let result = part(self);
         self.depth -= 1;
         result
-    }
-
-    pub(crate) fn block(&mut self, statements: &'a [Statement]) -> Result<Flow> {
-        self.deeper(|interp| {
-            for statement in statements {
-                let flow = interp.statement(statement).map_err(|error| error.at(statement.line))?;
-                if flow != Flow::Normal {
-                    return Ok(flow);
-                }
-            }
-            Ok(Flow::Normal)
-        })
-    }
-
-    fn statement(&mut self, statement: &'a Statement) -> Result<Flow> {
-        self.meter.steps(1)?;
-        match &statement.kind {
-            StatementKind::Data(text) => self.write(text)?,
-            StatementKind::Output(value) => {
-                let value = self.eval(value)?;
-                self.write(&value)?;
-            }
-            StatementKind::If { branches, otherwise } => {
-                for (condition, body) in branches {
-                    if self.condition(condition)? {
-                        return self.block(body);
-                    }
-                }
-                return self.block(otherwise);
-            }
-            StatementKind::For(of) => return self.for_loop(of),
-            StatementKind::Set { target, value } => {
-                let value = self.eval(value)?;
-                self.assign(target, value)?;
-            }
-            StatementKind::Macro(name, definition) => {
-                let value = self.new_macro(definition)?;
-                self.set(name, value)?;
-            }
-            StatementKind::Break => return Ok(Flow::Break),
-            StatementKind::Continue => return Ok(Flow::Continue),
-            other => return self.scoped(other),
-        }
-        Ok(Flow::Normal)
-    }
-
-    /// Statements that open a scope.
-    #[inline(never)]
-    fn scoped(&mut self, kind: &'a StatementKind) -> Result<Flow> {
-        match kind {
-            StatementKind::SetBlock { target, filters, body } => {
-                let text = self.captured(body)?;
-                let value = self.postfixes(Value::Str(text), filters)?;
-                self.assign(target, value)?;
-            }
-            StatementKind::FilterBlock { filters, body } => {
-                let text = self.captured(body)?;
-                let value = self.postfixes(Value::Str(text), filters)?;
-                self.write(&value)?;
-            }
-            StatementKind::With { targets, body } => {
-                // Values are those of the scope around.
-                let mut values = Vec::new();
-                for (_, value) in targets {
-                    values.push(self.eval(value)?);
-                }
-                return self.in_scope(|interp| {
-                    for ((target, _), value) in targets.iter().zip(values) {
-                        interp.assign(target, value)?;
-                    }
-                    interp.block(body)
-                });
-            }
-            StatementKind::Call { body, call } => {
-                let caller = self.new_macro(body)?;
-                let value = self.call_with_caller(call, caller)?;
-                self.write(&value)?;
-            }
-            StatementKind::Generation(body) => return self.generation(body),
-            _ => unreachable!("statement() has the others"),
-        }
-        Ok(Flow::Normal)
-    }
-
-    /// transformers' extension: a call block, so a scope of its own, whose place is noted.
-    fn generation(&mut self, body: &'a [Statement]) -> Result<Flow> {
-        let start = self.root.text.len();
-        let captured = !self.captures.is_empty();
-        let flow = self.in_scope(|interp| interp.block(body))?;
-        match captured {
-            true => self.root.generation_captured = true,
-            false => self.root.generations.push(start..self.root.text.len()),
-        }
-        Ok(flow)
     }
 
     pub(crate) fn in_scope<T>(&mut self, part: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
@@ -237,11 +146,6 @@ impl<'a> Interp<'a> {
         let result = part(self);
         self.frame = outer;
         result
-    }
-
-    /// What a block writes, as a text.
-    fn captured(&mut self, body: &'a [Statement]) -> Result<Str> {
-        self.capture(|interp| interp.in_scope(|interp| interp.block(body)))
     }
 
     pub(crate) fn capture<T>(&mut self, part: impl FnOnce(&mut Self) -> Result<T>) -> Result<Str> {
@@ -278,6 +182,19 @@ impl<'a> Interp<'a> {
         Ok(())
     }
 
+    /// Bytes of the text so far, not counting what is captured.
+    pub(crate) fn written_bytes(&self) -> usize {
+        self.root.text.len()
+    }
+
+    /// Notes that a `{% generation %}` block wrote all from `start` on.
+    pub(crate) fn note_generation(&mut self, start: usize) {
+        match self.captures.is_empty() {
+            true => self.root.generations.push(start..self.root.text.len()),
+            false => self.root.generation_captured = true,
+        }
+    }
+
     pub(crate) fn set(&mut self, name: &Name, value: Value) -> Result<()> {
         let mut variables = self.frame.variables.borrow_mut();
         self.meter.steps(1 + variables.len() / 8)?;
@@ -295,45 +212,6 @@ impl<'a> Interp<'a> {
         self.frame.variables.borrow_mut().push((name.into(), value));
     }
 
-    pub(crate) fn assign(&mut self, target: &'a Target, value: Value) -> Result<()> {
-        match target {
-            Target::Name(name) => {
-                // `{% set message = messages[i] %}` in a loop over numbers.
-                // The innermost loop counts, and in it the first message.
-                if self.in_loops > self.message_depth {
-                    self.notice(&value);
-                }
-                self.set(name, value)
-            }
-            Target::Attribute(name, attribute) => {
-                let Value::Object(Object::Namespace(number)) = self.variable(name)? else {
-                    return Err(Error::operation("cannot assign attribute on non-namespace object"));
-                };
-                let attributes = &mut self.namespaces[number];
-                self.meter.steps(1 + attributes.len() / 8)?;
-                match attributes.iter_mut().find(|(other, _)| other == attribute) {
-                    Some((_, old)) => *old = value,
-                    None => {
-                        self.meter.list(1)?;
-                        attributes.push((attribute.clone(), value));
-                    }
-                }
-                Ok(())
-            }
-            Target::Tuple(targets) => {
-                let items = self.iterate(&value)?;
-                if items.len() != targets.len() {
-                    let (got, wanted) = (items.len(), targets.len());
-                    return Err(Error::operation(format!("{got} values to unpack into {wanted}")));
-                }
-                for (target, item) in targets.iter().zip(items.iter()) {
-                    self.assign(target, item.clone())?;
-                }
-                Ok(())
-            }
-        }
-    }
-
     pub(crate) fn variable(&mut self, name: &Name) -> Result<Value> {
         let mut frame = Some(self.frame.clone());
         while let Some(here) = frame {
@@ -348,7 +226,7 @@ impl<'a> Interp<'a> {
         if let Some((_, value)) = self.context.iter().find(|(other, _)| **other == **name) {
             return Ok(value.clone());
         }
-        Ok(match crate::calls::function(name) {
+        Ok(match function(name) {
             Some(function) => Value::Object(Object::Function(function)),
             None => Value::Undefined(Missing::Variable(name.clone())),
         })
@@ -380,18 +258,6 @@ impl<'a> Interp<'a> {
         })
     }
 
-    fn new_macro(&mut self, definition: &'a Macro) -> Result<Value> {
-        self.meter.list(1)?;
-        self.macros.push(MacroState { definition, frame: self.frame.clone() });
-        Ok(Value::Object(Object::Macro(self.macros.len() - 1)))
-    }
-
-    /// `bool()` of an expression.
-    pub(crate) fn condition(&mut self, condition: &'a crate::ast::Expr) -> Result<bool> {
-        let value = self.eval(condition)?;
-        self.truth(&value)
-    }
-
     pub(crate) fn truth(&mut self, value: &Value) -> Result<bool> {
         match value {
             Value::Undefined(Missing::Unsafe(..)) => Err(missing(value)),
@@ -399,10 +265,18 @@ impl<'a> Interp<'a> {
         }
     }
 
-    pub(crate) fn postfixes(&mut self, mut value: Value, chain: &'a [Postfix]) -> Result<Value> {
-        for postfix in chain {
-            value = self.postfix(value, postfix).map_err(|error| error.at(postfix.line))?;
-        }
-        Ok(value)
+    /// A generator over these.
+    pub(crate) fn generator(&mut self, items: Vec<Value>) -> Result<Value> {
+        self.meter.list(1)?;
+        self.generators.push(items.into());
+        Ok(Value::Object(Object::Generator(self.generators.len() - 1)))
+    }
+
+    /// Puts an entry into a dictionary that is being made.
+    pub(crate) fn put(&mut self, dict: &mut Dict, key: Value, value: Value) -> Result<()> {
+        check_key(&key)?;
+        self.meter.list(4)?;
+        self.meter.steps(dict.look_up_steps(&key))?;
+        dict.insert(key, value)
     }
 }

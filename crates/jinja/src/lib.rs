@@ -1,9 +1,12 @@
 //! Jinja2 templates as Python renders them, within a budget.
 //!
 //! ```text
-//! source ──lexer──▶ tokens ──parser, expressions──▶ ast ──interp, eval, calls──▶ text
+//! source ──lexer──▶ tokens ──parser, expressions──▶ ast ──statements, loops, eval, calls──▶ text
+//!                                                          interp: budget, scopes, what was written
 //!                                                          ops · methods · filters · checks · format · json
 //! ```
+//!
+//! What a template may name (`builtins`) and what it works with (`value`) lie below both halves.
 //!
 //! Chat templates come with models from anywhere, and mean what Jinja2 in transformers' sandbox makes of them. So this is
 //! an interpreter of its own, for two things that a general engine does not give:
@@ -18,26 +21,32 @@
 //! Invariants: a template reaches no file, no clock and no environment; data never changes; what is not supported is an
 //! error with its name, never another text.
 
+mod args;
 mod ast;
+mod attributes;
+mod builtins;
 mod calls;
 mod checks;
-mod dict;
+mod comparing;
 mod error;
 mod eval;
 mod expressions;
 mod filters;
 mod format;
+mod indexing;
 mod interp;
 mod json;
 mod lexer;
 mod loops;
 mod meter;
 mod methods;
+mod number;
 mod ops;
 mod parser;
 mod read;
 mod show;
 mod sorting;
+mod statements;
 mod text;
 mod value;
 
@@ -72,6 +81,6 @@ impl Template {
     /// # Errors
     /// The template's own (`raise_exception`), an operation that Python refuses, or a budget that is used up.
     pub fn render(&self, variables: &[(&str, Value)], host: &Host<'_>) -> Result<Rendering> {
-        interp::render(&self.statements, variables, host)
+        statements::render(&self.statements, variables, host)
     }
 }

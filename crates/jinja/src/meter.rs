@@ -3,6 +3,7 @@
 //! measured, a template is accepted or refused alike on every machine.
 
 use crate::error::{Error, Result};
+use crate::value::Value;
 
 /// The budget of one rendering.
 #[derive(Debug, Clone, Copy)]
@@ -23,9 +24,6 @@ impl Budget {
         }
     }
 }
-
-/// Deepest nesting of lists and dictionaries within each other.
-pub(crate) const MAX_NESTING: u16 = 200;
 
 /// Counts what is left.
 #[derive(Debug)]
@@ -69,7 +67,7 @@ impl Meter {
     /// Pays for a list of so many elements.
     pub(crate) fn list(&mut self, elements: usize) -> Result<()> {
         self.steps(elements)?;
-        self.memory(elements.saturating_mul(size_of::<crate::Value>()).saturating_add(48))
+        self.memory(elements.saturating_mul(size_of::<Value>()).saturating_add(48))
     }
 
     fn memory(&mut self, bytes: usize) -> Result<()> {

@@ -6,6 +6,7 @@
 use crate::ast::{Expr, For, Macro, Name, Postfix, Statement, StatementKind, Target};
 use crate::error::{Error, Result};
 use crate::lexer::{Token, tokens};
+use crate::value::Value;
 use std::sync::Arc;
 
 /// Deepest nesting of blocks and brackets.
@@ -139,7 +140,7 @@ impl Parser {
             loop {
                 let line = parser.line();
                 let kind = match parser.next() {
-                    Token::Data(text) => StatementKind::Data(crate::Value::text(text)),
+                    Token::Data(text) => StatementKind::Data(Value::text(text)),
                     Token::OutputBegin => {
                         let value = parser.tuple(true, &[])?;
                         if parser.next() != Token::OutputEnd {

@@ -1,8 +1,7 @@
 //! JSON as values. Invariant: keys stay in the order of the text, as in Python; of a key that occurs twice the last value
 //! counts, in the place of the first.
 
-use crate::Value;
-use crate::value::Dict;
+use crate::value::{Dict, Value};
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use std::fmt;
 use std::sync::Arc;

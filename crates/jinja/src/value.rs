@@ -3,12 +3,17 @@
 //! remembers which part of it somebody said, which is how turns are found in a rendering.
 
 use crate::error::{Error, Result};
-use crate::meter::MAX_NESTING;
+use crate::number::Number;
+use std::collections::HashMap;
 use std::sync::Arc;
 
-pub use crate::dict::Dict;
 pub(crate) use crate::text::TextBuilder;
 pub use crate::text::{Said, Str};
+
+/// Deepest nesting of lists and dictionaries within each other.
+const MAX_NESTING: u16 = 200;
+/// Dictionaries of more entries are looked up by hash.
+const INDEXED_FROM: usize = 8;
 
 /// A value of a template.
 #[derive(Clone, Debug)]
@@ -94,8 +99,18 @@ pub struct Seq {
     depth: u16,
 }
 
+/// A dictionary in the order of its making, as Python's: a key is there once. Keys are texts, numbers, truth values and
+/// nothing, so comparing two of them takes one step.
+#[derive(Debug, Default)]
+pub struct Dict {
+    entries: Vec<(Value, Value)>,
+    index: HashMap<Arc<str>, usize>,
+    depth: u16,
+    message: Option<u32>,
+}
+
 /// How deep what holds values of these depths nests.
-pub(crate) fn nested(values: impl Iterator<Item = u16>) -> Result<u16> {
+fn nested(values: impl Iterator<Item = u16>) -> Result<u16> {
     let depth = values.max().unwrap_or(0) + 1;
     if depth > MAX_NESTING {
         return Err(Error::budget(format!("a list or dictionary is nested more than {MAX_NESTING} deep")));
@@ -192,6 +207,16 @@ impl Value {
         }
     }
 
+    /// The number that it is to Python, where `true` is 1.
+    pub(crate) fn number(&self) -> Option<Number> {
+        match self {
+            Value::Bool(value) => Some(Number::Int(i128::from(*value))),
+            Value::Int(value) => Some(Number::Int(*value)),
+            Value::Float(value) => Some(Number::Float(*value)),
+            _ => None,
+        }
+    }
+
     /// Bytes of all texts in it and a few per element, which say how large the data is.
     pub fn text_bytes(&self) -> usize {
         match self {
@@ -250,8 +275,7 @@ impl Value {
                 Value::seq(seq.kind, items)?
             }
             Value::Dict(dict) => {
-                let mut said = Dict::default();
-                said.message = dict.message;
+                let mut said = Dict { message: dict.message, ..Dict::default() };
                 for (key, value) in &dict.entries {
                     said.insert(key.clone(), value.said_by(message)?)?;
                 }
@@ -259,6 +283,75 @@ impl Value {
             }
             other => other.clone(),
         })
+    }
+}
+
+impl Dict {
+    /// Entries in their order.
+    pub fn entries(&self) -> &[(Value, Value)] {
+        &self.entries
+    }
+
+    /// Which message of the conversation this is.
+    pub fn message(&self) -> Option<u32> {
+        self.message
+    }
+
+    /// This dictionary as a message of a conversation.
+    pub fn as_message(mut self, message: u32) -> Value {
+        self.message = Some(message);
+        Value::Dict(Arc::new(self))
+    }
+
+    /// The value of a text.
+    pub fn get_str(&self, key: &str) -> Option<&Value> {
+        if self.entries.len() > INDEXED_FROM {
+            return self.index.get(key).map(|&at| &self.entries[at].1);
+        }
+        self.entries.iter().find(|(other, _)| other.as_str() == Some(key)).map(|(_, value)| value)
+    }
+
+    /// The value of a key. Keys that are no texts are few, and are looked for one by one.
+    pub(crate) fn get(&self, key: &Value) -> Option<&Value> {
+        match key {
+            Value::Str(text) => self.get_str(&text.text),
+            key => self.entries.iter().find(|(other, _)| other == key).map(|(_, value)| value),
+        }
+    }
+
+    /// Steps that a look-up takes.
+    pub(crate) fn look_up_steps(&self, key: &Value) -> usize {
+        if matches!(key, Value::Str(_)) { 1 } else { 1 + self.entries.len() }
+    }
+
+    /// Puts a value under a key: behind the others, or in the place of the key's other value.
+    ///
+    /// # Errors
+    /// Nested too deep.
+    pub fn insert(&mut self, key: Value, value: Value) -> Result<()> {
+        self.depth = self.depth.max(nested([key.depth(), value.depth()].into_iter())?);
+        let place = match &key {
+            Value::Str(text) if self.entries.len() > INDEXED_FROM => self.index.get(&*text.text).copied(),
+            key => self.entries.iter().position(|(other, _)| other == key),
+        };
+        if let Some(place) = place {
+            self.entries[place].1 = value;
+            return Ok(());
+        }
+        if self.entries.len() == INDEXED_FROM {
+            let texts = self.entries.iter().enumerate().filter_map(|(at, (key, _))| match key {
+                Value::Str(text) => Some((text.text.clone(), at)),
+                _ => None,
+            });
+            self.index = texts.collect();
+        }
+        if let Value::Str(text) = &key
+            && self.entries.len() >= INDEXED_FROM
+        {
+            self.index.insert(text.text.clone(), self.entries.len());
+        }
+        self.entries.push((key, value));
+        Ok(())
     }
 }
 
@@ -274,42 +367,10 @@ impl PartialEq for Value {
                 left.entries.len() == right.entries.len() && left.entries.iter().all(same)
             }
             (Value::Object(left), Value::Object(right)) => left == right,
-            (left, right) => match (Number::of(left), Number::of(right)) {
+            (left, right) => match (left.number(), right.number()) {
                 (Some(left), Some(right)) => left.equals(right),
                 _ => false,
             },
-        }
-    }
-}
-
-/// A number as Python calculates with it: `true` is 1.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Number {
-    Int(i128),
-    Float(f64),
-}
-
-impl Number {
-    pub(crate) fn of(value: &Value) -> Option<Number> {
-        match value {
-            Value::Bool(value) => Some(Number::Int(i128::from(*value))),
-            Value::Int(value) => Some(Number::Int(*value)),
-            Value::Float(value) => Some(Number::Float(*value)),
-            _ => None,
-        }
-    }
-
-    pub(crate) fn float(self) -> f64 {
-        match self {
-            Number::Int(value) => value as f64,
-            Number::Float(value) => value,
-        }
-    }
-
-    fn equals(self, other: Number) -> bool {
-        match (self, other) {
-            (Number::Int(left), Number::Int(right)) => left == right,
-            (left, right) => left.float() == right.float(),
         }
     }
 }

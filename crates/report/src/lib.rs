@@ -6,6 +6,7 @@
 
 mod axis;
 mod bars;
+mod colours;
 mod curves;
 mod frontier;
 mod markup;

@@ -2,8 +2,8 @@
 //! lies. Hovering over one names it.
 
 use crate::axis::{Frame, Scale, Unit};
+use crate::colours::COLOURS;
 use crate::markup::{at, escaped};
-use crate::page::COLOURS;
 use std::fmt::Write;
 
 const WIDTH: f64 = 640.0;

@@ -12,7 +12,7 @@
 //!
 //! Two renderings per turn, three where the past changes: O(turns × length). Look next at `segments`, which is linear.
 
-use crate::chat::turns::{Turn, TurnEnd};
+use crate::chat::turn::{Turn, TurnEnd};
 use crate::chat::{ChatTemplate, Conversation};
 
 /// One rendering that is being understood.

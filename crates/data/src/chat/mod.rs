@@ -14,6 +14,7 @@ mod conversation;
 mod parts;
 mod segments;
 mod template;
+mod turn;
 mod turns;
 
 pub use clock::Day;
@@ -22,4 +23,5 @@ pub use template::{ChatTemplate, SpecialTokens};
 pub use turns::TrainOn;
 
 pub(crate) use template::template_variables;
-pub(crate) use turns::{Turn, TurnEnd, renders_all, trained_turns, untrained_turns};
+pub(crate) use turn::{Turn, TurnEnd};
+pub(crate) use turns::{renders_all, trained_turns, untrained_turns};

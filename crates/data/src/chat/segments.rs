@@ -13,7 +13,7 @@
 //!
 //! Two renderings per role that speaks before the assistant, however many turns there are.
 
-use crate::chat::turns::{Turn, TurnEnd};
+use crate::chat::turn::{Turn, TurnEnd};
 use crate::chat::{ChatTemplate, Conversation};
 use remat_jinja::Rendering;
 use std::collections::BTreeMap;

@@ -8,7 +8,6 @@
 
 use crate::chat::clock::Day;
 use crate::chat::conversation::Conversation;
-use crate::chat::parts;
 use remat_jinja::{Budget, Host, Rendering, Template, Value};
 use std::sync::OnceLock;
 
@@ -38,11 +37,11 @@ pub struct ChatTemplate {
 
 /// One template.
 #[derive(Debug)]
-struct Compiled {
+pub(super) struct Compiled {
     template: Template,
     source: String,
-    /// Whether it reads a content that is a list of parts; asked for when a row has one.
-    takes_parts: OnceLock<bool>,
+    /// Whether it reads a content that is a list of parts; found out by `parts` when a row has one.
+    pub(super) takes_parts: OnceLock<bool>,
 }
 
 impl Compiled {
@@ -75,8 +74,13 @@ impl ChatTemplate {
         ChatTemplate { kwargs, ..self }
     }
 
+    /// Whether conversations with tools have a template of their own.
+    pub(super) fn has_tool_use(&self) -> bool {
+        self.for_tools.is_some()
+    }
+
     /// The template that a conversation is rendered by.
-    fn of(&self, conversation: &Conversation) -> &Compiled {
+    pub(super) fn of(&self, conversation: &Conversation) -> &Compiled {
         match &self.for_tools {
             Some(for_tools) if conversation.has_tools() => for_tools,
             _ => &self.template,
@@ -92,12 +96,6 @@ impl ChatTemplate {
             !is_part(before.chars().next_back()) && !is_part(behind.chars().next())
         };
         !word.is_empty() && source.match_indices(word).any(|found| alone(&found))
-    }
-
-    /// Whether a conversation's template reads the texts out of a content that is a list of parts.
-    pub(crate) fn takes_parts(&self, conversation: &Conversation) -> bool {
-        let of_its_own = self.for_tools.is_some() && conversation.has_tools();
-        *self.of(conversation).takes_parts.get_or_init(|| parts::reads_parts(self, of_its_own))
     }
 
     /// The text of a conversation, and with `add_generation_prompt` also what comes before the assistant's next turn.

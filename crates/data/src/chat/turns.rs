@@ -8,6 +8,7 @@
 
 use crate::chat::changes::Changes;
 use crate::chat::segments::Segments;
+use crate::chat::turn::{Turn, TurnEnd};
 use crate::chat::{ChatTemplate, Conversation};
 use remat_jinja::Rendering;
 
@@ -21,27 +22,6 @@ pub enum TrainOn {
     Assistant,
     /// The assistant's last turn, or the completion.
     Last,
-}
-
-/// A trained turn within the rendered text, in bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Turn {
-    /// Where the assistant begins to speak.
-    pub(crate) start: usize,
-    pub(crate) end: TurnEnd,
-}
-
-/// Where a turn ends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum TurnEnd {
-    /// With the first special token that starts in `content_end..limit`, and those right behind it before `through`;
-    /// without one, at `otherwise`.
-    FirstSpecial { content_end: usize, limit: usize, through: usize, otherwise: usize },
-    /// With the last special token that starts in `from..limit`: behind tool calls there may be several. Without one, at
-    /// `otherwise`.
-    LastSpecial { from: usize, limit: usize, otherwise: usize },
-    /// Here, whatever the tokens are.
-    Here(usize),
 }
 
 /// The text of a conversation and its trained turns.
@@ -139,14 +119,4 @@ pub(crate) fn renders_all(text: &str, conversation: &Conversation) -> bool {
         }
         true
     })
-}
-
-impl Turn {
-    /// The turn ends here or before.
-    fn limit(&self) -> usize {
-        match self.end {
-            TurnEnd::FirstSpecial { content_end, .. } => content_end,
-            TurnEnd::LastSpecial { otherwise: limit, .. } | TurnEnd::Here(limit) => limit,
-        }
-    }
 }

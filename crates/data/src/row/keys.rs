@@ -3,7 +3,7 @@
 //!
 //! A new format is a line in `FORMATS`; a key that is harmless or refused is a word here. Look next at `row`.
 
-use crate::RowKind;
+use super::kind::RowKind;
 
 /// A format: its kind and the keys it cannot do without.
 #[derive(Debug, PartialEq, Eq)]

@@ -5,16 +5,24 @@
 //! one JSON object ──columns renamed──▶ Fields ──format──▶ Row, its keys taken one by one ──what is left──▶ keys
 //! ```
 //!
-//! A new format is a variant of `RowKind` and `Row`, a line in `keys::FORMATS`, an arm in `Fields::row` and one in
+//! A new format is a variant of `RowKind` (`kind`) and `Row`, a line in `keys::FORMATS`, an arm in `Fields::row` and one in
 //! `encode`. Look next at `encode` for what a row becomes, at `parser` for a file's rows.
 
+mod column;
+mod file_rows;
 pub(crate) mod json_text;
 pub(crate) mod keys;
+pub(crate) mod kind;
 mod long_text;
 pub(crate) mod messages;
 pub(crate) mod options;
 pub(crate) mod parser;
 mod tokens_row;
+
+pub use column::Column;
+pub use file_rows::{BadRow, FileRows};
+pub use kind::RowKind;
+pub use options::{BadRows, DEFAULT_BAD_SHARE, RowOptions, file_of};
 
 use crate::DataError;
 use crate::chat::Conversation;
@@ -24,46 +32,9 @@ use json_text::{
 };
 use keys::{FORMATS, Format};
 use messages::{BadMessage, Message, read_messages};
-pub use options::{Column, file_of};
-use parser::RowOptions;
-use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use std::collections::BTreeMap;
-use std::fmt;
 use std::ops::Range;
-
-/// The formats of a row.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum RowKind {
-    /// `{"text"}`.
-    Text,
-    /// A file of text.
-    Document,
-    /// `{"messages"}`: a role and a content each.
-    Messages,
-    /// `{"conversations"}`: as ShareGPT has it, "from" and "value" each.
-    Conversations,
-    /// `{"prompt", "completion"}`.
-    PromptCompletion,
-    /// `{"instruction", "input"?, "output"}`, and the other names that a task and its answer go by.
-    Instruction,
-    /// `{"input_ids", "labels"?}`.
-    Tokens,
-}
-
-impl fmt::Display for RowKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            RowKind::Text => r#"{"text"}"#,
-            RowKind::Document => "a text",
-            RowKind::Messages => r#"{"messages"}"#,
-            RowKind::Conversations => r#"{"conversations"}"#,
-            RowKind::PromptCompletion => r#"{"prompt", "completion"}"#,
-            RowKind::Instruction => r#"{"instruction", "output"}"#,
-            RowKind::Tokens => r#"{"input_ids"}"#,
-        })
-    }
-}
 
 /// What a row says, before any tokenizer.
 #[derive(Debug, Clone, PartialEq)]
@@ -395,15 +366,4 @@ impl<'a> Fields<'a> {
         let (place, found, expected) = (self.place.clone(), described(raw), expected.to_string());
         DataError::WrongType { place, key, expected, found }
     }
-}
-
-/// A conversation of these roles, each with a content that is a list of one text part.
-pub(crate) fn probe_of_parts(roles: &[&str], text: &str) -> Conversation {
-    let message = |role: &&str| {
-        let mut message = Message::plain(role, "");
-        message.entries[1].1 = json_text::raw(&[BTreeMap::from([("text", text), ("type", "text")])]);
-        message
-    };
-    let messages: Vec<Message> = roles.iter().map(message).collect();
-    Conversation::of(&messages, Vec::new(), None).expect("made of plain values")
 }

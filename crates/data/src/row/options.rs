@@ -1,59 +1,72 @@
-//! How a user writes down how rows are read: `prompt=question` for a column, `stop`, `drop` or `drop:0.1` for bad rows,
-//! `rows.jsonl:0.3` for a share of a file. Invariant: what is parsed here prints as it was written.
+//! How rows are read, and how a user writes it down: `stop`, `drop` or `drop:0.1` for bad rows, `rows.jsonl:0.3` for a share of
+//! a file. Invariant: what is parsed here prints as it was written.
 
+use super::column::Column;
+use super::file_rows::FileRows;
+use super::json_text::listed;
 use super::keys;
-use super::parser::{BadRows, DEFAULT_BAD_SHARE};
+use crate::error::DataError;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-/// A column of a file and the key of a format that it stands for.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+/// The largest share of bad rows that are dropped where none is given.
+pub const DEFAULT_BAD_SHARE: f64 = 0.5;
+
+/// How rows are read.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct RowOptions {
+    /// Columns under other names than a format's.
+    pub columns: Vec<Column>,
+    /// Keys that mean nothing for training, beside those that are known to.
+    pub ignored: Vec<String>,
+    /// What becomes of bad rows.
+    pub bad_rows: BadRows,
+    /// Folder on a disk for what is long, in files without names; the system's for such files if none is given.
+    pub folder: Option<PathBuf>,
+}
+
+/// What becomes of a row that cannot be read or encoded.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct Column {
-    /// The key of a format, such as `prompt`.
-    pub name: String,
-    /// The file's own name for it.
-    pub column: String,
+pub enum BadRows {
+    /// It is an error.
+    #[default]
+    Stop,
+    /// It is dropped, counted and told; an error if more than this share of a file's rows is bad.
+    Drop {
+        /// At most 1.
+        most: f64,
+    },
 }
 
-impl FromStr for Column {
-    type Err = String;
+impl RowOptions {
+    /// The key that a written one is read as: the one its column was mapped to, or a known one in any case.
+    pub(super) fn renamed(&self, written: &str) -> String {
+        let plain = |key: &str| key.trim().to_lowercase();
+        let key = plain(written);
+        let mapped = self.columns.iter().find(|mapped| mapped.column == written);
+        let mapped = mapped.or_else(|| self.columns.iter().find(|mapped| plain(&mapped.column) == key));
+        // What is not known stays as it is written, for the messages that name it.
+        let own = || if keys::is_known(&key) { key.clone() } else { written.to_string() };
+        mapped.map_or_else(own, |mapped| mapped.name.clone())
+    }
 
-    fn from_str(text: &str) -> Result<Self, String> {
-        let Some((name, column)) = text.split_once('=') else {
-            return Err(format!("`{text}`: write NAME=COLUMN, such as prompt=question"));
-        };
-        let name = name.trim().to_lowercase();
-        if !keys::is_of_a_format(&name) {
-            let all = keys::of_formats().join(", ");
-            return Err(format!("`{name}` is no key of a format; there are {all}"));
+    /// Refuses mapped columns that none of the files had: a slip would else change nothing and say nothing.
+    pub fn check_columns<'f>(&self, mut files: impl Iterator<Item = &'f FileRows> + Clone) -> Result<(), DataError> {
+        let seen = |mapped: &Column| files.clone().any(|file| file.columns.contains(mapped));
+        let lost: Vec<&str> =
+            self.columns.iter().filter(|mapped| !seen(mapped)).map(|mapped| mapped.column.as_str()).collect();
+        match files.next() {
+            Some(_) if !lost.is_empty() => Err(DataError::NoSuchColumns { columns: listed(lost.into_iter()) }),
+            _ => Ok(()),
         }
-        if column.trim().is_empty() {
-            return Err(format!("`{text}` names no column; write NAME=COLUMN, such as prompt=question"));
-        }
-        Ok(Column { name, column: column.to_string() })
     }
-}
 
-impl fmt::Display for Column {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}={}", self.name, self.column)
-    }
-}
-
-impl TryFrom<String> for Column {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        text.parse()
-    }
-}
-
-impl From<Column> for String {
-    fn from(column: Column) -> String {
-        column.to_string()
+    pub(crate) fn ignores(&self, key: &str) -> bool {
+        let plain = |key: &str| key.trim().to_lowercase();
+        self.ignored.iter().any(|ignored| plain(ignored) == plain(key))
     }
 }
 

@@ -4,107 +4,21 @@
 //!
 //! Look next at `source`, which feeds it the objects of a file of any format.
 
-use super::Column;
-use super::json_text::{described, is_nothing};
+use super::column::Column;
+use super::file_rows::{BadRow, FileRows};
+use super::json_text::{described, is_nothing, listed};
 use super::keys::{Format, Meaning, meaning};
-use super::{Fields, Row, RowKind, long_text};
-use crate::DataError;
-use crate::error::Place;
-use crate::source::utf8;
-use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, BTreeSet};
+use super::kind::RowKind;
+use super::options::{BadRows, RowOptions};
+use super::{Fields, Row, long_text};
+use crate::error::{DataError, Place};
+use crate::utf8::utf8;
+use std::collections::BTreeMap;
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// Bad rows whose line and reason are kept.
 const MOST_SHOWN_BAD: usize = 20;
-/// The largest share of bad rows that are dropped where none is given.
-pub const DEFAULT_BAD_SHARE: f64 = 0.5;
-
-/// How rows are read.
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct RowOptions {
-    /// Columns under other names than a format's.
-    pub columns: Vec<Column>,
-    /// Keys that mean nothing for training, beside those that are known to.
-    pub ignored: Vec<String>,
-    /// What becomes of bad rows.
-    pub bad_rows: BadRows,
-    /// Folder on a disk for what is long, in files without names; the system's for such files if none is given.
-    pub folder: Option<PathBuf>,
-}
-
-/// What becomes of a row that cannot be read or encoded.
-#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub enum BadRows {
-    /// It is an error.
-    #[default]
-    Stop,
-    /// It is dropped, counted and told; an error if more than this share of a file's rows is bad.
-    Drop {
-        /// At most 1.
-        most: f64,
-    },
-}
-
-impl RowOptions {
-    /// The key that a written one is read as: the one its column was mapped to, or a known one in any case.
-    pub(super) fn renamed(&self, written: &str) -> String {
-        let plain = |key: &str| key.trim().to_lowercase();
-        let key = plain(written);
-        let mapped = self.columns.iter().find(|mapped| mapped.column == written);
-        let mapped = mapped.or_else(|| self.columns.iter().find(|mapped| plain(&mapped.column) == key));
-        // What is not known stays as it is written, for the messages that name it.
-        let own = || if super::keys::is_known(&key) { key.clone() } else { written.to_string() };
-        mapped.map_or_else(own, |mapped| mapped.name.clone())
-    }
-
-    /// Refuses mapped columns that none of the files had: a slip would else change nothing and say nothing.
-    pub fn check_columns<'f>(&self, mut files: impl Iterator<Item = &'f FileRows> + Clone) -> Result<(), DataError> {
-        let seen = |mapped: &Column| files.clone().any(|file| file.columns.contains(mapped));
-        let lost: Vec<&str> =
-            self.columns.iter().filter(|mapped| !seen(mapped)).map(|mapped| mapped.column.as_str()).collect();
-        match files.next() {
-            Some(_) if !lost.is_empty() => {
-                Err(DataError::NoSuchColumns { columns: super::json_text::listed(lost.into_iter()) })
-            }
-            _ => Ok(()),
-        }
-    }
-
-    pub(crate) fn ignores(&self, key: &str) -> bool {
-        let plain = |key: &str| key.trim().to_lowercase();
-        self.ignored.iter().any(|ignored| plain(ignored) == plain(key))
-    }
-}
-
-/// What a file's rows were, beside the rows themselves.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
-pub struct FileRows {
-    /// Their format; `None` if no row was good.
-    pub kind: Option<RowKind>,
-    /// SHA-256 of the bytes that were read, if they were a file's; of a folder's files joined.
-    pub sha256: Option<String>,
-    /// Keys that mean nothing for training and were passed over.
-    pub ignored: BTreeSet<String>,
-    /// Columns read under another name.
-    pub columns: BTreeSet<Column>,
-    /// The first bad rows that were dropped.
-    pub bad: Vec<BadRow>,
-    /// How many were dropped.
-    pub bad_rows: usize,
-}
-
-/// A row that was dropped.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct BadRow {
-    /// The line it starts on, counted from 1.
-    pub line: u64,
-    /// What is wrong with it, without the place.
-    pub reason: String,
-}
-
 /// A row, or where its one long text stands, between its quotes.
 #[allow(clippy::large_enum_variant)] // There is one of it at a time.
 enum Parsed {
@@ -244,7 +158,7 @@ impl<'a, 'sink> RowParser<'a, 'sink> {
             None => Ok(ignored),
             Some((_, value)) => Err(DataError::UnknownBeside {
                 place: fields.place.clone(),
-                keys: super::json_text::listed(unknown.keys().copied()),
+                keys: listed(unknown.keys().copied()),
                 names: unknown.keys().copied().collect::<Vec<_>>().join(","),
                 found: described(value),
                 kind,

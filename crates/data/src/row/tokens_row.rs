@@ -2,12 +2,13 @@
 //! of the masks says so; every list has one entry per token. Look next at `encode`, which holds ids to the vocabulary.
 
 use super::{Fields, Row};
-use crate::DataError;
+use crate::error::DataError;
+use crate::tokens::IGNORED_LABEL;
 use serde_json::value::RawValue;
 
 /// Masks of what is trained on: 1 is trained, 0 is not. TRL writes the first two.
 const TRAINED_MASKS: [&str; 3] = ["completion_mask", "assistant_masks", "loss_mask"];
-const IGNORED: i64 = crate::IGNORED_LABEL as i64;
+const IGNORED: i64 = IGNORED_LABEL as i64;
 
 impl Fields<'_> {
     pub(super) fn tokens(&mut self) -> Result<Row, DataError> {

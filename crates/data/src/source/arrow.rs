@@ -7,8 +7,7 @@
 //! is bounded by one batch, and a batch by `MAX_BATCH_BYTES`.
 
 use super::flat::FlatTable;
-use super::io_error;
-use crate::DataError;
+use crate::error::{DataError, io_error};
 use crate::row::json_text::raw;
 use crate::row::parser::RowParser;
 use std::io::{BufReader, Read};

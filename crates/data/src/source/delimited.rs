@@ -4,11 +4,11 @@
 //!
 //! Look next at `row::keys`, by which the columns become a format.
 
-use super::json_lines::{BYTE_ORDER_MARK, MAX_ROW_BYTES};
-use super::{io_error, utf8};
-use crate::DataError;
+use super::limits::MAX_ROW_BYTES;
+use crate::error::{DataError, io_error};
 use crate::row::json_text::raw;
 use crate::row::parser::RowParser;
+use crate::utf8::{BYTE_ORDER_MARK, utf8};
 use std::io::BufRead;
 
 /// The cells of one row after the other, in one run of bytes.

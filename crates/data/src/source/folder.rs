@@ -1,8 +1,9 @@
 //! A folder that `datasets` saved (`save_to_disk`): `state.json` names the Arrow files that hold its rows, in order.
 //! Invariant: every other folder is refused, and so is one of several splits, which are data of different uses.
 
-use super::{arrow, hash_rest, io_error};
-use crate::DataError;
+use super::arrow;
+use super::hash_rest::hash_rest;
+use crate::error::{DataError, io_error};
 use crate::row::parser::RowParser;
 use remat_formats::{HashingReader, sha256_file};
 use serde::Deserialize;

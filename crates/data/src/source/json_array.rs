@@ -1,10 +1,8 @@
 //! A file that is one JSON array of rows, streamed element by element. Invariant: only one element is held at a time,
 //! and an element is bounded like a line of a JSONL file.
 
-use super::io_error;
-use super::json_lines::MAX_ROW_BYTES;
-use crate::DataError;
-use crate::error::Place;
+use super::limits::MAX_ROW_BYTES;
+use crate::error::{DataError, Place, io_error};
 use crate::row::json_text::reason;
 use crate::row::parser::RowParser;
 use serde::de::{DeserializeSeed, Deserializer, Error as _, SeqAccess, Visitor};

@@ -3,17 +3,14 @@
 //!
 //! Look next at `row` for what a line may hold, and at `json_array` for the array form.
 
-use super::{io_error, json_array};
-use crate::DataError;
-use crate::error::Place;
-use crate::row::parser::{FileRows, RowOptions, RowParser, RowSink};
+use super::json_array;
+use super::limits::MAX_ROW_BYTES;
+use crate::error::{DataError, Place, io_error};
+use crate::row::parser::{RowParser, RowSink};
+use crate::row::{FileRows, RowOptions};
+use crate::utf8::BYTE_ORDER_MARK;
 use std::io::{BufRead, Read};
 use std::path::Path;
-
-/// The longest row that is read, so that a file without line ends cannot take the machine's memory.
-pub const MAX_ROW_BYTES: usize = 64 << 20;
-
-pub(super) const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// [`read_rows`](crate::read_rows) from memory or from any other reader of JSON; `path` is for messages.
 pub fn read_rows_from(

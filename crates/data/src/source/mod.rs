@@ -9,18 +9,23 @@ mod arrow;
 mod delimited;
 mod flat;
 mod folder;
+mod hash_rest;
 mod json_array;
 mod json_lines;
+mod limits;
 mod parquet_rows;
 mod text_file;
 
-pub use json_lines::{MAX_ROW_BYTES, read_rows_from};
+pub use json_lines::read_rows_from;
+pub use limits::MAX_ROW_BYTES;
 
-use crate::DataError;
-use crate::row::parser::{FileRows, RowOptions, RowParser, RowSink};
+use crate::error::{DataError, io_error};
+use crate::row::parser::{RowParser, RowSink};
+use crate::row::{FileRows, RowOptions};
+use hash_rest::hash_rest;
 use remat_formats::{HashingReader, sha256_file};
 use std::fs::{File, Metadata};
-use std::io::{BufRead, BufReader, Cursor, ErrorKind, Read, Seek};
+use std::io::{BufRead, BufReader, Cursor, Read, Seek};
 use std::path::Path;
 
 /// What a file's rows are written in, once it is unpacked.
@@ -150,13 +155,6 @@ pub(crate) fn sha256_of(path: &Path) -> Option<String> {
     }
 }
 
-/// Reads what is left of a file, such as Arrow's list of its batches, and notes the hash of the whole.
-fn hash_rest(path: &Path, mut file: HashingReader<impl Read>, rows: &mut RowParser<'_, '_>) -> Result<(), DataError> {
-    std::io::copy(&mut file, &mut std::io::sink()).map_err(|source| io_error(path, source))?;
-    rows.hashed(&file.sha256());
-    Ok(())
-}
-
 fn read_unpacked(reader: &mut dyn BufRead, kind: FileKind, rows: &mut RowParser<'_, '_>) -> Result<(), DataError> {
     match kind {
         FileKind::Json => json_lines::read(reader, rows),
@@ -183,21 +181,4 @@ fn kind_by_name(path: &Path) -> FileKind {
     let name = [".gz", ".zst", ".zstd"].iter().find_map(|ending| name.strip_suffix(ending)).unwrap_or(&name);
     let ending = name.rsplit_once('.').map_or("", |(_, ending)| ending);
     BY_NAME.iter().find(|(known, _)| *known == ending).map_or(FileKind::Json, |&(_, kind)| kind)
-}
-
-/// A file that cannot be read, or whose compressed bytes cannot.
-pub(crate) fn io_error(path: &Path, source: std::io::Error) -> DataError {
-    let path = path.to_path_buf();
-    match source.kind() {
-        ErrorKind::InvalidData | ErrorKind::InvalidInput | ErrorKind::UnexpectedEof | ErrorKind::Other => {
-            DataError::Damaged { path, reason: source.to_string() }
-        }
-        _ => DataError::Io { path, source },
-    }
-}
-
-/// The text of bytes that stand on a line.
-pub(crate) fn utf8<'a>(bytes: &'a [u8], place: &crate::Place) -> Result<&'a str, DataError> {
-    std::str::from_utf8(bytes)
-        .map_err(|error| DataError::NotUtf8 { place: place.clone(), column: error.valid_up_to() + 1 })
 }

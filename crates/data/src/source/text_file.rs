@@ -1,10 +1,11 @@
 //! A file of plain text or Markdown: one text, which becomes as many sequences as it fills. Invariant: no byte of it is
 //! lost or changed but a byte order mark and the carriage returns of line ends. Look next at `dataset`, which divides it.
 
-use super::json_lines::{BYTE_ORDER_MARK, MAX_ROW_BYTES};
-use super::{io_error, utf8};
+use super::limits::MAX_ROW_BYTES;
+use crate::error::{DataError, io_error};
 use crate::row::parser::RowParser;
-use crate::{DataError, Row, RowKind};
+use crate::row::{Row, RowKind};
+use crate::utf8::{BYTE_ORDER_MARK, utf8};
 use std::io::{BufRead, Read};
 
 pub(super) fn read(reader: &mut dyn BufRead, rows: &mut RowParser<'_, '_>) -> Result<(), DataError> {

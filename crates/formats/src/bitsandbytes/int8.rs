@@ -1,7 +1,7 @@
 //! int8 as bitsandbytes stores it: codes in `X.weight`, a scale per row in `X.SCB`, and in `X.weight_format` the number of
 //! the order they are in, which is 0, row by row, in every file since 0.43.
 
-use super::{PartContent, QuantisedInfo, QuantisedPart};
+use super::part::{PartContent, QuantisedInfo, QuantisedPart};
 use crate::{FormatsError, ModelFiles};
 use remat_tensor::int8::Int8Layout;
 use remat_tensor::{DType, QuantFormat, Shape};

@@ -6,21 +6,13 @@
 
 mod int8;
 mod nf4;
+mod part;
 
-use crate::{FormatsError, ModelFiles, SafetensorsFile};
+pub use part::{PartContent, QuantisedInfo, QuantisedPart};
+
+use crate::{FormatsError, ModelFiles};
 use remat_tensor::{DType, QuantFormat, Shape};
 use std::ops::Range;
-
-/// What the files say of a quantised weight.
-#[derive(Debug, Clone, PartialEq)]
-pub struct QuantisedInfo {
-    /// The weight's dimensions.
-    pub shape: Shape,
-    /// How it is stored.
-    pub format: QuantFormat,
-    /// Mean of the scales of NF4, where these are quantised, too; else 0.
-    offset: f32,
-}
 
 impl ModelFiles {
     /// What the files say of the weight `name`, if they hold it quantised.
@@ -71,20 +63,6 @@ impl ModelFiles {
         }
         Ok(())
     }
-
-    fn read_bytes_into(&self, name: &str, target: &mut [u8]) -> Result<(), FormatsError> {
-        let file: &SafetensorsFile = self.file_of(name)?;
-        let mut at = 0;
-        file.read_chunks(name, &mut |piece| {
-            target[at..at + piece.len()].copy_from_slice(piece);
-            at += piece.len();
-            Ok(())
-        })
-    }
-
-    fn fault(&self, name: &str, problem: &str) -> FormatsError {
-        FormatsError::tensor(self.folder(), name, problem)
-    }
 }
 
 /// The tensors of a weight that hold bytes of its layout.
@@ -98,28 +76,6 @@ fn parts(name: &str, info: &QuantisedInfo) -> Vec<(String, Range<usize>)> {
 /// The name of the weight that a tensor of this name is a part of, if it were one of a quantised weight.
 pub fn weight_of_part(name: &str) -> Option<String> {
     nf4::weight_of_part(name).or_else(|| int8::weight_of_part(name))
-}
-
-/// One tensor of a quantised weight that is to be written.
-#[derive(Debug, Clone, PartialEq)]
-pub struct QuantisedPart {
-    /// Its name in the file.
-    pub name: String,
-    /// Its element type in the file.
-    pub dtype: DType,
-    /// Its shape in the file.
-    pub shape: Shape,
-    /// Its bytes.
-    pub content: PartContent,
-}
-
-/// Where the bytes of a part come from.
-#[derive(Debug, Clone, PartialEq)]
-pub enum PartContent {
-    /// Known beforehand.
-    Bytes(Vec<u8>),
-    /// A range of the weight's bytes.
-    Range(Range<usize>),
 }
 
 /// The tensors that hold a weight of this shape, whose elements were of `dtype`. `tensor` is the weight, of which small

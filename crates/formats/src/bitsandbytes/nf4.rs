@@ -2,7 +2,7 @@
 //! `X.absmax`, `X.quant_map`, `X.nested_absmax`, `X.nested_quant_map` and `X.quant_state.bitsandbytes__nf4`, the last one
 //! JSON in bytes. Look next at `remat_tensor::nf4` for what the parts mean.
 
-use super::{PartContent, QuantisedInfo, QuantisedPart};
+use super::part::{PartContent, QuantisedInfo, QuantisedPart};
 use crate::error::excerpt;
 use crate::{FormatsError, ModelFiles};
 use remat_tensor::nf4::{BLOCK, NESTED_BLOCK, Nf4Layout, Nf4View, ScaleKind};

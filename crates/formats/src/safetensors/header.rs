@@ -13,6 +13,8 @@ use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::fmt;
 
+/// Headers above this size are refused by the reference implementation, too.
+pub(super) const HEADER_LIMIT_BYTES: u64 = 100_000_000;
 /// More axes than PyTorch or NumPy can make.
 const MOST_AXES: usize = 64;
 

@@ -15,13 +15,11 @@ use crate::error::excerpt;
 use crate::{FormatsError, HeldFile, foreign_weights};
 use bytemuck::Pod;
 use half::{bf16, f16};
-use header::Header;
+use header::{HEADER_LIMIT_BYTES, Header};
 use remat_tensor::{DType, HostTensor, NotFinite, TensorData, first_not_finite};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-/// Headers above this size are refused by the reference implementation, too.
-const HEADER_LIMIT_BYTES: u64 = 100_000_000;
 /// Size of the buffer that tensors are streamed through; a multiple of every element size.
 const CHUNK_BYTES: usize = 1 << 20;
 

@@ -4,8 +4,7 @@
 //! widest first, then by name, as the reference implementation orders them), and it appears under its name only when
 //! it is complete and on disk.
 
-use super::HEADER_LIMIT_BYTES;
-use super::header::stored_name;
+use super::header::{HEADER_LIMIT_BYTES, stored_name};
 use crate::FormatsError;
 use crate::atomic::write_atomic_with;
 use remat_tensor::{DType, Shape};

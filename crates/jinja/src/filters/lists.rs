@@ -1,9 +1,12 @@
 //! Filters of lists. Invariant: an order is Python's, and equals keep theirs.
 
-use super::picks::{Path, path};
-use crate::calls::{Args, count};
+use super::paths::{Path, path};
+use crate::args::{Args, count};
+use crate::ast::Binary;
+use crate::comparing::{check_key, equal, order};
 use crate::error::{Error, Result};
 use crate::interp::Interp;
+use crate::methods;
 use crate::ops;
 use crate::show;
 use crate::sorting::{Items, sorted};
@@ -35,8 +38,8 @@ fn part(pair: &Value, at: usize) -> &Value {
 fn sorted_pairs(interp: &mut Interp<'_>, pairs: Vec<Value>, reverse: bool) -> Result<Vec<Value>> {
     sorted(pairs, &mut interp.meter, &mut |left, right, meter| {
         let (left, right) = (part(left, 0), part(right, 0));
-        let order = ops::order(left, right, meter)?;
-        Ok(order.is_some_and(|order| if reverse { order.is_gt() } else { order.is_lt() }))
+        let found = order(left, right, meter)?;
+        Ok(found.is_some_and(|found| if reverse { found.is_gt() } else { found.is_lt() }))
     })
 }
 
@@ -67,7 +70,7 @@ pub(super) fn dictsort(interp: &mut Interp<'_>, value: Value, args: Args) -> Res
         _ => return Err(Error::operation("You can only sort by either \"key\" or \"value\"")),
     };
     let dict = value.as_dict().ok_or_else(|| Error::operation("dictsort needs a dictionary"))?;
-    let pairs = crate::methods::pairs(dict, &mut interp.meter)?;
+    let pairs = methods::pairs(dict, &mut interp.meter)?;
     let items = interp.iterate(&pairs)?;
     let path = path(Some(&Value::Int(by)))?;
     let pairs = keyed(interp, &items, &path, flag(case))?;
@@ -85,7 +88,7 @@ pub(super) fn unique(interp: &mut Interp<'_>, value: Value, args: Args) -> Resul
     let mut kept = Vec::new();
     for pair in &pairs {
         let (key, item) = (part(pair, 0), part(pair, 1));
-        ops::check_key(key)?;
+        check_key(key)?;
         interp.meter.steps(seen.look_up_steps(key))?;
         if seen.get(key).is_none() {
             interp.put(&mut seen, key.clone(), Value::None)?;
@@ -108,7 +111,7 @@ pub(super) fn groupby(interp: &mut Interp<'_>, value: Value, args: Args) -> Resu
     while at < sorted.len() {
         let key = part(&sorted[at], 0);
         let mut end = at + 1;
-        while end < sorted.len() && ops::equal(key, part(&sorted[end], 0), &mut interp.meter)? {
+        while end < sorted.len() && equal(key, part(&sorted[end], 0), &mut interp.meter)? {
             end += 1;
         }
         interp.meter.list(end - at + 3)?;
@@ -131,8 +134,8 @@ fn extreme(interp: &mut Interp<'_>, value: &Value, args: Args, largest: bool) ->
         let better = match best {
             None => true,
             Some(best) => {
-                let order = ops::order(part(pair, 0), part(best, 0), &mut interp.meter)?;
-                order.is_some_and(|order| if largest { order.is_gt() } else { order.is_lt() })
+                let found = order(part(pair, 0), part(best, 0), &mut interp.meter)?;
+                found.is_some_and(|found| if largest { found.is_gt() } else { found.is_lt() })
             }
         };
         if better {
@@ -161,7 +164,7 @@ pub(super) fn sum(interp: &mut Interp<'_>, value: Value, args: Args) -> Result<V
     }
     for item in items.iter() {
         let item = path.of(interp, item)?;
-        sum = ops::binary(crate::ast::Binary::Add, &sum, &item, &mut interp.meter)?;
+        sum = ops::binary(Binary::Add, &sum, &item, &mut interp.meter)?;
     }
     Ok(sum)
 }
@@ -196,7 +199,7 @@ pub(super) fn items(interp: &mut Interp<'_>, value: Value, args: Args) -> Result
     match &value {
         Value::Undefined(_) => interp.generator(Vec::new()),
         Value::Dict(dict) => {
-            let pairs = crate::methods::pairs(dict, &mut interp.meter)?;
+            let pairs = methods::pairs(dict, &mut interp.meter)?;
             let pairs = interp.iterate(&pairs)?.into_vec(&mut interp.meter)?;
             interp.generator(pairs)
         }

@@ -1,127 +1,98 @@
 //! Filters: what stands behind `|`. Jinja2's own, with transformers' `tojson`; left out are those whose result is another
 //! every time (`random`) or that make HTML (`urlize`, `xmlattr`). Invariant: as everywhere, paid for first.
 //!
-//! `texts` has those of texts and numbers, `lists` those of lists, `picks` those that map and select.
+//! `values` has those of any value, `texts` those of texts and numbers, `lists` those of lists, `picks` those that choose;
+//! `map`, which applies any of them, stands here beside the table.
 
 mod lists;
+mod paths;
 mod picks;
 mod texts;
+mod values;
 
-use crate::calls::Args;
+use crate::args::Args;
+use crate::builtins::Filter;
 use crate::error::{Error, Result};
 use crate::interp::Interp;
-use crate::json;
-use crate::value::{Object, SeqKind, Value};
+use crate::value::Value;
+use paths::path;
 
-/// A filter: what it is given, and its arguments.
-pub(crate) type Filter = fn(&mut Interp<'_>, Value, Args) -> Result<Value>;
-
-/// The filter of this name.
-pub(crate) fn named(name: &str) -> Option<Filter> {
-    Some(match name {
-        "abs" => texts::abs,
-        "attr" => picks::attr,
-        "batch" => lists::batch,
-        "capitalize" => texts::capitalize,
-        "center" => texts::center,
-        "count" | "length" => length,
-        "d" | "default" => default,
-        "dictsort" => lists::dictsort,
-        "e" | "escape" | "forceescape" => texts::escape,
-        "first" => lists::first,
-        "float" => texts::float,
-        "format" => texts::format,
-        "groupby" => lists::groupby,
-        "indent" => texts::indent,
-        "int" => texts::int,
-        "items" => lists::items,
-        "join" => lists::join,
-        "last" => lists::last,
-        "list" => lists::list,
-        "lower" => texts::lower,
-        "map" => picks::map,
-        "max" => lists::max,
-        "min" => lists::min,
-        "pprint" => texts::pprint,
-        "reject" => picks::reject,
-        "rejectattr" => picks::rejectattr,
-        "replace" => texts::replace,
-        "reverse" => lists::reverse,
-        "round" => texts::round,
-        "safe" | "string" => texts::string,
-        "select" => picks::select,
-        "selectattr" => picks::selectattr,
-        "slice" => lists::slice,
-        "sort" => lists::sort,
-        "striptags" => texts::striptags,
-        "sum" => lists::sum,
-        "title" => texts::title,
-        "tojson" => tojson,
-        "trim" => texts::trim,
-        "truncate" => texts::truncate,
-        "unique" => lists::unique,
-        "upper" => texts::upper,
-        "urlencode" => texts::urlencode,
-        "wordcount" => texts::wordcount,
-        "wordwrap" => texts::wordwrap,
-        _ => return None,
-    })
+/// Applies a filter to what it is given, with its arguments.
+pub(crate) fn apply(filter: Filter, interp: &mut Interp<'_>, value: Value, args: Args) -> Result<Value> {
+    // Chosen first and called then, so that the room on the stack is that of the one filter.
+    let function: fn(&mut Interp<'_>, Value, Args) -> Result<Value> = match filter {
+        Filter::Abs => texts::abs,
+        Filter::Attr => values::attr,
+        Filter::Batch => lists::batch,
+        Filter::Capitalize => texts::capitalize,
+        Filter::Center => texts::center,
+        Filter::Default => values::default,
+        Filter::Dictsort => lists::dictsort,
+        Filter::Escape => texts::escape,
+        Filter::First => lists::first,
+        Filter::Float => texts::float,
+        Filter::Format => texts::format,
+        Filter::Groupby => lists::groupby,
+        Filter::Indent => texts::indent,
+        Filter::Int => texts::int,
+        Filter::Items => lists::items,
+        Filter::Join => lists::join,
+        Filter::Last => lists::last,
+        Filter::Length => values::length,
+        Filter::List => lists::list,
+        Filter::Lower => texts::lower,
+        Filter::Map => map,
+        Filter::Max => lists::max,
+        Filter::Min => lists::min,
+        Filter::Pprint => texts::pprint,
+        Filter::Reject => picks::reject,
+        Filter::Rejectattr => picks::rejectattr,
+        Filter::Replace => texts::replace,
+        Filter::Reverse => lists::reverse,
+        Filter::Round => texts::round,
+        Filter::Select => picks::select,
+        Filter::Selectattr => picks::selectattr,
+        Filter::Slice => lists::slice,
+        Filter::Sort => lists::sort,
+        Filter::String => texts::string,
+        Filter::Striptags => texts::striptags,
+        Filter::Sum => lists::sum,
+        Filter::Title => texts::title,
+        Filter::Tojson => values::tojson,
+        Filter::Trim => texts::trim,
+        Filter::Truncate => texts::truncate,
+        Filter::Unique => lists::unique,
+        Filter::Upper => texts::upper,
+        Filter::Urlencode => texts::urlencode,
+        Filter::Wordcount => texts::wordcount,
+        Filter::Wordwrap => texts::wordwrap,
+    };
+    function(interp, value, args)
 }
 
-/// `len()`.
-fn length(interp: &mut Interp<'_>, value: Value, args: Args) -> Result<Value> {
-    args.none("length")?;
-    let length = match &value {
-        Value::Undefined(_) => 0,
-        Value::Str(text) => {
-            interp.meter.scan(text.as_str().len())?;
-            text.as_str().chars().count()
+/// `map('filter', arguments…)` or `map(attribute='name', default=…)`.
+fn map(interp: &mut Interp<'_>, value: Value, mut args: Args) -> Result<Value> {
+    let items = interp.iterate(&value)?;
+    interp.meter.list(items.len())?;
+    let mut mapped = Vec::with_capacity(items.len());
+    if args.positional.is_empty() {
+        let [attribute, default] = args.bind("map", ["attribute", "default"])?;
+        if attribute.is_none() {
+            return Err(Error::operation("map requires a filter argument"));
         }
-        Value::Seq(seq) => seq.items.len(),
-        Value::Dict(dict) => dict.entries().len(),
-        Value::Object(Object::Loop(number)) => interp.loops[*number].items.len(),
-        other => return Err(Error::operation(format!("a value of type {} has no length", other.type_name()))),
-    };
-    Ok(Value::Int(length as i128))
-}
-
-fn default(_: &mut Interp<'_>, value: Value, args: Args) -> Result<Value> {
-    let [default, boolean] = args.bind("default", ["default_value", "boolean"])?;
-    let absent = value.is_undefined() || (boolean.is_some_and(|boolean| boolean.is_true()) && !value.is_true());
-    Ok(if absent { default.unwrap_or_else(|| Value::text("")) } else { value })
-}
-
-/// transformers' `tojson`: Python's, with characters beyond ASCII as they are.
-fn tojson(interp: &mut Interp<'_>, value: Value, args: Args) -> Result<Value> {
-    let names = ["ensure_ascii", "indent", "separators", "sort_keys"];
-    let [ascii, indent, separators, sort_keys] = args.bind("tojson", names)?;
-    let indent = match indent {
-        None | Some(Value::None) => None,
-        Some(Value::Str(text)) => Some(text.as_str().to_string()),
-        Some(indent) => {
-            let width = crate::calls::count("tojson", &indent)?;
-            interp.meter.text(width)?;
-            Some(" ".repeat(width))
+        let mut path = path(attribute.as_ref())?;
+        path.default = default;
+        for item in items.iter() {
+            mapped.push(path.of(interp, item)?);
         }
-    };
-    // With an indent, Python puts no space at the end of a line.
-    let item_separator = if indent.is_some() { "," } else { ", " }.to_string();
-    let mut style = json::Style {
-        indent,
-        item_separator,
-        key_separator: ": ".to_string(),
-        sort_keys: sort_keys.is_some_and(|value| value.is_true()),
-        ascii: ascii.is_some_and(|value| value.is_true()),
-    };
-    match separators {
-        None | Some(Value::None) => {}
-        Some(Value::Seq(seq)) if matches!(seq.kind, SeqKind::List | SeqKind::Tuple) => {
-            let [Value::Str(item), Value::Str(key)] = &seq.items[..] else {
-                return Err(Error::operation("tojson: separators are two texts"));
-            };
-            (style.item_separator, style.key_separator) = (item.as_str().to_string(), key.as_str().to_string());
-        }
-        Some(_) => return Err(Error::operation("tojson: separators are two texts")),
+        return interp.generator(mapped);
     }
-    json::dump(&value, &style, &mut interp.meter).map(Value::Str)
+    let name = args.positional.remove(0);
+    let filter = name.as_str().and_then(Filter::named);
+    let filter = filter.ok_or_else(|| Error::operation("map: there is no such filter"))?;
+    for item in items.iter() {
+        let args = args.copy(&mut interp.meter)?;
+        mapped.push(interp.deeper(|interp| apply(filter, interp, item.clone(), args))?);
+    }
+    interp.generator(mapped)
 }

@@ -1,12 +1,14 @@
 //! Filters of texts and numbers. Invariant: a text that is cut keeps what is known of who says it; one that is made anew is
 //! said as a whole by whoever said the old one.
 
-use crate::calls::{Args, count, int as whole};
+use crate::args::{Args, count, int as whole};
 use crate::error::{Error, Result};
+use crate::format::percent;
 use crate::interp::Interp;
 use crate::methods;
+use crate::number::Number;
 use crate::show::{self, missing};
-use crate::value::{Number, Str, TextBuilder, Value};
+use crate::value::{Str, TextBuilder, Value};
 
 /// `str()` of what is filtered, paid for as a text to be made of it.
 fn soft(interp: &mut Interp<'_>, value: &Value) -> Result<Str> {
@@ -119,7 +121,7 @@ pub(super) fn format(interp: &mut Interp<'_>, value: Value, args: Args) -> Resul
         true => Value::tuple(args.positional)?,
         false => Value::dict(args.named.into_iter().map(|(name, value)| (name.to_string(), value)))?,
     };
-    crate::format::percent(&format, &arguments, &mut interp.meter)
+    percent(&format, &arguments, &mut interp.meter)
 }
 
 /// `int(default=0, base=10)`.
@@ -137,7 +139,7 @@ pub(super) fn int(_: &mut Interp<'_>, value: Value, args: Args) -> Result<Value>
             Some(number) => Value::Int(number),
             None => parse_float(text.as_str()).map_or_else(|| default.clone(), of_float),
         },
-        value => match Number::of(value) {
+        value => match value.number() {
             Some(Number::Int(number)) => Value::Int(number),
             Some(Number::Float(number)) => of_float(number),
             None => default.clone(),
@@ -178,14 +180,14 @@ pub(super) fn float(_: &mut Interp<'_>, value: Value, args: Args) -> Result<Valu
     let number = match &value {
         Value::Undefined(_) => return Err(missing(&value)),
         Value::Str(text) => parse_float(text.as_str()),
-        value => Number::of(value).map(Number::float),
+        value => value.number().map(Number::float),
     };
     Ok(number.map_or_else(|| default.unwrap_or(Value::Float(0.0)), Value::Float))
 }
 
 pub(super) fn abs(_: &mut Interp<'_>, value: Value, args: Args) -> Result<Value> {
     args.none("abs")?;
-    match Number::of(&value) {
+    match value.number() {
         Some(Number::Int(number)) => Ok(Value::Int(number.checked_abs().unwrap_or(i128::MAX))),
         Some(Number::Float(number)) => Ok(Value::Float(number.abs())),
         None if value.is_undefined() => Err(missing(&value)),
@@ -200,7 +202,7 @@ pub(super) fn round(_: &mut Interp<'_>, value: Value, args: Args) -> Result<Valu
     let Some(precision) = i32::try_from(precision).ok().filter(|precision| (-300..=300).contains(precision)) else {
         return Err(Error::operation("round takes a precision from -300 to 300"));
     };
-    let number = match Number::of(&value) {
+    let number = match value.number() {
         Some(number) => number,
         None if value.is_undefined() => return Err(missing(&value)),
         None => return Err(Error::operation(format!("round of a {}", value.type_name()))),

@@ -1,17 +1,18 @@
 //! Methods that cut, search, replace and fill texts. Invariant: a part of a text keeps what is known of who says it.
 
-use super::is_space;
-use crate::calls::{Args, count, int};
+use super::letters::is_space;
+use crate::args::{Args, count, int};
 use crate::error::{Error, Result};
+use crate::indexing::slice;
 use crate::meter::Meter;
-use crate::ops;
+use crate::show::missing;
 use crate::value::{SeqKind, Str, TextBuilder, Value};
 
 /// The text that an argument must be.
 pub(super) fn string<'a>(what: &str, value: Option<&'a Value>) -> Result<&'a Str> {
     match value {
         Some(Value::Str(text)) => Ok(text),
-        Some(other) if other.is_undefined() => Err(crate::show::missing(other)),
+        Some(other) if other.is_undefined() => Err(missing(other)),
         Some(other) => Err(Error::operation(format!("{what} needs a text, not {}", other.type_name()))),
         None => Err(Error::operation(format!("{what} needs a text"))),
     }
@@ -128,7 +129,7 @@ pub(super) fn affix(text: &Str, name: &str, args: Args, meter: &mut Meter) -> Re
         None | Some(Value::None) => Ok(None),
         Some(bound) => int(name, &bound).map(Some),
     };
-    let part = ops::slice(&Value::Str(text.clone()), [bound(start)?, bound(end)?, None], meter)?;
+    let part = slice(&Value::Str(text.clone()), [bound(start)?, bound(end)?, None], meter)?;
     let all = part.as_str().unwrap_or_default();
     let affixes = match &affix {
         Some(Value::Seq(seq)) if seq.kind == SeqKind::Tuple => &seq.items[..],

@@ -2,17 +2,21 @@
 //! of what is looked at and made.
 
 mod cutting;
+mod letters;
 
 pub(crate) use cutting::{lines, replace, strip};
+pub(crate) use letters::is_space;
 
+use crate::args::{Args, count, int};
 use crate::ast::Name;
-use crate::calls::{Args, count, int};
+use crate::comparing::{check_key, equal};
 use crate::error::{Error, Result};
+use crate::format;
 use crate::interp::Interp;
 use crate::meter::Meter;
-use crate::ops;
 use crate::value::{Dict, SeqKind, Str, TextBuilder, Value};
 use cutting::{affix, expand_tabs, find, pad, split, string};
+use letters::{capitalize, has_case, swap_case, title};
 
 const OF_TEXTS: [&str; 42] = [
     "capitalize",
@@ -84,7 +88,7 @@ pub(crate) fn call(interp: &mut Interp<'_>, value: &Value, name: &Name, args: Ar
             let wanted = wanted.ok_or_else(|| Error::operation(format!("{name} takes one argument")))?;
             let mut found = 0;
             for (index, item) in seq.items.iter().enumerate() {
-                if ops::equal(item, &wanted, meter)? {
+                if equal(item, &wanted, meter)? {
                     if **name == *"index" {
                         return Ok(Value::Int(index as i128));
                     }
@@ -102,7 +106,7 @@ pub(crate) fn call(interp: &mut Interp<'_>, value: &Value, name: &Name, args: Ar
                 let items = interp.iterate(&items.unwrap_or(Value::None))?;
                 join(text, &items, &mut interp.meter)
             }
-            "format" => crate::format::braces(text, &args.positional, &args.named, meter),
+            "format" => format::braces(text, &args.positional, &args.named, meter),
             _ => of_text(text, name, args, meter),
         },
         other => Err(Error::operation(format!("a value of type {} has no method {name}", other.type_name()))),
@@ -115,7 +119,7 @@ fn of_dict(dict: &Dict, value: &Value, name: &str, args: Args, meter: &mut Meter
         "get" => {
             let [key, default] = args.bind(name, ["key", "default"])?;
             let key = key.ok_or_else(|| Error::operation("get expected at least 1 argument, got 0"))?;
-            ops::check_key(&key)?;
+            check_key(&key)?;
             meter.steps(dict.look_up_steps(&key))?;
             Ok(dict.get(&key).cloned().or(default).unwrap_or(Value::None))
         }
@@ -161,11 +165,6 @@ fn join(joiner: &Str, items: &[Value], meter: &mut Meter) -> Result<Value> {
         joined.push(item);
     }
     Ok(Value::Str(joined.finish()))
-}
-
-/// What Python calls white space.
-pub(crate) fn is_space(c: char) -> bool {
-    c.is_whitespace() || ('\u{1c}'..='\u{1f}').contains(&c)
 }
 
 fn of_text(text: &Str, name: &str, args: Args, meter: &mut Meter) -> Result<Value> {
@@ -259,47 +258,4 @@ fn changed_or_tested(text: &Str, name: &str) -> Value {
             Value::Bool(start && all.chars().all(|c| c == '_' || c.is_alphanumeric()))
         }
     }
-}
-
-fn has_case(text: &str) -> bool {
-    text.chars().any(|c| c.is_lowercase() || c.is_uppercase())
-}
-
-fn swap_case(c: char) -> Vec<char> {
-    if c.is_uppercase() { c.to_lowercase().collect() } else { c.to_uppercase().collect() }
-}
-
-/// `str.capitalize`: a capital, and all behind it small.
-pub(crate) fn capitalize(text: &str) -> String {
-    let mut chars = text.chars();
-    let Some(first) = chars.next() else { return String::new() };
-    let mut made = String::new();
-    push_title(&mut made, first);
-    made + &chars.as_str().to_lowercase()
-}
-
-/// The capital that begins a word: of letters that are two in one, only the first.
-fn push_title(text: &mut String, c: char) {
-    match c {
-        'Ǆ' | 'ǅ' | 'ǆ' => text.push('ǅ'),
-        'Ǉ' | 'ǈ' | 'ǉ' => text.push('ǈ'),
-        'Ǌ' | 'ǋ' | 'ǌ' => text.push('ǋ'),
-        'Ǳ' | 'ǲ' | 'ǳ' => text.push('ǲ'),
-        'ß' => text.push_str("Ss"),
-        c => text.extend(c.to_uppercase()),
-    }
-}
-
-/// `str.title`: a letter behind a letter is small, any other is a capital.
-fn title(text: &str) -> String {
-    let mut titled = String::with_capacity(text.len());
-    let mut in_word = false;
-    for c in text.chars() {
-        match in_word {
-            true => titled.extend(c.to_lowercase()),
-            false => push_title(&mut titled, c),
-        }
-        in_word = c.is_alphabetic();
-    }
-    titled
 }
