@@ -32,6 +32,7 @@ mod quantize;
 mod quickstart;
 mod record;
 mod report;
+mod run_header;
 mod schema;
 mod settings;
 mod signals;
