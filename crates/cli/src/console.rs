@@ -3,12 +3,11 @@
 //! Invariants: `--quiet` leaves only notes and errors; nothing is coloured off a terminal or with `NO_COLOR` set.
 
 use crate::progress::Progress;
+use crate::run_header::header;
 use crate::terminal::{harmless, line, note, painted};
-use crate::units::{bytes, count, counted, duration, in_tiles};
+use crate::units::{bytes, count, counted, duration};
 use remat_model::Model;
-use remat_train::{
-    BucketPlan, Event, MemoryAccount, MemoryPart, MethodKind, Outcome, PlannedRun, Reporter, Summary, TrainError,
-};
+use remat_train::{Event, Outcome, Reporter, Summary, TrainError};
 use std::path::Path;
 
 /// Prints to stderr.
@@ -75,115 +74,4 @@ fn labelled(text: &str) -> String {
         Some((label, rest)) if !label.is_empty() => format!("{} {rest}", painted("1", label)),
         _ => text.to_string(),
     }
-}
-
-fn header(plan: &PlannedRun<'_>) -> Vec<String> {
-    let config = plan.config;
-    let method = match config.method {
-        MethodKind::Full => config.method_name(),
-        MethodKind::Lora | MethodKind::Qlora => {
-            let start = config.init_adapter.as_ref().map_or(String::new(), |from| format!(", from {}", from.display()));
-            format!(
-                "{}, rank {}, alpha {}, {}{start}",
-                config.method_name(),
-                config.rank,
-                config.alpha.unwrap_or_default(),
-                config.targets
-            )
-        }
-    };
-    let share = 100.0 * plan.trained_parameters as f64 / plan.total_parameters.max(1) as f64;
-    let trained = format!("{} of {} parameters", count(plan.trained_parameters), count(plan.total_parameters));
-    let mut lines = vec![
-        match &config.preset {
-            Some(name) => {
-                let (family, format) = (plan.family, &plan.number_format);
-                format!("model     {name} ({family}), its shape with random weights, {format}")
-            }
-            None => {
-                format!("model     {} ({}), {}", crate::names::shown(&config.model), plan.family, plan.number_format)
-            }
-        },
-        format!("method    {method} · trains {trained} ({share:.2} %)"),
-    ];
-    let of = |label, files| std::iter::repeat(label).zip(files);
-    for (label, file) in of("data     ", plan.data).chain(of("held out ", plan.eval_data)) {
-        let mut text = format!(
-            "{label} {}: {}, {}, {} trained",
-            file.path.display(),
-            counted(file.rows, "row"),
-            counted(file.tokens, "token"),
-            count(file.trained_tokens)
-        );
-        for (number, what) in [
-            (file.truncated, "cut to the sequence length"),
-            (file.dropped, "left out without a trained token"),
-            (file.unterminated, "without a token that ends the answer"),
-            (file.incomplete, "with a message that the chat template leaves out"),
-        ] {
-            if number > 0 {
-                text.push_str(&format!("; {} {what}", counted(number, "row")));
-            }
-        }
-        for (label, note) in crate::file_notes::notes(file) {
-            text.push_str(&format!("; {label}: {note}"));
-        }
-        lines.push(text);
-    }
-    let shape = plan.shape;
-    let packed = if config.packing { ", packed" } else { "" };
-    lines.push(format!(
-        "batches   {} × {} tokens{packed}, {} accumulated · {}, {} in an epoch",
-        shape.batch,
-        shape.seq_len,
-        config.grad_accum,
-        counted(plan.total_updates as usize, "update"),
-        plan.updates_per_epoch
-    ));
-    let away = match plan.offloaded_bytes {
-        0 => String::new(),
-        away => format!(", {} offloaded", bytes(away as u64)),
-    };
-    let tiles = in_tiles(plan.tiles);
-    lines.push(format!(
-        "plan      checkpointing {}: {}, {} recomputed{tiles}{away}, arena {} · {}, {}",
-        config.checkpointing,
-        counted(plan.plan_steps, "step"),
-        plan.recomputed_steps,
-        bytes(plan.arena_bytes as u64),
-        plan.device,
-        counted(plan.threads, "thread")
-    ));
-    lines.extend(lengths(plan.buckets));
-    lines.extend(memory_table(plan.memory));
-    if let Some(step) = plan.resumed_from {
-        lines.push(format!("resumed   after update {step}"));
-    }
-    lines
-}
-
-/// Which part of the micro-batches runs in which plan, where they differ in length.
-fn lengths(buckets: &[BucketPlan]) -> Option<String> {
-    let part = |bucket: &BucketPlan| {
-        let recomputed = match bucket.recomputed_steps {
-            0 => String::new(),
-            steps => format!(" ({steps} recomputed)"),
-        };
-        format!("≤ {} tokens{recomputed} {:.0} %", bucket.seq_len, 100.0 * bucket.share)
-    };
-    let parts: Vec<String> = buckets.iter().map(part).collect();
-    (parts.len() > 1)
-        .then(|| format!("lengths   {}; the longest runs once, on padding, before step 1", parts.join(", ")))
-}
-
-fn memory_table(account: &MemoryAccount) -> Vec<String> {
-    let mut lines = vec![format!("memory    {} planned peak", bytes(account.planned_peak_bytes() as u64))];
-    let held = MemoryPart::ALL.iter().map(|&part| (part, account.bytes_of(part)));
-    lines.extend(held.filter(|(_, held)| *held > 0).map(|(part, held)| {
-        let bits = account.bits_per_quantised_parameter().filter(|_| part == MemoryPart::QuantisedWeights);
-        let bits = bits.map_or(String::new(), |bits| format!(", {bits:.3} bits per parameter"));
-        let on_disk = if part == MemoryPart::SpillFile { ", on disk" } else { "" };
-        format!("          {:>11}  {}{bits}{on_disk}", bytes(held as u64), part.words())
-    }));
-    lines
 }

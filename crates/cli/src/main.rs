@@ -33,6 +33,7 @@ mod quantize;
 mod quickstart;
 mod record;
 mod report;
+mod run_header;
 mod schema;
 mod settings;
 mod signals;
@@ -129,6 +130,7 @@ fn main() -> ExitCode {
     if let Some(commit) = option_env!("REMAT_COMMIT") {
         remat_train::name_commit(commit);
     }
+    remat_train::spell_settings(|key| format!("--{key}"));
     signals::make_file_size_limits_errors();
     let matches = Cli::command().get_matches();
     let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());

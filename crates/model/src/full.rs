@@ -17,7 +17,7 @@ impl Model {
     pub(crate) fn config_json(&self) -> Result<serde_json::Value, ModelError> {
         let preset;
         let text = match self.source {
-            Source::Random => {
+            Source::Random(_) => {
                 preset = preset_json(&self.folder.to_string_lossy())?.to_string();
                 &preset
             }

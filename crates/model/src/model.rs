@@ -7,7 +7,7 @@ use crate::generation::{self, CacheShape, Generation};
 use crate::model_builder::{Base, BatchShape};
 use crate::names::TensorNames;
 use crate::preset::{preset, preset_json};
-use crate::source::Source;
+use crate::source::{Source, Vectors};
 use crate::stored::{Quant, StoredQuantised};
 use crate::{Method, ModelError, Precision};
 use remat_formats::{FormatsError, HeldFile, ModelConfig, ModelFiles, refuse_weight_file};
@@ -81,7 +81,11 @@ impl Model {
 
     /// A model of any shape, with random weights; the name is for people.
     pub fn random(name: &str, config: ModelConfig) -> Self {
-        let (source, stored) = (Source::Random, StoredQuantised::default());
+        let stored = StoredQuantised::default();
+        let base = Base { config: &config, precision: Precision::F32, stored: &stored };
+        // A shape that has no graph has no weights to be read either.
+        let graph = build::evaluation(base, None, BatchShape { batch: 1, seq_len: 1 });
+        let source = Source::Random(graph.map(|evaluation| Vectors::of(&evaluation.graph)).unwrap_or_default());
         let companions = Companions::default();
         let (folder, notes, precision, stored_dtype) = (PathBuf::from(name), Vec::new(), Precision::F32, DType::F32);
         Model { folder, config, source, precision, stored_dtype, stored, companions, notes }
@@ -152,7 +156,7 @@ impl Model {
     fn held_weights(&self) -> impl Iterator<Item = &HeldFile> {
         let files = match &self.source {
             Source::Files(files, _) => Some(files.held()),
-            Source::Random => None,
+            Source::Random(_) => None,
         };
         files.into_iter().flatten()
     }

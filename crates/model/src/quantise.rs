@@ -72,7 +72,7 @@ impl Model {
         let places = Places::new().writes_folder("--out", out, MODEL_FILES.iter().copied())?;
         match self.source {
             Source::Files(..) => places.reads("--model", &self.folder).check()?,
-            Source::Random => places.check()?,
+            Source::Random(_) => places.check()?,
         }
         let there = out.symlink_metadata().is_ok();
         if there && !replace {

@@ -1,13 +1,15 @@
 //! Where a model's parameters come from: the files of a folder, or for a preset a generator.
 //!
-//! Invariant: both are read in pieces through a bounded buffer, and a parameter of a preset is a pure function of its name:
-//! the same on every machine, whatever is read before it.
+//! Invariant: both are read in pieces through a bounded buffer, and a parameter of a preset is a pure function of its name
+//! and of what the model's graph reads it as: the same on every machine, whatever is read before it.
 
 use crate::ModelError;
 use crate::names::TensorNames;
 use half::bf16;
 use remat_formats::{FormatsError, ModelFiles};
+use remat_ir::{Graph, Op, SourceRole};
 use remat_tensor::{DType, Philox, Shape, stream_of_name};
+use std::collections::HashMap;
 
 /// Standard deviation of random matrices, as models of these families are initialised.
 const DEVIATION: f32 = 0.02;
@@ -20,7 +22,33 @@ pub(crate) enum Source {
     /// A checkpoint, and which of its tensors is which parameter.
     Files(ModelFiles, TensorNames),
     /// Random matrices, norms of one, biases of zero.
-    Random,
+    Random(Vectors),
+}
+
+/// The parameters of a preset that are no matrices, and what they begin with.
+#[derive(Debug, Default)]
+pub(crate) struct Vectors(HashMap<String, f32>);
+
+impl Vectors {
+    /// Of a model's graph: what a norm multiplies by is one; every other vector is added, and zero.
+    pub fn of(graph: &Graph) -> Self {
+        let of_base = graph.values.iter().filter(|value| value.role.is_some_and(SourceRole::is_base_parameter));
+        let vectors = of_base.filter(|value| value.ty.shape.dims().len() == 1);
+        let mut start: HashMap<String, f32> = vectors.map(|value| (value.name.clone(), 0.0)).collect();
+        let norms = graph.nodes.iter().filter(|node| matches!(node.op, Op::RmsNorm(_) | Op::LayerNorm(_)));
+        for node in norms {
+            start.entry(graph.value(node.inputs[1]).name.clone()).and_modify(|scale| *scale = 1.0);
+        }
+        Vectors(start)
+    }
+
+    /// The elements of a random parameter from `first` on, which is a multiple of four.
+    fn fill(&self, tensor: &str, first: u64, target: &mut [f32]) {
+        match self.0.get(tensor) {
+            Some(&start) => target.fill(start),
+            None => Philox::new(0, stream_of_name(tensor)).nearly_normal(first, DEVIATION, target),
+        }
+    }
 }
 
 impl Source {
@@ -28,7 +56,7 @@ impl Source {
     pub fn tensor_of(&self, name: &str) -> Option<String> {
         match self {
             Source::Files(_, names) => names.tensor_of(name).map(str::to_string),
-            Source::Random => Some(name.to_string()),
+            Source::Random(_) => Some(name.to_string()),
         }
     }
 
@@ -36,7 +64,7 @@ impl Source {
     pub fn missing(&self, name: &str) -> String {
         match self {
             Source::Files(files, names) => names.missing(name, files),
-            Source::Random => "is missing".to_string(),
+            Source::Random(_) => "is missing".to_string(),
         }
     }
 
@@ -44,7 +72,7 @@ impl Source {
     pub fn shape_of(&self, tensor: &str) -> Option<&Shape> {
         match self {
             Source::Files(files, _) => files.tensor_info(tensor).map(|info| &info.shape),
-            Source::Random => None,
+            Source::Random(_) => None,
         }
     }
 
@@ -52,7 +80,7 @@ impl Source {
     pub fn is_f16(&self, tensor: &str) -> bool {
         match self {
             Source::Files(files, _) => files.tensor_info(tensor).is_some_and(|info| info.dtype == Some(DType::F16)),
-            Source::Random => false,
+            Source::Random(_) => false,
         }
     }
 
@@ -65,11 +93,11 @@ impl Source {
     ) -> Result<(), ModelError> {
         match self {
             Source::Files(files, _) => Ok(files.read_chunks_as_f32(tensor, sink)?),
-            Source::Random => {
+            Source::Random(vectors) => {
                 let mut piece = vec![0.0; PIECE.min(elements)];
                 for first in (0..elements).step_by(PIECE) {
                     let count = PIECE.min(elements - first);
-                    fill(tensor, first as u64, &mut piece[..count]);
+                    vectors.fill(tensor, first as u64, &mut piece[..count]);
                     sink(&piece[..count])?;
                 }
                 Ok(())
@@ -96,43 +124,50 @@ impl Source {
     }
 }
 
-/// The elements of a random tensor from `first` on, which is a multiple of four.
-fn fill(tensor: &str, first: u64, target: &mut [f32]) {
-    if tensor.ends_with(".bias") {
-        return target.fill(0.0);
-    }
-    let is_norm = ["norm.weight", "ln_1.weight", "ln_2.weight", "ln_f.weight"].iter().any(|end| tensor.ends_with(end));
-    if is_norm {
-        return target.fill(1.0);
-    }
-    Philox::new(0, stream_of_name(tensor)).nearly_normal(first, DEVIATION, target);
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Model;
+
+    /// The sources of a preset's graph.
+    fn preset(name: &str) -> Source {
+        Model::from_preset(name).expect("a preset").source
+    }
+
+    fn read(source: &Source, name: &str, count: usize) -> Vec<f32> {
+        let mut read = Vec::new();
+        let take = &mut |piece: &[f32]| {
+            read.extend_from_slice(piece);
+            Ok(())
+        };
+        source.read_chunks(name, count, take).expect("never fails");
+        read
+    }
 
     #[test]
     fn random_tensors_have_the_usual_spread_and_do_not_depend_on_how_they_are_read() {
-        let (source, name, count) = (Source::Random, "model.layers.0.mlp.up_proj.weight", 100_000);
-        let read = |name: &str, count: usize| {
-            let mut read = Vec::new();
-            let take = &mut |piece: &[f32]| {
-                read.extend_from_slice(piece);
-                Ok(())
-            };
-            source.read_chunks(name, count, take).expect("never fails");
-            read
-        };
+        let (name, count) = ("model.layers.0.mlp.up_proj.weight", 100_000);
         let mut whole = vec![0.0; count];
-        fill(name, 0, &mut whole);
-        assert_eq!(whole, read(name, count));
+        Vectors::default().fill(name, 0, &mut whole);
+        assert_eq!(whole, read(&Source::Random(Vectors::default()), name, count));
         let mean = whole.iter().sum::<f32>() / count as f32;
         let deviation = (whole.iter().map(|x| (x - mean).powi(2)).sum::<f32>() / count as f32).sqrt();
         assert!(mean.abs() < 3e-4 && (deviation / DEVIATION - 1.0).abs() < 0.02, "{mean} {deviation}");
-        for (name, value) in [("model.norm.weight", 1.0), ("transformer.h.0.ln_1.weight", 1.0), ("h.0.ln_1.bias", 0.0)]
-        {
-            assert_eq!(read(name, 5), [value; 5], "{name}");
+    }
+
+    #[test]
+    fn what_a_norm_multiplies_by_is_one_and_other_vectors_are_zero() {
+        for (model, name, value) in [
+            ("tinyllama-1.1b", "model.norm.weight", 1.0),
+            ("tinyllama-1.1b", "model.layers.3.post_attention_layernorm.weight", 1.0),
+            ("qwen3-8b", "model.layers.0.self_attn.q_norm.weight", 1.0),
+            ("qwen2.5-0.5b", "model.layers.0.self_attn.q_proj.bias", 0.0),
+            ("gpt2", "transformer.h.0.ln_1.weight", 1.0),
+            ("gpt2", "transformer.h.0.ln_1.bias", 0.0),
+            ("gpt2", "transformer.ln_f.weight", 1.0),
+        ] {
+            assert_eq!(read(&preset(model), name, 5), [value; 5], "{model}: {name}");
         }
+        assert!(read(&preset("gpt2"), "transformer.h.0.attn.c_attn.weight", 5).iter().all(|x| *x != 0.0 && *x != 1.0));
     }
 }

@@ -90,7 +90,12 @@ impl Scale {
         if low > high {
             (low, high) = (0.0, 1.0);
         }
-        let margin = if high > low { 0.06 * (high - low) } else { 0.5 * high.abs().max(1.0) };
+        let margin = match high - low {
+            range if range > 0.0 => 0.06 * range,
+            // One number, however small, stands in the middle: a constant learning rate is no line at the bottom.
+            _ if high.abs() > f64::MIN_POSITIVE => 0.5 * high.abs(),
+            _ => 0.5,
+        };
         let least = if low >= 0.0 { 0.0 } else { f64::NEG_INFINITY };
         Scale { low: (low - margin).max(least), high: high + margin, from, to }
     }
@@ -167,6 +172,15 @@ mod tests {
         for (low, high) in [(1e-9, 2e-9), (5e17, 6e18), (-3.0, 4.0)] {
             let ticks = Unit::Number.ticks(low, high, 5);
             assert!((2..=6).contains(&ticks.len()) && ticks.iter().all(|t| (low..=high).contains(t)), "{ticks:?}");
+        }
+    }
+
+    #[test]
+    fn one_number_stands_in_the_middle() {
+        for x in [0.0, 2e-4, -3.0, 1.0, 6e7] {
+            let scale = Scale::around([x, x].into_iter(), 0.0, 100.0);
+            let least = if x == 0.0 { 0.0 } else { 49.9 };
+            assert!((least..=50.1).contains(&scale.at(x)), "{x}: {}", scale.at(x));
         }
     }
 

@@ -9,7 +9,8 @@ use remat_tensor::DType;
 /// Elements that are written at a time.
 const PIECE: usize = 1 << 14;
 
-/// Small numbers of both signs in floats, positions counted up, the first update, everything else zero.
+/// Small numbers of both signs in floats, the first update, everything else zero. Positions are counted up by
+/// [`LoadedStep::count_positions`](crate::LoadedStep::count_positions).
 ///
 /// # Errors
 /// A source that the device does not have.
@@ -22,7 +23,6 @@ pub fn fill_with_small_numbers(device: &mut dyn Device, graph: &Graph) -> Result
         };
         let (elements, mut writer) = (value.ty.shape.numel(), SourceWriter::new(device, source));
         let number = |index: usize| ((index * 37) % 97) as f32 * 6e-4 - 0.03;
-        let tokens = value.ty.shape.last();
         for first in (0..elements).step_by(PIECE) {
             let indices = first..(first + PIECE).min(elements);
             match value.ty.dtype {
@@ -30,9 +30,6 @@ pub fn fill_with_small_numbers(device: &mut dyn Device, graph: &Graph) -> Result
                 DType::F32 => writer.push(&indices.map(number).collect::<Vec<f32>>()),
                 // The upper half of an f32 is the bf16 below it.
                 DType::BF16 => writer.push(&indices.map(|i| (number(i).to_bits() >> 16) as u16).collect::<Vec<u16>>()),
-                DType::I32 if value.name == "positions" => {
-                    writer.push(&indices.map(|i| (i % tokens) as i32).collect::<Vec<i32>>());
-                }
                 DType::I32 if value.role == Some(SourceRole::Scalar) => writer.push(&[1_i32]),
                 _ => break,
             }

@@ -3,6 +3,7 @@
 //! Invariant: driving it allocates nothing: inputs are copied in, and what comes out are single numbers. The cotangent of
 //! the loss is an input, so the sum over micro-batches is the gradient of whatever mean the caller wants.
 
+use crate::training_step::{POSITIONS, TOKEN_INPUTS};
 use crate::{StepError, StepPlans, StepTrace};
 use remat_ir::{RANDOM_KEY, Storage};
 use remat_plan::{Device, DeviceError, Observer, Plan, ProgramId, SourceId, Validation, ValidationError, validate};
@@ -86,7 +87,7 @@ impl StepPlans {
         let micros =
             programs.chain(longest).zip(&names).map(|(program, names)| Micro { program, tokens: handles(names) });
         let micros = micros.collect();
-        let evaluation_names = crate::training_step::TOKEN_INPUTS.map(|name| format!("{EVALUATION}{name}"));
+        let evaluation_names = TOKEN_INPUTS.map(|name| format!("{EVALUATION}{name}"));
         let evaluation = evaluation.map(|program| Micro { program, tokens: handles(&evaluation_names) });
         let update = update.map(|program| -> Result<Update, DeviceError> {
             let learning_rate = device.known(Storage::Input, "lr")?;
@@ -139,6 +140,20 @@ impl LoadedStep {
     pub fn set_tokens(&mut self, micro: usize, tokens: Tokens<'_>) -> Result<(), StepError> {
         let handles = self.micros[micro].tokens;
         self.write_tokens(handles, tokens)
+    }
+
+    /// Counts the positions of every row of every micro-step up from 0, for steps whose times are measured.
+    ///
+    /// # Errors
+    /// A device that fails.
+    pub fn count_positions(&mut self) -> Result<(), StepError> {
+        for handle in self.micros.iter().filter_map(|micro| micro.tokens[POSITIONS]) {
+            let shape = &self.device.source_type(handle).shape;
+            let (elements, tokens) = (shape.numel(), shape.last());
+            let positions: Vec<i32> = (0..elements).map(|index| (index % tokens) as i32).collect();
+            self.device.write_all(handle, &positions)?;
+        }
+        Ok(())
     }
 
     fn write_tokens(&mut self, handles: TokenHandles, tokens: Tokens<'_>) -> Result<(), StepError> {

@@ -12,6 +12,9 @@ use remat_plan::{DeviceProfile, Plan, Policy};
 /// Inputs of a decoder's micro-step that have one element per token, in the order of a batch's arrays.
 pub(crate) const TOKEN_INPUTS: [&str; 4] = ["ids", "targets", "positions", "segment_start"];
 
+/// Which of them are the positions.
+pub(crate) const POSITIONS: usize = 2;
+
 /// Where a gradient is found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GradientOf {

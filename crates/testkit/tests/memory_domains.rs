@@ -119,12 +119,12 @@ fn each_limit_is_checked_by_itself() {
     let (domain, message) = refused(tiny, |config| config);
     assert_eq!(domain, MemoryDomain::Device);
     assert!(message.contains("of the device's memory at least and the device has 0 MiB"), "{message}");
-    assert!(!message.contains("--memory"), "more of the host's memory would not help: {message}");
+    assert!(!message.contains("`memory`"), "more of the host's memory would not help: {message}");
     // The device has room; the process has not.
     let little = |config| TrainConfig { memory: Some(ByteSize(1 << 20)), ..config };
     let (domain, message) = refused(DistantDevice::profile_of, little);
     assert_eq!(domain, MemoryDomain::Host);
-    assert!(message.contains("--memory allows 1 MiB; allow --memory "), "{message}");
+    assert!(message.contains("`memory` allows 1 MiB; allow `memory` "), "{message}");
     // What is left of the device's memory caps the arena, so that a limit is met by recomputing.
     fn tight(threads: usize, level: Level) -> DeviceProfile {
         DeviceProfile {

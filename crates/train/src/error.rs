@@ -1,6 +1,9 @@
-//! What can go wrong in a run. Invariant: each message names the flag, key, file or step, and the remedy.
+//! What can go wrong in a run. Invariant: each message names the setting, file or step, and the remedy; how a setting is
+//! spelled is `SettingName`'s business.
 
-use crate::plan::alternatives::{Alternative, listed};
+use crate::plan::alternative::{Alternative, listed};
+use crate::plan::limit_owner::LimitOwner;
+use crate::settings::setting_name::SettingName;
 use remat_compiler::CompileError;
 use remat_data::DataError;
 use remat_formats::FormatsError;
@@ -8,7 +11,7 @@ use remat_hub::HubError;
 use remat_model::ModelError;
 use remat_plan::{DeviceError, MemoryDomain};
 use remat_step::StepError;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// What kind of end an error is; the command line turns it into an exit code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,13 +30,19 @@ pub enum ErrorKind {
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs)] // The messages are the documentation of the variants and their fields.
 pub enum TrainError {
-    #[error("--{key} is missing: give {example}, or `{key} = …` in a --config file")]
+    #[error("{name} is missing: give {example}, or `{key} = …` in a {config} file", name = SettingName(key), config = SettingName("config"))]
     MissingKey { key: &'static str, example: &'static str },
 
-    #[error("--{key} {value}: must be {rule}")]
+    #[error(
+        "{} is missing: give {}, or `{} = …` in a {} file",
+        SettingName(examples[0].0), listed_examples(examples), examples[0].0, SettingName("config")
+    )]
+    Unset { examples: &'static [(&'static str, &'static str)] },
+
+    #[error("{name} {value}: must be {rule}", name = SettingName(key))]
     OutOfRange { key: &'static str, value: String, rule: &'static str },
 
-    #[error("--{key} {value}: must be at most {}, the largest count that config.toml can hold", i64::MAX)]
+    #[error("{name} {value}: must be at most {}, the largest count that config.toml can hold", i64::MAX, name = SettingName(key))]
     TooLarge { key: String, value: u64 },
 
     #[error("{place}: unknown key `{key}`{nearest}")]
@@ -49,33 +58,35 @@ pub enum TrainError {
     Io { path: PathBuf, what: &'static str, source: std::io::Error },
 
     #[error(
-        "--out {}: exists and is not empty; choose another folder, go on with --resume, or replace that run with --force",
-        path.display()
+        "{out_name} {}: exists and is not empty; choose another folder, go on with {resume}, or replace that run with {force}",
+        path.display(),
+        out_name = SettingName("out"), resume = SettingName("resume"), force = SettingName("force")
     )]
     OutExists { path: PathBuf },
 
-    #[error("--out {}: another run is writing to it; wait until it ends, or choose another folder", path.display())]
+    #[error("{out_name} {}: another run is writing to it; wait until it ends, or choose another folder", path.display(), out_name = SettingName("out"))]
     OutInUse { path: PathBuf },
 
-    #[error("--out {}: is a file; choose a folder", path.display())]
+    #[error("{out_name} {}: is a file; choose a folder", path.display(), out_name = SettingName("out"))]
     OutIsFile { path: PathBuf },
 
-    #[error("--out {}: cannot be written: {source}; choose a folder you may write to", path.display())]
+    #[error("{out_name} {}: cannot be written: {source}; choose a folder you may write to", path.display(), out_name = SettingName("out"))]
     OutUnwritable { path: PathBuf, source: std::io::Error },
 
-    #[error("{}: holds no complete checkpoint-N to resume from{notes}; start again with --force", out.display())]
+    #[error("{}: holds no complete checkpoint-N to resume from{notes}; start again with {force}", out.display(), force = SettingName("force"))]
     NothingToResume { out: PathBuf, notes: String },
 
     #[error(
-        "--{key} {given}: the saved run has {saved}, and changing it would change the result; resume without it, or \
-         start a new run in another --out"
+        "{name} {given}: the saved run has {saved}, and changing it would change the result; resume without it, or \
+         start a new run in another {out_name}",
+        name = SettingName(key), out_name = SettingName("out")
     )]
     ResumeChanged { key: String, saved: String, given: String },
 
     #[error("{}: {problem}", path.display())]
     BadSave { path: PathBuf, problem: String },
 
-    #[error("--{key}: {problem}")]
+    #[error("{name}: {problem}", name = SettingName(key))]
     BadFlag { key: &'static str, problem: String },
 
     #[error(
@@ -87,13 +98,14 @@ pub enum TrainError {
         domain: MemoryDomain,
         needed_bytes: usize,
         limit_bytes: usize,
-        whose: &'static str,
+        whose: LimitOwner,
         alternatives: Vec<Alternative>,
     },
 
     #[error(
-        "--{key} {value}: {what} alone take {} MiB, and {whose} {} MiB; choose a smaller number",
-        needed_bytes >> 20, limit_bytes >> 20
+        "{name} {value}: {what} alone take {} MiB, and {whose} {} MiB; choose a smaller number",
+        needed_bytes >> 20, limit_bytes >> 20,
+        name = SettingName(key)
     )]
     OutOfReach {
         key: &'static str,
@@ -101,13 +113,14 @@ pub enum TrainError {
         what: &'static str,
         needed_bytes: usize,
         limit_bytes: usize,
-        whose: &'static str,
+        whose: LimitOwner,
     },
 
     #[error(
-        "--checkpointing budget:{budget_bytes} is below the smallest possible: this step keeps at least {smallest_bytes} \
+        "{checkpointing} budget:{budget_bytes} is below the smallest possible: this step keeps at least {smallest_bytes} \
          bytes from forward to backward; allow budget:{smallest_bytes}{}",
-        listed(alternatives)
+        listed(alternatives),
+        checkpointing = SettingName("checkpointing")
     )]
     BudgetTooSmall { budget_bytes: usize, smallest_bytes: usize, alternatives: Vec<Alternative> },
 
@@ -124,34 +137,35 @@ pub enum TrainError {
     LossNotFinite { loss: f64 },
 
     #[error(
-        "update {step}: the {what} is {value}; nothing of this update was saved. Lower --lr or --clip, lengthen --warmup, \
-         and look at the rows of this update; a run with --save-every can go on from before it with --resume"
+        "update {step}: the {what} is {value}; nothing of this update was saved. Lower {lr} or {clip}, lengthen {warmup}, \
+         and look at the rows of this update; a run with {save_every} can go on from before it with {resume}",
+        lr = SettingName("lr"), clip = SettingName("clip"), warmup = SettingName("warmup"), save_every = SettingName("save-every"), resume = SettingName("resume")
     )]
     NotFinite { step: u64, what: &'static str, value: f64 },
 
     #[error(
-        "update {step}: \"{name}\" holds {value} after it, at element {index}; nothing of this update was saved. Lower --lr \
-         or --clip, lengthen --warmup, and look at the rows of this update; {}",
-        match last_save {
-            Some(save) => format!("the last good save is {}: go on from it with --resume", save.display()),
-            None => "a run with --save-every can go on from before it with --resume".to_string(),
-        }
+        "update {step}: \"{name}\" holds {value} after it, at element {index}; nothing of this update was saved. Lower {lr} \
+         or {clip}, lengthen {warmup}, and look at the rows of this update; {}",
+        go_on_from(last_save.as_deref()),
+        lr = SettingName("lr"), clip = SettingName("clip"), warmup = SettingName("warmup")
     )]
     NotANumber { step: u64, name: String, index: usize, value: f32, last_save: Option<PathBuf> },
 
     #[error(
         "update {step}: the gradient of \"{name}\" is zero{}, so it would never learn; the base weights on its way to \
-         the loss may be zero, or its --targets may not reach the loss",
-        if *others == 0 { String::new() } else { format!(", and that of {others} more") }
+         the loss may be zero, or its {targets} may not reach the loss",
+        if *others == 0 { String::new() } else { format!(", and that of {others} more") },
+        targets = SettingName("targets")
     )]
     NoGradient { step: u64, name: String, others: usize },
 
     #[error(
-        "update {step}: --validate: {problem}; nothing of this update was saved. Please report it, with record.json"
+        "update {step}: {validate}: {problem}; nothing of this update was saved. Please report it, with record.json",
+        validate = SettingName("validate")
     )]
     Invalid { step: u64, problem: String },
 
-    #[error("cannot save: {problem}; free some space or fix the folder, then go on with --resume")]
+    #[error("cannot save: {problem}; free some space or fix the folder, then go on with {resume}", resume = SettingName("resume"))]
     NotSaved { problem: String },
 
     #[error(
@@ -161,7 +175,7 @@ pub enum TrainError {
     )]
     NoRecord { out: PathBuf, what: &'static str, problem: String },
 
-    #[error("--{key} {source}")]
+    #[error("{name} {source}", name = SettingName(key))]
     Hub { key: &'static str, source: HubError },
 
     #[error(transparent)]
@@ -186,6 +200,7 @@ impl TrainError {
         match self {
             TrainError::Data(DataError::NotWritten { .. }) => ErrorKind::Failed,
             TrainError::MissingKey { .. }
+            | TrainError::Unset { .. }
             | TrainError::OutOfRange { .. }
             | TrainError::TooLarge { .. }
             | TrainError::UnknownKey { .. }
@@ -227,6 +242,12 @@ impl TrainError {
     }
 }
 
+/// Settings with what may be given, one of which is wanted.
+fn listed_examples(examples: &[(&str, &str)]) -> String {
+    let given = |(key, value): &(&str, &str)| format!("{} {value}", SettingName(key));
+    examples.iter().map(given).collect::<Vec<_>>().join(" or ")
+}
+
 /// Which memory a refusal is about, where it is not the process's.
 fn of_domain(domain: MemoryDomain) -> &'static str {
     match domain {
@@ -239,9 +260,18 @@ fn of_domain(domain: MemoryDomain) -> &'static str {
 /// How there would be more of it.
 fn more(domain: MemoryDomain, needed_bytes: usize) -> String {
     match domain {
-        MemoryDomain::Host => format!("allow --memory {}MiB", needed_bytes.div_ceil(1 << 20)),
+        MemoryDomain::Host => format!("allow {} {}MiB", SettingName("memory"), needed_bytes.div_ceil(1 << 20)),
         MemoryDomain::Device => "choose a smaller batch, sequence or rank, or a device with more".to_string(),
         MemoryDomain::Disk => "choose a folder on a disk with more room".to_string(),
+    }
+}
+
+/// How a run goes on after a refusal of its numbers.
+fn go_on_from(last_save: Option<&Path>) -> String {
+    let resume = SettingName("resume");
+    match last_save {
+        Some(save) => format!("the last good save is {}: go on from it with {resume}", save.display()),
+        None => format!("a run with {} can go on from before it with {resume}", SettingName("save-every")),
     }
 }
 

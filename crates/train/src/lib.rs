@@ -14,37 +14,49 @@ mod run;
 mod settings;
 
 pub use error::{ErrorKind, TrainError};
-pub use folder::ownership::{RECORD_FILES, own_files, record_kind};
-pub use folder::run_folder::{CONFIG_FILE, Existing, METRICS_FILE, REPORT_FILE, RunFolder};
+pub use folder::file_names::{CONFIG_FILE, METRICS_FILE, RECORD_FILE, RECORD_FILES, RECORD_TEXT_FILE, REPORT_FILE};
+pub use folder::ownership::{own_files, record_kind};
+pub use folder::run_folder::{Existing, RunFolder};
+pub use folder::run_settings::read_run_settings;
 pub use folder::saves::{Save, Saves};
 pub use generate::sampling::Sampling;
 pub use generate::text_stream::TextStream;
 pub use generate::{Continuation, Ending, Generator, Request};
-pub use plan::alternatives::Alternative;
+pub use plan::alternative::Alternative;
 pub use plan::available::{available_bytes, group_limit_bytes};
 pub use plan::buckets::{BucketPlan, LengthBucket};
+pub use plan::limit_owner::LimitOwner;
 pub use plan::memory::{MemoryAccount, PhaseMemory};
 pub use plan::memory_part::{MemoryPart, MemoryTable, PhasePart, RunPhase};
 pub use plan::planning::{Limit, Limits};
 pub use plan::run_plan::{Fit, FrontierRow, RunPlan, plan};
-pub use prices::{
-    Measuring, PriceCorrection, PriceHistory, PriceSource, cached_profile, calibrated_profile, measured_profile,
-    price_file, price_history,
+pub use prices::machine_prices::{
+    Measuring, PriceSource, cached_profile, calibrated_profile, measured_profile, price_history,
 };
-pub use profile::profile_record::Profiled;
+pub use prices::price_cache::{PriceCorrection, PriceHistory};
+pub use prices::price_file::price_file;
+pub use profile::job::ProfileJob;
+pub use profile::measure::{PolicyRows, profile};
+pub use profile::profiled::Profiled;
+pub use profile::row::{ProfileRow, RefusedPolicy};
+pub use profile::setup::{ProfileSetup, SampleRows};
 pub use profile::side_by_side::SideBySide;
-pub use profile::{PolicyRows, ProfileJob, ProfileRow, ProfileSetup, RefusedPolicy, SampleRows, profile};
-pub use record::{
-    AnswersRecord, Machine, ProfileRecord, RECORD_FILE, RECORD_TEXT_FILE, Record, RecordKind, build, name_commit,
-    now_utc, record_folder, today,
-};
+pub use record::lab_record::{AnswersRecord, ProfileRecord, Record, RecordKind};
+pub use record::machine::Machine;
+pub use record::program::{build, name_commit};
+pub use record::time::{now_utc, today};
+pub use record::write::record_folder;
+pub use run::control::{Checks, RunControl};
 pub use run::evaluate::{EvaluationReport, EvaluationRequest, evaluate};
-pub use run::metrics::{MetricsLog, StepMetrics, read_metrics};
+pub use run::metrics::{MetricsLog, read_metrics};
 pub use run::phase_peaks::PhasePeak;
 pub use run::report::{Event, Outcome, PlannedRun, Reporter, Summary};
-pub use run::{Checks, RunControl, train};
-pub use settings::config::{MethodKind, OptimizerKind, QuantKind, TrainConfig, TrainedTurns};
-pub use settings::config_file::{read as read_config_file, read_run_settings};
+pub use run::step_metrics::StepMetrics;
+pub use run::train::train;
+pub use settings::config::TrainConfig;
+pub use settings::config_file::read as read_config_file;
 pub use settings::isa::{Isa, device_options};
+pub use settings::kinds::{MethodKind, OptimizerKind, QuantKind, TrainedTurns};
 pub use settings::precision::{Precision, PrecisionChoice};
 pub use settings::schedule::{Schedule, ScheduleKind, Warmup};
+pub use settings::setting_name::{SettingName, spell_settings};

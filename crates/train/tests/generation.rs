@@ -139,10 +139,10 @@ fn requests_that_cannot_be_met_are_refused_with_the_remedy() {
         Err(error) => error.to_string(),
         Ok(mut generator) => generator.generate(request, &mut |_| true).expect_err("an error").to_string(),
     };
-    let too_long = "--prompt: of 3 tokens and 6 more do not fit the 8 that are planned for; ask for fewer";
+    let too_long = "`prompt`: of 3 tokens and 6 more do not fit the 8 that are planned for; ask for fewer";
     for (capacity, request, expected) in [
         (65, greedy(&[1], 64), "a prompt and its continuation of 65 tokens: this model has 64 positions"),
-        (8, greedy(&[], 4), "--prompt: has no token; give at least one character of text"),
+        (8, greedy(&[], 4), "`prompt`: has no token; give at least one character of text"),
         (8, greedy(&[1, 2, 3], 6), too_long),
     ] {
         assert_eq!(error(capacity, &request), expected);

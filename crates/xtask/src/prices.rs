@@ -74,6 +74,7 @@ fn measure(
     let loaded = StepPlans { micros, update: None, evaluation: None };
     let mut loaded = loaded.load(options.open(), &trained.loss, &trained.dloss)?;
     fill_with_small_numbers(loaded.device_mut(), &plans[0].graph)?;
+    loaded.count_positions()?;
     let mut rounds: Vec<Vec<f64>> = vec![Vec::new(); plans.len()];
     let mut steps: Vec<Vec<Vec<f64>>> = plans.iter().map(|plan| vec![Vec::new(); plan.steps.len()]).collect();
     for round in 0..=ROUNDS {

@@ -1,7 +1,6 @@
 //! The frontier as a chart of characters: memory to the right, time upwards.
 
-use crate::units::bytes;
-use crate::units::seconds;
+use crate::units::{bytes, seconds};
 use remat_train::FrontierRow;
 
 const WIDTH: usize = 56;

@@ -16,12 +16,12 @@ pub(super) fn page(plan: &RunPlan) -> String {
     page
 }
 
-fn verdict(plan: &RunPlan) -> String {
-    let RunPlan { config, shape, micro, .. } = plan;
+/// Whether it fits, and into what.
+fn headline(plan: &RunPlan) -> String {
     let peak = bytes(plan.account.peak_bytes(plan.domain) as u64);
     let least = bytes(plan.smallest_memory_bytes as u64);
     let limit = plan.limit.map(|limit| (bytes(limit.bytes as u64), limit.whose));
-    let headline = match (plan.fit, limit) {
+    match (plan.fit, limit) {
         (Fit::Fits, Some((limit, whose))) => format!("fits: peak {peak}, {whose} {limit}"),
         (Fit::Tight, Some((limit, whose))) => format!("tight: peak {peak}, {whose} {limit}; the least is {least}"),
         (Fit::DoesNotFit, Some((limit, whose))) if plan.smallest_memory_bytes > plan.limit.map_or(0, |l| l.bytes) => {
@@ -32,12 +32,16 @@ fn verdict(plan: &RunPlan) -> String {
         }
         (Fit::DoesNotFit, _) => format!(
             "does not fit: checkpointing {}, and the least that can be kept is {} (budget:{}); what follows is that plan",
-            config.checkpointing,
+            plan.config.checkpointing,
             bytes(plan.smallest_activation_bytes as u64),
             plan.smallest_activation_bytes
         ),
         (_, None) => format!("peak {peak}; how much memory there is, this system does not tell"),
-    };
+    }
+}
+
+fn verdict(plan: &RunPlan) -> String {
+    let RunPlan { config, shape, micro, .. } = plan;
     let method = match config.method {
         MethodKind::Full => config.method_name(),
         MethodKind::Lora | MethodKind::Qlora => {
@@ -56,7 +60,7 @@ fn verdict(plan: &RunPlan) -> String {
         again => seconds(again),
     };
     let mut lines = vec![
-        headline,
+        headline(plan),
         format!(
             "model     {} ({}), {} parameters, {}",
             plan.model,

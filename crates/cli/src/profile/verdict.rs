@@ -103,6 +103,7 @@ fn most_sequences(row: &ProfileRow, limit: Limit, batch: usize) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use remat_train::LimitOwner;
 
     fn row(policy: &str, peak: u64, seconds: f64, recomputed_steps: usize) -> ProfileRow {
         ProfileRow {
@@ -128,7 +129,7 @@ mod tests {
     }
 
     fn limit(mib: usize) -> Option<Limit> {
-        Some(Limit { bytes: mib << 20, whose: "--memory allows" })
+        Some(Limit { bytes: mib << 20, whose: LimitOwner::Setting })
     }
 
     #[test]

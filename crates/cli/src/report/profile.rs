@@ -3,7 +3,7 @@
 use super::{marks, record_section, short_name, timeline_section};
 use crate::units;
 use remat_report::{Mark, Page, Pair, Unit, frontier, pairs};
-use remat_train::{Profiled, Record, RunPlan};
+use remat_train::{ProfileRow, Profiled, Record, RunPlan};
 
 /// The page. `plan` is of the policy that the verdict is for, where it could be made again.
 pub(crate) fn html(profiled: &Profiled, record: &Record, plan: Option<&RunPlan>) -> String {
@@ -16,6 +16,23 @@ pub(crate) fn html(profiled: &Profiled, record: &Record, plan: Option<&RunPlan>)
     for refused in &profiled.refused {
         page.text(&format!("{} was not measured: {}.", refused.policy, refused.reason));
     }
+    charts_section(&mut page, profiled, plan);
+    figures_section(&mut page, rows);
+    page.text(&format!(
+        "Parameters and buffers take {} bytes, with checkpointing as without: it drops activations, never parameters.",
+        units::count(profiled.footprint_bytes)
+    ));
+    if let Some(plan) = plan {
+        timeline_section(&mut page, plan);
+        page.text(&format!("The plan shown is of checkpointing {}.", plan.config.checkpointing));
+    }
+    record_section(&mut page, record);
+    page.finish()
+}
+
+/// Peaks, times and activations, planned and measured, and the frontier behind them.
+fn charts_section(page: &mut Page, profiled: &Profiled, plan: Option<&RunPlan>) {
+    let rows = &profiled.rows;
     page.section("Predicted and measured");
     page.legend_of_pairs();
     let pair = |name: &str, planned: f64, measured: Option<f64>| Pair { name: name.to_string(), planned, measured };
@@ -41,6 +58,10 @@ pub(crate) fn html(profiled: &Profiled, record: &Record, plan: Option<&RunPlan>)
             chart(profiled, plan),
         ),
     ]);
+}
+
+/// The table of all policies.
+fn figures_section(page: &mut Page, rows: &[ProfileRow]) {
     page.section("All figures");
     let head = [
         "policy",
@@ -70,16 +91,6 @@ pub(crate) fn html(profiled: &Profiled, record: &Record, plan: Option<&RunPlan>)
         })
         .collect();
     page.table(&head.map(str::to_string), &cells);
-    page.text(&format!(
-        "Parameters and buffers take {} bytes, with checkpointing as without: it drops activations, never parameters.",
-        units::count(profiled.footprint_bytes)
-    ));
-    if let Some(plan) = plan {
-        timeline_section(&mut page, plan);
-        page.text(&format!("The plan shown is of checkpointing {}.", plan.config.checkpointing));
-    }
-    record_section(&mut page, record);
-    page.finish()
 }
 
 fn chart(profiled: &Profiled, plan: Option<&RunPlan>) -> String {

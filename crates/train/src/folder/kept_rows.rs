@@ -4,17 +4,13 @@
 //! give now, by the same program (`remat_data`'s `rows_file`), and those that the save was made with; otherwise they are
 //! read again, and the file is replaced.
 
+use crate::folder::file_names::{EVAL_ROWS_FILE, ROWS_FILE};
 use crate::folder::ownership::own_files;
-use crate::record::build;
+use crate::record::program::build;
 use crate::{TrainConfig, TrainError};
 use remat_data::{Dataset, Encoder, ModelTokens};
 use remat_formats::{ModelConfig, sha256_bytes};
 use std::path::{Path, PathBuf};
-
-/// Rows to train on.
-pub const ROWS_FILE: &str = "rows.bin";
-/// Held-out rows.
-pub const EVAL_ROWS_FILE: &str = "eval-rows.bin";
 
 /// What becomes of rows beside being read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -4,14 +4,13 @@
 //! byte. Nothing here follows a name out of the folder. Look next at `saves` for when folders are sealed and verified.
 
 use crate::TrainError;
+use crate::folder::file_names::MANIFEST;
 use remat_formats::{FormatsError, files_below, fsync_folder, open_file, sha256_file};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::{Component, Path};
-
-pub(crate) const MANIFEST: &str = "manifest.json";
 
 /// A manifest is a few hundred bytes; anything much larger is not one.
 const MOST_MANIFEST_BYTES: u64 = 16 << 20;

@@ -3,27 +3,19 @@
 //!
 //! Invariant: looking changes nothing; in doubt a file is somebody else's. Look next at `remat_formats::OwnFiles`.
 
-use crate::folder::kept_rows::{EVAL_ROWS_FILE, ROWS_FILE};
-use crate::folder::manifest::MANIFEST;
-use crate::folder::run_folder::{CONFIG_FILE, METRICS_FILE, REPORT_FILE};
-use crate::folder::saves::PREFIX;
-use crate::folder::snapshot::{DATA_STATE_FILE, OPTIMIZER_FILE, TRAINER_STATE_FILE};
-use crate::run::events::EVENTS_FILE;
-use crate::settings::config::MethodKind;
-use crate::{RECORD_FILE, RECORD_TEXT_FILE, TrainConfig};
+use crate::TrainConfig;
+use crate::folder::file_names::{
+    CONFIG_FILE, DATA_STATE_FILE, MANIFEST, OPTIMIZER_FILE, RECORD_FILE, RECORD_FILES, SAVE_PREFIX, STATE_FILES,
+    TRAINER_STATE_FILE,
+};
+use crate::settings::kinds::MethodKind;
 use remat_formats::{FormatsError, OwnFiles, SETTINGS_LIMIT_BYTES, files_below, read_text_file};
 use remat_model::{ADAPTER_FILES, MODEL_FILES, is_model_file};
 use std::fs;
 use std::path::Path;
 
-/// Files that a lab record and its page are in.
-pub const RECORD_FILES: &[&str] = &[RECORD_FILE, RECORD_TEXT_FILE, REPORT_FILE];
-
 /// A record is some kilobytes; what is much larger is none.
 const MOST_RECORD_BYTES: u64 = 16 << 20;
-
-/// What a run that goes on reads, beside its saves; the settings first.
-pub(crate) const STATE_FILES: [&str; 5] = [CONFIG_FILE, METRICS_FILE, EVENTS_FILE, ROWS_FILE, EVAL_ROWS_FILE];
 
 /// The files of a run's result.
 pub(crate) fn result_files(method: MethodKind) -> &'static [&'static str] {
@@ -72,7 +64,7 @@ pub fn record_kind(folder: &Path) -> Option<String> {
 
 /// Whether it is the name of a save.
 pub(crate) fn is_save(name: &str) -> bool {
-    let step = name.strip_prefix(PREFIX);
+    let step = name.strip_prefix(SAVE_PREFIX);
     step.is_some_and(|digits| digits.parse::<u64>().is_ok_and(|step| step.to_string() == digits))
 }
 
@@ -104,6 +96,7 @@ fn foreign_inside(folder: &Path, name: String) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::folder::file_names::{METRICS_FILE, RECORD_TEXT_FILE};
 
     #[test]
     fn without_a_listing_only_what_lies_beside_settings_or_a_record_is_remats() {

@@ -15,7 +15,8 @@
 //! aside stays. Invariant: `.remat-replaced` is one run's state or does not exist; it leaves by one rename.
 
 use crate::TrainError;
-use crate::folder::ownership::{STATE_FILES, is_save};
+use crate::folder::file_names::STATE_FILES;
+use crate::folder::ownership::is_save;
 use crate::folder::saves::Saves;
 use remat_formats::{OwnFiles, fsync_folder};
 use std::fs;

@@ -6,23 +6,17 @@
 //! what is replaced goes only after what replaces it is whole (`replaced_run`). Look next at `metrics` and `saves` for what
 //! goes inside.
 
-use crate::folder::ownership::{RECORD_FILES, files_of_run, foreign_save, own_files};
+use crate::folder::file_names::{CONFIG_FILE, EVENTS_FILE, METRICS_FILE, RECORD_FILES};
+use crate::folder::ownership::{files_of_run, foreign_save, own_files};
 use crate::folder::replaced_run::{kept, retire, set_aside};
-use crate::run::events::EVENTS_FILE;
-use crate::settings::config::MethodKind;
+use crate::settings::kinds::MethodKind;
+use crate::settings::setting_name::SettingName;
 use crate::{TrainConfig, TrainError};
 use remat_formats::{FormatsError, LISTING_FILE, fsync_folder, lock_folder, probe_folder, write_atomic};
 use remat_model::{ADAPTER_FILES, MODEL_FILES, companion_files};
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
-
-/// Settings of the run, as resolved.
-pub const CONFIG_FILE: &str = "config.toml";
-/// One line of JSON per update.
-pub const METRICS_FILE: &str = "metrics.jsonl";
-/// The run as a page to look at.
-pub const REPORT_FILE: &str = "report.html";
 
 /// Locked by the run that writes to the folder, as the folder itself is: whoever removes this file lets no second run in.
 /// The system frees both when that process ends, however it ends; the file stays, for runs of older versions.
@@ -193,9 +187,10 @@ fn refuse_content(path: &Path, method: MethodKind, existing: Existing) -> Result
             is_occupied(path).map_err(|source| TrainError::OutUnwritable { path: path.to_path_buf(), source });
         return if occupied? { Err(TrainError::OutExists { path: path.to_path_buf() }) } else { Ok(()) };
     }
-    own_files(path)?.refuse_foreign("--out", files_of_run(method))?;
+    let out = SettingName("out").to_string();
+    own_files(path)?.refuse_foreign(&out, files_of_run(method))?;
     match foreign_save(path) {
-        Some(name) if existing == Existing::Replace => Err(FormatsError::foreign("--out", path, &name).into()),
+        Some(name) if existing == Existing::Replace => Err(FormatsError::foreign(&out, path, &name).into()),
         _ => Ok(()),
     }
 }
@@ -253,7 +248,7 @@ mod tests {
         let root = tempfile::tempdir().expect("temporary folder");
         fs::write(root.path().join("notes.txt"), "mine").expect("written");
         let message = RunFolder::inspect(&at(root.path()), Existing::Refuse).expect_err("occupied").to_string();
-        assert!(message.contains("--force") && message.contains("--resume"), "{message}");
+        assert!(message.contains("`force`") && message.contains("`resume`"), "{message}");
         assert_eq!(names(root.path()), ["notes.txt"]);
     }
 

@@ -7,13 +7,14 @@
 //! removed, only named. Look next at `manifest` for what complete means, and at `snapshot` for what is inside.
 
 use crate::TrainError;
+use crate::folder::file_names::SAVE_PREFIX;
 use crate::folder::manifest::{self, Sealed, not_saved};
+use crate::settings::setting_name::SettingName;
 use remat_formats::{SETTINGS_LIMIT_BYTES, fsync_folder, read_text_file};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-pub(crate) const PREFIX: &str = "checkpoint-";
 /// Between the name of a save and the id of the process that writes or removes it.
 const UNFINISHED: &str = ".tmp-";
 /// Between the name of a save and a number: what stood in its place.
@@ -46,7 +47,7 @@ impl Saves {
 
     /// The folder of a save.
     pub fn folder(&self, step: u64) -> PathBuf {
-        self.out.join(format!("{PREFIX}{step}"))
+        self.out.join(format!("{SAVE_PREFIX}{step}"))
     }
 
     /// Whether there are any, complete or not; if it cannot be told, there may be.
@@ -92,7 +93,7 @@ impl Saves {
     }
 
     fn unfinished(&self, step: u64) -> PathBuf {
-        self.out.join(format!("{PREFIX}{step}{UNFINISHED}{}", std::process::id()))
+        self.out.join(format!("{SAVE_PREFIX}{step}{UNFINISHED}{}", std::process::id()))
     }
 
     /// Gives a sealed folder its name. What has that name is only ever renamed.
@@ -153,7 +154,10 @@ impl Saves {
     fn note(&mut self, notes: &mut Vec<String>, path: &Path, problem: &str) {
         if self.named.insert(path.to_path_buf()) {
             let path = path.display();
-            notes.push(format!("{path} {problem}: not counted for --save-total-limit, and not removed"));
+            notes.push(format!(
+                "{path} {problem}: not counted for {}, and not removed",
+                SettingName("save-total-limit")
+            ));
         }
     }
 
@@ -238,7 +242,7 @@ impl Saves {
             let replaced = name.split_once(REPLACED).and_then(|(save, number)| step_of(save).and(canonical(number)));
             step_of(name).or(replaced).or(writer_of(name)).is_some()
         };
-        names.retain(|name| name.starts_with(PREFIX) && !ours(name));
+        names.retain(|name| name.starts_with(SAVE_PREFIX) && !ours(name));
         names.sort_unstable();
         Ok(names)
     }
@@ -268,7 +272,7 @@ impl Saves {
 
 /// The step of a save's name.
 fn step_of(name: &str) -> Option<u64> {
-    canonical(name.strip_prefix(PREFIX)?)
+    canonical(name.strip_prefix(SAVE_PREFIX)?)
 }
 
 /// A number as this program writes it.
@@ -279,7 +283,7 @@ fn canonical(digits: &str) -> Option<u64> {
 /// The process that wrote an unfinished file or folder of this name: `checkpoint-N.tmp-PID`, `.remat-PID-N.tmp` or
 /// `.remat-probe-PID`. `None` of any other name.
 fn writer_of(name: &str) -> Option<u64> {
-    if let Some((step, process)) = name.strip_prefix(PREFIX).and_then(|rest| rest.split_once(UNFINISHED)) {
+    if let Some((step, process)) = name.strip_prefix(SAVE_PREFIX).and_then(|rest| rest.split_once(UNFINISHED)) {
         return canonical(step).and_then(|_| canonical(process));
     }
     let rest = name.strip_prefix(".remat-")?;

@@ -10,9 +10,9 @@
 //!
 //! Invariant: gradients are not saved, because saves happen between updates, where they are zero.
 
-use crate::folder::run_folder::CONFIG_FILE;
+use crate::folder::file_names::{CONFIG_FILE, DATA_STATE_FILE, OPTIMIZER_FILE, TRAINER_STATE_FILE};
 use crate::folder::saves::Save;
-use crate::run::metrics::StepMetrics;
+use crate::run::step_metrics::StepMetrics;
 use crate::settings::config_file;
 use crate::{TrainConfig, TrainError};
 use remat_data::SamplerState;
@@ -25,10 +25,6 @@ use serde::{Deserialize, Serialize};
 use std::fs;
 use std::io::{BufWriter, Write};
 use std::path::Path;
-
-pub(crate) const OPTIMIZER_FILE: &str = "optimizer.safetensors";
-pub(crate) const TRAINER_STATE_FILE: &str = "trainer_state.json";
-pub(crate) const DATA_STATE_FILE: &str = "data_state.json";
 
 /// Where the run stands in its data.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -111,6 +107,14 @@ pub(crate) struct Snapshot {
     pub(crate) config: TrainConfig,
     pub(crate) data: DataState,
     /// Updates that the run was to have then.
+    pub(crate) total_updates: Option<u64>,
+}
+
+/// A save that a run goes on from.
+pub(crate) struct Resumed {
+    pub(crate) save: Save,
+    pub(crate) data: DataState,
+    /// Updates that the run was to have when it saved, if the save says so.
     pub(crate) total_updates: Option<u64>,
 }
 

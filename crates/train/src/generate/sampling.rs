@@ -145,11 +145,11 @@ mod tests {
         let good = Sampling { temperature: 0.7, top_k: Some(40), top_p: 0.9, seed: 1 };
         good.check().expect("fine");
         for (bad, flag) in [
-            (Sampling { temperature: -1.0, ..good }, "--temperature -1"),
-            (Sampling { temperature: f32::NAN, ..good }, "--temperature NaN"),
-            (Sampling { top_k: Some(0), ..good }, "--top-k 0"),
-            (Sampling { top_p: 0.0, ..good }, "--top-p 0"),
-            (Sampling { top_p: 1.5, ..good }, "--top-p 1.5"),
+            (Sampling { temperature: -1.0, ..good }, "`temperature` -1"),
+            (Sampling { temperature: f32::NAN, ..good }, "`temperature` NaN"),
+            (Sampling { top_k: Some(0), ..good }, "`top-k` 0"),
+            (Sampling { top_p: 0.0, ..good }, "`top-p` 0"),
+            (Sampling { top_p: 1.5, ..good }, "`top-p` 1.5"),
         ] {
             let message = bad.check().expect_err(flag).to_string();
             assert!(message.starts_with(flag), "{message}");

@@ -4,52 +4,22 @@
 //! as much smaller as the change makes the activations. So a saving is the change's own and not another trade of time for
 //! memory. Another policy for the same step is another plan of the same problem. Invariant: every figure is of a plan that was made; nothing is extrapolated.
 
+use crate::plan::alternative::Alternative;
 use crate::plan::memory::Buffers;
-use crate::plan::planning::adamw;
-use crate::plan::setup::all_threads;
+use crate::plan::setting::{Setting, adamw};
 use crate::prices::spill::with_spill;
-use crate::settings::config::{MethodKind, QuantKind};
+use crate::settings::isa::all_threads;
+use crate::settings::kinds::{MethodKind, QuantKind};
+use crate::settings::setting_name::SettingName;
 use crate::{MemoryAccount, MemoryPart, Precision, TrainConfig, TrainError};
 use remat_compiler::{CompileError, Problem};
-use remat_ir::{Parameter, Training};
-use remat_model::{BatchShape, LoraConfig, Method, Model, Quant};
+use remat_ir::Parameter;
+use remat_model::{BatchShape, LoraConfig, Method, Quant};
 use remat_plan::{ByteSize, DeviceProfile, Plan, Policy, SpillPrices};
 use remat_step::TrainingStep;
-use serde::Serialize;
+use std::fmt::Display;
 use std::sync::{Mutex, PoisonError};
 use std::thread;
-
-/// A setting that needs less memory.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Alternative {
-    /// The flags that make it.
-    pub change: String,
-    /// Bytes of the planned peak that it saves.
-    pub saves_bytes: usize,
-    /// More time for the same number of tokens, in percent; negative if it is faster.
-    pub costs_percent: f64,
-}
-
-/// The alternatives as the end of a message, one per line.
-pub(crate) fn listed(alternatives: &[Alternative]) -> String {
-    let line = |a: &Alternative| {
-        let mebibytes = a.saves_bytes.div_ceil(1 << 20);
-        format!("\n  {:<34} saves {mebibytes} MiB, {:+.0} % time per token", a.change, a.costs_percent)
-    };
-    match alternatives {
-        [] => String::new(),
-        _ => format!("; or, by what they cost:{}", alternatives.iter().map(line).collect::<String>()),
-    }
-}
-
-/// What a plan is made of, without data.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Setting<'a> {
-    pub(crate) config: &'a TrainConfig,
-    pub(crate) model: &'a Model,
-    pub(crate) method: &'a Method,
-    pub(crate) shape: BatchShape,
-}
 
 /// What a setting comes to under one policy.
 #[derive(Debug, Clone, Copy)]
@@ -60,16 +30,6 @@ struct Figures {
 }
 
 impl Setting<'_> {
-    /// The micro-step before it is differentiated.
-    pub(crate) fn training(&self) -> Result<Training, TrainError> {
-        Ok(self.model.training_in(self.config.number_format().into(), self.method, self.shape)?)
-    }
-
-    /// Forward, backward and update.
-    pub(crate) fn step(&self) -> Result<TrainingStep, TrainError> {
-        Ok(TrainingStep::new(self.training()?, Some(&adamw(self.config)))?)
-    }
-
     /// The figures of the plan of `policy` in an arena of at most `cap` bytes, or of the smallest that there is.
     fn figures(&self, present: &Present<'_>, policy: &Policy, cap: Option<usize>) -> Result<Figures, TrainError> {
         let training = self.training()?;
@@ -196,6 +156,11 @@ fn in_parallel<T: Send, R: Send>(items: Vec<T>, figured: &(dyn Fn(T) -> R + Sync
     done.into_iter().map(|(_, result)| result).collect()
 }
 
+/// A setting with its value, as it is given.
+fn flag(key: &str, value: impl Display) -> String {
+    format!("{} {value}", SettingName(key))
+}
+
 fn changes(present: &Present<'_>) -> Vec<Change> {
     let Present { setting, micro, profile, .. } = *present;
     let Setting { config, method, shape, .. } = setting;
@@ -213,14 +178,14 @@ fn changes(present: &Present<'_>) -> Vec<Change> {
     if shorter < shape.seq_len {
         let activations = shorter as f64 / shape.seq_len as f64;
         let shape = BatchShape { seq_len: shorter, ..shape };
-        changes.push(Change { shape, activations, ..same(format!("--seq-len {shorter}")) });
+        changes.push(Change { shape, activations, ..same(flag("seq-len", shorter)) });
     }
     if shape.batch > 1 {
         let batch = shape.batch / 2;
         let accumulated = (config.grad_accum * shape.batch).div_ceil(batch);
         let config = TrainConfig { batch_size: batch, grad_accum: accumulated, ..config.clone() };
         let activations = batch as f64 / shape.batch as f64;
-        let flags = format!("--batch-size {batch} --grad-accum {accumulated}");
+        let flags = format!("{} {}", flag("batch-size", batch), flag("grad-accum", accumulated));
         changes.push(Change { config, shape: BatchShape { batch, ..shape }, activations, ..same(flags) });
     }
     if let Some(lora) = method.adapter().filter(|lora| lora.rank > 1) {
@@ -229,40 +194,41 @@ fn changes(present: &Present<'_>) -> Vec<Change> {
             Method::Qlora(_, quant) => Method::Qlora(halved, *quant),
             Method::Lora(_) | Method::Full => Method::Lora(halved),
         };
-        changes.push(Change { method, ..same(format!("--rank {}", lora.rank / 2)) });
+        changes.push(Change { method, ..same(flag("rank", lora.rank / 2)) });
     }
     let fewer_bits = match method {
         // Weights that the files hold quantised stay as they are.
         _ if setting.model.stored_quant().is_some() => None,
-        Method::Lora(lora) => Some((lora, "--method qlora")),
-        Method::Qlora(lora, Quant::Int8) => Some((lora, "--quant nf4")),
+        Method::Lora(lora) => Some((lora, flag("method", "qlora"))),
+        Method::Qlora(lora, Quant::Int8) => Some((lora, flag("quant", "nf4"))),
         Method::Qlora(_, Quant::Nf4) | Method::Full => None,
     };
     if let Some((lora, flags)) = fewer_bits {
         let config = TrainConfig { method: MethodKind::Qlora, quant: Some(QuantKind::Nf4), ..config.clone() };
         let method = Method::Qlora(lora.clone(), Quant::Nf4);
-        changes.push(Change { config, method, ..same(flags.to_string()) });
+        changes.push(Change { config, method, ..same(flags) });
     }
     if config.method == MethodKind::Full {
         let alpha = 2.0 * config.rank as f32;
         let lora = LoraConfig { rank: config.rank, alpha, ..LoraConfig::default() };
         let config = TrainConfig { method: MethodKind::Lora, ..config.clone() };
-        changes.push(Change { config, method: Method::Lora(lora), ..same("--method lora".to_string()) });
+        changes.push(Change { config, method: Method::Lora(lora), ..same(flag("method", "lora")) });
     }
     if config.number_format() == Precision::F32 {
         let config = TrainConfig { precision: Precision::Bf16.into(), ..config.clone() };
-        changes.push(Change { config, activations: 0.5, ..same("--precision bf16".to_string()) });
+        changes.push(Change { config, activations: 0.5, ..same(flag("precision", "bf16")) });
     }
     if micro.policy == Policy::None || (micro.policy != Policy::Full && micro.recomputed_steps().next().is_none()) {
-        changes.push(Change { policy: Some(Policy::Full), ..same("--checkpointing full".to_string()) });
+        changes.push(Change { policy: Some(Policy::Full), ..same(flag("checkpointing", "full")) });
         let bytes = micro.activation_bytes() / 2;
         let policy = Policy::Budget(bytes);
-        let flags = format!("--checkpointing budget:{}", ByteSize(bytes.next_multiple_of(1 << 20)));
+        let size = ByteSize(bytes.next_multiple_of(1 << 20));
+        let flags = flag("checkpointing", format_args!("budget:{size}"));
         changes.push(Change { policy: Some(policy), ..same(flags) });
     }
     if profile.prices.spill.is_none() {
         // No folder is named yet, so no disk was measured.
-        changes.push(Change { spill: Some(SpillPrices::nominal()), ..same("--offload DIR".to_string()) });
+        changes.push(Change { spill: Some(SpillPrices::nominal()), ..same(flag("offload", "DIR")) });
     }
     changes
 }

@@ -3,7 +3,7 @@
 //!
 //! Invariant: file pages that a group can drop at once do not count as used, as in `MemAvailable`.
 
-use crate::plan::memory::kibibytes;
+use crate::plan::process_memory::kibibytes;
 use std::fs;
 use std::path::{Path, PathBuf};
 

@@ -6,7 +6,7 @@
 //! longest, whose plan alone decides the arena. Look next at `planning`, which makes a plan for each.
 
 use crate::TrainError;
-use crate::plan::alternatives::Setting;
+use crate::plan::setting::Setting;
 use remat_ir::Graph;
 use remat_model::BatchShape;
 use remat_plan::{DeviceProfile, Plan};

@@ -1,5 +1,5 @@
-//! The memory account: what a run will hold, by what it is for and where it lies, before it holds it; and what the process
-//! really held.
+//! The memory account: what a run will hold, by what it is for and where it lies, before it holds it. Look at
+//! `process_memory` for what the process really held.
 //!
 //! Invariant: the rows add up to the planned peak. Arena, sources and kernel scratch are exactly what the executor
 //! allocates at load; what the program itself takes is counted by `program_memory`; the reserve covers what is neither:
@@ -7,16 +7,11 @@
 //! by phase of a run. Memory of a device, the host's and the disk are never added up. Look next at `memory_part`.
 
 use crate::plan::memory_part::{MemoryPart, MemoryTable, PhasePart, RunPhase};
-use crate::plan::program_memory::{earlier_bytes, program_bytes};
+use crate::plan::program_memory::{RESERVE_BYTES, earlier_bytes, program_bytes};
 use crate::plan::source_totals::SourceTotals;
 use remat_ir::Graph;
 use remat_plan::{Action, DeviceProfile, MemoryDomain, OpClass, Plan, Step};
 use remat_step::StepTrace;
-use std::fs;
-
-/// For code that runs first after the account is made, buffers of files, rounding to pages, stacks and the allocator's own
-/// tables: two to three MiB where it was measured, and no slack to hide an error in.
-pub(crate) const RESERVE_BYTES: usize = 4 << 20;
 
 /// Buffers that weights are read through, one piece after the other: as they are stored, and as numbers.
 const LOAD_BUFFER_BYTES: usize = 3 << 20;
@@ -264,57 +259,5 @@ impl ArenaParts {
         let workspaces = micro.steps.iter().filter(is_head).filter_map(|step| step.workspace);
         let head = workspaces.map(|slot| slot.bytes).max().unwrap_or(0).min(arena_bytes - kept);
         ArenaParts { kept, head, transient: arena_bytes - kept - head }
-    }
-}
-
-/// The process's highest resident memory so far, where the system tells.
-pub fn peak_resident_bytes() -> Option<u64> {
-    process_bytes("VmHWM:")
-}
-
-/// The process's present resident memory; 0 where the system does not tell.
-pub(crate) fn resident_bytes() -> u64 {
-    process_bytes("VmRSS:").unwrap_or(0)
-}
-
-/// Sets the high-water mark back to what is resident now, where the system lets a process do so.
-pub(crate) fn reset_peak() {
-    // A system without this file keeps the old mark, and the peak read later is an upper bound.
-    let _ = fs::write("/proc/self/clear_refs", "5");
-}
-
-/// Memory of the machine.
-pub(crate) fn total_bytes() -> Option<u64> {
-    kibibytes(&fs::read_to_string("/proc/meminfo").ok()?, "MemTotal:")
-}
-
-pub(crate) fn process_bytes(key: &str) -> Option<u64> {
-    kibibytes(&fs::read_to_string("/proc/self/status").ok()?, key)
-}
-
-/// The number behind a key, as the files of `/proc` write it: `Key:   123 kB`.
-pub(crate) fn kibibytes(text: &str, key: &str) -> Option<u64> {
-    let line = text.lines().find_map(|line| line.strip_prefix(key))?;
-    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn proc_files_are_read_by_key() {
-        let text = "Name:\tremat\nVmHWM:\t   2048 kB\nVmRSS:\t    1024 kB\n";
-        assert_eq!(kibibytes(text, "VmHWM:"), Some(2 << 20));
-        assert_eq!(kibibytes(text, "VmRSS:"), Some(1 << 20));
-        assert_eq!(kibibytes(text, "VmSwap:"), None);
-        assert_eq!(kibibytes("VmHWM: 99999999999999999999 kB", "VmHWM:"), None);
-    }
-
-    #[test]
-    fn the_peak_of_this_process_is_plausible() {
-        let touched = vec![1_u8; 32 << 20];
-        let peak = peak_resident_bytes().expect("Linux tells");
-        assert!(peak >= touched.iter().map(|&byte| u64::from(byte)).sum::<u64>(), "{peak}");
     }
 }

@@ -4,6 +4,7 @@
 //! need no graph. Invariant: a bound is never above what some plan needs, and only what is large and far above the limit is
 //! refused here; everything else gets a plan that says by how much it does not fit.
 
+use crate::plan::limit_owner::LimitOwner;
 use crate::plan::planning::Limit;
 use crate::{TrainConfig, TrainError};
 use remat_model::{BatchShape, Method, Model, Precision, Targets};
@@ -18,7 +19,7 @@ const LARGE_BYTES: usize = 4 << 30;
 const ADAPTER_ELEMENT_BYTES: usize = 10;
 
 /// Where the system does not say what it has.
-const NO_PROCESS: Limit = Limit { bytes: 1 << 47, whose: "a process can have" };
+const NO_PROCESS: Limit = Limit { bytes: 1 << 47, whose: LimitOwner::Process };
 
 /// Refuses a rank whose adapters alone are out of reach. Each linear has the residual stream on one side at least.
 pub(crate) fn refuse_rank(model: &Model, method: &Method, limit: Option<Limit>) -> Result<(), TrainError> {

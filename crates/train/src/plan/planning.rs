@@ -5,14 +5,17 @@
 //! caps the arena. Since compiling itself takes memory, the account is made afterwards and the cap tightened by what it
 //! overshoots. Invariant: the account of a plan that is returned is within all limits.
 
+use crate::plan::available::available_bytes;
 use crate::plan::buckets::{BucketPlan, LengthBucket};
+use crate::plan::limit_owner::LimitOwner;
 use crate::plan::memory;
 use crate::plan::memory::Buffers;
+use crate::plan::process_memory::resident_bytes;
 use crate::{MemoryAccount, TrainConfig, TrainError};
 use remat_compiler::{CompileError, Problem, compile_or_smallest};
 use remat_ir::Graph;
 use remat_plan::{ByteSize, DeviceProfile, MemoryDomain, Plan, Policy};
-use remat_step::{AdamWSettings, LoadedForward, Trained, TrainingStep};
+use remat_step::{LoadedForward, Trained, TrainingStep};
 
 /// How often a plan is made anew because the account overshot.
 const ATTEMPTS: usize = 4;
@@ -34,8 +37,8 @@ pub(crate) struct PlannedStep {
 pub struct Limit {
     /// How much.
     pub bytes: usize,
-    /// For instance `--memory allows`.
-    pub whose: &'static str,
+    /// Who says so.
+    pub whose: LimitOwner,
 }
 
 /// The limit of each kind of memory that has one. A disk has none here: the spill file is reserved before the first step,
@@ -49,7 +52,7 @@ pub struct Limits {
 impl Limits {
     /// Of the settings and of a device of this profile.
     pub(crate) fn of(config: &TrainConfig, profile: &DeviceProfile) -> Self {
-        let device = profile.own_memory_bytes.map(|bytes| Limit { bytes, whose: "the device has" });
+        let device = profile.own_memory_bytes.map(|bytes| Limit { bytes, whose: LimitOwner::Device });
         Limits { host: Limit::of_host(config), device }
     }
 
@@ -87,11 +90,11 @@ impl Limit {
     /// Of the settings; of the machine where they set none and it tells.
     fn of_host(config: &TrainConfig) -> Option<Limit> {
         if let Some(ByteSize(bytes)) = config.memory {
-            return Some(Limit { bytes, whose: "--memory allows" });
+            return Some(Limit { bytes, whose: LimitOwner::Setting });
         }
-        let available = crate::plan::available::available_bytes();
-        let of_machine = |available: u64| Limit { bytes: available as usize, whose: "the machine has" };
-        available.map(|available| of_machine(available + memory::resident_bytes()))
+        let available = available_bytes();
+        let of_machine = |available: u64| Limit { bytes: available as usize, whose: LimitOwner::Machine };
+        available.map(|available| of_machine(available + resident_bytes()))
     }
 
     fn refuse(self, domain: MemoryDomain, needed_bytes: usize) -> TrainError {
@@ -148,16 +151,6 @@ pub(crate) fn plan_step(
     let others: Vec<&Plan> = std::iter::once(&update).chain(&evaluation).collect();
     let (micro, shorter, account) = fitting((problem, shorter), &others, policy, profile, buffers, limits)?;
     Ok(PlannedStep { micro, update, evaluation, shorter, account, trained: trained.clone() })
-}
-
-/// The optimizer of the settings.
-pub(crate) fn adamw(config: &TrainConfig) -> AdamWSettings {
-    AdamWSettings {
-        weight_decay: config.weight_decay as f32,
-        clip_norm: config.clip as f32,
-        moments: config.optimizer.into(),
-        ..AdamWSettings::default()
-    }
 }
 
 /// The plans of the micro-step, the longest and shorter ones, whose account is within the limits. The longest shapes the

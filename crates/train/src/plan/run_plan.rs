@@ -4,9 +4,11 @@
 //! would read them, since they decide how long a sequence is. Invariant: what is shown is of plans that were made. Look
 //! next at `planning` for the limit and at `alternatives`.
 
-use crate::plan::alternatives::{Alternative, Present, Setting, alternatives};
+use crate::plan::alternative::Alternative;
+use crate::plan::alternatives::{Present, alternatives};
 use crate::plan::buckets::{BucketPlan, shorter};
 use crate::plan::planning::{Limit, MicroStepProblem, PlannedStep, plan_step};
+use crate::plan::setting::Setting;
 use crate::plan::setup::{SetUp, SetUpFor};
 use crate::{MemoryAccount, PhaseMemory, TrainConfig, TrainError};
 use remat_compiler::{CompileError, Survey};

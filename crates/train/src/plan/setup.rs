@@ -4,19 +4,21 @@
 //! same order, so that what one of them reads and holds is what the others account for. Settings are typed and checked
 //! before the first file is opened. Look next at `planning` for what is made of a set-up.
 
-use crate::folder::kept_rows::{EVAL_ROWS_FILE, Keeping, ROWS_FILE, RowsOf};
-use crate::plan::alternatives::Setting;
+use crate::folder::file_names::{EVAL_ROWS_FILE, ROWS_FILE};
+use crate::folder::kept_rows::{Keeping, RowsOf};
+use crate::folder::snapshot::Resumed;
 use crate::plan::buckets::{LengthBucket, SEQ_LEN_MULTIPLE, buckets};
 use crate::plan::memory::Buffers;
 use crate::plan::out_of_reach::{refuse_rank, refuse_tokens};
 use crate::plan::planning::Limits;
-use crate::prices::cached_profile;
+use crate::plan::setting::Setting;
 use crate::prices::given_prices::given_prices;
+use crate::prices::machine_prices::cached_profile;
 use crate::prices::spill::{spill_prices, with_spill};
-use crate::record::today;
-use crate::run::RunControl;
-use crate::run::prepare::Resumed;
-use crate::settings::config::MethodKind;
+use crate::record::time::today;
+use crate::run::control::RunControl;
+use crate::settings::kinds::MethodKind;
+use crate::settings::setting_name::SettingName;
 use crate::{TrainConfig, TrainError};
 use remat_data::{Batch, DataLoader, Dataset, DatasetBuilder, LoaderOptions, ModelTokens, Order, Sample};
 use remat_formats::{ModelConfig, tokenizer_reading_bytes};
@@ -74,6 +76,41 @@ pub(crate) struct EvaluationData {
     pub(crate) shape: BatchShape,
 }
 
+impl SetUpFor<'_> {
+    fn device_options(&self, config: &TrainConfig) -> DeviceOptions {
+        let options = config.device_options();
+        match self {
+            SetUpFor::Run(_, RunControl { device: Some(opener), .. }) => options.opened_by(*opener),
+            _ => options,
+        }
+    }
+
+    /// Rows of a preset are random where none are named; a folder without rows is planned by its length.
+    fn needs_rows(&self, config: &TrainConfig) -> bool {
+        match self {
+            SetUpFor::Run(..) => true,
+            SetUpFor::Plan => config.preset.is_some() || !config.data.is_empty(),
+            SetUpFor::Profile => !config.data.is_empty(),
+        }
+    }
+
+    fn keeping(&self) -> Keeping {
+        match self {
+            SetUpFor::Run(Some(_), _) => Keeping::Resumed,
+            SetUpFor::Run(None, _) => Keeping::Scanned,
+            SetUpFor::Plan | SetUpFor::Profile => Keeping::No,
+        }
+    }
+
+    fn traced_micro_batches(&self, config: &TrainConfig) -> usize {
+        match self {
+            SetUpFor::Run(_, RunControl { trace: Some(_), .. }) => config.grad_accum,
+            // One is timed now and then, to hold it to the prices.
+            _ => 1,
+        }
+    }
+}
+
 impl SetUp {
     /// Reads everything but weights.
     ///
@@ -85,23 +122,8 @@ impl SetUp {
             SetUpFor::Run(..) | SetUpFor::Profile => config.open_model()?,
         };
         let resumed = if let SetUpFor::Run(resumed, _) = whom { resumed } else { None };
-        let method = method(&config, &|adapter| match &config.preset {
-            None => Ok(model.adapter_settings(resumed.map_or(adapter, |resumed| &resumed.save.path))?.config),
-            Some(_) => {
-                let problem = "an adapter belongs to a model folder: give --model DIR in place of --preset".to_string();
-                Err(TrainError::BadFlag { key: "init-adapter", problem })
-            }
-        })?;
-        if let Some(lora) = method.adapter() {
-            // An adapter that the run starts from decides these.
-            (config.rank, config.alpha, config.targets) =
-                (lora.rank, Some(f64::from(lora.alpha)), lora.targets.to_string());
-        }
-        let options = config.device_options();
-        let options = match whom {
-            SetUpFor::Run(_, RunControl { device: Some(opener), .. }) => options.opened_by(opener),
-            _ => options,
-        };
+        let method = method_of_model(&mut config, &model, resumed)?;
+        let options = whom.device_options(&config);
         // Where the tensors are to lie.
         let limit = Limits::of(&config, &options.profile()).in_domain(options.profile().tensor_domain());
         refuse_rank(&model, &method, limit)?;
@@ -110,21 +132,11 @@ impl SetUp {
             // The model's own message, before any data is read.
             model.training(&method, BatchShape { batch: 1, seq_len })?;
         }
-        // Rows of a preset are random where none are named; a folder without rows is planned by its length.
-        let needs_rows = match whom {
-            SetUpFor::Run(..) => true,
-            SetUpFor::Plan => config.preset.is_some() || !config.data.is_empty(),
-            SetUpFor::Profile => !config.data.is_empty(),
-        };
         // One tokenizer for all rows: it may take more than the run.
         let tokens = open_tokens(&mut config, model.config())?;
-        let keeping = match whom {
-            SetUpFor::Run(Some(_), _) => Keeping::Resumed,
-            SetUpFor::Run(None, _) => Keeping::Scanned,
-            SetUpFor::Plan | SetUpFor::Profile => Keeping::No,
-        };
+        let keeping = whom.keeping();
         let rows = RowsOf { config: &config, tokens: tokens.as_ref(), model: model.config(), seq_len, keeping };
-        let loader = needs_rows.then(|| rows_at_position(rows, resumed)).transpose()?;
+        let loader = whom.needs_rows(&config).then(|| rows_at_position(rows, resumed)).transpose()?;
         let evaluation = evaluation_data(rows)?;
         let reading_bytes = if tokens.is_some() { tokenizer_reading_bytes(&config.model)? } else { 0 };
         drop(tokens);
@@ -140,11 +152,7 @@ impl SetUp {
             data_bytes: rows + batches + evaluation.as_ref().map_or(0, EvaluationData::bytes),
             reading_bytes,
             measuring_bytes: 0,
-            traced_micro_batches: match whom {
-                SetUpFor::Run(_, RunControl { trace: Some(_), .. }) => config.grad_accum,
-                // One is timed now and then, to hold it to the prices.
-                _ => 1,
-            },
+            traced_micro_batches: whom.traced_micro_batches(&config),
             adapter_is_read: resumed.is_some() || config.init_adapter.is_some(),
         };
         let (limits, prices) = (Limits::of(&config, &options.profile()), given_prices(&config)?);
@@ -175,6 +183,23 @@ impl SetUp {
     }
 }
 
+/// The method for a model. An adapter that the run starts or goes on from decides rank, alpha and targets of the settings.
+fn method_of_model(config: &mut TrainConfig, model: &Model, resumed: Option<&Resumed>) -> Result<Method, TrainError> {
+    let method = method(config, &|adapter| match &config.preset {
+        None => Ok(model.adapter_settings(resumed.map_or(adapter, |resumed| &resumed.save.path))?.config),
+        Some(_) => {
+            let (model, preset) = (SettingName("model"), SettingName("preset"));
+            let problem = format!("an adapter belongs to a model folder: give {model} DIR in place of {preset}");
+            Err(TrainError::BadFlag { key: "init-adapter", problem })
+        }
+    })?;
+    if let Some(lora) = method.adapter() {
+        (config.rank, config.alpha, config.targets) =
+            (lora.rank, Some(f64::from(lora.alpha)), lora.targets.to_string());
+    }
+    Ok(method)
+}
+
 /// The method, with the settings of the adapter that the run starts or goes on from.
 fn method(
     config: &TrainConfig,
@@ -184,7 +209,8 @@ fn method(
         return match config.init_adapter {
             None => Ok(Method::Full),
             Some(_) => {
-                let problem = "needs --method lora; merge the adapter into the base to train all of it".to_string();
+                let method = SettingName("method");
+                let problem = format!("needs {method} lora; merge the adapter into the base to train all of it");
                 Err(TrainError::BadFlag { key: "init-adapter", problem })
             }
         };
@@ -284,8 +310,4 @@ impl EvaluationData {
     fn bytes(&self) -> usize {
         self.loader.bytes() + Batch::bytes_of(self.shape.batch, self.shape.seq_len)
     }
-}
-
-pub(crate) fn all_threads() -> usize {
-    std::thread::available_parallelism().map_or(1, usize::from)
 }

@@ -11,8 +11,8 @@
 //! rates are found.
 
 use crate::TrainError;
-use crate::prices::now;
 use crate::prices::price_cache::PriceHistory;
+use crate::record::time::seconds_since_1970;
 use remat_formats::ModelConfig;
 use remat_ir::OpDef;
 use remat_model::{BatchShape, LoraConfig, Method, Precision, training};
@@ -92,6 +92,7 @@ impl Trial {
         let [micro, update] = plans.clone();
         let mut step = StepPlans::of(micro, Some(update)).load(options.open(), loss, dloss)?;
         plans.iter().try_for_each(|plan| fill_with_small_numbers(step.device_mut(), &plan.graph))?;
+        step.count_positions()?;
         let (steps, longest) = step.steps_of_update(1);
         let mut run = |trace: Option<StepTrace>| -> Result<Vec<f64>, TrainError> {
             if let Some(trace) = trace {
@@ -202,7 +203,7 @@ pub(crate) fn calibrate(options: &DeviceOptions, precision: Precision) -> Result
     }
     let counted: Vec<(Vec<&Pass>, bool)> = passes.iter().map(|passes| counted(passes, fastest)).collect();
     let history = PriceHistory {
-        measured_at: now(),
+        measured_at: seconds_since_1970(),
         spread: counted.iter().filter_map(|(passes, _)| spread(passes)).reduce(f64::max),
         busy: counted.iter().any(|(_, quiet)| !quiet),
         rounds_per_second: fastest,

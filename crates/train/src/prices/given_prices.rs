@@ -3,8 +3,9 @@
 //! Invariant: what is given is neither measured nor looked up, so settings with given prices have one plan wherever it is
 //! made, however busy the machine and its disk are. Look next at `prices` for those of this machine.
 
-use crate::prices::dtype;
 use crate::prices::price_cache::MOST_BYTES;
+use crate::prices::price_file::dtype;
+use crate::settings::setting_name::SettingName;
 use crate::{Precision, TrainConfig, TrainError};
 use remat_plan::{OpClass, Prices, Rate, SpillPrices};
 use serde::Deserialize;
@@ -45,7 +46,7 @@ pub(crate) fn given_prices(config: &TrainConfig) -> Result<Option<Prices>, Train
     match (&config.offload, prices.spill) {
         (Some(folder), None) => {
             let by = format!("write it anew with remat doctor --offload {} --json", folder.display());
-            Err(refusal(path, &format!("has no prices of copies, which --offload needs; {by}")))
+            Err(refusal(path, &format!("has no prices of copies, which {} needs; {by}", SettingName("offload"))))
         }
         _ => Ok(Some(prices)),
     }
@@ -78,7 +79,8 @@ fn parse(text: &str, precision: Precision, threads: usize) -> Result<Prices, Str
     if let Some(of) = file.machine.filter(|machine| machine.threads != threads) {
         let of = of.threads;
         return Err(format!(
-            "is of {of} threads and this run of {threads}; add --threads {of}, or measure with {threads}"
+            "is of {of} threads and this run of {threads}; add {} {of}, or measure with {threads}",
+            SettingName("threads")
         ));
     }
     let format = dtype(precision);

@@ -10,7 +10,8 @@
 use crate::Precision;
 use crate::prices::calibrate::is_quiet;
 use crate::prices::price_cache::PriceCorrection;
-use crate::prices::{cached, now, price_file};
+use crate::prices::price_file::{cached, price_file};
+use crate::record::time::seconds_since_1970;
 use remat_plan::{Action, OpClass, Prices};
 use remat_step::device::speed_probe;
 use remat_step::{DeviceOptions, LoadedStep, StepTrace};
@@ -153,7 +154,7 @@ fn correction(samples: &[Sample]) -> Option<PriceCorrection> {
     let factor = |own: &Option<f64>| own.or(agree.then_some(whole));
     let named = OpClass::ALL.iter().zip(&own);
     let factors = named.filter_map(|(class, own)| Some((class.name().to_string(), factor(own)?))).collect();
-    Some(PriceCorrection { at: now(), predicted_seconds, measured_seconds, factors })
+    Some(PriceCorrection { at: seconds_since_1970(), predicted_seconds, measured_seconds, factors })
 }
 
 /// How many times as long; 1 where nothing was predicted or took any time.

@@ -1,8 +1,8 @@
 //! Several micro-steps of one job and its update in one executor, with the same weights and tokens: what is compared takes
-//! turns, so that drift of the machine hits all alike. Look next at `profile.rs`.
+//! turns, so that drift of the machine hits all alike. Look next at `measure`.
 
 use crate::TrainError;
-use crate::profile::ProfileJob;
+use crate::profile::job::ProfileJob;
 use crate::run::batched_step::tokens;
 use remat_data::Batch;
 use remat_ir::{Phase, Storage};

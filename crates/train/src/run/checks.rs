@@ -4,18 +4,9 @@
 //! `finite` for the states and at `gradient_watch` for gradients that are zero.
 
 use crate::TrainError;
-use crate::run::{Run, finite};
+use crate::run::finite;
+use crate::run::under_way::Run;
 use remat_plan::has_reference;
-
-/// Checks of a run, for those who doubt it. They cost time; the result is the same.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Checks {
-    /// Hold recomputed values to the forward's bits in every update, and all values to the f64 interpreter in the first
-    /// two, where that is small enough to follow.
-    pub validate: bool,
-    /// Fill free bytes of the arena with NaN, so that a use after free shows in the loss.
-    pub poison: bool,
-}
 
 /// Updates that are held to the interpreter: in the first, adapters that start at zero have no gradient yet.
 pub(crate) const REFERENCE_UPDATES: u64 = 2;

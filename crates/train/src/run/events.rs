@@ -7,9 +7,6 @@
 
 use crate::StepMetrics;
 
-/// Whole name of the file; TensorBoard takes what has `tfevents` in it.
-pub(crate) const EVENTS_FILE: &str = "events.out.tfevents.remat";
-
 const VERSION: &str = "brain.Event:2";
 
 /// Makes records.

@@ -4,10 +4,9 @@
 //! came behind them. Writing a line allocates nothing once the buffer has grown to a line's size. The file is read once, when
 //! it is opened; what saves tell of the run is kept since, so a save costs the same however long the run is.
 
-use crate::TrainError;
-use crate::folder::run_folder::METRICS_FILE;
-use crate::run::events::{EVENTS_FILE, Events};
-use serde::{Deserialize, Serialize};
+use crate::folder::file_names::{EVENTS_FILE, METRICS_FILE};
+use crate::run::events::Events;
+use crate::{StepMetrics, TrainError};
 use std::collections::VecDeque;
 use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader, Read, Write};
@@ -22,34 +21,6 @@ const RECORDS_BYTES: usize = 1 << 16;
 
 /// Updates that are kept in memory, for saves to tell of.
 const RECENT_UPDATES: usize = 512;
-
-/// What is known of one update.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct StepMetrics {
-    /// The update, counted from 1.
-    pub step: u64,
-    /// Epochs done, with the current one's part.
-    pub epoch: f64,
-    /// Negative log-likelihood per trained token of this update's batch, before the update.
-    pub loss: f64,
-    /// Negative log-likelihood per token of the held-out rows after this update, where it was evaluated.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub val_loss: Option<f64>,
-    /// The learning rate used.
-    pub lr: f64,
-    /// Norm of all gradients together, before clipping.
-    pub grad_norm: f64,
-    /// Tokens of this update's batch, padding not counted.
-    pub tokens: u64,
-    /// Tokens per second.
-    pub tokens_per_s: f64,
-    /// Seconds that the update took.
-    pub step_seconds: f64,
-    /// The process's peak resident memory so far.
-    pub peak_bytes: u64,
-    /// The peak that was planned.
-    pub planned_peak_bytes: u64,
-}
 
 /// Appends to the file.
 #[derive(Debug)]

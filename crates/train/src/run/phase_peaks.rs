@@ -4,7 +4,7 @@
 //! it. With `apart` the mark is set back where a phase begins, and each is measured by itself. Invariant: the peak of the
 //! whole run is the largest of all marks, whether they were set back or not.
 
-use crate::plan::memory;
+use crate::plan::process_memory;
 use crate::{PhaseMemory, RunPhase};
 
 /// One phase, planned and measured.
@@ -34,14 +34,14 @@ impl PhasePeaks {
     /// A phase begins. The first, load or resume, holds everything before it and has no beginning of its own.
     pub(crate) fn begin(&mut self) {
         if self.apart {
-            self.highest = self.highest.max(memory::peak_resident_bytes());
-            memory::reset_peak();
+            self.highest = self.highest.max(process_memory::peak_resident_bytes());
+            process_memory::reset_peak();
         }
     }
 
     /// A phase ends.
     pub(crate) fn end(&mut self, phase: RunPhase) {
-        let mark = memory::peak_resident_bytes();
+        let mark = process_memory::peak_resident_bytes();
         self.highest = self.highest.max(mark);
         match self.phases.iter_mut().find(|peak| peak.phase == phase) {
             Some(peak) => peak.peak_bytes = peak.peak_bytes.max(mark),
@@ -55,7 +55,7 @@ impl PhasePeaks {
 
     /// The peak of the run so far.
     pub(crate) fn highest(&self) -> Option<u64> {
-        self.highest.max(memory::peak_resident_bytes())
+        self.highest.max(process_memory::peak_resident_bytes())
     }
 
     /// The phases that the run went through, in the order in which it first did, and what was planned of all.

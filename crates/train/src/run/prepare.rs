@@ -3,38 +3,33 @@
 //! Invariant: [`prepare`] reads input and compiles, and [`Prepared::load`] fills the device; neither writes a file, so a
 //! run that is refused leaves nothing behind. All errors of a user's input come from here.
 
-use crate::folder::saves::Save;
-use crate::folder::snapshot::{self, DataState};
+use crate::folder::snapshot::{self, Resumed};
 use crate::plan::alternatives::with_alternatives;
 use crate::plan::buckets::{BucketPlan, LengthBucket, shorter};
 use crate::plan::memory;
-use crate::plan::memory::{Buffers, RESERVE_BYTES};
-use crate::plan::planning::{Limit, Limits, MicroStepProblem, PlannedStep, adamw, plan_step};
-use crate::plan::program_memory::MEASURING_BYTES;
+use crate::plan::memory::Buffers;
+use crate::plan::planning::{Limit, Limits, MicroStepProblem, PlannedStep, plan_step};
+use crate::plan::program_memory::{MEASURING_BYTES, RESERVE_BYTES};
+use crate::plan::setting::adamw;
 use crate::plan::setup::{EvaluationData, SetUp, SetUpFor};
+use crate::prices::machine_prices::{Measuring, measured_profile};
 use crate::prices::pace::PaceWatch;
 use crate::prices::spill::with_spill;
-use crate::prices::{Measuring, measured_profile};
-use crate::record::{self, Machine, PlanRecord};
-use crate::run::RunControl;
+use crate::record::bound_by::{bound_by, limiting};
+use crate::record::lab_record::PlanRecord;
+use crate::record::machine::Machine;
 use crate::run::batched_step::BatchedStep;
+use crate::run::control::RunControl;
 use crate::run::evaluate::EvaluationRows;
 use crate::run::report::{Event, PlannedRun, Reporter};
-use crate::{MemoryPart, PhaseMemory, Schedule, TrainConfig, TrainError};
+use crate::run::session::{Evaluation, RunFacts, Session};
+use crate::{MemoryPart, PhaseMemory, TrainConfig, TrainError};
 use remat_data::{Batch, DataLoader};
-use remat_ir::{Parameter, Storage};
+use remat_ir::Storage;
 use remat_model::{BatchShape, Method, Model, refresh_working_copies};
 use remat_plan::{DeviceProfile, MemoryDomain, Plan, Policy, Prices};
 use remat_step::device::release_freed_memory;
 use remat_step::{DeviceOptions, MicroPlan, StepPlans, TrainingStep};
-
-/// A save that a run goes on from.
-pub(crate) struct Resumed {
-    pub(crate) save: Save,
-    pub(crate) data: DataState,
-    /// Updates that the run was to have when it saved, if the save says so.
-    pub(crate) total_updates: Option<u64>,
-}
 
 /// A run that is ready to be loaded.
 pub(crate) struct Prepared {
@@ -53,37 +48,6 @@ pub(crate) struct Prepared {
     planned: PlannedStep,
     /// The prices that it was planned with, if they are this machine's own.
     own_prices: Option<Prices>,
-}
-
-/// Held-out rows and when they are evaluated.
-pub(crate) struct Evaluation {
-    pub(crate) rows: EvaluationRows,
-    pub(crate) every: u64,
-}
-
-/// A run whose device is filled.
-pub(crate) struct Session {
-    pub(crate) config: TrainConfig,
-    pub(crate) model: Model,
-    pub(crate) method: Method,
-    pub(crate) parameters: Vec<Parameter>,
-    pub(crate) loader: DataLoader,
-    pub(crate) step: BatchedStep,
-    pub(crate) evaluation: Option<Evaluation>,
-    pub(crate) schedule: Schedule,
-    pub(crate) total_updates: u64,
-    pub(crate) made_updates: u64,
-    pub(crate) planned_peak_bytes: u64,
-    pub(crate) pace: PaceWatch,
-    pub(crate) facts: RunFacts,
-}
-
-/// What the lab record says of a run beside its settings and results.
-pub(crate) struct RunFacts {
-    pub(crate) machine: Machine,
-    pub(crate) total_parameters: usize,
-    pub(crate) plan: PlanRecord,
-    pub(crate) bound_by: String,
 }
 
 /// Reads all input and compiles the step.
@@ -222,10 +186,7 @@ impl Prepared {
                 arena_bytes: self.arena_bytes(),
                 activation_bytes: account.bytes_of(MemoryPart::KeptActivations),
             },
-            bound_by: record::bound_by(
-                account,
-                record::limiting(self.limits.in_domain(self.options.profile().tensor_domain()), micro),
-            ),
+            bound_by: bound_by(account, limiting(self.limits.in_domain(self.options.profile().tensor_domain()), micro)),
         }
     }
 
@@ -287,13 +248,14 @@ impl Prepared {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plan::limit_owner::LimitOwner;
 
     /// A small control group with nothing else in it is a limit: a process that measured there would be killed.
     #[test]
     fn prices_are_measured_only_where_there_is_room_for_it() {
         let buffers = Buffers { measuring_bytes: MEASURING_BYTES + (4 << 20), ..Buffers::default() };
         let room = |mebibytes: usize| {
-            let limit = Limit { bytes: mebibytes << 20, whose: "the machine has" };
+            let limit = Limit { bytes: mebibytes << 20, whose: LimitOwner::Machine };
             has_room_to_measure(Some(limit), buffers, 500)
         };
         for mebibytes in [64, 280, 300, 320, 340, 360] {

@@ -1,9 +1,11 @@
 //! The lab record of a finished run. Invariant: it says what was run and what came of it, so it is written last.
 
-use crate::record::{self, ModelRecord, Observed, Record, RecordKind};
-use crate::run::Run;
+use crate::TrainError;
+use crate::folder::file_names::RECORD_FILE;
+use crate::record::lab_record::{ModelRecord, Observed, Record, RecordKind, data_records};
+use crate::record::program::build;
 use crate::run::report::Event;
-use crate::{RECORD_FILE, TrainError};
+use crate::run::under_way::Run;
 
 impl Run<'_> {
     /// Writes the lab record of a finished run. Files that changed while it went are named, and no failure.
@@ -14,7 +16,7 @@ impl Run<'_> {
             self.reporter.report(Event::Note(&note));
         }
         let session = &self.session;
-        let (remat_version, commit, build) = record::build();
+        let (remat_version, commit, build) = build();
         let facts = &session.facts;
         let record = Record {
             schema: 1,
@@ -25,7 +27,7 @@ impl Run<'_> {
             started_at: self.started_at.clone(),
             machine: facts.machine.clone(),
             model: ModelRecord::of(&session.model, session.config.preset.as_deref(), facts.total_parameters),
-            data: record::data_records(session.loader.dataset().stats()),
+            data: data_records(session.loader.dataset().stats()),
             config: session.config.clone(),
             plan: facts.plan.clone(),
             observed: Observed {

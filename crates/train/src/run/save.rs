@@ -5,10 +5,11 @@
 
 use crate::folder::kept_rows;
 use crate::folder::snapshot::{self, DataState, LogEntry, TrainerState};
-use crate::run::Run;
-use crate::run::prepare::Session;
 use crate::run::report::Event;
+use crate::run::session::Session;
+use crate::run::under_way::Run;
 use crate::settings::config_file;
+use crate::settings::setting_name::SettingName;
 use crate::{RunPhase, TrainError};
 use std::path::{Path, PathBuf};
 
@@ -53,7 +54,8 @@ impl Run<'_> {
             return;
         }
         if let Err(error) = self.save() {
-            let note = format!("{error}; the result is complete, but --resume cannot make this run longer");
+            let note =
+                format!("{error}; the result is complete, but {} cannot make this run longer", SettingName("resume"));
             self.reporter.report(Event::Note(&note));
         }
     }

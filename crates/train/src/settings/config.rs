@@ -1,9 +1,10 @@
 //! All settings of a run that say what is trained and how: one struct is flag, TOML key, documentation and default.
 //!
-//! Invariant: a value that came through [`TrainConfig::resolved`] has every rule of this file checked and every derived
-//! default filled in, and is what `config.toml` in the run folder holds. Look next at `config_file` for the TOML side.
+//! Invariant: a setting is declared here and nowhere else. Look next at `rules` for what is refused and derived, and at
+//! `config_file` for the TOML side.
 
-use crate::settings::isa::Isa;
+use crate::settings::isa::{Isa, device_options};
+use crate::settings::kinds::{MethodKind, OptimizerKind, QuantKind, TrainedTurns};
 use crate::settings::precision::PrecisionChoice;
 use crate::settings::schedule::{self, ScheduleKind, Warmup, whole_updates};
 use crate::{Precision, Schedule, TrainError};
@@ -15,83 +16,6 @@ use remat_plan::{ByteSize, Policy};
 use remat_step::DeviceOptions;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
-
-/// What is trained.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "lowercase")]
-pub enum MethodKind {
-    /// Low-rank adapters on a frozen base.
-    Lora,
-    /// The same on a base whose linears are held in few bits (see --quant); embeddings and head stay as they are.
-    Qlora,
-    /// Every parameter.
-    Full,
-}
-
-/// What linears of the base are held in under qlora.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "lowercase")]
-pub enum QuantKind {
-    /// 4 bits in blocks of 64, with double quantisation.
-    Nf4,
-    /// 8 bits with a scale per row; products are of the precision chosen, as with nf4.
-    Int8,
-}
-
-impl From<QuantKind> for Quant {
-    fn from(kind: QuantKind) -> Self {
-        match kind {
-            QuantKind::Nf4 => Quant::Nf4,
-            QuantKind::Int8 => Quant::Int8,
-        }
-    }
-}
-
-/// What makes an update of gradients.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "lowercase")]
-pub enum OptimizerKind {
-    /// AdamW with moments of 32 bits.
-    #[default]
-    Adamw,
-    /// AdamW with moments of 8 bits in blocks of 256; parameters of fewer than 4096 elements keep 32 bits.
-    #[value(name = "adamw8bit")]
-    Adamw8bit,
-}
-
-impl From<OptimizerKind> for remat_step::MomentFormat {
-    fn from(kind: OptimizerKind) -> Self {
-        match kind {
-            OptimizerKind::Adamw => remat_step::MomentFormat::F32,
-            OptimizerKind::Adamw8bit => remat_step::MomentFormat::Blocks8,
-        }
-    }
-}
-
-/// Which turns of a conversation are trained on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "lowercase")]
-pub enum TrainedTurns {
-    /// Every token, prompts too.
-    All,
-    /// The assistant's turns, and completions.
-    Assistant,
-    /// The assistant's last turn, and completions.
-    Last,
-}
-
-impl From<TrainedTurns> for remat_data::TrainOn {
-    fn from(turns: TrainedTurns) -> Self {
-        match turns {
-            TrainedTurns::All => remat_data::TrainOn::All,
-            TrainedTurns::Assistant => remat_data::TrainOn::Assistant,
-            TrainedTurns::Last => remat_data::TrainOn::Last,
-        }
-    }
-}
-
-/// More epochs than this are a slip.
-const MOST_EPOCHS: f64 = 1e6;
 
 /// A key that has to come from somewhere, the command line or a file, but from neither in particular.
 const FROM_FILE: &str = "";
@@ -305,172 +229,7 @@ impl Default for TrainConfig {
     }
 }
 
-/// Keys that may differ between a save and the run that resumes it, because they do not change what is computed.
-/// Other data is refused by its content, whatever its path.
-const FREE_ON_RESUME: &[&str] = &[
-    "data",
-    "columns",
-    "ignore-columns",
-    "bad-rows",
-    "out",
-    "epochs",
-    "steps",
-    "checkpointing",
-    "memory",
-    "offload",
-    "prices",
-    "threads",
-    "eval-data",
-    "eval-every",
-    "save-every",
-    "save-total-limit",
-];
-
 impl TrainConfig {
-    /// The settings with every rule checked and derived defaults filled in. Paths stay as given: an adapter names its
-    /// base model by this path.
-    ///
-    /// # Errors
-    /// The first key that is missing or out of range.
-    pub fn resolved(self) -> Result<Self, TrainError> {
-        self.check_writable()?;
-        self.check_presence()?;
-        self.resolved_to_plan()
-    }
-
-    /// As [`resolved`](Self::resolved), for a plan: data and a folder to write are not asked for, and a preset does in
-    /// place of a model folder.
-    ///
-    /// # Errors
-    /// The first key that is missing or out of range.
-    pub fn resolved_to_plan(mut self) -> Result<Self, TrainError> {
-        self.check_writable()?;
-        if self.model.as_os_str().is_empty() && self.preset.is_none() {
-            return Err(TrainError::MissingKey { key: "model", example: "--model DIR or --preset NAME" });
-        }
-        if let (false, Some(name)) = (self.model.as_os_str().is_empty(), &self.preset) {
-            let problem = format!("{name} and --model {} are two models; give one of them", self.model.display());
-            return Err(TrainError::BadFlag { key: "preset", problem });
-        }
-        self.check_ranges()?;
-        match (self.method, self.quant) {
-            (MethodKind::Qlora, quant) => self.quant = Some(quant.unwrap_or(QuantKind::Nf4)),
-            (MethodKind::Lora | MethodKind::Full, None) => {}
-            (MethodKind::Lora | MethodKind::Full, Some(_)) => {
-                let problem =
-                    "needs --method qlora, which quantises the base; add it, or leave --quant out".to_string();
-                return Err(TrainError::BadFlag { key: "quant", problem });
-            }
-        }
-        self.alpha.get_or_insert(2.0 * self.rank as f64);
-        self.lr.get_or_insert(match self.method {
-            MethodKind::Lora | MethodKind::Qlora => 2e-4,
-            MethodKind::Full => 2e-5,
-        });
-        if self.steps.is_none() {
-            self.epochs.get_or_insert(1.0);
-        }
-        Ok(self)
-    }
-
-    /// Refuses paths and counts that a TOML file cannot hold, or not give back.
-    pub(crate) fn check_writable(&self) -> Result<(), TrainError> {
-        self.check_paths()?;
-        // Every field is asked, those that are added later, too.
-        let fields = serde_json::to_value(self).ok();
-        let counts = fields.as_ref().and_then(|fields| fields.as_object()).into_iter().flatten();
-        let mut counts = counts.filter_map(|(key, value)| Some((key, value.as_u64()?)));
-        match counts.find(|(_, count)| i64::try_from(*count).is_err()) {
-            Some((key, count)) => Err(TrainError::TooLarge { key: key.clone(), value: count }),
-            None => Ok(()),
-        }
-    }
-
-    fn check_paths(&self) -> Result<(), TrainError> {
-        let single =
-            [("model", Some(&self.model)), ("out", Some(&self.out)), ("init-adapter", self.init_adapter.as_ref())];
-        let single = single.into_iter().chain([("offload", self.offload.as_ref())]);
-        let paths = single.filter_map(|(key, path)| Some((key, path?)));
-        let lists = [("data", &self.data), ("eval-data", &self.eval_data)];
-        let listed = lists.into_iter().flat_map(|(key, paths)| paths.iter().map(move |path| (key, path)));
-        match paths.chain(listed).find(|(_, path)| path.to_str().is_none()) {
-            Some((key, path)) => {
-                let value = path.to_string_lossy().into_owned();
-                Err(TrainError::OutOfRange { key, value, rule: "a path in UTF-8; rename it or use a link" })
-            }
-            None => Ok(()),
-        }
-    }
-
-    fn check_presence(&self) -> Result<(), TrainError> {
-        let absent = |key, example| Err(TrainError::MissingKey { key, example });
-        if self.model.as_os_str().is_empty() && self.preset.is_none() {
-            return absent("model", "--model DIR");
-        }
-        // A preset, whose weights are random, may learn random tokens.
-        if self.data.is_empty() && self.preset.is_none() {
-            return absent("data", "--data FILE.jsonl");
-        }
-        if self.out.as_os_str().is_empty() {
-            return absent("out", "--out DIR");
-        }
-        Ok(())
-    }
-
-    fn check_ranges(&self) -> Result<(), TrainError> {
-        let bad = |key, value: String, rule| Err(TrainError::OutOfRange { key, value, rule });
-        let counts: [(&'static str, Option<u64>); 8] = [
-            ("rank", Some(self.rank as u64)),
-            ("seq-len", self.seq_len.map(|tokens| tokens as u64)),
-            ("batch-size", Some(self.batch_size as u64)),
-            ("grad-accum", Some(self.grad_accum as u64)),
-            ("steps", self.steps),
-            ("eval-every", self.eval_every),
-            ("save-every", self.save_every),
-            ("save-total-limit", self.save_total_limit.map(|limit| limit as u64)),
-        ];
-        for (key, count) in counts {
-            if count == Some(0) {
-                return bad(key, "0".to_string(), "at least 1");
-            }
-        }
-        if let Some(epochs) = self.epochs.filter(|epochs| !(*epochs > 0.0 && *epochs <= MOST_EPOCHS)) {
-            return bad("epochs", epochs.to_string(), "above 0 and at most a million");
-        }
-        if !self.warmup.is_valid() {
-            return bad("warmup", self.warmup.to_string(), "a whole number of updates, or a share from 0 to below 1");
-        }
-        if self.alpha == Some(0.0) {
-            return bad("alpha", "0".to_string(), "above 0; with 0 the adapters change nothing and never learn");
-        }
-        if self.eval_every.is_some() && self.eval_data.is_empty() {
-            return bad("eval-every", "given without eval-data".to_string(), "both; add --eval-data FILE");
-        }
-        if self.epochs.is_some() && self.steps.is_some() {
-            return bad("steps", "given together with epochs".to_string(), "one of the two");
-        }
-        if let Some(threads) = self.threads.filter(|threads| !(1..=1024).contains(threads)) {
-            return bad("threads", threads.to_string(), "1 to 1024");
-        }
-        crate::device_options(None, self.isa)?;
-        let numbers = [
-            ("lr", self.lr.unwrap_or(0.0)),
-            ("weight-decay", self.weight_decay),
-            ("clip", self.clip),
-            ("alpha", self.alpha.unwrap_or(0.0)),
-        ];
-        for (key, number) in numbers {
-            // It is computed with in 32 bits.
-            if !(number as f32).is_finite() || number < 0.0 {
-                return bad(key, number.to_string(), "a finite number of at least 0, below 3.4e38");
-            }
-        }
-        if !(0.0..1.0).contains(&self.dropout) {
-            return bad("dropout", self.dropout.to_string(), "at least 0 and below 1");
-        }
-        Ok(())
-    }
-
     /// How rows are read.
     pub(crate) fn row_options(&self) -> RowOptions {
         let (columns, ignored) = (self.columns.clone(), self.ignore_columns.clone());
@@ -535,23 +294,7 @@ impl TrainConfig {
 
     /// How the executor of such a run computes.
     pub(crate) fn device_options(&self) -> DeviceOptions {
-        crate::device_options(self.threads, self.isa).expect("`resolved` refuses what this machine does not have")
-    }
-
-    /// Refuses to go on from a save made with `saved` if that would compute something else than one long run would.
-    ///
-    /// # Errors
-    /// The first key that differs and may not.
-    pub fn check_resumes(&self, saved: &TrainConfig) -> Result<(), TrainError> {
-        let (saved, now) = (saved.to_table(), self.to_table());
-        for key in Self::keys() {
-            let (before, after) = (saved.get(&key), now.get(&key));
-            if before != after && !FREE_ON_RESUME.contains(&key.as_str()) && !same_file(before, after) {
-                let show = |value: Option<&toml::Value>| value.map_or("unset".to_string(), |value| value.to_string());
-                return Err(TrainError::ResumeChanged { key, saved: show(before), given: show(after) });
-            }
-        }
-        Ok(())
+        device_options(self.threads, self.isa).expect("`resolved` refuses what this machine does not have")
     }
 
     /// The learning-rate schedule over `total_updates` updates.
@@ -560,12 +303,3 @@ impl TrainConfig {
         Schedule { kind: self.schedule, base, warmup_updates: self.warmup.updates(total_updates), total_updates }
     }
 }
-
-/// Whether two values are paths to one and the same file or folder.
-fn same_file(a: Option<&toml::Value>, b: Option<&toml::Value>) -> bool {
-    let canonical = |value: Option<&toml::Value>| std::fs::canonicalize(value?.as_str()?).ok();
-    canonical(a).is_some_and(|path| Some(path) == canonical(b))
-}
-
-#[cfg(test)]
-mod tests;

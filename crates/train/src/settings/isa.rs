@@ -3,7 +3,6 @@
 //! Invariant: one per level of the kernels, under the level's own name. Look next at `remat_step::device::Level`.
 
 use crate::TrainError;
-use crate::plan::setup::all_threads;
 use remat_step::DeviceOptions;
 use remat_step::device::Level;
 use serde::{Deserialize, Serialize};
@@ -33,6 +32,11 @@ impl From<Isa> for Level {
             Isa::Avx512Bf16 => Level::Avx512Bf16,
         }
     }
+}
+
+/// As many as the process may use.
+pub(crate) fn all_threads() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
 }
 
 /// The device of these settings: with so many threads, or all, and with the instruction set asked for, or the strongest.

@@ -2,6 +2,10 @@
 
 pub(crate) mod config;
 pub(crate) mod config_file;
+pub(crate) mod going_on;
 pub(crate) mod isa;
+pub(crate) mod kinds;
 pub(crate) mod precision;
+pub(crate) mod rules;
 pub(crate) mod schedule;
+pub(crate) mod setting_name;

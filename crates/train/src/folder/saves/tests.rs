@@ -1,7 +1,7 @@
 //! Saves: torn ones, strangers under their names, what pruning and sweeping leave alone.
 
 use super::*;
-use crate::folder::manifest::MANIFEST;
+use crate::folder::file_names::MANIFEST;
 
 const FILES: [(&str, &[u8]); 2] = [("optimizer.safetensors", &[7; 300]), ("trainer_state.json", b"{\"step\": 1}")];
 

@@ -1,9 +1,10 @@
 //! The lab record of a profile: what the plan that it would take did, and all policies beside it.
 
 use crate::plan::setup::RANDOM_TOKENS;
-use crate::record::{
-    DataRecord, ModelRecord, Observed, PlanRecord, ProfileRecord, Record, RecordKind, build, data_records,
+use crate::record::lab_record::{
+    DataRecord, ModelRecord, Observed, PlanRecord, ProfileRecord, Record, RecordKind, data_records,
 };
+use crate::record::program::build;
 use crate::{ProfileRow, ProfileSetup, RefusedPolicy, TrainError};
 use remat_ir::Storage;
 

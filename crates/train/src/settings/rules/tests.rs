@@ -1,6 +1,8 @@
 //! Settings: derived defaults, ranges, what may differ on resume.
 
 use super::*;
+use crate::{Isa, PrecisionChoice, Warmup};
+use remat_plan::Policy;
 
 fn valid() -> TrainConfig {
     TrainConfig { model: "model".into(), data: vec!["rows.jsonl".into()], out: "out".into(), ..TrainConfig::default() }
@@ -53,7 +55,7 @@ fn every_rule_names_its_key() {
     ];
     for (key, config) in cases {
         let message = config.resolved().expect_err(key).to_string();
-        assert!(message.contains(&format!("--{key}")), "{key}: {message}");
+        assert!(message.contains(&format!("`{key}`")), "{key}: {message}");
     }
 }
 
@@ -78,7 +80,7 @@ fn updates_of_epochs_are_whole() {
     assert_eq!(updates(Some(0.1), 30), 3);
     let message =
         TrainConfig { epochs: Some(1e6), ..valid() }.total_updates(1 << 20).expect_err("too many").to_string();
-    assert!(message.starts_with("--epochs") && message.contains("at most 2147483647"), "{message}");
+    assert!(message.starts_with("`epochs`") && message.contains("at most 2147483647"), "{message}");
 }
 
 #[test]
@@ -133,6 +135,6 @@ fn resuming_allows_only_what_leaves_the_numbers_alone() {
     ];
     for (key, changed) in cases {
         let message = changed.check_resumes(&saved).expect_err(key).to_string();
-        assert!(message.contains(&format!("--{key}")), "{key}: {message}");
+        assert!(message.contains(&format!("`{key}`")), "{key}: {message}");
     }
 }

@@ -2,7 +2,8 @@
 //! breaks no table, starts no markup (an image would be loaded by whoever looks at the page), steers no terminal, and is cut
 //! where it is too long to be looked at. `record.json` has it whole.
 
-use crate::record::{Machine, Record};
+use crate::record::lab_record::Record;
+use crate::record::machine::Machine;
 use serde_json::Value;
 use std::fmt::Write;
 

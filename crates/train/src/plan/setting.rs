@@ -1,0 +1,38 @@
+//! What a plan is made of, without data: settings, model, method and the shape of a micro-batch, and the graphs that they
+//! are. Look next at `planning` for the plans.
+
+use crate::{TrainConfig, TrainError};
+use remat_ir::Training;
+use remat_model::{BatchShape, Method, Model};
+use remat_step::{AdamWSettings, TrainingStep};
+
+/// What a plan is made of, without data.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Setting<'a> {
+    pub(crate) config: &'a TrainConfig,
+    pub(crate) model: &'a Model,
+    pub(crate) method: &'a Method,
+    pub(crate) shape: BatchShape,
+}
+
+impl Setting<'_> {
+    /// The micro-step before it is differentiated.
+    pub(crate) fn training(&self) -> Result<Training, TrainError> {
+        Ok(self.model.training_in(self.config.number_format().into(), self.method, self.shape)?)
+    }
+
+    /// Forward, backward and update.
+    pub(crate) fn step(&self) -> Result<TrainingStep, TrainError> {
+        Ok(TrainingStep::new(self.training()?, Some(&adamw(self.config)))?)
+    }
+}
+
+/// The optimizer of the settings.
+pub(crate) fn adamw(config: &TrainConfig) -> AdamWSettings {
+    AdamWSettings {
+        weight_decay: config.weight_decay as f32,
+        clip_norm: config.clip as f32,
+        moments: config.optimizer.into(),
+        ..AdamWSettings::default()
+    }
+}

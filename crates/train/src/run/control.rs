@@ -1,0 +1,36 @@
+//! How a run is started, stopped and watched, beside its settings. Invariant: nothing here changes what is computed.
+
+use crate::folder::run_folder::Existing;
+use remat_step::device::Opener;
+use std::path::Path;
+use std::sync::atomic::AtomicBool;
+
+/// How a run is started and stopped, beside its settings.
+#[derive(Debug, Clone, Copy)]
+pub struct RunControl<'a> {
+    /// What to do with a run folder that is there already.
+    pub existing: Existing,
+    /// Set by whoever wants the run to save and stop.
+    pub interrupt: &'a AtomicBool,
+    /// Where the trace of one update goes, if it is wanted.
+    pub trace: Option<&'a Path>,
+    /// The file that the settings came from, if a person named one: it is not to be written over.
+    pub config_file: Option<&'a Path>,
+    /// What is checked while it goes.
+    pub checks: Checks,
+    /// What opens the device in place of the CPU, for a device of one's own.
+    pub device: Option<Opener>,
+    /// Whether the peak of each phase is measured by itself. The process's high-water mark is set back for it, so that
+    /// whoever reads that mark from outside sees the last phase's only.
+    pub phases_apart: bool,
+}
+
+/// Checks of a run, for those who doubt it. They cost time; the result is the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Checks {
+    /// Hold recomputed values to the forward's bits in every update, and all values to the f64 interpreter in the first
+    /// two, where that is small enough to follow.
+    pub validate: bool,
+    /// Fill free bytes of the arena with NaN, so that a use after free shows in the loss.
+    pub poison: bool,
+}

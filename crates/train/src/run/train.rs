@@ -1,0 +1,117 @@
+//! The training run: prepare, load, update after update, saves, the result.
+//!
+//! Invariants: nothing is written before all input was accepted and loaded, and no output is an input; a save holds the
+//! state between two updates, so an interrupted accumulation is done again by the run that resumes; a loss, gradient,
+//! parameter or moment that is not finite stops the run before anything is saved.
+
+use crate::folder::file_names::{METRICS_FILE, ROWS_FILE};
+use crate::folder::kept_rows;
+use crate::folder::run_folder::{Existing, RunFolder};
+use crate::folder::saves::Saves;
+use crate::run::control::RunControl;
+use crate::run::phase_peaks::PhasePeaks;
+use crate::run::prepare::{Prepared, prepare};
+use crate::run::report::{Event, Outcome, Reporter, Summary};
+use crate::run::resume::{changed_length, resume};
+use crate::run::save::write_result;
+use crate::run::under_way::{Outputs, Run, before};
+use crate::settings::setting_name::SettingName;
+use crate::{RunPhase, TrainConfig, TrainError};
+use remat_formats::OutputFile;
+
+/// Trains.
+///
+/// # Errors
+/// Bad input, before anything is written; a guard on the numbers; a disk or machine that fails.
+pub fn train(config: TrainConfig, control: RunControl<'_>, reporter: &mut dyn Reporter) -> Result<Summary, TrainError> {
+    let config = config.resolved()?;
+    let mut trace = config.trace_file(control.config_file, control.trace)?;
+    let mut folder = RunFolder::inspect(&config, control.existing)?;
+    let mut saves = Saves::new(&config.out);
+    let (config, resumed) = match control.existing {
+        Existing::Resume => resume(config, &mut saves, reporter)?,
+        Existing::Refuse | Existing::Replace => (config, None),
+    };
+    let is_resumed = resumed.is_some();
+    let unevaluated = resumed.as_ref().and_then(|resumed| resumed.data.unevaluated);
+    let prepared: Prepared = prepare(config, resumed, control)?;
+    if prepared.loader.dataset().was_kept() {
+        reporter.report(Event::Note(&format!(
+            "the rows are as {ROWS_FILE} has them; the data is unchanged and not read again"
+        )));
+    }
+    prepared.announce(reporter)?;
+    if let Some(note) = changed_length(&prepared) {
+        reporter.report(Event::Note(&note));
+    }
+    let mut peaks = PhasePeaks::new(control.phases_apart, prepared.phases());
+    let mut session = prepared.load()?;
+    session.step.loaded.device_mut().set_poison(control.checks.poison);
+    if control.checks.validate {
+        session.step.loaded.validate(true);
+    }
+    peaks.end(if is_resumed { RunPhase::Resume } else { RunPhase::Load });
+    if let Some(note) = folder.create(&session.config)? {
+        reporter.report(Event::Note(&note));
+    }
+    saves.sweep();
+    let held_out = session.evaluation.as_ref().map(|evaluation| evaluation.rows.dataset());
+    kept_rows::keep(folder.path(), session.loader.dataset(), held_out)?;
+    if let (None, Some(path)) = (&trace, control.trace) {
+        trace = Some(OutputFile::open(&SettingName("trace").to_string(), path)?);
+    }
+    Run::new(session, Outputs { folder, saves, trace }, unevaluated, control, peaks, reporter)?.go()
+}
+
+impl Run<'_> {
+    fn go(mut self) -> Result<Summary, TrainError> {
+        let mut batch = self.session.loader.update_buffer();
+        if self.session.step.longest() > 0 && self.session.made_updates < self.session.total_updates {
+            self.peaks.begin();
+            self.session.step.rehearse()?;
+            self.peaks.end(RunPhase::Step);
+        }
+        self.note_missing_lines();
+        if let Some(metrics) = self.unevaluated.take() {
+            self.log_update(metrics)?;
+        }
+        while self.unevaluated.is_some() || self.session.made_updates < self.session.total_updates {
+            if self.unevaluated.is_some() || !self.update(&mut batch)? {
+                let save = self.save()?;
+                return Ok(self.summary(Outcome::Interrupted { save }));
+            }
+            if self.unevaluated.is_none()
+                && self.session.config.save_every.is_some()
+                && self.is_written(self.session.made_updates)
+            {
+                self.save()?;
+            }
+        }
+        self.check_states()?;
+        self.log.sync()?;
+        self.peaks.begin();
+        let (folder, session) = (&mut self.folder, &self.session);
+        folder.install(&mut |folder| write_result(session, folder))?;
+        self.replaces();
+        self.let_rows_go();
+        self.peaks.end(RunPhase::Save);
+        self.save_to_extend();
+        if let Some(note) = self.validated() {
+            self.reporter.report(Event::Note(&note));
+        }
+        let record = self.write_record()?;
+        Ok(Summary { record: Some(Box::new(record)), ..self.summary(Outcome::Finished) })
+    }
+
+    /// Says so if the log of a resumed run was cut or taken away.
+    fn note_missing_lines(&mut self) {
+        let expected = before(self.session.made_updates, self.unevaluated);
+        if self.log.lines() < expected {
+            let note = format!(
+                "{METRICS_FILE} holds {} of the {expected} updates before this one; the others are missing in it",
+                self.log.lines()
+            );
+            self.reporter.report(Event::Note(&note));
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! A run under way: its session, its folder, and what it has seen so far.
+//!
+//! Look next at `train` for its course, at `update` for one update, and at `save` for what it writes.
+
+use crate::folder::run_folder::RunFolder;
+use crate::folder::saves::Saves;
+use crate::folder::snapshot;
+use crate::record::time::now_utc;
+use crate::run::control::RunControl;
+use crate::run::gradient_watch::GradientWatch;
+use crate::run::metrics::MetricsLog;
+use crate::run::phase_peaks::PhasePeaks;
+use crate::run::report::{Outcome, Reporter, Summary};
+use crate::run::session::Session;
+use crate::{StepMetrics, TrainError};
+use remat_data::SamplerState;
+use remat_formats::OutputFile;
+use std::sync::atomic::AtomicBool;
+
+/// Where a run writes.
+pub(crate) struct Outputs {
+    pub(crate) folder: RunFolder,
+    pub(crate) saves: Saves,
+    pub(crate) trace: Option<OutputFile>,
+}
+
+/// A run under way.
+pub(crate) struct Run<'a> {
+    pub(crate) session: Session,
+    pub(crate) folder: RunFolder,
+    pub(crate) saves: Saves,
+    pub(crate) log: MetricsLog,
+    pub(crate) watch: GradientWatch,
+    /// Names of the parameters and moments: what saves hold.
+    pub(crate) states: Vec<String>,
+    /// The update after which all of the states were numbers.
+    pub(crate) checked: Option<u64>,
+    /// The last update, if the evaluation after it was interrupted.
+    pub(crate) unevaluated: Option<StepMetrics>,
+    pub(crate) interrupt: &'a AtomicBool,
+    pub(crate) trace: Option<OutputFile>,
+    pub(crate) peaks: PhasePeaks,
+    pub(crate) reporter: &'a mut dyn Reporter,
+    /// Position of the next update in the data.
+    pub(crate) position: SamplerState,
+    pub(crate) epoch: f64,
+    pub(crate) first_loss: Option<f64>,
+    pub(crate) last_loss: Option<f64>,
+    pub(crate) last_val_loss: Option<f64>,
+    pub(crate) seconds: f64,
+    pub(crate) tokens: u64,
+    pub(crate) updates_here: u64,
+    pub(crate) started_at: String,
+}
+
+impl<'a> Run<'a> {
+    pub(crate) fn new(
+        session: Session,
+        Outputs { folder, saves, trace }: Outputs,
+        unevaluated: Option<StepMetrics>,
+        control: RunControl<'a>,
+        peaks: PhasePeaks,
+        reporter: &'a mut dyn Reporter,
+    ) -> Result<Self, TrainError> {
+        Ok(Run {
+            saves,
+            // The line of an update whose evaluation is still to come is written again, with its result.
+            log: MetricsLog::open(&session.config.out, before(session.made_updates, unevaluated))?,
+            watch: GradientWatch::new(&session.parameters),
+            states: snapshot::saved_states(&session.parameters, &session.config),
+            checked: None,
+            unevaluated,
+            interrupt: control.interrupt,
+            trace,
+            folder,
+            peaks,
+            reporter,
+            position: session.loader.state(),
+            epoch: 0.0,
+            first_loss: None,
+            last_loss: None,
+            last_val_loss: None,
+            seconds: 0.0,
+            tokens: 0,
+            updates_here: 0,
+            started_at: now_utc(),
+            session,
+        })
+    }
+
+    /// Whether a save or the result follows an update that was not interrupted.
+    pub(crate) fn is_written(&self, step: u64) -> bool {
+        let Session { config, total_updates, .. } = &self.session;
+        step == *total_updates || config.save_every.is_some_and(|every| step.is_multiple_of(every))
+    }
+
+    pub(crate) fn count(&mut self, loss: f64, tokens: u64, seconds: f64) {
+        self.first_loss.get_or_insert(loss);
+        self.last_loss = Some(loss);
+        self.seconds += seconds;
+        self.tokens += tokens;
+        self.updates_here += 1;
+    }
+
+    pub(crate) fn summary(self, outcome: Outcome) -> Summary {
+        let peak_bytes = self.peaks.highest();
+        let (phases, planned_phases) = self.peaks.into_phases();
+        Summary {
+            outcome,
+            out: self.session.config.out,
+            updates: self.session.made_updates,
+            first_loss: self.first_loss,
+            last_loss: self.last_loss,
+            last_val_loss: self.last_val_loss,
+            seconds: self.seconds,
+            tokens: self.tokens,
+            peak_bytes,
+            planned_peak_bytes: self.session.planned_peak_bytes,
+            phases,
+            planned_phases,
+            record: None,
+        }
+    }
+}
+
+/// Updates whose lines in the log are final: all that were made, but for one that is still to be evaluated.
+pub(crate) fn before(made: u64, unevaluated: Option<StepMetrics>) -> u64 {
+    made.saturating_sub(u64::from(unevaluated.is_some()))
+}

@@ -1,0 +1,80 @@
+//! Choices of a run by name: the method, the format of quantised weights, the optimizer, the turns that are trained on.
+//!
+//! Invariant: a choice has the same name as a flag's value and in a file.
+
+use remat_model::Quant;
+use serde::{Deserialize, Serialize};
+
+/// What is trained.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum MethodKind {
+    /// Low-rank adapters on a frozen base.
+    Lora,
+    /// The same on a base whose linears are held in few bits (see --quant); embeddings and head stay as they are.
+    Qlora,
+    /// Every parameter.
+    Full,
+}
+
+/// What linears of the base are held in under qlora.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum QuantKind {
+    /// 4 bits in blocks of 64, with double quantisation.
+    Nf4,
+    /// 8 bits with a scale per row; products are of the precision chosen, as with nf4.
+    Int8,
+}
+
+impl From<QuantKind> for Quant {
+    fn from(kind: QuantKind) -> Self {
+        match kind {
+            QuantKind::Nf4 => Quant::Nf4,
+            QuantKind::Int8 => Quant::Int8,
+        }
+    }
+}
+
+/// What makes an update of gradients.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum OptimizerKind {
+    /// AdamW with moments of 32 bits.
+    #[default]
+    Adamw,
+    /// AdamW with moments of 8 bits in blocks of 256; parameters of fewer than 4096 elements keep 32 bits.
+    #[value(name = "adamw8bit")]
+    Adamw8bit,
+}
+
+impl From<OptimizerKind> for remat_step::MomentFormat {
+    fn from(kind: OptimizerKind) -> Self {
+        match kind {
+            OptimizerKind::Adamw => remat_step::MomentFormat::F32,
+            OptimizerKind::Adamw8bit => remat_step::MomentFormat::Blocks8,
+        }
+    }
+}
+
+/// Which turns of a conversation are trained on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum TrainedTurns {
+    /// Every token, prompts too.
+    All,
+    /// The assistant's turns, and completions.
+    Assistant,
+    /// The assistant's last turn, and completions.
+    Last,
+}
+
+impl From<TrainedTurns> for remat_data::TrainOn {
+    fn from(turns: TrainedTurns) -> Self {
+        match turns {
+            TrainedTurns::All => remat_data::TrainOn::All,
+            TrainedTurns::Assistant => remat_data::TrainOn::Assistant,
+            TrainedTurns::Last => remat_data::TrainOn::Last,
+        }
+    }
+}

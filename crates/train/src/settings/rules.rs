@@ -1,0 +1,163 @@
+//! What is refused of settings, and the defaults that are derived.
+//!
+//! Invariant: a value that came through [`TrainConfig::resolved`] has every rule of this file checked and every derived
+//! default filled in, and is what `config.toml` in the run folder holds.
+
+use crate::settings::isa::device_options;
+use crate::settings::kinds::{MethodKind, QuantKind};
+use crate::settings::setting_name::SettingName;
+use crate::{TrainConfig, TrainError};
+
+/// More epochs than this are a slip.
+const MOST_EPOCHS: f64 = 1e6;
+
+impl TrainConfig {
+    /// The settings with every rule checked and derived defaults filled in. Paths stay as given: an adapter names its
+    /// base model by this path.
+    ///
+    /// # Errors
+    /// The first key that is missing or out of range.
+    pub fn resolved(self) -> Result<Self, TrainError> {
+        self.check_writable()?;
+        self.check_presence()?;
+        self.resolved_to_plan()
+    }
+
+    /// As [`resolved`](Self::resolved), for a plan: data and a folder to write are not asked for, and a preset does in
+    /// place of a model folder.
+    ///
+    /// # Errors
+    /// The first key that is missing or out of range.
+    pub fn resolved_to_plan(mut self) -> Result<Self, TrainError> {
+        self.check_writable()?;
+        if self.model.as_os_str().is_empty() && self.preset.is_none() {
+            return Err(TrainError::Unset { examples: &[("model", "DIR"), ("preset", "NAME")] });
+        }
+        if let (false, Some(name)) = (self.model.as_os_str().is_empty(), &self.preset) {
+            let (key, model) = (SettingName("model"), self.model.display());
+            let problem = format!("{name} and {key} {model} are two models; give one of them");
+            return Err(TrainError::BadFlag { key: "preset", problem });
+        }
+        self.check_ranges()?;
+        match (self.method, self.quant) {
+            (MethodKind::Qlora, quant) => self.quant = Some(quant.unwrap_or(QuantKind::Nf4)),
+            (MethodKind::Lora | MethodKind::Full, None) => {}
+            (MethodKind::Lora | MethodKind::Full, Some(_)) => {
+                let (method, quant) = (SettingName("method"), SettingName("quant"));
+                let problem = format!("needs {method} qlora, which quantises the base; add it, or leave {quant} out");
+                return Err(TrainError::BadFlag { key: "quant", problem });
+            }
+        }
+        self.alpha.get_or_insert(2.0 * self.rank as f64);
+        self.lr.get_or_insert(match self.method {
+            MethodKind::Lora | MethodKind::Qlora => 2e-4,
+            MethodKind::Full => 2e-5,
+        });
+        if self.steps.is_none() {
+            self.epochs.get_or_insert(1.0);
+        }
+        Ok(self)
+    }
+
+    /// Refuses paths and counts that a TOML file cannot hold, or not give back.
+    pub(crate) fn check_writable(&self) -> Result<(), TrainError> {
+        self.check_paths()?;
+        // Every field is asked, those that are added later, too.
+        let fields = serde_json::to_value(self).ok();
+        let counts = fields.as_ref().and_then(|fields| fields.as_object()).into_iter().flatten();
+        let mut counts = counts.filter_map(|(key, value)| Some((key, value.as_u64()?)));
+        match counts.find(|(_, count)| i64::try_from(*count).is_err()) {
+            Some((key, count)) => Err(TrainError::TooLarge { key: key.clone(), value: count }),
+            None => Ok(()),
+        }
+    }
+
+    fn check_paths(&self) -> Result<(), TrainError> {
+        let single =
+            [("model", Some(&self.model)), ("out", Some(&self.out)), ("init-adapter", self.init_adapter.as_ref())];
+        let single = single.into_iter().chain([("offload", self.offload.as_ref())]);
+        let paths = single.filter_map(|(key, path)| Some((key, path?)));
+        let lists = [("data", &self.data), ("eval-data", &self.eval_data)];
+        let listed = lists.into_iter().flat_map(|(key, paths)| paths.iter().map(move |path| (key, path)));
+        match paths.chain(listed).find(|(_, path)| path.to_str().is_none()) {
+            Some((key, path)) => {
+                let value = path.to_string_lossy().into_owned();
+                Err(TrainError::OutOfRange { key, value, rule: "a path in UTF-8; rename it or use a link" })
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn check_presence(&self) -> Result<(), TrainError> {
+        let absent = |examples| Err(TrainError::Unset { examples });
+        if self.model.as_os_str().is_empty() && self.preset.is_none() {
+            return absent(&[("model", "DIR")]);
+        }
+        // A preset, whose weights are random, may learn random tokens.
+        if self.data.is_empty() && self.preset.is_none() {
+            return absent(&[("data", "FILE.jsonl")]);
+        }
+        if self.out.as_os_str().is_empty() {
+            return absent(&[("out", "DIR")]);
+        }
+        Ok(())
+    }
+
+    fn check_ranges(&self) -> Result<(), TrainError> {
+        let bad = |key, value: String, rule| Err(TrainError::OutOfRange { key, value, rule });
+        let counts: [(&'static str, Option<u64>); 8] = [
+            ("rank", Some(self.rank as u64)),
+            ("seq-len", self.seq_len.map(|tokens| tokens as u64)),
+            ("batch-size", Some(self.batch_size as u64)),
+            ("grad-accum", Some(self.grad_accum as u64)),
+            ("steps", self.steps),
+            ("eval-every", self.eval_every),
+            ("save-every", self.save_every),
+            ("save-total-limit", self.save_total_limit.map(|limit| limit as u64)),
+        ];
+        for (key, count) in counts {
+            if count == Some(0) {
+                return bad(key, "0".to_string(), "at least 1");
+            }
+        }
+        if let Some(epochs) = self.epochs.filter(|epochs| !(*epochs > 0.0 && *epochs <= MOST_EPOCHS)) {
+            return bad("epochs", epochs.to_string(), "above 0 and at most a million");
+        }
+        if !self.warmup.is_valid() {
+            return bad("warmup", self.warmup.to_string(), "a whole number of updates, or a share from 0 to below 1");
+        }
+        if self.alpha == Some(0.0) {
+            return bad("alpha", "0".to_string(), "above 0; with 0 the adapters change nothing and never learn");
+        }
+        if self.eval_every.is_some() && self.eval_data.is_empty() {
+            let problem = format!("given without eval-data: must be both; add {} FILE", SettingName("eval-data"));
+            return Err(TrainError::BadFlag { key: "eval-every", problem });
+        }
+        if self.epochs.is_some() && self.steps.is_some() {
+            return bad("steps", "given together with epochs".to_string(), "one of the two");
+        }
+        if let Some(threads) = self.threads.filter(|threads| !(1..=1024).contains(threads)) {
+            return bad("threads", threads.to_string(), "1 to 1024");
+        }
+        device_options(None, self.isa)?;
+        let numbers = [
+            ("lr", self.lr.unwrap_or(0.0)),
+            ("weight-decay", self.weight_decay),
+            ("clip", self.clip),
+            ("alpha", self.alpha.unwrap_or(0.0)),
+        ];
+        for (key, number) in numbers {
+            // It is computed with in 32 bits.
+            if !(number as f32).is_finite() || number < 0.0 {
+                return bad(key, number.to_string(), "a finite number of at least 0, below 3.4e38");
+            }
+        }
+        if !(0.0..1.0).contains(&self.dropout) {
+            return bad("dropout", self.dropout.to_string(), "at least 0 and below 1");
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;
