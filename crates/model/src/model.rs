@@ -7,8 +7,9 @@ use crate::generation::{self, CacheShape, Generation};
 use crate::model_builder::{Base, BatchShape};
 use crate::names::TensorNames;
 use crate::preset::{preset, preset_json};
+use crate::quant::Quant;
 use crate::source::{Source, Vectors};
-use crate::stored::{Quant, StoredQuantised};
+use crate::stored::StoredQuantised;
 use crate::{Method, ModelError, Precision};
 use remat_formats::{FormatsError, HeldFile, ModelConfig, ModelFiles, refuse_weight_file};
 use remat_ir::{Graph, Parameter, Training};
@@ -42,7 +43,7 @@ impl Model {
         let files = ModelFiles::open(folder)?;
         let mut names = TensorNames::of(&config, &files)?;
         let (config, untied) = names.tie(config, &files)?;
-        let stored = StoredQuantised::of(&config, &files, &names)?;
+        let stored = StoredQuantised::of(&config, &files, |parameter| names.tensor_of(parameter))?;
         let linears = config.linear_names().len();
         let notes = untied.into_iter().chain(names.notes(linears, stored.count(), &files)).collect();
         let stored_dtype = match files.stored_dtype() {

@@ -4,54 +4,10 @@
 //! Invariant: a quantised weight is [out, in] whatever the family stores, as bitsandbytes has it: GPT-2's Conv1D weights
 //! are transposed while they are quantised. Look next at `load.rs` for the quantising and `remat_tensor` for the formats.
 
-use crate::ModelError;
-use crate::names::TensorNames;
+use crate::{ModelError, Quant};
 use remat_formats::{ModelConfig, ModelFiles, QuantisedInfo};
-use remat_tensor::nf4::ScaleKind;
-use remat_tensor::{DType, QuantFormat};
+use remat_tensor::DType;
 use std::collections::BTreeMap;
-use std::fmt;
-
-/// What linears are quantised to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Quant {
-    /// Four bits in blocks of 64, with scales in 8 bits.
-    #[default]
-    Nf4,
-    /// Eight bits with a scale per row. Only weights are: what they are multiplied with is not.
-    Int8,
-}
-
-impl Quant {
-    /// How such a weight is stored.
-    pub const fn format(self) -> QuantFormat {
-        match self {
-            Quant::Nf4 => QuantFormat::Nf4(ScaleKind::Nested),
-            Quant::Int8 => QuantFormat::Int8,
-        }
-    }
-
-    /// The name that users choose it by.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Quant::Nf4 => "nf4",
-            Quant::Int8 => "int8",
-        }
-    }
-
-    fn of(format: QuantFormat) -> Self {
-        match format {
-            QuantFormat::Nf4(_) => Quant::Nf4,
-            QuantFormat::Int8 => Quant::Int8,
-        }
-    }
-}
-
-impl fmt::Display for Quant {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
 
 /// The quantised weights of a checkpoint, by the names of their values.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -69,12 +25,16 @@ pub(crate) struct Stored {
 }
 
 impl StoredQuantised {
-    /// Looks every linear up in the files.
-    pub fn of(config: &ModelConfig, files: &ModelFiles, names: &TensorNames) -> Result<Self, ModelError> {
+    /// Looks every linear up in the files, where a parameter has the name that `tensor_of` gives.
+    pub fn of<'a>(
+        config: &ModelConfig,
+        files: &ModelFiles,
+        tensor_of: impl Fn(&str) -> Option<&'a str>,
+    ) -> Result<Self, ModelError> {
         let mut weights = BTreeMap::new();
         for module in config.linear_names() {
             let name = format!("{module}.weight");
-            let Some(tensor) = names.tensor_of(&name).map(str::to_string) else { continue };
+            let Some(tensor) = tensor_of(&name).map(str::to_string) else { continue };
             if let Some(info) = files.quantised_info(&tensor)? {
                 weights.insert(name, Stored { tensor, info });
             }

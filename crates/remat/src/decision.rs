@@ -1,6 +1,6 @@
 //! What a policy is shown of a value, and what it says of it. Look next at `policy`.
 
-use remat_ir::{Graph, Node, Op, OpClass, OpDef, OpId, Phase, RegionId, Type, ValueId};
+use remat_ir::{Graph, Node, OpClass, OpDef, OpId, Phase, RegionId, Type, ValueId};
 use std::collections::{BTreeSet, HashSet};
 
 /// What is to become of one value.
@@ -62,7 +62,7 @@ pub(crate) fn candidate<'a>(graph: &'a Graph, id: ValueId, node: &'a Node) -> Ca
     Candidate {
         name: &value.name,
         checkpoint_name: value.checkpoint_name.as_deref(),
-        op: op_name(&node.op),
+        op: node.op.own_name(),
         layer: region_name(path.first()),
         region: region_name(path.last()),
         ty: &value.ty,
@@ -79,11 +79,6 @@ impl Candidate<'_> {
     }
 }
 
-/// The name by which policies know an op.
-fn op_name(op: &Op) -> &str {
-    if let Op::Custom(custom) = op { custom.custom_name() } else { op.name() }
-}
-
 /// Names that policies may ask for in a graph.
 pub(crate) struct Known<'a> {
     values: HashSet<&'a str>,
@@ -97,7 +92,7 @@ impl<'a> Known<'a> {
             if let Some((_, node)) = forward_producer(graph, id) {
                 let value = graph.value(id);
                 known.values.extend([Some(&*value.name), value.checkpoint_name.as_deref()].into_iter().flatten());
-                known.ops.insert(op_name(&node.op));
+                known.ops.insert(node.op.own_name());
             }
         }
         known

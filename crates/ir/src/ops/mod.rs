@@ -123,6 +123,11 @@ macro_rules! ops {
                 match self { $(Op::$variant(_) => stringify!($module),)* Op::Custom(_) => CUSTOM }
             }
 
+            /// The op's name, of a user's op the one that its definition has.
+            pub fn own_name(&self) -> &str {
+                if let Op::Custom(op) = self { op.custom_name() } else { self.name() }
+            }
+
             /// The attributes as a JSON object, empty for an op without any.
             pub fn attributes(&self) -> String {
                 match self { $(Op::$variant(op) => attributes_of(op),)* Op::Custom(op) => op.to_json() }
