@@ -131,10 +131,12 @@ impl<'a> Run<'a> {
         self.session.made_updates < self.session.total_updates && self.stopped_after().is_none()
     }
 
-    /// How many evaluations in a row were no better than the best, if the settings say to stop because of them.
+    /// How many evaluations in a row were no better than the best, if the settings say to stop because of them and there are
+    /// updates left to stop before.
     pub(crate) fn stopped_after(&self) -> Option<u64> {
+        let Session { config, made_updates, total_updates, .. } = &self.session;
         let held_out = self.held_out.as_ref()?;
-        held_out.stops(self.session.config.early_stop).then_some(held_out.since)
+        (made_updates < total_updates && held_out.stops(config.early_stop)).then_some(held_out.since)
     }
 
     /// Whether a save or the result follows an update that was not interrupted.
