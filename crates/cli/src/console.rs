@@ -7,7 +7,7 @@ use crate::run_header::header;
 use crate::terminal::{harmless, line, note, painted};
 use crate::units::{bytes, count, counted, duration};
 use remat_model::Model;
-use remat_train::{Event, Outcome, Reporter, Summary, TrainError};
+use remat_train::{BEST_FOLDER, Event, Outcome, Reporter, Sample, Summary, TrainError};
 use std::path::Path;
 
 /// Prints to stderr.
@@ -41,6 +41,15 @@ impl Console {
         let (updates, seconds) = (counted(summary.updates as usize, "update"), duration(summary.seconds));
         line(&format!("{updates} made, this run in {seconds}{losses}"));
         line(&format!("peak memory {measured}, {planned} planned"));
+        if let Some(best) = &summary.best {
+            let folder = summary.out.join(BEST_FOLDER);
+            line(&harmless(&format!(
+                "best on held-out rows: {:.4} after update {}, in {}",
+                best.val_loss,
+                best.step,
+                folder.display()
+            )));
+        }
         if summary.outcome == Outcome::Finished {
             line(&harmless(&format!("written to {}", summary.out.display())));
         }
@@ -63,9 +72,26 @@ impl Reporter for Console {
             Event::Updated { metrics, total_updates, remaining_seconds } => {
                 self.progress.update(metrics, total_updates, remaining_seconds);
             }
+            // The update's line has the loss, and the end says which was the best.
+            Event::Improved { .. } => {}
+            Event::Sampled(sample) => line(&sampled(sample)),
             Event::Saved { path } => line(&harmless(&format!("saved {}", path.display()))),
         }
     }
+}
+
+/// A text that the model in training continued, on one line.
+fn sampled(sample: &Sample) -> String {
+    let whole =
+        |text: &str| text.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join(" ⏎ ");
+    let (prompt, text) = (harmless(&whole(&sample.prompt)), harmless(&whole(&sample.text)));
+    let text = match (text.as_str(), sample.is_whole) {
+        ("", true) => "(nothing: it ended at once)".to_string(),
+        ("", false) => "(nothing but blanks) …".to_string(),
+        (text, true) => text.to_string(),
+        (text, false) => format!("{text} …"),
+    };
+    format!("sample after update {}: {} {text}", sample.step, painted("1", &prompt))
 }
 
 /// A header line with its first word, which says what it is about, in bold.

@@ -14,9 +14,6 @@ use remat_step::DeviceOptions;
 use remat_train::{Generator, Isa, PrecisionChoice, Sampling, TrainError, device_options};
 use std::path::{Path, PathBuf};
 
-/// What transformers chooses among where sampling is on and nothing else is said.
-const DEFAULT_TOP_K: usize = 50;
-
 /// Flags of the verbs that ask a model.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct InferenceArgs {
@@ -145,13 +142,12 @@ impl InferenceArgs {
 
     /// The flags over what the model's makers ask for.
     fn sampling(&self, settings: &GenerationConfig, notes: &mut Vec<String>) -> Sampling {
-        let of_file = settings.temperature.unwrap_or(1.0) as f32;
-        let temperature = self.temperature.unwrap_or(if settings.do_sample { of_file } else { 0.0 });
-        let file_k = settings.top_k.or(settings.do_sample.then_some(DEFAULT_TOP_K)).filter(|k| *k > 0);
+        let of_file = Sampling::asked_for(settings, self.seed);
+        let temperature = self.temperature.unwrap_or(of_file.temperature);
         let sampling = Sampling {
             temperature,
-            top_k: self.top_k.or(file_k),
-            top_p: self.top_p.or(settings.top_p.map(|p| p as f32)).unwrap_or(1.0),
+            top_k: self.top_k.or(of_file.top_k),
+            top_p: self.top_p.unwrap_or(of_file.top_p),
             seed: self.seed,
         };
         let is_of_file = self.temperature.is_none() || self.top_k.is_none() || self.top_p.is_none();

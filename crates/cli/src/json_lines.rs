@@ -32,6 +32,8 @@ impl JsonLines {
                 "first_loss": summary.first_loss,
                 "last_loss": summary.last_loss,
                 "last_val_loss": summary.last_val_loss,
+                "best": summary.best,
+                "stopped_after": summary.stopped_after,
                 "seconds": summary.seconds,
                 "tokens": summary.tokens,
                 "peak_bytes": summary.peak_bytes,
@@ -58,6 +60,12 @@ impl Reporter for JsonLines {
                 fields["remaining_seconds"] = json!(remaining_seconds);
                 emit("updated", fields);
             }
+            Event::Improved { best, path } => {
+                let mut fields = json!(best);
+                fields["path"] = json!(path.display().to_string());
+                emit("improved", fields);
+            }
+            Event::Sampled(sample) => emit("sampled", json!(sample)),
             Event::Saved { path } => emit("saved", json!({ "path": path.display().to_string() })),
         }
     }

@@ -7,7 +7,7 @@ use crate::ModelError;
 use crate::names::TensorNames;
 use half::bf16;
 use remat_formats::{FormatsError, ModelFiles};
-use remat_ir::{Graph, Op, SourceRole};
+use remat_ir::{Graph, Node, OpClass, OpDef, SourceRole};
 use remat_tensor::{DType, Philox, Shape, stream_of_name};
 use std::collections::HashMap;
 
@@ -35,8 +35,11 @@ impl Vectors {
         let of_base = graph.values.iter().filter(|value| value.role.is_some_and(SourceRole::is_base_parameter));
         let vectors = of_base.filter(|value| value.ty.shape.dims().len() == 1);
         let mut start: HashMap<String, f32> = vectors.map(|value| (value.name.clone(), 0.0)).collect();
-        let norms = graph.nodes.iter().filter(|node| matches!(node.op, Op::RmsNorm(_) | Op::LayerNorm(_)));
-        for node in norms {
+        let is_norm = |node: &&Node| {
+            let (inputs, outputs) = graph.node_types(node);
+            matches!(node.op.class(&inputs, &outputs), OpClass::RmsNorm | OpClass::LayerNorm)
+        };
+        for node in graph.nodes.iter().filter(is_norm) {
             start.entry(graph.value(node.inputs[1]).name.clone()).and_modify(|scale| *scale = 1.0);
         }
         Vectors(start)

@@ -50,6 +50,33 @@ impl LoadedForward {
         self.device.as_mut()
     }
 
+    /// The plans, to be run.
+    pub fn forwards(&mut self) -> Forwards<'_> {
+        Forwards::of(self.device.as_mut(), &self.programs)
+    }
+
+    /// Runs plan `index`.
+    ///
+    /// # Errors
+    /// An input that a kernel refuses.
+    pub fn run(&mut self, index: usize) -> Result<(), StepError> {
+        self.forwards().run(index)
+    }
+}
+
+/// Forward plans on the device that they are loaded in, for as long as they are run: on one of their own, or beside a
+/// training step.
+pub struct Forwards<'a> {
+    device: &'a mut dyn Device,
+    programs: &'a [ProgramId],
+}
+
+impl<'a> Forwards<'a> {
+    /// Programs of a device, in the order of their graphs.
+    pub(crate) fn of(device: &'a mut dyn Device, programs: &'a [ProgramId]) -> Self {
+        Forwards { device, programs }
+    }
+
     /// The input of this name.
     ///
     /// # Errors

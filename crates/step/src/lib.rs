@@ -23,7 +23,7 @@ mod update;
 pub use device::DeviceOptions;
 pub use error::StepError;
 pub use fill::fill_with_small_numbers;
-pub use forward::LoadedForward;
+pub use forward::{Forwards, LoadedForward};
 pub use loaded::{LoadedStep, Tokens};
 pub use plans::{MicroPlan, StepPlans};
 pub use trace::{Ran, StepTrace};

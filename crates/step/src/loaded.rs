@@ -4,7 +4,7 @@
 //! the loss is an input, so the sum over micro-batches is the gradient of whatever mean the caller wants.
 
 use crate::training_step::{POSITIONS, TOKEN_INPUTS};
-use crate::{StepError, StepPlans, StepTrace};
+use crate::{Forwards, StepError, StepPlans, StepTrace};
 use remat_ir::{RANDOM_KEY, Storage};
 use remat_plan::{Device, DeviceError, Observer, Plan, ProgramId, SourceId, Validation, ValidationError, validate};
 use std::time::Instant;
@@ -53,6 +53,7 @@ pub struct LoadedStep {
     micros: Vec<Micro>,
     update: Option<Update>,
     evaluation: Option<Micro>,
+    forwards: Vec<ProgramId>,
     dloss: Option<SourceId>,
     key: Option<SourceId>,
     loss: String,
@@ -70,17 +71,19 @@ impl StepPlans {
     /// # Errors
     /// A plan that the device cannot run, memory that it does not have.
     pub fn load(self, mut device: Box<dyn Device>, loss: &str, dloss: &str) -> Result<LoadedStep, StepError> {
-        let StepPlans { mut micros, update, evaluation } = self;
+        let StepPlans { mut micros, update, evaluation, forwards } = self;
         let names: Vec<[String; 4]> = micros.iter().map(|micro| micro.tokens.clone()).collect();
-        let (has_update, has_evaluation) = (update.is_some(), evaluation.is_some());
+        let (has_update, has_evaluation, forward_count) = (update.is_some(), evaluation.is_some(), forwards.len());
         // The longest first: what all plans share lies in its order.
         let last = micros.pop();
         let first = last.map(|micro| micro.plan);
-        let plans = first.into_iter().chain(update).chain(evaluation).chain(micros.into_iter().map(|micro| micro.plan));
+        let others = update.into_iter().chain(evaluation).chain(forwards);
+        let plans = first.into_iter().chain(others).chain(micros.into_iter().map(|micro| micro.plan));
         let mut programs = device.load(plans.collect())?.into_iter();
         let longest = programs.by_ref().take(usize::from(!names.is_empty())).next();
         let update = programs.by_ref().take(usize::from(has_update)).next();
         let evaluation = programs.by_ref().take(usize::from(has_evaluation)).next();
+        let forwards = programs.by_ref().take(forward_count).collect();
         let handles = |names: &[String; 4]| -> TokenHandles {
             std::array::from_fn(|index| device.source(Storage::Input, &names[index]))
         };
@@ -99,6 +102,7 @@ impl StepPlans {
             key: device.source(Storage::Input, RANDOM_KEY),
             micros,
             evaluation,
+            forwards,
             device,
             loss: loss.to_string(),
             trace: None,
@@ -116,6 +120,11 @@ impl LoadedStep {
     /// The device, to be written to.
     pub fn device_mut(&mut self) -> &mut dyn Device {
         self.device.as_mut()
+    }
+
+    /// The plans without backward that were loaded beside the step, to be run between two of its updates.
+    pub fn forwards(&mut self) -> Forwards<'_> {
+        Forwards::of(self.device.as_mut(), &self.forwards)
     }
 
     /// The plan of a micro-step.

@@ -35,11 +35,13 @@ pub struct StepPlans {
     pub update: Option<Plan>,
     /// The loss of held-out rows.
     pub evaluation: Option<Plan>,
+    /// Other plans without backward, such as those of generation.
+    pub forwards: Vec<Plan>,
 }
 
 impl StepPlans {
     /// Of one micro-step.
     pub fn of(micro: Plan, update: Option<Plan>) -> Self {
-        StepPlans { micros: vec![MicroPlan::longest(micro)], update, evaluation: None }
+        StepPlans { micros: vec![MicroPlan::longest(micro)], update, evaluation: None, forwards: Vec::new() }
     }
 }

@@ -71,7 +71,7 @@ fn measure(
     let half = Policy::Budget(none.activation_bytes() / 2);
     let plans = [none, problem.plan(&half, None)?, problem.plan(&Policy::Full, None)?];
     let micros = plans.iter().cloned().map(MicroPlan::longest).collect();
-    let loaded = StepPlans { micros, update: None, evaluation: None };
+    let loaded = StepPlans { micros, update: None, evaluation: None, forwards: Vec::new() };
     let mut loaded = loaded.load(options.open(), &trained.loss, &trained.dloss)?;
     fill_with_small_numbers(loaded.device_mut(), &plans[0].graph)?;
     loaded.count_positions()?;

@@ -5,7 +5,8 @@ use crate::units;
 use remat_data::file_of;
 use remat_report::{Mark, Page, Pair, Series, Unit, curves, frontier, pairs};
 use remat_train::{
-    CONFIG_FILE, METRICS_FILE, RECORD_TEXT_FILE, Record, RunPlan, StepMetrics, Summary, TrainError, plan, read_metrics,
+    BestRecord, CONFIG_FILE, METRICS_FILE, RECORD_TEXT_FILE, Record, RunPlan, SAMPLES_FILE, Sample, StepMetrics,
+    Summary, TrainError, plan, read_metrics, read_samples,
 };
 use std::path::PathBuf;
 
@@ -16,15 +17,24 @@ use std::path::PathBuf;
 pub(crate) fn write(summary: &Summary) -> Result<(), TrainError> {
     let Some(record) = summary.record.as_deref() else { return Ok(()) };
     let metrics = read_metrics(&summary.out, summary.updates)?;
+    let samples = match record.config.sample.is_empty() {
+        true => Vec::new(),
+        false => read_samples(&summary.out, summary.updates)?,
+    };
     // Planned again from the same settings, now that the run's own memory is free; without it the page has no plan.
     // Rows from a pipe cannot be read again, and to open one may wait for ever.
     let again = |path: PathBuf| path.is_file() || path.is_dir();
     let readable = record.config.data.iter().all(|path| again(file_of(path)));
     let plan = readable.then(|| plan(record.config.clone()).ok()).flatten();
-    super::write(&summary.out.join(REPORT_FILE), &html(summary, record, &metrics, plan.as_ref()))
+    super::write(&summary.out.join(REPORT_FILE), &html(summary, record, (&metrics, &samples), plan.as_ref()))
 }
 
-fn html(summary: &Summary, record: &Record, metrics: &[StepMetrics], plan: Option<&RunPlan>) -> String {
+fn html(
+    summary: &Summary,
+    record: &Record,
+    (metrics, samples): (&[StepMetrics], &[Sample]),
+    plan: Option<&RunPlan>,
+) -> String {
     let seen = &record.observed;
     let losses = match (metrics.first(), metrics.last()) {
         (Some(first), Some(last)) => format!("Loss {:.4} → {:.4} in ", first.loss, last.loss),
@@ -39,7 +49,11 @@ fn html(summary: &Summary, record: &Record, metrics: &[StepMetrics], plan: Optio
     );
     let mut page = Page::new(&format!("{}: a training run", short_name(&record.model.path)), &lead);
     page.section("Over the run");
+    if let Some(best) = best(record) {
+        page.text(&best);
+    }
     page.charts(&run_charts(metrics));
+    samples_section(&mut page, samples);
     page.section("Predicted and measured");
     page.legend_of_pairs();
     let step = median(metrics.iter().map(|m| m.step_seconds).collect());
@@ -59,6 +73,69 @@ fn html(summary: &Summary, record: &Record, metrics: &[StepMetrics], plan: Optio
     record_section(&mut page, record);
     page.text(&format!("Every update is in {METRICS_FILE}; settings are in {CONFIG_FILE} and {RECORD_TEXT_FILE}."));
     page.finish()
+}
+
+/// Which evaluation was the best, and whether the run stopped because none was better.
+fn best(record: &Record) -> Option<String> {
+    let seen = &record.observed;
+    let BestRecord { path, evaluation } = seen.best.as_ref()?;
+    let stopped = match seen.stopped_after {
+        Some(count) => format!(
+            " The run stopped after {} in a row that were no better.",
+            units::counted(count as usize, "evaluation")
+        ),
+        None => String::new(),
+    };
+    let (loss, step) = (evaluation.val_loss, evaluation.step);
+    Some(format!(
+        "The lowest loss of the held-out rows is {loss:.4}, after update {step}; it is kept in {path}/.{stopped}"
+    ))
+}
+
+/// What the model in training made of the same texts, time after time.
+fn samples_section(page: &mut Page, samples: &[Sample]) {
+    let Some(last) = samples.last() else { return };
+    page.section("Samples");
+    let of_last: Vec<&Sample> = samples.iter().filter(|sample| sample.step == last.step).collect();
+    for prompt in of_last.iter().map(|sample| &sample.prompt) {
+        page.text(&format!("The text: {}", shown(prompt)));
+        let same: Vec<&Sample> = samples.iter().filter(|sample| sample.prompt == *prompt).collect();
+        let rows: Vec<(String, String)> = spread(&same, MOST_SAMPLES)
+            .map(|sample| (format!("update {}", sample.step), continuation(sample)))
+            .collect();
+        page.facts(&rows);
+    }
+    if samples.len() > of_last.len() * MOST_SAMPLES {
+        page.text(&format!("{MOST_SAMPLES} of each, evenly; all are in {SAMPLES_FILE}."));
+    }
+}
+
+/// What a text was continued with.
+fn continuation(sample: &Sample) -> String {
+    match (sample.text.trim(), sample.is_whole) {
+        ("", true) => "(nothing: it ended at once)".to_string(),
+        ("", false) => "(nothing but blanks) …".to_string(),
+        (text, true) => shown(text),
+        (text, false) => format!("{} …", shown(text)),
+    }
+}
+
+/// Samples of a text that are shown.
+const MOST_SAMPLES: usize = 12;
+/// Characters of a sample that are shown.
+const MOST_CHARS: usize = 1200;
+
+/// At most so many, evenly, the first and the last among them.
+fn spread<T>(all: &[T], most: usize) -> impl Iterator<Item = &T> {
+    let shown = all.len().min(most);
+    (0..shown).map(move |index| &all[index * (all.len() - 1) / (shown - 1).max(1)])
+}
+
+fn shown(text: &str) -> String {
+    match text.char_indices().nth(MOST_CHARS) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_string(),
+    }
 }
 
 fn plan_sections(page: &mut Page, record: &Record, plan: &RunPlan, step_seconds: Option<f64>) {

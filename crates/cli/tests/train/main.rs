@@ -2,6 +2,7 @@
 //!
 //! Invariant: these tests know files, flags and exit codes, and nothing of the crates behind them.
 
+mod best;
 mod bits;
 mod checks;
 mod command;
@@ -19,7 +20,9 @@ mod qlora;
 mod record;
 mod refusals;
 mod resume;
+mod samples;
 mod settings;
 mod signals;
+mod tensorboard;
 mod trace;
 mod transformers;

@@ -37,7 +37,9 @@ fn assert_same(whole: &Train, resumed: &Train, save: &str) {
     for key in ["step", "epoch", "loss", "lr", "grad_norm", "tokens"] {
         assert_eq!(whole.metrics(key), resumed.metrics(key), "{key}");
     }
-    for folder in ["", save] {
+    let best = whole.out().join("best").exists().then_some("best");
+    assert_eq!(resumed.out().join("best").exists(), best.is_some());
+    for folder in ["", save].into_iter().chain(best) {
         let (whole, resumed) = (contents(&whole.out().join(folder)), contents(&resumed.out().join(folder)));
         let names = |files: &[(String, Vec<u8>)]| files.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>();
         assert_eq!(names(&whole), names(&resumed));
@@ -54,7 +56,7 @@ fn cut_off(train: &Train, at: u64) {
         match name.strip_prefix("checkpoint-").and_then(|step| step.parse::<u64>().ok()) {
             Some(step) if step > at => fs::remove_dir_all(entry.path()).expect("removed"),
             Some(_) => {}
-            None if name == "metrics.jsonl" || name == "config.toml" => {}
+            None if ["metrics.jsonl", "samples.jsonl", "config.toml", "best"].contains(&name.as_str()) => {}
             None => fs::remove_file(entry.path()).expect("removed"),
         }
     }
@@ -72,6 +74,31 @@ fn resumes(flags: &str, last: &str, at: u64, resume_flags: &str) {
 #[test]
 fn lora_resumes_exactly() {
     resumes(LORA, "checkpoint-7", 3, "");
+}
+
+/// `best/` may be of an evaluation after the save, and samples were made that are to be made again.
+#[test]
+fn the_best_early_stopping_and_samples_resume_exactly() {
+    let held_out = crate::command::fixtures().join("tiny/text.jsonl");
+    let flags = format!(
+        "{LORA} --eval-every 1 --early-stop 4 --sample Once --sample The --sample-every 3 --sample-tokens 6 --eval-data {}",
+        held_out.display()
+    );
+    let whole = Train::on("llama-gqa-tied", &format!("{flags} --save-every 1 --threads 2")).finish().train;
+    let last = *whole.metrics("step").last().expect("updates") as u64;
+    assert!(last < 7, "patience ends before the last update");
+    for at in [1, 3, last - 1] {
+        let resumed = Train::on("llama-gqa-tied", &format!("{flags} --save-every 1 --threads 2")).finish().train;
+        cut_off(&resumed, at);
+        let output = resumed.resume("--threads 1");
+        assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+        assert_same(&whole, &resumed, &format!("checkpoint-{last}"));
+        assert!(
+            text(&output.stderr).contains(&format!("stopped after {last} of 7 updates")),
+            "{}",
+            text(&output.stderr)
+        );
+    }
 }
 
 #[test]

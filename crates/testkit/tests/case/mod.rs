@@ -159,12 +159,12 @@ impl Case {
         let batch = Batch::of(&ids, &labels, shape);
         for (name, numbers) in [("ids", &batch.ids), ("positions", &batch.positions), ("segment_start", &batch.starts)]
         {
-            let input = loaded.input(name).expect("an input");
-            loaded.write(input, numbers).expect("written");
+            let input = loaded.forwards().input(name).expect("an input");
+            loaded.forwards().write(input, numbers).expect("written");
         }
         loaded.run(0).expect("runs");
         let mut logits = vec![0.0; ids.len() * self.model.config().vocab_size];
-        loaded.read_output(0, "logits", &mut logits).expect("an output");
+        loaded.forwards().read_output(0, "logits", &mut logits).expect("an output");
         logits
     }
 

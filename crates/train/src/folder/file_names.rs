@@ -7,6 +7,8 @@ pub const CONFIG_FILE: &str = "config.toml";
 pub const METRICS_FILE: &str = "metrics.jsonl";
 /// The curves of the run for TensorBoard, which takes what has `tfevents` in its name.
 pub(crate) const EVENTS_FILE: &str = "events.out.tfevents.remat";
+/// What the model in training made of the texts to sample, one line of JSON per text and time.
+pub const SAMPLES_FILE: &str = "samples.jsonl";
 /// Rows to train on.
 pub(crate) const ROWS_FILE: &str = "rows.bin";
 /// Held-out rows.
@@ -18,6 +20,11 @@ pub const RECORD_FILE: &str = "record.json";
 pub const RECORD_TEXT_FILE: &str = "record.md";
 /// The run as a page to look at.
 pub const REPORT_FILE: &str = "report.html";
+
+/// The folder of the adapter or model with the lowest loss of the held-out rows.
+pub const BEST_FOLDER: &str = "best";
+/// In it: which evaluation it is of.
+pub(crate) const BEST_FILE: &str = "best.json";
 
 /// What the folder of a save begins with; the number of updates before it follows.
 pub(crate) const SAVE_PREFIX: &str = "checkpoint-";
@@ -34,4 +41,5 @@ pub(crate) const DATA_STATE_FILE: &str = "data_state.json";
 pub const RECORD_FILES: &[&str] = &[RECORD_FILE, RECORD_TEXT_FILE, REPORT_FILE];
 
 /// What a run that goes on reads, beside its saves; the settings first.
-pub(crate) const STATE_FILES: [&str; 5] = [CONFIG_FILE, METRICS_FILE, EVENTS_FILE, ROWS_FILE, EVAL_ROWS_FILE];
+pub(crate) const STATE_FILES: [&str; 6] =
+    [CONFIG_FILE, METRICS_FILE, EVENTS_FILE, SAMPLES_FILE, ROWS_FILE, EVAL_ROWS_FILE];

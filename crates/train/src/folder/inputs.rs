@@ -2,6 +2,7 @@
 //! so that no output is written over one; the folder of `offload` is not, since nothing there is read that the run did not
 //! put there.
 
+use crate::folder::file_names::EVENTS_FILE;
 use crate::folder::ownership::run_files;
 use crate::settings::setting_name::SettingName;
 use crate::{TrainConfig, TrainError};
@@ -44,6 +45,10 @@ impl TrainConfig {
         trace: Option<&Path>,
     ) -> Result<Option<OutputFile>, TrainError> {
         let places = self.inputs(config_file).writes_folder(&name("out"), &self.out, run_files())?;
+        let places = match &self.tensorboard {
+            Some(folder) => places.writes_folder(&name("tensorboard"), folder, [EVENTS_FILE])?,
+            None => places,
+        };
         let Some(path) = trace else { return Ok(places.check().map(|()| None)?) };
         places.writes_file(&name("trace"), path)?.check()?;
         let place = |path: &Path| resolve(path).ok();

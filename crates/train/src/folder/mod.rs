@@ -1,5 +1,8 @@
 //! The folder of a run: who may write there, saves that are whole or not there, and what is inside. Look next at `run_folder`.
 
+pub(crate) mod best;
+pub(crate) mod events_folder;
+pub(crate) mod existing;
 pub(crate) mod file_names;
 pub(crate) mod inputs;
 pub(crate) mod kept_rows;

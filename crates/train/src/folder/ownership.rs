@@ -5,8 +5,8 @@
 
 use crate::TrainConfig;
 use crate::folder::file_names::{
-    CONFIG_FILE, DATA_STATE_FILE, MANIFEST, OPTIMIZER_FILE, RECORD_FILE, RECORD_FILES, SAVE_PREFIX, STATE_FILES,
-    TRAINER_STATE_FILE,
+    BEST_FILE, BEST_FOLDER, CONFIG_FILE, DATA_STATE_FILE, MANIFEST, OPTIMIZER_FILE, RECORD_FILE, RECORD_FILES,
+    SAVE_PREFIX, STATE_FILES, TRAINER_STATE_FILE,
 };
 use crate::settings::kinds::MethodKind;
 use remat_formats::{FormatsError, OwnFiles, SETTINGS_LIMIT_BYTES, files_below, read_text_file};
@@ -27,7 +27,7 @@ pub(crate) fn result_files(method: MethodKind) -> &'static [&'static str] {
 
 /// Every name that a run may write under, by whatever method, beside checkpoint-N and hidden files.
 pub(crate) fn run_files() -> impl Iterator<Item = &'static str> {
-    STATE_FILES.iter().chain(RECORD_FILES).chain(ADAPTER_FILES).chain(MODEL_FILES).copied()
+    STATE_FILES.iter().chain(RECORD_FILES).chain(ADAPTER_FILES).chain(MODEL_FILES).chain([&BEST_FOLDER]).copied()
 }
 
 /// The names that a run of this method writes under.
@@ -62,10 +62,10 @@ pub fn record_kind(folder: &Path) -> Option<String> {
     record["kind"].as_str().filter(|_| is_remats).map(str::to_string)
 }
 
-/// Whether it is the name of a save.
+/// Whether it is the name of a save, or of the best of them.
 pub(crate) fn is_save(name: &str) -> bool {
     let step = name.strip_prefix(SAVE_PREFIX);
-    step.is_some_and(|digits| digits.parse::<u64>().is_ok_and(|step| step.to_string() == digits))
+    name == BEST_FOLDER || step.is_some_and(|digits| digits.parse::<u64>().is_ok_and(|step| step.to_string() == digits))
 }
 
 /// The first thing among a folder's saves that remat did not write: a save as a whole, or a file inside one.
@@ -80,7 +80,7 @@ fn foreign_inside(folder: &Path, name: String) -> Option<String> {
     if !save.symlink_metadata().is_ok_and(|found| found.is_dir()) {
         return Some(name);
     }
-    let fixed = [MANIFEST, OPTIMIZER_FILE, TRAINER_STATE_FILE, DATA_STATE_FILE, CONFIG_FILE];
+    let fixed = [MANIFEST, OPTIMIZER_FILE, TRAINER_STATE_FILE, DATA_STATE_FILE, CONFIG_FILE, BEST_FILE];
     let is_known = |file: &str| {
         fixed.contains(&file) || ADAPTER_FILES.contains(&file) || is_model_file(file) || file.starts_with(".remat-")
     };

@@ -6,6 +6,9 @@
 //! what is replaced goes only after what replaces it is whole (`replaced_run`). Look next at `metrics` and `saves` for what
 //! goes inside.
 
+use crate::folder::best::BestFolder;
+use crate::folder::events_folder;
+use crate::folder::existing::Existing;
 use crate::folder::file_names::{CONFIG_FILE, EVENTS_FILE, METRICS_FILE, RECORD_FILES};
 use crate::folder::ownership::{files_of_run, foreign_save, own_files};
 use crate::folder::replaced_run::{kept, retire, set_aside};
@@ -21,17 +24,6 @@ use std::path::{Path, PathBuf};
 /// Locked by the run that writes to the folder, as the folder itself is: whoever removes this file lets no second run in.
 /// The system frees both when that process ends, however it ends; the file stays, for runs of older versions.
 const LOCK_FILE: &str = ".lock";
-
-/// What to do with a folder that is there already.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Existing {
-    /// Refuse it unless it is empty.
-    Refuse,
-    /// Take what a former run left there away.
-    Replace,
-    /// Go on with the run in it.
-    Resume,
-}
 
 /// A folder that can be written to.
 #[derive(Debug)]
@@ -69,6 +61,7 @@ impl RunFolder {
             Err(error) => return Err(unwritable(error)),
         }
         probe_folder(&path).map_err(unwritable)?;
+        events_folder::inspect(config, existing)?;
         Ok(RunFolder { path, existing, method, locks })
     }
 
@@ -93,6 +86,7 @@ impl RunFolder {
         }
         let mut own = own_files(&self.path)?;
         own.recover()?;
+        BestFolder::of(&self.path).recover()?;
         let mut note = None;
         if self.existing == Existing::Replace {
             set_aside(&self.path, &mut own)?;
@@ -101,6 +95,7 @@ impl RunFolder {
             });
         }
         own.add([CONFIG_FILE, METRICS_FILE, EVENTS_FILE])?;
+        events_folder::create(config)?;
         let written = write_atomic(&self.path.join(CONFIG_FILE), config.to_toml().as_bytes());
         written.map_err(|error| TrainError::NotSaved { problem: error.to_string() })?;
         Ok(note)

@@ -7,7 +7,7 @@
 //! removed, only named. Look next at `manifest` for what complete means, and at `snapshot` for what is inside.
 
 use crate::TrainError;
-use crate::folder::file_names::SAVE_PREFIX;
+use crate::folder::file_names::{BEST_FOLDER, SAVE_PREFIX};
 use crate::folder::manifest::{self, Sealed, not_saved};
 use crate::settings::setting_name::SettingName;
 use remat_formats::{SETTINGS_LIMIT_BYTES, fsync_folder, read_text_file};
@@ -280,9 +280,12 @@ fn canonical(digits: &str) -> Option<u64> {
     digits.parse::<u64>().ok().filter(|number| number.to_string() == digits)
 }
 
-/// The process that wrote an unfinished file or folder of this name: `checkpoint-N.tmp-PID`, `.remat-PID-N.tmp` or
-/// `.remat-probe-PID`. `None` of any other name.
+/// The process that wrote an unfinished file or folder of this name: `checkpoint-N.tmp-PID`, `best.tmp-PID`,
+/// `.remat-PID-N.tmp` or `.remat-probe-PID`. `None` of any other name.
 fn writer_of(name: &str) -> Option<u64> {
+    if let Some(process) = name.strip_prefix(BEST_FOLDER).and_then(|rest| rest.strip_prefix(UNFINISHED)) {
+        return canonical(process);
+    }
     if let Some((step, process)) = name.strip_prefix(SAVE_PREFIX).and_then(|rest| rest.split_once(UNFINISHED)) {
         return canonical(step).and_then(|_| canonical(process));
     }

@@ -12,6 +12,7 @@
 
 use crate::folder::file_names::{CONFIG_FILE, DATA_STATE_FILE, OPTIMIZER_FILE, TRAINER_STATE_FILE};
 use crate::folder::saves::Save;
+use crate::run::held_out::HeldOut;
 use crate::run::step_metrics::StepMetrics;
 use crate::settings::config_file;
 use crate::{TrainConfig, TrainError};
@@ -38,12 +39,19 @@ pub(crate) struct DataState {
     /// The last update, if the evaluation after it was interrupted: it is made again by the run that goes on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) unevaluated: Option<StepMetrics>,
+    /// What the evaluations have come to, of a run that has held-out rows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) held_out: Option<HeldOut>,
 }
 
 /// `trainer_state.json`, as far as it says anything here; the names are those of transformers' `TrainerState`. Of the log it
 /// has the newest updates; all of them are in `metrics.jsonl`, and a copy of that in every save would grow with the run.
 #[derive(Debug, Serialize)]
 pub(crate) struct TrainerState {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) best_global_step: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) best_metric: Option<f64>,
     pub(crate) epoch: f64,
     pub(crate) global_step: u64,
     pub(crate) is_local_process_zero: bool,

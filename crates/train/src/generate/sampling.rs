@@ -6,7 +6,11 @@
 //! smaller id wins.
 
 use crate::TrainError;
+use remat_formats::GenerationConfig;
 use remat_tensor::{Philox, stream_of_name};
+
+/// What transformers chooses among where chance is asked for and nothing else is said.
+const DEFAULT_TOP_K: usize = 50;
 
 /// How tokens are chosen.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -24,6 +28,13 @@ pub struct Sampling {
 impl Sampling {
     /// The most probable token, always.
     pub const GREEDY: Sampling = Sampling { temperature: 0.0, top_k: None, top_p: 1.0, seed: 0 };
+
+    /// As a model's makers ask for in `generation_config.json`; where they do not ask for chance, the most probable token.
+    pub fn asked_for(settings: &GenerationConfig, seed: u64) -> Self {
+        let temperature = if settings.do_sample { settings.temperature.unwrap_or(1.0) as f32 } else { 0.0 };
+        let top_k = settings.top_k.or(settings.do_sample.then_some(DEFAULT_TOP_K)).filter(|k| *k > 0);
+        Sampling { temperature, top_k, top_p: settings.top_p.map_or(1.0, |p| p as f32), seed }
+    }
 
     /// Refuses settings that mean nothing.
     ///

@@ -26,6 +26,8 @@ pub(crate) struct Buffers {
     pub(crate) data_bytes: usize,
     /// What the tokenizer takes while rows are read, beside them.
     pub(crate) reading_bytes: usize,
+    /// What of the tokenizer stays, with what samples are made in; 0 of a run that makes none.
+    pub(crate) sampling_bytes: usize,
     /// What this process holds while it measures prices; 0 if it does not.
     pub(crate) measuring_bytes: usize,
     /// Micro-batches whose steps are timed with those of their update.
@@ -38,6 +40,11 @@ impl Buffers {
     /// What the process holds at most before it loads plans of so many steps together.
     pub(crate) fn earlier_bytes(self, steps: usize) -> usize {
         earlier_bytes(self.data_bytes, self.reading_bytes, self.measuring_bytes, steps)
+    }
+
+    /// What the process has in memory already when a run is planned.
+    fn held_bytes(self) -> usize {
+        self.data_bytes + self.sampling_bytes
     }
 
     fn trace_bytes(self, micro: &Plan, others: &[&Plan]) -> usize {
@@ -110,7 +117,9 @@ impl MemoryAccount {
             (host, MemoryPart::ResolvedPlans, resolved),
             (host, MemoryPart::Data, buffers.data_bytes),
             (host, MemoryPart::Trace, buffers.trace_bytes(micro, others)),
-            (host, MemoryPart::ProgramAndTokenizer, program_bytes(buffers.data_bytes, steps)),
+            (device, MemoryPart::KvCache, sources.caches),
+            (host, MemoryPart::SampleTokenizer, buffers.sampling_bytes),
+            (host, MemoryPart::ProgramAndTokenizer, program_bytes(buffers.held_bytes(), steps)),
             (host, MemoryPart::Reserve, RESERVE_BYTES),
             (MemoryDomain::Disk, MemoryPart::SpillFile, spill_file),
         ] {
@@ -171,7 +180,11 @@ impl MemoryAccount {
             (MemoryPart::Optimizer, RunPhase::Resume) => bytes,
             (MemoryPart::Optimizer, RunPhase::Load) => 0,
             (
-                MemoryPart::KeptActivations | MemoryPart::HeadWorkspace | MemoryPart::Transient | MemoryPart::Trace,
+                MemoryPart::KeptActivations
+                | MemoryPart::HeadWorkspace
+                | MemoryPart::Transient
+                | MemoryPart::Trace
+                | MemoryPart::KvCache,
                 _,
             ) => 0,
             (
@@ -182,6 +195,7 @@ impl MemoryAccount {
                 | MemoryPart::KernelScratch
                 | MemoryPart::ResolvedPlans
                 | MemoryPart::Data
+                | MemoryPart::SampleTokenizer
                 | MemoryPart::ProgramAndTokenizer
                 | MemoryPart::Reserve
                 | MemoryPart::SpillFile,
@@ -224,13 +238,13 @@ impl MemoryAccount {
 
     /// What a run of these graphs needs beside the arena where that lies, as far as can be said before they are compiled.
     pub(crate) fn beside_arena(graphs: &[&Graph], profile: &DeviceProfile, buffers: Buffers) -> usize {
-        let SourceTotals { weights, quantised, parameters, gradients, moments, inputs, .. } = SourceTotals::of(graphs);
-        let of_device = weights + quantised + parameters + gradients + moments + inputs + profile.executor_bytes;
+        let sources = SourceTotals::of(graphs);
+        let of_device = sources.bytes() + profile.executor_bytes;
         match profile.tensor_domain() {
             MemoryDomain::Host => {
                 // Every node is a step or more.
                 let steps = graphs.iter().map(|graph| graph.nodes.len()).sum();
-                of_device + buffers.data_bytes + program_bytes(buffers.data_bytes, steps) + RESERVE_BYTES
+                of_device + buffers.held_bytes() + program_bytes(buffers.held_bytes(), steps) + RESERVE_BYTES
             }
             MemoryDomain::Device | MemoryDomain::Disk => of_device,
         }

@@ -59,6 +59,10 @@ rows! {
         Data "data" "data",
         /// The times of one update's steps.
         Trace "trace" "trace",
+        /// Keys and values of the tokens of a sample.
+        KvCache "kv_cache" "kv cache of samples",
+        /// The tokenizer that samples are read and written with, and their buffers.
+        SampleTokenizer "sample_tokenizer" "tokenizer of samples",
         /// Code, compiled plans, and what the process held when it was asked.
         ProgramAndTokenizer "program_and_tokenizer" "program and tokenizer",
         /// What is counted nowhere else.
@@ -93,7 +97,7 @@ rows! {
         Workspace "workspace" "workspace",
         /// Rows, batches, inputs, and what weights are read through.
         DataBuffers "data_buffers" "data buffers",
-        /// What reading rows took, where that was more than all else.
+        /// What reading rows took, where that was more than all else; what samples are written with.
         Tokenizer "tokenizer" "tokenizer",
         /// Offloaded values in the host's memory.
         OffloadHost "offload_host" "offload host",
@@ -118,6 +122,8 @@ impl MemoryPart {
             MemoryPart::KernelScratch | MemoryPart::ResolvedPlans => PhasePart::Workspace,
             MemoryPart::Inputs | MemoryPart::Data | MemoryPart::Trace => PhasePart::DataBuffers,
             MemoryPart::ProgramAndTokenizer | MemoryPart::Reserve => PhasePart::Reserve,
+            MemoryPart::KvCache => PhasePart::KvCache,
+            MemoryPart::SampleTokenizer => PhasePart::Tokenizer,
             MemoryPart::SpillFile => PhasePart::SpillFile,
         }
     }
@@ -130,7 +136,7 @@ pub enum RunPhase {
     Load,
     /// Micro-steps and updates.
     Step,
-    /// The loss of held-out rows.
+    /// The loss of held-out rows, and samples.
     Evaluation,
     /// Writing a save or the result.
     Save,

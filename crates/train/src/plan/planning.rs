@@ -26,6 +26,8 @@ pub(crate) struct PlannedStep {
     pub(crate) update: Plan,
     /// Of the held-out rows, if there are any.
     pub(crate) evaluation: Option<Plan>,
+    /// Of the texts that are sampled, if there are any: of a prompt's chunk and of one token.
+    pub(crate) generation: Vec<Plan>,
     /// Of the micro-batches that are shorter, shortest first.
     pub(crate) shorter: Vec<Plan>,
     pub(crate) account: MemoryAccount,
@@ -106,7 +108,7 @@ impl Limit {
 impl PlannedStep {
     /// All plans but that of the longest micro-step.
     pub(crate) fn others(&self) -> Vec<&Plan> {
-        std::iter::once(&self.update).chain(&self.evaluation).chain(&self.shorter).collect()
+        std::iter::once(&self.update).chain(&self.evaluation).chain(&self.generation).chain(&self.shorter).collect()
     }
 
     /// Steps of all plans together.
@@ -119,6 +121,17 @@ impl PlannedStep {
         let plans = self.shorter.iter().chain(std::iter::once(&self.micro));
         buckets.iter().zip(plans).map(|(&bucket, plan)| BucketPlan::of(bucket, plan, profile)).collect()
     }
+}
+
+/// What is planned beside the longest micro-step and the update.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct OtherGraphs {
+    /// Micro-steps that are shorter, the shortest first.
+    pub(crate) shorter: Vec<Graph>,
+    /// The loss of the held-out rows.
+    pub(crate) evaluation: Option<Graph>,
+    /// Samples: of a prompt's chunk and of one token.
+    pub(crate) generation: Vec<Graph>,
 }
 
 /// Forward and backward of a micro-step, ready to plan, and what they train.
@@ -134,12 +147,11 @@ impl<'a> MicroStepProblem<'a> {
     }
 }
 
-/// Compiles the micro-steps, of which `shorter` has the shorter ones, the update and the evaluation.
+/// Compiles the micro-steps, the update, the evaluation and what samples.
 pub(crate) fn plan_step(
     config: &TrainConfig,
     micro_step: &MicroStepProblem<'_>,
-    shorter: &[Graph],
-    evaluation: Option<Graph>,
+    beside: &OtherGraphs,
     profile: &DeviceProfile,
     buffers: Buffers,
     limits: Limits,
@@ -147,10 +159,12 @@ pub(crate) fn plan_step(
     let policy = &config.checkpointing;
     let MicroStepProblem { problem, trained } = micro_step;
     let update = trained.plan_update(profile)?;
-    let evaluation = evaluation.map(|graph| LoadedForward::plan(graph, profile)).transpose()?;
-    let others: Vec<&Plan> = std::iter::once(&update).chain(&evaluation).collect();
-    let (micro, shorter, account) = fitting((problem, shorter), &others, policy, profile, buffers, limits)?;
-    Ok(PlannedStep { micro, update, evaluation, shorter, account, trained: trained.clone() })
+    let plan = |graph: &Graph| LoadedForward::plan(graph.clone(), profile);
+    let evaluation = beside.evaluation.as_ref().map(plan).transpose()?;
+    let generation = beside.generation.iter().map(plan).collect::<Result<Vec<_>, _>>()?;
+    let others: Vec<&Plan> = std::iter::once(&update).chain(&evaluation).chain(&generation).collect();
+    let (micro, shorter, account) = fitting((problem, &beside.shorter), &others, policy, profile, buffers, limits)?;
+    Ok(PlannedStep { micro, update, evaluation, generation, shorter, account, trained: trained.clone() })
 }
 
 /// The plans of the micro-step, the longest and shorter ones, whose account is within the limits. The longest shapes the

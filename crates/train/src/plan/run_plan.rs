@@ -6,7 +6,7 @@
 
 use crate::plan::alternative::Alternative;
 use crate::plan::alternatives::{Present, alternatives};
-use crate::plan::buckets::{BucketPlan, shorter};
+use crate::plan::buckets::BucketPlan;
 use crate::plan::planning::{Limit, MicroStepProblem, PlannedStep, plan_step};
 use crate::plan::setting::Setting;
 use crate::plan::setup::{SetUp, SetUpFor};
@@ -173,13 +173,11 @@ fn planned_or_smallest(
     micro_step: &MicroStepProblem<'_>,
     profile: &DeviceProfile,
 ) -> Result<(PlannedStep, bool, MemoryDomain), TrainError> {
-    let short = &setup.buckets[..setup.buckets.len() - 1];
-    let short = short.iter().map(|bucket| shorter(setup.setting(), bucket.seq_len)).collect::<Result<Vec<_>, _>>()?;
-    let held_out = setup.held_out()?;
+    let beside = setup.other_graphs()?;
     let (mut config, mut limits, mut fits) = (setup.config.clone(), setup.limits, true);
     let mut misfit = None;
     loop {
-        match plan_step(&config, micro_step, &short, held_out.clone(), profile, setup.buffers, limits) {
+        match plan_step(&config, micro_step, &beside, profile, setup.buffers, limits) {
             Err(TrainError::DoesNotFit { domain, needed_bytes, whose, limit_bytes, .. }) => {
                 // A second refusal means that planning itself took more memory meanwhile.
                 let bytes = needed_bytes.max(limit_bytes + if fits { 0 } else { SPARE_BYTES });

@@ -7,10 +7,11 @@
 use crate::folder::file_names::{EVAL_ROWS_FILE, ROWS_FILE};
 use crate::folder::kept_rows::{Keeping, RowsOf};
 use crate::folder::snapshot::Resumed;
-use crate::plan::buckets::{LengthBucket, SEQ_LEN_MULTIPLE, buckets};
+use crate::generate::sample_texts::SampleTexts;
+use crate::plan::buckets::{LengthBucket, SEQ_LEN_MULTIPLE, buckets, shorter};
 use crate::plan::memory::Buffers;
 use crate::plan::out_of_reach::{refuse_rank, refuse_tokens};
-use crate::plan::planning::Limits;
+use crate::plan::planning::{Limits, OtherGraphs};
 use crate::plan::setting::Setting;
 use crate::prices::given_prices::given_prices;
 use crate::prices::machine_prices::cached_profile;
@@ -22,7 +23,6 @@ use crate::settings::setting_name::SettingName;
 use crate::{TrainConfig, TrainError};
 use remat_data::{Batch, DataLoader, Dataset, DatasetBuilder, LoaderOptions, ModelTokens, Order, Sample};
 use remat_formats::{ModelConfig, tokenizer_reading_bytes};
-use remat_ir::Graph;
 use remat_model::{BatchShape, LoraConfig, Method, Model, Quant, Targets};
 use remat_plan::{DeviceProfile, Prices, SpillPrices};
 use remat_step::DeviceOptions;
@@ -58,6 +58,8 @@ pub(crate) struct SetUp {
     /// The rows; `None` where a plan is made from a length alone.
     pub(crate) loader: Option<DataLoader>,
     pub(crate) evaluation: Option<EvaluationData>,
+    /// The texts that are continued now and then.
+    pub(crate) samples: Option<SampleTexts>,
     /// Lengths that have plans of their own, the shortest first.
     pub(crate) buckets: Vec<LengthBucket>,
     /// What is held beside the plans.
@@ -139,7 +141,10 @@ impl SetUp {
         let loader = whom.needs_rows(&config).then(|| rows_at_position(rows, resumed)).transpose()?;
         let evaluation = evaluation_data(rows)?;
         let reading_bytes = if tokens.is_some() { tokenizer_reading_bytes(&config.model)? } else { 0 };
-        drop(tokens);
+        let samples = match whom {
+            SetUpFor::Profile => None,
+            SetUpFor::Run(..) | SetUpFor::Plan => SampleTexts::of(&config, &model, tokens)?,
+        };
         let of_length = BatchShape { batch: config.batch_size, seq_len };
         let shape = loader.as_ref().map_or(of_length, |loader| shape_of(&config, loader, seq_len));
         refuse_tokens(&config, &model, shape, limit)?;
@@ -151,13 +156,29 @@ impl SetUp {
         let buffers = Buffers {
             data_bytes: rows + batches + evaluation.as_ref().map_or(0, EvaluationData::bytes),
             reading_bytes,
+            // Taken for as much as reading it takes, which is more than what is left.
+            sampling_bytes: samples.as_ref().map_or(0, |samples| reading_bytes + samples.bytes()),
             measuring_bytes: 0,
             traced_micro_batches: whom.traced_micro_batches(&config),
             adapter_is_read: resumed.is_some() || config.init_adapter.is_some(),
         };
         let (limits, prices) = (Limits::of(&config, &options.profile()), given_prices(&config)?);
         let spill = spill_prices(&config, prices.as_ref())?;
-        Ok(SetUp { config, model, method, shape, loader, evaluation, buckets, buffers, options, limits, prices, spill })
+        Ok(SetUp {
+            config,
+            model,
+            method,
+            shape,
+            loader,
+            evaluation,
+            samples,
+            buckets,
+            buffers,
+            options,
+            limits,
+            prices,
+            spill,
+        })
     }
 
     /// What plans are made of.
@@ -176,10 +197,20 @@ impl SetUp {
         with_spill(profile, self.spill)
     }
 
-    /// The loss of the held-out rows, if there are any.
-    pub(crate) fn held_out(&self) -> Result<Option<Graph>, TrainError> {
-        let graph = |data: &EvaluationData| Ok(self.model.evaluation(Some(&self.method), data.shape)?.graph);
-        self.evaluation.as_ref().map(graph).transpose()
+    /// What is planned beside the longest micro-step and the update.
+    pub(crate) fn other_graphs(&self) -> Result<OtherGraphs, TrainError> {
+        let short = &self.buckets[..self.buckets.len() - 1];
+        let shorter = short.iter().map(|bucket| shorter(self.setting(), bucket.seq_len));
+        let loss = |data: &EvaluationData| -> Result<_, TrainError> {
+            Ok(self.model.evaluation(Some(&self.method), data.shape)?.graph)
+        };
+        let sampled = |samples: &SampleTexts| self.model.generation(Some(&self.method), samples.shape);
+        let generation = self.samples.as_ref().map(sampled).transpose()?;
+        Ok(OtherGraphs {
+            shorter: shorter.collect::<Result<_, TrainError>>()?,
+            evaluation: self.evaluation.as_ref().map(loss).transpose()?,
+            generation: generation.into_iter().flat_map(|graphs| [graphs.prefill, graphs.decode]).collect(),
+        })
     }
 }
 
@@ -276,11 +307,12 @@ fn evaluation_data(rows: RowsOf<'_>) -> Result<Option<EvaluationData>, TrainErro
     Ok(Some(EvaluationData { loader, shape: BatchShape { batch: batch_size, seq_len } }))
 }
 
-/// The tokenizer of the model's folder, if rows are read and it has one. Where its chat template asks for the day, that is
+/// The tokenizer of the model's folder, if rows or texts are read and it has one. Where its chat template asks for the day, that is
 /// part of the settings from then on.
 fn open_tokens(config: &mut TrainConfig, model: &ModelConfig) -> Result<Option<ModelTokens>, TrainError> {
     // A preset has no folder, and so no tokenizer: its rows are token ids.
-    if config.preset.is_some() || (config.data.is_empty() && config.eval_data.is_empty()) {
+    let are_texts = !config.data.is_empty() || !config.eval_data.is_empty() || !config.sample.is_empty();
+    if config.preset.is_some() || !are_texts {
         return Ok(None);
     }
     let tokens = ModelTokens::open(&config.model, model.eos_token_ids.first().copied())?;

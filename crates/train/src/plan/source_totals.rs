@@ -24,6 +24,8 @@ pub(crate) struct SourceTotals {
     pub(crate) parameters: usize,
     pub(crate) gradients: usize,
     pub(crate) moments: usize,
+    /// Keys and values of generation.
+    pub(crate) caches: usize,
     pub(crate) inputs: usize,
     pub(crate) has_adapters: bool,
     /// Masters of adapters' second matrices: zero until the first update.
@@ -39,6 +41,7 @@ enum Written {
     WithAdapter,
     AtResume,
     InStep,
+    InSample,
 }
 
 struct State {
@@ -59,6 +62,12 @@ impl SourceTotals {
         totals
     }
 
+    /// All of them together.
+    pub(crate) fn bytes(&self) -> usize {
+        let of_weights = self.weights + self.quantised;
+        of_weights + self.parameters + self.gradients + self.moments + self.caches + self.inputs
+    }
+
     fn count(&mut self, value: &Value) {
         let bytes = value.ty.bytes().next_multiple_of(ALIGNMENT_BYTES);
         let is_quantised = value.ty.dtype.quant_format().is_some();
@@ -72,6 +81,7 @@ impl SourceTotals {
             Storage::Weight => &mut self.weights,
             Storage::State => match written {
                 Written::InStep => &mut self.gradients,
+                Written::InSample => &mut self.caches,
                 Written::AtResume => &mut self.moments,
                 Written::AtLoad | Written::WithAdapter => &mut self.parameters,
             },
@@ -90,13 +100,13 @@ impl SourceTotals {
         self.shared(|state| match state.written {
             Written::AtLoad => true,
             Written::WithAdapter => adapter_is_read,
-            Written::AtResume | Written::InStep => false,
+            Written::AtResume | Written::InStep | Written::InSample => false,
         })
     }
 
     /// The same of a run that goes on from a save.
     pub(crate) fn shared_at_resume(&self) -> usize {
-        self.shared(|state| state.written != Written::InStep)
+        self.shared(|state| !matches!(state.written, Written::InStep | Written::InSample))
     }
 
     fn shared(&self, is_written: impl Fn(&State) -> bool) -> usize {
@@ -120,6 +130,7 @@ fn written(role: Option<SourceRole>) -> Written {
         Some(SourceRole::Parameter(_, StateRole::Gradient)) => Written::InStep,
         Some(SourceRole::Parameter(_, role)) if role.is_moment() => Written::AtResume,
         Some(SourceRole::Parameter(ParameterKind::AdapterB, StateRole::Value)) => Written::WithAdapter,
+        Some(SourceRole::KvCache) => Written::InSample,
         _ => Written::AtLoad,
     }
 }

@@ -70,6 +70,8 @@ impl Profiled {
                 first_loss: None,
                 last_loss: None,
                 last_val_loss: None,
+                best: None,
+                stopped_after: None,
                 peak_bytes: row.measured_peak_bytes,
                 planned_peak_bytes: row.planned_peak_bytes,
                 seconds: row.step_seconds * self.repeats as f64,

@@ -32,6 +32,7 @@ fn constraint(part: MemoryPart) -> Option<&'static str> {
             Some("batch")
         }
         MemoryPart::Data => Some("data"),
+        MemoryPart::KvCache | MemoryPart::SampleTokenizer => Some("samples"),
         // What the program itself takes is nothing to choose, and a file is no memory.
         MemoryPart::KernelScratch
         | MemoryPart::ResolvedPlans

@@ -4,6 +4,7 @@
 
 use crate::profile::row::{ProfileRow, RefusedPolicy};
 use crate::record::machine::Machine;
+use crate::run::held_out::Best;
 use crate::settings::config::TrainConfig;
 use remat_data::SampleStats;
 use remat_model::Model;
@@ -45,6 +46,16 @@ pub struct PlanRecord {
     pub activation_bytes: usize,
 }
 
+/// What is kept of a run's best evaluation.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[allow(missing_docs)]
+pub struct BestRecord {
+    /// In the run's folder.
+    pub path: &'static str,
+    #[serde(flatten)]
+    pub evaluation: Best,
+}
+
 /// What was seen.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[allow(missing_docs)]
@@ -53,6 +64,12 @@ pub struct Observed {
     pub first_loss: Option<f64>,
     pub last_loss: Option<f64>,
     pub last_val_loss: Option<f64>,
+    /// The lowest loss of the held-out rows, and where the adapter or model is that gave it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub best: Option<BestRecord>,
+    /// Evaluations in a row that were no better, of a run that stopped because of them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stopped_after: Option<u64>,
     pub peak_bytes: Option<u64>,
     pub planned_peak_bytes: u64,
     pub seconds: f64,

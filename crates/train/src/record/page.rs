@@ -4,6 +4,7 @@
 
 use crate::record::lab_record::Record;
 use crate::record::machine::Machine;
+use crate::run::held_out::Best;
 use serde_json::Value;
 use std::fmt::Write;
 
@@ -94,6 +95,13 @@ fn outcome(record: &Record, row: &mut dyn FnMut(&str, String)) {
     }
     if let Some(val_loss) = seen.last_val_loss {
         row("loss of held-out rows", format!("{val_loss:.6} at last"));
+    }
+    if let Some(best) = &seen.best {
+        let Best { step, val_loss, .. } = best.evaluation;
+        row("best on held-out rows", format!("{val_loss:.6} after update {step}, in {}", best.path));
+    }
+    if let Some(evaluations) = seen.stopped_after {
+        row("stopped early", format!("after {evaluations} evaluations in a row that were no better"));
     }
     if let Some(answers) = &record.answers {
         let (before, after) = (answers.loss_before, answers.loss_after);

@@ -1,6 +1,6 @@
 //! How a run is started, stopped and watched, beside its settings. Invariant: nothing here changes what is computed.
 
-use crate::folder::run_folder::Existing;
+use crate::folder::existing::Existing;
 use remat_step::device::Opener;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;

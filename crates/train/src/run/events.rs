@@ -103,6 +103,9 @@ fn crc32c(data: &[u8]) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::folder::file_names::EVENTS_FILE;
+    use std::collections::BTreeMap;
+    use std::path::Path;
 
     #[test]
     fn checksums_are_those_of_the_literature() {
@@ -112,33 +115,55 @@ mod tests {
         assert_eq!(crc32c(&[0xff; 32]), 0x62a8_ab43);
     }
 
-    #[test]
-    fn records_are_those_that_tensorboard_reads() {
-        let metrics = StepMetrics {
-            step: 300,
-            epoch: 0.5,
-            loss: 1.25,
-            val_loss: Some(2.5),
-            lr: 1e-3,
+    const FIXTURE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures/tensorboard");
+
+    /// The updates of the fixture; the second was evaluated.
+    fn updates() -> Vec<StepMetrics> {
+        let update = |step: u64| StepMetrics {
+            step,
+            epoch: step as f64 / 200.0,
+            loss: 1.25 / step as f64,
+            val_loss: (step == 2).then_some(2.5),
+            lr: 1e-3 * step as f64,
             grad_norm: 0.5,
             tokens: 64,
             tokens_per_s: 8.0,
             step_seconds: 8.0,
-            peak_bytes: 1 << 20,
-            planned_peak_bytes: 1 << 20,
+            peak_bytes: step << 20,
+            planned_peak_bytes: 1 << 30,
         };
+        [1, 2, 300].map(update).into()
+    }
+
+    /// The file was read by TensorBoard (`fixtures/events.py`), which passes over records with a wrong checksum.
+    #[test]
+    fn an_event_file_is_the_one_that_tensorboard_read() {
         let (mut events, mut records) = (Events::beginning_at(1e9), Vec::new());
         events.head(&mut records);
-        assert_eq!(records.len(), 12 + 9 + 15 + 4);
-        assert_eq!(&records[12 + 11..12 + 24], VERSION.as_bytes());
-        let head = records.len();
-        events.update(&metrics, &mut records);
-        let data = &records[head + 12..records.len() - 4];
-        assert_eq!(u64::from_le_bytes(records[head..head + 8].try_into().expect("eight")), data.len() as u64);
-        // The time, then step 300 as a varint, then the summary.
-        assert_eq!(data[..9], [&[9][..], &(1e9_f64 + 8.0).to_le_bytes()].concat());
-        assert_eq!(data[9..13], [0x10, 0xac, 0x02, 0x2a]);
-        let first = [&[0x0a, 17, 0x0a, 10][..], b"train/loss", &[0x15], &1.25_f32.to_le_bytes()].concat();
-        assert!(data.windows(first.len()).any(|window| window == first));
+        updates().iter().for_each(|update| events.update(update, &mut records));
+        let path = Path::new(FIXTURE).join(EVENTS_FILE);
+        if std::env::var_os("REMAT_UPDATE").is_some() {
+            std::fs::write(&path, &records).expect("written");
+        }
+        assert!(std::fs::read(&path).expect("the fixture") == records, "run fixtures/events.py after a change");
+
+        let text = std::fs::read_to_string(Path::new(FIXTURE).join("read.json")).expect("the fixture");
+        let found: BTreeMap<String, Vec<(u64, f64, f64)>> = serde_json::from_str(&text).expect("JSON");
+        let curve = |of: &dyn Fn(&StepMetrics) -> Option<f64>| -> Vec<(u64, f64, f64)> {
+            let times = (1..).map(|update| 1e9 + 8.0 * f64::from(update));
+            let points = updates().into_iter().zip(times);
+            points.filter_map(|(update, time)| Some((update.step, time, f64::from(of(&update)? as f32)))).collect()
+        };
+        let expected = [
+            ("train/loss", curve(&|update| Some(update.loss))),
+            ("eval/loss", curve(&|update| update.val_loss)),
+            ("train/learning_rate", curve(&|update| Some(update.lr))),
+            ("train/grad_norm", curve(&|update| Some(update.grad_norm))),
+            ("train/epoch", curve(&|update| Some(update.epoch))),
+            ("train/tokens_per_second", curve(&|update| Some(update.tokens_per_s))),
+            ("memory/peak_bytes", curve(&|update| Some(update.peak_bytes as f64))),
+        ];
+        let expected: BTreeMap<String, _> = expected.map(|(tag, points)| (tag.to_string(), points)).into();
+        assert_eq!(found, expected);
     }
 }

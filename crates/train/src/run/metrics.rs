@@ -38,16 +38,17 @@ pub struct MetricsLog {
 }
 
 impl MetricsLog {
-    /// Opens the log of a run folder and keeps the lines of the first `updates` updates.
+    /// Opens the log of a run folder and keeps the lines of the first `updates` updates. The same for TensorBoard goes into the
+    /// folder `events`.
     ///
     /// # Errors
     /// A file that cannot be read or written.
-    pub fn open(folder: &Path, updates: u64) -> Result<Self, TrainError> {
+    pub fn open(folder: &Path, events: &Path, updates: u64) -> Result<Self, TrainError> {
         let path = folder.join(METRICS_FILE);
         let failed = |source| TrainError::Io { path: path.clone(), what: "write", source };
         let (mut kept_bytes, mut tokens, mut lines) = (0, 0, 0);
         let mut recent = VecDeque::with_capacity(RECENT_UPDATES);
-        let events_path = folder.join(EVENTS_FILE);
+        let events_path = events.join(EVENTS_FILE);
         let no_events = |source| TrainError::Io { path: events_path.clone(), what: "write", source };
         let mut events_file = File::create(&events_path).map_err(no_events)?;
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |time| time.as_secs_f64());
@@ -177,7 +178,7 @@ mod tests {
     }
 
     fn log(folder: &Path, from: u64, to: u64) {
-        let mut log = MetricsLog::open(folder, from).expect("opens");
+        let mut log = MetricsLog::open(folder, folder, from).expect("opens");
         for step in from + 1..=to {
             log.append(&metrics(step)).expect("appends");
         }
@@ -201,16 +202,16 @@ mod tests {
     fn what_saves_tell_is_bounded_and_the_same_after_a_resume() {
         let (whole, resumed) = (tempfile::tempdir().expect("folder"), tempfile::tempdir().expect("folder"));
         let last = 3 * RECENT_UPDATES as u64;
-        let mut log = MetricsLog::open(whole.path(), 0).expect("opens");
+        let mut log = MetricsLog::open(whole.path(), whole.path(), 0).expect("opens");
         let capacity = log.recent.capacity();
         (1..=last).for_each(|step| log.append(&metrics(step)).expect("appends"));
         assert_eq!((log.recent.len(), log.recent.capacity()), (RECENT_UPDATES, capacity));
         assert!(log.recent().map(|m| m.step).eq(last - RECENT_UPDATES as u64 + 1..=last));
         assert_eq!((log.tokens(), log.lines()), (100 * last, last));
 
-        let mut again = MetricsLog::open(resumed.path(), 0).expect("opens");
+        let mut again = MetricsLog::open(resumed.path(), resumed.path(), 0).expect("opens");
         (1..=last).for_each(|step| again.append(&metrics(step)).expect("appends"));
-        let again = MetricsLog::open(resumed.path(), last).expect("opens");
+        let again = MetricsLog::open(resumed.path(), resumed.path(), last).expect("opens");
         assert!(again.recent().eq(log.recent()) && (again.tokens(), again.lines()) == (log.tokens(), log.lines()));
     }
 

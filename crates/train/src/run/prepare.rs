@@ -4,8 +4,9 @@
 //! run that is refused leaves nothing behind. All errors of a user's input come from here.
 
 use crate::folder::snapshot::{self, Resumed};
+use crate::generate::sample_texts::SampleTexts;
 use crate::plan::alternatives::with_alternatives;
-use crate::plan::buckets::{BucketPlan, LengthBucket, shorter};
+use crate::plan::buckets::{BucketPlan, LengthBucket};
 use crate::plan::memory;
 use crate::plan::memory::Buffers;
 use crate::plan::planning::{Limit, Limits, MicroStepProblem, PlannedStep, plan_step};
@@ -22,6 +23,7 @@ use crate::run::batched_step::BatchedStep;
 use crate::run::control::RunControl;
 use crate::run::evaluate::EvaluationRows;
 use crate::run::report::{Event, PlannedRun, Reporter};
+use crate::run::sampler::Sampler;
 use crate::run::session::{Evaluation, RunFacts, Session};
 use crate::{MemoryPart, PhaseMemory, TrainConfig, TrainError};
 use remat_data::{Batch, DataLoader};
@@ -42,6 +44,7 @@ pub(crate) struct Prepared {
     buckets: Vec<LengthBucket>,
     bucket_plans: Vec<BucketPlan>,
     evaluation: Option<EvaluationData>,
+    samples: Option<SampleTexts>,
     pub(crate) resumed: Option<Resumed>,
     options: DeviceOptions,
     limits: Limits,
@@ -60,14 +63,12 @@ pub(crate) fn prepare(
     let setting = setup.setting();
     let training = setting.training()?;
     setup.model.check_weights(&training.graph)?;
-    let held_out = setup.held_out()?;
-    let short = &setup.buckets[..setup.buckets.len() - 1];
-    let short = short.iter().map(|bucket| shorter(setting, bucket.seq_len)).collect::<Result<Vec<_>, _>>()?;
+    let beside = setup.other_graphs()?;
     let SetUp { config, options, limits, buffers, .. } = &setup;
     let planned = |profile: &DeviceProfile, buffers: Buffers| {
         let step = TrainingStep::new(training.clone(), Some(&adamw(config)))?;
         let micro_step = MicroStepProblem::of(step, profile)?;
-        plan_step(config, &micro_step, &short, held_out.clone(), profile, buffers, *limits)
+        plan_step(config, &micro_step, &beside, profile, buffers, *limits)
             .map_err(|error| with_alternatives(error, setting, profile))
     };
     let mut profile = setup.profile();
@@ -88,7 +89,7 @@ pub(crate) fn prepare(
     }
     let bucket_plans = step.bucket_plans(&setup.buckets, &profile);
     let own_prices = (setup.prices.is_none() && control.device.is_none()).then_some(profile.prices);
-    let SetUp { config, model, method, shape, loader, evaluation, buckets, options, limits, .. } = setup;
+    let SetUp { config, model, method, shape, loader, evaluation, samples, buckets, options, limits, .. } = setup;
     let loader = loader.expect("a run has rows");
     let per_epoch = loader.updates_per_epoch() as u64;
     let total_updates = config.total_updates(per_epoch)?;
@@ -102,6 +103,7 @@ pub(crate) fn prepare(
         buckets,
         bucket_plans,
         evaluation,
+        samples,
         resumed,
         options,
         limits,
@@ -193,14 +195,14 @@ impl Prepared {
     /// Allocates everything and fills it: base weights, then the adapter or the saved state.
     pub(crate) fn load(self) -> Result<Session, TrainError> {
         let facts = self.facts();
-        let PlannedStep { micro, update, evaluation, shorter, account, trained } = self.planned;
+        let PlannedStep { micro, update, evaluation, generation, shorter, account, trained } = self.planned;
         let (graph, parameters) = (micro.graph.clone(), trained.parameters);
         let mut device = self.options.open();
         device.set_spill_folder(self.config.offload.as_deref());
         let shorter =
             shorter.into_iter().zip(&self.buckets).map(|(plan, bucket)| MicroPlan::shorter(plan, bucket.seq_len));
         let micros = shorter.chain([MicroPlan::longest(micro)]).collect();
-        let plans = StepPlans { micros, update: Some(update), evaluation };
+        let plans = StepPlans { micros, update: Some(update), evaluation, forwards: generation };
         let mut loaded = plans.load(device, &trained.loss, &trained.dloss)?;
         let per_epoch = self.loader.updates_per_epoch() as u64;
         let held_out = self.evaluation.as_ref().map(|data| data.shape.seq_len);
@@ -210,7 +212,9 @@ impl Prepared {
         });
         let device = loaded.device_mut();
         self.model.load_weights(&graph, device)?;
-        self.model.load_frequencies(self.buckets.iter().map(|bucket| bucket.seq_len).chain(held_out), device)?;
+        let sampled = self.samples.as_ref().map(|samples| samples.shape.capacity);
+        let lengths = self.buckets.iter().map(|bucket| bucket.seq_len).chain(held_out).chain(sampled);
+        self.model.load_frequencies(lengths, device)?;
         match (&self.resumed, &self.config.init_adapter, &self.method) {
             (Some(resumed), _, _) => {
                 let states = snapshot::saved_states(&parameters, &self.config);
@@ -223,12 +227,14 @@ impl Prepared {
             }
             (None, None, Method::Full) => {}
         }
+        let samples = self.samples.map(|texts| Sampler::of(texts, &mut loaded, per_epoch)).transpose()?;
         // The buffers that weights were read through are no part of a step.
         release_freed_memory();
         let batches = self.buckets.iter().map(|bucket| Batch::new(self.shape.batch, bucket.seq_len)).collect();
         let step = BatchedStep::new(loaded, batches, self.config.seed);
         Ok(Session {
             evaluation,
+            samples,
             schedule: self.config.lr_schedule(self.total_updates),
             made_updates: self.resumed.as_ref().map_or(0, |resumed| resumed.save.step),
             planned_peak_bytes: account.planned_peak_bytes() as u64,

@@ -1,8 +1,8 @@
 //! The lab record of a finished run. Invariant: it says what was run and what came of it, so it is written last.
 
 use crate::TrainError;
-use crate::folder::file_names::RECORD_FILE;
-use crate::record::lab_record::{ModelRecord, Observed, Record, RecordKind, data_records};
+use crate::folder::file_names::{BEST_FOLDER, RECORD_FILE};
+use crate::record::lab_record::{BestRecord, ModelRecord, Observed, Record, RecordKind, data_records};
 use crate::record::program::build;
 use crate::run::report::Event;
 use crate::run::under_way::Run;
@@ -15,6 +15,7 @@ impl Run<'_> {
                 format!("{} was written to while this run went; it may not be any more what was read", path.display());
             self.reporter.report(Event::Note(&note));
         }
+        let best = self.held_out.as_ref().and_then(|held_out| held_out.best);
         let session = &self.session;
         let (remat_version, commit, build) = build();
         let facts = &session.facts;
@@ -35,6 +36,8 @@ impl Run<'_> {
                 first_loss: self.first_loss,
                 last_loss: self.last_loss,
                 last_val_loss: self.last_val_loss,
+                best: best.map(|evaluation| BestRecord { path: BEST_FOLDER, evaluation }),
+                stopped_after: self.stopped_after(),
                 peak_bytes: self.peaks.highest(),
                 planned_peak_bytes: session.planned_peak_bytes,
                 seconds: self.seconds,

@@ -1,6 +1,6 @@
 //! What a run tells while it goes. Invariant: a report is data; how it looks is the command line's business.
 
-use crate::{BucketPlan, MemoryAccount, PhaseMemory, PhasePeak, Record, StepMetrics, TrainConfig};
+use crate::{Best, BucketPlan, MemoryAccount, PhaseMemory, PhasePeak, Record, Sample, StepMetrics, TrainConfig};
 use remat_data::SampleStats;
 use remat_model::BatchShape;
 use std::path::{Path, PathBuf};
@@ -32,6 +32,15 @@ pub enum Event<'a> {
         /// Its folder.
         path: &'a Path,
     },
+    /// The loss of the held-out rows is lower than ever before, and what gave it is kept apart.
+    Improved {
+        /// The evaluation.
+        best: &'a Best,
+        /// The folder.
+        path: &'a Path,
+    },
+    /// A text was continued by the model in training.
+    Sampled(&'a Sample),
 }
 
 /// A run before its first step.
@@ -106,6 +115,10 @@ pub struct Summary {
     pub last_loss: Option<f64>,
     /// Loss of the held-out rows, when they were last evaluated.
     pub last_val_loss: Option<f64>,
+    /// The lowest loss of the held-out rows, whose adapter or model is kept apart.
+    pub best: Option<Best>,
+    /// How many evaluations in a row were no better, of a run that stopped because of them.
+    pub stopped_after: Option<u64>,
     /// Seconds spent in updates by this process.
     pub seconds: f64,
     /// Tokens of this process's updates.

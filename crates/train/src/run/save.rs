@@ -5,7 +5,9 @@
 
 use crate::folder::kept_rows;
 use crate::folder::snapshot::{self, DataState, LogEntry, TrainerState};
+use crate::run::held_out::Best;
 use crate::run::report::Event;
+use crate::run::sample_log::SampleLog;
 use crate::run::session::Session;
 use crate::run::under_way::Run;
 use crate::settings::config_file;
@@ -22,6 +24,7 @@ impl Run<'_> {
         self.peaks.begin();
         self.check_states()?;
         self.log.sync()?;
+        self.samples.as_ref().map_or(Ok(()), SampleLog::sync)?;
         let trainer = self.trainer_state();
         let session = &self.session;
         let data = DataState {
@@ -29,6 +32,7 @@ impl Run<'_> {
             seed: session.config.seed,
             sampler: self.position.clone(),
             unevaluated: self.unevaluated,
+            held_out: self.held_out.clone(),
         };
         let states = &self.states;
         let (path, note) = self.saves.write(session.made_updates, &mut |folder| {
@@ -44,6 +48,21 @@ impl Run<'_> {
         self.reporter.report(Event::Saved { path: &path });
         notes.iter().for_each(|note| self.reporter.report(Event::Note(note)));
         Ok(path)
+    }
+
+    /// Takes an evaluation into account, and keeps the adapter or model apart if it is the best so far.
+    pub(crate) fn judge(&mut self, seen: Best) -> Result<(), TrainError> {
+        if !self.held_out.as_mut().is_some_and(|held_out| held_out.see(seen)) {
+            return Ok(());
+        }
+        self.peaks.begin();
+        self.check_states()?;
+        let session = &self.session;
+        let note = self.best.write(&seen, &mut |folder| write_result(session, folder))?;
+        self.peaks.end(RunPhase::Save);
+        self.reporter.report(Event::Improved { best: &seen, path: &self.best.path() });
+        note.iter().for_each(|note| self.reporter.report(Event::Note(note)));
+        Ok(())
     }
 
     /// Saves the end of a run with adapters, whose state is small, so that it can be made longer. The result is written
@@ -79,7 +98,10 @@ impl Run<'_> {
     fn trainer_state(&self) -> TrainerState {
         let session = &self.session;
         let per_epoch = session.loader.updates_per_epoch() as u64;
+        let best = self.held_out.as_ref().and_then(|held_out| held_out.best);
         TrainerState {
+            best_global_step: best.map(|best| best.step),
+            best_metric: best.map(|best| best.val_loss),
             epoch: self.log.recent().next_back().map_or(self.epoch, |last| last.epoch),
             global_step: session.made_updates,
             is_local_process_zero: true,

@@ -6,6 +6,7 @@ use crate::record::lab_record::PlanRecord;
 use crate::record::machine::Machine;
 use crate::run::batched_step::BatchedStep;
 use crate::run::evaluate::EvaluationRows;
+use crate::run::sampler::Sampler;
 use crate::{Schedule, TrainConfig};
 use remat_data::DataLoader;
 use remat_ir::Parameter;
@@ -26,6 +27,7 @@ pub(crate) struct Session {
     pub(crate) loader: DataLoader,
     pub(crate) step: BatchedStep,
     pub(crate) evaluation: Option<Evaluation>,
+    pub(crate) samples: Option<Sampler>,
     pub(crate) schedule: Schedule,
     pub(crate) total_updates: u64,
     pub(crate) made_updates: u64,

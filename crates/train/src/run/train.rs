@@ -4,9 +4,10 @@
 //! state between two updates, so an interrupted accumulation is done again by the run that resumes; a loss, gradient,
 //! parameter or moment that is not finite stops the run before anything is saved.
 
+use crate::folder::existing::Existing;
 use crate::folder::file_names::{METRICS_FILE, ROWS_FILE};
 use crate::folder::kept_rows;
-use crate::folder::run_folder::{Existing, RunFolder};
+use crate::folder::run_folder::RunFolder;
 use crate::folder::saves::Saves;
 use crate::run::control::RunControl;
 use crate::run::phase_peaks::PhasePeaks;
@@ -14,7 +15,7 @@ use crate::run::prepare::{Prepared, prepare};
 use crate::run::report::{Event, Outcome, Reporter, Summary};
 use crate::run::resume::{changed_length, resume};
 use crate::run::save::write_result;
-use crate::run::under_way::{Outputs, Run, before};
+use crate::run::under_way::{Earlier, Outputs, Run, before};
 use crate::settings::setting_name::SettingName;
 use crate::{RunPhase, TrainConfig, TrainError};
 use remat_formats::OutputFile;
@@ -33,7 +34,7 @@ pub fn train(config: TrainConfig, control: RunControl<'_>, reporter: &mut dyn Re
         Existing::Refuse | Existing::Replace => (config, None),
     };
     let is_resumed = resumed.is_some();
-    let unevaluated = resumed.as_ref().and_then(|resumed| resumed.data.unevaluated);
+    let earlier = resumed.as_ref().map(Earlier::of);
     let prepared: Prepared = prepare(config, resumed, control)?;
     if prepared.loader.dataset().was_kept() {
         reporter.report(Event::Note(&format!(
@@ -60,33 +61,37 @@ pub fn train(config: TrainConfig, control: RunControl<'_>, reporter: &mut dyn Re
     if let (None, Some(path)) = (&trace, control.trace) {
         trace = Some(OutputFile::open(&SettingName("trace").to_string(), path)?);
     }
-    Run::new(session, Outputs { folder, saves, trace }, unevaluated, control, peaks, reporter)?.go()
+    Run::new(session, Outputs { folder, saves, trace }, earlier, control, peaks, reporter)?.go()
 }
 
 impl Run<'_> {
     fn go(mut self) -> Result<Summary, TrainError> {
         let mut batch = self.session.loader.update_buffer();
-        if self.session.step.longest() > 0 && self.session.made_updates < self.session.total_updates {
+        self.find_best();
+        if self.session.step.longest() > 0 && self.goes_on() {
             self.peaks.begin();
             self.session.step.rehearse()?;
             self.peaks.end(RunPhase::Step);
         }
         self.note_missing_lines();
-        if let Some(metrics) = self.unevaluated.take() {
-            self.log_update(metrics)?;
+        match self.unevaluated.take() {
+            Some(metrics) => self.log_update(metrics)?,
+            None if self.session.made_updates == 0 => self.sample(0.0)?,
+            None => {}
         }
-        while self.unevaluated.is_some() || self.session.made_updates < self.session.total_updates {
+        while self.unevaluated.is_some() || self.goes_on() {
             if self.unevaluated.is_some() || !self.update(&mut batch)? {
                 let save = self.save()?;
                 return Ok(self.summary(Outcome::Interrupted { save }));
             }
             if self.unevaluated.is_none()
                 && self.session.config.save_every.is_some()
-                && self.is_written(self.session.made_updates)
+                && (self.is_written(self.session.made_updates) || !self.goes_on())
             {
                 self.save()?;
             }
         }
+        self.note_early_stop();
         self.check_states()?;
         self.log.sync()?;
         self.peaks.begin();
@@ -99,6 +104,7 @@ impl Run<'_> {
         if let Some(note) = self.validated() {
             self.reporter.report(Event::Note(&note));
         }
+        self.settle_best();
         let record = self.write_record()?;
         Ok(Summary { record: Some(Box::new(record)), ..self.summary(Outcome::Finished) })
     }

@@ -2,18 +2,23 @@
 //!
 //! Look next at `train` for its course, at `update` for one update, and at `save` for what it writes.
 
+use crate::folder::best::BestFolder;
+use crate::folder::events_folder::events_folder;
 use crate::folder::run_folder::RunFolder;
 use crate::folder::saves::Saves;
-use crate::folder::snapshot;
+use crate::folder::snapshot::{self, DataState, Resumed};
 use crate::record::time::now_utc;
 use crate::run::control::RunControl;
 use crate::run::gradient_watch::GradientWatch;
+use crate::run::held_out::HeldOut;
 use crate::run::metrics::MetricsLog;
 use crate::run::phase_peaks::PhasePeaks;
 use crate::run::report::{Outcome, Reporter, Summary};
+use crate::run::sample_log::SampleLog;
+use crate::run::sampler::Sampler;
 use crate::run::session::Session;
 use crate::{StepMetrics, TrainError};
-use remat_data::SamplerState;
+use remat_data::{SampleStats, SamplerState};
 use remat_formats::OutputFile;
 use std::sync::atomic::AtomicBool;
 
@@ -24,12 +29,33 @@ pub(crate) struct Outputs {
     pub(crate) trace: Option<OutputFile>,
 }
 
+/// What a run that goes on knows of the one before it.
+#[derive(Default)]
+pub(crate) struct Earlier {
+    /// The last update, if the evaluation after it was interrupted.
+    pub(crate) unevaluated: Option<StepMetrics>,
+    pub(crate) held_out: Option<HeldOut>,
+}
+
+impl Earlier {
+    /// Of a save.
+    pub(crate) fn of(resumed: &Resumed) -> Self {
+        let DataState { unevaluated, held_out, .. } = &resumed.data;
+        Earlier { unevaluated: *unevaluated, held_out: held_out.clone() }
+    }
+}
+
 /// A run under way.
 pub(crate) struct Run<'a> {
     pub(crate) session: Session,
     pub(crate) folder: RunFolder,
     pub(crate) saves: Saves,
     pub(crate) log: MetricsLog,
+    /// Of a run that samples.
+    pub(crate) samples: Option<SampleLog>,
+    /// Of a run that has held-out rows.
+    pub(crate) held_out: Option<HeldOut>,
+    pub(crate) best: BestFolder,
     pub(crate) watch: GradientWatch,
     /// Names of the parameters and moments: what saves hold.
     pub(crate) states: Vec<String>,
@@ -57,15 +83,27 @@ impl<'a> Run<'a> {
     pub(crate) fn new(
         session: Session,
         Outputs { folder, saves, trace }: Outputs,
-        unevaluated: Option<StepMetrics>,
+        earlier: Option<Earlier>,
         control: RunControl<'a>,
         peaks: PhasePeaks,
         reporter: &'a mut dyn Reporter,
     ) -> Result<Self, TrainError> {
+        let is_resumed = earlier.is_some();
+        let Earlier { unevaluated, held_out } = earlier.unwrap_or_default();
+        let out = &session.config.out;
+        // The line of an update whose evaluation is still to come is written again, with its result.
+        let logged = before(session.made_updates, unevaluated);
+        let log_samples = |_: &Sampler| SampleLog::open(out, is_resumed.then_some(logged));
+        let hashes = session.evaluation.as_ref().map(|evaluation| hashes(evaluation.rows.dataset().stats()));
         Ok(Run {
             saves,
-            // The line of an update whose evaluation is still to come is written again, with its result.
-            log: MetricsLog::open(&session.config.out, before(session.made_updates, unevaluated))?,
+            log: MetricsLog::open(out, events_folder(&session.config), logged)?,
+            samples: session.samples.as_ref().map(log_samples).transpose()?,
+            held_out: hashes.map(|rows| match held_out {
+                Some(held_out) if held_out.rows == rows => held_out,
+                _ => HeldOut::of(rows),
+            }),
+            best: BestFolder::of(out),
             watch: GradientWatch::new(&session.parameters),
             states: snapshot::saved_states(&session.parameters, &session.config),
             checked: None,
@@ -88,6 +126,19 @@ impl<'a> Run<'a> {
         })
     }
 
+    /// Whether there are updates to make: not all are made, and the held-out rows are no reason to stop.
+    pub(crate) fn goes_on(&self) -> bool {
+        self.session.made_updates < self.session.total_updates && self.stopped_after().is_none()
+    }
+
+    /// How many evaluations in a row were no better than the best, if the settings say to stop because of them and there are
+    /// updates left to stop before.
+    pub(crate) fn stopped_after(&self) -> Option<u64> {
+        let Session { config, made_updates, total_updates, .. } = &self.session;
+        let held_out = self.held_out.as_ref()?;
+        (made_updates < total_updates && held_out.stops(config.early_stop)).then_some(held_out.since)
+    }
+
     /// Whether a save or the result follows an update that was not interrupted.
     pub(crate) fn is_written(&self, step: u64) -> bool {
         let Session { config, total_updates, .. } = &self.session;
@@ -103,7 +154,7 @@ impl<'a> Run<'a> {
     }
 
     pub(crate) fn summary(self, outcome: Outcome) -> Summary {
-        let peak_bytes = self.peaks.highest();
+        let (peak_bytes, stopped_after) = (self.peaks.highest(), self.stopped_after());
         let (phases, planned_phases) = self.peaks.into_phases();
         Summary {
             outcome,
@@ -112,6 +163,8 @@ impl<'a> Run<'a> {
             first_loss: self.first_loss,
             last_loss: self.last_loss,
             last_val_loss: self.last_val_loss,
+            best: self.held_out.and_then(|held_out| held_out.best),
+            stopped_after,
             seconds: self.seconds,
             tokens: self.tokens,
             peak_bytes,
@@ -121,6 +174,12 @@ impl<'a> Run<'a> {
             record: None,
         }
     }
+}
+
+/// The hashes of files, in their order.
+fn hashes(files: &[SampleStats]) -> String {
+    let hash = |file: &SampleStats| file.file.sha256.clone().unwrap_or_else(|| "unknown".to_string());
+    files.iter().map(hash).collect::<Vec<_>>().join("+")
 }
 
 /// Updates whose lines in the log are final: all that were made, but for one that is still to be evaluated.

@@ -3,6 +3,7 @@
 //! Invariant: an update that was interrupted has changed nothing that a save holds.
 
 use crate::run::checks::{self, finite_number};
+use crate::run::held_out::Best;
 use crate::run::report::Event;
 use crate::run::session::Session;
 use crate::run::trace;
@@ -131,19 +132,22 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Evaluates, if it is time for it, and logs an update with what was found. If that is interrupted, the update is logged
-    /// without, and remembered.
+    /// Evaluates and samples, if it is time for it, and logs an update with what was found. If the evaluation is interrupted,
+    /// the update is logged without, and remembered.
     pub(crate) fn log_update(&mut self, metrics: StepMetrics) -> Result<(), TrainError> {
         let evaluated = self.evaluate()?;
         let val_loss = if let Evaluated::Loss(loss) = evaluated { Some(loss) } else { None };
         let metrics = StepMetrics { val_loss, peak_bytes: self.peaks.highest().unwrap_or(0), ..metrics };
         self.unevaluated = (evaluated == Evaluated::Interrupted).then_some(metrics);
+        if let Some(val_loss) = val_loss {
+            self.judge(Best { step: metrics.step, epoch: metrics.epoch, val_loss })?;
+        }
         self.log.append(&metrics)?;
         let total_updates = self.session.total_updates;
         let pace = if self.updates_here > 0 { self.seconds / self.updates_here as f64 } else { metrics.step_seconds };
         let remaining_seconds = pace * total_updates.saturating_sub(metrics.step) as f64;
         self.reporter.report(Event::Updated { metrics: &metrics, total_updates, remaining_seconds });
-        Ok(())
+        if self.unevaluated.is_none() { self.sample(metrics.epoch) } else { Ok(()) }
     }
 
     /// Loss of the held-out rows, if it is time for it.

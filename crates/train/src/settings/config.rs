@@ -212,9 +212,30 @@ pub struct TrainConfig {
     #[arg(long, value_name = "STEPS", help_heading = "Evaluation")]
     pub eval_every: Option<u64>,
 
+    /// Stop after so many evaluations in a row without a lower loss than the lowest before; the best is in best/ either way
+    #[arg(long, value_name = "N", help_heading = "Evaluation")]
+    pub early_stop: Option<u64>,
+
+    /// Text to continue by the model in training now and then, shown and kept in samples.jsonl; may be given several times
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true, help_heading = "Samples")]
+    #[serde(default)]
+    pub sample: Vec<String>,
+
+    /// Sample after every so many updates, beside before the first and after the last [default: an epoch's]
+    #[arg(long, value_name = "STEPS", help_heading = "Samples")]
+    pub sample_every: Option<u64>,
+
+    /// Tokens of a sample at most [default: 64]
+    #[arg(long, value_name = "N", help_heading = "Samples")]
+    pub sample_tokens: Option<usize>,
+
     /// Save checkpoint-N after every so many updates [default: when interrupted, and of adapters at the end]
     #[arg(long, value_name = "STEPS", help_heading = "Saving")]
     pub save_every: Option<u64>,
+
+    /// Folder for the curves that TensorBoard reads, in place of --out
+    #[arg(long, value_name = "DIR", help_heading = "Saving")]
+    pub tensorboard: Option<PathBuf>,
 
     /// How many checkpoint-N to keep; the oldest goes once a newer one is complete [default: all]
     #[arg(long, value_name = "N", help_heading = "Saving")]

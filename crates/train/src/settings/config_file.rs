@@ -226,7 +226,11 @@ mod tests {
             memory: Some(ByteSize(1 << 30)),
             offload: Some("x".into()),
             eval_every: Some(1),
+            early_stop: Some(1),
+            sample_every: Some(1),
+            sample_tokens: Some(1),
             save_every: Some(1),
+            tensorboard: Some("x".into()),
             save_total_limit: Some(1),
             prices: Some("x".into()),
             ..TrainConfig::default()

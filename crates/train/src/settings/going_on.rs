@@ -19,7 +19,12 @@ const FREE_ON_RESUME: &[&str] = &[
     "threads",
     "eval-data",
     "eval-every",
+    "early-stop",
+    "sample",
+    "sample-every",
+    "sample-tokens",
     "save-every",
+    "tensorboard",
     "save-total-limit",
 ];
 

@@ -75,7 +75,8 @@ impl TrainConfig {
     fn check_paths(&self) -> Result<(), TrainError> {
         let single =
             [("model", Some(&self.model)), ("out", Some(&self.out)), ("init-adapter", self.init_adapter.as_ref())];
-        let single = single.into_iter().chain([("offload", self.offload.as_ref())]);
+        let others = [("offload", self.offload.as_ref()), ("tensorboard", self.tensorboard.as_ref())];
+        let single = single.into_iter().chain(others);
         let paths = single.filter_map(|(key, path)| Some((key, path?)));
         let lists = [("data", &self.data), ("eval-data", &self.eval_data)];
         let listed = lists.into_iter().flat_map(|(key, paths)| paths.iter().map(move |path| (key, path)));
@@ -103,15 +104,35 @@ impl TrainConfig {
         Ok(())
     }
 
+    /// Refuses settings of what is not asked for.
+    fn check_companions(&self) -> Result<(), TrainError> {
+        let (no_rows, no_texts) = (self.eval_data.is_empty(), self.sample.is_empty());
+        for (key, is_alone, other, value) in [
+            ("eval-every", self.eval_every.is_some() && no_rows, "eval-data", "FILE"),
+            ("early-stop", self.early_stop.is_some() && no_rows, "eval-data", "FILE"),
+            ("sample-every", self.sample_every.is_some() && no_texts, "sample", "TEXT"),
+            ("sample-tokens", self.sample_tokens.is_some() && no_texts, "sample", "TEXT"),
+        ] {
+            if is_alone {
+                let problem = format!("given without {other}: must be both; add {} {value}", SettingName(other));
+                return Err(TrainError::BadFlag { key, problem });
+            }
+        }
+        Ok(())
+    }
+
     fn check_ranges(&self) -> Result<(), TrainError> {
         let bad = |key, value: String, rule| Err(TrainError::OutOfRange { key, value, rule });
-        let counts: [(&'static str, Option<u64>); 8] = [
+        let counts: [(&'static str, Option<u64>); 11] = [
             ("rank", Some(self.rank as u64)),
             ("seq-len", self.seq_len.map(|tokens| tokens as u64)),
             ("batch-size", Some(self.batch_size as u64)),
             ("grad-accum", Some(self.grad_accum as u64)),
             ("steps", self.steps),
             ("eval-every", self.eval_every),
+            ("early-stop", self.early_stop),
+            ("sample-every", self.sample_every),
+            ("sample-tokens", self.sample_tokens.map(|tokens| tokens as u64)),
             ("save-every", self.save_every),
             ("save-total-limit", self.save_total_limit.map(|limit| limit as u64)),
         ];
@@ -129,10 +150,7 @@ impl TrainConfig {
         if self.alpha == Some(0.0) {
             return bad("alpha", "0".to_string(), "above 0; with 0 the adapters change nothing and never learn");
         }
-        if self.eval_every.is_some() && self.eval_data.is_empty() {
-            let problem = format!("given without eval-data: must be both; add {} FILE", SettingName("eval-data"));
-            return Err(TrainError::BadFlag { key: "eval-every", problem });
-        }
+        self.check_companions()?;
         if self.epochs.is_some() && self.steps.is_some() {
             return bad("steps", "given together with epochs".to_string(), "one of the two");
         }
