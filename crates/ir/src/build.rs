@@ -10,7 +10,7 @@ use crate::{
 use remat_tensor::DType;
 
 /// A graph under construction.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Builder {
     graph: Graph,
     value_names: NameMap<String, u32>,

@@ -53,6 +53,8 @@ pub(crate) struct Source {
 pub struct Graph {
     pub(crate) b: Builder,
     number: u64,
+    /// The graphs that this one was cloned from, with how many values each had then.
+    ancestors: Vec<(u64, u32)>,
     scope: Vec<String>,
     node_names: HashMap<String, u32>,
     source_names: HashSet<String>,
@@ -60,6 +62,26 @@ pub struct Graph {
     state_names: HashMap<String, String>,
     pub(crate) sources: Vec<Source>,
     pub(crate) rng: Option<ValueId>,
+}
+
+impl Clone for Graph {
+    /// A graph of its own, to be compiled in another way or continued differently. It takes the tensors that this one has made
+    /// so far, and none that either makes from now on is the other's.
+    fn clone(&self) -> Self {
+        let mut ancestors = self.ancestors.clone();
+        ancestors.push((self.number, self.b.graph().values.len() as u32));
+        Graph {
+            b: self.b.clone(),
+            number: GRAPHS.fetch_add(1, Ordering::Relaxed),
+            ancestors,
+            scope: self.scope.clone(),
+            node_names: self.node_names.clone(),
+            source_names: self.source_names.clone(),
+            state_names: self.state_names.clone(),
+            sources: self.sources.clone(),
+            rng: self.rng,
+        }
+    }
 }
 
 impl Default for Graph {
@@ -74,6 +96,7 @@ impl Graph {
         Graph {
             b: Builder::new(),
             number: GRAPHS.fetch_add(1, Ordering::Relaxed),
+            ancestors: Vec::new(),
             scope: Vec::new(),
             node_names: HashMap::new(),
             source_names: HashSet::new(),
@@ -292,7 +315,12 @@ impl Graph {
     }
 
     pub(crate) fn id(&self, x: Tensor, place: &str) -> Result<ValueId, Error> {
-        if x.graph == self.number { Ok(x.id) } else { Err(Error::ForeignTensor { place: place.to_string() }) }
+        let inherited = |&(number, values): &(u64, u32)| number == x.graph && x.id.0 < values;
+        if x.graph == self.number || self.ancestors.iter().any(inherited) {
+            Ok(x.id)
+        } else {
+            Err(Error::ForeignTensor { place: place.to_string() })
+        }
     }
 
     fn tensor(&self, id: ValueId) -> Tensor {

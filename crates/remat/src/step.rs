@@ -7,7 +7,7 @@ use crate::recipe::Recipe;
 use crate::{CheckpointPolicy, Error, MemoryReport};
 use remat_ir::{RANDOM_KEY, StateRole, Storage, Type, ValueId};
 use remat_model::refresh_working_copies;
-use remat_plan::{Action, Device, Observer, Plan, ProgramId, Residual, SourceWriter};
+use remat_plan::{Action, Device, Observer, Plan, ProgramId, Residual, SourceId, SourceWriter};
 use remat_step::LoadedStep;
 use remat_tensor::{DType, bf16, f16};
 use std::collections::BTreeMap;
@@ -268,6 +268,36 @@ impl Step {
         Ok(refresh_working_copies(&self.recipe.trained.parameters, self.loaded.device_mut())?)
     }
 
+    /// Takes the parameters over that another step trains, and its frozen weights, where this one has sources of their names:
+    /// a step of [`crate::Graph::compile_forward`] evaluates or generates with what a training step has learnt. Returns how many.
+    ///
+    /// # Errors
+    /// A source of the same name and another type.
+    pub fn copy_parameters_from(&mut self, other: &Step) -> Result<usize, Error> {
+        let theirs = other.recipe.trained.parameters.iter().map(|parameter| (Storage::State, parameter.name.as_str()));
+        let frozen = other.plan().graph.values.iter().filter(|value| value.producer.is_none());
+        let frozen =
+            frozen.filter(|value| value.storage == Storage::Weight).map(|value| (Storage::Weight, value.name.as_str()));
+        let (mut copied, mut buffer) = (0, Vec::new());
+        for (storage, name) in theirs.chain(frozen) {
+            let places = [Storage::State, Storage::Weight];
+            let Some(at) = places.into_iter().find(|&at| self.loaded.device().source(at, name).is_some()) else {
+                continue;
+            };
+            let (from, to) = (other.loaded.device(), self.loaded.device_mut());
+            let (source, target) = (from.known(storage, name)?, to.known(at, name)?);
+            let (given, ty) = (from.source_type(source).clone(), to.source_type(target).clone());
+            if given != ty {
+                let (kind, name, expected, given) = ("parameter", name.to_string(), ty.to_string(), given.to_string());
+                return Err(Error::WrongElements { kind, name, expected, given });
+            }
+            copy(from, source, to, target, &mut buffer)?;
+            copied += 1;
+        }
+        refresh_working_copies(&self.recipe.trained.parameters, self.loaded.device_mut())?;
+        Ok(copied)
+    }
+
     /// Writes a frozen weight.
     ///
     /// # Errors
@@ -350,12 +380,7 @@ impl Step {
         let mut buffer = Vec::new();
         for value in values.filter(|value| value.producer.is_none()) {
             let target = to.known(value.storage, &value.name)?;
-            let mut writer = SourceWriter::new(to, target);
-            from.read_pieces(from.known(value.storage, &value.name)?, &mut buffer, &mut |piece| {
-                writer.push(piece);
-                Ok::<(), Error>(())
-            })?;
-            writer.finish()?;
+            copy(from, from.known(value.storage, &value.name)?, to, target, &mut buffer)?;
         }
         (next.updates_made, next.runs_since_update) = (self.updates_made, self.runs_since_update);
         *self = next;
@@ -457,6 +482,22 @@ impl Step {
         let values = self.plan().graph.values.iter().filter(|v| v.producer.is_none() && v.storage == storage);
         listed(&values.map(|value| value.name.as_str()).filter(ours).collect::<Vec<_>>())
     }
+}
+
+/// Copies the bytes of a source to one of the same type on another device.
+fn copy(
+    from: &dyn Device,
+    source: SourceId,
+    to: &mut dyn Device,
+    target: SourceId,
+    buffer: &mut Vec<u8>,
+) -> Result<(), Error> {
+    let mut writer = SourceWriter::new(to, target);
+    from.read_pieces(source, buffer, &mut |piece| {
+        writer.push(piece);
+        Ok::<(), Error>(())
+    })?;
+    Ok(writer.finish()?)
 }
 
 fn check(kind: &'static str, name: &str, ty: &Type, dtype: DType, elements: usize) -> Result<(), Error> {

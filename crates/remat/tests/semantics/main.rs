@@ -20,4 +20,5 @@ mod nesting;
 mod offload;
 mod replay;
 mod selective;
+mod sharing;
 mod transparency;
