@@ -1,7 +1,7 @@
 //! Changed plans, as many as there is time for: the first byte picks a case, the others the changes. What must be true of
 //! each is said in `crates/plan/tests/mutation`, of which the test suite runs a few.
 //!
-//! `cargo fuzz run plan_text` (nightly), or on any toolchain by `RUSTC_BOOTSTRAP=1 cargo fuzz run -s none plan_text`.
+//! `README.md` has the commands.
 #![no_main]
 
 #[path = "../../crates/plan/tests/case_file/mod.rs"]

@@ -51,6 +51,21 @@ pub(crate) fn answer(
     Ok(Answer { text, continuation, seconds })
 }
 
+/// The answer that a continuation of a prompt is.
+pub(crate) fn whole(
+    asked: &Asked,
+    prompt: &[u32],
+    continuation: Continuation,
+    seconds: f64,
+) -> Result<Answer, TrainError> {
+    let failed = |problem| TrainError::BadFlag { key: "prompt", problem };
+    let mut stream = TextStream::after(asked.tokens.tokenizer(), prompt);
+    let pieces = continuation.tokens.iter().map(|&id| stream.push(id));
+    let mut text = pieces.collect::<Result<String, _>>().map_err(failed)?;
+    text.push_str(&stream.finish().map_err(failed)?);
+    Ok(Answer { text, continuation, seconds })
+}
+
 /// Writes a piece of text to stdout; whether that was possible.
 pub(crate) fn print(text: &str) -> bool {
     let mut out = std::io::stdout();

@@ -11,7 +11,7 @@ use remat_formats::{AdapterConfig, GenerationConfig, Places, Tokenizer, hub_name
 use remat_hub::Wanted;
 use remat_model::Model;
 use remat_step::DeviceOptions;
-use remat_train::{Generator, Isa, PrecisionChoice, Sampling, TrainError, device_options};
+use remat_train::{BatchGenerator, Generator, Isa, PrecisionChoice, Sampling, TrainError, device_options};
 use std::path::{Path, PathBuf};
 
 /// Flags of the verbs that ask a model.
@@ -171,6 +171,11 @@ impl Asked {
     /// The model loaded, for texts of `capacity` tokens.
     pub(crate) fn generator(&self, capacity: usize) -> Result<Generator, TrainError> {
         Generator::open(&self.model, self.adapter.as_deref(), capacity, self.options)
+    }
+
+    /// The model loaded, for `batch` texts of `capacity` tokens at a time.
+    pub(crate) fn batch_generator(&self, batch: usize, capacity: usize) -> Result<BatchGenerator, TrainError> {
+        BatchGenerator::open(&self.model, self.adapter.as_deref(), batch, capacity, self.options)
     }
 
     /// The chat template, or why there is none.

@@ -145,6 +145,38 @@ fn many_prompts_are_answered_one_by_one_with_what_their_lines_say() {
 }
 
 #[test]
+fn a_batch_prints_what_prompts_alone_print_in_their_order() {
+    let model = model(&[]);
+    let file = model.path().join("prompts.jsonl");
+    let prompts =
+        ["the red box", "a cat", "the red box and the blue box and the red box", "box", "the", "a cat and a box"];
+    let lines: Vec<String> = prompts.iter().map(|prompt| serde_json::json!({"prompt": prompt}).to_string()).collect();
+    fs::write(&file, lines.join("\n")).expect("written");
+    let with = |flags: &str| {
+        let flags = format!("--prompts {} --max-tokens 9 --stop . {flags}", file.display());
+        ask("generate", model.path(), &flags, "")
+    };
+    for sampling in ["--temperature 0", "--temperature 1.5 --top-k 40 --top-p 0.95 --seed 5"] {
+        let told = |batch: &str| {
+            let mut answers = objects(&said(with(&format!("{sampling} --json --quiet {batch}"))));
+            answers.iter_mut().for_each(|answer| drop(answer.as_object_mut().expect("an object").remove("seconds")));
+            answers
+        };
+        let alone = told("");
+        assert_eq!(alone.iter().map(|answer| answer["prompt"].as_str()).collect::<Vec<_>>(), prompts.map(Some));
+        for batch in ["1", "2", "4", "99"] {
+            assert_eq!(told(&format!("--batch-size {batch}")), alone, "{batch} at a time, {sampling}");
+        }
+        let plain = |batch: &str| said(with(&format!("{sampling} --quiet {batch}")));
+        assert_eq!(plain("--batch-size 3"), plain(""));
+    }
+    let output = with("--batch-size 3");
+    assert_eq!(text(&output.stderr).matches(" after a prompt of ").count(), prompts.len(), "a line for each answer");
+    assert_refused(&with("--batch-size 0"), &["--batch-size", "must be a whole number from 1"]);
+    assert_refused(&ask("generate", model.path(), "--batch-size 2 --prompt box", ""), &["--prompts"]);
+}
+
+#[test]
 fn what_generation_config_says_is_used_or_said() {
     let plain = model(&[]);
     let flags = "--json --max-tokens 12";

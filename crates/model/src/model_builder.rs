@@ -100,16 +100,16 @@ impl<'a> ModelBuilder<'a> {
         ModelBuilder::of(base, method, b, inputs, keys)
     }
 
-    /// A builder whose attention reads caches of `capacity` tokens, with `tokens` new ones in one row. Inputs are
+    /// A builder whose attention reads caches of `capacity` tokens, with new ones in `shape`, [rows, tokens]. Inputs are
     /// `<prefix>.ids` and `<prefix>.positions`, since graphs that share sources cannot differ in an input's shape.
     pub fn cached(
         base: Base<'a>,
         method: Option<&'a Method>,
-        (prefix, tokens): (&str, usize),
+        (prefix, shape): (&str, [usize; 2]),
         capacity: usize,
     ) -> Result<Self, ModelError> {
         let mut b = GraphBuilder::new(base.precision, false);
-        let mut input = |name: &str| b.input(&format!("{prefix}.{name}"), Type::new(DType::I32, [1, tokens]));
+        let mut input = |name: &str| b.input(&format!("{prefix}.{name}"), Type::new(DType::I32, shape));
         let inputs = Inputs { ids: input("ids"), positions: input("positions") };
         ModelBuilder::of(base, method, b, inputs, Keys::Cache { capacity })
     }

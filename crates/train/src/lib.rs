@@ -22,6 +22,7 @@ pub use folder::ownership::{own_files, record_kind};
 pub use folder::run_folder::RunFolder;
 pub use folder::run_settings::read_run_settings;
 pub use folder::saves::{Save, Saves};
+pub use generate::batch::{BatchEvent, BatchGenerator};
 pub use generate::decoding::{Continuation, Ending, Request};
 pub use generate::generator::Generator;
 pub use generate::sampling::Sampling;

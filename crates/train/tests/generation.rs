@@ -3,7 +3,10 @@
 use remat_formats::Tokenizer;
 use remat_model::{Model, Precision};
 use remat_step::DeviceOptions;
-use remat_train::{Ending, EvaluationRequest, Generator, Request, Sampling, TextStream, TrainedTurns, evaluate};
+use remat_train::{
+    BatchEvent, BatchGenerator, Continuation, Ending, EvaluationRequest, Generator, Request, Sampling, TextStream,
+    TrainedTurns, evaluate,
+};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 
@@ -149,6 +152,76 @@ fn requests_that_cannot_be_met_are_refused_with_the_remedy() {
     }
     let unknown = error(8, &greedy(&[1, 999], 4));
     assert!(unknown.contains("id 999 lies outside the table's 150 rows"), "{unknown}");
+}
+
+#[test]
+fn a_batch_answers_each_prompt_as_it_is_answered_alone() {
+    // More prompts than lanes, shorter and longer than a chunk of 64; lanes are taken over at other times by each setting.
+    let lengths = [(2, 20), (70, 7), (3, 0), (66, 1), (20, 30), (1, 12), (9, 25), (40, 3)];
+    let prompt = |(index, &(length, _)): (usize, &(u32, usize))| -> Vec<u32> {
+        (0..length).map(|at| (5 + 31 * index as u32 + 9 * at + at * at) % 140).collect()
+    };
+    let prompts: Vec<Vec<u32>> = lengths.iter().enumerate().map(prompt).collect();
+    let random = Sampling { temperature: 1.5, top_k: Some(50), top_p: 0.95, seed: 3 };
+    for (case, with_adapter) in [("llama-gqa-tied", true), ("mistral", false), ("qwen3", true), ("smollm3", false)] {
+        for (precision, sampling) in
+            [(Precision::F32, random), (Precision::Bf16, random), (Precision::F32, Sampling::GREEDY)]
+        {
+            let (model, adapter) = (model(case).in_precision(precision), folder(case).join("adapter"));
+            let adapter = with_adapter.then_some(adapter.as_path());
+            let mut generator = Generator::open(&model, adapter, 110, DeviceOptions::cpu(2)).expect("loads");
+            let request = |index: usize, stop: &'static [u32]| Request {
+                prompt: &prompts[index],
+                max_tokens: lengths[index].1,
+                sampling,
+                stop,
+            };
+            let first = generator.generate(&request(0, &[]), &mut |_| true).expect("generates").tokens;
+            let stop: &'static [u32] = vec![first[4]].leak();
+            let requests: Vec<Request<'_>> = (0..prompts.len()).map(|index| request(index, stop)).collect();
+            let alone = |request: &Request<'_>| generator.generate(request, &mut |_| true).expect("generates");
+            let expected: Vec<Continuation> = requests.iter().map(alone).collect();
+            assert_eq!(expected[0].ending, Ending::Stopped, "{case}");
+            for batch in [2, 3, 8] {
+                let mut lanes =
+                    BatchGenerator::open(&model, adapter, batch, 110, DeviceOptions::cpu(2)).expect("loads");
+                let (mut started, mut answers) = (Vec::new(), vec![None; requests.len()]);
+                let mut on_event = |event| {
+                    match event {
+                        BatchEvent::Started(index) => started.push(index),
+                        BatchEvent::Ended(index, answer) => {
+                            assert!(started.contains(&index) && answers[index].is_none(), "{index} ends once");
+                            answers[index] = Some(answer);
+                        }
+                    }
+                    true
+                };
+                lanes.generate(&requests, &mut on_event).expect("generates");
+                assert_eq!(started, (0..requests.len()).collect::<Vec<_>>(), "in the order of the list");
+                let answers: Vec<Continuation> = answers.into_iter().map(|answer| answer.expect("an answer")).collect();
+                assert_eq!(answers, expected, "{case} {precision:?} {sampling:?}, {batch} at a time");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_batch_is_refused_before_it_begins_and_ends_when_told_to() {
+    let model = model("llama-gqa-tied");
+    let mut lanes = BatchGenerator::open(&model, None, 2, 20, DeviceOptions::cpu(1)).expect("loads");
+    let good = greedy(&[1, 2, 3], 6);
+    let error =
+        lanes.generate(&[good, greedy(&[], 4)], &mut |_| panic!("nothing begins")).expect_err("an empty prompt");
+    assert_eq!(error.to_string(), "`prompt`: has no token; give at least one character of text");
+    let mut ended = 0;
+    let mut on_event = |event: BatchEvent| {
+        ended += usize::from(matches!(event, BatchEvent::Ended(..)));
+        ended < 2
+    };
+    lanes.generate(&[good; 5], &mut on_event).expect("generates");
+    assert_eq!(ended, 2);
+    let none = BatchGenerator::open(&model, None, 0, 20, DeviceOptions::cpu(1)).err().expect("no lane");
+    assert_eq!(none.to_string(), "a batch of 0 texts: must be at least 1");
 }
 
 /// A tokenizer with one token per byte, as byte-level BPE spells them: every character of more bytes is cut.

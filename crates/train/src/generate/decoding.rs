@@ -13,8 +13,8 @@ use remat_step::Forwards;
 const CHUNK: usize = 64;
 
 /// Plans, in the order they are loaded in.
-const PREFILL: usize = 0;
-const DECODE: usize = 1;
+pub(super) const PREFILL: usize = 0;
+pub(super) const DECODE: usize = 1;
 
 /// What to generate.
 #[derive(Debug, Clone, Copy)]
@@ -27,6 +27,29 @@ pub struct Request<'a> {
     pub sampling: Sampling,
     /// Ids that end the text; the one that did is not part of it.
     pub stop: &'a [u32],
+}
+
+impl Request<'_> {
+    /// Refuses what caches for texts of `capacity` tokens do not hold.
+    ///
+    /// # Errors
+    /// An empty prompt, more tokens than `capacity`, settings out of range.
+    pub(super) fn check(&self, capacity: usize) -> Result<(), TrainError> {
+        let Request { prompt, max_tokens, sampling, .. } = *self;
+        sampling.check()?;
+        if prompt.is_empty() {
+            let problem = "has no token; give at least one character of text".to_string();
+            return Err(TrainError::BadFlag { key: "prompt", problem });
+        }
+        if prompt.len().saturating_add(max_tokens) > capacity {
+            let problem = format!(
+                "of {} tokens and {max_tokens} more do not fit the {capacity} that are planned for; ask for fewer",
+                prompt.len()
+            );
+            return Err(TrainError::BadFlag { key: "prompt", problem });
+        }
+        Ok(())
+    }
 }
 
 /// Why generation ended.
@@ -61,9 +84,14 @@ pub(crate) struct Decoding {
     order: Vec<u32>,
 }
 
-/// The caches of texts of so many tokens.
+/// The caches of one text of so many tokens.
 pub(crate) fn cache_shape(capacity: usize) -> CacheShape {
-    CacheShape { capacity, chunk: CHUNK.min(capacity) }
+    batch_shape(1, capacity)
+}
+
+/// The caches of so many texts of so many tokens each.
+pub(super) fn batch_shape(batch: usize, capacity: usize) -> CacheShape {
+    CacheShape { batch, capacity, chunk: CHUNK.min(capacity) }
 }
 
 impl Decoding {
@@ -96,19 +124,8 @@ impl Decoding {
         on_token: &mut dyn FnMut(u32) -> bool,
     ) -> Result<Continuation, TrainError> {
         let Request { prompt, max_tokens, sampling, stop } = *request;
-        sampling.check()?;
-        let Some((&last, before)) = prompt.split_last() else {
-            let problem = "has no token; give at least one character of text".to_string();
-            return Err(TrainError::BadFlag { key: "prompt", problem });
-        };
-        let capacity = self.shape.capacity;
-        if prompt.len().saturating_add(max_tokens) > capacity {
-            let problem = format!(
-                "of {} tokens and {max_tokens} more do not fit the {capacity} that are planned for; ask for fewer",
-                prompt.len()
-            );
-            return Err(TrainError::BadFlag { key: "prompt", problem });
-        }
+        request.check(self.shape.capacity)?;
+        let (&last, before) = prompt.split_last().expect("a prompt that was checked");
         self.prefill(plans, before)?;
         let mut text = Continuation { tokens: Vec::with_capacity(max_tokens), ending: Ending::Length };
         let (mut token, mut position) = (last, before.len());

@@ -4,7 +4,7 @@
 
 use crate::TrainError;
 use remat_ir::Graph;
-use remat_model::{Method, Model};
+use remat_model::{CacheShape, Method, Model};
 use remat_plan::{Device, Plan};
 use remat_step::{DeviceOptions, LoadedForward};
 use std::path::Path;
@@ -26,6 +26,26 @@ pub(crate) fn check(model: &Model, plans: &[Plan], options: DeviceOptions) -> Re
         return Err(TrainError::ForwardDoesNotFit { needed_bytes, available_bytes });
     }
     Ok(plans.iter().try_for_each(|plan| model.check_weights(&plan.graph))?)
+}
+
+/// Loads the plans of generation, prefill and decode, with base, adapter and empty caches.
+pub(crate) fn load_cached(
+    model: &Model,
+    adapter: Option<&Path>,
+    method: Option<&Method>,
+    shape: CacheShape,
+    options: DeviceOptions,
+) -> Result<LoadedForward, TrainError> {
+    let graphs = model.generation(method, shape)?;
+    let profile = options.profile();
+    // Both have the same weights; that of one token has the head, too.
+    let whole = graphs.decode.clone();
+    let plans = [graphs.prefill, graphs.decode].map(|graph| LoadedForward::plan(graph, &profile));
+    let plans = plans.into_iter().collect::<Result<Vec<_>, _>>()?;
+    check(model, &plans, options)?;
+    let mut loaded = LoadedForward::load(plans, options)?;
+    fill(model, adapter, &whole, loaded.device_mut())?;
+    Ok(loaded)
 }
 
 /// Fills in base and adapter.

@@ -26,15 +26,7 @@ impl Generator {
     ) -> Result<Self, TrainError> {
         let method = forward::method(model, adapter)?;
         let shape = cache_shape(capacity);
-        let graphs = model.generation(method.as_ref(), shape)?;
-        let profile = options.profile();
-        // Both have the same weights; that of one token has the head, too.
-        let whole = graphs.decode.clone();
-        let plans = [graphs.prefill, graphs.decode].map(|graph| LoadedForward::plan(graph, &profile));
-        let plans = plans.into_iter().collect::<Result<Vec<_>, _>>()?;
-        forward::check(model, &plans, options)?;
-        let mut loaded = LoadedForward::load(plans, options)?;
-        forward::fill(model, adapter, &whole, loaded.device_mut())?;
+        let mut loaded = forward::load_cached(model, adapter, method.as_ref(), shape, options)?;
         let decoding = Decoding::of(&loaded.forwards(), shape, model.config().vocab_size)?;
         Ok(Generator { loaded, decoding })
     }
