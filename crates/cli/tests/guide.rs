@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 /// The pages, in the order of the guide.
-const PAGES: [&str; 9] = [
+const PAGES: [&str; 10] = [
     "README.md",
     "checkpointing.md",
     "own-model.md",
@@ -18,6 +18,7 @@ const PAGES: [&str; 9] = [
     "troubleshooting.md",
     "asking.md",
     "hub.md",
+    "merge-and-export.md",
 ];
 
 fn root() -> PathBuf {

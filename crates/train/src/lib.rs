@@ -23,7 +23,7 @@ pub use generate::{Continuation, Ending, Generator, Request};
 pub use plan::alternatives::Alternative;
 pub use plan::available::{available_bytes, group_limit_bytes};
 pub use plan::buckets::{BucketPlan, LengthBucket};
-pub use plan::memory::{MemoryAccount, PhaseMemory};
+pub use plan::memory::{MemoryAccount, PhaseMemory, peak_resident_bytes};
 pub use plan::memory_part::{MemoryPart, MemoryTable, PhasePart, RunPhase};
 pub use plan::planning::{Limit, Limits};
 pub use plan::run_plan::{Fit, FrontierRow, RunPlan, plan};
