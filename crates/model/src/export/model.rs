@@ -6,8 +6,8 @@ use crate::merge::Merged;
 use crate::rope::frequency_divisors;
 use crate::{Model, ModelError};
 use remat_formats::{
-    GenerationConfig, GgufArchitecture, GgufElement, GgufEntry, GgufFile, GgufName, GgufSpec,
-    GgufVocabulary, VocabularyOf, tokenizer_reading_bytes,
+    GenerationConfig, GgufArchitecture, GgufElement, GgufEntry, GgufFile, GgufName, GgufSpec, GgufVocabulary,
+    VocabularyOf, tokenizer_reading_bytes,
 };
 use remat_tensor::Shape;
 use std::path::Path;
@@ -116,12 +116,7 @@ fn tensors(
     Ok((specs, sources))
 }
 
-fn write_tensor(
-    merged: &Merged<'_>,
-    spec: &GgufSpec,
-    source: &From,
-    sink: &mut Sink<'_>,
-) -> Result<(), ModelError> {
+fn write_tensor(merged: &Merged<'_>, spec: &GgufSpec, source: &From, sink: &mut Sink<'_>) -> Result<(), ModelError> {
     let out_of_range = |value: f32| merged.out_of_range(&spec.name, value, spec.element.name());
     let columns = if spec.shape.len() == 2 { spec.shape.last() } else { 1 };
     match source {

@@ -3,7 +3,7 @@
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
 use remat_formats::{NamedTensor, SafetensorsFile, write_safetensors};
-use remat_model::{BatchShape, Method, Model};
+use remat_model::{BatchShape, LoraConfig, Method, Model};
 use remat_step::{DeviceOptions, LoadedForward};
 use remat_tensor::{DType, HostTensor, Shape};
 use serde_json::Value;
@@ -139,6 +139,8 @@ pub fn logits(model: &Model, adapter: Option<&Path>, ids: &[i32]) -> Vec<f32> {
     let shape = BatchShape { batch: 1, seq_len: ids.len() };
     let method = match adapter {
         Some(folder) => Method::Lora(model.adapter_settings(folder).expect("an adapter").config),
+        // Adapters that are not loaded are zero; a base in few bits cannot be trained whole.
+        None if model.stored_quant().is_some() => Method::Lora(LoraConfig::default()),
         None => Method::Full,
     };
     let graph = model.inference(&method, shape).expect("a graph").graph;
