@@ -23,9 +23,9 @@ Examples:
   remat export gguf --adapter run --merge --type q8_0 --out model.gguf
   remat export gguf --model merged --type bf16 --out model.gguf
 
-With --adapter alone the adapter is written by itself, for llama.cpp's --lora; with --merge it is folded into its base, as
-remat merge does. Tokenizer and chat template go into the file of a model. What llama.cpp would compute otherwise is refused
-by name.";
+With --adapter alone the adapter is written by itself, for llama.cpp's --lora; with --merge it is
+folded into its base, as remat merge does. Tokenizer and chat template go into the file of a model.
+What llama.cpp would compute otherwise is refused by name.";
 
 /// What `remat export` is asked.
 #[derive(Debug, Args)]

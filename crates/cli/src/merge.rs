@@ -24,10 +24,11 @@ Examples:
   remat merge --adapter run --model Llama-3.2-1B --dtype bf16 --out merged
   remat merge --model Llama-3.2-1B-nf4 --out Llama-3.2-1B-dequantised
 
-Weights become W + scale x B A, computed in f32 and rounded once. Tokenizer, chat template and generation settings come
-along, the adapter's own where it has some. A base in four or eight bits is dequantised: what comes out is what the adapter
-was trained beside; to fold it into the original weights, name these with --model. The model is read tensor by tensor, so
-it may be larger than memory.";
+Weights become W + scale x B A, computed in f32 and rounded once. Tokenizer, chat template and
+generation settings come along, the adapter's own where it has some. A base in four or eight bits
+is dequantised: what comes out is what the adapter was trained beside; to fold it into the original
+weights, name these with --model. The model is read tensor by tensor, so it may be larger than
+memory.";
 
 /// Flags of `remat merge`.
 #[derive(Debug, clap::Args)]

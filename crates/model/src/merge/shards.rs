@@ -55,10 +55,12 @@ mod tests {
 
     #[test]
     fn a_file_is_closed_where_the_next_tensor_would_not_fit() {
-        assert_eq!(split(&[4, 4, 4], 8), [0..2, 2..3]);
-        assert_eq!(split(&[4, 4], 8), [0..2], "exactly full");
-        assert_eq!(split(&[1, 20, 1, 1], 8), [0..1, 1..2, 2..4], "one that is larger has a file of its own");
-        assert_eq!(split(&[20], 8), [0..1]);
+        let ends = |sizes: &[u64]| split(sizes, 8).iter().map(|shard| shard.end).collect::<Vec<_>>();
+        assert_eq!(ends(&[4, 4, 4]), [2, 3]);
+        assert_eq!(ends(&[4, 4]), [2], "exactly full");
+        assert_eq!(ends(&[1, 20, 1, 1]), [1, 2, 4], "one that is larger has a file of its own");
+        assert_eq!(ends(&[20]), [1]);
+        assert_eq!(split(&[4, 4, 4], 8)[1], 2..3);
         assert_eq!((name(0, 1), name(1, 12)), ("model.safetensors".into(), "model-00002-of-00012.safetensors".into()));
     }
 }
