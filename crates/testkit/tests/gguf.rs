@@ -179,6 +179,8 @@ fn a_tied_head_is_left_out_or_repeated_as_llama_cpp_reads_it() {
     };
     assert!(!has_head(json!({ "case": "llama-gqa-tied" })));
     assert!(has_head(json!({ "case": "qwen3" })), "not tied");
+    let tied = json!({ "case": "olmo2", "config": { "tie_word_embeddings": true }, "edit": "head_off" });
+    assert!(has_head(tied), "llama.cpp's code for OLMo 2 does without none");
 }
 
 #[test]

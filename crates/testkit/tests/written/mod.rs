@@ -111,6 +111,7 @@ fn edit_tensors(path: &Path, edit: &str) {
                 *tensor = tiled(tensor);
             }
         }
+        "head_off" => drop(edited.remove("lm_head.weight")),
         other => panic!("no edit {other}"),
     }
     let shapes: Vec<Shape> = edited.values().map(|tensor| tensor.shape().clone()).collect();
