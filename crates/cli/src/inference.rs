@@ -203,7 +203,7 @@ impl Asked {
 }
 
 /// The folder of the base that an adapter names: as a path, beside the adapter, or on the Hub.
-fn base_of(adapter: &Path, notes: &mut Vec<String>) -> Result<PathBuf, TrainError> {
+pub(crate) fn base_of(adapter: &Path, notes: &mut Vec<String>) -> Result<PathBuf, TrainError> {
     let config = AdapterConfig::from_dir(adapter)?;
     let Some(name) = config.base_model_name_or_path.filter(|name| !name.is_empty()) else {
         return Err(TrainError::MissingKey { key: "model", example: "--model DIR, as adapter_config.json names none" });

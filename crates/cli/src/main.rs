@@ -19,12 +19,15 @@ mod data_check;
 mod doctor;
 mod eval;
 mod exit;
+mod export;
 mod file_notes;
+mod folded;
 mod generate;
 mod inference;
 mod inspect;
 mod json_lines;
 mod memory_rows;
+mod merge;
 mod names;
 mod plan;
 mod profile;
@@ -81,6 +84,13 @@ enum Verb {
     /// Loss and perplexity on rows of text or tokens
     #[command(after_help = eval::AFTER_HELP)]
     Eval(eval::EvalArgs),
+
+    /// Fold an adapter into its base: a model folder that needs no adapter
+    #[command(after_help = merge::AFTER_HELP)]
+    Merge(merge::MergeArgs),
+
+    /// Write a model or an adapter for another program
+    Export(export::ExportArgs),
 
     /// Write a model in four or eight bits, as bitsandbytes stores it
     #[command(after_help = quantize::AFTER_HELP)]
@@ -141,6 +151,8 @@ fn main() -> ExitCode {
         Verb::Chat(arguments) => chat::run(&arguments),
         Verb::Generate(arguments) => generate::run(&arguments),
         Verb::Eval(arguments) => eval::run(arguments),
+        Verb::Merge(arguments) => merge::run(&arguments),
+        Verb::Export(arguments) => export::run(&arguments),
         Verb::Quantize(arguments) => quantize::run(&arguments),
         Verb::Profile(arguments) => profile::run(arguments, verb_matches),
         Verb::Quickstart(arguments) => quickstart::run(&arguments),

@@ -13,7 +13,7 @@ fn stdout(arguments: &[&str]) -> String {
 fn completions_name_verbs_and_flags() {
     for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
         let script = stdout(&["completions", shell]);
-        for word in ["quantize", "inspect", "save-every", "bad-rows"] {
+        for word in ["quantize", "inspect", "save-every", "bad-rows", "merge", "gguf", "shard-size"] {
             assert!(script.contains(word), "{shell}: {word}");
         }
     }

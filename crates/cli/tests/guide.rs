@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 /// The pages, in the order of the guide.
-const PAGES: [&str; 10] = [
+const PAGES: [&str; 11] = [
     "README.md",
     "checkpointing.md",
     "own-model.md",
@@ -19,6 +19,7 @@ const PAGES: [&str; 10] = [
     "asking.md",
     "hub.md",
     "watching.md",
+    "merge-and-export.md",
 ];
 
 fn root() -> PathBuf {

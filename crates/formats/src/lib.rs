@@ -7,6 +7,7 @@
 mod atomic;
 mod bitsandbytes;
 mod config;
+mod disk_space;
 mod edit_distance;
 mod error;
 mod files;
@@ -35,12 +36,16 @@ pub use config::{
     BlockSpec, Dropouts, GeluForm, Mlp, ModelConfig, Names, Norm, NormPlaces, Positions, Preset, Projections, QkNorm,
     RopeScaling, Rotary, SlidingWindow, WindowedLayers,
 };
+pub use disk_space::{free_bytes, require_space};
 pub use edit_distance::edit_distance;
 pub use error::FormatsError;
 pub use files::{SETTINGS_LIMIT_BYTES, TOKENIZER_FILE_LIMIT_BYTES, open_file, read_file, read_text_file};
 pub use foreign_weights::refuse_weight_file;
 pub use generation_config::GenerationConfig;
-pub use gguf::{GgufHeader, GgufTensor, GgufValue};
+pub use gguf::{
+    GgufArchitecture, GgufElement, GgufEntry, GgufFile, GgufHeader, GgufName, GgufSpec, GgufTensor, GgufValue,
+    GgufVocabulary, OutOfRange, VocabularyOf,
+};
 pub use guard::{guard_is_overdue, guarded, panic_is_caught};
 pub use held_file::{HashingReader, HeldFile, sha256_bytes};
 pub use hub_name::hub_name;

@@ -12,6 +12,7 @@ use std::path::Path;
 pub const MODEL_FILES: &[&str] = &[
     "config.json",
     "model.safetensors",
+    INDEX,
     "tokenizer.json",
     "tokenizer_config.json",
     "special_tokens_map.json",
@@ -24,13 +25,30 @@ pub const MODEL_FILES: &[&str] = &[
     TEMPLATES_FOLDER,
 ];
 
+/// What says which tensor is in which shard, of weights in several files.
+pub(crate) const INDEX: &str = "model.safetensors.index.json";
 /// Chat templates for other uses than conversation, each a file.
 const TEMPLATES_FOLDER: &str = "additional_chat_templates";
 /// Most of them; published models have up to three.
 const MOST_TEMPLATES: usize = 64;
 
+/// The name of a shard; they are counted from 1.
+pub(crate) fn shard_name(number: usize, of: usize) -> String {
+    format!("model-{number:05}-of-{of:05}.safetensors")
+}
+
+/// Whether a file is named as a shard is.
+pub(crate) fn is_shard(name: &str) -> bool {
+    let numbers = name.strip_prefix("model-").and_then(|rest| rest.strip_suffix(".safetensors")?.split_once("-of-"));
+    let is_number = |text: &str| text.len() >= 5 && text.bytes().all(|byte| byte.is_ascii_digit());
+    numbers.is_some_and(|(number, of)| is_number(number) && is_number(of))
+}
+
 /// Whether a model folder that was written here may have a file of this name.
 pub fn is_model_file(name: &str) -> bool {
+    if is_shard(name) {
+        return true;
+    }
     let template = name.strip_prefix(TEMPLATES_FOLDER).and_then(|rest| rest.strip_prefix('/'));
     template.map_or(MODEL_FILES.contains(&name), |file| file.ends_with(".jinja") && !file.contains('/'))
 }
@@ -40,7 +58,7 @@ pub fn is_model_file(name: &str) -> bool {
 /// # Errors
 /// A folder of templates that cannot be read, or holds too many.
 pub fn companion_files(folder: &Path) -> Result<Vec<String>, ModelError> {
-    let mut names: Vec<String> = MODEL_FILES.iter().skip(2).map(|name| (*name).to_string()).collect();
+    let mut names: Vec<String> = MODEL_FILES.iter().skip(3).map(|name| (*name).to_string()).collect();
     names.retain(|name| name != TEMPLATES_FOLDER);
     let templates = folder.join(TEMPLATES_FOLDER);
     if templates.is_dir() {
@@ -94,16 +112,24 @@ impl Companions {
 
     /// Copies all but `config.json` into a folder.
     pub(crate) fn copy_to(&self, folder: &Path) -> Result<(), ModelError> {
-        for (name, file) in &self.files {
-            let path = folder.join(name);
-            let within = path.parent().unwrap_or(folder);
-            fs::create_dir_all(within).map_err(|source| FormatsError::NotWritten {
-                path: within.to_path_buf(),
-                action: "create the folder",
-                source,
-            })?;
-            file.copy_to(&path)?;
-        }
-        Ok(())
+        self.copy_some_to(folder, &|_| true)
     }
+
+    /// As [`Companions::copy_to`], of some names.
+    pub(crate) fn copy_some_to(&self, folder: &Path, wanted: &dyn Fn(&str) -> bool) -> Result<(), ModelError> {
+        let wanted = self.files.iter().filter(|(name, _)| wanted(name));
+        wanted.into_iter().try_for_each(|(name, file)| copy_within(file, folder, name))
+    }
+}
+
+/// Copies a file into a folder under a name, which may have a folder in it.
+pub(crate) fn copy_within(file: &HeldFile, folder: &Path, name: &str) -> Result<(), ModelError> {
+    let path = folder.join(name);
+    let within = path.parent().unwrap_or(folder);
+    fs::create_dir_all(within).map_err(|source| FormatsError::NotWritten {
+        path: within.to_path_buf(),
+        action: "create the folder",
+        source,
+    })?;
+    Ok(file.copy_to(&path)?)
 }

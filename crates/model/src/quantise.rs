@@ -6,21 +6,17 @@
 //! quantised twice, since a file wants some scales before the codes. Look next at `remat_formats::quantised_parts` for the
 //! tensors of a weight.
 
-use crate::build;
-use crate::companions::MODEL_FILES;
-use crate::model_builder::BatchShape;
+use crate::out_folder::OutFolder;
+use crate::parameters::Parameter;
 use crate::source::Source;
 use crate::{Model, ModelError, Quant};
 use half::{bf16, f16};
 use remat_formats::{
-    FormatsError, OwnFiles, PartContent, Places, QuantisedPart, TensorSpec, files_below, fsync_folder, lock_folder,
-    probe_folder, quantised_parts, resolve, write_atomic, write_safetensors_from,
+    FormatsError, PartContent, Places, QuantisedPart, TensorSpec, quantised_parts, write_atomic, write_safetensors_from,
 };
-use remat_ir::SourceRole;
-use remat_tensor::{DType, Quantiser, Shape, into_bytes};
+use remat_tensor::{DType, Quantiser, into_bytes};
 use serde_json::{Value, json};
-use std::fs::TryLockError;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// What was written.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -42,13 +38,6 @@ struct Planned {
     parameter: usize,
 }
 
-/// A parameter of the model.
-struct Parameter {
-    name: String,
-    shape: Shape,
-    quantised: bool,
-}
-
 /// The quantised tensor that was made last, and how all are made.
 struct Current {
     quant: Quant,
@@ -68,38 +57,26 @@ impl Model {
     /// A model that is quantised already, tensors that are missing or cannot be quantised, a folder that is the model's
     /// own or was not written here, a disk that is full.
     pub fn write_quantised(&self, quant: Quant, out: &Path, replace: bool) -> Result<QuantiseReport, ModelError> {
-        let refuse = |problem: &str| Err(ModelError::Setting(format!("--out {}: {problem}", out.display())));
-        let places = Places::new().writes_folder("--out", out, MODEL_FILES.iter().copied())?;
-        match self.source {
-            Source::Files(..) => places.reads("--model", &self.folder).check()?,
-            Source::Random(_) => places.check()?,
-        }
-        let there = out.symlink_metadata().is_ok();
-        if there && !replace {
-            return refuse("exists; choose another folder, or replace it with --force");
-        }
+        let inputs = match self.source {
+            Source::Files(..) => Places::new().reads("--model", &self.folder),
+            Source::Random(_) => Places::new(),
+        };
+        let out = OutFolder::open(out, inputs, replace)?;
         if let Some(stored) = self.stored_quant() {
             let problem = format!("{}: is quantised already, to {stored}", self.folder.display());
             return Err(ModelError::Setting(problem));
         }
-        if let Err(error) = probe_folder(out) {
-            return refuse(&format!("cannot be written: {error}; choose a folder you may write to"));
-        }
+        out.probe()?;
         let parameters = self.parameters()?;
         let dtype = match self.source.tensor_of(&parameters[0].name) {
             Some(tensor) if self.source.is_f16(&tensor) => DType::F16,
             _ => DType::BF16,
         };
         let mut report = QuantiseReport::default();
-        let write = &mut |folder: &Path| {
+        out.write(&mut |folder: &Path| {
             report = self.write_into(folder, &parameters, quant, dtype)?;
             Ok(())
-        };
-        if there {
-            replaced(out, write)?
-        } else {
-            written(out, write)?
-        }
+        })?;
         Ok(report)
     }
 
@@ -114,8 +91,8 @@ impl Model {
         let mut planned = Vec::new();
         let mut report = QuantiseReport::default();
         for (index, parameter) in parameters.iter().enumerate() {
-            let Parameter { name, shape, quantised } = parameter;
-            if *quantised {
+            let Parameter { name, shape, is_linear } = parameter;
+            if *is_linear {
                 self.quantise(parameters, index, &mut current)?;
                 report.quantised_parameters += shape.numel();
                 report.quantised_bytes += current.bytes.len();
@@ -141,35 +118,16 @@ impl Model {
             };
             match &part.content {
                 PartContent::Bytes(bytes) => sink(bytes),
-                PartContent::Range(range) if parameters[*parameter].quantised => {
+                PartContent::Range(range) if parameters[*parameter].is_linear => {
                     self.quantise(parameters, *parameter, &mut current).map_err(problem)?;
                     sink(&current.bytes[range.clone()])
                 }
                 PartContent::Range(_) => self.copy_rounded(&parameters[*parameter], dtype, sink),
             }
         })?;
-        report.file_bytes = std::fs::metadata(&path).map_err(failed(&path, "read its size"))?.len();
+        report.file_bytes = std::fs::metadata(&path).map_err(FormatsError::reading(&path, ""))?.len();
         self.write_companions(folder, quant, dtype)?;
         Ok(report)
-    }
-
-    /// All parameters with their shapes; linears as they are quantised, [out, in].
-    fn parameters(&self) -> Result<Vec<Parameter>, ModelError> {
-        let graph = build::evaluation(self.base(), None, BatchShape { batch: 1, seq_len: 1 })?.graph;
-        self.check_weights(&graph)?;
-        let linears = self.config.linear_names();
-        let linears: std::collections::HashSet<String> =
-            linears.into_iter().map(|module| format!("{module}.weight")).collect();
-        let turned = self.config.block.weights_in_out;
-        let weights = graph.values.iter().filter(|value| value.role.is_some_and(SourceRole::is_base_parameter));
-        Ok(weights
-            .map(|value| {
-                let (name, dims) = (value.name.clone(), &value.ty.shape);
-                let quantised = linears.contains(&name);
-                let shape = if quantised && turned { Shape::from([dims[1], dims[0]]) } else { dims.clone() };
-                Parameter { name, shape, quantised }
-            })
-            .collect())
     }
 
     /// Makes a parameter the current one.
@@ -238,54 +196,4 @@ impl Model {
         write_atomic(&folder.join("config.json"), format!("{text}\n").as_bytes())?;
         self.companions.copy_to(folder)
     }
-}
-
-/// A folder that is not there yet: it gets its name when it is whole.
-fn written(out: &Path, write: &mut dyn FnMut(&Path) -> Result<(), ModelError>) -> Result<(), ModelError> {
-    // The last part of a path may be `..`, or a link to what is not there yet.
-    let out = &resolve(out).map_err(failed(out, "find the folder"))?;
-    let temporary = beside(out);
-    std::fs::create_dir_all(&temporary).map_err(failed(&temporary, "create the folder"))?;
-    let whole = write(&temporary).and_then(|()| {
-        let names = files_below(&temporary).map_err(failed(&temporary, "read the folder"))?;
-        OwnFiles::of(&temporary, [] as [&str; 0]).add(names.iter().map(String::as_str))?;
-        std::fs::rename(&temporary, out).map_err(failed(out, "give the folder its name"))?;
-        Ok(fsync_folder(out.parent().unwrap_or(out))?)
-    });
-    whole.inspect_err(|_| {
-        // The write has failed already; a leftover that cannot be removed either changes nothing.
-        let _ = std::fs::remove_dir_all(&temporary);
-    })
-}
-
-/// A folder that holds a model which was written here.
-fn replaced(out: &Path, write: &mut dyn FnMut(&Path) -> Result<(), ModelError>) -> Result<(), ModelError> {
-    let refuse = |problem: &str| Err(ModelError::Setting(format!("--out {}: {problem}", out.display())));
-    let _lock = match lock_folder(out) {
-        Err(TryLockError::WouldBlock) => {
-            return refuse("another command is writing to it; wait until it ends, or choose another folder");
-        }
-        // A file system without locks is no reason not to write.
-        lock => lock.ok(),
-    };
-    let no_model = "is not a model folder that remat wrote, so --force does not replace it; choose another folder, or \
-                    remove it yourself";
-    let Some(mut own) = OwnFiles::read(out)? else { return refuse(no_model) };
-    own.recover()?;
-    if !own.holds("config.json") {
-        return refuse(no_model);
-    }
-    own.refuse_foreign("--out", MODEL_FILES.iter().copied())?;
-    own.install(MODEL_FILES, write)
-}
-
-/// A name beside `out` that nobody else uses.
-fn beside(out: &Path) -> PathBuf {
-    let name = out.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
-    out.with_file_name(format!(".{name}.remat-{}", std::process::id()))
-}
-
-fn failed(path: &Path, action: &'static str) -> impl FnOnce(std::io::Error) -> ModelError {
-    let path = path.to_path_buf();
-    move |source| FormatsError::NotWritten { path, action, source }.into()
 }

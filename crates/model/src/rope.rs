@@ -41,6 +41,16 @@ pub(crate) fn inv_freq(config: &ModelConfig, name: &str) -> Vec<f32> {
     inverse_frequencies(config, rotary, tokens.unwrap_or(1)).into_iter().map(|frequency| frequency as f32).collect()
 }
 
+/// What each plain frequency is divided by under Llama 3's scaling, as GGUF files hold it; `None` under any other.
+pub(crate) fn frequency_divisors(config: &ModelConfig) -> Option<Vec<f32>> {
+    let rotary = config.rotary()?;
+    let RopeScaling::Llama3 { .. } = rotary.scaling else { return None };
+    let plain = Rotary { scaling: RopeScaling::None, ..rotary.clone() };
+    let scaled = inverse_frequencies(config, rotary, 1);
+    let plain = inverse_frequencies(config, &plain, 1);
+    Some(plain.iter().zip(scaled).map(|(plain, scaled)| (plain / scaled) as f32).collect())
+}
+
 fn inverse_frequencies(config: &ModelConfig, rotary: &Rotary, tokens: usize) -> Vec<f64> {
     let pairs = config.head_dim / 2;
     let plain = |base: f64| -> Vec<f64> {

@@ -34,6 +34,7 @@ pub use plan::limit_owner::LimitOwner;
 pub use plan::memory::{MemoryAccount, PhaseMemory};
 pub use plan::memory_part::{MemoryPart, MemoryTable, PhasePart, RunPhase};
 pub use plan::planning::{Limit, Limits};
+pub use plan::process_memory::peak_resident_bytes;
 pub use plan::run_plan::{Fit, FrontierRow, RunPlan, plan};
 pub use prices::machine_prices::{
     Measuring, PriceSource, cached_profile, calibrated_profile, measured_profile, price_history,

@@ -100,6 +100,26 @@ fn quantize() {
     refuses("quantize", &["--out", "--force --out"], &["--model"], true);
 }
 
+#[test]
+fn merge_and_export() {
+    for flags in
+        ["merge --adapter a/adapter", "export gguf --adapter a/adapter", "export gguf --merge --adapter a/adapter"]
+    {
+        let is_folder = flags.starts_with("merge");
+        refuses(flags, &["--out", "--force --out"], &["--model"], is_folder);
+    }
+    let tree = with_links();
+    let before = tree.contents();
+    for path in ["a/adapter", "a/adapter/new", "l/1", "h/1", "s/1", "a"] {
+        let said = tree.expect(&format!("merge --model m/model --adapter a/adapter --out {path}"), 2, &["--adapter"]);
+        assert!(said.contains(&format!("--out {path}: ")), "{said}");
+    }
+    for path in ["a/adapter/adapter_config.json", "a/adapter/x", "h/1/x", "l/1-inside"] {
+        tree.expect(&format!("export gguf --model m/model --adapter a/adapter --out {path}"), 2, &["--adapter", path]);
+    }
+    assert!(tree.contents() == before, "a byte was changed");
+}
+
 /// A resumed run reads its model and rows, too, and the settings it is given.
 #[test]
 fn resume() {

@@ -32,7 +32,7 @@ const WEIGHTS: &str = "adapter_model.safetensors";
 /// Files of an adapter's folder as they are written here.
 pub const ADAPTER_FILES: &[&str] = &["adapter_config.json", WEIGHTS];
 /// What PEFT puts before a module's name.
-const PREFIX: &str = "base_model.model.";
+pub(crate) const PREFIX: &str = "base_model.model.";
 /// Elements that are initialised at a time.
 const PIECE: usize = 1 << 14;
 /// Names of unmatched tensors that a message lists; the rest are counted.
@@ -117,34 +117,10 @@ pub(crate) fn of_graph(graph: &Graph) -> Vec<(&str, &Type)> {
 
 /// Reads the weights of these adapters into the device's states. Each must be in the file, and nothing else.
 pub(crate) fn load(folder: &Path, adapters: &[(&str, &Type)], device: &mut dyn Device) -> Result<(), ModelError> {
-    let path = folder.join(WEIGHTS);
-    refuse_pickle(folder)?;
-    let file = SafetensorsFile::open(&path)?;
-    let fail = |tensor: &str, problem: String| ModelError::Tensor {
-        folder: path.display().to_string(),
-        tensor: tensor.to_string(),
-        problem,
-    };
-    let stored = stored_names(&file).map_err(|(tensor, problem)| fail(&tensor, problem))?;
-    // Keys that match nothing say most about what is wrong (another base, another prefix), so they come first.
-    let matches = |name: &str| adapters.iter().any(|(wanted, _)| *wanted == name);
-    let extra: Vec<&str> = stored.iter().filter(|(name, _)| !matches(name)).map(|(_, tensor)| *tensor).collect();
-    if !extra.is_empty() {
-        let example = adapters.iter().map(|(name, _)| *name).find(|name| !stored.contains_key(*name));
-        return Err(unmatched(&path, &extra, stored.len(), example));
-    }
-    for (name, ty) in adapters {
-        let Some(info) = stored.get(*name).and_then(|tensor| file.tensor_info(tensor)) else {
-            return Err(fail(name, "is missing: the adapter was made for another base model".into()));
-        };
-        if info.shape.dims() != ty.shape.dims() {
-            let (found, expected) = (&info.shape, &ty.shape);
-            return Err(fail(name, format!("has shape {found}, the base model needs {expected}")));
-        }
-    }
+    let weights = AdapterWeights::open(folder, adapters)?;
     for (name, _) in adapters {
         write_parameter(name, device, &mut |sink| {
-            Ok(file.read_chunks_as_f32(stored[*name], &mut |piece| {
+            Ok(weights.file.read_chunks_as_f32(weights.tensor_of(name), &mut |piece| {
                 sink(piece);
                 Ok(())
             })?)
@@ -153,16 +129,69 @@ pub(crate) fn load(folder: &Path, adapters: &[(&str, &Type)], device: &mut dyn D
     Ok(())
 }
 
+/// The file of an adapter's weights.
+pub(crate) struct AdapterWeights {
+    file: SafetensorsFile,
+    /// Tensors by PEFT's names.
+    stored: BTreeMap<String, String>,
+}
+
+impl AdapterWeights {
+    /// Opens the file of a PEFT folder and checks that it holds these tensors, each of its shape, and nothing else.
+    pub(crate) fn open(folder: &Path, adapters: &[(&str, &Type)]) -> Result<Self, ModelError> {
+        let path = folder.join(WEIGHTS);
+        refuse_pickle(folder)?;
+        let file = SafetensorsFile::open(&path)?;
+        let fail = |tensor: &str, problem: String| ModelError::Tensor {
+            folder: path.display().to_string(),
+            tensor: tensor.to_string(),
+            problem,
+        };
+        let stored = stored_names(&file).map_err(|(tensor, problem)| fail(&tensor, problem))?;
+        // Keys that match nothing say most about what is wrong (another base, another prefix), so they come first.
+        let matches = |name: &str| adapters.iter().any(|(wanted, _)| *wanted == name);
+        let extra: Vec<&str> =
+            stored.iter().filter(|(name, _)| !matches(name)).map(|(_, tensor)| tensor.as_str()).collect();
+        if !extra.is_empty() {
+            let example = adapters.iter().map(|(name, _)| *name).find(|name| !stored.contains_key(*name));
+            return Err(unmatched(&path, &extra, stored.len(), example));
+        }
+        for (name, ty) in adapters {
+            let Some(info) = stored.get(*name).and_then(|tensor| file.tensor_info(tensor)) else {
+                return Err(fail(name, "is missing: the adapter was made for another base model".into()));
+            };
+            if info.shape.dims() != ty.shape.dims() {
+                let (found, expected) = (&info.shape, &ty.shape);
+                return Err(fail(name, format!("has shape {found}, the base model needs {expected}")));
+            }
+        }
+        Ok(AdapterWeights { file, stored })
+    }
+
+    /// The file's name of a tensor that was checked.
+    fn tensor_of(&self, name: &str) -> &str {
+        &self.stored[name]
+    }
+
+    /// Reads a tensor that was checked.
+    ///
+    /// # Errors
+    /// A read that fails; a number that is infinite or none.
+    pub(crate) fn read_into(&self, name: &str, target: &mut [f32]) -> Result<(), ModelError> {
+        Ok(self.file.read_as_f32_into(self.tensor_of(name), target)?)
+    }
+}
+
 /// The tensors of an adapter's file by PEFT's names. Some programs write the states of a model as they are in memory, where
 /// the adapter's own name stands before the tensor's last part: `lora_A.default.weight`.
-fn stored_names(file: &SafetensorsFile) -> Result<BTreeMap<String, &str>, (String, String)> {
-    let mut stored = BTreeMap::new();
+fn stored_names(file: &SafetensorsFile) -> Result<BTreeMap<String, String>, (String, String)> {
+    let mut stored: BTreeMap<String, String> = BTreeMap::new();
     for tensor in file.names() {
         let name = match tensor.strip_suffix(".default.weight") {
             Some(module) => format!("{module}.weight"),
             None => tensor.strip_suffix(".default").unwrap_or(tensor).to_string(),
         };
-        if let Some(other) = stored.insert(name, tensor) {
+        if let Some(other) = stored.insert(name, tensor.to_string()) {
             return Err((tensor.to_string(), format!("and \"{other}\" are one tensor twice: keep one of them")));
         }
     }

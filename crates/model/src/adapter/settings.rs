@@ -10,6 +10,9 @@ use crate::ModelError;
 use remat_formats::{AdapterConfig, ModelConfig, TargetModules, hub_name};
 use std::path::Path;
 
+/// What to do with an adapter that is more than plain LoRA.
+const MERGE: &str = "merge it into the base with PEFT first";
+
 /// The settings of a PEFT folder.
 #[derive(Debug, Clone, PartialEq)]
 pub struct AdapterSettings {
@@ -41,17 +44,17 @@ fn interpreted(base: &ModelConfig, config: AdapterConfig, notes: &mut Vec<String
         return Err(format!("{key} makes the adapter more than plain LoRA, which is not supported"));
     }
     let Some(&variant) = VARIANTS.iter().find(|variant| variant.0.is_meant_by(&config)) else {
-        return Err("use_dora is true: DoRA is not supported; merge it into the base with PEFT first".to_string());
+        return Err(format!("use_dora is true: DoRA is not supported; {MERGE}"));
     };
     if config.bias != "none" {
-        return Err(format!("bias is \"{}\": only \"none\" is supported", config.bias));
+        return Err(format!("bias is \"{}\": only \"none\" is supported; {MERGE}", config.bias));
     }
     if !config.rank_pattern.is_empty() || !config.alpha_pattern.is_empty() {
         let problem = "rank_pattern and alpha_pattern are not supported: all adapters share one rank and alpha";
-        return Err(problem.to_string());
+        return Err(format!("{problem}; {MERGE}"));
     }
     if !config.modules_to_save.is_empty() {
-        return Err("modules_to_save is not supported: only adapters of linear modules are".to_string());
+        return Err(format!("modules_to_save is not supported: only adapters of linear modules are; {MERGE}"));
     }
     if config.fan_in_fan_out != base.block.weights_in_out {
         let (is, right) = (config.fan_in_fan_out, base.block.weights_in_out);

@@ -1,13 +1,8 @@
 //! The header of a GGUF file, versions 2 and 3: what it says of a model, and its tensors. Nothing of the data is read.
 //!
-//! ```text
-//! "GGUF", version u32, tensors u64, entries u64
-//! entry     key, type u32, value: a number, a flag, a text (length u64, bytes), or a list (type u32, count u64, values)
-//! tensor    name, axes u32, sizes u64 (the innermost first), element type u32, offset u64
-//! ```
-//!
 //! Invariant: whatever a file says, no more is held of it than `MOST_HELD_BYTES`, and reading ends with the file.
 
+use super::element::TYPES;
 use crate::FormatsError;
 use crate::error::excerpt;
 use crate::json::open_regular;
@@ -16,48 +11,12 @@ use std::fs::File;
 use std::io::{BufReader, Read};
 use std::path::{Path, PathBuf};
 
-const MAGIC: [u8; 4] = *b"GGUF";
+pub(super) const MAGIC: [u8; 4] = *b"GGUF";
 /// Keys, names and texts of one file together; vocabularies, the largest part, are counted and not held.
 const MOST_HELD_BYTES: u64 = 64 << 20;
 /// Lists within lists.
 const DEEPEST: usize = 4;
 const MOST_AXES: u32 = 8;
-/// Element types by number: name, elements of a block, bytes of a block.
-const TYPES: [(u32, &str, u64, u64); 33] = [
-    (0, "F32", 1, 4),
-    (1, "F16", 1, 2),
-    (2, "Q4_0", 32, 18),
-    (3, "Q4_1", 32, 20),
-    (6, "Q5_0", 32, 22),
-    (7, "Q5_1", 32, 24),
-    (8, "Q8_0", 32, 34),
-    (9, "Q8_1", 32, 36),
-    (10, "Q2_K", 256, 84),
-    (11, "Q3_K", 256, 110),
-    (12, "Q4_K", 256, 144),
-    (13, "Q5_K", 256, 176),
-    (14, "Q6_K", 256, 210),
-    (15, "Q8_K", 256, 292),
-    (16, "IQ2_XXS", 256, 66),
-    (17, "IQ2_XS", 256, 74),
-    (18, "IQ3_XXS", 256, 98),
-    (19, "IQ1_S", 256, 50),
-    (20, "IQ4_NL", 32, 18),
-    (21, "IQ3_S", 256, 110),
-    (22, "IQ2_S", 256, 82),
-    (23, "IQ4_XS", 256, 136),
-    (24, "I8", 1, 1),
-    (25, "I16", 1, 2),
-    (26, "I32", 1, 4),
-    (27, "I64", 1, 8),
-    (28, "F64", 1, 8),
-    (29, "IQ1_M", 256, 56),
-    (30, "BF16", 1, 2),
-    (34, "TQ1_0", 256, 54),
-    (35, "TQ2_0", 256, 66),
-    (39, "MXFP4", 32, 17),
-    (40, "NVFP4", 64, 36),
-];
 
 /// What a file says.
 #[derive(Debug, Clone, PartialEq)]

@@ -1,0 +1,196 @@
+//! An adapter's matrices read from its folder, to be added to the weights they adapt: W + scale · B·A.
+//!
+//! Invariant: sums are f32, over the rank in order, so that the result does not depend on how a weight is cut into pieces;
+//! nothing but one module's A and B is held. Look next at `merged`, which adds them.
+
+use crate::adapter::{AdapterWeights, PREFIX, of_graph, read_settings};
+use crate::model_builder::BatchShape;
+use crate::{LoraConfig, Method, Model, ModelError, build};
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+/// Ends of the names of a module's matrices.
+const A: &str = ".lora_A.weight";
+const B: &str = ".lora_B.weight";
+
+/// An adapter whose folder was opened for a base.
+pub(crate) struct OpenAdapter {
+    pub(crate) folder: PathBuf,
+    pub(crate) config: LoraConfig,
+    /// Full names of the modules that it adapts, in graph order.
+    pub(crate) modules: Vec<String>,
+    /// Widths of their operands and results.
+    fans: HashMap<String, (usize, usize)>,
+    weights: AdapterWeights,
+}
+
+/// The matrices of one linear, in the order of its weight in memory: a row of the weight gets `left` of that row times
+/// `right`.
+pub(crate) struct LowRank {
+    rank: usize,
+    columns: usize,
+    scale: f32,
+    /// [rows, rank].
+    left: Vec<f32>,
+    /// [rank, columns].
+    right: Vec<f32>,
+    /// A row of what is added.
+    row: Vec<f32>,
+}
+
+impl OpenAdapter {
+    /// Opens a PEFT folder for a base; no weights are read.
+    ///
+    /// # Errors
+    /// Settings that are not LoRA's, tensors that do not fit the base.
+    pub(crate) fn open(model: &Model, folder: &Path) -> Result<Self, ModelError> {
+        let config = read_settings(&model.config, folder)?.config;
+        if config.variant != LoraConfig::default().variant {
+            let problem = format!("its {:?} adapter cannot be merged; merge it with PEFT", config.variant);
+            return Err(ModelError::Adapter { folder: folder.display().to_string(), problem });
+        }
+        let method = Method::Lora(config.clone());
+        let graph = build::evaluation(model.base(), Some(&method), BatchShape { batch: 1, seq_len: 1 })?.graph;
+        let adapters = of_graph(&graph);
+        let weights = AdapterWeights::open(folder, &adapters)?;
+        let width = |module: &str, end: &str, axis: usize| {
+            let is_it = |name: &str| name.strip_prefix(PREFIX) == Some(format!("{module}{end}").as_str());
+            adapters.iter().find(|(name, _)| is_it(name)).map(|(_, ty)| ty.shape[axis])
+        };
+        let (mut modules, mut fans) = (Vec::new(), HashMap::new());
+        for (name, ty) in &adapters {
+            let module = name.strip_prefix(PREFIX).and_then(|name| name.strip_suffix(A));
+            let Some(module) = module else { continue };
+            if let Some(fan_out) = width(module, B, 0) {
+                modules.push(module.to_string());
+                fans.insert(module.to_string(), (ty.shape[1], fan_out));
+            }
+        }
+        Ok(OpenAdapter { folder: folder.to_path_buf(), config, modules, fans, weights })
+    }
+
+    /// Widths of the operand and the result of a module that it adapts.
+    pub(crate) fn fans(&self, module: &str) -> (usize, usize) {
+        self.fans[module]
+    }
+
+    /// A [rank, in] and B [out, rank] of a module that it adapts.
+    ///
+    /// # Errors
+    /// A read that fails; a number that is infinite or none.
+    pub(crate) fn matrices(
+        &self,
+        module: &str,
+        (fan_in, fan_out): (usize, usize),
+    ) -> Result<(Vec<f32>, Vec<f32>), ModelError> {
+        let rank = self.config.rank;
+        let (mut a, mut b) = (vec![0.0; rank * fan_in], vec![0.0; fan_out * rank]);
+        self.weights.read_into(&format!("{PREFIX}{module}{A}"), &mut a)?;
+        self.weights.read_into(&format!("{PREFIX}{module}{B}"), &mut b)?;
+        Ok((a, b))
+    }
+
+    /// What it adds to a weight that is laid out [out, in], or [in, out].
+    ///
+    /// # Errors
+    /// As [`OpenAdapter::matrices`].
+    pub(crate) fn low_rank(
+        &self,
+        module: &str,
+        (fan_in, fan_out): (usize, usize),
+        in_out: bool,
+    ) -> Result<LowRank, ModelError> {
+        let (a, b) = self.matrices(module, (fan_in, fan_out))?;
+        let (rank, scale) = (self.config.rank, self.config.scale());
+        let (columns, left, right) = match in_out {
+            false => (fan_in, b, a),
+            true => (fan_out, transposed(&a, fan_in), transposed(&b, rank)),
+        };
+        Ok(LowRank { rank, columns, scale, left, right, row: vec![0.0; columns] })
+    }
+
+    /// Bytes that [`OpenAdapter::low_rank`] holds at its highest.
+    pub(crate) fn held_bytes(&self, (fan_in, fan_out): (usize, usize), in_out: bool) -> usize {
+        let elements = self.config.rank * (fan_in + fan_out);
+        size_of::<f32>() * (elements * (1 + usize::from(in_out)) + fan_in.max(fan_out))
+    }
+}
+
+impl LowRank {
+    /// Adds to the elements of the weight from `first` on. Returns the sum of squares of what was added.
+    pub(crate) fn add(&mut self, first: usize, elements: &mut [f32]) -> f64 {
+        let (mut at, mut squares, mut rest) = (first, 0.0, elements);
+        while !rest.is_empty() {
+            let (row, column) = (at / self.columns, at % self.columns);
+            let (run, behind) = rest.split_at_mut(rest.len().min(self.columns - column));
+            let delta = &mut self.row[..run.len()];
+            delta.fill(0.0);
+            for r in 0..self.rank {
+                let factor = self.left[row * self.rank + r];
+                let from = r * self.columns + column;
+                let right = &self.right[from..from + run.len()];
+                delta.iter_mut().zip(right).for_each(|(sum, x)| *sum += factor * x);
+            }
+            for (x, sum) in run.iter_mut().zip(delta) {
+                let added = self.scale * *sum;
+                squares += f64::from(added) * f64::from(added);
+                *x += added;
+            }
+            at += run.len();
+            rest = behind;
+        }
+        squares
+    }
+}
+
+/// A matrix of rows of so many columns, turned.
+fn transposed(matrix: &[f32], columns: usize) -> Vec<f32> {
+    let rows = matrix.len() / columns.max(1);
+    let mut turned = Vec::with_capacity(matrix.len());
+    for column in 0..columns {
+        turned.extend((0..rows).map(|row| matrix[row * columns + column]));
+    }
+    turned
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pieces_of_any_size_get_the_same_bits() {
+        let (rank, rows, columns) = (3, 5, 7);
+        let numbers = |count: usize, step: f32| (0..count).map(|i| (i as f32 * step).sin()).collect::<Vec<f32>>();
+        let low_rank = || LowRank {
+            rank,
+            columns,
+            scale: 0.5,
+            left: numbers(rows * rank, 0.7),
+            right: numbers(rank * columns, 1.3),
+            row: vec![0.0; columns],
+        };
+        let weight = numbers(rows * columns, 0.1);
+        let mut whole = weight.clone();
+        let squares = low_rank().add(0, &mut whole);
+        // By the definition, in f64.
+        let (left, right) = (numbers(rows * rank, 0.7), numbers(rank * columns, 1.3));
+        let delta = |i: usize| -> f64 {
+            let (row, column) = (i / columns, i % columns);
+            (0..rank).map(|r| f64::from(left[row * rank + r]) * f64::from(right[r * columns + column])).sum::<f64>()
+                * 0.5
+        };
+        for (i, x) in whole.iter().enumerate() {
+            assert!((f64::from(*x) - f64::from(weight[i]) - delta(i)).abs() < 1e-6);
+        }
+        let expected: f64 = (0..rows * columns).map(|i| delta(i).powi(2)).sum();
+        assert!((squares / expected - 1.0).abs() < 1e-6, "{squares} {expected}");
+        for size in [1, 2, 6, 7, 8, 20] {
+            let (mut pieces, mut low_rank) = (weight.clone(), low_rank());
+            for (number, piece) in pieces.chunks_mut(size).enumerate() {
+                low_rank.add(number * size, piece);
+            }
+            assert_eq!(pieces, whole, "in pieces of {size}");
+        }
+        assert_eq!(transposed(&[1.0, 2.0, 3.0, 4.0, 5.0, 6.0], 3), [1.0, 4.0, 2.0, 5.0, 3.0, 6.0]);
+    }
+}
