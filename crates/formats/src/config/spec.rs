@@ -3,7 +3,7 @@
 //! Invariant: nothing here is read from a file; each family's own file fills it in from its keys. A field is there because
 //! some families differ in it. Look next at `llama.rs` for a family, and at the crate `model` for the builder.
 
-use super::activation::GeluForm;
+use super::activation::{Activation, GeluForm};
 use super::rope::RopeScaling;
 use super::sliding_window::SlidingWindow;
 
@@ -28,6 +28,8 @@ pub struct ModelConfig {
     pub head_dim: usize,
     /// Factor of the embeddings.
     pub embedding_multiplier: f64,
+    /// Whether that factor is rounded to the embeddings' number format before it multiplies.
+    pub rounded_embedding_multiplier: bool,
     /// How a token knows its place.
     pub positions: Positions,
     /// Longest sequence the model was made for, in tokens.
@@ -42,6 +44,8 @@ pub struct ModelConfig {
     pub block: BlockSpec,
     /// What the logits are divided by.
     pub logits_divisor: f64,
+    /// What the logits z stay within, as cap · tanh(z / cap).
+    pub logits_softcap: Option<f64>,
     /// Ids that begin a sequence. Like the others, not checked against `vocab_size`: transformers does not either.
     pub bos_token_ids: Vec<u32>,
     /// Ids that end a sequence.
@@ -64,6 +68,10 @@ pub struct Rotary {
     pub theta: f64,
     /// How frequencies are stretched.
     pub scaling: RopeScaling,
+    /// How many elements of a head are rotated, from its first on; the others are left as they are. Even.
+    pub dims: usize,
+    /// Base of the wavelengths in layers that have the sliding window, if it is another; there, nothing is stretched.
+    pub local_theta: Option<f64>,
     /// For each layer whether its queries and keys are left as they are; empty if none are.
     pub unrotated_layers: Vec<bool>,
 }
@@ -96,6 +104,8 @@ pub struct BlockSpec {
     pub qk_norm: Option<QkNorm>,
     /// Factor of q·kᵀ; `None` is 1/√E.
     pub attention_scale: Option<f64>,
+    /// What attention's scores s stay within, as cap · tanh(s / cap).
+    pub attention_softcap: Option<f64>,
     /// Whether attention's output projection has a bias.
     pub output_bias: bool,
     /// The MLP.
@@ -104,6 +114,9 @@ pub struct BlockSpec {
     pub mlp_bias: bool,
     /// Factor of what attention and MLP add.
     pub residual_multiplier: f64,
+    /// Whether the MLP reads what the block reads, and not what attention has added to; without a norm of its own before it,
+    /// it reads what attention reads.
+    pub parallel_residual: bool,
     /// Whether the checkpoint stores the weights of linears [in, out].
     pub weights_in_out: bool,
 }
@@ -119,6 +132,8 @@ pub struct Names {
     pub layers: &'static str,
     /// The last norm, in it.
     pub final_norm: &'static str,
+    /// The head, beside it.
+    pub head: &'static str,
     /// Attention, in a block.
     pub attention: &'static str,
     /// Its output projection, in it.
@@ -145,6 +160,8 @@ pub struct NormPlaces {
 pub enum Norm {
     /// RMSNorm, with a weight.
     Rms,
+    /// RMSNorm whose factor is 1 + its weight; those of single heads, too.
+    RmsUnitOffset,
     /// LayerNorm, with a weight and a bias.
     Layer,
 }
@@ -165,17 +182,30 @@ pub enum Projections {
     Separate([&'static str; 3]),
     /// One linear, whose result is cut into queries, keys and values.
     Fused(&'static str),
+    /// One linear, whose result holds for each head its queries, keys and values; as many heads of all three.
+    FusedByHead(&'static str),
 }
 
 /// An MLP, by the names of its linears.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mlp {
-    /// `down(silu(gate(x)) · up(x))`.
+    /// `down(activation(gate(x)) · up(x))`.
     Gated {
         /// Names of `gate` and `up`.
         inner: [&'static str; 2],
         /// Name of `down`.
         down: &'static str,
+        /// What the gate goes through.
+        activation: Activation,
+    },
+    /// The same with one linear whose result is cut into gate and up.
+    GatedFused {
+        /// Its name.
+        inner: &'static str,
+        /// Name of `down`.
+        down: &'static str,
+        /// What the gate goes through.
+        activation: Activation,
     },
     /// `down(gelu(up(x)))`.
     Plain {
@@ -201,6 +231,11 @@ impl NormPlaces {
 }
 
 impl Rotary {
+    /// Rotation of whole heads with these wavelengths, the same in all layers.
+    pub fn plain(theta: f64, scaling: RopeScaling, dims: usize) -> Self {
+        Rotary { theta, scaling, dims, local_theta: None, unrotated_layers: Vec::new() }
+    }
+
     /// Whether queries and keys of a layer are rotated.
     pub fn rotates(&self, layer: usize) -> bool {
         !self.unrotated_layers.get(layer).copied().unwrap_or(false)
@@ -211,7 +246,7 @@ impl Projections {
     fn names(&self) -> &[&'static str] {
         match self {
             Projections::Separate(names) => names,
-            Projections::Fused(name) => std::slice::from_ref(name),
+            Projections::Fused(name) | Projections::FusedByHead(name) => std::slice::from_ref(name),
         }
     }
 }
@@ -219,7 +254,8 @@ impl Projections {
 impl Mlp {
     fn names(&self) -> Vec<&'static str> {
         match *self {
-            Mlp::Gated { inner: [gate, up], down } => vec![gate, up, down],
+            Mlp::Gated { inner: [gate, up], down, .. } => vec![gate, up, down],
+            Mlp::GatedFused { inner, down, .. } => vec![inner, down],
             Mlp::Plain { up, down, .. } => vec![up, down],
         }
     }
@@ -234,6 +270,11 @@ impl ModelConfig {
     /// How many keys a token of this layer sees at most, itself included; `None` if all before it.
     pub fn window(&self, layer: usize) -> Option<usize> {
         self.sliding_window.as_ref().and_then(|window| window.layers.contains(layer).then_some(window.tokens))
+    }
+
+    /// Whether some layer has a sliding window.
+    pub fn has_window(&self) -> bool {
+        (0..self.num_hidden_layers).any(|layer| self.window(layer).is_some())
     }
 
     /// Rotary positions, if the model has them.
