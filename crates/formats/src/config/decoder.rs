@@ -6,7 +6,8 @@
 use super::activation::{Activation, silu};
 use super::most;
 use super::rope::Context;
-use super::spec::{BlockSpec, Dropouts, Mlp, ModelConfig, Names, Norm, NormPlaces, Positions, Projections, Rotary};
+use super::rotary::Rotary;
+use super::spec::{BlockSpec, Dropouts, Mlp, ModelConfig, Names, Norm, NormPlaces, Positions, Projections};
 use crate::FormatsError;
 use crate::keys::Keys;
 

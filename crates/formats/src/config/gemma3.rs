@@ -7,9 +7,10 @@
 
 use super::decoder::Defaults;
 use super::family::{Family, Preset};
-use super::rope::{self, Context, RopeScaling};
+use super::rope::{self, Context};
+use super::rotary::{RopeScaling, Rotary};
 use super::sliding_window::SlidingWindow;
-use super::spec::{BlockSpec, ModelConfig, QkNorm, Rotary};
+use super::spec::{BlockSpec, ModelConfig, QkNorm};
 use super::{gemma2, most};
 use crate::FormatsError;
 use crate::keys::Keys;

@@ -21,6 +21,7 @@ mod phi3;
 mod qwen2;
 mod qwen3;
 mod rope;
+mod rotary;
 mod sliding_window;
 mod smollm3;
 mod spec;
@@ -30,11 +31,9 @@ mod stored_dtype;
 
 pub use activation::{Activation, GeluForm};
 pub use family::Preset;
-pub use rope::RopeScaling;
+pub use rotary::{RopeScaling, Rotary};
 pub use sliding_window::{SlidingWindow, WindowedLayers};
-pub use spec::{
-    BlockSpec, Dropouts, Mlp, ModelConfig, Names, Norm, NormPlaces, Positions, Projections, QkNorm, Rotary,
-};
+pub use spec::{BlockSpec, Dropouts, Mlp, ModelConfig, Names, Norm, NormPlaces, Positions, Projections, QkNorm};
 
 use crate::FormatsError;
 use crate::error::excerpt;

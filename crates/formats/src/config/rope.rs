@@ -6,7 +6,7 @@
 //! logarithm of 1 divides, lists fit the heads, factors are positive. `model` has the formulas.
 
 use super::most;
-use super::spec::Rotary;
+use super::rotary::{RopeScaling, Rotary};
 use crate::FormatsError;
 use crate::error::excerpt;
 use crate::keys::Keys;
@@ -15,76 +15,6 @@ use serde_json::Value;
 const ORIGINAL: &str = "original_max_position_embeddings";
 /// The part of a head that is rotated.
 const PART: &str = "partial_rotary_factor";
-
-/// How rotary frequencies are stretched for longer contexts.
-#[derive(Debug, Clone, PartialEq)]
-pub enum RopeScaling {
-    /// Not at all.
-    None,
-    /// Every frequency divided by one factor.
-    Linear {
-        /// The factor.
-        factor: f64,
-    },
-    /// Llama 3's: long wavelengths divided, short ones kept, blended between.
-    Llama3 {
-        /// The factor.
-        factor: f64,
-        /// Wavelengths above original / this are divided.
-        low_freq_factor: f64,
-        /// Wavelengths below original / this are kept.
-        high_freq_factor: f64,
-        /// Context length of the original training, in tokens.
-        original_max_position_embeddings: usize,
-    },
-    /// A larger base for sequences longer than the model was made for.
-    Dynamic {
-        /// How fast the base grows.
-        factor: f64,
-    },
-    /// Frequencies divided where they turn seldom within the original context, kept where they turn often. Peng et al.,
-    /// *YaRN*, 2023.
-    Yarn {
-        /// What frequencies are divided by.
-        factor: f64,
-        /// What rotated queries and keys are multiplied by.
-        attention_factor: f64,
-        /// Turns within the original context above which a frequency is kept.
-        beta_fast: f64,
-        /// Turns below which it is divided by the whole factor.
-        beta_slow: f64,
-        /// Whether the range between is widened to whole pairs.
-        truncate: bool,
-        /// Context length of the original training, in tokens.
-        original_max_position_embeddings: usize,
-    },
-    /// A factor for each frequency. Ding et al., *LongRoPE*, 2024.
-    LongRope {
-        /// For sequences within the original context; one per pair of a head.
-        short_factor: Vec<f64>,
-        /// For longer ones.
-        long_factor: Vec<f64>,
-        /// What rotated queries and keys are multiplied by.
-        attention_factor: f64,
-        /// Context length of the original training, in tokens.
-        original_max_position_embeddings: usize,
-    },
-}
-
-impl RopeScaling {
-    /// What rotated queries and keys are multiplied by.
-    pub fn attention_factor(&self) -> f64 {
-        match *self {
-            RopeScaling::Yarn { attention_factor, .. } | RopeScaling::LongRope { attention_factor, .. } => {
-                attention_factor
-            }
-            RopeScaling::None
-            | RopeScaling::Linear { .. }
-            | RopeScaling::Llama3 { .. }
-            | RopeScaling::Dynamic { .. } => 1.0,
-        }
-    }
-}
 
 /// What rotary positions depend on of the rest of the configuration.
 pub(super) struct Context {

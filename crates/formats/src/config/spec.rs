@@ -4,7 +4,7 @@
 //! some families differ in it. Look next at `llama.rs` for a family, and at the crate `model` for the builder.
 
 use super::activation::{Activation, GeluForm};
-use super::rope::RopeScaling;
+use super::rotary::Rotary;
 use super::sliding_window::SlidingWindow;
 
 /// The configuration of one model.
@@ -59,21 +59,6 @@ pub enum Positions {
     Learned(&'static str),
     /// Queries and keys are rotated; there is no last position.
     Rotary(Rotary),
-}
-
-/// Rotary positions.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Rotary {
-    /// Base of the wavelengths.
-    pub theta: f64,
-    /// How frequencies are stretched.
-    pub scaling: RopeScaling,
-    /// How many elements of a head are rotated, from its first on; the others are left as they are. Even.
-    pub dims: usize,
-    /// Base of the wavelengths in layers that have the sliding window, if it is another; there, nothing is stretched.
-    pub local_theta: Option<f64>,
-    /// For each layer whether its queries and keys are left as they are; empty if none are.
-    pub unrotated_layers: Vec<bool>,
 }
 
 /// Probabilities of dropout in training.
@@ -227,18 +212,6 @@ impl NormPlaces {
     /// A norm of what a part adds, and none before it.
     pub(super) const fn after(name: &'static str) -> Self {
         NormPlaces { before: None, after: Some(name) }
-    }
-}
-
-impl Rotary {
-    /// Rotation of whole heads with these wavelengths, the same in all layers.
-    pub fn plain(theta: f64, scaling: RopeScaling, dims: usize) -> Self {
-        Rotary { theta, scaling, dims, local_theta: None, unrotated_layers: Vec::new() }
-    }
-
-    /// Whether queries and keys of a layer are rotated.
-    pub fn rotates(&self, layer: usize) -> bool {
-        !self.unrotated_layers.get(layer).copied().unwrap_or(false)
     }
 }
 
