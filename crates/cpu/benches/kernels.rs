@@ -33,7 +33,7 @@ fn add_in_place(bencher: Bencher<'_, '_>) {
 fn rms_norm_forward(bencher: Bencher<'_, '_>) {
     let (pool, x, w) = (ThreadPool::new(1), values(LEN), values(MODEL));
     let (mut y, mut rstd) = (values(LEN), values(TOKENS));
-    bencher.counter(bytes(2)).bench_local(|| rms_norm::rms_norm(&pool, &x, &w, 1e-5, &mut y, &mut rstd));
+    bencher.counter(bytes(2)).bench_local(|| rms_norm::rms_norm(&pool, &x, &w, false, 1e-5, &mut y, &mut rstd));
 }
 
 #[divan::bench]
@@ -60,7 +60,7 @@ fn rope_of_heads_of_64(bencher: Bencher<'_, '_>) {
     let (positions, inv_freq): (Vec<i32>, _) = ((0..TOKENS as i32).collect(), values(32));
     bencher
         .counter(bytes(2))
-        .bench_local(|| rope::rope(&pool, MODEL / 64, &x, &positions, &inv_freq, 1.0, false, &mut y));
+        .bench_local(|| rope::rope(&pool, [MODEL / 64, 64], &x, &positions, &inv_freq, 1.0, false, &mut y));
 }
 
 #[divan::bench]
@@ -118,7 +118,18 @@ impl Tensors {
     fn op(&self) -> Attention<'_> {
         let [batch, tokens, heads, kv_heads, head_size] = self.size;
         let (scale, segment_start) = (0.125, self.segment_start.as_slice());
-        Attention { batch, tokens, heads, kv_heads, head_size, scale, window: None, dropout: None, segment_start }
+        Attention {
+            batch,
+            tokens,
+            heads,
+            kv_heads,
+            head_size,
+            scale,
+            window: None,
+            softcap: None,
+            dropout: None,
+            segment_start,
+        }
     }
 
     /// FLOP of `products` products over the visible pairs; items per second are then FLOP/s.
@@ -154,7 +165,7 @@ fn head_input_gradient(bencher: Bencher<'_, '_>) {
     let (pool, h, weight) = (ThreadPool::new(1), values(size.tokens * MODEL), values(size.vocab * MODEL));
     let targets: Vec<i32> = (0..size.tokens as i32).collect();
     let (dloss, mut workspace, mut dh) = (vec![1e-3; size.tokens], vec![0.0; size.workspace_len()], h.clone());
-    let head = Head { size, h: &h, weight: &weight, targets: &targets };
+    let head = Head { size, softcap: None, h: &h, weight: &weight, targets: &targets };
     bencher.counter(ItemsCount::new(4 * size.tokens * MODEL * size.vocab)).bench_local(|| {
         let grad = HeadGrad { dh: Some(&mut dh), dw: None, accumulate: false };
         linear_cross_entropy_grad(&pool, head, &dloss, &mut workspace, grad);

@@ -1,4 +1,4 @@
-//! exp, sigmoid and the normal distribution function on vectors. Invariant: a lane's result depends on that lane alone, so tails need no scalar twin.
+//! exp, sigmoid, tanh and the normal distribution function on vectors. Invariant: a lane's result depends on that lane alone, so tails need no scalar twin.
 
 // SAFETY of every block here: the contract of `Simd`, that the machine runs the level and pointers are valid for the lanes
 // named, which `kernels.rs` states for whole kernels.
@@ -44,6 +44,44 @@ pub(crate) unsafe fn sigmoid<S: Simd>(x: S::V) -> (S::V, S::V) {
         let e = exp::<S>(S::sub(S::splat(0.0), clamped));
         let inverse = S::div(S::splat(1.0), S::add(S::splat(1.0), e));
         (inverse, S::mul(e, inverse))
+    }
+}
+
+/// Coefficients of x^11 to x^3 in tanh x = x + ..., minimax on |x| < 0.625. Moshier, *Cephes*, `tanhf`.
+const TANH: [f32; 5] = [-5.704_988_7e-3, 2.063_908_8e-2, -5.373_971_6e-2, 1.333_144_2e-1, -3.333_328_2e-1];
+
+/// `tanh x` to a few ulp: by a polynomial near 0, by exp elsewhere. NaN stays NaN.
+#[inline(always)]
+pub(crate) unsafe fn tanh<S: Simd>(x: S::V) -> S::V {
+    unsafe {
+        let size = S::max(S::sub(S::splat(0.0), x), x);
+        let square = S::mul(x, x);
+        let mut p = S::splat(TANH[0]);
+        for &coefficient in &TANH[1..] {
+            p = S::fma(p, square, S::splat(coefficient));
+        }
+        let near = S::fma(S::mul(p, square), x, x);
+        // Past 9 the result is 1 to f32; the bound keeps exp finite.
+        let e = exp::<S>(S::mul(S::splat(2.0), S::min(S::splat(20.0), size)));
+        let far = S::sub(S::splat(1.0), S::div(S::splat(2.0), S::add(e, S::splat(1.0))));
+        let far = S::select_ge(x, S::splat(0.0), far, S::sub(S::splat(0.0), far));
+        // Written so that NaN takes the branch that keeps it.
+        S::select_ge(size, S::splat(0.625), far, near)
+    }
+}
+
+/// `cap * tanh(x / cap)`.
+#[inline(always)]
+pub(crate) unsafe fn capped<S: Simd>(x: S::V, cap: f32) -> S::V {
+    unsafe { S::mul(S::splat(cap), tanh::<S>(S::div(x, S::splat(cap)))) }
+}
+
+/// The derivative of [`capped`] where its value is `y`: `1 - (y / cap)^2`.
+#[inline(always)]
+pub(crate) unsafe fn capped_slope<S: Simd>(y: S::V, cap: f32) -> S::V {
+    unsafe {
+        let t = S::div(y, S::splat(cap));
+        S::fma(S::sub(S::splat(0.0), t), t, S::splat(1.0))
     }
 }
 
@@ -96,6 +134,38 @@ mod tests {
             unsafe {
                 let x = f32::load::<S>(self.0.as_ptr().add(task), 1);
                 f32::store::<S>(self.1.at(task), exp::<S>(x), 1);
+            }
+        }
+    }
+
+    struct Tanh<'a>(&'a [f32], crate::shared::Out<'a, f32>);
+    impl Kernel for Tanh<'_> {
+        #[inline(always)]
+        unsafe fn task<S: Simd>(&self, task: usize, _: &mut Scratch) {
+            use crate::element::Lanes;
+            unsafe {
+                let x = f32::load::<S>(self.0.as_ptr().add(task), 1);
+                f32::store::<S>(self.1.at(task), tanh::<S>(x), 1);
+            }
+        }
+    }
+
+    #[test]
+    fn tanh_is_within_a_few_ulp_everywhere() {
+        let mut xs: Vec<f32> = (0..20_000).map(|i| (i as f32 - 10_000.0) * 1e-3).collect();
+        xs.extend((0..2_000).map(|i| (i as f32 - 1_000.0) * 1e-6));
+        xs.extend([1e30, -1e30, f32::INFINITY, f32::NEG_INFINITY, f32::NAN, 0.625, -0.625, 1e-20]);
+        for pool in pools(&[1]) {
+            let mut ys = vec![0.0; xs.len()];
+            launch(&pool, xs.len(), &Tanh(&xs, crate::shared::Out::new(&mut ys)));
+            for (&x, &y) in xs.iter().zip(&ys) {
+                let want = f64::from(x).tanh();
+                if x.is_nan() {
+                    assert!(y.is_nan());
+                } else {
+                    let ulps = (f64::from(y) - want).abs() / (want.abs() * f64::from(f32::EPSILON)).max(1e-40);
+                    assert!(ulps <= 4.0, "{}: tanh({x}) = {y}, want {want}: {ulps} ulp", pool.level());
+                }
             }
         }
     }

@@ -17,8 +17,8 @@ fn names_are_made_unique_and_results_are_named_after_their_node() {
     let mut b = Builder::new();
     let (x, w) = (b.input("x", f32(&[2, 4])), b.weight("w", f32(&[4])));
     let again = b.input("again", f32(&[2, 4]));
-    let norm = b.op("norm", RmsNorm { eps: 0.0 }, &[x, w]).expect("valid");
-    let third = b.op("norm", RmsNorm { eps: 0.0 }, &[again, w]).expect("valid");
+    let norm = b.op("norm", RmsNorm { eps: 0.0, unit_offset: false }, &[x, w]).expect("valid");
+    let third = b.op("norm", RmsNorm { eps: 0.0, unit_offset: false }, &[again, w]).expect("valid");
     let names = |ids: &[remat_ir::ValueId]| ids.iter().map(|&id| b.graph().value(id).name.clone()).collect::<Vec<_>>();
     assert_eq!(names(&norm), ["norm", "norm.rstd"]);
     assert_eq!(names(&third), ["norm#2", "norm#2.rstd"]);

@@ -17,6 +17,8 @@ const DIFFERENTIABLE: &[&str] = &[
     "attention",
     "swiglu",
     "gelu",
+    "geglu",
+    "softcap",
     "add",
     "scale",
     "cast",

@@ -35,7 +35,7 @@ fn activations_may_be_bf16_while_statistics_and_gradients_stay_f32() {
         let types: Vec<Type> = types.iter().map(|text| ty(text)).collect();
         op.infer(&types.iter().collect::<Vec<_>>()).expect("valid").iter().map(Type::to_string).collect::<Vec<_>>()
     };
-    let norm = infer(RmsNorm { eps: 1e-5 }.into(), &["bf16[2, 4]", "bf16[4]"]);
+    let norm = infer(RmsNorm { eps: 1e-5, unit_offset: false }.into(), &["bf16[2, 4]", "bf16[4]"]);
     assert_eq!(norm, ["bf16[2, 4]", "f32[2, 1]"]);
     let dw = infer(
         LinearDw { layout: Layout::OutIn, alpha: 1.0, accumulate: true }.into(),
@@ -43,7 +43,7 @@ fn activations_may_be_bf16_while_statistics_and_gradients_stay_f32() {
     );
     assert_eq!(dw, ["f32[3, 4]"]);
     let head = infer(
-        LinearCrossEntropyWithGrad { dh: true, dw: true, accumulate: false }.into(),
+        LinearCrossEntropyWithGrad { dh: true, dw: true, accumulate: false, softcap: None }.into(),
         &["bf16[3, 4]", "bf16[9, 4]", "i32[3]", "f32[3]"],
     );
     assert_eq!(head, ["f32[3]", "bf16[3, 4]", "f32[9, 4]"]);
@@ -76,6 +76,7 @@ fn any_op() -> impl Strategy<Value = Op> {
         kv_heads,
         scale,
         window,
+        softcap: None,
         dropout,
         stream: 0,
     });
@@ -83,14 +84,14 @@ fn any_op() -> impl Strategy<Value = Op> {
         6 => prop::sample::select(SAMPLES.iter().map(|sample| sample.op.clone()).collect::<Vec<_>>()),
         2 => (attention, any::<bool>()).prop_map(|(op, grad)| if grad { AttentionGrad::of(&op).into() } else { op.into() }),
         1 => (dimension(), any_float()).prop_map(|(head_size, scale)| Rope { head_size, inverse: true, scale }.into()),
-        1 => sizes().prop_map(|sizes| Split { sizes }.into()),
+        1 => (sizes(), dimension()).prop_map(|(sizes, groups)| Split { sizes, groups }.into()),
         1 => sizes().prop_map(|shape| Zeros { dtype: DType::BF16, shape }.into()),
         1 => sizes().prop_map(|shape| Broadcast { shape }.into()),
         1 => (dimension(), any::<bool>()).prop_map(|(rows, accumulate)| EmbeddingGrad { rows, accumulate }.into()),
         1 => any_float().prop_map(|p| Dropout::new(p, 1).into()),
         1 => (dimension(), dimension()).prop_map(|(first, rows)| SliceRows { first, rows }.into()),
         1 => dimension().prop_map(|first| WriteRows { first }.into()),
-        1 => any_float().prop_map(|eps| RmsNorm { eps }.into()),
+        1 => any_float().prop_map(|eps| RmsNorm { eps, unit_offset: false }.into()),
     ]
 }
 

@@ -53,14 +53,14 @@ fn pointwise_and_norms_match_torch() {
     close(digest(&eval_f32(Gelu { form: GeluForm::Exact }, &[&loud])[0]), -2.2103024169508076);
     close(digest(&eval_f32(Swiglu, &[&loud, &up])[0]), -3.5300464664417497);
     close(digest(&eval_f32(LayerNorm { eps }, &[&x, &w, &b])[0]), -3.8839379781596444);
-    close(digest(&eval_f32(RmsNorm { eps }, &[&x, &w])[0]), -1.2427041190638202);
+    close(digest(&eval_f32(RmsNorm { eps, unit_offset: false }, &[&x, &w])[0]), -1.2427041190638202);
 }
 
 #[test]
 fn loss_matches_torch() {
     let (h, w) = (wave(&[5, 4], 0.7, 0.1, 3.0), wave(&[7, 4], 0.3, 0.5, 2.0));
     let targets = Array::new([5], vec![3.0, f64::from(IGNORED), 0.0, 6.0, 2.0]);
-    let loss = eval(LinearCrossEntropy, &[(DType::F32, &h), (DType::F32, &w), (DType::I32, &targets)]);
+    let loss = eval(LinearCrossEntropy::PLAIN, &[(DType::F32, &h), (DType::F32, &w), (DType::I32, &targets)]);
     close(digest(&loss[0]), 16.753137121551994);
     assert_eq!(loss[0].data[1], 0.0, "a masked token costs nothing");
 }
@@ -70,7 +70,7 @@ fn attention_matches_torch_with_groups_window_and_segments() {
     let q = wave(&[2, 5, 12], 0.7, 0.1, 2.0);
     let (k, v) = (wave(&[2, 5, 6], 0.45, 0.2, 2.0), wave(&[2, 5, 6], 0.3, 0.4, 1.0));
     let segments = Array::new([2, 5], [0, 0, 0, 0, 0, 0, 0, 2, 2, 2].map(f64::from).to_vec());
-    let op = Attention { heads: 4, kv_heads: 2, scale: 0.5, window: Some(3), dropout: 0.0, stream: 0 };
+    let op = Attention { heads: 4, kv_heads: 2, scale: 0.5, window: Some(3), softcap: None, dropout: 0.0, stream: 0 };
     let operands = [(DType::F32, &q), (DType::F32, &k), (DType::F32, &v), (DType::I32, &segments)];
     let results = eval(op, &operands);
     close(digest(&results[0]), -4.522567057341961);
@@ -84,7 +84,7 @@ fn attention_matches_torch_with_groups_window_and_segments() {
 fn a_token_whose_segment_starts_behind_it_sees_nothing() {
     let x = wave(&[1, 2, 2], 0.7, 0.1, 1.0);
     let segments = Array::new([1, 2], vec![1.0, -5.0]);
-    let op = Attention { heads: 1, kv_heads: 1, scale: 1.0, window: None, dropout: 0.0, stream: 0 };
+    let op = Attention { heads: 1, kv_heads: 1, scale: 1.0, window: None, softcap: None, dropout: 0.0, stream: 0 };
     let results = eval(op.clone(), &[(DType::F32, &x), (DType::F32, &x), (DType::F32, &x), (DType::I32, &segments)]);
     assert_eq!(results[0].data[..2], [0.0, 0.0]);
     assert_eq!(results[1].data[0], f64::NEG_INFINITY);
@@ -170,7 +170,7 @@ fn attention_dropout_follows_the_same_rule() {
     let (q, v) = (Array::zeros([1, tokens, 1]), Array::zeros([1, tokens, 1]).map(|_| 1.0));
     let segments = Array::zeros([1, tokens]);
     let rng = Array::new([4], vec![7.0, 1.0, 3.0, 2.0]);
-    let op = Attention { heads: 1, kv_heads: 1, scale: 1.0, window: None, dropout: p, stream: 5 };
+    let op = Attention { heads: 1, kv_heads: 1, scale: 1.0, window: None, softcap: None, dropout: p, stream: 5 };
     let floats = [&q, &q, &v].map(|array| (DType::F32, array));
     let o = eval(op, &[&floats[..], &[(DType::I32, &segments), (DType::U32, &rng)]].concat()).remove(0);
     let philox = Philox::for_op([7, 1, 3, 2], 5);
@@ -187,7 +187,7 @@ fn ids_and_targets_outside_the_table_give_nan_and_do_not_panic() {
     assert_eq!(y.row(0), table.row(1));
     assert!(y.data[2..].iter().all(|v| v.is_nan()));
     let (h, targets) = (wave(&[1, 2], 0.3, 0.2, 1.0), Array::new([1], vec![3.0]));
-    let loss = eval(LinearCrossEntropy, &[(DType::F32, &h), (DType::F32, &table), (DType::I32, &targets)]);
+    let loss = eval(LinearCrossEntropy::PLAIN, &[(DType::F32, &h), (DType::F32, &table), (DType::I32, &targets)]);
     assert!(loss[0].data[0].is_nan());
 }
 
@@ -230,9 +230,9 @@ fn samples_reach_what_kernels_get_wrong() {
 
 #[test]
 fn attention_over_caches_is_attention_of_the_whole_sequence() {
-    let (tokens, op) = (6, CachedAttention { heads: 4, kv_heads: 2, scale: 0.4, window: Some(3) });
-    let CachedAttention { heads, kv_heads, scale, window } = op;
-    let whole = Attention { heads, kv_heads, scale, window, dropout: 0.0, stream: 0 };
+    let (tokens, op) = (6, CachedAttention { heads: 4, kv_heads: 2, scale: 0.4, window: Some(3), softcap: Some(1.2) });
+    let CachedAttention { heads, kv_heads, scale, window, softcap } = op;
+    let whole = Attention { heads, kv_heads, scale, window, softcap, dropout: 0.0, stream: 0 };
     let q = wave(&[1, tokens, 12], 0.7, 0.1, 1.0);
     let [k, v] = [0.3, 0.9].map(|step| wave(&[1, tokens, 6], step, 0.2, 1.0));
     let starts = Array::zeros([1, tokens]);
@@ -311,7 +311,7 @@ fn the_fused_head_is_the_loss_and_its_gradient() {
         let of = |op: Op, operands: usize| {
             Sample { op, types: sample.types[..operands].to_vec(), inputs: sample.inputs[..operands].to_vec() }.eval()
         };
-        let mut apart = of(LinearCrossEntropy.into(), 3);
+        let mut apart = of(LinearCrossEntropy { softcap: op.softcap }.into(), 3);
         apart.extend(of(op.gradient().into(), sample.types.len()));
         assert_eq!(sample.eval(), apart);
     }
@@ -327,7 +327,7 @@ fn costs_count_what_the_mathematics_needs() {
     };
     let f32 = |shape: &[usize]| Type::new(DType::F32, shape);
     let i32 = |shape: &[usize]| Type::new(DType::I32, shape);
-    let op = Attention { heads: 4, kv_heads: 2, scale: 1.0, window: None, dropout: 0.0, stream: 0 };
+    let op = Attention { heads: 4, kv_heads: 2, scale: 1.0, window: None, softcap: None, dropout: 0.0, stream: 0 };
     let types = [f32(&[3, 10, 32]), f32(&[3, 10, 16]), f32(&[3, 10, 16]), i32(&[3, 10])];
     // 55 visible pairs in each of 3·4 heads of size 8.
     assert_eq!(cost(op.clone().into(), &types), 4.0 * 8.0 * 12.0 * 55.0);
@@ -337,7 +337,7 @@ fn costs_count_what_the_mathematics_needs() {
     assert_eq!(cost(wide.into(), &types), 4.0 * 8.0 * 12.0 * 55.0);
     let head = [f32(&[2, 500, 8]), f32(&[30, 8]), i32(&[2, 500]), f32(&[2, 500])];
     let product = 2.0 * 1000.0 * 8.0 * 30.0;
-    assert_eq!(cost(LinearCrossEntropy.into(), &head[..3]), product);
-    let grad = LinearCrossEntropyGrad { dh: true, dw: true, accumulate: false };
+    assert_eq!(cost(LinearCrossEntropy::PLAIN.into(), &head[..3]), product);
+    let grad = LinearCrossEntropyGrad { dh: true, dw: true, accumulate: false, softcap: None };
     assert_eq!(cost(grad.into(), &head), 3.0 * product);
 }

@@ -12,7 +12,7 @@ fn ty(text: &str) -> Type {
 }
 
 fn attention() -> Attention {
-    Attention { heads: 4, kv_heads: 2, scale: 1.0, window: None, dropout: 0.0, stream: 0 }
+    Attention { heads: 4, kv_heads: 2, scale: 1.0, window: None, softcap: None, dropout: 0.0, stream: 0 }
 }
 
 fn adamw() -> AdamW {
@@ -20,7 +20,7 @@ fn adamw() -> AdamW {
 }
 
 fn refusals() -> Vec<(Op, &'static str, &'static str)> {
-    let lce = |dh, dw, accumulate| LinearCrossEntropyGrad { dh, dw, accumulate };
+    let lce = |dh, dw, accumulate| LinearCrossEntropyGrad { dh, dw, accumulate, softcap: None };
     vec![
         (Add.into(), "f32[2] f32[]", "operand 1 f32[] has no axes; a scalar has shape [1]"),
         (Add.into(), "f32[0] f32[0]", "operand 0 f32[0] has an axis of size 0"),
@@ -83,9 +83,21 @@ fn refusals() -> Vec<(Op, &'static str, &'static str)> {
             "x f32[2, 4] and dy f32[3, 3] must have the same rows",
         ),
         (BiasGrad { accumulate: true }.into(), "f32[2, 4] bf16[4]", "the gradient bf16[4] must be f32[4]"),
-        (RmsNorm { eps: 1e-5 }.into(), "f32[2, 4] f32[3]", "weight f32[3] does not match the last axis of x f32[2, 4]"),
-        (RmsNorm { eps: -1.0 }.into(), "f32[2, 4] f32[4]", "attribute eps = -1 must not be negative"),
-        (RmsNormGrad.into(), "f32[2, 4] f32[2, 4] f32[2] f32[2, 1]", "rstd f32[2, 1] must be f32[2, 2]"),
+        (
+            RmsNorm { eps: 1e-5, unit_offset: false }.into(),
+            "f32[2, 4] f32[3]",
+            "weight f32[3] does not match the last axis of x f32[2, 4]",
+        ),
+        (
+            RmsNorm { eps: -1.0, unit_offset: false }.into(),
+            "f32[2, 4] f32[4]",
+            "attribute eps = -1 must not be negative",
+        ),
+        (
+            RmsNormGrad { unit_offset: false }.into(),
+            "f32[2, 4] f32[2, 4] f32[2] f32[2, 1]",
+            "rstd f32[2, 1] must be f32[2, 2]",
+        ),
         (
             RmsNormDw { accumulate: false }.into(),
             "f32[2, 4] f32[2, 4] f32[2, 3]",
@@ -124,6 +136,18 @@ fn refusals() -> Vec<(Op, &'static str, &'static str)> {
             "f32[2, 6] i32[2] f32[3]",
             "x f32[2, 6] must have 3 axes",
         ),
+        (
+            Rope { head_size: 6, inverse: false, scale: 1.0 }.into(),
+            "f32[1, 2, 6] i32[1, 2] f32[4]",
+            "inv_freq f32[4] must be f32 of one axis, at most 3 for head_size = 6",
+        ),
+        (
+            Attention { softcap: Some(0.0), ..attention() }.into(),
+            "f32[1, 2, 8] f32[1, 2, 4] f32[1, 2, 4] i32[1, 2]",
+            "attribute softcap = 0 must be a finite number above 0",
+        ),
+        (Softcap { cap: f32::INFINITY }.into(), "f32[2]", "attribute softcap = inf must be a finite number above 0"),
+        (SoftcapGrad { cap: 1.0 }.into(), "f32[3] f32[2]", "dy f32[3] and y f32[2] must have one type"),
         (
             Attention { kv_heads: 3, ..attention() }.into(),
             "f32[1, 2, 8] f32[1, 2, 4] f32[1, 2, 4] i32[1, 2]",
@@ -189,37 +213,58 @@ fn refusals() -> Vec<(Op, &'static str, &'static str)> {
         (Dropout::new(f32::NAN, 0).into(), "f32[2] u32[4]", "attribute p = NaN must be in [0, 1)"),
         (Dropout::new(0.5, 0).into(), "f32[2] u32[2]", "rng u32[2] must be u32[4]"),
         (
-            Split { sizes: vec![1, 2] }.into(),
+            Split { sizes: vec![1, 2], groups: 1 }.into(),
             "f32[2, 4]",
             "attribute sizes = [1, 2] does not add up to the last axis of x f32[2, 4]",
         ),
         (
-            Split { sizes: vec![usize::MAX, 5] }.into(),
+            Split { sizes: vec![usize::MAX, 5], groups: 1 }.into(),
             "f32[2, 4]",
             "attribute sizes = [18446744073709551615, 5] does not add up to the last axis of x f32[2, 4]",
         ),
         (
-            Split { sizes: vec![0, 4] }.into(),
+            Split { sizes: vec![0, 4], groups: 1 }.into(),
             "f32[2, 4]",
             "attribute sizes = [0, 4] must be positive numbers, at least one",
         ),
-        (Concat.into(), "", "expects at least 1 operand, got 0"),
         (
-            Concat.into(),
+            Split { sizes: vec![1, 2], groups: 3 }.into(),
+            "f32[2, 6]",
+            "attribute sizes = [1, 2], 3 times, does not add up to the last axis of x f32[2, 6]",
+        ),
+        (
+            Concat { groups: 2 }.into(),
+            "f32[2, 4] f32[2, 3]",
+            "attribute groups = 2 does not divide the last axis of operand 1 f32[2, 3]",
+        ),
+        (Geglu { form: GeluForm::Tanh }.into(), "f32[2] f32[3]", "gate f32[2] and up f32[3] must have one type"),
+        (
+            GegluGrad { form: GeluForm::Exact }.into(),
+            "f32[3] f32[2] f32[2]",
+            "dy f32[3] and gate f32[2] must have one type",
+        ),
+        (
+            LinearCrossEntropy { softcap: Some(-1.0) }.into(),
+            "f32[2, 4] f32[9, 4] i32[2]",
+            "attribute softcap = -1 must be a finite number above 0",
+        ),
+        (Concat::WHOLE.into(), "", "expects at least 1 operand, got 0"),
+        (
+            Concat::WHOLE.into(),
             "f32[2, 4] f32[3, 4]",
             "operand 1 f32[3, 4] and operand 0 f32[2, 4] may differ in the last axis only",
         ),
         (
-            LinearCrossEntropy.into(),
+            LinearCrossEntropy::PLAIN.into(),
             "f32[2, 3, 4] f32[9, 5] i32[2, 3]",
             "the last axis of h f32[2, 3, 4] does not match the last axis of w f32[9, 5]",
         ),
         (
-            LinearCrossEntropy.into(),
+            LinearCrossEntropy::PLAIN.into(),
             "f32[2, 3, 4] f32[9, 4] i32[6]",
             "h f32[2, 3, 4] must have the axes of targets i32[6] and one more",
         ),
-        (LinearCrossEntropy.into(), "f32[2, 3, 4] f32[9, 4] u32[2, 3]", "targets u32[2, 3] must be i32"),
+        (LinearCrossEntropy::PLAIN.into(), "f32[2, 3, 4] f32[9, 4] u32[2, 3]", "targets u32[2, 3] must be i32"),
         (
             lce(false, false, false).into(),
             "f32[3, 4] f32[9, 4] i32[3] f32[3]",
@@ -228,7 +273,7 @@ fn refusals() -> Vec<(Op, &'static str, &'static str)> {
         (lce(true, false, true).into(), "f32[3, 4] f32[9, 4] i32[3] f32[3] f32[9, 4]", "attribute accumulate needs dw"),
         (lce(true, true, false).into(), "f32[3, 4] f32[9, 4] i32[3] f32[1]", "dloss f32[1] must be f32[3]"),
         (
-            LinearCrossEntropyWithGrad { dh: true, dw: true, accumulate: true }.into(),
+            LinearCrossEntropyWithGrad { dh: true, dw: true, accumulate: true, softcap: None }.into(),
             "f32[3, 4] f32[9, 4] i32[3] f32[3] f32[4, 9]",
             "the gradient f32[4, 9] must be f32[9, 4]",
         ),
@@ -243,22 +288,22 @@ fn refusals() -> Vec<(Op, &'static str, &'static str)> {
         (CacheWrite.into(), "f32[1, 9, 4] bf16[1, 2, 4] i32[1, 2]", "x bf16[1, 2, 4] must be f32[1, 2, 4]"),
         (CacheWrite.into(), "f32[1, 9, 4] f32[1, 2, 4] i32[1, 9]", "positions i32[1, 9] must be i32[1, 2]"),
         (
-            CachedAttention { heads: 4, kv_heads: 3, scale: 1.0, window: None }.into(),
+            CachedAttention { heads: 4, kv_heads: 3, scale: 1.0, window: None, softcap: None }.into(),
             "f32[1, 2, 8] f32[1, 9, 6] f32[1, 9, 6] i32[1, 2]",
             "attribute kv_heads = 3 must divide heads = 4",
         ),
         (
-            CachedAttention { heads: 4, kv_heads: 2, scale: 1.0, window: None }.into(),
+            CachedAttention { heads: 4, kv_heads: 2, scale: 1.0, window: None, softcap: None }.into(),
             "f32[1, 2, 8] f32[1, 9, 4] f32[1, 8, 4] i32[1, 2]",
             "v f32[1, 8, 4] must be f32[1, 9, 4]",
         ),
         (
-            CachedAttention { heads: 4, kv_heads: 2, scale: 1.0, window: Some(0) }.into(),
+            CachedAttention { heads: 4, kv_heads: 2, scale: 1.0, window: Some(0), softcap: None }.into(),
             "f32[1, 2, 8] f32[1, 9, 4] f32[1, 9, 4] i32[1, 2]",
             "attribute window = 0 must be at least 1",
         ),
         (
-            CachedAttention { heads: 4, kv_heads: 2, scale: 1.0, window: None }.into(),
+            CachedAttention { heads: 4, kv_heads: 2, scale: 1.0, window: None, softcap: None }.into(),
             "f32[1, 2, 8] f32[2, 9, 4] f32[2, 9, 4] i32[1, 2]",
             "k f32[2, 9, 4] must be f32[1, 9, 4]",
         ),

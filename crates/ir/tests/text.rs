@@ -48,7 +48,7 @@ fn rich_graph() -> Graph {
     b.constant("inv_freq", f32(&[2]));
     b.source("cache", f32(&[1, 8, 2]), Storage::State, SourceRole::KvCache);
     b.source("a", f32(&[4]), Storage::Weight, SourceRole::Parameter(ParameterKind::AdapterA, StateRole::Value));
-    let norm = b.op("norm", RmsNorm { eps: 1e-6 }, &[y, late]);
+    let norm = b.op("norm", RmsNorm { eps: 1e-6, unit_offset: false }, &[y, late]);
     assert!(norm.is_err(), "a refused node leaves no trace");
     b.leave_region();
     b.set_context(Phase::Backward, None);
@@ -89,7 +89,7 @@ fn the_text_reads_as_documented() {
     let (x, w) = (b.input("x", f32(&[2, 4])), b.weight("w", f32(&[3, 4])));
     b.state_of("a", ParameterKind::AdapterA, StateRole::FirstMoment, f32(&[2]));
     let y = b.region("layers.0", |b| b.op1("y", Linear::plain(Layout::OutIn), &[x, w])).expect("valid");
-    let pieces = b.op("cut", Split { sizes: vec![1, 2] }, &[y]).expect("valid");
+    let pieces = b.op("cut", Split { sizes: vec![1, 2], groups: 1 }, &[y]).expect("valid");
     b.output(pieces[1]);
     let expected = r#"graph {
   region @0 "layers.0"

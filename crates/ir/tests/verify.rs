@@ -12,7 +12,7 @@ fn valid() -> Graph {
     let x = b.input("x", Type::new(DType::F32, [2, 4]));
     let w = b.weight("w", Type::new(DType::F32, [4]));
     let grad = b.state("grad", Type::new(DType::F32, [2, 4]));
-    let norm = b.region("block", |b| b.op("norm", RmsNorm { eps: 1e-5 }, &[x, w])).expect("valid");
+    let norm = b.region("block", |b| b.op("norm", RmsNorm { eps: 1e-5, unit_offset: false }, &[x, w])).expect("valid");
     let doubled = b.op1("doubled", Scale { factor: 2.0 }, &[norm[0]]).expect("valid");
     let sum = b.op1("sum", Accumulate, &[grad, doubled]).expect("valid");
     b.output(sum);
@@ -179,8 +179,8 @@ fn a_recomputed_node_repeats_what_it_names() {
     });
     refused("graph: node \"single\" does not repeat \"pair\"", |g| {
         appended(g, |b| {
-            b.op1("pair", Concat, &[ValueId(3), ValueId(5)]).expect("well typed");
-            b.op1("single", Concat, &[ValueId(3)]).expect("well typed");
+            b.op1("pair", Concat::WHOLE, &[ValueId(3), ValueId(5)]).expect("well typed");
+            b.op1("single", Concat::WHOLE, &[ValueId(3)]).expect("well typed");
         });
         g.nodes[4].recompute_of = Some(OpId(3));
     });

@@ -1,14 +1,17 @@
 //! The one builder of decoders: it reads what a block is made of from the configuration, whatever the family.
 //!
 //! Invariants: parameters have the checkpoint's own names; nothing here knows a family, or anything of checkpointing,
-//! memory or devices. A block is x + after(part(before(x))) for attention, then for the MLP; `before` and `after` are norms
-//! or nothing. Look next at `remat_formats::ModelConfig` for what can differ.
+//! memory or devices. A block is x + after(part(before(x))) for attention, then for the MLP, or the sum of both parts of one x;
+//! `before` and `after` are norms or nothing. Look next at `remat_formats::ModelConfig` for what can differ.
 
 use crate::ModelError;
 use crate::model_builder::{Heads, ModelBuilder};
-use crate::rope::inv_freq_name;
-use remat_formats::{GeluForm, Mlp, ModelConfig, Norm, NormPlaces, Positions, Projections, QkNorm};
-use remat_ir::ops::{self, Add, Cast, Embedding, Gelu, LayerNorm, Layout, Linear, RmsNorm, Rope, Scale, Split, Swiglu};
+use crate::rope::{LOCAL_INV_FREQ, inv_freq_name};
+use half::bf16;
+use remat_formats::{Activation, GeluForm, Mlp, ModelConfig, Names, Norm, NormPlaces, Positions, Projections, QkNorm};
+use remat_ir::ops::{
+    self, Add, Cast, Embedding, Geglu, Gelu, LayerNorm, Layout, Linear, RmsNorm, Rope, Scale, Softcap, Split, Swiglu,
+};
 use remat_ir::{IrError, Type, ValueId};
 use remat_tensor::DType;
 
@@ -23,25 +26,30 @@ pub(crate) fn forward(config: &ModelConfig, m: &mut ModelBuilder<'_>) -> Result<
     let (vocab, width) = (config.vocab_size, config.hidden_size);
     let embedding = config.outer(config.block.names.embedding);
     let table = m.parameter(&format!("{embedding}.weight"), &[vocab, width]);
-    let (positions, inv_freq) = match config.positions {
+    let mut decoder = Decoder { config, inv_freq: None, local_inv_freq: None };
+    let positions = match &config.positions {
         Positions::Learned(name) => {
             let path = config.outer(name);
             let rows = m.parameter(&format!("{path}.weight"), &[config.max_position_embeddings, width]);
-            (Some((path, rows)), None)
+            Some((path, rows))
         }
-        Positions::Rotary(_) => {
+        Positions::Rotary(rotary) => {
+            let ty = Type::new(DType::F32, [rotary.dims / 2]);
             let name = inv_freq_name(config, m.tokens());
-            (None, Some(m.b.constant(&name, Type::new(DType::F32, [config.head_dim / 2]))))
+            decoder.inv_freq = Some(m.b.constant(&name, ty.clone()));
+            let has_local = rotary.local_theta.is_some() && config.has_window();
+            decoder.local_inv_freq = has_local.then(|| m.b.constant(LOCAL_INV_FREQ, ty));
+            None
         }
     };
     let x = m.b.op1(&embedding, Embedding, &[table, m.inputs.ids])?;
-    let mut x = scaled(m, &format!("{embedding}.scaled"), x, config.embedding_multiplier)?;
+    let multiplier = embedding_multiplier(config, m.b.ty(x).dtype);
+    let mut x = scaled(m, &format!("{embedding}.scaled"), x, multiplier)?;
     if let Some((path, rows)) = positions {
         let position = m.b.op1(&path, Embedding, &[rows, m.inputs.positions])?;
         x = m.b.op1(&config.outer("embed"), Add, &[x, position])?;
     }
     x = m.b.dropout(&config.outer("drop"), x, config.dropout.embedding as f32)?;
-    let decoder = Decoder { config, inv_freq };
     for layer in 0..config.num_hidden_layers {
         let path = config.layer(layer);
         m.b.enter_region(&path);
@@ -52,8 +60,19 @@ pub(crate) fn forward(config: &ModelConfig, m: &mut ModelBuilder<'_>) -> Result<
     let hidden = decoder.norm(m, &config.outer(config.block.names.final_norm), x)?;
     // Dividing what the head reads divides the logits, which never exist whole.
     let hidden = scaled(m, "lm_head.scaled", hidden, 1.0 / config.logits_divisor)?;
-    let head = if config.tie_word_embeddings { table } else { m.parameter("lm_head.weight", &[vocab, width]) };
+    let head = match config.tie_word_embeddings {
+        true => table,
+        false => m.parameter(&format!("{}.weight", config.block.names.head), &[vocab, width]),
+    };
     Ok(Hidden { hidden, head })
+}
+
+/// The factor of embeddings of this dtype.
+fn embedding_multiplier(config: &ModelConfig, dtype: DType) -> f64 {
+    match config.embedding_multiplier {
+        factor if config.rounded_embedding_multiplier && dtype == DType::BF16 => bf16::from_f64(factor).to_f64(),
+        factor => factor,
+    }
 }
 
 /// A value times a factor, where that is not 1.
@@ -65,12 +84,17 @@ fn scaled(m: &mut ModelBuilder<'_>, name: &str, x: ValueId, factor: f64) -> Resu
 pub(crate) fn logits(config: &ModelConfig, m: &mut ModelBuilder<'_>) -> Result<(), ModelError> {
     let Hidden { hidden, head } = forward(config, m)?;
     // Whoever reads logits reads f32; under bf16 they are rounded once, as all results of a linear are.
+    let name = if config.logits_softcap.is_some() { "logits.uncapped" } else { "logits" };
     let logits = match m.b.ty(hidden).dtype {
-        DType::F32 => m.b.op1("logits", Linear::plain(Layout::OutIn), &[hidden, head])?,
+        DType::F32 => m.b.op1(name, Linear::plain(Layout::OutIn), &[hidden, head])?,
         _ => {
             let narrow = m.b.op1("logits.narrow", Linear::plain(Layout::OutIn), &[hidden, head])?;
-            m.b.op1("logits", Cast { to: DType::F32, into: false }, &[narrow])?
+            m.b.op1(name, Cast { to: DType::F32, into: false }, &[narrow])?
         }
+    };
+    let logits = match config.logits_softcap {
+        Some(cap) => m.b.op1("logits", Softcap { cap: cap as f32 }, &[logits])?,
+        None => logits,
     };
     m.b.output(logits);
     m.all_targets_matched()
@@ -81,6 +105,8 @@ struct Decoder<'a> {
     config: &'a ModelConfig,
     /// Inverse frequencies of rotary positions.
     inv_freq: Option<ValueId>,
+    /// Those of layers with a window, where they are others.
+    local_inv_freq: Option<ValueId>,
 }
 
 impl Decoder<'_> {
@@ -88,10 +114,32 @@ impl Decoder<'_> {
         let names = &self.config.block.names;
         let normed = self.placed_norm(m, path, names.attention_norms.before, x)?;
         let attended = self.attention(m, layer, &format!("{path}.{}", names.attention), normed)?;
+        if self.config.block.parallel_residual {
+            return self.parallel_mlp(m, path, x, normed, attended);
+        }
         let x = self.added(m, path, ("attn_residual", names.attention_norms), x, attended)?;
         let normed = self.placed_norm(m, path, names.mlp_norms.before, x)?;
         let out = self.mlp(m, &format!("{path}.{}", names.mlp), normed)?;
         self.added(m, path, ("mlp_residual", names.mlp_norms), x, out)
+    }
+
+    /// A block whose MLP reads what the block reads: through its own norm, or else through attention's, `normed`.
+    fn parallel_mlp(
+        &self,
+        m: &mut ModelBuilder<'_>,
+        path: &str,
+        x: ValueId,
+        normed: ValueId,
+        attended: ValueId,
+    ) -> Result<ValueId, IrError> {
+        let Names { attention_norms, mlp, mlp_norms, .. } = self.config.block.names;
+        let read = match mlp_norms.before {
+            Some(_) => self.placed_norm(m, path, mlp_norms.before, x)?,
+            None => normed,
+        };
+        let out = self.mlp(m, &format!("{path}.{mlp}"), read)?;
+        let x = self.added(m, path, ("attn_residual", attention_norms), x, attended)?;
+        self.added(m, path, ("mlp_residual", mlp_norms), x, out)
     }
 
     /// The residual stream with what a part adds to it.
@@ -122,7 +170,7 @@ impl Decoder<'_> {
     fn norm(&self, m: &mut ModelBuilder<'_>, path: &str, x: ValueId) -> Result<ValueId, IrError> {
         let width = self.config.hidden_size;
         match self.config.block.norm {
-            Norm::Rms => self.rms_norm(m, path, x, width),
+            Norm::Rms | Norm::RmsUnitOffset => self.rms_norm(m, path, x, width),
             Norm::Layer => {
                 let weight = m.parameter(&format!("{path}.weight"), &[width]);
                 let bias = m.parameter(&format!("{path}.bias"), &[width]);
@@ -134,7 +182,8 @@ impl Decoder<'_> {
     /// RMSNorm over groups of `width` elements.
     fn rms_norm(&self, m: &mut ModelBuilder<'_>, path: &str, x: ValueId, width: usize) -> Result<ValueId, IrError> {
         let weight = m.parameter(&format!("{path}.weight"), &[width]);
-        m.b.op1(path, RmsNorm { eps: self.config.block.norm_eps as f32 }, &[x, weight])
+        let unit_offset = self.config.block.norm == Norm::RmsUnitOffset;
+        m.b.op1(path, RmsNorm { eps: self.config.block.norm_eps as f32, unit_offset }, &[x, weight])
     }
 
     fn attention(&self, m: &mut ModelBuilder<'_>, layer: usize, path: &str, x: ValueId) -> Result<ValueId, IrError> {
@@ -147,6 +196,7 @@ impl Decoder<'_> {
             kv_heads: config.num_key_value_heads,
             scale: block.attention_scale.map_or(1.0 / (config.head_dim as f32).sqrt(), |scale| scale as f32),
             window: config.window(layer),
+            softcap: block.attention_softcap.map(|cap| cap as f32),
             dropout: config.dropout.attention as f32,
         };
         let o = m.attention(&format!("{path}.attention"), heads, [q, k, v])?;
@@ -169,7 +219,13 @@ impl Decoder<'_> {
             Projections::Separate([q, k, v]) => Ok([linear(q, queries)?, linear(k, keys)?, linear(v, keys)?]),
             Projections::Fused(name) => {
                 let fused = linear(name, queries + 2 * keys)?;
-                let cut = m.b.op(&format!("{path}.qkv"), Split { sizes: sizes.to_vec() }, &[fused])?;
+                let cut = m.b.op(&format!("{path}.qkv"), Split { sizes: sizes.to_vec(), groups: 1 }, &[fused])?;
+                Ok([cut[0], cut[1], cut[2]])
+            }
+            Projections::FusedByHead(name) => {
+                let fused = linear(name, queries + 2 * keys)?;
+                let split = Split { sizes: vec![config.head_dim; 3], groups: config.num_attention_heads };
+                let cut = m.b.op(&format!("{path}.qkv"), split, &[fused])?;
                 Ok([cut[0], cut[1], cut[2]])
             }
         }
@@ -184,9 +240,10 @@ impl Decoder<'_> {
             Some(QkNorm::Width) => normed(m, m.b.ty(x).shape.last())?,
             None => x,
         };
-        let inv_freq = self.inv_freq.filter(|_| self.config.rotary().is_some_and(|rotary| rotary.rotates(layer)));
-        let Some(inv_freq) = inv_freq else { return Ok(x) };
-        let scale = self.config.rotary().map_or(1.0, |rotary| rotary.scaling.attention_factor());
+        let Some(rotary) = self.config.rotary().filter(|rotary| rotary.rotates(layer)) else { return Ok(x) };
+        let local = self.local_inv_freq.filter(|_| self.config.window(layer).is_some());
+        let Some(inv_freq) = local.or(self.inv_freq) else { return Ok(x) };
+        let scale = if local.is_some() { 1.0 } else { rotary.scaling.attention_factor() };
         let rope = Rope { head_size: head, inverse: false, scale: scale as f32 };
         m.b.op1(&format!("{path}_rope"), rope, &[x, m.inputs.positions, inv_freq])
     }
@@ -199,18 +256,20 @@ impl Decoder<'_> {
         };
         let act = format!("{path}.act");
         let (activated, down) = match config.block.mlp {
-            Mlp::Gated { inner: [gate, up], down } => {
+            Mlp::Gated { inner: [gate, up], down, activation } => {
                 let gate = linear(m, gate, x, (width, inner))?;
                 let up = linear(m, up, x, (width, inner))?;
-                (m.b.op1(&act, Swiglu, &[gate, up])?, down)
+                (gated(m, &act, activation, [gate, up])?, down)
+            }
+            Mlp::GatedFused { inner: name, down, activation } => {
+                let fused = linear(m, name, x, (width, 2 * inner))?;
+                let split = Split { sizes: vec![inner; 2], groups: 1 };
+                let cut = m.b.op(&format!("{path}.gate_up"), split, &[fused])?;
+                (gated(m, &act, activation, [cut[0], cut[1]])?, down)
             }
             Mlp::Plain { up, down, gelu } => {
                 let up = linear(m, up, x, (width, inner))?;
-                let form = match gelu {
-                    GeluForm::Exact => ops::GeluForm::Exact,
-                    GeluForm::Tanh => ops::GeluForm::Tanh,
-                };
-                (m.b.op1(&act, Gelu { form }, &[up])?, down)
+                (m.b.op1(&act, Gelu { form: form(gelu) }, &[up])?, down)
             }
         };
         let out = linear(m, down, activated, (inner, width))?;
@@ -219,5 +278,26 @@ impl Decoder<'_> {
 
     fn layout(&self) -> Layout {
         if self.config.block.weights_in_out { Layout::InOut } else { Layout::OutIn }
+    }
+}
+
+/// activation(gate) · up.
+fn gated(
+    m: &mut ModelBuilder<'_>,
+    name: &str,
+    activation: Activation,
+    gate_up: [ValueId; 2],
+) -> Result<ValueId, IrError> {
+    match activation {
+        Activation::Silu => m.b.op1(name, Swiglu, &gate_up),
+        Activation::Gelu(gelu) => m.b.op1(name, Geglu { form: form(gelu) }, &gate_up),
+    }
+}
+
+/// GELU's form as ops name it.
+fn form(gelu: GeluForm) -> ops::GeluForm {
+    match gelu {
+        GeluForm::Exact => ops::GeluForm::Exact,
+        GeluForm::Tanh => ops::GeluForm::Tanh,
     }
 }

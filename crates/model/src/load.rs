@@ -4,7 +4,7 @@
 //! GPT-2 weight that is quantised has to be transposed: it is read once per strip of rows that fits a bounded buffer.)
 
 use crate::precision::write_parameter;
-use crate::rope::{inv_freq, inv_freq_name, is_inv_freq};
+use crate::rope::{LOCAL_INV_FREQ, inv_freq, inv_freq_name, is_inv_freq};
 use crate::source::Source;
 use crate::{Model, ModelError, Precision};
 use half::{bf16, f16};
@@ -58,7 +58,8 @@ impl Model {
         lengths: impl IntoIterator<Item = usize>,
         device: &mut dyn Device,
     ) -> Result<(), ModelError> {
-        for name in lengths.into_iter().map(|tokens| inv_freq_name(&self.config, tokens)) {
+        let names = lengths.into_iter().map(|tokens| inv_freq_name(&self.config, tokens));
+        for name in names.chain([LOCAL_INV_FREQ.to_string()]) {
             if let Some(source) = device.source(Storage::Weight, &name) {
                 let mut writer = SourceWriter::new(device, source);
                 writer.push(&inv_freq(&self.config, &name));

@@ -58,6 +58,8 @@ pub(crate) struct Heads {
     pub scale: f32,
     /// How many keys a token sees at most, itself included.
     pub window: Option<usize>,
+    /// What scores stay within.
+    pub softcap: Option<f32>,
     /// Dropout of the probabilities in training.
     pub dropout: f32,
 }
@@ -156,11 +158,11 @@ impl<'a> ModelBuilder<'a> {
 
     /// Causal attention named `path`, of the sequence itself or over caches.
     pub fn attention(&mut self, path: &str, heads: Heads, [q, k, v]: [ValueId; 3]) -> Result<ValueId, IrError> {
-        let Heads { heads, kv_heads, scale, window, dropout } = heads;
+        let Heads { heads, kv_heads, scale, window, softcap, dropout } = heads;
         match self.keys {
             Keys::Sequence(segment_start) => {
                 let (dropout, rng) = self.b.inner_dropout(dropout);
-                let op = Attention { heads, kv_heads, scale, window, dropout, stream: stream_of_name(path) };
+                let op = Attention { heads, kv_heads, scale, window, softcap, dropout, stream: stream_of_name(path) };
                 let mut operands = vec![q, k, v, segment_start];
                 operands.extend(rng);
                 self.b.op1(path, op, &operands)
@@ -168,7 +170,7 @@ impl<'a> ModelBuilder<'a> {
             Keys::Cache { capacity } => {
                 let k = self.written(&format!("{path}{K_CACHE}"), k, capacity)?;
                 let v = self.written(&format!("{path}{V_CACHE}"), v, capacity)?;
-                let op = CachedAttention { heads, kv_heads, scale, window };
+                let op = CachedAttention { heads, kv_heads, scale, window, softcap };
                 self.b.op1(path, op, &[q, k, v, self.inputs.positions])
             }
         }

@@ -14,15 +14,19 @@ use remat_formats::{ModelConfig, ModelFiles, edit_distance, weight_of_part};
 use remat_ir::{SourceRole, Value};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// The head's weight, in every family.
-const HEAD: &str = "lm_head.weight";
-
 /// Modules that wrap a model or a part of it in training: DDP's, torch.compile's, FSDP's, activation checkpointing's.
 const WRAPPERS: [&str; 4] = ["module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"];
 
 /// Ends of names of what older files hold although it is made anew from the configuration: masks, positions, frequencies.
-const REMADE: [&str; 5] =
-    ["rotary_emb.inv_freq", ".attn.bias", ".attn.masked_bias", ".crossattention.bias", "position_ids"];
+const REMADE: [&str; 7] = [
+    "rotary_emb.inv_freq",
+    ".attn.bias",
+    ".attn.masked_bias",
+    ".attention.bias",
+    ".attention.masked_bias",
+    ".crossattention.bias",
+    "position_ids",
+];
 
 /// Names that a note or message lists.
 const SHOWN: usize = 5;
@@ -36,6 +40,8 @@ pub(crate) struct TensorNames {
     tensors: BTreeMap<String, String>,
     /// Tensors that are no parameter's, but for those that are made anew.
     unread: Vec<String>,
+    /// The head's weight.
+    head: String,
 }
 
 impl TensorNames {
@@ -44,10 +50,11 @@ impl TensorNames {
         // The head may be in the files although the configuration ties it.
         let parameters = parameters(&ModelConfig { tie_word_embeddings: false, ..config.clone() })?;
         let prefix = config.block.names.outer;
+        let head = head(config);
         let (mut tensors, mut unread) = (BTreeMap::new(), Vec::new());
         for tensor in files.names() {
             let owner = weight_of_part(tensor).filter(|weight| files.tensor_info(weight).is_some());
-            match parameter_of(owner.as_deref().unwrap_or(tensor), prefix, &parameters) {
+            match parameter_of(owner.as_deref().unwrap_or(tensor), [prefix, &head], &parameters) {
                 // Parts are found by the name of their weight.
                 Some(_) if owner.is_some() => {}
                 Some(parameter) if !tensors.contains_key(&parameter) => {
@@ -57,7 +64,7 @@ impl TensorNames {
                 _ => unread.push(tensor.to_string()),
             }
         }
-        Ok(TensorNames { tensors, unread })
+        Ok(TensorNames { tensors, unread, head })
     }
 
     /// The tensor of a parameter.
@@ -75,8 +82,8 @@ impl TensorNames {
         if !config.tie_word_embeddings {
             return Ok((config, None));
         }
-        let embedding = embedding(&config);
-        match (self.tensors.get(&embedding), self.tensors.get(HEAD)) {
+        let (embedding, head) = (embedding(&config), head(&config));
+        match (self.tensors.get(&embedding), self.tensors.get(&head)) {
             (Some(embedding), Some(head)) if !files.are_the_same(embedding, head)? => {
                 let note = format!(
                     "{}: config.json ties the head to the embedding, but the files hold {embedding:?} and {head:?} with \
@@ -130,11 +137,16 @@ impl TensorNames {
             count => format!("the files hold {count} tensors, the nearest by name {}", nearest.join(", ")),
         };
         let remedy = match parameter {
-            HEAD => "if the head is the embedding, set tie_word_embeddings to true in config.json",
+            head if head == self.head => "if the head is the embedding, set tie_word_embeddings to true in config.json",
             _ => "they are incomplete or belong to another config.json",
         };
         format!("is missing: {held}; {remedy}")
     }
+}
+
+/// The head's weight.
+fn head(config: &ModelConfig) -> String {
+    format!("{}.weight", config.block.names.head)
 }
 
 /// The embedding's weight.
@@ -151,9 +163,10 @@ fn parameters(config: &ModelConfig) -> Result<BTreeSet<String>, ModelError> {
 }
 
 /// The parameter that a tensor of this name is.
-fn parameter_of(tensor: &str, prefix: &str, parameters: &BTreeSet<String>) -> Option<String> {
+fn parameter_of(tensor: &str, [prefix, head]: [&str; 2], parameters: &BTreeSet<String>) -> Option<String> {
     let plain: Vec<&str> = tensor.split('.').filter(|module| !WRAPPERS.contains(module)).collect();
-    let plain = plain.join(".");
+    // Whatever a family calls its head, transformers 5 finds it under this name, too.
+    let plain = if plain == ["lm_head", "weight"] { head.to_string() } else { plain.join(".") };
     let inner = plain.strip_prefix(prefix).and_then(|rest| rest.strip_prefix('.'));
     let inner = inner.filter(|inner| parameters.contains(*inner)).map(str::to_string);
     let outer = || Some(format!("{prefix}.{plain}")).filter(|outer| parameters.contains(outer));

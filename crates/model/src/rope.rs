@@ -12,6 +12,8 @@ use std::f64::consts::PI;
 /// Name of the weight that holds the inverse frequencies; computed here, never in a file. Where the length of sequences
 /// matters, the length they are for follows behind a dot.
 const INV_FREQ: &str = "rope.inv_freq";
+/// Name of the weight that holds those of layers with a window, where they are others: the same for all lengths.
+pub(crate) const LOCAL_INV_FREQ: &str = "rope.local_inv_freq";
 
 /// The name of the frequencies for sequences of so many tokens.
 pub(crate) fn inv_freq_name(config: &ModelConfig, tokens: usize) -> String {
@@ -31,14 +33,23 @@ pub(crate) fn inv_freq_name(config: &ModelConfig, tokens: usize) -> String {
 
 /// Whether a weight is one of frequencies, which no file holds.
 pub(crate) fn is_inv_freq(name: &str) -> bool {
-    name.starts_with(INV_FREQ)
+    name.starts_with(INV_FREQ) || name == LOCAL_INV_FREQ
 }
 
 /// The weight of this name: one inverse frequency per pair of a head, in radians per position.
 pub(crate) fn inv_freq(config: &ModelConfig, name: &str) -> Vec<f32> {
     let rotary = config.rotary().expect("only models with rotary positions have frequencies");
     let tokens = name.strip_prefix(INV_FREQ).and_then(|rest| rest.strip_prefix('.')?.parse().ok());
-    inverse_frequencies(config, rotary, tokens.unwrap_or(1)).into_iter().map(|frequency| frequency as f32).collect()
+    let frequencies = match rotary.local_theta {
+        Some(theta) if name == LOCAL_INV_FREQ => plain(theta, rotary.dims),
+        _ => inverse_frequencies(config, rotary, tokens.unwrap_or(1)),
+    };
+    frequencies.into_iter().map(|frequency| frequency as f32).collect()
+}
+
+/// One frequency for each pair of the elements that are rotated.
+fn plain(base: f64, dims: usize) -> Vec<f64> {
+    (0..dims / 2).map(|pair| base.powf(-2.0 * pair as f64 / dims as f64)).collect()
 }
 
 /// What each plain frequency is divided by under Llama 3's scaling, as GGUF files hold it; `None` under any other.
@@ -52,11 +63,7 @@ pub(crate) fn frequency_divisors(config: &ModelConfig) -> Option<Vec<f32>> {
 }
 
 fn inverse_frequencies(config: &ModelConfig, rotary: &Rotary, tokens: usize) -> Vec<f64> {
-    let pairs = config.head_dim / 2;
-    let plain = |base: f64| -> Vec<f64> {
-        (0..pairs).map(|pair| base.powf(-2.0 * pair as f64 / config.head_dim as f64)).collect()
-    };
-    let mut frequencies = plain(rotary.theta);
+    let mut frequencies = plain(rotary.theta, rotary.dims);
     match rotary.scaling {
         RopeScaling::None => {}
         RopeScaling::Linear { factor } => frequencies.iter_mut().for_each(|frequency| *frequency /= factor),
@@ -67,12 +74,12 @@ fn inverse_frequencies(config: &ModelConfig, rotary: &Rotary, tokens: usize) -> 
             }
         }
         RopeScaling::Dynamic { factor } => {
-            let (head, context) = (config.head_dim as f64, config.max_position_embeddings as f64);
+            let (head, context) = (rotary.dims as f64, config.max_position_embeddings as f64);
             let longer = factor * (tokens as f64).max(context) / context - (factor - 1.0);
-            frequencies = plain(rotary.theta * longer.powf(head / (head - 2.0)));
+            frequencies = plain(rotary.theta * longer.powf(head / (head - 2.0)), rotary.dims);
         }
         RopeScaling::Yarn { factor, .. } => {
-            for (frequency, kept) in frequencies.iter_mut().zip(yarn_kept(config.head_dim, rotary)) {
+            for (frequency, kept) in frequencies.iter_mut().zip(yarn_kept(rotary)) {
                 *frequency = *frequency / factor * (1.0 - kept) + *frequency * kept;
             }
         }
@@ -98,12 +105,12 @@ fn llama3(frequency: f64, factor: f64, low_freq_factor: f64, high_freq_factor: f
 
 /// How much of each frequency YaRN keeps: 1 where it turns more than `beta_fast` times within the original context, 0
 /// below `beta_slow`, a line between.
-fn yarn_kept(head_dim: usize, rotary: &Rotary) -> Vec<f64> {
+fn yarn_kept(rotary: &Rotary) -> Vec<f64> {
     let RopeScaling::Yarn { beta_fast, beta_slow, truncate, original_max_position_embeddings, .. } = rotary.scaling
     else {
         return Vec::new();
     };
-    let head = head_dim as f64;
+    let head = rotary.dims as f64;
     // The pair that turns so many times.
     let pair_of = |turns: f64| {
         let wavelength = original_max_position_embeddings as f64 / (turns * 2.0 * PI);
@@ -117,7 +124,7 @@ fn yarn_kept(head_dim: usize, rotary: &Rotary) -> Vec<f64> {
     if low == high {
         high += 0.001;
     }
-    (0..head_dim / 2).map(|pair| 1.0 - ((pair as f64 - low) / (high - low)).clamp(0.0, 1.0)).collect()
+    (0..rotary.dims / 2).map(|pair| 1.0 - ((pair as f64 - low) / (high - low)).clamp(0.0, 1.0)).collect()
 }
 
 #[cfg(test)]

@@ -46,7 +46,7 @@ impl Graph {
     /// # Errors
     /// Operands that do not fit.
     pub fn rms_norm(&mut self, x: Tensor, w: Tensor, eps: f32) -> Result<Tensor, Error> {
-        self.op1("rms_norm", ops::RmsNorm { eps }, &[x, w])
+        self.op1("rms_norm", ops::RmsNorm { eps, unit_offset: false }, &[x, w])
     }
 
     /// (x − mean)/deviation·w + b over the last axis: x [.., D], w [D], b [D].
@@ -122,7 +122,7 @@ impl Graph {
     /// # Errors
     /// Sizes that do not sum to the axis.
     pub fn split(&mut self, x: Tensor, sizes: &[usize]) -> Result<Vec<Tensor>, Error> {
-        self.op("split", ops::Split { sizes: sizes.to_vec() }, &[x])
+        self.op("split", ops::Split { sizes: sizes.to_vec(), groups: 1 }, &[x])
     }
 
     /// Joins along the last axis.
@@ -130,7 +130,7 @@ impl Graph {
     /// # Errors
     /// Operands that differ in another axis.
     pub fn concat(&mut self, parts: &[Tensor]) -> Result<Tensor, Error> {
-        self.op1("concat", ops::Concat, parts)
+        self.op1("concat", ops::Concat::WHOLE, parts)
     }
 
     /// Causal attention of `heads` heads: q [B, T, H·E], k and v [B, T, K·E], segment_start i32 [B, T], the first position
@@ -147,7 +147,7 @@ impl Graph {
     ) -> Result<Tensor, Error> {
         let head_size = self.ty(q)?.shape.last().checked_div(heads).unwrap_or(0).max(1);
         let scale = 1.0 / (head_size as f32).sqrt();
-        let op = ops::Attention { heads, kv_heads, scale, window: None, dropout: 0.0, stream: 0 };
+        let op = ops::Attention { heads, kv_heads, scale, window: None, softcap: None, dropout: 0.0, stream: 0 };
         self.op1("attention", op, &[q, k, v, segment_start])
     }
 
@@ -157,7 +157,7 @@ impl Graph {
     /// # Errors
     /// Operands that do not fit.
     pub fn cross_entropy(&mut self, h: Tensor, w: Tensor, targets: Tensor) -> Result<Tensor, Error> {
-        let each = self.op1("cross_entropy", ops::LinearCrossEntropy, &[h, w, targets])?;
+        let each = self.op1("cross_entropy", ops::LinearCrossEntropy::PLAIN, &[h, w, targets])?;
         self.sum(each)
     }
 

@@ -6,7 +6,7 @@
 use crate::recipe::Recipe;
 use crate::step::Step;
 use crate::{CheckpointPolicy, Error, Options};
-use remat_formats::ModelConfig;
+use remat_formats::{ModelConfig, Rotary};
 use remat_ir::{Parameter, Storage};
 use remat_model::{BatchShape, LoraConfig, Method, Precision};
 use remat_step::TrainingStep;
@@ -110,7 +110,7 @@ impl Model {
 
     /// Bytes of parameters and buffers, as `get_memory_footprint()` of transformers counts them: each parameter once (a
     /// tied head is the embedding), in the model's precision. Of the families here only those with rotary positions
-    /// have buffers: `inv_freq` and `original_inv_freq`, f32, of half a head each.
+    /// have buffers: `inv_freq` and `original_inv_freq`, f32, of half of a head's rotated elements each.
     ///
     /// Gradient checkpointing does not change this number, which is no defect of either: it saves *activations*, which
     /// exist while a step runs and are not part of the model. Ask [`Step::memory`] for those.
@@ -130,7 +130,7 @@ impl Model {
             }
         };
         // The rotary table is a weight of the graph and a buffer there: counted as buffer.
-        let rotary = config.rotary().map_or(0, |_| 4 * (config.head_dim / 2));
+        let rotary = rotary_bytes(config);
         let weights = graph.values.iter().filter(|value| value.storage == Storage::Weight);
         Ok(weights.map(|value| value.ty.bytes()).sum::<usize>() - rotary + buffer_bytes(config))
     }
@@ -185,5 +185,11 @@ impl Model {
 
 /// Buffers of a model there: transformers registers `inv_freq` and `original_inv_freq`.
 fn buffer_bytes(config: &ModelConfig) -> usize {
-    config.rotary().map_or(0, |_| 2 * 4 * (config.head_dim / 2))
+    2 * rotary_bytes(config)
+}
+
+/// Rotary frequencies: a table, and one more where layers with a window have their own.
+fn rotary_bytes(config: &ModelConfig) -> usize {
+    let tables = |rotary: &Rotary| 1 + usize::from(rotary.local_theta.is_some() && config.has_window());
+    config.rotary().map_or(0, |rotary| 4 * (rotary.dims / 2) * tables(rotary))
 }

@@ -93,7 +93,7 @@ impl Maker {
             1 => {
                 let trained = self.draw(2) == 0;
                 let w = self.parameter(&format!("{name}.weight"), &[WIDTH], trained);
-                b(self, RmsNorm { eps: 1e-5 }.into(), &[x, w])
+                b(self, RmsNorm { eps: 1e-5, unit_offset: false }.into(), &[x, w])
             }
             2 => {
                 let trained = self.draw(2) == 0;
@@ -130,14 +130,9 @@ impl Maker {
         let inv_freq = self.b.constant(&format!("{name}.inv_freq"), Type::new(DType::F32, [2]));
         let rope = Rope { head_size: 4, inverse: false, scale: 1.0 };
         let q = self.b.op1(&format!("{name}.q_rope"), rope, &[q, self.positions, inv_freq]).expect("shapes fit");
-        let op = Attention {
-            heads: 2,
-            kv_heads: 1,
-            scale: 0.5,
-            window: (self.draw(2) == 0).then_some(3),
-            dropout: 0.0,
-            stream: 0,
-        };
+        let window = (self.draw(2) == 0).then_some(3);
+        let softcap = window.map(|_| 1.5);
+        let op = Attention { heads: 2, kv_heads: 1, scale: 0.5, window, softcap, dropout: 0.0, stream: 0 };
         self.b.op1(name, op, &[q, k, v, self.segment_start]).expect("shapes fit")
     }
 
@@ -193,7 +188,7 @@ pub fn random_model_of(seed: u64, row_tokens: usize) -> TestModel {
 
 fn finish(mut m: Maker, x: ValueId, head: ValueId) -> TestModel {
     let targets = m.b.input("targets", Type::new(DType::I32, [BATCH, m.tokens]));
-    let nll = m.b.op1("nll", LinearCrossEntropy, &[x, head, targets]).expect("shapes fit");
+    let nll = m.b.op1("nll", LinearCrossEntropy::PLAIN, &[x, head, targets]).expect("shapes fit");
     let loss = m.b.op1("loss", Sum, &[nll]).expect("shapes fit");
     m.b.output(loss);
     let dloss = m.b.scalar("dloss", DType::F32);

@@ -5,7 +5,7 @@
 //! 2024); here it is a rewrite, so a graph without backward keeps the plain op.
 
 use super::edit::Edit;
-use remat_ir::ops::LinearCrossEntropyWithGrad;
+use remat_ir::ops::{LinearCrossEntropyGrad, LinearCrossEntropyWithGrad};
 use remat_ir::{Graph, Op, OpId, ValueId};
 use std::collections::HashMap;
 
@@ -26,8 +26,8 @@ pub(super) fn fuse(graph: Graph) -> Graph {
     for (forward, gradient) in pairs {
         let node = edit.node(gradient);
         let Op::LinearCrossEntropyGrad(attributes) = &node.op else { unreachable!("pairs() matched it") };
-        let fused =
-            LinearCrossEntropyWithGrad { dh: attributes.dh, dw: attributes.dw, accumulate: attributes.accumulate };
+        let LinearCrossEntropyGrad { dh, dw, accumulate, softcap } = *attributes;
+        let fused = LinearCrossEntropyWithGrad { dh, dw, accumulate, softcap };
         let (inputs, mut results) = (node.inputs.clone(), edit.node(forward).outputs.clone());
         results.extend(&edit.node(gradient).outputs);
         edit.replace(forward, fused, inputs, results);
@@ -40,11 +40,9 @@ pub(super) fn fuse(graph: Graph) -> Graph {
 fn pairs(graph: &Graph) -> HashMap<OpId, OpId> {
     let mut pairs = HashMap::new();
     for (gradient_id, gradient) in graph.nodes_with_ids() {
-        if !matches!(gradient.op, Op::LinearCrossEntropyGrad(_)) {
-            continue;
-        }
+        let Op::LinearCrossEntropyGrad(attributes) = &gradient.op else { continue };
         let forward = graph.nodes_with_ids().find(|(id, node)| {
-            matches!(node.op, Op::LinearCrossEntropy(_))
+            matches!(&node.op, Op::LinearCrossEntropy(forward) if forward.softcap == attributes.softcap)
                 && node.inputs[..] == gradient.inputs[..3]
                 && !pairs.contains_key(id)
         });

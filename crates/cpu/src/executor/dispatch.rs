@@ -180,11 +180,11 @@ fn compute<T: Element>(call: &Call<'_>) -> Result<(), DeviceError> {
         Op::BiasGrad(op) => kernels::bias_grad::bias_grad(pool, call.read::<T>(0), op.accumulate, call.write(0)),
         Op::RmsNorm(op) => {
             let (x, w) = (call.read::<T>(0), call.read::<T>(1));
-            kernels::rms_norm::rms_norm(pool, x, w, op.eps, call.write::<T>(0), call.write(1));
+            kernels::rms_norm::rms_norm(pool, x, w, op.unit_offset, op.eps, call.write::<T>(0), call.write(1));
         }
-        Op::RmsNormGrad(_) => {
+        Op::RmsNormGrad(op) => {
             let (dy, x, w) = (call.read::<T>(0), call.read::<T>(1), call.read::<T>(2));
-            kernels::rms_norm_grad::rms_norm_grad(pool, dy, x, w, call.read(3), call.write::<T>(0));
+            kernels::rms_norm_grad::rms_norm_grad(pool, dy, x, w, op.unit_offset, call.read(3), call.write::<T>(0));
         }
         Op::RmsNormDw(op) => {
             let (dy, x) = (call.read::<T>(0), call.read::<T>(1));
@@ -204,7 +204,7 @@ fn compute<T: Element>(call: &Call<'_>) -> Result<(), DeviceError> {
         }
         Op::Rope(op) => {
             let (x, positions, inv_freq) = (call.read::<T>(0), call.ints(1), call.read(2));
-            let heads = call.last(0) / op.head_size;
+            let heads = [call.last(0) / op.head_size, op.head_size];
             kernels::rope::rope(pool, heads, x, positions, inv_freq, op.scale, op.inverse, call.write::<T>(0));
         }
         Op::Attention(op) => run_attention::<T>(call, op),
@@ -224,6 +224,19 @@ fn compute<T: Element>(call: &Call<'_>) -> Result<(), DeviceError> {
         Op::GeluGrad(op) => {
             kernels::gelu_grad::gelu_grad(pool, op.form, call.shared::<T>(0), call.shared::<T>(1), call.out::<T>(0))
         }
+        Op::Geglu(op) => {
+            let (gate, up) = (call.shared::<T>(0), call.shared::<T>(1));
+            kernels::geglu::geglu(pool, op.form, gate, up, call.out::<T>(0));
+        }
+        Op::GegluGrad(op) => {
+            let (dy, gate, up) = (call.shared::<T>(0), call.shared::<T>(1), call.shared::<T>(2));
+            kernels::geglu_grad::geglu_grad(pool, op.form, [dy, gate, up], [call.out::<T>(0), call.out::<T>(1)]);
+        }
+        Op::Softcap(op) => kernels::softcap::softcap(pool, op.cap, call.shared::<T>(0), call.out::<T>(0)),
+        Op::SoftcapGrad(op) => {
+            let (dy, y) = (call.shared::<T>(0), call.shared::<T>(1));
+            kernels::softcap_grad::softcap_grad(pool, op.cap, dy, y, call.out::<T>(0));
+        }
         Op::Add(_) => kernels::add::add(pool, call.shared::<T>(0), call.shared::<T>(1), call.out::<T>(0)),
         Op::Scale(op) => kernels::scale::scale(pool, call.shared::<T>(0), op.factor, call.out::<T>(0)),
         Op::Cast(op) => match op.to {
@@ -235,16 +248,17 @@ fn compute<T: Element>(call: &Call<'_>) -> Result<(), DeviceError> {
             kernels::dropout::dropout(pool, dropout, op.first, call.shared::<T>(0), call.out::<T>(0));
         }
         Op::Split(op) => {
-            let mut offset = 0;
+            // A row's groups lie one behind the other, as rows do.
+            let (stride, mut offset) = (call.last(0) / op.groups, 0);
             for (index, &width) in op.sizes.iter().enumerate() {
-                kernels::split::split(pool, call.read::<T>(0), call.last(0), offset, width, call.write::<T>(index));
+                kernels::split::split(pool, call.read::<T>(0), stride, offset, width, call.write::<T>(index));
                 offset += width;
             }
         }
-        Op::Concat(_) => {
-            let (stride, mut offset) = (call.step.writes[0].ty.shape.last(), 0);
+        Op::Concat(op) => {
+            let (stride, mut offset) = (call.step.writes[0].ty.shape.last() / op.groups, 0);
             for index in 0..call.step.reads.len() {
-                let width = call.last(index);
+                let width = call.last(index) / op.groups;
                 kernels::concat::concat(pool, call.read::<T>(index), width, offset, stride, call.write::<T>(0));
                 offset += width;
             }
@@ -257,21 +271,21 @@ fn compute<T: Element>(call: &Call<'_>) -> Result<(), DeviceError> {
             let (x, rows) = (call.shared::<T>(0), call.read::<T>(1));
             kernels::write_rows::write_rows(pool, x, op.first * call.last(0), rows, call.out::<T>(0));
         }
-        Op::LinearCrossEntropy(_) => {
-            let head = the_head::<T>(call)?;
+        Op::LinearCrossEntropy(op) => {
+            let head = the_head::<T>(call, op.softcap)?;
             kernels::linear_cross_entropy::linear_cross_entropy(pool, head, call.workspace(), call.write(0));
         }
         Op::LinearCrossEntropyGrad(op) => {
             let dh = op.dh.then(|| call.write::<T>(0));
             let dw = op.dw.then(|| call.write(usize::from(op.dh)));
-            let (head, dloss) = (the_head::<T>(call)?, call.read(3));
+            let (head, dloss) = (the_head::<T>(call, op.softcap)?, call.read(3));
             let grad = HeadGrad { dh, dw, accumulate: op.accumulate };
             kernels::linear_cross_entropy_grad::linear_cross_entropy_grad(pool, head, dloss, call.workspace(), grad);
         }
         Op::LinearCrossEntropyWithGrad(op) => {
             let dh = op.dh.then(|| call.write::<T>(1));
             let dw = op.dw.then(|| call.write(1 + usize::from(op.dh)));
-            let (head, dloss, loss) = (the_head::<T>(call)?, call.read(3), call.write(0));
+            let (head, dloss, loss) = (the_head::<T>(call, op.softcap)?, call.read(3), call.write(0));
             let grad = HeadGrad { dh, dw, accumulate: op.accumulate };
             let run = kernels::linear_cross_entropy_with_grad::linear_cross_entropy_with_grad;
             run(pool, head, dloss, call.workspace(), loss, grad);
@@ -339,6 +353,7 @@ fn run_attention<T: Element>(call: &Call<'_>, op: &ops::Attention) {
         head_size: shape[2] / op.heads,
         scale: op.scale,
         window: op.window,
+        softcap: op.softcap,
         dropout,
         segment_start: call.ints(3),
     };
@@ -357,6 +372,7 @@ fn run_attention_grad<T: Element>(call: &Call<'_>, op: &ops::AttentionGrad) {
         head_size: shape[2] / op.heads,
         scale: op.scale,
         window: op.window,
+        softcap: op.softcap,
         dropout,
         segment_start: call.ints(6),
     };
@@ -390,6 +406,7 @@ fn run_cached_attention<T: Element>(call: &Call<'_>, op: &ops::CachedAttention) 
         head_size: shape[2] / op.heads,
         scale: op.scale,
         window: op.window,
+        softcap: op.softcap,
         positions: call.positions(3, capacity)?,
     };
     let (q, k, v) = (call.read::<T>(0), call.read::<T>(1), call.read::<T>(2));
@@ -398,7 +415,7 @@ fn run_cached_attention<T: Element>(call: &Call<'_>, op: &ops::CachedAttention) 
 }
 
 /// The language-model head's operands; a target outside the vocabulary is an error, not a crash.
-fn the_head<'a, T: Element>(call: &Call<'a>) -> Result<Head<'a, T, T>, DeviceError> {
+fn the_head<'a, T: Element>(call: &Call<'a>, softcap: Option<f32>) -> Result<Head<'a, T, T>, DeviceError> {
     let (vocab, targets) = (call.shape(1)[0], call.ints(2));
     let known = |&target: &i32| target == ops::IGNORED || usize::try_from(target).is_ok_and(|t| t < vocab);
     if let Some(target) = targets.iter().find(|target| !known(target)) {
@@ -406,6 +423,7 @@ fn the_head<'a, T: Element>(call: &Call<'a>) -> Result<Head<'a, T, T>, DeviceErr
     }
     Ok(Head {
         size: HeadSize { tokens: call.rows(0), hidden: call.last(0), vocab },
+        softcap,
         h: call.read::<T>(0),
         weight: call.read::<T>(1),
         targets,

@@ -46,7 +46,8 @@ mod tests {
 
     #[test]
     fn attention_beyond_the_largest_head_size_is_refused_at_load() {
-        let forward = ops::Attention { heads: 2, kv_heads: 1, scale: 1.0, window: None, dropout: 0.0, stream: 0 };
+        let forward =
+            ops::Attention { heads: 2, kv_heads: 1, scale: 1.0, window: None, softcap: None, dropout: 0.0, stream: 0 };
         let backward = Op::from(ops::AttentionGrad::of(&forward));
         for (op, q) in [(Op::from(forward), 0), (backward, 1)] {
             let operand = |width| Operand { start: std::ptr::null_mut(), ty: Type::new(DType::F32, [1, 4, width]) };

@@ -1,7 +1,8 @@
 //! Causal attention with grouped heads, segments and a window, tile by tile with a running softmax: no T x T tensor.
 //!
 //! Shapes: q, o [B, T, H, E], k, v [B, T, K, E], segment_start [B, T], lse [B, H, T]. Token i sees the keys j in
-//! [max(segment_start[i], i - window + 1), i]; without any, o = 0 and lse = -infinity. A task owns the queries of one
+//! [max(segment_start[i], i - window + 1), i]; without any, o = 0 and lse = -infinity. With a cap, a score s becomes
+//! cap tanh(s / cap) before anything else. A task owns the queries of one
 //! tile for up to eight heads of one kv head, stacked as rows, and walks the key tiles in ascending order:
 //! m' = max(m, row max), p = exp(s - m'), l' = l exp(m - m') + sum p, o' = o exp(m - m') + p v.
 //! Key tiles lie at multiples of `KEYS`; skipping one that a row does not see changes no bit of that row, since its
@@ -23,7 +24,7 @@ use crate::element::Element;
 use crate::pool::{Scratch, ThreadPool};
 use crate::shared::Out;
 use crate::simd::{Kernel, Simd, for_lanes, launch};
-use crate::vector_math::exp;
+use crate::vector_math::{capped, exp};
 
 /// Largest supported head size.
 pub const MAX_HEAD_SIZE: usize = K_BLOCK;
@@ -52,6 +53,8 @@ pub struct Attention<'a> {
     pub scale: f32,
     /// How many keys a token sees at most, itself included.
     pub window: Option<usize>,
+    /// Scores stay within this.
+    pub softcap: Option<f32>,
     /// Drops probabilities; element ((b H + h) T + i) T + j.
     pub dropout: Option<Dropout>,
     /// `[B, T]`: the first key in the token's row that it may see.
@@ -263,6 +266,9 @@ impl<T: Element> Kernel for Forward<'_, T> {
                         let (i, h) = tile.token_head(row);
                         let scores = scores.as_mut_ptr().add(row * ROW_STRIDE);
                         let seen = clip(op.visible(tile.b, i), j, count);
+                        if let Some(cap) = op.softcap {
+                            cap_row::<S>(scores.add(seen.start), seen.len(), cap);
+                        }
                         let shrink = softmax_row::<S>(scores, &seen, count, &mut top[row], &mut total[row]);
                         if shrink != 1.0 {
                             scale_row::<S>(sums.as_mut_ptr().add(row * ROW_STRIDE), size, shrink);
@@ -289,6 +295,14 @@ impl<T: Element> Kernel for Forward<'_, T> {
                 *self.lse.at(op.statistic(tile.b, h, i)) = top[row] + total[row].ln();
             }
         }
+    }
+}
+
+/// Caps the scores of one row's visible keys. The row has room for a vector behind them.
+#[inline(always)]
+unsafe fn cap_row<S: Simd>(row: *mut f32, len: usize, cap: f32) {
+    unsafe {
+        for_lanes!(S, len, |j, _lanes| { S::store(row.add(j), capped::<S>(S::load(row.add(j)), cap)) });
     }
 }
 

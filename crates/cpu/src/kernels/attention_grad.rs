@@ -1,6 +1,7 @@
 //! Gradients of attention, tile by tile, from q, k, v, o and the softmax statistic alone.
 //!
-//! With p = exp(scale q k^T - lse), the dropout factors z and D = sum over e of dy o: ds = p (z dy v^T - D),
+//! With s = scale q k^T, p = exp(c(s) - lse), the dropout factors z and D = sum over e of dy o: ds = c'(s) p (z dy v^T - D),
+//! where c caps scores and c' = 1 without a cap,
 //! dq = scale ds k, dk = scale ds^T q, dv = (p z)^T dy. One pass, five products: a task owns some query heads of one kv
 //! head, walks the key tiles upwards and under each the query tiles that see it; dq, dk and dv are f32 sums in workspace,
 //! whose order is fixed, so that threads change no bit. Tiles have keys as rows and queries as columns; above the
@@ -21,7 +22,7 @@ use crate::element::{Element, Lanes};
 use crate::pool::{Scratch, ThreadPool};
 use crate::shared::Out;
 use crate::simd::{Kernel, Simd, for_lanes, launch};
-use crate::vector_math::exp;
+use crate::vector_math::{capped, capped_slope, exp};
 
 /// Queries of a tile; as many as keys, so that tiles on the diagonal are square.
 const COLUMNS: usize = ROWS;
@@ -321,7 +322,11 @@ impl<T: Element> Shares<'_, T> {
             for column in of.step_by(S::LANES) {
                 let load = |of: &[f32; COLUMNS]| S::load(of.as_ptr().add(column));
                 // A score that the query does not see may be anything; below it is masked.
-                let bounded = S::min(S::splat(88.0), S::sub(S::load(p.add(column)), load(&columns.lse)));
+                let mut score = S::load(p.add(column));
+                if let Some(cap) = self.grad.op.softcap {
+                    score = capped::<S>(score, cap);
+                }
+                let bounded = S::min(S::splat(88.0), S::sub(score, load(&columns.lse)));
                 let probability = exp::<S>(bounded);
                 let mut factored = probability;
                 let mut dp = S::load(ds.add(column));
@@ -331,6 +336,9 @@ impl<T: Element> Shares<'_, T> {
                     dp = S::mul(dp, z);
                 }
                 let mut slope = S::mul(probability, S::sub(dp, load(&columns.delta)));
+                if let Some(cap) = self.grad.op.softcap {
+                    slope = S::mul(slope, capped_slope::<S>(score, cap));
+                }
                 if columns.masked {
                     let seen = |v: S::V| {
                         let after_start = S::select_ge(key, load(&columns.first_key), v, zero);

@@ -44,8 +44,8 @@ fn norms<T: Element>(pool: &ThreadPool) -> [Vec<T>; 4] {
     let mut out = [(); 4].map(|()| vec![T::from_f32(0.0); ROWS * SIZE]);
     let (mut mean, mut rstd) = (vec![0.0; ROWS], vec![0.0; ROWS]);
     let [y, dx, y2, dx2] = &mut out;
-    rms_norm(pool, &x, &w, 1e-5, y, &mut rstd);
-    rms_norm_grad(pool, &dy, &x, &w, &rstd, dx);
+    rms_norm(pool, &x, &w, false, 1e-5, y, &mut rstd);
+    rms_norm_grad(pool, &dy, &x, &w, false, &rstd, dx);
     layer_norm(pool, &x, &w, &b, 1e-5, y2, &mut mean, &mut rstd);
     layer_norm_grad(pool, &dy, &x, &w, &mean, &rstd, dx2);
     out
@@ -63,7 +63,7 @@ fn pointwise<T: Element>(pool: &ThreadPool) -> [Vec<T>; 8] {
     dropout(pool, Dropout::new(0.3, [1, 2, 3, 4], 5), 0, &x, dropped);
     let positions: Vec<i32> = (0..ROWS as i32).collect();
     let inv_freq: Vec<f32> = (0..SIZE / 2).map(|i| 0.9f32.powi(i as i32)).collect();
-    rope(pool, 1, &x, &positions, &inv_freq, 1.0, false, turned);
+    rope(pool, [1, SIZE], &x, &positions, &inv_freq, 1.0, false, turned);
     let ids: Vec<i32> = (0..ROWS as i32).rev().collect();
     embedding(pool, SIZE, &ids, &x, rows);
     out
@@ -80,6 +80,7 @@ fn attentions<T: Element>(pool: &ThreadPool) -> [Vec<T>; 4] {
         head_size,
         scale: 0.25,
         window: Some(40),
+        softcap: None,
         dropout: None,
         segment_start: &segment_start,
     };
@@ -172,6 +173,7 @@ fn attention_grad_is_within_the_roundings_of_its_terms_where_keys_have_much_in_c
         head_size: E,
         scale,
         window: None,
+        softcap: None,
         dropout: None,
         segment_start: &segment_start,
     };

@@ -10,7 +10,7 @@ use crate::element::Element;
 use crate::pool::{Scratch, ThreadPool};
 use crate::shared::Out;
 use crate::simd::{Kernel, Simd, for_lanes, launch};
-use crate::vector_math::exp;
+use crate::vector_math::{capped, exp};
 
 /// Keys per tile.
 const KEYS: usize = 256;
@@ -34,6 +34,8 @@ pub struct CachedAttention<'a> {
     pub scale: f32,
     /// How many keys a token sees at most, itself included.
     pub window: Option<usize>,
+    /// Scores stay within this.
+    pub softcap: Option<f32>,
     /// `[B, T]`: the place of each token.
     pub positions: &'a [i32],
 }
@@ -92,6 +94,12 @@ impl<T: Element> Kernel for Forward<'_, T> {
                     });
                     scores[j] = S::sum(products) * op.scale;
                 }
+                if let Some(cap) = op.softcap {
+                    let scores = scores.as_mut_ptr();
+                    for_lanes!(S, count, |j, _lanes| {
+                        S::store(scores.add(j), capped::<S>(S::load(scores.add(j)), cap));
+                    });
+                }
                 let shrink = softmax::<S>(scores, count, &mut top, &mut total);
                 for e in (0..size).step_by(S::LANES) {
                     let lanes = (size - e).min(S::LANES);
@@ -140,7 +148,7 @@ mod tests {
     use remat_ir::{Array, OpDef, Type};
     use remat_tensor::DType;
 
-    fn check(window: Option<usize>, capacity: usize, head_size: usize, positions: &[i32]) {
+    fn check(window: Option<usize>, softcap: Option<f32>, capacity: usize, head_size: usize, positions: &[i32]) {
         let (batch, heads, kv_heads, scale) = (2, 6, 2, 0.3);
         let tokens = positions.len() / batch;
         let (wide_q, wide_k) = ([batch, tokens, heads * head_size], [batch, capacity, kv_heads * head_size]);
@@ -148,14 +156,24 @@ mod tests {
         let [k, v] = [2, 3].map(|stream| normals(wide_k.iter().product(), stream));
         let array = |shape: [usize; 3], data: &[f32]| Array::new(shape, wide(data));
         let places = Array::new([batch, tokens], positions.iter().map(|&p| f64::from(p)).collect());
-        let op = remat_ir::ops::CachedAttention { heads, kv_heads, scale, window };
+        let op = remat_ir::ops::CachedAttention { heads, kv_heads, scale, window, softcap };
         let like_q = Type::new(DType::F32, wide_q);
         let want = op.eval(&[&array(wide_q, &q), &array(wide_k, &k), &array(wide_k, &v), &places], &[&like_q]);
         let [q, k, v] = [q, k, v].map(|data| Poisoned::new(&data));
         every_level(
             |pool| {
-                let op =
-                    CachedAttention { batch, tokens, capacity, heads, kv_heads, head_size, scale, window, positions };
+                let op = CachedAttention {
+                    batch,
+                    tokens,
+                    capacity,
+                    heads,
+                    kv_heads,
+                    head_size,
+                    scale,
+                    window,
+                    softcap,
+                    positions,
+                };
                 let mut o = vec![f32::NAN; q.get().len()];
                 cached_attention(pool, op, q.get(), k.get(), v.get(), &mut o);
                 vec![o]
@@ -166,10 +184,12 @@ mod tests {
 
     #[test]
     fn one_token_and_many_match_the_definition() {
-        check(None, 1, 8, &[0, 0]);
-        check(None, 40, 17, &[3, 39]);
-        check(None, 600, 64, &[599, 255, 256, 0, 511, 512]);
-        check(Some(3), 40, 33, &[1, 2, 38, 39]);
-        check(Some(300), 600, 20, &[599, 100]);
+        check(None, None, 1, 8, &[0, 0]);
+        check(None, None, 40, 17, &[3, 39]);
+        check(None, None, 600, 64, &[599, 255, 256, 0, 511, 512]);
+        check(Some(3), None, 40, 33, &[1, 2, 38, 39]);
+        check(Some(300), None, 600, 20, &[599, 100]);
+        check(None, Some(0.6), 40, 17, &[3, 39]);
+        check(Some(300), Some(1.5), 600, 20, &[599, 100]);
     }
 }

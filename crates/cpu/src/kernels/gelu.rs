@@ -8,41 +8,79 @@ use crate::element::Element;
 use crate::pool::ThreadPool;
 use crate::shared::{Out, View};
 use crate::simd::Simd;
-use crate::vector_math::{normal, sigmoid};
+use crate::vector_math::{exp, normal, sigmoid};
 use remat_ir::ops::GeluForm;
+use std::marker::PhantomData;
 
 /// 2 sqrt(2 / pi).
-pub(super) const TWICE_ROOT: f32 = 1.595_769_1;
-pub(super) const CUBIC: f32 = 0.044_715;
+const TWICE_ROOT: f32 = 1.595_769_1;
+const CUBIC: f32 = 0.044_715;
+/// 1 / sqrt(2 pi).
+const DENSITY_AT_ZERO: f32 = 0.398_942_3;
 
-struct Tanh<'a, T> {
-    x: View<'a, T>,
-    y: Out<'a, T>,
+/// One form of GELU on vectors: its value and its derivative.
+///
+/// # Safety
+/// Of both: the machine runs level `S`.
+pub(super) trait Curve: Sync {
+    unsafe fn value<S: Simd>(x: S::V) -> S::V;
+    unsafe fn slope<S: Simd>(x: S::V) -> S::V;
 }
 
-impl<T: Element> Pointwise for Tanh<'_, T> {
+pub(super) struct Tanh;
+pub(super) struct Exact;
+
+impl Curve for Tanh {
     #[inline(always)]
-    unsafe fn at<S: Simd>(&self, i: usize, lanes: usize) {
+    unsafe fn value<S: Simd>(x: S::V) -> S::V {
         unsafe {
-            let x = T::load::<S>(self.x.at(i), lanes);
             let inner = S::fma(S::mul(x, x), S::splat(CUBIC), S::splat(1.0));
             let (s, _) = sigmoid::<S>(S::mul(S::mul(x, S::splat(TWICE_ROOT)), inner));
-            T::store::<S>(self.y.at(i), S::mul(x, s), lanes);
+            S::mul(x, s)
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn slope<S: Simd>(x: S::V) -> S::V {
+        unsafe {
+            let square = S::mul(x, x);
+            let scaled = S::mul(x, S::splat(TWICE_ROOT));
+            let inner = S::fma(square, S::splat(CUBIC), S::splat(1.0));
+            let (s, rest) = sigmoid::<S>(S::mul(scaled, inner));
+            // x s' = s (1 - s) * x * 2u', and x * 2u' = scaled * (1 + 3 c x^2).
+            let turn = S::mul(scaled, S::fma(square, S::splat(3.0 * CUBIC), S::splat(1.0)));
+            S::fma(S::mul(s, rest), turn, s)
         }
     }
 }
 
-struct Exact<'a, T> {
-    x: View<'a, T>,
-    y: Out<'a, T>,
+impl Curve for Exact {
+    #[inline(always)]
+    unsafe fn value<S: Simd>(x: S::V) -> S::V {
+        unsafe { S::mul(x, normal::<S>(x)) }
+    }
+
+    #[inline(always)]
+    unsafe fn slope<S: Simd>(x: S::V) -> S::V {
+        unsafe {
+            let density = exp::<S>(S::mul(S::mul(x, S::splat(-0.5)), x));
+            S::fma(S::mul(x, S::splat(DENSITY_AT_ZERO)), density, normal::<S>(x))
+        }
+    }
 }
 
-impl<T: Element> Pointwise for Exact<'_, T> {
+struct Forward<'a, T, C> {
+    x: View<'a, T>,
+    y: Out<'a, T>,
+    curve: PhantomData<C>,
+}
+
+impl<T: Element, C: Curve> Pointwise for Forward<'_, T, C> {
     #[inline(always)]
     unsafe fn at<S: Simd>(&self, i: usize, lanes: usize) {
         unsafe {
             let x = T::load::<S>(self.x.at(i), lanes);
-            T::store::<S>(self.y.at(i), S::mul(x, normal::<S>(x)), lanes);
+            T::store::<S>(self.y.at(i), C::value::<S>(x), lanes);
         }
     }
 }
@@ -52,8 +90,8 @@ pub fn gelu<'a, T: Element>(pool: &ThreadPool, form: GeluForm, x: impl Into<View
     let (x, y) = (x.into(), y.into());
     assert_eq!(x.len(), y.len(), "gelu: x and y differ in size");
     match form {
-        GeluForm::Tanh => for_each(pool, x.len(), &Tanh { x, y }),
-        GeluForm::Exact => for_each(pool, x.len(), &Exact { x, y }),
+        GeluForm::Tanh => for_each(pool, x.len(), &Forward { x, y, curve: PhantomData::<Tanh> }),
+        GeluForm::Exact => for_each(pool, x.len(), &Forward { x, y, curve: PhantomData::<Exact> }),
     }
 }
 

@@ -1,7 +1,7 @@
 //! The language-model head and its loss in one: logits exist for a chunk of tokens at a time, never all at once.
 //!
 //! Shapes: h [N, D], weight [V, D], targets [N], loss [N]; workspace `min(N, chunk) * V` f32. The loss of a token
-//! is `log sum exp(logits) - logits[target]`. The vocabulary is never cut for a sum. Tokens with target -100 have loss 0
+//! is `log sum exp(logits) - logits[target]`; with a cap, a logit z is `cap tanh(z / cap)` of the product. The vocabulary is never cut for a sum. Tokens with target -100 have loss 0
 //! and gradient 0: chunks are trimmed to the rows between the first and the last trained token, which only drops exact
 //! zeros. A target outside the vocabulary has no meaning and gives NaN. Work 2NVD FLOP.
 
@@ -12,7 +12,7 @@ use crate::pool::{Scratch, ThreadPool};
 use crate::rules::RULES;
 use crate::shared::Out;
 use crate::simd::{Kernel, Simd, for_lanes, launch};
-use crate::vector_math::exp;
+use crate::vector_math::{capped, capped_slope, exp};
 use half::bf16;
 use remat_ir::ops::IGNORED;
 
@@ -39,6 +39,8 @@ impl HeadSize {
 pub struct Head<'a, T, W> {
     /// Sizes.
     pub size: HeadSize,
+    /// Logits stay within this.
+    pub softcap: Option<f32>,
     /// `[N, D]`.
     pub h: &'a [T],
     /// `[V, D]`.
@@ -79,6 +81,7 @@ impl<T: Element, W: Element> Head<'_, T, W> {
 /// Gradients that `narrow` asks for are bf16, at the start of their row: row stride `2 * vocab` bf16.
 pub(super) struct SoftmaxRows<'a> {
     pub vocab: usize,
+    pub softcap: Option<f32>,
     pub targets: &'a [i32],
     pub dloss: Option<&'a [f32]>,
     pub narrow: bool,
@@ -100,6 +103,12 @@ impl Kernel for SoftmaxRows<'_> {
                     *loss.at(row) = 0.0;
                 }
                 return;
+            }
+            if let Some(cap) = self.softcap {
+                for_lanes!(S, self.vocab, |j, lanes| {
+                    let logit = f32::load::<S>(logits.add(j), lanes);
+                    f32::store::<S>(logits.add(j), capped::<S>(logit, cap), lanes);
+                });
             }
             let mut top = f32::NEG_INFINITY;
             let whole = self.vocab / S::LANES * S::LANES;
@@ -126,8 +135,11 @@ impl Kernel for SoftmaxRows<'_> {
                 // Each vector of a narrow row is written to where an earlier one was read.
                 let narrow: *mut bf16 = logits.cast();
                 for_lanes!(S, self.vocab, |j, lanes| {
-                    let shifted = S::sub(f32::load::<S>(logits.add(j), lanes), S::splat(top));
-                    let gradient = S::mul(exp::<S>(shifted), S::splat(factor));
+                    let logit = f32::load::<S>(logits.add(j), lanes);
+                    let mut gradient = S::mul(exp::<S>(S::sub(logit, S::splat(top))), S::splat(factor));
+                    if let Some(cap) = self.softcap {
+                        gradient = S::mul(gradient, capped_slope::<S>(logit, cap));
+                    }
                     if self.narrow {
                         bf16::store::<S>(narrow.add(j), gradient, lanes);
                     } else {
@@ -138,7 +150,8 @@ impl Kernel for SoftmaxRows<'_> {
                     let probability = S::mul(exp::<S>(S::splat(target_logit - top)), S::splat(factor));
                     let mut first = [0.0; 16];
                     S::store(first.as_mut_ptr(), probability);
-                    let gradient = first[0] - dloss[row];
+                    let bend = self.softcap.map_or(1.0, |cap| 1.0 - (target_logit / cap) * (target_logit / cap));
+                    let gradient = (first[0] - dloss[row]) * bend;
                     if self.narrow {
                         *narrow.add(target) = bf16::from_f32(gradient);
                     } else {
@@ -176,8 +189,8 @@ pub fn linear_cross_entropy<T: Element, W: Element>(
         head.logits(pool, &rows, logits);
         let targets = &head.targets[rows.clone()];
         let loss = Some(Out::new(&mut loss[rows.clone()]));
-        let kernel =
-            SoftmaxRows { vocab: head.size.vocab, targets, dloss: None, narrow: false, logits: Out::new(logits), loss };
+        let (vocab, softcap, logits) = (head.size.vocab, head.softcap, Out::new(logits));
+        let kernel = SoftmaxRows { vocab, softcap, targets, dloss: None, narrow: false, logits, loss };
         launch(pool, rows.len(), &kernel);
     }
 }

@@ -1,6 +1,6 @@
 //! Gradients of the head: logits are made again, a chunk of tokens at a time, and become their own gradients.
 //!
-//! `dlogits = (softmax - onehot) * dloss`, rounded to bf16 where h is, `dh = dlogits W`, `dW = dlogits^T h`. A chunk is the token-reduction block of
+//! `dlogits = (softmax - onehot) * dloss`, times the slope of the cap if there is one, rounded to bf16 where h is, `dh = dlogits W`, `dW = dlogits^T h`. A chunk is the token-reduction block of
 //! dW: calls may stop at any multiple of a chunk's tokens and be continued with `accumulate`. Work 4NVD FLOP, or 6NVD with
 //! both gradients. Look next at `linear_cross_entropy.rs` for shapes, workspace and masking.
 
@@ -68,6 +68,7 @@ pub(super) fn chunked_gradients<T: Element, W: Element>(
         head.logits(pool, &rows, logits);
         let kernel = SoftmaxRows {
             vocab,
+            softcap: head.softcap,
             targets: &head.targets[rows.clone()],
             dloss: Some(&dloss[rows.clone()]),
             narrow: !T::IS_F32,
@@ -133,14 +134,16 @@ mod tests {
                 continue;
             }
             let h = |d: usize| f64::from(head.h[n * hidden + d]);
-            let logits: Vec<f64> =
-                (0..vocab).map(|v| (0..hidden).map(|d| h(d) * f64::from(head.weight[at(v, d)])).sum()).collect();
+            let product = |v: usize| (0..hidden).map(|d| h(d) * f64::from(head.weight[at(v, d)])).sum::<f64>();
+            let capped = |z: f64| head.softcap.map_or(z, |cap| f64::from(cap) * (z / f64::from(cap)).tanh());
+            let bend = |z: f64| head.softcap.map_or(1.0, |cap| 1.0 - (z / f64::from(cap)).powi(2));
+            let logits: Vec<f64> = (0..vocab).map(|v| capped(product(v))).collect();
             let sum: f64 = logits.iter().map(|l| l.exp()).sum();
             let target = head.targets[n] as usize;
             want[0][n] = sum.ln() - logits[target];
             for v in 0..vocab {
                 let onehot = if v == target { 1.0 } else { 0.0 };
-                let g = (logits[v].exp() / sum - onehot) * f64::from(dloss[n]);
+                let g = (logits[v].exp() / sum - onehot) * f64::from(dloss[n]) * bend(logits[v]);
                 for d in 0..hidden {
                     want[1][n * hidden + d] += g * f64::from(head.weight[at(v, d)]);
                     want[2][at(v, d)] += g * h(d);
@@ -152,14 +155,16 @@ mod tests {
 
     #[test]
     fn loss_and_gradients_match_f64_with_masked_tokens() {
-        for (tokens, hidden, vocab) in [(1, 3, 2), (19, 16, 70), (700, 7, 33)] {
+        let sizes = [(1, 3, 2), (19, 16, 70), (700, 7, 33)];
+        let caps = [None, Some(1.5)];
+        for ((tokens, hidden, vocab), softcap) in sizes.into_iter().flat_map(|size| caps.map(|cap| (size, cap))) {
             let (h, weight) = (normals(tokens * hidden, 1), normals(vocab * hidden, 2));
             let dloss = normals(tokens, 3);
             let targets: Vec<i32> = (0..tokens)
                 .map(|n| if n % 5 == 1 || (256..512).contains(&n) { IGNORED } else { (n * 7 % vocab) as i32 })
                 .collect();
             let size = HeadSize { tokens, hidden, vocab };
-            let head = Head { size, h: &h, weight: &weight, targets: &targets };
+            let head = Head { size, softcap, h: &h, weight: &weight, targets: &targets };
             let want = naive(&head, &dloss);
             every_level(
                 |pool| {
@@ -191,7 +196,7 @@ mod tests {
     fn all_masked_gives_zeros_and_accumulation_keeps_what_was_there() {
         let size = HeadSize { tokens: 5, hidden: 4, vocab: 6 };
         let (h, weight) = (normals(20, 1), normals(24, 2));
-        let head = Head { size, h: &h, weight: &weight, targets: &[IGNORED; 5] };
+        let head = Head { size, softcap: None, h: &h, weight: &weight, targets: &[IGNORED; 5] };
         for pool in pools(&[1, 2]) {
             let mut workspace = vec![f32::NAN; size.workspace_len()];
             let (mut loss, mut dh, mut dw) = (vec![f32::NAN; 5], vec![f32::NAN; 20], vec![f32::NAN; 24]);
@@ -219,7 +224,7 @@ mod tests {
                     let (from, to) = (cut[0], cut[1]);
                     let size = HeadSize { tokens: to - from, ..size };
                     let (h, targets) = (&h[from * 10..to * 10], &targets[from..to]);
-                    let head = Head { size, h, weight: &weight, targets };
+                    let head = Head { size, softcap: None, h, weight: &weight, targets };
                     let mut workspace = vec![f32::NAN; size.workspace_len()];
                     let dh = &mut dh[from * 10..to * 10];
                     let grad = HeadGrad { dh: Some(dh), dw: Some(&mut dw), accumulate: true };
@@ -235,7 +240,7 @@ mod tests {
     fn a_target_outside_the_vocabulary_gives_nan() {
         let size = HeadSize { tokens: 2, hidden: 2, vocab: 3 };
         let (h, weight) = (normals(4, 1), normals(6, 2));
-        let head = Head { size, h: &h, weight: &weight, targets: &[3, -7] };
+        let head = Head { size, softcap: None, h: &h, weight: &weight, targets: &[3, -7] };
         let (mut loss, mut workspace) = ([0.0; 2], vec![f32::NAN; size.workspace_len()]);
         linear_cross_entropy(&ThreadPool::new(1), head, &mut workspace, &mut loss);
         assert!(loss.iter().all(|loss| loss.is_nan()));

@@ -1,4 +1,4 @@
-//! RMS norm: `y = x * rstd * w`, `rstd = 1 / sqrt(mean(x^2) + eps)`, row by row.
+//! RMS norm: `y = x * rstd * w`, or `* (1 + w)`, with `rstd = 1 / sqrt(mean(x^2) + eps)`, row by row.
 //!
 //! Shapes: x, y [N, D], w [D], rstd [N]. A row's sum has one partial per lane, folded by halves; it is the
 //! work of one task. Bound by memory.
@@ -12,6 +12,8 @@ use crate::simd::{Kernel, Simd, for_lanes, launch};
 struct Forward<'a, T, W> {
     x: &'a [T],
     weight: &'a [W],
+    /// What w is added to: 0 or 1.
+    offset: f32,
     eps: f32,
     y: Out<'a, T>,
     rstd: Out<'a, f32>,
@@ -35,7 +37,8 @@ impl<T: Element, W: Element> Kernel for Forward<'_, T, W> {
                 *self.rstd.at(n) = rstd;
                 for_lanes!(S, size, |d, lanes| {
                     let scaled = S::mul(T::load::<S>(x.add(d), lanes), S::splat(rstd));
-                    let y = S::mul(scaled, W::load::<S>(self.weight.as_ptr().add(d), lanes));
+                    let factor = S::add(S::splat(self.offset), W::load::<S>(self.weight.as_ptr().add(d), lanes));
+                    let y = S::mul(scaled, factor);
                     T::store::<S>(self.y.at(n * size + d), y, lanes);
                 });
             }
@@ -43,18 +46,20 @@ impl<T: Element, W: Element> Kernel for Forward<'_, T, W> {
     }
 }
 
-/// Normalises each row of `x`; also writes each row's `rstd`.
+/// Normalises each row of `x`; also writes each row's `rstd`. With `unit_offset` the factor is 1 + w.
 pub fn rms_norm<T: Element, W: Element>(
     pool: &ThreadPool,
     x: &[T],
     weight: &[W],
+    unit_offset: bool,
     eps: f32,
     y: &mut [T],
     rstd: &mut [f32],
 ) {
     let (rows, size) = (rstd.len(), weight.len());
     assert_eq!([x.len(), y.len()], [rows * size; 2], "rms_norm: x and y are not [{rows}, {size}]");
-    let kernel = Forward { x, weight, eps, y: Out::new(y), rstd: Out::new(rstd), rows };
+    let offset = f32::from(u8::from(unit_offset));
+    let kernel = Forward { x, weight, offset, eps, y: Out::new(y), rstd: Out::new(rstd), rows };
     launch(pool, rows.div_ceil(rows_per_task(size)), &kernel);
 }
 
@@ -67,7 +72,9 @@ mod tests {
 
     #[test]
     fn forward_and_gradients_match_f64_on_ragged_sizes() {
-        for (rows, size) in [(1, 1), (5, 7), (33, 70), (300, 16), (3, 129)] {
+        let sizes = [(1, 1), (5, 7), (33, 70), (300, 16), (3, 129)];
+        for ((rows, size), unit_offset) in sizes.into_iter().flat_map(|size| [(size, false), (size, true)]) {
+            let offset = f64::from(u8::from(unit_offset));
             let (x, w, dy) = (normals(rows * size, 1), normals(size, 2), normals(rows * size, 3));
             let eps = 1e-5;
             let mut want = [vec![0.0; rows * size], vec![0.0; rows], vec![0.0; rows * size], vec![0.0; size]];
@@ -76,10 +83,12 @@ mod tests {
                 let mean = (0..size).map(|d| at(&x, d).powi(2)).sum::<f64>() / size as f64;
                 let rstd = 1.0 / (mean + eps).sqrt();
                 want[1][n] = rstd;
-                let dot = (0..size).map(|d| at(&dy, d) * f64::from(w[d]) * at(&x, d)).sum::<f64>() / size as f64;
+                let dot =
+                    (0..size).map(|d| at(&dy, d) * (offset + f64::from(w[d])) * at(&x, d)).sum::<f64>() / size as f64;
                 for d in 0..size {
-                    want[0][n * size + d] = at(&x, d) * rstd * f64::from(w[d]);
-                    want[2][n * size + d] = rstd * (at(&dy, d) * f64::from(w[d]) - at(&x, d) * rstd * rstd * dot);
+                    want[0][n * size + d] = at(&x, d) * rstd * (offset + f64::from(w[d]));
+                    want[2][n * size + d] =
+                        rstd * (at(&dy, d) * (offset + f64::from(w[d])) - at(&x, d) * rstd * rstd * dot);
                     want[3][d] += at(&dy, d) * at(&x, d) * rstd;
                 }
             }
@@ -87,8 +96,8 @@ mod tests {
                 |pool| {
                     let mut out = want.clone().map(|w| vec![f32::NAN; w.len()]);
                     let [y, rstd, dx, dw] = &mut out;
-                    rms_norm(pool, &x, &w, eps as f32, y, rstd);
-                    rms_norm_grad(pool, &dy, &x, &w, rstd, dx);
+                    rms_norm(pool, &x, &w, unit_offset, eps as f32, y, rstd);
+                    rms_norm_grad(pool, &dy, &x, &w, unit_offset, rstd, dx);
                     rms_norm_dw(pool, &dy, &x, rstd, false, dw);
                     out.to_vec()
                 },

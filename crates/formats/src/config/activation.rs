@@ -4,6 +4,15 @@ use crate::FormatsError;
 use crate::error::excerpt;
 use crate::keys::Keys;
 
+/// What the gate of an MLP goes through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Activation {
+    /// x / (1 + e⁻ˣ).
+    Silu,
+    /// x · Φ(x).
+    Gelu(GeluForm),
+}
+
 /// How GELU is computed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum GeluForm {
@@ -31,10 +40,10 @@ pub(super) fn silu(keys: &Keys<'_>, key: &str) -> Result<(), FormatsError> {
     }
 }
 
-/// The form of GELU that a key names; by tanh if it is absent.
-pub(super) fn gelu(keys: &Keys<'_>, key: &str) -> Result<GeluForm, FormatsError> {
+/// The form of GELU that a key names; the default if it is absent.
+pub(super) fn gelu(keys: &Keys<'_>, key: &str, default: GeluForm) -> Result<GeluForm, FormatsError> {
     match keys.string(key)? {
-        None => Ok(GeluForm::Tanh),
+        None => Ok(default),
         Some(name) if TANH.contains(&name) => Ok(GeluForm::Tanh),
         Some(name) if EXACT.contains(&name) => Ok(GeluForm::Exact),
         Some(other) => {

@@ -3,10 +3,11 @@
 //! Keys, defaults and precedence as in transformers 5. What a family has of its own, it adds in its own file to what
 //! [`read`] returns: a block of Llama's without biases, every token seeing all before it.
 
-use super::activation::silu;
+use super::activation::{Activation, silu};
 use super::most;
-use super::rope::{Context, rope};
-use super::spec::{BlockSpec, Dropouts, Mlp, ModelConfig, Names, Norm, NormPlaces, Positions, Projections, Rotary};
+use super::rope::Context;
+use super::rotary::Rotary;
+use super::spec::{BlockSpec, Dropouts, Mlp, ModelConfig, Names, Norm, NormPlaces, Positions, Projections};
 use crate::FormatsError;
 use crate::keys::Keys;
 
@@ -24,6 +25,8 @@ pub(super) struct Defaults {
     pub head_dim: Option<usize>,
     pub rms_norm_eps: f64,
     pub rope_theta: f64,
+    /// Reads the rotary positions.
+    pub rope: fn(&Keys<'_>, &Context) -> Result<Rotary, FormatsError>,
     pub max_position_embeddings: usize,
     pub tie_word_embeddings: bool,
     pub bos_token_id: Option<u32>,
@@ -36,6 +39,7 @@ pub(super) const NAMES: Names = Names {
     embedding: "embed_tokens",
     layers: "layers",
     final_norm: "norm",
+    head: "lm_head",
     attention: "self_attn",
     output: "o_proj",
     attention_norms: NormPlaces::before("input_layernorm"),
@@ -43,8 +47,14 @@ pub(super) const NAMES: Names = Names {
     mlp_norms: NormPlaces::before("post_attention_layernorm"),
 };
 
-/// Reads the keys that all of them have.
+/// Reads the keys that all of them have; the gate of the MLP goes through SiLU, and nothing else is taken.
 pub(super) fn read(keys: &Keys<'_>, defaults: &Defaults) -> Result<ModelConfig, FormatsError> {
+    silu(keys, "hidden_act")?;
+    read_but_activation(keys, defaults)
+}
+
+/// The same without a look at the activation, which the family's own file reads.
+pub(super) fn read_but_activation(keys: &Keys<'_>, defaults: &Defaults) -> Result<ModelConfig, FormatsError> {
     let hidden_size = keys.size("hidden_size", defaults.hidden_size, most::WIDTH)?;
     let heads = keys.size("num_attention_heads", defaults.num_attention_heads, most::HEADS)?;
     let kv_heads = match defaults.num_key_value_heads {
@@ -56,11 +66,10 @@ pub(super) fn read(keys: &Keys<'_>, defaults: &Defaults) -> Result<ModelConfig, 
         return Err(keys.error("num_key_value_heads", problem));
     }
     let head_dim = head_dim(keys, hidden_size, heads, defaults.head_dim)?;
-    silu(keys, "hidden_act")?;
     let max_position_embeddings =
         keys.size("max_position_embeddings", defaults.max_position_embeddings, most::POSITIONS)?;
     let context = Context { head_dim, max_position_embeddings, default_theta: defaults.rope_theta };
-    let (theta, scaling) = rope(keys, &context)?;
+    let rotary = (defaults.rope)(keys, &context)?;
     Ok(ModelConfig {
         family: defaults.family,
         vocab_size: keys.size("vocab_size", defaults.vocab_size, most::VOCAB)?,
@@ -71,13 +80,15 @@ pub(super) fn read(keys: &Keys<'_>, defaults: &Defaults) -> Result<ModelConfig, 
         num_key_value_heads: kv_heads,
         head_dim,
         embedding_multiplier: 1.0,
-        positions: Positions::Rotary(Rotary { theta, scaling, unrotated_layers: Vec::new() }),
+        rounded_embedding_multiplier: false,
+        positions: Positions::Rotary(rotary),
         max_position_embeddings,
         sliding_window: None,
         tie_word_embeddings: keys.flag("tie_word_embeddings", defaults.tie_word_embeddings)?,
         dropout: Dropouts { attention: keys.probability("attention_dropout", 0.0)?, ..Dropouts::default() },
         block: block(keys.positive("rms_norm_eps", defaults.rms_norm_eps)?),
         logits_divisor: 1.0,
+        logits_softcap: None,
         bos_token_ids: keys.token_ids("bos_token_id", defaults.bos_token_id)?,
         eos_token_ids: keys.token_ids("eos_token_id", defaults.eos_token_id)?,
     })
@@ -92,10 +103,12 @@ fn block(norm_eps: f64) -> BlockSpec {
         qkv_bias: false,
         qk_norm: None,
         attention_scale: None,
+        attention_softcap: None,
         output_bias: false,
-        mlp: Mlp::Gated { inner: ["gate_proj", "up_proj"], down: "down_proj" },
+        mlp: Mlp::Gated { inner: ["gate_proj", "up_proj"], down: "down_proj", activation: Activation::Silu },
         mlp_bias: false,
         residual_multiplier: 1.0,
+        parallel_residual: false,
         weights_in_out: false,
     }
 }

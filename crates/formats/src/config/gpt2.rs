@@ -1,7 +1,7 @@
 //! GPT-2: LayerNorm with bias, learned positions, Conv1D weights stored [in, out], GELU, a tied head, dropouts of its own.
 //! Radford et al., 2019; keys, their second names and defaults as in transformers 5 (`GPT2Config`).
 
-use super::activation::gelu;
+use super::activation::{GeluForm, gelu};
 use super::family::{Family, Preset};
 use super::most;
 use super::spec::{BlockSpec, Dropouts, Mlp, ModelConfig, Names, Norm, NormPlaces, Positions, Projections};
@@ -15,6 +15,7 @@ const NAMES: Names = Names {
     embedding: "wte",
     layers: "h",
     final_norm: "ln_f",
+    head: "lm_head",
     attention: "attn",
     output: "c_proj",
     attention_norms: NormPlaces::before("ln_1"),
@@ -40,6 +41,7 @@ fn read(keys: &Keys<'_>) -> Result<ModelConfig, FormatsError> {
         num_key_value_heads: heads,
         head_dim: hidden_size / heads,
         embedding_multiplier: 1.0,
+        rounded_embedding_multiplier: false,
         positions: Positions::Learned("wpe"),
         max_position_embeddings: size("n_positions", "max_position_embeddings", 1024, most::POSITIONS)?,
         sliding_window: None,
@@ -57,13 +59,16 @@ fn read(keys: &Keys<'_>) -> Result<ModelConfig, FormatsError> {
             qkv_bias: true,
             qk_norm: None,
             attention_scale: None,
+            attention_softcap: None,
             output_bias: true,
-            mlp: Mlp::Plain { up: "c_fc", down: "c_proj", gelu: gelu(keys, "activation_function")? },
+            mlp: Mlp::Plain { up: "c_fc", down: "c_proj", gelu: gelu(keys, "activation_function", GeluForm::Tanh)? },
             mlp_bias: true,
             residual_multiplier: 1.0,
+            parallel_residual: false,
             weights_in_out: true,
         },
         logits_divisor: 1.0,
+        logits_softcap: None,
         bos_token_ids: keys.token_ids("bos_token_id", Some(50256))?,
         eos_token_ids: keys.token_ids("eos_token_id", Some(50256))?,
     })

@@ -3,6 +3,7 @@
 
 use super::decoder::{self, Defaults};
 use super::family::{Family, Preset};
+use super::rope;
 use super::spec::{BlockSpec, ModelConfig};
 use crate::FormatsError;
 use crate::keys::Keys;
@@ -21,6 +22,7 @@ pub(super) const DEFAULTS: Defaults = Defaults {
     head_dim: None,
     rms_norm_eps: 1e-6,
     rope_theta: 10_000.0,
+    rope: rope::of_whole_heads,
     max_position_embeddings: 2048,
     tie_word_embeddings: false,
     bos_token_id: Some(1),

@@ -7,27 +7,33 @@
 mod activation;
 mod decoder;
 mod family;
+mod gemma;
+mod gemma2;
+mod gemma3;
 mod gpt2;
+mod gpt_neox;
 mod granite;
 mod llama;
 mod mistral;
 mod most;
 mod olmo2;
+mod phi3;
 mod qwen2;
 mod qwen3;
 mod rope;
+mod rotary;
 mod sliding_window;
 mod smollm3;
 mod spec;
+mod stablelm;
+mod starcoder2;
 mod stored_dtype;
 
-pub use activation::GeluForm;
+pub use activation::{Activation, GeluForm};
 pub use family::Preset;
-pub use rope::RopeScaling;
+pub use rotary::{RopeScaling, Rotary};
 pub use sliding_window::{SlidingWindow, WindowedLayers};
-pub use spec::{
-    BlockSpec, Dropouts, Mlp, ModelConfig, Names, Norm, NormPlaces, Positions, Projections, QkNorm, Rotary,
-};
+pub use spec::{BlockSpec, Dropouts, Mlp, ModelConfig, Names, Norm, NormPlaces, Positions, Projections, QkNorm};
 
 use crate::FormatsError;
 use crate::error::excerpt;
@@ -38,7 +44,7 @@ use family::Family;
 use std::path::Path;
 
 /// The supported families, in the order that messages and lists name them in.
-const FAMILIES: [Family; 8] = [
+const FAMILIES: [Family; 15] = [
     llama::LLAMA,
     mistral::MISTRAL,
     qwen2::QWEN2,
@@ -46,6 +52,13 @@ const FAMILIES: [Family; 8] = [
     olmo2::OLMO2,
     granite::GRANITE,
     smollm3::SMOLLM3,
+    gemma::GEMMA,
+    gemma2::GEMMA2,
+    gemma3::GEMMA3,
+    phi3::PHI3,
+    stablelm::STABLELM,
+    starcoder2::STARCODER2,
+    gpt_neox::GPT_NEOX,
     gpt2::GPT2,
 ];
 

@@ -6,84 +6,17 @@
 //! logarithm of 1 divides, lists fit the heads, factors are positive. `model` has the formulas.
 
 use super::most;
+use super::rotary::{RopeScaling, Rotary};
 use crate::FormatsError;
 use crate::error::excerpt;
 use crate::keys::Keys;
 use serde_json::Value;
 
 const ORIGINAL: &str = "original_max_position_embeddings";
+/// The part of a head that is rotated.
+const PART: &str = "partial_rotary_factor";
 
-/// How rotary frequencies are stretched for longer contexts.
-#[derive(Debug, Clone, PartialEq)]
-pub enum RopeScaling {
-    /// Not at all.
-    None,
-    /// Every frequency divided by one factor.
-    Linear {
-        /// The factor.
-        factor: f64,
-    },
-    /// Llama 3's: long wavelengths divided, short ones kept, blended between.
-    Llama3 {
-        /// The factor.
-        factor: f64,
-        /// Wavelengths above original / this are divided.
-        low_freq_factor: f64,
-        /// Wavelengths below original / this are kept.
-        high_freq_factor: f64,
-        /// Context length of the original training, in tokens.
-        original_max_position_embeddings: usize,
-    },
-    /// A larger base for sequences longer than the model was made for.
-    Dynamic {
-        /// How fast the base grows.
-        factor: f64,
-    },
-    /// Frequencies divided where they turn seldom within the original context, kept where they turn often. Peng et al.,
-    /// *YaRN*, 2023.
-    Yarn {
-        /// What frequencies are divided by.
-        factor: f64,
-        /// What rotated queries and keys are multiplied by.
-        attention_factor: f64,
-        /// Turns within the original context above which a frequency is kept.
-        beta_fast: f64,
-        /// Turns below which it is divided by the whole factor.
-        beta_slow: f64,
-        /// Whether the range between is widened to whole pairs.
-        truncate: bool,
-        /// Context length of the original training, in tokens.
-        original_max_position_embeddings: usize,
-    },
-    /// A factor for each frequency. Ding et al., *LongRoPE*, 2024.
-    LongRope {
-        /// For sequences within the original context; one per pair of a head.
-        short_factor: Vec<f64>,
-        /// For longer ones.
-        long_factor: Vec<f64>,
-        /// What rotated queries and keys are multiplied by.
-        attention_factor: f64,
-        /// Context length of the original training, in tokens.
-        original_max_position_embeddings: usize,
-    },
-}
-
-impl RopeScaling {
-    /// What rotated queries and keys are multiplied by.
-    pub fn attention_factor(&self) -> f64 {
-        match *self {
-            RopeScaling::Yarn { attention_factor, .. } | RopeScaling::LongRope { attention_factor, .. } => {
-                attention_factor
-            }
-            RopeScaling::None
-            | RopeScaling::Linear { .. }
-            | RopeScaling::Llama3 { .. }
-            | RopeScaling::Dynamic { .. } => 1.0,
-        }
-    }
-}
-
-/// What the scalings read of the rest of the configuration.
+/// What rotary positions depend on of the rest of the configuration.
 pub(super) struct Context {
     pub head_dim: usize,
     pub max_position_embeddings: usize,
@@ -91,50 +24,146 @@ pub(super) struct Context {
     pub default_theta: f64,
 }
 
-/// Theta and scaling.
-pub(super) fn rope(keys: &Keys<'_>, context: &Context) -> Result<(f64, RopeScaling), FormatsError> {
-    let theta = keys.positive("rope_theta", context.default_theta)?;
-    whole_head(keys)?;
+/// What families differ in, of these keys.
+pub(super) struct Dialect {
+    /// The keys of theta and of the rotated part of a head where they stand beside the object; in it, all have the same names.
+    pub beside: [&'static str; 2],
+    /// The part of a head that is rotated if no key says it; `None` for a family that rotates whole heads only.
+    pub part: Option<f64>,
+    /// Phi-3's: nothing but `longrope` stretches, by older names too, and the original context has this default.
+    pub long_rope_only: Option<usize>,
+}
+
+/// Llama's.
+const WHOLE_HEADS: Dialect = Dialect { beside: ["rope_theta", PART], part: None, long_rope_only: None };
+
+/// Of a family that rotates whole heads.
+pub(super) fn of_whole_heads(keys: &Keys<'_>, context: &Context) -> Result<Rotary, FormatsError> {
+    of(keys, context, &WHOLE_HEADS)
+}
+
+/// Of a family that may rotate a part of each head; this part if no key says which.
+pub(super) fn of_parts(keys: &Keys<'_>, context: &Context, part: f64) -> Result<Rotary, FormatsError> {
+    of(keys, context, &Dialect { part: Some(part), ..WHOLE_HEADS })
+}
+
+/// Rotary positions by the keys of a dialect.
+pub(super) fn of(keys: &Keys<'_>, context: &Context, dialect: &Dialect) -> Result<Rotary, FormatsError> {
     let filled = |key| Ok(keys.object(key)?.filter(|parameters| parameters.entries().next().is_some()));
     let parameters = match filled("rope_scaling")? {
         Some(older) => Some(older),
         None => filled("rope_parameters")?,
     };
-    let Some(parameters) = parameters else { return Ok((theta, RopeScaling::None)) };
-    whole_head(&parameters)?;
-    let theta = parameters.positive("rope_theta", theta)?;
-    Ok((theta, scaling(keys, &parameters, theta, context)?))
+    let [theta, part_key] = dialect.beside;
+    let theta = keys.positive(theta, context.default_theta)?;
+    let beside = part(keys, part_key, dialect)?;
+    let within = parameters.as_ref().map_or(Ok(None), |parameters| part(parameters, PART, dialect))?;
+    let dims = rotated(keys, part_key, within.or(beside).or(dialect.part).unwrap_or(1.0), context.head_dim)?;
+    match parameters {
+        None => Ok(Rotary::plain(theta, RopeScaling::None, dims)),
+        Some(parameters) => stretched((keys, &parameters), theta, dims, context, dialect),
+    }
 }
 
-fn whole_head(keys: &Keys<'_>) -> Result<(), FormatsError> {
-    match keys.maybe_number("partial_rotary_factor")? {
-        None | Some(1.0) => Ok(()),
-        Some(factor) => {
+/// The same by Llama's keys from an object that a family has in a place of its own.
+pub(super) fn of_object(
+    keys: &Keys<'_>,
+    parameters: &Keys<'_>,
+    theta: f64,
+    context: &Context,
+) -> Result<Rotary, FormatsError> {
+    part(parameters, PART, &WHOLE_HEADS)?;
+    stretched((keys, parameters), theta, context.head_dim, context, &WHOLE_HEADS)
+}
+
+/// Theta and scaling as the object of parameters has them.
+fn stretched(
+    (outer, parameters): (&Keys<'_>, &Keys<'_>),
+    theta: f64,
+    dims: usize,
+    context: &Context,
+    dialect: &Dialect,
+) -> Result<Rotary, FormatsError> {
+    let theta = parameters.positive("rope_theta", theta)?;
+    let max_position_embeddings = context.max_position_embeddings;
+    let original_default = dialect.long_rope_only.unwrap_or(max_position_embeddings);
+    let sizes = Sizes { dims, max_position_embeddings, original_default };
+    let scaling = match dialect.long_rope_only {
+        None => scaling(outer, parameters, theta, &sizes)?,
+        Some(_) => long_rope_alone(outer, parameters, &sizes)?,
+    };
+    Ok(Rotary::plain(theta, scaling, dims))
+}
+
+/// The part of a head that a key says is rotated.
+fn part(keys: &Keys<'_>, key: &str, dialect: &Dialect) -> Result<Option<f64>, FormatsError> {
+    match keys.maybe_number(key)? {
+        Some(factor) if factor != 1.0 && dialect.part.is_none() => {
             let problem = format!("is {factor}; only 1, which rotates the whole head, is supported");
-            Err(keys.error("partial_rotary_factor", problem))
+            Err(keys.error(key, problem))
+        }
+        factor => Ok(factor),
+    }
+}
+
+/// How many elements of a head are rotated. As in transformers, what is left of the product is cut off.
+fn rotated(keys: &Keys<'_>, key: &str, factor: f64, head: usize) -> Result<usize, FormatsError> {
+    let dims = (head as f64 * factor) as usize;
+    if factor > 0.0 && factor <= 1.0 && dims >= 2 && dims.is_multiple_of(2) {
+        return Ok(dims);
+    }
+    let problem =
+        format!("is {factor}, which rotates {dims} of a head's {head} elements; it must be an even number of them");
+    Err(keys.error(key, problem))
+}
+
+/// What the scalings read of the rest of the configuration.
+struct Sizes {
+    /// Elements of a head that are rotated.
+    dims: usize,
+    max_position_embeddings: usize,
+    /// Original context, where nothing says it.
+    original_default: usize,
+}
+
+/// Phi-3's: `longrope`, under its older names too, or nothing.
+fn long_rope_alone(outer: &Keys<'_>, keys: &Keys<'_>, sizes: &Sizes) -> Result<RopeScaling, FormatsError> {
+    let key = kind_key(keys);
+    match keys.string(key)? {
+        None | Some("default") => Ok(RopeScaling::None),
+        Some("longrope" | "su" | "yarn") => {
+            let original = outer.size(ORIGINAL, sizes.original_default, most::POSITIONS)?;
+            long_rope(keys, sizes, original)
+        }
+        Some(other) => {
+            let problem = format!("is {:?}; this architecture has default and longrope", excerpt(other));
+            Err(keys.error(key, problem))
         }
     }
 }
 
-fn scaling(outer: &Keys<'_>, keys: &Keys<'_>, theta: f64, context: &Context) -> Result<RopeScaling, FormatsError> {
+/// The key that names the scaling.
+fn kind_key(keys: &Keys<'_>) -> &'static str {
+    if keys.value("rope_type").is_some() { "rope_type" } else { "type" }
+}
+
+fn scaling(outer: &Keys<'_>, keys: &Keys<'_>, theta: f64, sizes: &Sizes) -> Result<RopeScaling, FormatsError> {
     if let Some((key, _)) = keys.entries().find(|(_, value)| value.is_object()) {
         let problem = "is an object; rotary positions that differ between layers are not supported";
         return Err(keys.error(key, problem));
     }
-    let key = if keys.value("rope_type").is_some() { "rope_type" } else { "type" };
+    let key = kind_key(keys);
     match keys.string(key)? {
         None | Some("default") => Ok(RopeScaling::None),
         Some("linear") => Ok(RopeScaling::Linear { factor: keys.required_positive("factor")? }),
-        Some("llama3") => llama3(outer, keys, context),
-        Some("dynamic") if context.head_dim == 2 => {
-            Err(keys.error(key, "is \"dynamic\", which no head of size 2 can have"))
-        }
+        Some("llama3") => llama3(outer, keys, sizes),
+        Some("dynamic") if sizes.dims == 2 => Err(keys.error(key, "is \"dynamic\", which no head of size 2 can have")),
         Some("dynamic") => Ok(RopeScaling::Dynamic { factor: keys.required_positive("factor")? }),
         Some("yarn") if theta <= 1.0 => {
             Err(keys.error("rope_theta", format!("is {theta}; with yarn it must be above 1")))
         }
-        Some("yarn") => yarn(outer, keys, context),
-        Some("longrope") => long_rope(outer, keys, context),
+        Some("yarn") => yarn(outer, keys, sizes),
+        Some("longrope") => long_rope(keys, sizes, original(outer, keys, sizes)?),
         Some(other) => {
             let known = "default, linear, llama3, dynamic, yarn and longrope";
             Err(keys.error(key, format!("is {:?}, which is not supported; supported are {known}", excerpt(other))))
@@ -143,14 +172,14 @@ fn scaling(outer: &Keys<'_>, keys: &Keys<'_>, theta: f64, context: &Context) -> 
 }
 
 /// Context length of the original training: beside the object, in it, or the whole context.
-fn original(outer: &Keys<'_>, keys: &Keys<'_>, context: &Context) -> Result<usize, FormatsError> {
+fn original(outer: &Keys<'_>, keys: &Keys<'_>, sizes: &Sizes) -> Result<usize, FormatsError> {
     match outer.maybe_size(ORIGINAL, most::POSITIONS)? {
         Some(beside) => Ok(beside),
-        None => keys.size(ORIGINAL, context.max_position_embeddings, most::POSITIONS),
+        None => keys.size(ORIGINAL, sizes.original_default, most::POSITIONS),
     }
 }
 
-fn llama3(outer: &Keys<'_>, keys: &Keys<'_>, context: &Context) -> Result<RopeScaling, FormatsError> {
+fn llama3(outer: &Keys<'_>, keys: &Keys<'_>, sizes: &Sizes) -> Result<RopeScaling, FormatsError> {
     let low_freq_factor = keys.required_positive("low_freq_factor")?;
     let high_freq_factor = keys.required_positive("high_freq_factor")?;
     if low_freq_factor >= high_freq_factor {
@@ -161,11 +190,11 @@ fn llama3(outer: &Keys<'_>, keys: &Keys<'_>, context: &Context) -> Result<RopeSc
         factor: keys.required_positive("factor")?,
         low_freq_factor,
         high_freq_factor,
-        original_max_position_embeddings: original(outer, keys, context)?,
+        original_max_position_embeddings: original(outer, keys, sizes)?,
     })
 }
 
-fn yarn(outer: &Keys<'_>, keys: &Keys<'_>, context: &Context) -> Result<RopeScaling, FormatsError> {
+fn yarn(outer: &Keys<'_>, keys: &Keys<'_>, sizes: &Sizes) -> Result<RopeScaling, FormatsError> {
     let factor = keys.required_positive("factor")?;
     // As in transformers, a 0 is as absent.
     let number = |key| Ok(keys.maybe_number(key)?.filter(|&number| number != 0.0));
@@ -188,21 +217,20 @@ fn yarn(outer: &Keys<'_>, keys: &Keys<'_>, context: &Context) -> Result<RopeScal
         beta_fast,
         beta_slow,
         truncate: keys.flag("truncate", true)?,
-        original_max_position_embeddings: original(outer, keys, context)?,
+        original_max_position_embeddings: original(outer, keys, sizes)?,
     })
 }
 
-fn long_rope(outer: &Keys<'_>, keys: &Keys<'_>, context: &Context) -> Result<RopeScaling, FormatsError> {
-    let original = original(outer, keys, context)?;
-    let ratio = context.max_position_embeddings as f64 / original as f64;
+fn long_rope(keys: &Keys<'_>, sizes: &Sizes, original: usize) -> Result<RopeScaling, FormatsError> {
+    let ratio = sizes.max_position_embeddings as f64 / original as f64;
     let factor = keys.positive("factor", ratio)?;
     if original == 1 && factor > 1.0 {
         return Err(keys.error(ORIGINAL, "is 1; with longrope it must be larger"));
     }
     let implied = if factor <= 1.0 { 1.0 } else { (1.0 + factor.ln() / (original as f64).ln()).sqrt() };
     Ok(RopeScaling::LongRope {
-        short_factor: factors(keys, "short_factor", context)?,
-        long_factor: factors(keys, "long_factor", context)?,
+        short_factor: factors(keys, "short_factor", sizes)?,
+        long_factor: factors(keys, "long_factor", sizes)?,
         attention_factor: attention_factor(keys, implied)?,
         original_max_position_embeddings: original,
     })
@@ -219,8 +247,8 @@ fn attention_factor(keys: &Keys<'_>, implied: f64) -> Result<f64, FormatsError> 
 }
 
 /// A list of factors, one per pair of a head.
-fn factors(keys: &Keys<'_>, key: &str, context: &Context) -> Result<Vec<f64>, FormatsError> {
-    let pairs = context.head_dim / 2;
+fn factors(keys: &Keys<'_>, key: &str, sizes: &Sizes) -> Result<Vec<f64>, FormatsError> {
+    let pairs = sizes.dims / 2;
     let bad = |found: &str| {
         let problem = format!("{found}; it must be a list of {pairs} numbers above 0, one per pair of a head");
         keys.error(key, problem)

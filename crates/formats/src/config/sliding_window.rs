@@ -67,6 +67,16 @@ impl SlidingWindow {
         Ok(tokens.map(|tokens| SlidingWindow { tokens, layers: WindowedLayers::Listed(listed) }))
     }
 
+    /// Gemma: by `layer_types`, or in the layers given; `sliding_window` says how wide.
+    pub(super) fn of_layer_types(keys: &Keys<'_>, otherwise: &[bool]) -> Result<Option<Self>, FormatsError> {
+        let tokens = tokens(keys)?;
+        if tokens.is_none() && layer_types(keys)?.is_empty() && otherwise.contains(&true) {
+            let problem = "is null, but this architecture has a window in some layers; list all as full_attention";
+            return Err(keys.error("sliding_window", problem));
+        }
+        SlidingWindow::of_listed_layers(keys, tokens, otherwise)
+    }
+
     /// By `layer_types`; where these are absent, in the layers given.
     pub(super) fn of_listed_layers(
         keys: &Keys<'_>,

@@ -4,8 +4,9 @@
 
 use super::decoder::{self, Defaults};
 use super::family::{Family, Preset};
+use super::rotary::Rotary;
 use super::sliding_window::SlidingWindow;
-use super::spec::{BlockSpec, ModelConfig, Positions, Rotary};
+use super::spec::{BlockSpec, ModelConfig, Positions};
 use super::{llama, most};
 use crate::FormatsError;
 use crate::keys::Keys;

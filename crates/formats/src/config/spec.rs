@@ -3,8 +3,8 @@
 //! Invariant: nothing here is read from a file; each family's own file fills it in from its keys. A field is there because
 //! some families differ in it. Look next at `llama.rs` for a family, and at the crate `model` for the builder.
 
-use super::activation::GeluForm;
-use super::rope::RopeScaling;
+use super::activation::{Activation, GeluForm};
+use super::rotary::Rotary;
 use super::sliding_window::SlidingWindow;
 
 /// The configuration of one model.
@@ -28,6 +28,8 @@ pub struct ModelConfig {
     pub head_dim: usize,
     /// Factor of the embeddings.
     pub embedding_multiplier: f64,
+    /// Whether that factor is rounded to the embeddings' number format before it multiplies.
+    pub rounded_embedding_multiplier: bool,
     /// How a token knows its place.
     pub positions: Positions,
     /// Longest sequence the model was made for, in tokens.
@@ -42,6 +44,8 @@ pub struct ModelConfig {
     pub block: BlockSpec,
     /// What the logits are divided by.
     pub logits_divisor: f64,
+    /// What the logits z stay within, as cap · tanh(z / cap).
+    pub logits_softcap: Option<f64>,
     /// Ids that begin a sequence. Like the others, not checked against `vocab_size`: transformers does not either.
     pub bos_token_ids: Vec<u32>,
     /// Ids that end a sequence.
@@ -55,17 +59,6 @@ pub enum Positions {
     Learned(&'static str),
     /// Queries and keys are rotated; there is no last position.
     Rotary(Rotary),
-}
-
-/// Rotary positions.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Rotary {
-    /// Base of the wavelengths.
-    pub theta: f64,
-    /// How frequencies are stretched.
-    pub scaling: RopeScaling,
-    /// For each layer whether its queries and keys are left as they are; empty if none are.
-    pub unrotated_layers: Vec<bool>,
 }
 
 /// Probabilities of dropout in training.
@@ -96,6 +89,8 @@ pub struct BlockSpec {
     pub qk_norm: Option<QkNorm>,
     /// Factor of q·kᵀ; `None` is 1/√E.
     pub attention_scale: Option<f64>,
+    /// What attention's scores s stay within, as cap · tanh(s / cap).
+    pub attention_softcap: Option<f64>,
     /// Whether attention's output projection has a bias.
     pub output_bias: bool,
     /// The MLP.
@@ -104,6 +99,9 @@ pub struct BlockSpec {
     pub mlp_bias: bool,
     /// Factor of what attention and MLP add.
     pub residual_multiplier: f64,
+    /// Whether the MLP reads what the block reads, and not what attention has added to; without a norm of its own before it,
+    /// it reads what attention reads.
+    pub parallel_residual: bool,
     /// Whether the checkpoint stores the weights of linears [in, out].
     pub weights_in_out: bool,
 }
@@ -119,6 +117,8 @@ pub struct Names {
     pub layers: &'static str,
     /// The last norm, in it.
     pub final_norm: &'static str,
+    /// The head, beside it.
+    pub head: &'static str,
     /// Attention, in a block.
     pub attention: &'static str,
     /// Its output projection, in it.
@@ -145,6 +145,8 @@ pub struct NormPlaces {
 pub enum Norm {
     /// RMSNorm, with a weight.
     Rms,
+    /// RMSNorm whose factor is 1 + its weight; those of single heads, too.
+    RmsUnitOffset,
     /// LayerNorm, with a weight and a bias.
     Layer,
 }
@@ -165,17 +167,30 @@ pub enum Projections {
     Separate([&'static str; 3]),
     /// One linear, whose result is cut into queries, keys and values.
     Fused(&'static str),
+    /// One linear, whose result holds for each head its queries, keys and values; as many heads of all three.
+    FusedByHead(&'static str),
 }
 
 /// An MLP, by the names of its linears.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mlp {
-    /// `down(silu(gate(x)) · up(x))`.
+    /// `down(activation(gate(x)) · up(x))`.
     Gated {
         /// Names of `gate` and `up`.
         inner: [&'static str; 2],
         /// Name of `down`.
         down: &'static str,
+        /// What the gate goes through.
+        activation: Activation,
+    },
+    /// The same with one linear whose result is cut into gate and up.
+    GatedFused {
+        /// Its name.
+        inner: &'static str,
+        /// Name of `down`.
+        down: &'static str,
+        /// What the gate goes through.
+        activation: Activation,
     },
     /// `down(gelu(up(x)))`.
     Plain {
@@ -200,18 +215,11 @@ impl NormPlaces {
     }
 }
 
-impl Rotary {
-    /// Whether queries and keys of a layer are rotated.
-    pub fn rotates(&self, layer: usize) -> bool {
-        !self.unrotated_layers.get(layer).copied().unwrap_or(false)
-    }
-}
-
 impl Projections {
     fn names(&self) -> &[&'static str] {
         match self {
             Projections::Separate(names) => names,
-            Projections::Fused(name) => std::slice::from_ref(name),
+            Projections::Fused(name) | Projections::FusedByHead(name) => std::slice::from_ref(name),
         }
     }
 }
@@ -219,7 +227,8 @@ impl Projections {
 impl Mlp {
     fn names(&self) -> Vec<&'static str> {
         match *self {
-            Mlp::Gated { inner: [gate, up], down } => vec![gate, up, down],
+            Mlp::Gated { inner: [gate, up], down, .. } => vec![gate, up, down],
+            Mlp::GatedFused { inner, down, .. } => vec![inner, down],
             Mlp::Plain { up, down, .. } => vec![up, down],
         }
     }
@@ -234,6 +243,11 @@ impl ModelConfig {
     /// How many keys a token of this layer sees at most, itself included; `None` if all before it.
     pub fn window(&self, layer: usize) -> Option<usize> {
         self.sliding_window.as_ref().and_then(|window| window.layers.contains(layer).then_some(window.tokens))
+    }
+
+    /// Whether some layer has a sliding window.
+    pub fn has_window(&self) -> bool {
+        (0..self.num_hidden_layers).any(|layer| self.window(layer).is_some())
     }
 
     /// Rotary positions, if the model has them.

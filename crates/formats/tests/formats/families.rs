@@ -1,7 +1,10 @@
 //! Mistral, Qwen 2 and Qwen 3: their own defaults, windows layer by layer, and what is refused.
 
 use crate::bytes::fixture;
-use remat_formats::{Dropouts, FormatsError, ModelConfig, NormPlaces, Positions, QkNorm, RopeScaling, Rotary};
+use remat_formats::{
+    Activation, Dropouts, FormatsError, GeluForm, Mlp, ModelConfig, Norm, NormPlaces, Positions, Projections, QkNorm,
+    RopeScaling, Rotary,
+};
 use serde_json::{Value, json};
 use std::path::Path;
 
@@ -42,7 +45,7 @@ fn defaults_are_those_of_transformers() {
     }
     for family in ["mistral", "qwen2", "qwen3"] {
         let config = read(family, &json!({}));
-        let rotary = Rotary { theta: 10000.0, scaling: RopeScaling::None, unrotated_layers: Vec::new() };
+        let rotary = Rotary::plain(10000.0, RopeScaling::None, 128);
         assert_eq!((config.positions, config.block.norm_eps), (Positions::Rotary(rotary), 1e-6), "{family}");
         assert_eq!((config.dropout, config.tie_word_embeddings), (Dropouts::default(), false), "{family}");
     }
@@ -194,4 +197,172 @@ fn folders_of_transformers_are_read() {
         let config = open(name);
         assert_eq!((config.head_dim, config.tie_word_embeddings, config.window(0)), (head_dim, tied, None), "{name}");
     }
+}
+
+fn activation(config: &ModelConfig) -> Activation {
+    match config.block.mlp {
+        Mlp::Gated { activation, .. } | Mlp::GatedFused { activation, .. } => activation,
+        ref other => panic!("{other:?}"),
+    }
+}
+
+/// The message of a configuration that is refused.
+fn refusal(family: &str, keys: &Value) -> String {
+    let error = parse(family, keys).expect_err("an error").to_string();
+    error.strip_prefix("config.json: ").expect("the file's name first").to_string()
+}
+
+#[test]
+fn gemmas_scale_embeddings_and_offset_norms() {
+    for (family, width) in [("gemma", 3072.0f64), ("gemma2", 2304.0), ("gemma3_text", 2304.0)] {
+        let config = read(family, &json!({}));
+        assert_eq!(
+            (config.embedding_multiplier, config.rounded_embedding_multiplier),
+            (width.sqrt(), true),
+            "{family}"
+        );
+        assert_eq!((config.block.norm, config.head_dim), (Norm::RmsUnitOffset, 256), "{family}");
+        assert!(config.tie_word_embeddings && activation(&config) == Activation::Gelu(GeluForm::Tanh), "{family}");
+        assert_eq!((&config.bos_token_ids[..], &config.eos_token_ids[..]), (&[2][..], &[1][..]), "{family}");
+        let both_ways = refusal(family, &json!({ "use_bidirectional_attention": true }));
+        let expected = r#""use_bidirectional_attention" is true; only attention to earlier tokens is supported"#;
+        assert_eq!(both_ways, expected, "{family}");
+    }
+    // Gemma's own files say "gelu" and mean the tanh form; later ones mean what they say.
+    let of = |family, key: &str, name: &str| activation(&read(family, &json!({ key: name })));
+    assert_eq!(of("gemma", "hidden_act", "gelu"), Activation::Gelu(GeluForm::Tanh));
+    assert_eq!(of("gemma", "hidden_act", "gelu_python"), Activation::Gelu(GeluForm::Exact));
+    assert_eq!(of("gemma2", "hidden_activation", "gelu"), Activation::Gelu(GeluForm::Exact));
+    let silu = refusal("gemma", &json!({ "hidden_act": "silu" }));
+    assert!(silu.starts_with(r#""hidden_act" is "silu"; supported are gelu, "#), "{silu}");
+}
+
+#[test]
+fn gemma2_caps_scores_and_logits() {
+    let caps = |family, keys: &Value| {
+        let config = read(family, keys);
+        (config.block.attention_softcap, config.logits_softcap)
+    };
+    assert_eq!(caps("gemma2", &json!({})), (Some(50.0), Some(30.0)));
+    assert_eq!(caps("gemma3_text", &json!({})), (None, None));
+    let keys = json!({ "attn_logit_softcapping": null, "final_logit_softcapping": 20 });
+    assert_eq!(caps("gemma2", &keys), (None, Some(20.0)));
+    let zero = refusal("gemma2", &json!({ "attn_logit_softcapping": 0 }));
+    assert_eq!(zero, r#""attn_logit_softcapping" is 0e0; it must be above 0 and fit 32-bit floating point"#);
+    let config = read("gemma2", &json!({ "query_pre_attn_scalar": 64, "sliding_window": 8 }));
+    assert_eq!(config.block.attention_scale, Some(0.125));
+    assert_eq!([0, 1, 2].map(|layer| config.window(layer)), [Some(8), None, Some(8)]);
+    let NormPlaces { before, after } = config.block.names.mlp_norms;
+    assert_eq!((before, after), (Some("pre_feedforward_layernorm"), Some("post_feedforward_layernorm")));
+    let null = refusal("gemma2", &json!({ "sliding_window": null }));
+    let expected =
+        r#""sliding_window" is null, but this architecture has a window in some layers; list all as full_attention"#;
+    assert_eq!(null, expected);
+}
+
+#[test]
+fn gemma3_has_wavelengths_for_each_kind_of_layer() {
+    let rotary = |keys: &Value| read("gemma3_text", keys).rotary().expect("rotary positions").clone();
+    let of = |theta, scaling, local| Rotary { local_theta: Some(local), ..Rotary::plain(theta, scaling, 256) };
+    assert_eq!(rotary(&json!({})), of(1e6, RopeScaling::None, 10000.0));
+    let linear = RopeScaling::Linear { factor: 8.0 };
+    let older = json!({
+        "rope_theta": 5e5, "rope_scaling": { "rope_type": "linear", "factor": 8 }, "rope_local_base_freq": 100,
+    });
+    assert_eq!(rotary(&older), of(5e5, linear.clone(), 100.0));
+    let newer = json!({ "rope_parameters": {
+        "full_attention": { "rope_type": "linear", "factor": 8, "rope_theta": 5e5 },
+        "sliding_attention": { "rope_type": "default", "rope_theta": 100 },
+    } });
+    assert_eq!(rotary(&newer), of(5e5, linear, 100.0));
+    let windows: Vec<bool> = windows("gemma3_text", &json!({}), 7).iter().map(Option::is_some).collect();
+    assert_eq!(windows, [true, true, true, true, true, false, true]);
+    let every_other = read("gemma3_text", &json!({ "sliding_window_pattern": 2, "sliding_window": 8 }));
+    assert_eq!([0, 1, 2].map(|layer| every_other.window(layer)), [Some(8), None, Some(8)]);
+    assert_eq!(every_other.block.qk_norm, Some(QkNorm::Head));
+    let stretched = json!({ "rope_parameters": { "sliding_attention": { "rope_type": "linear", "factor": 2 } } });
+    let expected =
+        r#""rope_parameters.sliding_attention.rope_type" stretches layers with a window; only "default" is supported"#;
+    assert_eq!(refusal("gemma3_text", &stretched), expected);
+    let flat = refusal("gemma3_text", &json!({ "rope_parameters": { "rope_theta": 7 } }));
+    assert!(flat.starts_with(r#""rope_parameters.rope_theta" stands beside no kind of layer"#), "{flat}");
+    // Elsewhere such an object is refused.
+    let llama = refusal("llama", &newer);
+    assert!(llama.ends_with("is an object; rotary positions that differ between layers are not supported"), "{llama}");
+}
+
+#[test]
+fn phi3_has_fused_projections_and_longrope() {
+    let config = read("phi3", &json!({ "sliding_window": 8 }));
+    assert_eq!(config.block.projections, Projections::Fused("qkv_proj"));
+    let mlp = Mlp::GatedFused { inner: "gate_up_proj", down: "down_proj", activation: Activation::Silu };
+    assert_eq!((&config.block.mlp, config.window(1), config.head_dim), (&mlp, Some(8), 96));
+    assert_eq!(config.linear_names()[..2], ["model.layers.0.self_attn.qkv_proj", "model.layers.0.self_attn.o_proj"]);
+    let sizes = json!({ "hidden_size": 48, "num_attention_heads": 4 });
+    let with = |more: Value| {
+        let mut keys = sizes.clone();
+        keys.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
+        keys
+    };
+    let long = |name: &str| json!({ "type": name, "short_factor": [1, 1, 1], "long_factor": [2, 3, 4] });
+    let of = |keys: &Value| read("phi3", keys).rotary().expect("rotary positions").clone();
+    let half = with(json!({ "partial_rotary_factor": 0.5, "rope_scaling": long("longrope") }));
+    let rotary = of(&half);
+    assert_eq!(rotary.dims, 6);
+    let RopeScaling::LongRope { original_max_position_embeddings, .. } = rotary.scaling else { panic!("{rotary:?}") };
+    assert_eq!(original_max_position_embeddings, 4096, "its own default");
+    for older in ["su", "yarn"] {
+        assert_eq!(of(&with(json!({ "partial_rotary_factor": 0.5, "rope_scaling": long(older) }))), rotary, "{older}");
+    }
+    let whole = refusal("phi3", &with(json!({ "rope_scaling": long("longrope") })));
+    assert!(whole.contains("it must be a list of 6 numbers above 0, one per pair"), "{whole}");
+    let linear = refusal("phi3", &json!({ "rope_scaling": { "type": "linear", "factor": 2 } }));
+    assert_eq!(linear, r#""rope_scaling.type" is "linear"; this architecture has default and longrope"#);
+    let odd = refusal("phi3", &with(json!({ "partial_rotary_factor": 0.25 })));
+    let expected = r#""partial_rotary_factor" is 0.25, which rotates 3 of a head's 12 elements; it must be an even number of them"#;
+    assert_eq!(odd, expected);
+}
+
+#[test]
+fn some_families_rotate_a_part_of_each_head() {
+    let dims = |family, keys: Value| read(family, &keys).rotary().expect("rotary positions").dims;
+    assert_eq!([dims("stablelm", json!({})), dims("gpt_neox", json!({}))], [20, 24]);
+    assert_eq!(dims("stablelm", json!({ "partial_rotary_factor": 0.5 })), 40);
+    assert_eq!(dims("gpt_neox", json!({ "rotary_pct": 1.0 })), 96);
+    let inside = json!({ "rotary_pct": 1.0, "rope_parameters": { "partial_rotary_factor": 0.5, "rope_theta": 7 } });
+    assert_eq!(dims("gpt_neox", inside.clone()), 48);
+    assert_eq!(read("gpt_neox", &inside).rotary().expect("rotary positions").theta, 7.0);
+    assert_eq!(read("gpt_neox", &json!({ "rotary_emb_base": 9 })).rotary().expect("rotary positions").theta, 9.0);
+    assert_eq!(dims("starcoder2", json!({})), 128);
+    let starcoder = refusal("starcoder2", &json!({ "partial_rotary_factor": 0.5 }));
+    assert_eq!(starcoder, r#""partial_rotary_factor" is 0.5; only 1, which rotates the whole head, is supported"#);
+}
+
+#[test]
+fn families_with_layer_norm_have_their_own_keys() {
+    let neox = read("gpt_neox", &json!({ "layer_norm_eps": 1e-3, "hidden_dropout": 0.1, "attention_bias": false }));
+    assert_eq!((neox.block.norm, neox.block.norm_eps, neox.block.parallel_residual), (Norm::Layer, 1e-3, true));
+    assert_eq!(neox.dropout, Dropouts { embedding: 0.1, attention: 0.0, residual: 0.1 });
+    assert_eq!([neox.block.qkv_bias, neox.block.output_bias, neox.block.mlp_bias], [false, false, true]);
+    assert_eq!(neox.block.projections, Projections::FusedByHead("query_key_value"));
+    let plain = Mlp::Plain { up: "dense_h_to_4h", down: "dense_4h_to_h", gelu: GeluForm::Exact };
+    assert_eq!((&neox.block.mlp, neox.block.names.head), (&plain, "embed_out"));
+    assert!(!read("gpt_neox", &json!({ "use_parallel_residual": false })).block.parallel_residual);
+    let grouped = refusal("gpt_neox", &json!({ "num_key_value_heads": 8 }));
+    assert_eq!(grouped, r#""num_key_value_heads" differs from num_attention_heads; this architecture has as many"#);
+
+    let stablelm = read("stablelm", &json!({ "use_qkv_bias": true }));
+    assert_eq!((stablelm.block.norm, stablelm.block.qkv_bias, stablelm.block.output_bias), (Norm::Layer, true, false));
+    assert_eq!(stablelm.block.names.mlp_norms.before, Some("post_attention_layernorm"));
+    let parallel = read("stablelm", &json!({ "use_parallel_residual": true })).block;
+    assert_eq!((parallel.parallel_residual, parallel.names.mlp_norms.before), (true, None));
+    let per_head = refusal("stablelm", &json!({ "qk_layernorm": true }));
+    assert_eq!(per_head, r#""qk_layernorm" is true; LayerNorms of single heads of q and k are not supported"#);
+    let dropout = refusal("stablelm", &json!({ "hidden_dropout": 0.1 }));
+    assert_eq!(dropout, r#""hidden_dropout" is not 0; dropout of the MLP alone is not supported"#);
+
+    let keys = json!({ "residual_dropout": 0.1, "embedding_dropout": 0.2, "sliding_window": 8, "use_bias": false });
+    let starcoder = read("starcoder2", &keys);
+    assert_eq!(starcoder.dropout, Dropouts { embedding: 0.2, attention: 0.0, residual: 0.1 });
+    assert_eq!((starcoder.window(3), starcoder.tie_word_embeddings, starcoder.block.mlp_bias), (Some(8), true, false));
 }

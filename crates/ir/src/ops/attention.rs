@@ -1,4 +1,5 @@
-//! `attention`: o = dropout(softmax(scale · q·kᵀ over the visible keys)) · v, per head, causal.
+//! `attention`: o = dropout(softmax(c(scale · q·kᵀ) over the visible keys)) · v, per head, causal; c(s) = cap · tanh(s / cap),
+//! or s where there is no cap.
 //!
 //! Operands: q [B, T, H·E], k and v [B, T, K·E], segment_start i32 [B, T], then rng u32 [4] if dropout > 0.
 //! Results: o like q; lse f32 [B, H, T], the logarithm of the softmax's denominator, a residual. Token i sees the keys
@@ -6,7 +7,7 @@
 //! never a value. Vaswani et al., 2017; Dao et al., *FlashAttention*, 2022; Ainslie et al., *GQA*, 2023.
 
 use super::dropout::Dropout;
-use super::{AttentionGrad, OpDef, finite, float, operands, rank, same, typed};
+use super::{AttentionGrad, OpDef, finite, float, operands, rank, same, softcap, typed};
 use crate::{Array, Cost, IrError, OpClass, Sample, Type, ValueId, Vjp};
 use remat_tensor::{DType, Philox};
 use serde::{Deserialize, Serialize};
@@ -24,6 +25,9 @@ pub struct Attention {
     pub scale: f32,
     /// How many keys a token sees at most, itself included.
     pub window: Option<usize>,
+    /// Scores s become cap · tanh(s / cap); not where the text form says nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub softcap: Option<f32>,
     /// Probability of dropping a softmax probability, in [0, 1). Element ((b·H + h)·T + i)·T + j of the mask.
     pub dropout: f32,
     /// `stream_of_name` of the node's stable name, for dropout.
@@ -34,6 +38,7 @@ impl Attention {
     /// Checks attributes and the operands q, k, v, segment_start and rng.
     pub(super) fn fit(&self, q: &Type, k: &Type, v: &Type, rest: &[&Type]) -> Result<(), String> {
         finite("scale", self.scale)?;
+        softcap::check(self.softcap)?;
         Dropout::probability("dropout", self.dropout)?;
         if self.window == Some(0) {
             return Err("attribute window = 0 must be at least 1".to_string());
@@ -134,9 +139,15 @@ impl Walk {
         self.philox.map_or(1.0, |philox| Dropout::multiplier(self.op.dropout, &philox, element as u64))
     }
 
-    /// scale · q·k of one pair.
+    /// The score of one pair: c(scale · q·k).
     pub(super) fn score(&self, q: &Array, k: &Array, (b, h, i): (usize, usize, usize), j: usize) -> f64 {
-        f64::from(self.op.scale) * dot(&q.data[self.query(b, h, i)], &k.data[self.key(b, h, j)])
+        let score = f64::from(self.op.scale) * dot(&q.data[self.query(b, h, i)], &k.data[self.key(b, h, j)]);
+        softcap::capped(self.op.softcap, score)
+    }
+
+    /// c′ at a score that was capped.
+    pub(super) fn slope(&self, score: f64) -> f64 {
+        softcap::slope(self.op.softcap, score)
     }
 }
 
@@ -206,9 +217,10 @@ impl OpDef for Attention {
         vec![o, lse]
     }
 
-    /// Plain; grouped heads with segments; a window; dropout; and lengths that cross any kernel's tiles.
+    /// Plain; grouped heads with segments; a window; dropout; lengths that cross any kernel's tiles; caps that bend scores.
     fn samples() -> Vec<Sample> {
-        let plain = Attention { heads: 1, kv_heads: 1, scale: 0.5, window: None, dropout: 0.0, stream: 3 };
+        let plain =
+            Attention { heads: 1, kv_heads: 1, scale: 0.5, window: None, softcap: None, dropout: 0.0, stream: 3 };
         let grouped = Attention { heads: 4, kv_heads: 2, scale: 0.41, ..plain.clone() };
         vec![
             plain.sample([1, 1], 4, &[]),
@@ -217,7 +229,9 @@ impl OpDef for Attention {
             Attention { window: Some(3), ..grouped.clone() }.sample([2, 9], 6, &[4, 7]),
             Attention { dropout: 0.3, ..grouped.clone() }.sample([2, 9], 6, &[4]),
             Attention { heads: 2, kv_heads: 2, scale: 0.25, ..plain.clone() }.sample([1, 67], 16, &[33]),
-            Attention { kv_heads: 1, window: Some(20), dropout: 0.3, ..grouped }.sample([1, 70], 8, &[50]),
+            Attention { kv_heads: 1, window: Some(20), dropout: 0.3, ..grouped.clone() }.sample([1, 70], 8, &[50]),
+            Attention { softcap: Some(1.5), ..grouped.clone() }.sample([2, 9], 6, &[4]),
+            Attention { softcap: Some(0.7), window: Some(20), dropout: 0.3, ..grouped }.sample([1, 70], 8, &[50]),
         ]
     }
 }

@@ -1,9 +1,9 @@
 //! `attention_grad`: dq, dk and dv of `attention`, from its output and softmax statistic.
 //!
 //! Operands: dy like q, q [B, T, H·E], k and v [B, T, K·E], o like q, lse f32 [B, H, T], segment_start i32 [B, T], then
-//! rng u32 [4] if dropout > 0. Results: dq, dk, dv like q, k, v. With P = exp(scale·q·kᵀ − lse), the dropout factors Z
-//! and D = Σ dy·o: dv = (P∘Z)ᵀ dy, dS = P ∘ (Z ∘ dy·vᵀ − D), dq = scale · dS·k, dk = scale · dSᵀ·q. A kv head's gradient
-//! is the sum over the query heads that read it, in ascending order. Dao, *FlashAttention-2*, 2023.
+//! rng u32 [4] if dropout > 0. Results: dq, dk, dv like q, k, v. With S = scale·q·kᵀ, P = exp(c(S) − lse), the dropout factors
+//! Z and D = Σ dy·o: dv = (P∘Z)ᵀ dy, dS = c′(S) ∘ P ∘ (Z ∘ dy·vᵀ − D), dq = scale · dS·k, dk = scale · dSᵀ·q; with a cap,
+//! c′(S) = 1 − (c(S) / cap)², else 1. A kv head's gradient is the sum over the query heads that read it, in ascending order. Dao, *FlashAttention-2*, 2023.
 
 use super::attention::{Attention, dot};
 use super::{OpDef, operands, same, typed};
@@ -23,6 +23,9 @@ pub struct AttentionGrad {
     pub scale: f32,
     /// How many keys a token sees at most, itself included.
     pub window: Option<usize>,
+    /// Scores s become cap · tanh(s / cap); not where the text form says nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub softcap: Option<f32>,
     /// Probability of dropping a softmax probability.
     pub dropout: f32,
     /// Stream of the forward's dropout.
@@ -32,14 +35,14 @@ pub struct AttentionGrad {
 impl AttentionGrad {
     /// The gradient op of this forward op.
     pub fn of(forward: &Attention) -> Self {
-        let Attention { heads, kv_heads, scale, window, dropout, stream } = forward.clone();
-        AttentionGrad { heads, kv_heads, scale, window, dropout, stream }
+        let Attention { heads, kv_heads, scale, window, softcap, dropout, stream } = forward.clone();
+        AttentionGrad { heads, kv_heads, scale, window, softcap, dropout, stream }
     }
 
     /// The forward op.
     pub fn forward(&self) -> Attention {
-        let AttentionGrad { heads, kv_heads, scale, window, dropout, stream } = self.clone();
-        Attention { heads, kv_heads, scale, window, dropout, stream }
+        let AttentionGrad { heads, kv_heads, scale, window, softcap, dropout, stream } = self.clone();
+        Attention { heads, kv_heads, scale, window, softcap, dropout, stream }
     }
 }
 
@@ -96,9 +99,10 @@ impl OpDef for AttentionGrad {
             let d = dot(&dy.data[query.clone()], &o.data[query.clone()]);
             for j in walk.visible(b, i) {
                 let key = walk.key(b, h, j);
-                let p = (walk.score(q, k, (b, h, i), j) - lse.data[walk.statistic(b, h, i)]).exp();
+                let score = walk.score(q, k, (b, h, i), j);
+                let p = (score - lse.data[walk.statistic(b, h, i)]).exp();
                 let kept = walk.kept(b, h, i, j);
-                let ds = p * (kept * dot(&dy.data[query.clone()], &v.data[key.clone()]) - d) * scale;
+                let ds = p * (kept * dot(&dy.data[query.clone()], &v.data[key.clone()]) - d) * walk.slope(score) * scale;
                 for e in 0..walk.head_size {
                     let (query, key) = (query.start + e, key.start + e);
                     dv.data[key] += p * kept * dy.data[query];

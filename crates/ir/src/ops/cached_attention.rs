@@ -1,4 +1,5 @@
-//! `cached_attention`: o = softmax(scale · q·kᵀ over the visible keys) · v, per head, with keys and values from caches.
+//! `cached_attention`: o = softmax(c(scale · q·kᵀ) over the visible keys) · v, per head, with keys and values from caches; c as
+//! in `attention`.
 //!
 //! Operands: q [B, T, H·E], k and v [B, S, K·E], positions i32 [B, T]. Result: o like q. Key j of a cache is that of
 //! position j; token t of row b sees the keys j in [max(0, p − window + 1), p] with p = positions[b, t], so what lies
@@ -7,7 +8,7 @@
 
 use super::attention::dot;
 use super::embedding::row_of;
-use super::{Attention, OpDef, operands, rank, typed};
+use super::{Attention, OpDef, operands, rank, softcap, typed};
 use crate::{Array, Cost, IrError, OpClass, Sample, Type, ValueId, Vjp};
 use remat_tensor::DType;
 use serde::{Deserialize, Serialize};
@@ -25,13 +26,16 @@ pub struct CachedAttention {
     pub scale: f32,
     /// How many keys a token sees at most, itself included.
     pub window: Option<usize>,
+    /// Scores s become cap · tanh(s / cap); not where the text form says nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub softcap: Option<f32>,
 }
 
 impl CachedAttention {
     /// The same op on whole sequences; its checks of attributes and of q hold here, too.
     fn whole(&self) -> Attention {
-        let CachedAttention { heads, kv_heads, scale, window } = *self;
-        Attention { heads, kv_heads, scale, window, dropout: 0.0, stream: 0 }
+        let CachedAttention { heads, kv_heads, scale, window, softcap } = *self;
+        Attention { heads, kv_heads, scale, window, softcap, dropout: 0.0, stream: 0 }
     }
 
     /// First key that a token at `position` sees.
@@ -93,7 +97,8 @@ impl OpDef for CachedAttention {
                 let visible = self.first_visible(position)..position + 1;
                 let score = |j: usize| {
                     let (row, columns) = key(j);
-                    f64::from(self.scale) * dot(&q.row(n)[query.clone()], &k.row(row)[columns])
+                    let score = f64::from(self.scale) * dot(&q.row(n)[query.clone()], &k.row(row)[columns]);
+                    softcap::capped(self.softcap, score)
                 };
                 let scores: Vec<f64> = visible.clone().map(score).collect();
                 let max = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
@@ -108,10 +113,10 @@ impl OpDef for CachedAttention {
         vec![o]
     }
 
-    /// One token on one key; grouped heads; a window; a long cache; tokens that do not follow each other.
+    /// One token on one key; grouped heads; a window; a long cache; tokens that do not follow each other; a cap.
     fn samples() -> Vec<Sample> {
-        let plain = CachedAttention { heads: 1, kv_heads: 1, scale: 0.5, window: None };
-        let grouped = CachedAttention { heads: 4, kv_heads: 2, scale: 0.41, window: None };
+        let plain = CachedAttention { heads: 1, kv_heads: 1, scale: 0.5, window: None, softcap: None };
+        let grouped = CachedAttention { heads: 4, kv_heads: 2, scale: 0.41, ..plain.clone() };
         let of = |op: &CachedAttention, capacity: usize, size: usize, positions: [&[i32]; 2]| {
             let batch = positions.iter().filter(|row| !row.is_empty()).count();
             let shape = |tokens: usize, heads: usize| [batch, tokens, heads * size];
@@ -128,7 +133,8 @@ impl OpDef for CachedAttention {
             of(&grouped, 9, 6, [&[3, 4, 5], &[0, 8, 2]]),
             of(&CachedAttention { window: Some(3), ..grouped.clone() }, 9, 6, [&[1, 2, 8], &[0, 4, 7]]),
             of(&CachedAttention { heads: 2, ..plain }, 700, 70, [&[699, 300], &[]]),
-            of(&CachedAttention { window: Some(300), ..grouped }, 700, 16, [&[640], &[20]]),
+            of(&CachedAttention { window: Some(300), ..grouped.clone() }, 700, 16, [&[640], &[20]]),
+            of(&CachedAttention { softcap: Some(0.8), ..grouped }, 9, 6, [&[3, 4, 5], &[0, 8, 2]]),
         ]
     }
 }

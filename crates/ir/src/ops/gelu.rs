@@ -37,7 +37,7 @@ impl GeluForm {
     }
 
     /// y at x.
-    fn value(self, x: f64) -> f64 {
+    pub(super) fn value(self, x: f64) -> f64 {
         match self {
             GeluForm::Exact => x * normal_distribution(x),
             GeluForm::Tanh => 0.5 * x * (1.0 + (SLOPE * (x + CUBIC * x * x * x)).tanh()),

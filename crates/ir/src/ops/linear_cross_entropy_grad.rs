@@ -1,12 +1,12 @@
-//! `linear_cross_entropy_grad`: with dlogits[n] = dloss[n] · (softmax(h[n]·wᵀ) − onehot(target[n])), 0 where masked:
-//! dh = dlogits·w and dw = dlogitsᵀ·h.
+//! `linear_cross_entropy_grad`: with dlogits[n] = dloss[n] · (softmax(z[n]) − onehot(target[n])), 0 where masked, times
+//! 1 − (z[n] / cap)² where logits are capped: dh = dlogits·w and dw = dlogitsᵀ·h.
 //!
 //! Operands: h [.., D], w [V, D], targets i32 [..], dloss f32 [..], then, if `accumulate`, the gradient state f32 [V, D]
 //! that dw is added onto in place. Results: dh like h if `dh`, then dw f32 [V, D] if `dw`. The logits are made again, a
 //! chunk of tokens at a time, in workspace.
 
 use super::linear_cross_entropy::{LinearCrossEntropy, fit, logits, product_work, token};
-use super::{Op, OpDef, operands, typed};
+use super::{Op, OpDef, operands, softcap, typed};
 use crate::{Array, Cost, IrError, OpClass, Sample, Type, ValueId, Vjp, Workspace};
 use remat_tensor::DType;
 use serde::{Deserialize, Serialize};
@@ -22,6 +22,9 @@ pub struct LinearCrossEntropyGrad {
     pub dw: bool,
     /// Whether the last operand is a gradient state of w to add onto.
     pub accumulate: bool,
+    /// Logits z become cap · tanh(z / cap); not where the text form says nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub softcap: Option<f32>,
 }
 
 impl LinearCrossEntropyGrad {
@@ -49,6 +52,7 @@ impl OpDef for LinearCrossEntropyGrad {
         if self.accumulate && !self.dw {
             return Err("attribute accumulate needs dw".to_string());
         }
+        softcap::check(self.softcap)?;
         operands(inputs, 4 + usize::from(self.accumulate))?;
         let (h, w, targets) = (inputs[0], inputs[1], inputs[2]);
         fit(h, w, targets)?;
@@ -104,10 +108,10 @@ impl OpDef for LinearCrossEntropyGrad {
         let mut dh = Array::zeros(h.shape.clone());
         let mut dw = if self.accumulate { inputs[4].clone() } else { Array::zeros(w.shape.clone()) };
         for n in 0..h.rows() {
-            let Some(token) = token(h, w, targets, n) else { continue };
+            let Some(token) = token(self.softcap, [h, w, targets], n) else { continue };
             for (row, z) in token.logits.iter().enumerate() {
                 let onehot = if token.target == Some(row) { 1.0 } else { 0.0 };
-                let dlogit = dloss.data[n] * ((z - token.lse).exp() - onehot);
+                let dlogit = dloss.data[n] * ((z - token.lse).exp() - onehot) * softcap::slope(self.softcap, *z);
                 dh.row_mut(n).iter_mut().zip(w.row(row)).for_each(|(sum, w)| *sum += dlogit * w);
                 dw.row_mut(row).iter_mut().zip(h.row(n)).for_each(|(sum, h)| *sum += dlogit * h);
             }
@@ -118,12 +122,20 @@ impl OpDef for LinearCrossEntropyGrad {
     fn samples() -> Vec<Sample> {
         let mut samples = Vec::new();
         for forward in LinearCrossEntropy::samples() {
+            let softcap = cap_of(&forward);
             for (dh, dw, accumulate) in [(true, false, false), (false, true, false), (true, true, true)] {
-                samples.push(with_cotangent(&forward, LinearCrossEntropyGrad { dh, dw, accumulate }, accumulate));
+                let op = LinearCrossEntropyGrad { dh, dw, accumulate, softcap };
+                samples.push(with_cotangent(&forward, op, accumulate));
             }
         }
         samples
     }
+}
+
+/// The cap of a sample of the forward.
+pub(super) fn cap_of(forward: &Sample) -> Option<f32> {
+    let Op::LinearCrossEntropy(LinearCrossEntropy { softcap }) = forward.op else { return None };
+    softcap
 }
 
 /// The operands of `forward`, a cotangent, and a gradient state if wanted.

@@ -4,7 +4,7 @@
 //! Operands: those of `linear_cross_entropy_grad`. Results: loss, then dh if `dh`, then dw if `dw`.
 
 use super::linear_cross_entropy::{LinearCrossEntropy, logits, product_work};
-use super::linear_cross_entropy_grad::with_cotangent;
+use super::linear_cross_entropy_grad::{cap_of, with_cotangent};
 use super::{LinearCrossEntropyGrad, Op, OpDef};
 use crate::{Array, Cost, IrError, OpClass, Sample, Type, ValueId, Vjp, Workspace};
 use serde::{Deserialize, Serialize};
@@ -20,19 +20,27 @@ pub struct LinearCrossEntropyWithGrad {
     pub dw: bool,
     /// Whether the last operand is a gradient state of w to add onto.
     pub accumulate: bool,
+    /// Logits z become cap · tanh(z / cap); not where the text form says nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub softcap: Option<f32>,
 }
 
 impl LinearCrossEntropyWithGrad {
     /// The gradient half.
     pub fn gradient(&self) -> LinearCrossEntropyGrad {
-        LinearCrossEntropyGrad { dh: self.dh, dw: self.dw, accumulate: self.accumulate }
+        LinearCrossEntropyGrad { dh: self.dh, dw: self.dw, accumulate: self.accumulate, softcap: self.softcap }
+    }
+
+    /// The other half.
+    fn forward(&self) -> LinearCrossEntropy {
+        LinearCrossEntropy { softcap: self.softcap }
     }
 }
 
 impl OpDef for LinearCrossEntropyWithGrad {
     fn infer(&self, inputs: &[&Type]) -> Result<Vec<Type>, String> {
         let gradients = self.gradient().infer(inputs)?;
-        let mut results = LinearCrossEntropy.infer(&inputs[..3])?;
+        let mut results = self.forward().infer(&inputs[..3])?;
         results.extend(gradients);
         Ok(results)
     }
@@ -75,7 +83,7 @@ impl OpDef for LinearCrossEntropyWithGrad {
     }
 
     fn eval(&self, inputs: &[&Array], results: &[&Type]) -> Vec<Array> {
-        let mut all = LinearCrossEntropy.eval(&inputs[..3], &results[..1]);
+        let mut all = self.forward().eval(&inputs[..3], &results[..1]);
         all.extend(self.gradient().eval(inputs, &results[1..]));
         all
     }
@@ -83,8 +91,9 @@ impl OpDef for LinearCrossEntropyWithGrad {
     fn samples() -> Vec<Sample> {
         let mut samples = Vec::new();
         for forward in LinearCrossEntropy::samples() {
+            let softcap = cap_of(&forward);
             for (dh, dw, accumulate) in [(true, false, false), (true, true, false), (true, true, true)] {
-                let op = LinearCrossEntropyWithGrad { dh, dw, accumulate };
+                let op = LinearCrossEntropyWithGrad { dh, dw, accumulate, softcap };
                 samples.push(with_cotangent(&forward, op, accumulate));
             }
         }

@@ -238,6 +238,10 @@ ops! {
     SwigluGrad swiglu_grad,
     Gelu gelu,
     GeluGrad gelu_grad,
+    Geglu geglu,
+    GegluGrad geglu_grad,
+    Softcap softcap,
+    SoftcapGrad softcap_grad,
     Add add,
     Scale scale,
     Cast cast,
@@ -353,6 +357,21 @@ fn typed(name: &str, ty: &Type, dtype: DType, shape: &[usize]) -> Result<(), Str
 /// Refuses an operand of any number of axes but `axes`.
 fn rank(name: &str, ty: &Type, axes: usize) -> Result<(), String> {
     if ty.shape.len() == axes { Ok(()) } else { Err(format!("{name} {ty} must have {axes} axes")) }
+}
+
+/// For attributes that are left out of the text form at their usual value.
+fn is_false(flag: &bool) -> bool {
+    !flag
+}
+
+/// As [`is_false`].
+fn is_one(count: &usize) -> bool {
+    *count == 1
+}
+
+/// The value of such a one.
+fn one() -> usize {
+    1
 }
 
 /// Refuses an attribute that is infinite or not a number.

@@ -1,9 +1,10 @@
-//! `rms_norm`: y = x · rstd · w with rstd = 1/√(mean(x²) + eps), over groups of the last axis as wide as w.
+//! `rms_norm`: y = x · rstd · w, or x · rstd · (1 + w), with rstd = 1/√(mean(x²) + eps), over groups of the last axis as wide
+//! as w.
 //!
 //! Operands: x [.., G·D], w [D]. Results: y like x; rstd [.., G] in f32, a residual. G > 1 is the per-head norm of q
 //! and k. Zhang and Sennrich, *Root mean square layer normalization*, 2019; transformers' LlamaRMSNorm.
 
-use super::{OpDef, RmsNormDw, RmsNormGrad, epsilon, float, operands};
+use super::{OpDef, RmsNormDw, RmsNormGrad, epsilon, float, is_false, operands};
 use crate::{Array, Cost, IrError, OpClass, Sample, Type, ValueId, Vjp};
 use remat_tensor::DType;
 use serde::{Deserialize, Serialize};
@@ -14,6 +15,14 @@ use serde::{Deserialize, Serialize};
 pub struct RmsNorm {
     /// Added to the mean square.
     pub eps: f32,
+    /// Whether the factor is 1 + w, as in Gemma, and not w; not where the text form says nothing.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub unit_offset: bool,
+}
+
+/// What w is added to.
+pub(super) fn offset(unit_offset: bool) -> f64 {
+    if unit_offset { 1.0 } else { 0.0 }
 }
 
 /// Number of groups of w's width in x's last axis, or what does not fit.
@@ -55,7 +64,7 @@ impl OpDef for RmsNorm {
             cotangents[1] = Some(cx.emit1("dw", RmsNormDw { accumulate: false }, &[dy, x, rstd])?);
         }
         if cx.needs[0] {
-            cotangents[0] = Some(cx.emit1("dx", RmsNormGrad, &[dy, x, w, rstd])?);
+            cotangents[0] = Some(cx.emit1("dx", RmsNormGrad { unit_offset: self.unit_offset }, &[dy, x, w, rstd])?);
         }
         Ok(cotangents)
     }
@@ -66,7 +75,7 @@ impl OpDef for RmsNorm {
 
     fn eval(&self, inputs: &[&Array], results: &[&Type]) -> Vec<Array> {
         let (x, w) = (inputs[0], inputs[1]);
-        let width = w.data.len();
+        let (width, offset) = (w.data.len(), offset(self.unit_offset));
         let mut y = Array::zeros(x.shape.clone());
         let mut rstd = Array::zeros(results[1].shape.clone());
         for (group, r) in rstd.data.iter_mut().enumerate() {
@@ -74,7 +83,7 @@ impl OpDef for RmsNorm {
             let mean_square = row.iter().map(|v| v * v).sum::<f64>() / width as f64;
             *r = 1.0 / (mean_square + f64::from(self.eps)).sqrt();
             for (i, v) in row.iter().enumerate() {
-                y.data[group * width + i] = v * *r * w.data[i];
+                y.data[group * width + i] = v * *r * (offset + w.data[i]);
             }
         }
         vec![y, rstd]
@@ -82,13 +91,12 @@ impl OpDef for RmsNorm {
 
     fn samples() -> Vec<Sample> {
         let shapes = [(5, 7, 1), (3, 64, 1), (2, 130, 1), (4, 16, 3)];
-        shapes
-            .into_iter()
-            .map(|(rows, width, groups)| {
-                Sample::new(RmsNorm { eps: 1e-5 })
-                    .normal([1, rows, groups * width])
-                    .normal_around([width], 1.0, 0.2)
-            })
-            .collect()
+        let of = |unit_offset: bool, (rows, width, groups): (usize, usize, usize)| {
+            Sample::new(RmsNorm { eps: 1e-5, unit_offset })
+                .normal([1, rows, groups * width])
+                .normal_around([width], if unit_offset { 0.0 } else { 1.0 }, 0.2)
+        };
+        let plain = shapes.into_iter().map(|shape| of(false, shape));
+        plain.chain([shapes[0], shapes[3]].into_iter().map(|shape| of(true, shape))).collect()
     }
 }

@@ -1,17 +1,22 @@
-//! `rms_norm_grad`: dx of `rms_norm`. With x̂ = x·rstd and g = dy·w: dx = rstd · (g − x̂ · mean(g·x̂)).
+//! `rms_norm_grad`: dx of `rms_norm`. With x̂ = x·rstd and g = dy·w, or dy·(1 + w): dx = rstd · (g − x̂ · mean(g·x̂)).
 //!
 //! Operands: dy like x, x [.., G·D], w [D], rstd [.., G]. Result: dx like x.
 
-use super::rms_norm::{RmsNorm, groups};
-use super::{OpDef, operands, same, typed};
+use super::rms_norm::{RmsNorm, groups, offset};
+use super::{Op, OpDef, is_false, operands, same, typed};
 use crate::{Array, Cost, IrError, OpClass, Sample, Type, ValueId, Vjp};
 use remat_tensor::DType;
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
 
-/// `rms_norm_grad` has no attributes.
+/// Attributes of `rms_norm_grad`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct RmsNormGrad;
+#[serde(deny_unknown_fields)]
+pub struct RmsNormGrad {
+    /// Whether the forward's factor is 1 + w; not where the text form says nothing.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub unit_offset: bool,
+}
 
 impl OpDef for RmsNormGrad {
     fn infer(&self, inputs: &[&Type]) -> Result<Vec<Type>, String> {
@@ -44,13 +49,14 @@ impl OpDef for RmsNormGrad {
 
     fn eval(&self, inputs: &[&Array], _results: &[&Type]) -> Vec<Array> {
         let (dy, x, w, rstd) = (inputs[0], inputs[1], inputs[2], inputs[3]);
-        let width = w.data.len();
+        let (width, offset) = (w.data.len(), offset(self.unit_offset));
         let mut dx = Array::zeros(x.shape.clone());
         for (group, &r) in rstd.data.iter().enumerate() {
             let at = group * width;
-            let mean = (0..width).map(|i| dy.data[at + i] * w.data[i] * x.data[at + i] * r).sum::<f64>() / width as f64;
+            let g = |i: usize| dy.data[at + i] * (offset + w.data[i]);
+            let mean = (0..width).map(|i| g(i) * x.data[at + i] * r).sum::<f64>() / width as f64;
             for i in 0..width {
-                dx.data[at + i] = r * (dy.data[at + i] * w.data[i] - x.data[at + i] * r * mean);
+                dx.data[at + i] = r * (g(i) - x.data[at + i] * r * mean);
             }
         }
         vec![dx]
@@ -58,7 +64,8 @@ impl OpDef for RmsNormGrad {
 
     fn samples() -> Vec<Sample> {
         let with_statistic = |forward: Sample| {
-            let dy = Sample::new(RmsNormGrad).normal(forward.types[0].shape.clone());
+            let Op::RmsNorm(RmsNorm { unit_offset, .. }) = forward.op else { unreachable!("a sample of rms_norm") };
+            let dy = Sample::new(RmsNormGrad { unit_offset }).normal(forward.types[0].shape.clone());
             dy.operand(&forward, 0).operand(&forward, 1).array(&forward.eval()[1])
         };
         RmsNorm::samples().into_iter().map(with_statistic).collect()

@@ -1,7 +1,8 @@
-//! `rope`: rotary position embedding. Within each head of size E, elements i and i + E/2 are a pair that is turned by
-//! the angle position · inv_freq[i]: y₁ = (x₁ cos − x₂ sin)·scale, y₂ = (x₂ cos + x₁ sin)·scale.
+//! `rope`: rotary position embedding. Within the first R elements of each head of size E, elements i and i + R/2 are a pair
+//! that is turned by the angle position · inv_freq[i]: y₁ = (x₁ cos − x₂ sin)·scale, y₂ = (x₂ cos + x₁ sin)·scale. The other
+//! E − R elements stay as they are.
 //!
-//! Operands: x [B, T, H·E], positions i32 [B, T], inv_freq f32 [E/2]. Result: y like x. Saves nothing: the derivative is
+//! Operands: x [B, T, H·E], positions i32 [B, T], inv_freq f32 [R/2] with R ≤ E. Result: y like x. Saves nothing: the derivative is
 //! the inverse rotation. Su et al., *RoFormer*, 2021, in the `rotate_half` order of transformers.
 
 use super::{OpDef, finite, float, operands, rank, typed};
@@ -36,7 +37,11 @@ impl OpDef for Rope {
             return Err(format!("the last axis of x {x} is not a multiple of head_size = {}", self.head_size));
         }
         typed("positions", inputs[1], DType::I32, &x.shape[..2])?;
-        typed("inv_freq", inputs[2], DType::F32, &[self.head_size / 2])?;
+        let inv_freq = inputs[2];
+        if inv_freq.dtype != DType::F32 || inv_freq.shape.len() != 1 || inv_freq.shape.last() > self.head_size / 2 {
+            let most = self.head_size / 2;
+            return Err(format!("inv_freq {inv_freq} must be f32 of one axis, at most {most} for head_size = {}", self.head_size));
+        }
         Ok(vec![x.clone()])
     }
 
@@ -67,9 +72,9 @@ impl OpDef for Rope {
 
     fn eval(&self, inputs: &[&Array], _results: &[&Type]) -> Vec<Array> {
         let (x, positions, inv_freq) = (inputs[0], inputs[1], inputs[2]);
-        let (half, scale) = (self.head_size / 2, f64::from(self.scale));
+        let (half, scale) = (inv_freq.data.len(), f64::from(self.scale));
         let sign = if self.inverse { -1.0 } else { 1.0 };
-        let mut y = Array::zeros(x.shape.clone());
+        let mut y = x.clone();
         for (n, &position) in positions.data.iter().enumerate() {
             for head in 0..x.shape.last() / self.head_size {
                 for i in 0..half {
@@ -85,15 +90,22 @@ impl OpDef for Rope {
     }
 
     fn samples() -> Vec<Sample> {
-        let of = |batch: usize, tokens: usize, heads: usize, head_size: usize, inverse: bool, scale: f32| {
-            let inv_freq = (0..head_size / 2).map(|i| 10_000f64.powf(-2.0 * i as f64 / head_size as f64)).collect();
+        let of = |batch: usize, tokens: usize, heads: usize, [head_size, rotated]: [usize; 2], inverse: bool, scale: f32| {
+            let inv_freq = (0..rotated / 2).map(|i| 10_000f64.powf(-2.0 * i as f64 / rotated as f64)).collect();
             // The second row starts again at 0 in its middle, as packed rows do.
             let position = |n: usize| if n >= tokens && n % tokens >= tokens / 2 { n % tokens - tokens / 2 } else { n % tokens };
             Sample::new(Rope { head_size, inverse, scale })
                 .normal([batch, tokens, heads * head_size])
                 .i32([batch, tokens], (0..batch * tokens).map(|n| position(n) as i32).collect())
-                .f32([head_size / 2], inv_freq)
+                .f32([rotated / 2], inv_freq)
         };
-        vec![of(1, 5, 1, 2, false, 1.0), of(2, 9, 3, 6, false, 1.0), of(2, 9, 3, 6, true, 1.25), of(1, 70, 2, 32, false, 1.0)]
+        vec![
+            of(1, 5, 1, [2, 2], false, 1.0),
+            of(2, 9, 3, [6, 6], false, 1.0),
+            of(2, 9, 3, [6, 6], true, 1.25),
+            of(1, 70, 2, [32, 32], false, 1.0),
+            of(2, 9, 3, [10, 4], false, 1.25),
+            of(1, 70, 2, [80, 38], true, 1.0),
+        ]
     }
 }

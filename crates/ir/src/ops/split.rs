@@ -1,8 +1,9 @@
-//! `split`: cuts the last axis into pieces.
+//! `split`: cuts the last axis into pieces, or each of the G groups that it falls into.
 //!
-//! Operand: x [.., Σ sizes]. Results: one piece [.., size] each, of x's dtype. The derivative is `concat`.
+//! Operand: x [.., G·Σ sizes]. Results: one piece [.., G·size] each, of x's dtype. The derivative is `concat`. G > 1 takes the
+//! queries, keys and values of each head apart, where these lie head by head.
 
-use super::{Concat, OpDef, Zeros, operands};
+use super::{Concat, OpDef, Zeros, is_one, one, operands};
 use crate::{Array, Cost, IrError, OpClass, Sample, Type, ValueId, Vjp};
 use serde::{Deserialize, Serialize};
 
@@ -10,8 +11,11 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Split {
-    /// Sizes of the pieces along the last axis.
+    /// Sizes of the pieces along the last axis, in each group.
     pub sizes: Vec<usize>,
+    /// Into how many equal parts the last axis falls first, each of which is cut by itself; one where the text form says nothing.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub groups: usize,
 }
 
 impl OpDef for Split {
@@ -22,10 +26,12 @@ impl OpDef for Split {
             return Err(format!("attribute sizes = {:?} must be positive numbers, at least one", self.sizes));
         }
         let total = self.sizes.iter().try_fold(0usize, |sum, &size| sum.checked_add(size));
-        if total != Some(x.shape.last()) {
-            return Err(format!("attribute sizes = {:?} does not add up to the last axis of x {x}", self.sizes));
+        if total.and_then(|total| total.checked_mul(self.groups)) != Some(x.shape.last()) {
+            let groups = if self.groups == 1 { String::new() } else { format!(", {} times,", self.groups) };
+            return Err(format!("attribute sizes = {:?}{groups} does not add up to the last axis of x {x}", self.sizes));
         }
-        Ok(self.sizes.iter().map(|&size| Type::new(x.dtype, x.shape.with_last(size))).collect())
+        let piece = |&size: &usize| Type::new(x.dtype, x.shape.with_last(self.groups * size));
+        Ok(self.sizes.iter().map(piece).collect())
     }
 
     fn result_name(&self, index: usize) -> &'static str {
@@ -49,7 +55,7 @@ impl OpDef for Split {
                 None => cx.emit1("zeros", Zeros { dtype: ty.dtype, shape: ty.shape.to_vec() }, &[])?,
             });
         }
-        Ok(vec![Some(cx.emit1("dx", Concat, &pieces)?)])
+        Ok(vec![Some(cx.emit1("dx", Concat { groups: self.groups }, &pieces)?)])
     }
 
     fn cost(&self, inputs: &[&Type], outputs: &[&Type]) -> Cost {
@@ -57,13 +63,13 @@ impl OpDef for Split {
     }
 
     fn eval(&self, inputs: &[&Array], results: &[&Type]) -> Vec<Array> {
-        let x = inputs[0];
+        let (x, width) = (inputs[0], self.sizes.iter().sum());
         let mut start = 0;
         let mut pieces = Vec::with_capacity(results.len());
         for (&size, ty) in self.sizes.iter().zip(results) {
             let mut piece = Array::zeros(ty.shape.clone());
-            for n in 0..x.rows() {
-                piece.row_mut(n).copy_from_slice(&x.row(n)[start..start + size]);
+            for (to, group) in piece.data.chunks_mut(size).zip(x.data.chunks(width)) {
+                to.copy_from_slice(&group[start..start + size]);
             }
             start += size;
             pieces.push(piece);
@@ -72,7 +78,9 @@ impl OpDef for Split {
     }
 
     fn samples() -> Vec<Sample> {
-        let of = |sizes: &[usize]| Sample::new(Split { sizes: sizes.to_vec() }).normal([2, 7, sizes.iter().sum()]);
-        vec![of(&[5]), of(&[4, 4, 4]), of(&[1, 17, 3])]
+        let of = |sizes: &[usize], groups: usize| {
+            Sample::new(Split { sizes: sizes.to_vec(), groups }).normal([2, 7, groups * sizes.iter().sum::<usize>()])
+        };
+        vec![of(&[5], 1), of(&[4, 4, 4], 1), of(&[1, 17, 3], 1), of(&[6, 6, 6], 4), of(&[1, 5], 3)]
     }
 }

@@ -20,10 +20,10 @@ impl Definition for NextToken {
     }
 
     fn emit(&self, b: &mut GraphBuilder, operands: &LossOperands<'_>) -> Result<ValueId, IrError> {
-        let LossOperands { hidden, head, prefix } = operands;
+        let LossOperands { hidden, head, softcap, prefix } = operands;
         let tokens = b.ty(*hidden).shape[..2].to_vec();
         let targets = b.input(&format!("{prefix}targets"), Type::new(DType::I32, tokens));
-        let per_token = b.op1("nll", LinearCrossEntropy, &[*hidden, *head, targets])?;
+        let per_token = b.op1("nll", LinearCrossEntropy { softcap: *softcap }, &[*hidden, *head, targets])?;
         b.op1("loss", Sum, &[per_token])
     }
 

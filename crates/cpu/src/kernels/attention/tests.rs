@@ -14,6 +14,7 @@ struct Case {
     kv_heads: usize,
     head_size: usize,
     window: Option<usize>,
+    softcap: Option<f32>,
     dropout: f32,
     /// Where segments start, besides 0.
     cuts: &'static [usize],
@@ -33,17 +34,18 @@ impl Case {
     }
 
     fn op<'a>(&self, segment_start: &'a [i32]) -> Attention<'a> {
-        let Case { batch, tokens, heads, kv_heads, head_size, window, dropout, .. } = *self;
+        let Case { batch, tokens, heads, kv_heads, head_size, window, softcap, dropout, .. } = *self;
         let dropout = (dropout > 0.0).then(|| Dropout::new(dropout, RNG, STREAM));
-        Attention { batch, tokens, heads, kv_heads, head_size, scale: self.scale(), window, dropout, segment_start }
+        let scale = self.scale();
+        Attention { batch, tokens, heads, kv_heads, head_size, scale, window, softcap, dropout, segment_start }
     }
 
     /// o, lse, dq, dk, dv in f64.
     fn naive(&self, [q, k, v, dy]: &[Vec<f32>; 4], segment_start: &[i32]) -> Vec<Vec<f64>> {
-        let Case { batch, tokens, heads, kv_heads, head_size, window, dropout, .. } = *self;
+        let Case { batch, tokens, heads, kv_heads, head_size, window, softcap, dropout, .. } = *self;
         let (wide_q, wide_k) = ([batch, tokens, heads * head_size], [batch, tokens, kv_heads * head_size]);
         let forward =
-            remat_ir::ops::Attention { heads, kv_heads, scale: self.scale(), window, dropout, stream: STREAM };
+            remat_ir::ops::Attention { heads, kv_heads, scale: self.scale(), window, softcap, dropout, stream: STREAM };
         let array = |shape: [usize; 3], data: &[f32]| Array::new(shape, wide(data));
         let [q, k, v, dy] = [array(wide_q, q), array(wide_k, k), array(wide_k, v), array(wide_q, dy)];
         let starts = Array::new([batch, tokens], segment_start.iter().map(|&s| f64::from(s)).collect());
@@ -99,35 +101,88 @@ impl Case {
 #[test]
 fn plain_heads_of_ragged_sizes() {
     for (tokens, head_size) in [(1, 1), (7, 5), (64, 16), (70, 33), (131, 8), (260, 64)] {
-        Case { batch: 2, tokens, heads: 2, kv_heads: 2, head_size, window: None, dropout: 0.0, cuts: &[] }.check();
+        Case {
+            batch: 2,
+            tokens,
+            heads: 2,
+            kv_heads: 2,
+            head_size,
+            window: None,
+            softcap: None,
+            dropout: 0.0,
+            cuts: &[],
+        }
+        .check();
     }
 }
 
 #[test]
 fn grouped_heads_share_keys() {
     for (heads, kv_heads) in [(4, 2), (3, 1), (9, 1), (6, 3)] {
-        Case { batch: 1, tokens: 75, heads, kv_heads, head_size: 12, window: None, dropout: 0.0, cuts: &[40] }.check();
+        Case {
+            batch: 1,
+            tokens: 75,
+            heads,
+            kv_heads,
+            head_size: 12,
+            window: None,
+            softcap: None,
+            dropout: 0.0,
+            cuts: &[40],
+        }
+        .check();
     }
 }
 
 #[test]
 fn segments_and_windows_hide_keys() {
     for (window, cuts) in [(None, &[3usize, 64, 65, 140][..]), (Some(1), &[]), (Some(20), &[100]), (Some(500), &[9])] {
-        Case { batch: 2, tokens: 170, heads: 2, kv_heads: 1, head_size: 16, window, dropout: 0.0, cuts }.check();
+        Case { batch: 2, tokens: 170, heads: 2, kv_heads: 1, head_size: 16, window, softcap: None, dropout: 0.0, cuts }
+            .check();
     }
 }
 
 #[test]
 fn dropout_replays_its_mask_in_backward() {
     for tokens in [9, 70, 150] {
-        Case { batch: 2, tokens, heads: 4, kv_heads: 2, head_size: 8, window: None, dropout: 0.3, cuts: &[5] }.check();
+        Case {
+            batch: 2,
+            tokens,
+            heads: 4,
+            kv_heads: 2,
+            head_size: 8,
+            window: None,
+            softcap: None,
+            dropout: 0.3,
+            cuts: &[5],
+        }
+        .check();
+    }
+}
+
+#[test]
+fn a_cap_bends_scores() {
+    for (tokens, softcap, window, dropout) in [(9, 0.5, None, 0.0), (170, 1.5, Some(20), 0.0), (150, 0.8, None, 0.3)] {
+        let softcap = Some(softcap);
+        Case { batch: 2, tokens, heads: 4, kv_heads: 2, head_size: 12, window, softcap, dropout, cuts: &[5] }.check();
     }
 }
 
 #[test]
 fn the_largest_head_size_fits_the_scratch() {
     let head_size = MAX_HEAD_SIZE;
-    Case { batch: 1, tokens: 150, heads: 2, kv_heads: 1, head_size, window: None, dropout: 0.1, cuts: &[] }.check();
+    Case {
+        batch: 1,
+        tokens: 150,
+        heads: 2,
+        kv_heads: 1,
+        head_size,
+        window: None,
+        softcap: None,
+        dropout: 0.1,
+        cuts: &[],
+    }
+    .check();
 }
 
 #[test]
@@ -143,6 +198,7 @@ fn a_token_without_visible_keys_gets_zeros() {
             head_size: size,
             scale: 1.0,
             window: None,
+            softcap: None,
             dropout: None,
             segment_start: &segment_start,
         };
