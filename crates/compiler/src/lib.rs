@@ -10,6 +10,7 @@
 //! Invariant: a pure function of graph, policy and device profile: no tensor bytes, no device, no clock, no I/O. In debug
 //! builds the graph is verified between passes; the finished plan is always checked.
 
+mod answer;
 mod catalogue;
 mod copies;
 mod differentiate;
@@ -29,7 +30,9 @@ mod select;
 mod sequence;
 mod simplify;
 mod solve;
+mod survey;
 mod tile;
+mod verified;
 
 pub use differentiate::{Gradient, Target, differentiate};
 pub use error::CompileError;
@@ -39,10 +42,10 @@ pub use place::place;
 pub use problem::Problem;
 pub use rematerialise::rematerialise;
 pub use schedule::schedule;
-pub use select::FrontierPoint;
 pub use simplify::simplify;
+pub use survey::{FrontierPoint, Survey};
 
-use remat_ir::{Graph, ValueId, verify};
+use remat_ir::{Graph, ValueId};
 use remat_plan::{DeviceProfile, Plan, Policy};
 use select::Selection;
 use std::collections::HashSet;
@@ -118,31 +121,10 @@ pub fn frontier(graph: Graph, profile: &DeviceProfile, count: usize) -> Result<V
     Ok(Selection::new(&Problem::new(graph, profile)?, &Policy::Auto).frontier(count))
 }
 
-/// What plans of a graph there are, around the one that is chosen.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Survey {
-    /// From the smallest plan to the fastest.
-    pub frontier: Vec<FrontierPoint>,
-    /// The smallest arena of any plan of the policy.
-    pub smallest_arena_bytes: usize,
-    /// The smallest feasible budget.
-    pub smallest_activation_bytes: usize,
-}
-
 /// The frontier of up to `count` plans, and the smallest limits that can be met: by `policy` for the arena.
 ///
 /// # Errors
 /// As [`compile`].
 pub fn survey(graph: Graph, policy: &Policy, profile: &DeviceProfile, count: usize) -> Result<Survey, CompileError> {
     Problem::new(graph, profile)?.survey(policy, count)
-}
-
-/// The graph, verified in debug builds: a pass that breaks it is a defect.
-fn verified(graph: Graph) -> Graph {
-    if cfg!(debug_assertions)
-        && let Err(error) = verify(&graph)
-    {
-        panic!("a compiler pass broke the graph: {error}\n{graph}");
-    }
-    graph
 }

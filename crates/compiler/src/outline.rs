@@ -2,12 +2,11 @@
 //!
 //! Invariant: the figures are those of the plan that is written of the same choice.
 
-use crate::Kept;
 use crate::facts::Facts;
 use crate::place::Allocations;
 use crate::rematerialise::sequence;
-use crate::select::FrontierPoint;
 use crate::sequence::{Sequence, seconds_of_nodes};
+use crate::{FrontierPoint, Kept};
 use remat_ir::Graph;
 use remat_plan::DeviceProfile;
 

@@ -1,16 +1,17 @@
 //! A graph to plan, and what its plans are chosen from.
 //!
 //! Invariant: what plans there are depends on the graph and the prices alone, never on a policy or a limit, so it is found once,
-//! when a search first asks, and serves every plan of the graph. Look next at `select` for the search.
+//! when a search first asks, and serves every plan of the graph. Look next at `select` for the search, and at `answer` for what
+//! may be asked.
 
-use crate::catalogue::Catalogue;
+use crate::catalogue::{Catalogue, Placing};
 use crate::outline::Outline;
-use crate::select::Selection;
 use crate::solve::Points;
 use crate::tile::Tiling;
-use crate::{CompileError, Kept, Survey, simplify, verified};
+use crate::verified::verified;
+use crate::{CompileError, Kept, simplify};
 use remat_ir::{Graph, verify};
-use remat_plan::{DeviceProfile, Plan, Policy, Prices, SpillPrices, check};
+use remat_plan::{DeviceProfile, Plan, check};
 use std::sync::OnceLock;
 
 /// A graph, verified and simplified, of which several plans may be asked for.
@@ -49,40 +50,6 @@ impl<'a> Problem<'a> {
         &self.source
     }
 
-    /// The plan of a policy, with an arena of at most `arena_cap_bytes` if that is given.
-    ///
-    /// # Errors
-    /// As [`crate::compile_within`].
-    pub fn plan(&self, policy: &Policy, arena_cap_bytes: Option<usize>) -> Result<Plan, CompileError> {
-        self.checked(Selection::new(self, policy).plan(arena_cap_bytes)?)
-    }
-
-    /// As [`Problem::plan`], but where no plan of the policy meets the cap, the smallest one that was found.
-    ///
-    /// # Errors
-    /// As [`crate::compile`].
-    pub fn plan_or_smallest(&self, policy: &Policy, arena_cap_bytes: usize) -> Result<Plan, CompileError> {
-        self.checked(Selection::new(self, policy).plan_or_smallest(Some(arena_cap_bytes))?)
-    }
-
-    /// The smallest plan of the policy where kept values may also leave the arena, at these prices.
-    ///
-    /// # Errors
-    /// As [`crate::compile`].
-    pub fn smallest_offloading(&self, policy: &Policy, spill: SpillPrices) -> Result<Plan, CompileError> {
-        let prices = Prices { spill: Some(spill), ..self.profile.prices.clone() };
-        let profile = DeviceProfile { prices, ..self.profile.clone() };
-        self.checked(Selection::new(self, policy).on(&profile).plan_or_smallest(Some(0))?)
-    }
-
-    /// The frontier of up to `count` plans, and the smallest limits that can be met: by `policy` for the arena.
-    ///
-    /// # Errors
-    /// As [`crate::compile`].
-    pub fn survey(&self, policy: &Policy, count: usize) -> Result<Survey, CompileError> {
-        Selection::new(self, policy).survey(count)
-    }
-
     /// The plan, if the checker accepts it.
     pub(crate) fn checked(&self, plan: Plan) -> Result<Plan, CompileError> {
         check(&plan, &self.source)?;
@@ -102,6 +69,11 @@ impl<'a> Problem<'a> {
     /// The same with what they take in memory.
     pub(crate) fn catalogue(&self) -> &Catalogue {
         self.catalogue.get_or_init(|| Catalogue::of(&self.source, self.outline(), self.points()))
+    }
+
+    /// What its plans are placed with.
+    pub(crate) fn placing(&self) -> Placing<'_> {
+        Placing { graph: &self.source, outline: self.outline() }
     }
 
     /// What a boundary per block keeps, and its arena.

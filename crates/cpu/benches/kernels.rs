@@ -3,13 +3,13 @@
 
 use divan::Bencher;
 use divan::counter::{BytesCount, ItemsCount};
-use remat_cpu::ThreadPool;
 use remat_cpu::kernels::attention::{Attention, attention};
 use remat_cpu::kernels::attention_grad::{AttentionGrad, attention_grad};
 use remat_cpu::kernels::dropout::{Dropout, dropout};
 use remat_cpu::kernels::linear_cross_entropy::{Head, HeadSize};
 use remat_cpu::kernels::linear_cross_entropy_grad::{HeadGrad, linear_cross_entropy_grad};
 use remat_cpu::kernels::{adamw, adamw8bit, add, rms_norm, rms_norm_dw, rope, swiglu, swiglu_grad};
+use remat_cpu::{Level, ThreadPool};
 
 const TOKENS: usize = 1024;
 const MODEL: usize = 2048;
@@ -70,27 +70,44 @@ fn dropout_of_a_tenth(bencher: Bencher<'_, '_>) {
     bencher.counter(bytes(2)).bench_local(|| dropout(&pool, op, 0, &x, &mut y));
 }
 
-#[divan::bench]
-fn adamw_step(bencher: Bencher<'_, '_>) {
-    let pool = ThreadPool::new(1);
-    let update = adamw::AdamW { lr: 1e-3, betas: [0.9, 0.999], eps: 1e-8, weight_decay: 0.0, step: 1, grad_scale: 1.0 };
-    let [mut p, mut g, mut m, mut v] = [(); 4].map(|()| vec![0.1f32; LEN]);
-    bencher.counter(bytes(8)).bench_local(|| adamw::adamw(&pool, update, &mut p, &mut g, &mut m, &mut v));
+/// Parameters of an update: far more than caches hold, as a model has.
+const PARAMETERS: usize = 8 * LEN;
+
+const UPDATE: adamw::AdamW =
+    adamw::AdamW { lr: 1e-3, betas: [0.9, 0.999], eps: 1e-8, weight_decay: 0.0, step: 1, grad_scale: 1.0 };
+
+/// Numbers of all sizes, so that moments have codes all over their maps.
+fn gradient() -> Vec<f32> {
+    let philox = remat_tensor::Philox::new(1, 2);
+    let some: Vec<f32> =
+        (0..LEN as u64).map(|i| philox.normal(i) * (2.0 * philox.normal(LEN as u64 + i)).exp()).collect();
+    some.repeat(PARAMETERS / LEN)
+}
+
+fn levels() -> impl Iterator<Item = Level> {
+    Level::ALL.into_iter().filter(|level| level.is_available())
+}
+
+/// The first update has a gradient, the others the moments that it leaves.
+#[divan::bench(args = levels(), sample_count = 20, sample_size = 1)]
+fn adamw_step(bencher: Bencher<'_, '_>, level: Level) {
+    let (pool, mut p, mut g) = (ThreadPool::with_level(1, level), vec![0.1f32; PARAMETERS], gradient());
+    let [mut m, mut v] = [(); 2].map(|()| vec![0.0f32; PARAMETERS]);
+    bencher
+        .counter(BytesCount::of_many::<f32>(8 * PARAMETERS))
+        .bench_local(|| adamw::adamw(&pool, UPDATE, &mut p, &mut g, &mut m, &mut v));
 }
 
 /// Beside `adamw_step`, on as many elements: how many times as long is what to look at.
-#[divan::bench]
-fn adamw8bit_step(bencher: Bencher<'_, '_>) {
-    let pool = ThreadPool::new(1);
-    let update = adamw::AdamW { lr: 1e-3, betas: [0.9, 0.999], eps: 1e-8, weight_decay: 0.0, step: 1, grad_scale: 1.0 };
-    let (mut p, gradient) = (values(LEN), values(LEN));
-    let mut g = gradient.clone();
-    let [mut m, mut v] = [(); 2].map(|()| vec![0u8; LEN]);
-    let [mut m_scales, mut v_scales] = [(); 2].map(|()| vec![0.0f32; LEN / 256]);
-    bencher.counter(BytesCount::new(20 * LEN)).bench_local(|| {
+#[divan::bench(args = levels(), sample_count = 20, sample_size = 1)]
+fn adamw8bit_step(bencher: Bencher<'_, '_>, level: Level) {
+    let (pool, mut p, mut g) = (ThreadPool::with_level(1, level), vec![0.1f32; PARAMETERS], gradient());
+    let [mut m, mut v] = [(); 2].map(|()| vec![0u8; PARAMETERS]);
+    let [mut m_scales, mut v_scales] = [(); 2].map(|()| vec![0.0f32; PARAMETERS / 256]);
+    bencher.counter(BytesCount::new(20 * PARAMETERS)).bench_local(|| {
         let m = adamw8bit::Moments { codes: &mut m, absmax: &mut m_scales };
         let v = adamw8bit::Moments { codes: &mut v, absmax: &mut v_scales };
-        adamw8bit::adamw8bit(&pool, update, &mut p, &mut g, m, v);
+        adamw8bit::adamw8bit(&pool, UPDATE, &mut p, &mut g, m, v);
     });
 }
 

@@ -4,6 +4,7 @@
 //! Invariant: [`DynamicMap::code`] is the nearest number, the lower one of two equally near. Look next at `nf4::scales`,
 //! which follows another rule for its codes, and at the op `adamw8bit`, whose moments are such codes.
 
+use crate::decades::Decades;
 use std::sync::OnceLock;
 
 /// Buckets of one sign: a float's exponent from 2^-23 on and seven bits of its fraction. No bucket holds two boundaries.
@@ -11,15 +12,16 @@ const BUCKETS: usize = (23 << 7) + 1;
 /// The upper half of 2^-23: any magnitude below is nearer to 0 than to the smallest number.
 const FIRST_BUCKET: u32 = (127 - 23) << 7;
 
-/// 256 numbers of [-1, 1] in ascending order, and a table to find the nearest one.
+/// 256 numbers of [-1, 1] in ascending order, and tables to find the nearest one.
 pub struct DynamicMap {
     numbers: [f32; 256],
     /// `boundaries[i]` lies between numbers `i` and `i + 1`; behind the last number, infinity.
     boundaries: [f32; 256],
     /// By sign and bucket: the number of boundaries that lie below the whole bucket.
     first: [Vec<u8>; 2],
-    /// The 255 boundaries as a search tree: the children of node i, from 1 on, are nodes 2i and 2i + 1.
-    tree: [f32; 256],
+    /// The lower and the upper halves of the numbers' bits.
+    halves: [[u16; 256]; 2],
+    decades: Decades,
 }
 
 impl DynamicMap {
@@ -48,13 +50,10 @@ impl DynamicMap {
             _ => below(f32::from_bits((FIRST_BUCKET + bucket) << 16)),
         });
         let negative = (0..BUCKETS as u32).map(|bucket| below(-f32::from_bits((FIRST_BUCKET + bucket) << 16 | 0xffff)));
-        let mut tree = [f32::INFINITY; 256];
-        for (node, boundary) in tree.iter_mut().enumerate().skip(1) {
-            // The nodes of a level cut the boundaries into equal parts.
-            let level = node.ilog2();
-            *boundary = boundaries[(2 * (node - (1 << level)) + 1) * (128 >> level) - 1];
-        }
-        DynamicMap { numbers, boundaries, first: [positive.collect(), negative.collect()], tree }
+        let halves = [0, 16].map(|shift| numbers.map(|number| (number.to_bits() >> shift) as u16));
+        let zero = below(0.0);
+        let decades = Decades::of(&numbers[usize::from(zero)..], &boundaries[usize::from(zero)..]);
+        DynamicMap { numbers, boundaries, first: [positive.collect(), negative.collect()], halves, decades }
     }
 
     /// What the codes stand for.
@@ -62,10 +61,14 @@ impl DynamicMap {
         &self.numbers
     }
 
-    /// The boundaries between neighbours as a search tree of eight levels. Node 1 is the root; from node i a number goes on
-    /// to node 2i + 1 if the node's boundary lies below it, else to 2i; behind the last level that is 256 and its code.
-    pub fn search_tree(&self) -> &[f32; 256] {
-        &self.tree
+    /// The lower and the upper 16 bits of the numbers, for look-ups in tables of 16-bit words.
+    pub fn halves(&self) -> &[[u16; 256]; 2] {
+        &self.halves
+    }
+
+    /// How to find a number among those of its sign by arithmetic.
+    pub fn decades(&self) -> &Decades {
+        &self.decades
     }
 
     /// Index of the number nearest to `x` in [-1, 1].
@@ -110,6 +113,7 @@ pub(crate) fn numbers(signed: bool) -> [f32; 256] {
 mod tests {
     use super::*;
     use crate::Philox;
+    use crate::decades::{LEAST_MAGNITUDE, PLACE_BITS, UNSURE};
 
     /// The nearest number by looking at all of them, the lower one first.
     fn nearest(map: &DynamicMap, x: f32) -> u8 {
@@ -117,9 +121,33 @@ mod tests {
         (0..255).take_while(|&code| boundary(code) < x).count() as u8
     }
 
+    /// The place of the number nearest to `x` in [-1, 1] among those of its sign; `None` where that is not sure. Below 0 a
+    /// map may have one place less.
+    fn place(by: &Decades, x: f32) -> Option<u32> {
+        let magnitude = x.abs().max(LEAST_MAGNITUDE).to_bits();
+        let octave = (magnitude >> 23 & 31) as usize;
+        // Of two equally near numbers the lower one: of negative ones that is the one further from 0.
+        let beyond = magnitude + (x.to_bits() >> 31) > by.edges[octave];
+        let decade = (by.first[octave] + u32::from(beyond)) as usize;
+        let units = f32::from_bits(magnitude).mul_add(by.scale[decade], by.shift[decade]);
+        let units = units.round_ties_even() as u32;
+        (units & UNSURE != 0).then_some((units >> PLACE_BITS).min(by.last[decade]))
+    }
+
+    /// Whether arithmetic is sure of a number; then it is right.
+    fn agrees(map: &DynamicMap, x: f32) -> bool {
+        let zero = map.code(0.0);
+        // Nothing below 0 is in the map without signs: its nearest number is 0.
+        let Some(place) = place(&map.decades, if zero == 0 { x.max(0.0) } else { x }) else { return false };
+        let code = if x < 0.0 { zero - place.min(u32::from(zero)) as u8 } else { zero + place as u8 };
+        assert_eq!(code, map.code(x), "{x}");
+        true
+    }
+
     #[test]
     fn the_table_finds_the_nearest_number_at_every_edge_and_everywhere_between() {
         for map in [DynamicMap::signed(), DynamicMap::unsigned()] {
+            let (mut by_arithmetic, mut asked) = (0, 0);
             let philox = Philox::new(1, 2);
             let random = (0..40_000).map(|i| {
                 let x = philox.normal(i).clamp(-1.0, 1.0);
@@ -133,12 +161,36 @@ mod tests {
             let buckets = buckets.map(f32::from_bits).filter(|x| x.abs() <= 1.0);
             for x in random.chain(edges).chain(buckets).chain([0.0, -0.0, 1.0, -1.0]) {
                 assert_eq!(map.code(x), nearest(map, x), "{x}");
-                let node = (0..8).fold(1, |node: usize, _| 2 * node + usize::from(map.tree[node] < x));
-                assert_eq!(node - 256, usize::from(map.code(x)), "{x}");
+                by_arithmetic += usize::from(agrees(map, x));
+                asked += 1;
             }
+            // Powers of ten, which the random numbers are cut off at, are the ends of decades, where nothing is sure.
+            assert!(by_arithmetic * 10 > asked * 9, "{by_arithmetic} of {asked}");
             for code in 0..=255u8 {
                 assert_eq!(map.code(map.numbers[usize::from(code)]), code);
             }
+        }
+    }
+
+    /// What the arithmetic rests on.
+    #[test]
+    fn no_place_of_a_boundary_inside_a_decade_is_sure_and_every_decade_has_its_edge() {
+        for map in [DynamicMap::signed(), DynamicMap::unsigned()] {
+            let place = |x: f32| place(&map.decades, x);
+            let numbers = &map.numbers[usize::from(map.code(0.0))..];
+            let mut edges = 0;
+            for (index, pair) in numbers.windows(2).enumerate() {
+                let (boundary, this, next) = ((pair[0] + pair[1]) * 0.5, Some(index as u32), Some(index as u32 + 1));
+                if map.decades.edges.contains(&boundary.to_bits()) {
+                    edges += 1;
+                    assert_eq!([boundary.next_up(), -boundary].map(place), [next, next], "{index}");
+                    assert!(place(boundary).is_none() || place(boundary) == this, "{index}");
+                } else {
+                    assert_eq!(place(boundary), None, "{index}");
+                }
+                assert_eq!(place(pair[1]), next, "a number is its own nearest");
+            }
+            assert_eq!(edges, 8);
         }
     }
 

@@ -2,6 +2,7 @@
 //!
 //! Invariant: nothing here knows of graphs, files or devices. Look next at `ir` for what is computed with these.
 
+pub mod decades;
 mod dtype;
 mod dynamic_map;
 mod finite;

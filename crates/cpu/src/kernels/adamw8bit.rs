@@ -3,8 +3,8 @@
 //! Dettmers et al., *8-bit Optimizers via Block-wise Quantization*, 2022. A task decodes whole blocks into registers'
 //! reach, updates parameter and moments in f32 as `adamw`, and encodes the moments anew; so no thread count changes a bit.
 //! No operation is fused, so that every level makes the same codes. p and g are read and written, 12 bytes per element,
-//! and 4 bytes of codes (`adamw`: 28 in all). The search for codes, not memory, bounds it: a table where vectors have no
-//! quick one; on AVX-512 a tree of eight levels whose nodes are permuted out of registers, 16 searches at a time.
+//! and 4 bytes of codes (`adamw`: 28 in all). The search for codes comes close to what memory allows on AVX-512, where a
+//! product and a sum find 16 at a time and hardly any has to be looked up; elsewhere it bounds the op: a table, one by one.
 
 use super::adamw::AdamW;
 use crate::pool::{Scratch, ThreadPool};
@@ -135,8 +135,9 @@ impl Update<'_> {
         unsafe {
             // SAFETY: the scales of this block, which is this task's own.
             let (m_absmax, v_absmax) = (&mut *self.m.absmax.at(block), &mut *self.v.absmax.at(block));
-            S::look_up_numbers(self.m.map.numbers(), of.m_codes, &mut m);
-            S::look_up_numbers(self.v.map.numbers(), of.v_codes, &mut v);
+            S::look_up_numbers(self.m.map, of.m_codes, &mut m);
+            S::look_up_numbers(self.v.map, of.v_codes, &mut v);
+            let (mut m_range, mut v_range) = (Range::<S>::of_zero(), Range::<S>::of_zero());
             for i in (0..MOMENT_BLOCK).step_by(S::LANES) {
                 let (at_m, at_v, at_p) = (m.as_mut_ptr().add(i), v.as_mut_ptr().add(i), of.p.add(i));
                 let times = |x: S::V, factor: f32| S::mul(x, S::splat(factor));
@@ -151,31 +152,78 @@ impl Update<'_> {
                 S::store(of.g.add(i), S::splat(0.0));
                 S::store(at_m, m);
                 S::store(at_v, v);
+                (m_range, v_range) = (m_range.with(m), v_range.with(v));
             }
-            m[len..].fill(0.0);
-            v[len..].fill(0.0);
-            *m_absmax = encode::<S>(self.m.map, &m, of.m_codes);
-            *v_absmax = encode::<S>(self.v.map, &v, of.v_codes);
+            if len < MOMENT_BLOCK {
+                m[len..].fill(0.0);
+                v[len..].fill(0.0);
+                (m_range, v_range) = (Range::of(&m), Range::of(&v));
+            }
+            *m_absmax = encode::<S>(self.m.map, &m, m_range, of.m_codes);
+            *v_absmax = encode::<S>(self.v.map, &v, v_range, of.v_codes);
         }
+    }
+}
+
+/// What moments lie between; 0 is among them.
+struct Range<S: Simd> {
+    least: S::V,
+    most: S::V,
+    /// A sum of all, each times 0: not 0 if one is infinite or not a number.
+    nothing: S::V,
+}
+
+impl<S: Simd> Range<S> {
+    #[inline(always)]
+    unsafe fn of_zero() -> Self {
+        let zero = unsafe { S::splat(0.0) };
+        Range { least: zero, most: zero, nothing: zero }
+    }
+
+    #[inline(always)]
+    unsafe fn of(moments: &[f32; MOMENT_BLOCK]) -> Self {
+        unsafe {
+            let mut range = Self::of_zero();
+            for i in (0..MOMENT_BLOCK).step_by(S::LANES) {
+                range = range.with(S::load(moments.as_ptr().add(i)));
+            }
+            range
+        }
+    }
+
+    /// The range with more moments. NaN is passed over but for `nothing`.
+    #[inline(always)]
+    unsafe fn with(self, x: S::V) -> Self {
+        unsafe {
+            Range {
+                least: S::min(x, self.least),
+                most: S::max(x, self.most),
+                nothing: S::fma(x, S::splat(0.0), self.nothing),
+            }
+        }
+    }
+
+    /// The largest magnitude.
+    #[inline(always)]
+    unsafe fn largest(&self) -> f32 {
+        unsafe { S::fold_max(S::max(self.most, S::sub(S::splat(0.0), self.least))) }
+    }
+
+    /// Whether all are finite.
+    #[inline(always)]
+    unsafe fn is_finite(&self) -> bool {
+        unsafe { S::sum(self.nothing) == 0.0 }
     }
 }
 
 /// Writes codes and returns the scale. A moment that is not a number makes the scale NaN, so that it is not forgotten.
 #[inline(always)]
-unsafe fn encode<S: Simd>(map: &DynamicMap, moments: &[f32; MOMENT_BLOCK], codes: *mut u8) -> f32 {
+unsafe fn encode<S: Simd>(map: &DynamicMap, moments: &[f32; MOMENT_BLOCK], range: Range<S>, codes: *mut u8) -> f32 {
     unsafe {
-        let zero = S::splat(0.0);
-        let (mut most, mut not_a_number) = (zero, zero);
-        for i in (0..MOMENT_BLOCK).step_by(S::LANES) {
-            let x = S::load(moments.as_ptr().add(i));
-            // NaN is passed over here, and found below, as it is not even equal to itself.
-            most = S::max(S::max(x, S::sub(zero, x)), most);
-            not_a_number = S::max(S::select_ge(x, x, zero, S::splat(1.0)), not_a_number);
-        }
-        if S::fold_max(not_a_number) > 0.0 {
+        if !range.is_finite() && moments.iter().any(|x| x.is_nan()) {
             return f32::NAN;
         }
-        let largest = S::fold_max(most);
+        let largest = range.largest();
         let divisor = if largest == 0.0 { 1.0 } else { largest };
         // As bitsandbytes: a negative moment keeps its sign.
         let zero_code = map.code(0.0);

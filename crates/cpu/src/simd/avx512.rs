@@ -3,9 +3,10 @@
 use std::arch::x86_64::*;
 
 use super::x86::{entries, intrinsics, max4, one_instruction_each, sum4, transposed_quarters};
-use super::{Kernel, Outlined, Simd};
+use super::{Kernel, Outlined, Simd, nearest_code};
 use crate::pool::Scratch;
 use remat_tensor::DynamicMap;
+use remat_tensor::decades::{Decades, LEAST_MAGNITUDE, PLACE_BITS, UNSURE};
 
 /// AVX-512 F, BW, DQ and VL.
 #[derive(Clone, Copy)]
@@ -28,43 +29,93 @@ unsafe fn split(codes: *const u8) -> (__m128i, __m128i) {
     }
 }
 
-/// `with` where a bit of the index is set, else `without`.
+/// A table of 16-bit words in eight registers.
 #[inline(always)]
-unsafe fn blend(index: __m512i, bit: i32, without: __m512, with: __m512) -> __m512 {
-    unsafe { _mm512_mask_blend_ps(_mm512_test_epi32_mask(index, _mm512_set1_epi32(bit)), without, with) }
+unsafe fn registers(table: &[u16; 256]) -> [__m512i; 8] {
+    unsafe { std::array::from_fn(|part| _mm512_loadu_si512(table.as_ptr().add(32 * part).cast())) }
 }
 
-/// A table in sixteen registers, to be loaded once for many look-ups.
+/// The words of 32 indices; `seventh` and `eighth` say which of those have these bits set.
 #[inline(always)]
-unsafe fn registers(table: &[f32; 256]) -> [__m512; 16] {
-    unsafe { std::array::from_fn(|part| _mm512_loadu_ps(table.as_ptr().add(16 * part))) }
-}
-
-/// Of 128 numbers in eight registers, those that the lowest seven bits of an index name.
-#[inline(always)]
-unsafe fn of_128(t: &[__m512; 16], first: usize, index: __m512i) -> __m512 {
-    unsafe { blend(index, 64, of_64(t, first, index), of_64(t, first + 4, index)) }
-}
-
-/// Of 64 numbers in four registers, by the lowest six bits.
-#[inline(always)]
-unsafe fn of_64(t: &[__m512; 16], first: usize, index: __m512i) -> __m512 {
-    unsafe { blend(index, 32, of_32(t, first, index), of_32(t, first + 2, index)) }
-}
-
-/// Of 32 numbers in two registers, by the lowest five bits.
-#[inline(always)]
-unsafe fn of_32(t: &[__m512; 16], first: usize, index: __m512i) -> __m512 {
-    unsafe { _mm512_permutex2var_ps(t[first], index, t[first + 1]) }
-}
-
-/// The next node of a search: the right child where the boundary lies below x.
-#[inline(always)]
-unsafe fn child(node: __m512i, boundary: __m512, x: __m512) -> __m512i {
+unsafe fn words(t: &[__m512i; 8], indices: __m512i, seventh: __mmask32, eighth: __mmask32) -> __m512i {
     unsafe {
-        let below = _mm512_cmp_ps_mask::<_CMP_LT_OQ>(boundary, x);
-        let left = _mm512_add_epi32(node, node);
-        _mm512_mask_add_epi32(left, below, left, _mm512_set1_epi32(1))
+        let (first, second) = (words_of_128(t, 0, indices, seventh), words_of_128(t, 4, indices, seventh));
+        _mm512_mask_blend_epi16(eighth, first, second)
+    }
+}
+
+/// The same of half a table.
+#[inline(always)]
+unsafe fn words_of_128(t: &[__m512i; 8], from: usize, indices: __m512i, seventh: __mmask32) -> __m512i {
+    unsafe {
+        let first = _mm512_permutex2var_epi16(t[from], indices, t[from + 1]);
+        let second = _mm512_permutex2var_epi16(t[from + 2], indices, t[from + 3]);
+        _mm512_mask_blend_epi16(seventh, first, second)
+    }
+}
+
+/// A table of 32 numbers in two registers.
+#[inline(always)]
+unsafe fn pair(table: &[u32; 32]) -> [__m512i; 2] {
+    let at = table.as_ptr();
+    unsafe { [_mm512_loadu_si512(at.cast()), _mm512_loadu_si512(at.add(16).cast())] }
+}
+
+/// The tables of a map's decades in registers.
+struct DecadeTables {
+    edges: [__m512i; 2],
+    first: [__m512i; 2],
+    scale: __m512,
+    shift: __m512,
+    last: __m512i,
+}
+
+impl DecadeTables {
+    #[inline(always)]
+    unsafe fn of(decades: &Decades) -> Self {
+        unsafe {
+            DecadeTables {
+                edges: pair(&decades.edges),
+                first: pair(&decades.first),
+                scale: _mm512_loadu_ps(decades.scale.as_ptr()),
+                shift: _mm512_loadu_ps(decades.shift.as_ptr()),
+                last: _mm512_loadu_si512(decades.last.as_ptr().cast()),
+            }
+        }
+    }
+
+    /// The places of sixteen numbers among those of their sign, and which of them are not sure.
+    #[inline(always)]
+    unsafe fn places(&self, x: __m512) -> (__m512i, __mmask16) {
+        unsafe {
+            let bits = _mm512_castps_si512(x);
+            let magnitude = _mm512_and_si512(bits, _mm512_set1_epi32(0x7fff_ffff));
+            let magnitude = _mm512_max_epi32(magnitude, _mm512_set1_epi32(LEAST_MAGNITUDE.to_bits() as i32));
+            // Permutations look at the lowest five bits of an index alone.
+            let octave = _mm512_srli_epi32::<23>(magnitude);
+            let edge = _mm512_permutex2var_epi32(self.edges[0], octave, self.edges[1]);
+            // Of two equally near numbers the lower one: of negative ones that is the one further from 0.
+            let compared = _mm512_sub_epi32(magnitude, _mm512_srai_epi32::<31>(bits));
+            let beyond = _mm512_cmpgt_epi32_mask(compared, edge);
+            let decade = _mm512_permutex2var_epi32(self.first[0], octave, self.first[1]);
+            let decade = _mm512_mask_add_epi32(decade, beyond, decade, _mm512_set1_epi32(1));
+            let (scale, shift) = (_mm512_permutexvar_ps(decade, self.scale), _mm512_permutexvar_ps(decade, self.shift));
+            let units = _mm512_cvtps_epi32(_mm512_fmadd_ps(_mm512_castsi512_ps(magnitude), scale, shift));
+            let place = _mm512_srli_epi32::<PLACE_BITS>(units);
+            let place = _mm512_min_epi32(place, _mm512_permutexvar_epi32(decade, self.last));
+            (place, _mm512_testn_epi32_mask(units, _mm512_set1_epi32(UNSURE as i32)))
+        }
+    }
+}
+
+/// The codes of some of sixteen numbers, one by one.
+#[cold]
+#[inline(never)]
+unsafe fn look_up_codes(map: &DynamicMap, zero: u8, from: *const f32, divisor: f32, mut which: u16, codes: *mut u8) {
+    while which != 0 {
+        let at = which.trailing_zeros() as usize;
+        unsafe { *codes.add(at) = nearest_code(map, zero, *from.add(at), divisor) };
+        which &= which - 1;
     }
 }
 
@@ -169,38 +220,42 @@ impl Simd for Avx512 {
         }
     }
     #[inline(always)]
-    unsafe fn look_up_numbers(table: &[f32; 256], codes: *const u8, to: &mut [f32; 256]) {
+    unsafe fn look_up_numbers(map: &DynamicMap, codes: *const u8, to: &mut [f32; 256]) {
         unsafe {
-            let t = registers(table);
-            for i in (0..256).step_by(16) {
-                let codes = _mm512_cvtepu8_epi32(_mm_loadu_si128(codes.add(i).cast()));
-                let numbers = blend(codes, 128, of_128(&t, 0, codes), of_128(&t, 8, codes));
-                _mm512_storeu_ps(to.as_mut_ptr().add(i), numbers);
+            // Two words for each number: one permutation looks 32 of them up, and unpacking puts them together.
+            let [lower, upper] = map.halves();
+            let (lower, upper) = (registers(lower), registers(upper));
+            // What unpacking leaves in order: numbers 0 to 15 come from the first halves of each quarter.
+            let order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
+            for i in (0..256).step_by(32) {
+                let bytes = _mm256_permutevar8x32_epi32(_mm256_loadu_si256(codes.add(i).cast()), order);
+                let indices = _mm512_cvtepu8_epi16(bytes);
+                let seventh = _mm512_test_epi16_mask(indices, _mm512_set1_epi16(64));
+                let eighth = _mm512_test_epi16_mask(indices, _mm512_set1_epi16(128));
+                let (lower, upper) = (words(&lower, indices, seventh, eighth), words(&upper, indices, seventh, eighth));
+                let to = to.as_mut_ptr().add(i);
+                _mm512_storeu_si512(to.cast(), _mm512_unpacklo_epi16(lower, upper));
+                _mm512_storeu_si512(to.add(16).cast(), _mm512_unpackhi_epi16(lower, upper));
             }
         }
     }
     #[inline(always)]
     unsafe fn nearest_codes(map: &DynamicMap, zero: u8, from: &[f32; 256], divisor: f32, codes: *mut u8) {
         unsafe {
-            let (t, divisor) = (registers(map.search_tree()), _mm512_set1_ps(divisor));
-            let lowest = _mm512_set1_epi32(256 + i32::from(zero).max(1));
+            let (tables, by) = (DecadeTables::of(map.decades()), _mm512_set1_ps(divisor));
+            let (zeros, one) = (_mm512_set1_epi32(i32::from(zero)), _mm512_set1_epi32(1));
             for i in (0..256).step_by(16) {
                 let number = _mm512_loadu_ps(from.as_ptr().add(i));
-                let x = _mm512_div_ps(number, divisor);
-                // Level by level: nodes 1, 2 and 3, 4 to 7, 8 to 15 lie in the first register, 16 to 31 in the next.
-                let mut node = _mm512_set1_epi32(1);
-                for _ in 0..4 {
-                    node = child(node, _mm512_permutexvar_ps(node, t[0]), x);
-                }
-                node = child(node, _mm512_permutexvar_ps(node, t[1]), x);
-                node = child(node, of_32(&t, 2, node), x);
-                node = child(node, of_64(&t, 4, node), x);
-                node = child(node, of_128(&t, 8, node), x);
                 let negative = _mm512_cmp_ps_mask::<_CMP_LT_OQ>(number, _mm512_setzero_ps());
-                let loses_sign = _mm512_mask_cmpge_epi32_mask(negative, node, lowest);
-                let node = _mm512_mask_sub_epi32(node, loses_sign, node, _mm512_set1_epi32(1));
-                // The lowest byte of 256 and more is the code.
-                _mm_storeu_si128(codes.add(i).cast(), _mm512_cvtepi32_epi8(node));
+                let (place, unsure) = tables.places(_mm512_div_ps(number, by));
+                // A number below 0 keeps its sign, and the map may have none as far below 0 as 1.
+                let place = _mm512_mask_max_epi32(place, negative, place, one);
+                let place = _mm512_mask_min_epi32(place, negative, place, zeros);
+                let code = _mm512_mask_sub_epi32(_mm512_add_epi32(zeros, place), negative, zeros, place);
+                _mm_storeu_si128(codes.add(i).cast(), _mm512_cvtepi32_epi8(code));
+                if unsure != 0 {
+                    look_up_codes(map, zero, from.as_ptr().add(i), divisor, unsure, codes.add(i));
+                }
             }
         }
     }
