@@ -2,6 +2,7 @@
 //!
 //! - *floors*: a crate depends only on crates of lower floors (dev-dependencies are free);
 //! - *file heads*: every source file opens with a `//!` sentence;
+//! - *circles*: no files of a crate use each other in a circle (`ONE_DEFINITION` aside);
 //! - *sizes*: no source file above 600 lines;
 //! - *closed ops*: no `_ =>` in a match on `Op::` variants in an executor's dispatch;
 //! - *open ends*: no `todo!`, `unimplemented!` or marker comments;
@@ -13,6 +14,7 @@
 //! - *one door*: outside `cpu`, that crate is named in one file of `step`, and in testkit; outside `compiler` and `step`,
 //!   nothing is differentiated (tests aside).
 
+use crate::circles::circles;
 use crate::new_op;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -51,8 +53,19 @@ const SPEAK_OF_OPS: &[&str] = &[
     "crates/plan/src/tiles.rs",
     // The name of a user's op in a message.
     "crates/plan/src/validate/mod.rs",
+    // Which vectors a random model multiplies by follows from who reads them.
+    "crates/model/src/source.rs",
     // Rules of rewriting are about pairs of ops.
     "crates/compiler/src/simplify/",
+];
+
+/// The one circle there is: a node of the graph holds an op, an op's derivative emits nodes, and a user's op is both.
+const ONE_DEFINITION: &[&str] = &[
+    "crates/ir/src/build.rs",
+    "crates/ir/src/custom.rs",
+    "crates/ir/src/graph.rs",
+    "crates/ir/src/ops/mod.rs",
+    "crates/ir/src/sample.rs",
 ];
 
 /// Every violation, as one line that names the file.
@@ -67,6 +80,17 @@ pub fn faults(root: &Path) -> Vec<String> {
         match FLOORS.iter().find(|(known, _)| *known == name) {
             Some(&(_, floor)) => floor_faults(&entry, &name, floor, &mut faults),
             None => faults.push(format!("crates/{name}: is on no floor; add it to FLOORS in xtask/src/tidy.rs")),
+        }
+        for circle in ["lib.rs", "main.rs"].iter().flat_map(|root| circles(&entry.join("src").join(root))) {
+            let shown = |file: &Path| file.strip_prefix(root).unwrap_or(file).display().to_string();
+            let files: Vec<_> = circle.files.iter().map(|file| shown(file)).collect();
+            if files.iter().all(|file| ONE_DEFINITION.contains(&file.as_str())) {
+                continue;
+            }
+            let ties =
+                circle.ties.iter().map(|(from, to, path)| format!("\n  {} uses {path} of {}", shown(from), shown(to)));
+            let remedy = "use each other in a circle; move what they share into a file below them";
+            faults.push(format!("{}: {remedy}{}", files.join(", "), ties.collect::<String>()));
         }
         for file in rust_files(&entry) {
             let shown = file.strip_prefix(root).unwrap_or(&file).display().to_string();

@@ -7,7 +7,7 @@
 //! the context that the file claims, within which it changes nothing.
 
 use super::write::GgufEntry;
-use crate::{GeluForm, Mlp, ModelConfig, Norm, Positions, Projections, RopeScaling};
+use crate::{Activation, GeluForm, Mlp, ModelConfig, Norm, Positions, Projections, RopeScaling};
 
 /// A model as llama.cpp knows it.
 #[derive(Debug, Clone, PartialEq)]
@@ -85,6 +85,7 @@ impl GgufArchitecture {
             return Err(format!("the family {:?} is not among those that are exported: {known}", config.family));
         };
         biases_are_read(family, config)?;
+        parts_are_known(family, config)?;
         layers_are_computed(family, config)?;
         let mut architecture = GgufArchitecture { family, context: config.max_position_embeddings, notes: Vec::new() };
         architecture.scale_positions(config)?;
@@ -157,7 +158,7 @@ impl GgufArchitecture {
             ("vocab_size", size(config.vocab_size)),
         ];
         let eps = match config.block.norm {
-            Norm::Rms => "attention.layer_norm_rms_epsilon",
+            Norm::Rms | Norm::RmsUnitOffset => "attention.layer_norm_rms_epsilon",
             Norm::Layer => "attention.layer_norm_epsilon",
         };
         entries.push((eps, number(config.block.norm_eps)));
@@ -165,7 +166,7 @@ impl GgufArchitecture {
             let head = size(config.head_dim);
             entries.push(("attention.key_length", head.clone()));
             entries.push(("attention.value_length", head.clone()));
-            entries.push(("rope.dimension_count", head));
+            entries.push(("rope.dimension_count", size(rotary.dims)));
             entries.push(("rope.freq_base", number(rotary.theta)));
             scaling(&rotary.scaling, &mut entries);
         }
@@ -222,7 +223,7 @@ impl GgufArchitecture {
                 Mlp::Gated { inner: [gate, _], .. } if linear == gate => "ffn_gate",
                 Mlp::Gated { inner: [_, up], .. } | Mlp::Plain { up, .. } if linear == up => "ffn_up",
                 Mlp::Gated { down, .. } | Mlp::Plain { down, .. } if linear == down => "ffn_down",
-                Mlp::Gated { .. } | Mlp::Plain { .. } => return None,
+                Mlp::Gated { .. } | Mlp::GatedFused { .. } | Mlp::Plain { .. } => return None,
             };
             return Some((kind, None));
         }
@@ -234,7 +235,7 @@ impl GgufArchitecture {
             Projections::Separate([_, k, _]) if linear == k => Some(("attn_k", Some(()))),
             Projections::Separate([.., v]) if linear == v => Some(("attn_v", None)),
             Projections::Fused(qkv) if linear == qkv => Some(("attn_qkv", None)),
-            Projections::Separate(_) | Projections::Fused(_) => match linear {
+            Projections::Separate(_) | Projections::Fused(_) | Projections::FusedByHead(_) => match linear {
                 "q_norm" => Some(("attn_q_norm", None)),
                 "k_norm" => Some(("attn_k_norm", None)),
                 output if output == names.output => Some(("attn_output", None)),
@@ -250,6 +251,30 @@ fn biases_are_read(family: &Family, config: &ModelConfig) -> Result<(), String> 
     let there = [block.qkv_bias, block.output_bias, block.mlp_bias];
     match (0..of.len()).find(|&part| there[part] && !family.biases[part]) {
         Some(part) => Err(format!("biases of {}: llama.cpp reads none for {}", of[part], family.name)),
+        None => Ok(()),
+    }
+}
+
+/// Refuses parts of blocks that none of the families above has in llama.cpp.
+fn parts_are_known(family: &Family, config: &ModelConfig) -> Result<(), String> {
+    let block = &config.block;
+    let gated_by_silu = match block.mlp {
+        Mlp::Gated { activation, .. } => activation == Activation::Silu,
+        Mlp::GatedFused { .. } => false,
+        Mlp::Plain { .. } => true,
+    };
+    let rotary = config.rotary();
+    let foreign = [
+        (block.norm == Norm::RmsUnitOffset, "norms of 1 + w"),
+        (!gated_by_silu, "its MLP's form"),
+        (matches!(block.projections, Projections::FusedByHead(_)), "queries, keys and values head by head"),
+        (block.attention_softcap.is_some() || config.logits_softcap.is_some(), "soft caps"),
+        (block.parallel_residual, "an MLP beside attention"),
+        (rotary.is_some_and(|rotary| rotary.dims != config.head_dim), "the rotation of a part of each head"),
+        (rotary.is_some_and(|rotary| rotary.local_theta.is_some()), "another base of rotation under a window"),
+    ];
+    match foreign.iter().find(|(is_there, _)| *is_there) {
+        Some((_, part)) => Err(format!("{part}: llama.cpp has no such thing for {}", family.name)),
         None => Ok(()),
     }
 }

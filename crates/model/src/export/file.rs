@@ -52,8 +52,8 @@ pub(super) fn open_out(
     let places = match model.source {
         Source::Files(..) => Places::new().reads("--model", &model.folder),
         // One that is planned from its configuration alone has a folder, too.
-        Source::Random if model.folder.is_dir() => Places::new().reads("--model", &model.folder),
-        Source::Random => Places::new(),
+        Source::Random(_) if model.folder.is_dir() => Places::new().reads("--model", &model.folder),
+        Source::Random(_) => Places::new(),
     };
     let places = adapter.iter().fold(places, |places, folder| places.reads("--adapter", folder));
     places.writes_file("--out", out)?.check()?;

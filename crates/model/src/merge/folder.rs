@@ -76,7 +76,7 @@ impl Model {
     ) -> Result<MergeReport, ModelError> {
         let inputs = match self.source {
             Source::Files(..) => Places::new().reads("--model", &self.folder),
-            Source::Random => Places::new(),
+            Source::Random(_) => Places::new(),
         };
         let inputs = adapter.iter().fold(inputs, |inputs, folder| inputs.reads("--adapter", folder));
         let out = OutFolder::open(out, inputs, options.replace)?;

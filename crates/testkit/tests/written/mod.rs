@@ -153,6 +153,7 @@ pub fn logits(model: &Model, adapter: Option<&Path>, ids: &[i32]) -> Vec<f32> {
         model.load_adapter_of(folder, &graph, loaded.device_mut()).expect("the adapter fits");
     }
     let positions: Vec<i32> = (0..ids.len() as i32).collect();
+    let mut loaded = loaded.forwards();
     for (name, numbers) in [("ids", ids), ("positions", &positions), ("segment_start", &vec![0; ids.len()])] {
         let input = loaded.input(name).expect("an input");
         loaded.write(input, numbers).expect("written");
