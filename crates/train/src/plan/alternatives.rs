@@ -161,6 +161,17 @@ fn flag(key: &str, value: impl Display) -> String {
     format!("{} {value}", SettingName(key))
 }
 
+/// The adapters of a setting whose base could be held in fewer bits, and the flag that does it.
+fn in_fewer_bits(setting: Setting<'_>) -> Option<(&LoraConfig, String)> {
+    match setting.method {
+        // Weights that the files hold quantised stay as they are.
+        _ if setting.model.stored_quant().is_some() => None,
+        Method::Lora(lora) => Some((lora, flag("method", "qlora"))),
+        Method::Qlora(lora, Quant::Int8) => Some((lora, flag("quant", "nf4"))),
+        Method::Qlora(_, Quant::Nf4) | Method::Full => None,
+    }
+}
+
 fn changes(present: &Present<'_>) -> Vec<Change> {
     let Present { setting, micro, profile, .. } = *present;
     let Setting { config, method, shape, .. } = setting;
@@ -196,14 +207,7 @@ fn changes(present: &Present<'_>) -> Vec<Change> {
         };
         changes.push(Change { method, ..same(flag("rank", lora.rank / 2)) });
     }
-    let fewer_bits = match method {
-        // Weights that the files hold quantised stay as they are.
-        _ if setting.model.stored_quant().is_some() => None,
-        Method::Lora(lora) => Some((lora, flag("method", "qlora"))),
-        Method::Qlora(lora, Quant::Int8) => Some((lora, flag("quant", "nf4"))),
-        Method::Qlora(_, Quant::Nf4) | Method::Full => None,
-    };
-    if let Some((lora, flags)) = fewer_bits {
+    if let Some((lora, flags)) = in_fewer_bits(setting) {
         let config = TrainConfig { method: MethodKind::Qlora, quant: Some(QuantKind::Nf4), ..config.clone() };
         let method = Method::Qlora(lora.clone(), Quant::Nf4);
         changes.push(Change { config, method, ..same(flags) });
