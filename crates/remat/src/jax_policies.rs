@@ -7,8 +7,11 @@ use crate::policy::{Decide, Predicate};
 use crate::{CheckpointPolicy, Error};
 use std::sync::Arc;
 
+/// Makes a policy that takes no arguments.
+type Make = fn() -> CheckpointPolicy;
+
 /// JAX's names of policies without arguments, each of its spellings.
-const IN_JAX: [(&str, fn() -> CheckpointPolicy); 8] = [
+const IN_JAX: [(&str, Make); 8] = [
     ("everything_saveable", CheckpointPolicy::everything_saveable),
     ("nothing_saveable", CheckpointPolicy::nothing_saveable),
     ("dots_saveable", CheckpointPolicy::dots_saveable),
