@@ -78,18 +78,34 @@ fn what_does_not_fit_says_what_would_and_that_does() {
     assert_eq!((code, bytes(&kept["activation_bytes"])), (Some(0), least));
 }
 
+/// Every method in both precisions, over the policies and over models with files and without; no prices are cached.
+fn every_method() -> Vec<String> {
+    let rows = case("llama-gqa-tied").join("rows.jsonl").display().to_string();
+    let model = |name: &str| format!("--model {} --data {rows} --seq-len 32", case(name).display());
+    let models = [
+        model("llama-gqa-tied"),
+        format!("{} --eval-data {rows}", model("qwen3")),
+        "--preset gpt2 --seq-len 32".to_string(),
+        model("llama-rope3-bias"),
+    ];
+    let methods =
+        ["lora", "lora --rank 4 --dropout 0.1", "qlora", "qlora --quant int8", "full", "full --optimizer adamw8bit"];
+    let policies = ["", "--checkpointing every:2", "--checkpointing full", "--checkpointing none"];
+    let mut settings = Vec::new();
+    for (index, method) in methods.iter().enumerate() {
+        for (shift, precision) in ["f32", "bf16"].iter().enumerate() {
+            // Each method meets two models and two policies.
+            let (model, policy) = (&models[(index + shift) % 4], policies[(index + 3 * shift) % 4]);
+            settings.push(format!("{model} --method {method} --precision {precision} {policy}"));
+        }
+    }
+    settings
+}
+
 #[test]
 fn the_limit_that_is_named_is_enough_for_plan_and_for_train() {
     let folder = tempfile::tempdir().expect("temporary folder");
-    let rows = case("llama-gqa-tied").join("rows.jsonl").display().to_string();
-    let model = |name: &str| format!("--model {} --data {rows} --seq-len 32", case(name).display());
-    let settings = [
-        format!("{} --method full", model("llama-gqa-tied")),
-        format!("{} --precision bf16 --checkpointing every:2", model("qwen3")),
-        "--preset gpt2 --method qlora --precision bf16 --seq-len 32".to_string(),
-        "--preset gpt2 --checkpointing full --seq-len 32".to_string(),
-    ];
-    for (index, setting) in settings.iter().enumerate() {
+    for (index, setting) in every_method().iter().enumerate() {
         let (refused, code) = plan(&format!("{setting} --memory 1MiB"));
         assert_eq!((code, &refused["fits"]), (Some(3), &Value::from(false)), "{setting}");
         let least = bytes(&refused["smallest_budget_bytes"]);
@@ -97,9 +113,11 @@ fn the_limit_that_is_named_is_enough_for_plan_and_for_train() {
         assert_eq!((code, &planned["fits"]), (Some(0), &Value::from(true)), "{setting} in {least}");
         let out = folder.path().join(index.to_string());
         let train = format!("train {setting} --steps 1 --out {}", out.display());
-        let refused = String::from_utf8_lossy(&remat(&format!("{train} --memory 1MiB")).stderr).into_owned();
-        let named = refused.split("allow --memory ").nth(1).and_then(|rest| rest.split(';').next());
-        let named = named.unwrap_or_else(|| panic!("{setting}: no limit is named in: {refused}"));
+        let refused = remat(&format!("{train} --memory 1MiB"));
+        let told = String::from_utf8_lossy(&refused.stderr).into_owned();
+        assert_eq!(refused.status.code(), Some(3), "{setting}: {told}");
+        let named = told.split("allow --memory ").nth(1).and_then(|rest| rest.split(';').next());
+        let named = named.unwrap_or_else(|| panic!("{setting}: no limit is named in: {told}"));
         let output = remat(&format!("{train} --memory {named}"));
         let told = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(0), "{setting} in {named}: {told}");

@@ -83,9 +83,12 @@ impl Catalogue {
     pub(crate) fn of(graph: &Graph, outline: &Outline, points: &Points) -> Catalogue {
         let tick = (SAME * outline.seconds.iter().sum::<f64>()).max(f64::MIN_POSITIVE);
         let measured = |point: &Point, is_small: bool| {
-            let kept = point.kept(graph);
-            let bytes = if is_small { outline.arena_bytes(graph, &kept) } else { outline.alive_bytes(graph, &kept) };
-            Entry::of(point, bytes, tick)
+            let alive_bytes = match point.alive_bytes {
+                _ if is_small => outline.arena_bytes(graph, &point.kept(graph)),
+                Some(alive_bytes) => alive_bytes,
+                None => outline.alive_bytes(graph, &point.kept(graph)),
+            };
+            Entry::of(point, alive_bytes, tick)
         };
         let steady = points.steady.first().map(|point| measured(point, false));
         let steady_kept_bytes = steady.as_ref().map_or(0, Entry::kept_bytes);

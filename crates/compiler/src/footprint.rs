@@ -7,7 +7,7 @@
 
 use crate::Kept;
 use crate::rematerialise::sequence;
-use crate::sequence::seconds_of_nodes;
+use crate::sequence::{Sequence, seconds_of_nodes};
 use remat_ir::{Graph, Phase, Storage};
 use remat_plan::Prices;
 
@@ -23,21 +23,20 @@ pub struct Footprint {
 impl Footprint {
     /// Nothing kept, nothing repeated.
     pub(crate) const NOTHING: Footprint = Footprint { activation_bytes: 0, recompute_seconds: 0.0 };
+
+    /// Of what runs, by the seconds of each node.
+    pub(crate) fn of(graph: &Graph, sequence: &Sequence, seconds: &[f64]) -> Footprint {
+        Footprint {
+            activation_bytes: sequence.activation_bytes(graph),
+            recompute_seconds: sequence.recompute_seconds(seconds),
+        }
+    }
 }
 
 impl Kept {
     /// Bytes and seconds of this choice, without building the plan. Linear in what runs.
     pub fn footprint(&self, graph: &Graph, prices: &Prices) -> Footprint {
-        self.footprint_at(graph, &seconds_of_nodes(graph, prices))
-    }
-
-    /// The same, by the seconds of each node.
-    pub(crate) fn footprint_at(&self, graph: &Graph, seconds: &[f64]) -> Footprint {
-        let sequence = sequence(graph, self);
-        Footprint {
-            activation_bytes: sequence.activation_bytes(graph),
-            recompute_seconds: sequence.recompute_seconds(seconds),
-        }
+        Footprint::of(graph, &sequence(graph, self), &seconds_of_nodes(graph, prices))
     }
 }
 

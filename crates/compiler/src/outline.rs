@@ -3,8 +3,9 @@
 //! Invariant: the figures are those of the plan that is written of the same choice.
 
 use crate::facts::Facts;
+use crate::footprint::Footprint;
 use crate::place::Allocations;
-use crate::rematerialise::sequence;
+use crate::rematerialise::sequence_behind;
 use crate::sequence::{Sequence, seconds_of_nodes};
 use crate::{FrontierPoint, Kept};
 use remat_ir::Graph;
@@ -15,6 +16,8 @@ pub(crate) struct Outline {
     pub(crate) seconds: Vec<f64>,
     slot_alignment_bytes: usize,
     facts: Facts,
+    /// What every plan begins with.
+    forward: Sequence,
 }
 
 impl Outline {
@@ -24,12 +27,21 @@ impl Outline {
             seconds,
             slot_alignment_bytes: profile.rules.slot_alignment_bytes,
             facts: Facts::of(graph, &profile.rules),
+            forward: Sequence::of_forward(graph),
         }
     }
 
     /// What runs, in which order.
     pub(crate) fn sequence(&self, graph: &Graph, kept: &Kept) -> Sequence {
-        sequence(graph, kept).scheduled(graph, &self.facts)
+        sequence_behind(&self.forward, graph, kept).scheduled(graph, &self.facts)
+    }
+
+    /// The footprint, and the most bytes of the arena that are alive at once.
+    pub(crate) fn weighed(&self, graph: &Graph, kept: &Kept) -> (Footprint, usize) {
+        let sequence = sequence_behind(&self.forward, graph, kept);
+        let footprint = Footprint::of(graph, &sequence, &self.seconds);
+        let scheduled = sequence.scheduled(graph, &self.facts);
+        (footprint, Allocations::of(graph, &self.facts, &scheduled).most_alive_bytes())
     }
 
     /// The most bytes of the arena that are alive at once.

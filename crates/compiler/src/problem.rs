@@ -63,7 +63,7 @@ impl<'a> Problem<'a> {
 
     /// The choices that the solver found.
     pub(crate) fn points(&self) -> &Points {
-        self.points.get_or_init(|| Points::of(&self.source, &self.outline().seconds))
+        self.points.get_or_init(|| Points::of(&self.source, self.outline()))
     }
 
     /// The same with what they take in memory.

@@ -18,17 +18,22 @@ pub fn rematerialise(graph: &Graph, kept: &Kept) -> Graph {
 
 /// The same, by index.
 pub(crate) fn sequence(graph: &Graph, kept: &Kept) -> Sequence {
+    sequence_behind(&Sequence::of_forward(graph), graph, kept)
+}
+
+/// The same behind the runs that it begins with, [`Sequence::of_forward`]: a search makes these once.
+pub(crate) fn sequence_behind(forward: &Sequence, graph: &Graph, kept: &Kept) -> Sequence {
     let mut pass = Pass {
         graph,
         kept,
-        sequence: Sequence::of(graph),
+        sequence: Sequence::beginning_with(forward, graph),
         held: vec![NONE; graph.values.len()],
         passing: Vec::new(),
         passed: Vec::new(),
         stack: Vec::new(),
     };
     let mut region: Option<RegionId> = None;
-    for (id, node) in graph.nodes_with_ids() {
+    for (id, node) in graph.nodes_with_ids().skip(forward.len()) {
         match node.phase {
             Phase::Forward => pass.sequence.first(id, node.inputs.iter().map(|input| input.0)),
             Phase::Backward => {

@@ -40,6 +40,23 @@ impl Sequence {
         Sequence { runs, operands, values: graph.values.len() as u32, copied: Vec::new() }
     }
 
+    /// The nodes before the first of backward, once each: whatever is kept, these run first.
+    pub(crate) fn of_forward(graph: &Graph) -> Sequence {
+        let mut sequence = Sequence::of(graph);
+        let forward = graph.nodes_with_ids().take_while(|(_, node)| node.phase == Phase::Forward);
+        forward.for_each(|(id, node)| sequence.first(id, node.inputs.iter().map(|input| input.0)));
+        sequence
+    }
+
+    /// The runs of a sequence without copies, with room for what follows.
+    pub(crate) fn beginning_with(forward: &Sequence, graph: &Graph) -> Sequence {
+        debug_assert!(forward.copied.is_empty());
+        let mut sequence = Sequence::of(graph);
+        sequence.runs.extend_from_slice(&forward.runs);
+        sequence.operands.extend_from_slice(&forward.operands);
+        sequence
+    }
+
     /// Every node once, in the graph's order.
     pub(crate) fn once(graph: &Graph) -> Sequence {
         let mut sequence = Sequence::of(graph);

@@ -16,6 +16,7 @@ mod levels;
 
 use crate::Kept;
 use crate::footprint::{Footprint, Forward};
+use crate::outline::Outline;
 use crate::scopes::{RegionScopes, Scopes, blocks};
 use block::Choice;
 use chain::Assignment;
@@ -39,6 +40,8 @@ const ALL_CHOICES: usize = 10;
 #[derive(Debug, Clone)]
 pub(crate) struct Point {
     pub footprint: Footprint,
+    /// The most bytes of the arena that are alive at once, where they were counted on the way.
+    pub alive_bytes: Option<usize>,
     chosen: Chosen,
 }
 
@@ -92,16 +95,19 @@ pub(crate) struct Points {
 }
 
 impl Points {
-    /// Of a simplified graph, by the seconds of its nodes.
-    pub(crate) fn of(graph: &Graph, seconds: &[f64]) -> Points {
+    /// Of a simplified graph.
+    pub(crate) fn of(graph: &Graph, outline: &Outline) -> Points {
+        let seconds = &outline.seconds[..];
         let groups = group::groups(graph, seconds);
         let regions = groups.iter().filter(|group| group.is_region).count();
         let chain = Arc::new(Chain::of(&groups));
         let free: Vec<OpId> =
             groups.iter().filter(|group| !group.fixed).flat_map(|group| group.nodes.clone()).collect();
         let measured = |chosen: Chosen| {
-            let mut point = Point { footprint: Footprint::NOTHING, chosen };
-            point.footprint = point.kept(graph).footprint_at(graph, seconds);
+            // What runs is written down once for both: levels are several times as long as the graph.
+            let mut point = Point { footprint: Footprint::NOTHING, alive_bytes: None, chosen };
+            let (footprint, alive_bytes) = outline.weighed(graph, &point.kept(graph));
+            (point.footprint, point.alive_bytes) = (footprint, Some(alive_bytes));
             point
         };
         // Levels run several times as many nodes as the graph has.
@@ -139,10 +145,11 @@ fn steady(graph: &Graph, seconds: &[f64], solved: &Arc<Solved>, full: Point) -> 
     for assignment in chain::assignments(&solved.choices, &solved.class_of, most) {
         solved.rerun(&assignment).for_each(|(id, again)| rerun[forward.index_of(id)] = again);
         let footprint = forward.footprint_without(&rerun);
-        points.push(Point { footprint, chosen: Chosen::Choices(solved.clone(), assignment, true) });
+        points.push(Point { footprint, alive_bytes: None, chosen: Chosen::Choices(solved.clone(), assignment, true) });
     }
     rerun.fill(false);
-    points.push(Point { footprint: forward.footprint_without(&rerun), chosen: Chosen::Everything });
+    let footprint = forward.footprint_without(&rerun);
+    points.push(Point { footprint, alive_bytes: None, chosen: Chosen::Everything });
     undominated(points)
 }
 
