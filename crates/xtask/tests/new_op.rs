@@ -33,18 +33,18 @@ fn added(was: &str, now: &str) -> [String; 3] {
 fn an_op_is_two_files_a_line_in_each_table_and_an_arm() {
     let (copy, original) = (copy(), copy());
     assert_eq!(tidy::op_faults(copy.path()), Vec::<String>::new());
-    let written = new_op::add(copy.path(), "soft_cap").expect("a new op");
-    let files = ["crates/ir/src/ops/soft_cap.rs", "crates/cpu/src/kernels/soft_cap.rs"];
+    let written = new_op::add(copy.path(), "square_root").expect("a new op");
+    let files = ["crates/ir/src/ops/square_root.rs", "crates/cpu/src/kernels/square_root.rs"];
     let tables = [new_op::TABLE, new_op::KERNELS, new_op::DISPATCH];
     assert_eq!(written, files.into_iter().chain(tables).map(|file| copy.path().join(file)).collect::<Vec<_>>());
     let [table, kernels, dispatch] = tables.map(|file| added(&text(original.path(), file), &text(copy.path(), file)));
-    assert_eq!((&table[1][..], &table[2][..]), ("SoftCap soft_cap,", "}"));
-    assert_eq!(kernels, ["pub mod slice_rows;", "pub mod soft_cap;", "pub mod split;"]);
-    let arm = "Op::SoftCap(_) => kernels::soft_cap::soft_cap(pool, call.shared::<T>(0), call.out::<T>(0)),";
+    assert_eq!((&table[1][..], &table[2][..]), ("SquareRoot square_root,", "}"));
+    assert_eq!(kernels, ["pub mod split;", "pub mod square_root;", "pub mod sum;"]);
+    let arm = "Op::SquareRoot(_) => kernels::square_root::square_root(pool, call.shared::<T>(0), call.out::<T>(0)),";
     assert_eq!((&dispatch[1][..], &dispatch[2][..]), (arm, "Op::Custom(op) => {"));
     let [op, kernel] = files.map(|file| text(copy.path(), file));
-    assert!(op.starts_with("//! `soft_cap`: y = x, element-wise.\n") && op.contains("impl OpDef for SoftCap {"));
-    assert!(kernel.starts_with("//! `soft_cap`: ") && kernel.contains("pub fn soft_cap<'a, T: Element>("));
+    assert!(op.starts_with("//! `square_root`: y = x, element-wise.\n") && op.contains("impl OpDef for SquareRoot {"));
+    assert!(kernel.starts_with("//! `square_root`: ") && kernel.contains("pub fn square_root<'a, T: Element>("));
     assert!(!(op + &kernel).contains("NAME"));
     assert_eq!(tidy::op_faults(copy.path()), Vec::<String>::new());
 }
@@ -58,12 +58,12 @@ fn names_that_are_taken_or_no_names_are_refused_and_nothing_is_written() {
         let error = new_op::add(copy.path(), taken).expect_err("taken").to_string();
         assert_eq!(error, format!("there is an op or a kernel named {taken}"));
     }
-    for wrong in ["", "SoftCap", "soft-cap", "2d", "soft__cap", "_cap", "cap_", "custom", "mod", "../x", "é"] {
+    for wrong in ["", "SquareRoot", "soft-cap", "2d", "soft__cap", "_cap", "cap_", "custom", "mod", "../x", "é"] {
         let error = new_op::add(copy.path(), wrong).expect_err("no name").to_string();
         assert!(error.contains("is no name for an op"), "{wrong}: {error}");
     }
     assert_eq!(text(copy.path(), new_op::TABLE), before);
-    let missing = new_op::add(Path::new("/nowhere"), "soft_cap").expect_err("no code").to_string();
+    let missing = new_op::add(Path::new("/nowhere"), "square_root").expect_err("no code").to_string();
     assert!(missing.starts_with("crates/ir/src/ops/mod.rs: "), "{missing}");
 }
 
