@@ -103,7 +103,7 @@ impl<'a> Selection<'a> {
             return None;
         }
         let points = self.problem.points();
-        let steady_bytes = points.steady.first().map_or(0, |point| point.footprint.activation_bytes);
+        let by_region_bytes = points.by_region.first().map_or(0, |point| point.footprint.activation_bytes);
         let mut to_keep = budget_bytes;
         for _ in 0..TRIES {
             let entry =
@@ -114,7 +114,7 @@ impl<'a> Selection<'a> {
             let excess = plan.arena_bytes.saturating_sub(full_arena_bytes);
             if kept_bytes >= full_bytes || excess == 0 {
                 let fits = cap.is_none_or(|cap| plan.arena_bytes <= cap) && kept_bytes <= budget_bytes;
-                let is_better = budget_bytes < steady_bytes || self.seconds(&plan) < self.seconds(found);
+                let is_better = budget_bytes < by_region_bytes || self.seconds(&plan) < self.seconds(found);
                 return (fits && is_better).then_some(plan);
             }
             to_keep = kept_bytes.min(to_keep).saturating_sub(excess);

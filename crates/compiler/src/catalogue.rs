@@ -73,8 +73,8 @@ pub(crate) struct Catalogue {
     /// Indices of the entries by what they have alive at once, the least first.
     by_alive: Vec<u32>,
     /// The smallest of the plans with a boundary per block, and what it keeps.
-    steady: Option<Entry>,
-    steady_kept_bytes: usize,
+    by_region: Option<Entry>,
+    by_region_kept_bytes: usize,
     /// Of the plans that are not beaten, the one that keeps least.
     least_unbeaten: OnceLock<usize>,
 }
@@ -90,19 +90,19 @@ impl Catalogue {
             };
             Entry::of(point, alive_bytes, tick)
         };
-        let steady = points.steady.first().map(|point| measured(point, false));
-        let steady_kept_bytes = steady.as_ref().map_or(0, Entry::kept_bytes);
-        let (regular, levels) = ([&points.steady, &points.others], [&points.levels, &points.lean_levels]);
+        let by_region = points.by_region.first().map(|point| measured(point, false));
+        let by_region_kept_bytes = by_region.as_ref().map_or(0, Entry::kept_bytes);
+        let (regular, levels) = ([&points.by_region, &points.others], [&points.levels, &points.lean_levels]);
         let nodes = graph.nodes.len();
         let regular = regular.into_iter().flatten().map(|point| measured(point, nodes <= SMALL));
         // Levels hold values in ways that are harder to place.
         let levels = levels.into_iter().flatten().map(|point| measured(point, nodes <= 8 * SMALL));
         let mut entries: Vec<Entry> = regular.chain(levels).collect();
         entries.sort_by_key(|entry| (entry.ticks, entry.alive_bytes, entry.kept_bytes()));
-        mark_more_alive(&mut entries, steady_kept_bytes);
+        mark_more_alive(&mut entries, by_region_kept_bytes);
         let mut by_alive: Vec<u32> = (0..entries.len() as u32).collect();
         by_alive.sort_by_key(|&index| entries[index as usize].alive_bytes);
-        Catalogue { entries, by_alive, steady, steady_kept_bytes, least_unbeaten: OnceLock::new() }
+        Catalogue { entries, by_alive, by_region, by_region_kept_bytes, least_unbeaten: OnceLock::new() }
     }
 
     /// The fewest bytes that any of the plans keeps.
@@ -119,12 +119,12 @@ impl Catalogue {
     fn is_beaten(&self, entry: &Entry, placing: Placing<'_>) -> bool {
         *entry.is_beaten.get_or_init(|| {
             let (kept_bytes, arena_bytes) = (entry.kept_bytes(), placing.arena_bytes(entry));
-            let steady = self.steady.as_ref().filter(|_| kept_bytes < self.steady_kept_bytes);
-            if steady.is_some_and(|steady| arena_bytes > placing.arena_bytes(steady)) {
+            let by_region = self.by_region.as_ref().filter(|_| kept_bytes < self.by_region_kept_bytes);
+            if by_region.is_some_and(|by_region| arena_bytes > placing.arena_bytes(by_region)) {
                 return true;
             }
             let may_beat = |other: &&Entry| {
-                let counts = other.kept_bytes() <= kept_bytes || other.kept_bytes() >= self.steady_kept_bytes;
+                let counts = other.kept_bytes() <= kept_bytes || other.kept_bytes() >= self.by_region_kept_bytes;
                 counts && other.ticks <= entry.ticks && !std::ptr::eq(*other, entry)
             };
             // No arena is smaller than what is alive.
@@ -194,8 +194,8 @@ impl Catalogue {
     /// keeps more than the one before it.
     pub(crate) fn frontier(&self) -> Vec<&Entry> {
         let mut frontier: Vec<&Entry> = Vec::new();
-        let steady = |entry: &&Entry| !entry.has_more_alive && entry.kept_bytes() >= self.steady_kept_bytes;
-        for entry in self.entries.iter().filter(steady) {
+        let by_region = |entry: &&Entry| !entry.has_more_alive && entry.kept_bytes() >= self.by_region_kept_bytes;
+        for entry in self.entries.iter().filter(by_region) {
             if frontier.last().is_none_or(|faster| entry.kept_bytes() < faster.kept_bytes()) {
                 frontier.push(entry);
             }
@@ -205,9 +205,9 @@ impl Catalogue {
     }
 }
 
-/// Marks what others beat if arenas were what is alive; `steady_kept_bytes` are kept by plans with a boundary for every block.
+/// Marks what others beat if arenas were what is alive; `by_region_kept_bytes` are kept by plans with a boundary for every block.
 /// The entries stand from the fastest to the slowest, of equal ones the smallest first.
-fn mark_more_alive(entries: &mut [Entry], steady_kept_bytes: usize) {
+fn mark_more_alive(entries: &mut [Entry], by_region_kept_bytes: usize) {
     let mut least = usize::MAX;
     // Of what is as fast, (memory, kept) pairs that no other undercuts in both.
     let mut before: Vec<(usize, usize)> = Vec::new();
@@ -219,7 +219,7 @@ fn mark_more_alive(entries: &mut [Entry], steady_kept_bytes: usize) {
             before.retain(|&(bytes, keeps)| bytes < alive || keeps < kept);
             before.push((alive, kept));
         }
-        if kept >= steady_kept_bytes {
+        if kept >= by_region_kept_bytes {
             least = least.min(alive);
         }
     }

@@ -21,7 +21,7 @@ pub(crate) enum Pace {
 
 /// When a residual is made and read, in nodes of the graph's order.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Candidate {
+pub(crate) struct OffloadCandidate {
     pub(crate) value: ValueId,
     made: u32,
     last_forward: u32,
@@ -30,7 +30,7 @@ pub(crate) struct Candidate {
 }
 
 /// Residuals of at least so many bytes that can be offloaded, in the order they are made.
-pub(crate) fn candidates(plan: &Plan, least_bytes: usize) -> Vec<Candidate> {
+pub(crate) fn candidates(plan: &Plan, least_bytes: usize) -> Vec<OffloadCandidate> {
     let graph = &plan.graph;
     let (late, turn) = (first_late(graph), turn(graph));
     let users = graph.users();
@@ -44,7 +44,7 @@ pub(crate) fn candidates(plan: &Plan, least_bytes: usize) -> Vec<Candidate> {
         let large = value.storage == Storage::Arena && value.ty.bytes() >= least_bytes;
         // It has to be able to leave before the forward ends; what the loss makes for backward would be back at once.
         if large && !graph.outputs.contains(&id) && made.0 + 1 < late {
-            found.push(Candidate { value: id, made: made.0, last_forward, first_backward });
+            found.push(OffloadCandidate { value: id, made: made.0, last_forward, first_backward });
         }
     }
     found.sort_by_key(|candidate| candidate.made);
@@ -65,7 +65,12 @@ fn turn(graph: &Graph) -> u32 {
 }
 
 /// Residences of the candidates: until when each stays, and from when it is back.
-fn residences(graph: &Graph, candidates: &[Candidate], prices: &Prices, pace: Pace) -> Vec<(Candidate, Residence)> {
+fn residences(
+    graph: &Graph,
+    candidates: &[OffloadCandidate],
+    prices: &Prices,
+    pace: Pace,
+) -> Vec<(OffloadCandidate, Residence)> {
     let spill = prices.spill.unwrap_or_else(SpillPrices::nominal);
     let mut now = 0.0;
     let mut starts: Vec<f64> = Vec::with_capacity(graph.nodes.len());
@@ -74,9 +79,9 @@ fn residences(graph: &Graph, candidates: &[Candidate], prices: &Prices, pace: Pa
         now += prices.seconds(graph, node);
     }
     let turn = turn(graph);
-    let bytes = |candidate: &Candidate| graph.ty(candidate.value).bytes() as f64;
+    let bytes = |candidate: &OffloadCandidate| graph.ty(candidate.value).bytes() as f64;
     let mut free_from = 0.0;
-    let mut stays: Vec<(Candidate, Residence)> = Vec::with_capacity(candidates.len());
+    let mut stays: Vec<(OffloadCandidate, Residence)> = Vec::with_capacity(candidates.len());
     for &candidate in candidates {
         let made_at = starts.get(candidate.made as usize + 1).copied().unwrap_or(now);
         free_from = f64::max(free_from, made_at) + bytes(&candidate) / spill.write_bytes_per_second;
@@ -100,7 +105,7 @@ fn residences(graph: &Graph, candidates: &[Candidate], prices: &Prices, pace: Pa
 }
 
 /// The plan of `base`'s graph with the candidates offloaded.
-pub(crate) fn offloaded(base: &Plan, candidates: &[Candidate], profile: &DeviceProfile, pace: Pace) -> Plan {
+pub(crate) fn offloaded(base: &Plan, candidates: &[OffloadCandidate], profile: &DeviceProfile, pace: Pace) -> Plan {
     let graph = base.graph.clone();
     let stays = residences(&graph, candidates, &profile.prices, pace);
     let apart: Vec<(ValueId, Residence)> = stays.iter().map(|(candidate, stay)| (candidate.value, *stay)).collect();
@@ -111,7 +116,7 @@ pub(crate) fn offloaded(base: &Plan, candidates: &[Candidate], profile: &DeviceP
 /// The most bytes that this has alive at once: its arena is no smaller.
 pub(crate) fn alive_bytes_offloaded(
     base: &Plan,
-    candidates: &[Candidate],
+    candidates: &[OffloadCandidate],
     profile: &DeviceProfile,
     pace: Pace,
 ) -> usize {
@@ -122,14 +127,14 @@ pub(crate) fn alive_bytes_offloaded(
 
 /// Adds the copy steps and the waits to a plan whose residents are placed by node. The second buffers stand behind the
 /// first ones, in the order of `stays`.
-fn with_copies(plan: Plan, stays: &[(Candidate, Residence)]) -> Plan {
+fn with_copies(plan: Plan, stays: &[(OffloadCandidate, Residence)]) -> Plan {
     let Plan { graph, steps: computed, mut buffers, arena_bytes, policy, rules } = plan;
     let seconds_from = buffers.len() - stays.len();
     let mut buffer_of = vec![None; graph.values.len()];
     for (index, buffer) in buffers[..seconds_from].iter().enumerate().rev() {
         buffer_of[buffer.value.index()] = Some(index);
     }
-    let first_buffer = |(candidate, _): &(Candidate, Residence)| buffer_of[candidate.value.index()];
+    let first_buffer = |(candidate, _): &(OffloadCandidate, Residence)| buffer_of[candidate.value.index()];
     let firsts: Vec<usize> = stays.iter().map(|stay| first_buffer(stay).expect("a residual has one")).collect();
     // Both lists are walked once beside the nodes.
     let sorted = |key: &dyn Fn(usize) -> (u32, u32)| {

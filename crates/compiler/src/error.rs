@@ -29,7 +29,7 @@ pub enum CompileError {
     /// No plan keeps so few bytes from forward to backward.
     #[error(
         "a budget of {budget_bytes} bytes is below the smallest possible: this step keeps at least {smallest_bytes} bytes \
-         from forward to backward; allow budget:{smallest_bytes}, or shorten --seq-len or --batch-size"
+         from forward to backward; allow budget:{smallest_bytes}, or a shorter sequence or smaller batch"
     )]
     BudgetDoesNotFit {
         /// What was asked for.
@@ -40,7 +40,7 @@ pub enum CompileError {
     /// No plan found has so small an arena.
     #[error(
         "an arena of {cap_bytes} bytes is too small: this step needs at least {smallest_bytes} bytes under this policy; \
-         allow more memory, or shorten --seq-len or --batch-size, or try --checkpointing auto"
+         allow more memory, or a shorter sequence or smaller batch, or try the policy auto"
     )]
     ArenaDoesNotFit {
         /// What was asked for.

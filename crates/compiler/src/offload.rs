@@ -8,7 +8,7 @@
 //! leaves and comes back.
 
 use crate::CompileError;
-use crate::copies::{Candidate, Pace, alive_bytes_offloaded, candidates, offloaded};
+use crate::copies::{OffloadCandidate, Pace, alive_bytes_offloaded, candidates, offloaded};
 use crate::select::Selection;
 use crate::solve::Point;
 use remat_plan::{DeviceProfile, Plan, Policy};
@@ -136,7 +136,7 @@ impl Selection<'_> {
         tried
     }
 
-    fn fewest(&self, base: &Plan, candidates: &[Candidate], limits: Limits, pace: Pace) -> Plan {
+    fn fewest(&self, base: &Plan, candidates: &[OffloadCandidate], limits: Limits, pace: Pace) -> Plan {
         let plan = |count: usize| offloaded(base, &candidates[..count], self.profile, pace);
         let (mut low, mut high) = (0, candidates.len());
         let mut found = plan(high);

@@ -113,7 +113,7 @@ impl<'a> Selection<'a> {
     }
 
     pub(crate) fn steady_points(&self) -> &'a [Point] {
-        &self.problem.points().steady
+        &self.problem.points().by_region
     }
 
     pub(crate) fn plan_of(&self, point: &Point) -> Plan {
@@ -125,7 +125,7 @@ impl<'a> Selection<'a> {
     fn ladder(&self, capped: bool) -> Vec<&'a Point> {
         let points = self.problem.points();
         let levels = if capped { &points.lean_levels } else { &points.levels };
-        let mut ladder: Vec<&Point> = levels.iter().chain(&points.steady).collect();
+        let mut ladder: Vec<&Point> = levels.iter().chain(&points.by_region).collect();
         ladder.sort_by_key(|point| point.footprint.activation_bytes);
         ladder
     }

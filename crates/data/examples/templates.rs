@@ -8,7 +8,7 @@
 //! Prints what differs, counted, and fails if a text does. A conversation whose turns cannot be told is counted with its
 //! reason. Where a template has `{% generation %}`, the turns found without the marks are held to the marks.
 
-use remat_data::{ChatTemplate, Conversation, Encoder, IGNORED_LABEL, Place, Row, SpecialTokens};
+use remat_data::{ChatTemplate, Conversation, Encoder, IGNORED_LABEL, Row, RowPlace, SpecialTokens};
 use remat_data::{RowOptions, TokenSource, TokenSpan, TrainOn, read_rows_from};
 use remat_jinja::Value;
 use serde::Deserialize;
@@ -187,7 +187,7 @@ fn marked(template: &ChatTemplate, conversation: &Conversation) -> Result<String
     let text = template.render(conversation, false)?;
     let encoder = Encoder::new(Some(&Characters), 1).with_chat(template).with_train_on(TrainOn::Assistant);
     let row = Row::Conversation(conversation.clone());
-    let sample = encoder.encode(&row, &Place::new(Path::new("case"), 1)).map_err(|error| error.to_string())?;
+    let sample = encoder.encode(&row, &RowPlace::new(Path::new("case"), 1)).map_err(|error| error.to_string())?;
     let mut out = String::new();
     let mut open = false;
     for (span, label) in Characters.encode_spans(&text)?.iter().zip(&sample.labels) {

@@ -4,7 +4,7 @@
 
 use crate::dataset::DatasetBuilder;
 use crate::encode::{Encoder, Sample};
-use crate::error::Place;
+use crate::error::RowPlace;
 use crate::row::RowOptions;
 use crate::source::read_rows;
 use crate::tokens::IGNORED_LABEL;
@@ -65,7 +65,7 @@ pub fn check_file(
     let encoder = &encoder.clone().with_limit(seq_len);
     let (mut lengths, mut rows) = (BTreeMap::new(), Vec::new());
     let file = read_rows(path, options, &mut |line, row| {
-        let place = Place::new(path, line);
+        let place = RowPlace::new(path, line);
         let sample = encoder.encode(&row, &place)?;
         *lengths.entry(sample.ids.len() + sample.beyond).or_default() += 1;
         if rows.len() < shown {

@@ -9,7 +9,7 @@
 //! Position 0 is never predicted (the model predicts token t + 1 at t), so its label does not count as trained.
 
 use crate::encode::{Encoder, Sample};
-use crate::error::Place;
+use crate::error::RowPlace;
 use crate::row::options::DataFile;
 use crate::row::{FileRows, RowOptions};
 use crate::source::read_rows;
@@ -183,7 +183,7 @@ impl DatasetBuilder {
 
     /// Adds a row as its kind asks for: cut to `seq_len`, or, a whole file's text, as many samples of that length as it
     /// fills, nothing of it lost.
-    pub(crate) fn push_row(&mut self, row: &Row, encoder: &Encoder<'_>, place: &Place) -> Result<(), DataError> {
+    pub(crate) fn push_row(&mut self, row: &Row, encoder: &Encoder<'_>, place: &RowPlace) -> Result<(), DataError> {
         let Row::Document { text } = row else { return self.push(&encoder.encode(row, place)?) };
         let Some(times) = self.count_row() else { return Ok(()) };
         for _ in 0..times {
@@ -323,7 +323,7 @@ impl Dataset {
         for path in paths {
             let path = builder.start_source(path);
             let mut encode = |line, row| {
-                let place = Place::new(&path, line);
+                let place = RowPlace::new(&path, line);
                 builder.push_row(&row, &encoder, &place)
             };
             let file = read_rows(&path, options, &mut encode)?;

@@ -16,7 +16,7 @@
 //! are trained on. A token that begins before the turn is not.
 
 use crate::chat::{ChatTemplate, Conversation, TrainOn, Turn, TurnEnd, renders_all, trained_turns, untrained_turns};
-use crate::error::Place;
+use crate::error::RowPlace;
 use crate::{DataError, IGNORED_LABEL, ModelTokens, Row, RowKind, TokenSource, TokenSpan};
 use std::cell::Cell;
 
@@ -83,7 +83,7 @@ impl<'a> Encoder<'a> {
     }
 
     /// Encodes one row; `place` is for messages.
-    pub fn encode(&self, row: &Row, place: &Place) -> Result<Sample, DataError> {
+    pub fn encode(&self, row: &Row, place: &RowPlace) -> Result<Sample, DataError> {
         match row {
             Row::Text { text } | Row::Document { text } => self.text_sample(text, place),
             Row::PromptCompletion { prompt, completion } => {
@@ -104,7 +104,7 @@ impl<'a> Encoder<'a> {
         }
     }
 
-    fn text_sample(&self, text: &str, place: &Place) -> Result<Sample, DataError> {
+    fn text_sample(&self, text: &str, place: &RowPlace) -> Result<Sample, DataError> {
         let tokens = self.tokenizer(RowKind::Text, place)?;
         let (mut ids, mut count) = (Vec::new(), 0_usize);
         let (mut before_last, mut last, mut foreign) = (None, None, None);
@@ -143,7 +143,7 @@ impl<'a> Encoder<'a> {
         &self,
         text: &str,
         size: usize,
-        place: &Place,
+        place: &RowPlace,
         give: &mut dyn FnMut(&[u32]) -> Result<(), DataError>,
     ) -> Result<bool, DataError> {
         let tokens = self.tokenizer(RowKind::Text, place)?;
@@ -176,7 +176,7 @@ impl<'a> Encoder<'a> {
         Ok(eos.is_some())
     }
 
-    fn conversation_sample(&self, conversation: &Conversation, place: &Place) -> Result<Sample, DataError> {
+    fn conversation_sample(&self, conversation: &Conversation, place: &RowPlace) -> Result<Sample, DataError> {
         let tokens = self.tokenizer(RowKind::Messages, place)?;
         let chat = self.chat.map_err(|reason| {
             let (place, kind, reason) = (place.clone(), RowKind::Messages, reason.to_string());
@@ -218,7 +218,7 @@ impl<'a> Encoder<'a> {
         &self,
         chat: &ChatTemplate,
         conversation: &Conversation,
-        place: &Place,
+        place: &RowPlace,
     ) -> Result<(), DataError> {
         if let Some(unusual) = conversation.unusual().iter().find(|unusual| !chat.mentions(conversation, &unusual.word))
         {
@@ -236,7 +236,7 @@ impl<'a> Encoder<'a> {
         kind: RowKind,
         prompt: &str,
         completion: &str,
-        place: &Place,
+        place: &RowPlace,
     ) -> Result<Sample, DataError> {
         let tokens = self.tokenizer(kind, place)?;
         let prompt_ids = self.prompt_ids(tokens, prompt, place)?;
@@ -252,7 +252,7 @@ impl<'a> Encoder<'a> {
 
     /// The prompt with the tokens that the tokenizer puts around a text, but not with an end of text that some
     /// tokenizers put behind it: the completion goes on from here.
-    fn prompt_ids(&self, tokens: &dyn TokenSource, prompt: &str, place: &Place) -> Result<Vec<u32>, DataError> {
+    fn prompt_ids(&self, tokens: &dyn TokenSource, prompt: &str, place: &RowPlace) -> Result<Vec<u32>, DataError> {
         let mut ids = self.ids(tokens, "prompt", prompt, true, place)?;
         if ids.last().is_some() && ids.last().copied() == tokens.eos() {
             let plain = self.ids(tokens, "prompt", prompt, false, place)?;
@@ -265,7 +265,7 @@ impl<'a> Encoder<'a> {
         Ok(ids)
     }
 
-    fn token_sample(&self, input_ids: &[i64], labels: Option<&[i64]>, place: &Place) -> Result<Sample, DataError> {
+    fn token_sample(&self, input_ids: &[i64], labels: Option<&[i64]>, place: &RowPlace) -> Result<Sample, DataError> {
         if let Some(labels) = labels
             && labels.len() != input_ids.len()
         {
@@ -287,7 +287,7 @@ impl<'a> Encoder<'a> {
         Ok(Sample { ids, labels, terminated: true, complete: true, beyond: 0 })
     }
 
-    fn tokenizer(&self, kind: RowKind, place: &Place) -> Result<&'a dyn TokenSource, DataError> {
+    fn tokenizer(&self, kind: RowKind, place: &RowPlace) -> Result<&'a dyn TokenSource, DataError> {
         self.tokens.ok_or_else(|| DataError::NoTokenizer { place: place.clone(), kind })
     }
 
@@ -299,7 +299,7 @@ impl<'a> Encoder<'a> {
         key: &'static str,
         text: &str,
         add_special: bool,
-        place: &Place,
+        place: &RowPlace,
     ) -> Result<Vec<u32>, DataError> {
         let refused = |reason| DataError::Tokenizer { place: place.clone(), key, reason };
         let mut ids = tokens.encode(text, add_special).map_err(refused)?;
@@ -320,7 +320,7 @@ impl<'a> Encoder<'a> {
         Ok(ids)
     }
 
-    fn check_ids(&self, ids: &[u32], place: &Place) -> Result<(), DataError> {
+    fn check_ids(&self, ids: &[u32], place: &RowPlace) -> Result<(), DataError> {
         match ids.iter().find(|&&id| id > self.last_id) {
             Some(&id) => {
                 let last = self.last_id as usize;

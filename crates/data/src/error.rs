@@ -2,27 +2,28 @@
 //! what to do about it. The tests in `tests/data/messages.rs` hold every message to its exact words.
 
 use crate::row::kind::RowKind;
+use remat_formats::{SettingName, Spelled};
 use std::fmt;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 /// Where a row stands: a file and a line counted from 1.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Place {
+pub struct RowPlace {
     /// The file, as the user named it.
     pub path: PathBuf,
     /// The line the row starts on, counted from 1.
     pub line: u64,
 }
 
-impl Place {
+impl RowPlace {
     /// A line of a file.
     pub fn new(path: &Path, line: u64) -> Self {
-        Place { path: path.to_path_buf(), line }
+        RowPlace { path: path.to_path_buf(), line }
     }
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for RowPlace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}", self.path.display(), self.line)
     }
@@ -42,9 +43,8 @@ pub enum DataError {
     Io { path: PathBuf, source: std::io::Error },
 
     #[error(
-        "{}: the tokens of the rows cannot be written there: {source}; make room, or choose another place with --out",
-        path.display()
-    )]
+        "{}: the tokens of the rows cannot be written there: {source}; make room, or choose another place with {out_name}",
+        path.display(), out_name = SettingName("out"))]
     NotWritten { path: PathBuf, source: std::io::Error },
 
     #[error("{}: is damaged: {reason}; write or copy it again", path.display())]
@@ -59,10 +59,10 @@ pub enum DataError {
     #[error("{}: was changed while it was read; run again when nothing writes to it", path.display())]
     Changed { path: PathBuf },
 
-    #[error("{}: is a folder; name the files in it, each with its own --data", path.display())]
+    #[error("{}: is a folder; name the files in it, each with its own {data_name}", path.display(), data_name = SettingName("data"))]
     IsFolder { path: PathBuf },
 
-    #[error("{}: holds several splits; name the one to train on, as in --data {}/train", path.display(), path.display())]
+    #[error("{}: holds several splits; name the one to train on, as in {data_name} {}/train", path.display(), path.display(), data_name = SettingName("data"))]
     Splits { path: PathBuf },
 
     #[error("{}: is named like a file of {name} and is none; give it the ending of what it holds", path.display())]
@@ -72,18 +72,18 @@ pub enum DataError {
     TextTooLong { path: PathBuf, limit_bytes: usize },
 
     #[error("{place}: a cell that begins with a quote here never ends; close it, or double the quotes within it")]
-    OpenQuote { place: Place },
+    OpenQuote { place: RowPlace },
 
     #[error("{place}: text behind the closing quote of a cell; double the quotes within a cell that is in quotes")]
-    TextBehindQuote { place: Place },
+    TextBehindQuote { place: RowPlace },
 
     #[error(
         "{place}: this row has {cells} cells, but the first line names {names} columns; put cells in quotes that hold \
              the delimiter or a line end"
     )]
-    CellCount { place: Place, cells: usize, names: usize },
+    CellCount { place: RowPlace, cells: usize, names: usize },
 
-    #[error("no data file was given; name at least one with --data FILE.jsonl")]
+    #[error("no data file was given; name at least one with {data_name} FILE.jsonl", data_name = SettingName("data"))]
     NoFiles,
 
     #[error("{}: holds no rows; it needs one JSON object per line: {ACCEPTED}", path.display())]
@@ -92,135 +92,131 @@ pub enum DataError {
     #[error(
         "{place}: this row is longer than {limit_bytes} bytes; split it into shorter rows, one JSON object per line"
     )]
-    RowTooLong { place: Place, limit_bytes: usize },
+    RowTooLong { place: RowPlace, limit_bytes: usize },
 
     #[error("{place}: byte {column} of this line is not UTF-8; save the file as UTF-8 text")]
-    NotUtf8 { place: Place, column: usize },
+    NotUtf8 { place: RowPlace, column: usize },
 
     #[error("{place}:{column}: not JSON: {reason}, near `{excerpt}`; every row must be one complete JSON object")]
-    NotJson { place: Place, column: usize, reason: String, excerpt: String },
+    NotJson { place: RowPlace, column: usize, reason: String, excerpt: String },
 
     #[error("{place}:{column}: not a JSON array of rows: {reason}; write [{{…}}, {{…}}], or one JSON object per line")]
-    NotJsonArray { place: Place, column: usize, reason: String },
+    NotJsonArray { place: RowPlace, column: usize, reason: String },
 
     #[error("{place}: this row is {found}, not a JSON object; accepted: {ACCEPTED}")]
-    NotAnObject { place: Place, found: &'static str },
+    NotAnObject { place: RowPlace, found: &'static str },
 
     #[error("{place}: no known format has the keys {keys}; accepted: {ACCEPTED}")]
-    UnknownKeys { place: Place, keys: String },
+    UnknownKeys { place: RowPlace, keys: String },
 
     #[error("{place}: key `{key}` of format {kind} is missing, this row has the keys {keys}; accepted: {ACCEPTED}")]
-    MissingKey { place: Place, key: &'static str, kind: RowKind, keys: String },
+    MissingKey { place: RowPlace, key: &'static str, kind: RowKind, keys: String },
 
     #[error(
         "{place}: this row is {found}, but the file's first row is {expected}; keep one format per file and give each \
-         file its own --data"
-    )]
-    OtherKind { place: Place, found: RowKind, expected: RowKind },
+         file its own {data_name}", data_name = SettingName("data"))]
+    OtherKind { place: RowPlace, found: RowKind, expected: RowKind },
 
     #[error("{place}: `{key}` is {found}, but must be {expected}")]
-    WrongType { place: Place, key: String, expected: String, found: String },
+    WrongType { place: RowPlace, key: String, expected: String, found: String },
 
-    #[error("{place}: `{key}` must be {expected}")]
-    BadMessage { place: Place, key: String, expected: String },
+    #[error("{place}: `{key}` must be {expected}", expected = Spelled(expected))]
+    BadMessage { place: RowPlace, key: String, expected: String },
 
     #[error("{place}: key `{key}` is there twice; keys are told apart by more than case and blanks around them")]
-    DuplicateKey { place: Place, key: String },
+    DuplicateKey { place: RowPlace, key: String },
 
-    #[error("{place}: `{key}` {why}")]
-    RefusedKey { place: Place, key: String, why: &'static str },
+    #[error("{place}: `{key}` {why}", why = Spelled(why))]
+    RefusedKey { place: RowPlace, key: String, why: &'static str },
 
     #[error(
         "{place}: {keys} beside {kind}: it is not known what this says ({found}), and to pass over it may change what is \
-         learnt; map it with --columns, or say that it means nothing here: --ignore-columns {names}"
-    )]
-    UnknownBeside { place: Place, keys: String, names: String, found: String, kind: RowKind },
+         learnt; map it with {columns_name}, or say that it means nothing here: {ignore_columns_name} {names}", columns_name = SettingName("columns"), ignore_columns_name = SettingName("ignore-columns"))]
+    UnknownBeside { place: RowPlace, keys: String, names: String, found: String, kind: RowKind },
 
-    #[error("--columns names {columns}, which no row of the data has; give the columns' names as the files have them")]
+    #[error("{columns_name} names {columns}, which no row of the data has; give the columns' names as the files have them", columns_name = SettingName("columns"))]
     NoSuchColumns { columns: String },
 
     #[error(
-        "{place}: {bad} of {rows} rows are bad, more than the {percent:.0} % that --bad-rows drop may leave out; this is \
-         the first: {reason}"
-    )]
-    TooManyBad { place: Place, bad: usize, rows: usize, percent: f64, reason: String },
+        "{place}: {bad} of {rows} rows are bad, more than the {percent:.0} % that {bad_rows_name} drop may leave out; this is \
+         the first: {reason}", bad_rows_name = SettingName("bad-rows"))]
+    TooManyBad { place: RowPlace, bad: usize, rows: usize, percent: f64, reason: String },
 
     #[error(
         "{place}: `labels` has {labels} entries, but `input_ids` has {ids}; give one label per token, unshifted, with \
          -100 for tokens that are not trained on"
     )]
-    LabelCount { place: Place, ids: usize, labels: usize },
+    LabelCount { place: RowPlace, ids: usize, labels: usize },
 
     #[error(
         "{place}: `input_ids[{index}]` is {id}, but this model's token ids are 0 to {last}; tokenise the data with the \
          tokenizer of this model"
     )]
-    TokenOutOfVocabulary { place: Place, index: usize, id: i64, last: usize },
+    TokenOutOfVocabulary { place: RowPlace, index: usize, id: i64, last: usize },
 
     #[error(
         "{place}: `labels[{index}]` is {label}, but a label is a token id of this model, 0 to {last}, or -100 for a \
          token that is not trained on"
     )]
-    LabelOutOfVocabulary { place: Place, index: usize, label: i64, last: usize },
+    LabelOutOfVocabulary { place: RowPlace, index: usize, label: i64, last: usize },
 
     #[error(
         "{place}: the tokenizer gives the id {id}, but this model's token ids are 0 to {last}; use the tokenizer.json \
          that belongs to this model"
     )]
-    TokenizerOutOfVocabulary { place: Place, id: u32, last: usize },
+    TokenizerOutOfVocabulary { place: RowPlace, id: u32, last: usize },
 
     #[error(
         "{place}: a row of format {kind} needs the model's tokenizer, and there is none; put tokenizer.json into the \
          model folder, or give {{\"input_ids\"}} rows"
     )]
-    NoTokenizer { place: Place, kind: RowKind },
+    NoTokenizer { place: RowPlace, kind: RowKind },
 
     #[error("{place}: the tokenizer refused `{key}`: {reason}; check tokenizer.json in the model folder")]
-    Tokenizer { place: Place, key: &'static str, reason: String },
+    Tokenizer { place: RowPlace, key: &'static str, reason: String },
 
     #[error("{place}: a row of format {kind} needs the model's chat template: {reason}")]
-    NoChatTemplate { place: Place, kind: RowKind, reason: String },
+    NoChatTemplate { place: RowPlace, kind: RowKind, reason: String },
 
     #[error(
         "{place}: the model's chat template cannot render this conversation: {reason}; check the order of its roles, \
          or the template in the model folder"
     )]
-    Rendering { place: Place, reason: String },
+    Rendering { place: RowPlace, reason: String },
 
     #[error(
         "{place}: `{key}`: the model's chat template never reads `{word}`, so it would be passed over in silence; leave it \
          out of the row, or use a template that reads it"
     )]
-    NotInTemplate { place: Place, key: String, word: String },
+    NotInTemplate { place: RowPlace, key: String, word: String },
 
     #[error(
         "{place}: a message holds tool calls, which the model's chat template never reads: the turn would be learnt without \
          them; use a model or a template that calls tools, or drop such rows"
     )]
-    CallsNotInTemplate { place: Place },
+    CallsNotInTemplate { place: RowPlace },
 
     #[error(
         "{place}: `{key}` has a place only in a conversation, and the model has no chat template; put the \
          chat_template.jinja of the model's instruction-tuned version into the folder"
     )]
-    NeedsChatTemplate { place: Place, key: &'static str },
+    NeedsChatTemplate { place: RowPlace, key: &'static str },
 
-    #[error("--chat-template-kwargs {problem}")]
+    #[error("{chat_template_kwargs_name} {problem}", chat_template_kwargs_name = SettingName("chat-template-kwargs"))]
     TemplateVariables { problem: String },
 
     #[error(transparent)]
     Formats(#[from] remat_formats::FormatsError),
 
-    #[error("--seq-len {seq_len} leaves no token to predict; it must be at least 2")]
+    #[error("{seq_len_name} {seq_len} leaves no token to predict; it must be at least 2", seq_len_name = SettingName("seq-len"))]
     SeqLen { seq_len: usize },
 
-    #[error("{key} is 0; it must be at least 1")]
+    #[error("{name} is 0; it must be at least 1", name = SettingName(key))]
     Zero { key: &'static str },
 
     #[error(
         "none of the {rows} rows has a token to train on within the first {seq_len} tokens ({truncated} rows were \
-         cut there); raise --seq-len, or check that completions are not empty and that labels are not all -100"
-    )]
+         cut there); raise {seq_len_name}, or check that completions are not empty and that labels are not all -100", seq_len_name = SettingName("seq-len"))]
     NothingToTrain { rows: usize, truncated: usize, seq_len: usize },
 
     #[error("the data has more than {limit} rows; split it over several runs")]

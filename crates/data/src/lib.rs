@@ -32,7 +32,7 @@ pub use chat::{ChatTemplate, Conversation, Day, SpecialTokens, TrainOn};
 pub use check::{FileCheck, Piece, ShownRow, check_file};
 pub use dataset::{Dataset, DatasetBuilder, SampleId, SampleStats};
 pub use encode::{Encoder, Sample};
-pub use error::{DataError, Place};
+pub use error::{DataError, RowPlace};
 pub use loader::{DataLoader, LoaderOptions, UpdateBatch};
 pub use model_tokens::ModelTokens;
 pub use order::{Order, Sampler, SamplerState};

@@ -64,10 +64,10 @@ impl DataLoader {
     pub fn new(dataset: Dataset, options: LoaderOptions) -> Result<Self, DataError> {
         let LoaderOptions { batch_size, grad_accum, packing, order } = options;
         if batch_size == 0 {
-            return Err(DataError::Zero { key: "--batch-size" });
+            return Err(DataError::Zero { key: "batch-size" });
         }
         if grad_accum == 0 {
-            return Err(DataError::Zero { key: "--grad-accum" });
+            return Err(DataError::Zero { key: "grad-accum" });
         }
         let sequences =
             if packing { Sequences::packed(&dataset, dataset.seq_len())? } else { Sequences::unpacked(&dataset)? };

@@ -25,6 +25,7 @@ mod own_files;
 mod peft;
 mod places;
 mod safetensors;
+mod setting_name;
 mod tokenize;
 mod tokenizer;
 mod tokenizer_parts;
@@ -57,6 +58,7 @@ pub use places::{Places, probe_folder, resolve};
 pub use safetensors::{
     NamedTensor, SafetensorsFile, TensorInfo, TensorSpec, write_safetensors, write_safetensors_from,
 };
+pub use setting_name::{SettingName, Spelled, spell_settings};
 pub use tokenize::Tokens;
 pub use tokenizer::{ChatTemplates, Tokenizer};
 pub use tokenizer_size::tokenizer_reading_bytes;

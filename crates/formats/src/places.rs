@@ -30,7 +30,7 @@ pub struct Places {
 
 /// A path without links, and what the system knows it by.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Place {
+struct ResolvedPath {
     path: PathBuf,
     id: Option<Id>,
 }
@@ -42,15 +42,15 @@ type Id = (u64, u64);
 struct Input {
     /// The flag and its path.
     name: String,
-    place: Place,
+    place: ResolvedPath,
     /// What is directly inside, of a folder.
-    inside: Vec<Place>,
+    inside: Vec<ResolvedPath>,
 }
 
 #[derive(Debug)]
 struct Output {
     name: String,
-    place: Place,
+    place: ResolvedPath,
     given: PathBuf,
     /// Of a folder: the names that no other output may take.
     taken: Option<Vec<&'static str>>,
@@ -66,7 +66,7 @@ impl Places {
     #[must_use]
     pub fn reads(mut self, flag: &str, path: &Path) -> Self {
         if !path.as_os_str().is_empty()
-            && let Ok(place) = Place::of(path)
+            && let Ok(place) = ResolvedPath::of(path)
         {
             let name = format!("{flag} {}", path.display());
             self.inputs.push(Input { name, inside: entries(path).map(|(_, place)| place).collect(), place });
@@ -101,7 +101,7 @@ impl Places {
             output: name.clone(),
             problem: format!("cannot be written: {error}; choose another path"),
         };
-        let place = Place::of(path).map_err(nowhere)?;
+        let place = ResolvedPath::of(path).map_err(nowhere)?;
         self.outputs.push(Output { name, place, given: path.to_path_buf(), taken });
         Ok(self)
     }
@@ -164,7 +164,7 @@ impl Places {
 }
 
 impl Input {
-    fn places(&self) -> impl Iterator<Item = &Place> {
+    fn places(&self) -> impl Iterator<Item = &ResolvedPath> {
         std::iter::once(&self.place).chain(&self.inside)
     }
 }
@@ -192,18 +192,18 @@ impl Output {
     }
 }
 
-impl Place {
-    fn of(path: &Path) -> io::Result<Place> {
-        Ok(Place { path: resolve(path)?, id: fs::metadata(path).ok().map(|found| id(&found)) })
+impl ResolvedPath {
+    fn of(path: &Path) -> io::Result<ResolvedPath> {
+        Ok(ResolvedPath { path: resolve(path)?, id: fs::metadata(path).ok().map(|found| id(&found)) })
     }
 
     /// Whether both are one file or folder.
-    fn is(&self, other: &Place) -> bool {
+    fn is(&self, other: &ResolvedPath) -> bool {
         self.path == other.path || (self.id.is_some() && self.id == other.id)
     }
 
     /// Whether it lies in the folder, however deep.
-    fn is_below(&self, folder: &Place) -> bool {
+    fn is_below(&self, folder: &ResolvedPath) -> bool {
         let above = self.path.ancestors().skip(1);
         above.into_iter().any(|path| {
             path == folder.path || (folder.id.is_some() && fs::metadata(path).ok().map(|f| id(&f)) == folder.id)
@@ -212,9 +212,9 @@ impl Place {
 }
 
 /// What is directly in a folder, links followed; nothing where there is no folder.
-fn entries(folder: &Path) -> impl Iterator<Item = (OsString, Place)> {
+fn entries(folder: &Path) -> impl Iterator<Item = (OsString, ResolvedPath)> {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
-    entries.filter_map(|entry| Some((entry.file_name(), Place::of(&entry.path()).ok()?)))
+    entries.filter_map(|entry| Some((entry.file_name(), ResolvedPath::of(&entry.path()).ok()?)))
 }
 
 fn id(found: &Metadata) -> Id {

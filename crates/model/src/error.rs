@@ -1,6 +1,6 @@
 //! What can be wrong with a model folder, an adapter or a request. Invariant: names the tensor, module or key.
 
-use remat_formats::FormatsError;
+use remat_formats::{FormatsError, SettingName};
 use remat_ir::IrError;
 use remat_plan::DeviceError;
 
@@ -28,8 +28,7 @@ pub enum ModelError {
     },
     /// A target that names no module.
     #[error(
-        "--targets {given}: matches no linear module; this model has {available}; give some of these names, all-linear, or a pattern that matches a whole path, as in .*q_proj"
-    )]
+        "{targets_name} {given}: matches no linear module; this model has {available}; give some of these names, all-linear, or a pattern that matches a whole path, as in .*q_proj", targets_name = SettingName("targets"))]
     NoTarget {
         /// What was asked for.
         given: String,
@@ -37,7 +36,7 @@ pub enum ModelError {
         available: String,
     },
     /// A regular expression that does not parse.
-    #[error("--targets {given}: not a valid regular expression: {problem}")]
+    #[error("{targets_name} {given}: not a valid regular expression: {problem}", targets_name = SettingName("targets"))]
     BadRegex {
         /// What was given.
         given: String,

@@ -8,7 +8,7 @@ use crate::adapter::Adapters;
 use crate::graph_builder::GraphBuilder;
 use crate::stored::StoredQuantised;
 use crate::{Method, ModelError, Precision, Quant};
-use remat_formats::ModelConfig;
+use remat_formats::{ModelConfig, SettingName};
 use remat_ir::ops::{Attention, CacheWrite, CachedAttention, Layout, Linear};
 use remat_ir::{IrError, ParameterKind, SourceRole, Storage, Type, ValueId};
 use remat_tensor::{DType, stream_of_name};
@@ -91,8 +91,10 @@ impl<'a> ModelBuilder<'a> {
             return Err(ModelError::Setting("batch size and sequence length must be at least 1".to_string()));
         }
         if seq_len > limit {
-            let message =
-                format!("--seq-len {seq_len}: this model has {limit} positions; use --seq-len {limit} or less");
+            let message = format!(
+                "{key} {seq_len}: this model has {limit} positions; use {key} {limit} or less",
+                key = SettingName("seq-len")
+            );
             return Err(ModelError::Setting(message));
         }
         let mut b = GraphBuilder::new(base.precision, training);
@@ -127,16 +129,18 @@ impl<'a> ModelBuilder<'a> {
         let train_base = method == Some(&Method::Full);
         if let (true, Some(stored)) = (train_base, stored.first()) {
             let message = format!(
-                "--method full: the weights of this model are stored in {stored} and cannot be trained; \
-                 use --method lora, or the unquantised model"
+                "{method} full: the weights of this model are stored in {stored} and cannot be trained; \
+                 use {method} lora, or the unquantised model",
+                method = SettingName("method")
             );
             return Err(ModelError::Setting(message));
         }
         let quant = method.and_then(Method::quant);
         if let Some((quant, stored)) = quant.and_then(|quant| Some((quant, stored.other_than(quant)?))) {
             let message = format!(
-                "--quant {quant}: weights of this model are stored in {stored}; use --quant {stored}, or the \
-                 unquantised model"
+                "{key} {quant}: weights of this model are stored in {stored}; use {key} {stored}, or the \
+                 unquantised model",
+                key = SettingName("quant")
             );
             return Err(ModelError::Setting(message));
         }

@@ -7,7 +7,8 @@
 use crate::ModelError;
 use crate::companions::{MODEL_FILES, is_shard};
 use remat_formats::{
-    FormatsError, OwnFiles, Places, files_below, fsync_folder, lock_folder, probe_folder, require_space, resolve,
+    FormatsError, OwnFiles, Places, SettingName, files_below, fsync_folder, lock_folder, probe_folder, require_space,
+    resolve,
 };
 use std::fs::TryLockError;
 use std::path::{Path, PathBuf};
@@ -19,6 +20,11 @@ pub(crate) struct OutFolder<'a> {
     is_there: bool,
 }
 
+/// The setting that names such a folder.
+fn name() -> String {
+    SettingName("out").to_string()
+}
+
 /// Writes all files of a model into a folder.
 type Write<'a> = dyn FnMut(&Path) -> Result<(), ModelError> + 'a;
 
@@ -28,10 +34,13 @@ impl<'a> OutFolder<'a> {
     /// # Errors
     /// A folder that meets an input; one that is there, without `replace`.
     pub(crate) fn open(path: &'a Path, inputs: Places, replace: bool) -> Result<Self, ModelError> {
-        inputs.writes_folder("--out", path, MODEL_FILES.iter().copied())?.check()?;
+        inputs.writes_folder(&name(), path, MODEL_FILES.iter().copied())?.check()?;
         let out = OutFolder { path, is_there: path.symlink_metadata().is_ok() };
         match out.is_there && !replace {
-            true => out.refuse("exists; choose another folder, or replace it with --force"),
+            true => {
+                let replace = SettingName("force");
+                out.refuse(&format!("exists; choose another folder, or replace it with {replace}"))
+            }
             false => Ok(out),
         }
     }
@@ -52,7 +61,7 @@ impl<'a> OutFolder<'a> {
     /// # Errors
     /// A disk with less free.
     pub(crate) fn require_space(&self, bytes: u64) -> Result<(), ModelError> {
-        Ok(require_space("--out", self.path, bytes)?)
+        Ok(require_space(&name(), self.path, bytes)?)
     }
 
     /// Writes the model.
@@ -64,7 +73,7 @@ impl<'a> OutFolder<'a> {
     }
 
     fn refuse<T>(&self, problem: &str) -> Result<T, ModelError> {
-        Err(ModelError::Setting(format!("--out {}: {problem}", self.path.display())))
+        Err(ModelError::Setting(format!("{} {}: {problem}", name(), self.path.display())))
     }
 
     /// A folder that holds a model which was written here.
@@ -76,8 +85,8 @@ impl<'a> OutFolder<'a> {
             // A file system without locks is no reason not to write.
             lock => lock.ok(),
         };
-        let no_model = "is not a model folder that remat wrote, so --force does not replace it; choose another folder, or \
-                        remove it yourself";
+        let no_model = "is not a model folder that remat wrote, so it is not replaced; choose another folder, or remove it \
+                        yourself";
         let Some(mut own) = OwnFiles::read(self.path)? else { return self.refuse(no_model) };
         own.recover()?;
         if !own.holds("config.json") {
@@ -86,7 +95,7 @@ impl<'a> OutFolder<'a> {
         let there = files_below(self.path).map_err(failed(self.path, "read the folder"))?;
         let shards = there.iter().map(String::as_str).filter(|name| is_shard(name));
         let results: Vec<&str> = MODEL_FILES.iter().copied().chain(shards).collect();
-        own.refuse_foreign("--out", results.iter().copied())?;
+        own.refuse_foreign(&name(), results.iter().copied())?;
         own.install(&results, write)
     }
 }

@@ -4,7 +4,7 @@
 //! `build::training`, which plans from a configuration.
 
 use crate::ModelError;
-use remat_formats::{ModelConfig, Preset};
+use remat_formats::{ModelConfig, Preset, SettingName};
 use std::path::Path;
 
 /// The names of all presets.
@@ -29,7 +29,10 @@ pub fn preset_json(name: &str) -> Result<&'static str, ModelError> {
         Some(Preset { config, .. }) => Ok(config),
         None => {
             let known = preset_names().collect::<Vec<_>>().join(", ");
-            Err(ModelError::Setting(format!("--preset {name}: there is no such preset; there are {known}")))
+            Err(ModelError::Setting(format!(
+                "{} {name}: there is no such preset; there are {known}",
+                SettingName("preset")
+            )))
         }
     }
 }
@@ -126,6 +129,6 @@ mod tests {
     #[test]
     fn an_unknown_preset_is_refused_with_those_there_are() {
         let error = preset("gpt5").expect_err("unknown").to_string();
-        assert!(error.starts_with("--preset gpt5: there is no such preset; there are llama-160m, "), "{error}");
+        assert!(error.starts_with("`preset` gpt5: there is no such preset; there are llama-160m, "), "{error}");
     }
 }

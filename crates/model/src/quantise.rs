@@ -12,7 +12,8 @@ use crate::source::Source;
 use crate::{Model, ModelError, Quant};
 use half::{bf16, f16};
 use remat_formats::{
-    FormatsError, PartContent, Places, QuantisedPart, TensorSpec, quantised_parts, write_atomic, write_safetensors_from,
+    FormatsError, PartContent, Places, QuantisedPart, SettingName, TensorSpec, quantised_parts, write_atomic,
+    write_safetensors_from,
 };
 use remat_tensor::{DType, Quantiser, into_bytes};
 use serde_json::{Value, json};
@@ -58,7 +59,7 @@ impl Model {
     /// own or was not written here, a disk that is full.
     pub fn write_quantised(&self, quant: Quant, out: &Path, replace: bool) -> Result<QuantiseReport, ModelError> {
         let inputs = match self.source {
-            Source::Files(..) => Places::new().reads("--model", &self.folder),
+            Source::Files(..) => Places::new().reads(&SettingName("model").to_string(), &self.folder),
             Source::Random(_) => Places::new(),
         };
         let out = OutFolder::open(out, inputs, replace)?;

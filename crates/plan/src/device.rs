@@ -71,7 +71,7 @@ pub enum DeviceError {
     },
     /// The operating system refused a thread.
     #[error(
-        "a thread beyond the first {started} could not be started: {problem}; choose fewer with --threads, or allow more: ulimit -u, \
+        "a thread beyond the first {started} could not be started: {problem}; choose fewer threads, or allow more: ulimit -u, \
          or the limit on processes of the container"
     )]
     Threads {
@@ -82,7 +82,7 @@ pub enum DeviceError {
     },
     /// The operating system refused the thread that copies offloaded values.
     #[error(
-        "the thread that copies values to --offload and back could not be started: {problem}; choose fewer --threads, or \
+        "the thread that copies offloaded values could not be started: {problem}; choose fewer threads, or \
          allow more: ulimit -u, or the limit on processes of the container"
     )]
     CopyThread {
@@ -91,8 +91,8 @@ pub enum DeviceError {
     },
     /// A folder for offloaded values that cannot hold them.
     #[error(
-        "--offload {folder}: cannot hold {bytes} bytes of offloaded values: {problem}; choose a folder on a disk with more \
-         room, or allow more --memory"
+        "{folder}: cannot hold {bytes} bytes of offloaded values: {problem}; choose a folder on a disk with more \
+         room, or allow more memory"
     )]
     NoSpillSpace {
         /// The folder.
@@ -103,7 +103,7 @@ pub enum DeviceError {
         problem: String,
     },
     /// A folder for offloaded values that cannot be used.
-    #[error("--offload {folder}: {problem}; name a folder that is there and may be written to")]
+    #[error("{folder}: no place for offloaded values: {problem}; name a folder that is there and may be written to")]
     BadSpillFolder {
         /// The folder.
         folder: String,
@@ -111,7 +111,7 @@ pub enum DeviceError {
         problem: String,
     },
     /// A copy to or from the spill file that failed in a run.
-    #[error("--offload {folder}: a copy failed: {problem}; check the disk, then go on with --resume")]
+    #[error("{folder}: a copy of offloaded values failed: {problem}; check the disk, then resume from the last save")]
     Spill {
         /// The folder.
         folder: String,

@@ -194,5 +194,5 @@ fn rows_that_fill_no_blocks_are_f16_and_counted() {
     assert_eq!((stored("Q8_0"), stored("F16")), (0, report.fallen_back));
     assert!(report.fallen_back > 10);
     let again = export(&case, &folders, "out.gguf").expect_err("there").to_string();
-    assert!(again.contains("exists; choose another file, or replace it with --force"), "{again}");
+    assert!(again.contains("exists; choose another file, or replace it with `force`"), "{again}");
 }

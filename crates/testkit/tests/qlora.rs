@@ -170,5 +170,5 @@ fn checkpoints_in_four_bits_hold_what_is_quantised_while_loading() {
 fn a_checkpoint_in_four_bits_cannot_be_trained_in_full() {
     let case = Case::open("gpt2").with_model_of(&folder("gpt2").join("nested"));
     let error = case.try_training(&case.full()).expect_err("refused").to_string();
-    assert!(error.starts_with("--method full: the weights of this model are stored in nf4"), "{error}");
+    assert!(error.starts_with("`method` full: the weights of this model are stored in nf4"), "{error}");
 }

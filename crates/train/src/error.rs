@@ -3,10 +3,10 @@
 
 use crate::plan::alternative::{Alternative, listed};
 use crate::plan::limit_owner::LimitOwner;
-use crate::settings::setting_name::SettingName;
 use remat_compiler::CompileError;
 use remat_data::DataError;
 use remat_formats::FormatsError;
+use remat_formats::SettingName;
 use remat_hub::HubError;
 use remat_model::ModelError;
 use remat_plan::{DeviceError, MemoryDomain};

@@ -81,7 +81,7 @@ fn a_thread_that_cannot_start_is_an_error_with_a_remedy() {
     // A limit without room to measure prices, which would take the time of many runs.
     let offload =
         format!("--threads 1 --memory 200MiB --checkpointing budget:34KiB --offload {}", spill.path().display());
-    for (flags, remedy) in [("--threads 2", "with --threads"), (offload.as_str(), "--threads")] {
+    for (flags, remedy) in [("--threads 2", "fewer threads"), (offload.as_str(), "fewer threads")] {
         let train = Train::on("llama-gqa-tied", "--steps 1 --batch-size 4");
         let output = train.command(flags).env(NO_THREADS.0, NO_THREADS.1).output().expect("runs");
         let stderr = text(&output.stderr);

@@ -20,7 +20,7 @@ const SMALL_PART: usize = 32;
 
 /// One way to treat a group.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Choice {
+pub(super) struct GroupChoice {
     pub bytes: usize,
     pub seconds: f64,
     /// Per member, whether it runs again if it is needed.
@@ -31,7 +31,7 @@ pub(super) struct Choice {
 
 /// The choices of a group that no other choice beats in both bytes and seconds, from the fewest bytes to the fewest
 /// seconds. With `keep_boundary`, only those that keep what other groups read.
-pub(super) fn frontier(group: &Group, keep_boundary: bool) -> Vec<Choice> {
+pub(super) fn frontier(group: &Group, keep_boundary: bool) -> Vec<GroupChoice> {
     let nothing = vec![false; group.members.len()];
     let mut choices = vec![evaluate(group, nothing)];
     if !group.fixed {
@@ -42,7 +42,7 @@ pub(super) fn frontier(group: &Group, keep_boundary: bool) -> Vec<Choice> {
 }
 
 /// Bytes and seconds of a set of members to run again.
-fn evaluate(group: &Group, rerun: Vec<bool>) -> Choice {
+fn evaluate(group: &Group, rerun: Vec<bool>) -> GroupChoice {
     let mut demanded: Vec<u64> = group.members.iter().map(outside_demand).collect();
     let (mut bytes, mut seconds, mut keeps_boundary) = (0, 0.0, true);
     for (index, member) in group.members.iter().enumerate().rev() {
@@ -60,7 +60,7 @@ fn evaluate(group: &Group, rerun: Vec<bool>) -> Choice {
             bytes += member.outputs.iter().enumerate().filter(wanted).map(|(_, output)| output.bytes).sum::<usize>();
         }
     }
-    Choice { bytes, seconds, rerun, keeps_boundary }
+    GroupChoice { bytes, seconds, rerun, keeps_boundary }
 }
 
 fn outside_demand(member: &Member) -> u64 {
@@ -120,7 +120,7 @@ fn rerun_of(group: &Group, items: &[Vec<usize>], chosen: impl Fn(usize) -> bool)
     rerun
 }
 
-fn enumerate(group: &Group, items: &[Vec<usize>]) -> Vec<Choice> {
+fn enumerate(group: &Group, items: &[Vec<usize>]) -> Vec<GroupChoice> {
     let mut choices = Vec::new();
     for mask in 1u32..1 << items.len() {
         choices.push(evaluate(group, rerun_of(group, items, |item| mask & (1 << item) != 0)));
@@ -133,7 +133,7 @@ fn enumerate(group: &Group, items: &[Vec<usize>]) -> Vec<Choice> {
 
 /// Every set met while minimising seconds + λ·bytes by flips of one or two items, for λ from small to large, and from
 /// large to small. A local optimum per λ; the sets passed on the way count, too.
-fn descend(group: &Group, items: &[Vec<usize>]) -> Vec<Choice> {
+fn descend(group: &Group, items: &[Vec<usize>]) -> Vec<GroupChoice> {
     const PRICES: i32 = 24;
     let mut seen: HashSet<Vec<bool>> = HashSet::new();
     let mut choices = Vec::new();
@@ -178,7 +178,7 @@ fn descend(group: &Group, items: &[Vec<usize>]) -> Vec<Choice> {
 }
 
 /// Fewest bytes first; each next choice has more bytes and fewer seconds.
-fn undominated(mut choices: Vec<Choice>) -> Vec<Choice> {
+fn undominated(mut choices: Vec<GroupChoice>) -> Vec<GroupChoice> {
     choices.sort_by(|a, b| a.bytes.cmp(&b.bytes).then(a.seconds.total_cmp(&b.seconds)));
     let mut best = f64::INFINITY;
     choices.retain(|choice| {

@@ -6,7 +6,7 @@
 //! bytes: what is dropped is never misjudged. O(groups · BUCKETS · choices).
 //! Groups of one class can trade their choices freely; the later gets the choice that keeps more, since it is freed first.
 
-use super::block::Choice;
+use super::block::GroupChoice;
 
 const BUCKETS: usize = 8192;
 
@@ -34,7 +34,7 @@ const START: Origin = Origin { before: 0, choice: 0 };
 
 /// Assignments that no other beats in both bytes and seconds, fewest bytes first, at most `most` of them. `class_of` names
 /// for each group its entry in `choices`.
-pub(super) fn assignments(choices: &[Vec<Choice>], class_of: &[usize], most: usize) -> Vec<Assignment> {
+pub(super) fn assignments(choices: &[Vec<GroupChoice>], class_of: &[usize], most: usize) -> Vec<Assignment> {
     let bytes_of = |&class: &usize| choices[class].last().map_or(0, |choice| choice.bytes);
     let total: usize = class_of.iter().map(bytes_of).sum();
     let unit = choices.iter().flatten().fold(0, |unit, choice| gcd(unit, choice.bytes));
@@ -71,7 +71,7 @@ impl Buckets {
     }
 }
 
-fn joined(sums: &[Sum], choices: &[Choice], width: usize) -> Vec<Sum> {
+fn joined(sums: &[Sum], choices: &[GroupChoice], width: usize) -> Vec<Sum> {
     let most = sums.last().map_or(0, |sum| sum.bytes) + choices.last().map_or(0, |choice| choice.bytes);
     let empty = Sum { bytes: usize::MAX, seconds: f64::INFINITY, origin: START };
     let mut buckets: Vec<Sum> = vec![empty; most / width + 1];

@@ -18,7 +18,7 @@ use crate::Kept;
 use crate::footprint::{Footprint, Forward};
 use crate::outline::Outline;
 use crate::scopes::{RegionScopes, Scopes, blocks};
-use block::Choice;
+use block::GroupChoice;
 use chain::Assignment;
 use group::{Group, Structure};
 use levels::{Chain, Shape};
@@ -84,7 +84,7 @@ impl Point {
 pub(crate) struct Points {
     /// Regions keep what they hand on: bytes and seconds of groups add, and the transient stays that of one region, so that
     /// the arena shrinks with the kept bytes. Fewest bytes first, each next point larger and faster.
-    pub steady: Vec<Point>,
+    pub by_region: Vec<Point>,
     /// Fewer boundaries than blocks, as budgets want them: backward holds more than the forward keeps.
     pub levels: Vec<Point>,
     /// The same as small arenas want them: it does not.
@@ -128,7 +128,7 @@ impl Points {
         }
         let solved = Arc::new(Solved::of(&groups, scopes, true));
         Points {
-            steady: steady(graph, seconds, &solved, measured(Chosen::Segments(1))),
+            by_region: by_region(graph, seconds, &solved, measured(Chosen::Segments(1))),
             levels: budgets.into_iter().map(level).collect(),
             lean_levels: arenas.into_iter().map(level).collect(),
             others,
@@ -136,8 +136,8 @@ impl Points {
     }
 }
 
-/// See [`Points::steady`].
-fn steady(graph: &Graph, seconds: &[f64], solved: &Arc<Solved>, full: Point) -> Vec<Point> {
+/// See [`Points::by_region`].
+fn by_region(graph: &Graph, seconds: &[f64], solved: &Arc<Solved>, full: Point) -> Vec<Point> {
     let forward = Forward::new(graph, seconds);
     let mut rerun = vec![false; forward.len()];
     let mut points = vec![full];
@@ -161,7 +161,7 @@ struct Solved {
     /// Per group, its class.
     class_of: Vec<usize>,
     /// Per class, its frontier.
-    choices: Vec<Vec<Choice>>,
+    choices: Vec<Vec<GroupChoice>>,
     /// Each region is a level of its own.
     scopes: Scopes,
 }

@@ -10,6 +10,7 @@ use crate::chat::changes::Changes;
 use crate::chat::segments::Segments;
 use crate::chat::turn::{Turn, TurnEnd};
 use crate::chat::{ChatTemplate, Conversation};
+use remat_formats::SettingName;
 use remat_jinja::Rendering;
 
 /// What a run trains on.
@@ -76,7 +77,8 @@ fn turns_of(
     for &index in indices {
         let found = segments.turns(index).map_or_else(|| changes.turn(index).map(|turn| vec![turn]), Ok);
         let found = found.map_err(|problem| {
-            format!("message {} (assistant) {problem}; train on --train-on all, or change the template", index + 1)
+            let train_on = SettingName("train-on");
+            format!("message {} (assistant) {problem}; train with {train_on} all, or change the template", index + 1)
         })?;
         if turns.last().zip(found.first()).is_some_and(|(last, first)| last.limit() > first.start) {
             return Err(format!("messages are not rendered in order: message {} is before an earlier one", index + 1));

@@ -2,7 +2,7 @@
 //! nothing that is shown holds a control character. Look next at `row`, which reads objects with it.
 
 use crate::DataError;
-use crate::error::Place;
+use crate::error::RowPlace;
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 use std::fmt;
@@ -98,21 +98,21 @@ fn visible(c: char) -> impl Iterator<Item = char> {
     escaped.into_iter().flatten().chain(plain)
 }
 
-pub(crate) fn not_json(json: &str, error: &serde_json::Error, place: &Place) -> DataError {
+pub(crate) fn not_json(json: &str, error: &serde_json::Error, place: &RowPlace) -> DataError {
     // A row of a JSON array may span lines; the parser counts both.
     let line_start = json.split_inclusive('\n').take(error.line().saturating_sub(1)).map(str::len).sum::<usize>();
     not_json_at(json, line_start + error.column(), error, place)
 }
 
 /// `offset` is how many bytes of `json` the parser had taken, the offending one included.
-pub(crate) fn not_json_at(json: &str, offset: usize, error: &serde_json::Error, place: &Place) -> DataError {
+pub(crate) fn not_json_at(json: &str, offset: usize, error: &serde_json::Error, place: &RowPlace) -> DataError {
     let mut at = offset.saturating_sub(1).min(json.len());
     while !json.is_char_boundary(at) {
         at -= 1;
     }
     let (before, after) = json.split_at(at);
     let line_before = before.rsplit('\n').next().unwrap_or("");
-    let place = Place { line: place.line + before.matches('\n').count() as u64, ..place.clone() };
+    let place = RowPlace { line: place.line + before.matches('\n').count() as u64, ..place.clone() };
     let skip = line_before.chars().count().saturating_sub(16);
     let left: String = line_before.chars().skip(skip).flat_map(visible).collect();
     let excerpt = format!("{}{left}{}", if skip > 0 { "…" } else { "" }, shorten(after.trim_end(), 16));

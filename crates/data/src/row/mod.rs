@@ -26,7 +26,7 @@ pub use options::{BadRows, DEFAULT_BAD_SHARE, RowOptions, file_of};
 
 use crate::DataError;
 use crate::chat::Conversation;
-use crate::error::Place;
+use crate::error::RowPlace;
 use json_text::{
     ARRAY, Entries, NULL, OBJECT, STRING, described, is_nothing, listed, not_json, not_json_at, type_name,
 };
@@ -84,12 +84,12 @@ pub enum Row {
 struct Fields<'a> {
     json: &'a str,
     values: BTreeMap<String, &'a RawValue>,
-    place: &'a Place,
+    place: &'a RowPlace,
 }
 
 impl<'a> Fields<'a> {
     /// Keys in lower case, and under the names that the columns were given.
-    fn parse(json: &'a str, options: &RowOptions, place: &'a Place) -> Result<Self, DataError> {
+    fn parse(json: &'a str, options: &RowOptions, place: &'a RowPlace) -> Result<Self, DataError> {
         let entries: Entries<&RawValue> =
             serde_json::from_str(json).map_err(|error| match serde_json::from_str::<&RawValue>(json) {
                 // A broken line is told as such, whatever it begins with.

@@ -11,7 +11,7 @@ use super::keys::{Format, Meaning, meaning};
 use super::kind::RowKind;
 use super::options::{BadRows, RowOptions};
 use super::{Fields, Row, long_text};
-use crate::error::{DataError, Place};
+use crate::error::{DataError, RowPlace};
 use crate::utf8::utf8;
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -48,8 +48,8 @@ impl<'a, 'sink> RowParser<'a, 'sink> {
         self.path
     }
 
-    pub(crate) fn place(&self, line: u64) -> Place {
-        Place::new(self.path, line)
+    pub(crate) fn place(&self, line: u64) -> RowPlace {
+        RowPlace::new(self.path, line)
     }
 
     /// One object that starts on `line`.

@@ -2,7 +2,7 @@
 //! and an element is bounded like a line of a JSONL file.
 
 use super::limits::MAX_ROW_BYTES;
-use crate::error::{DataError, Place, io_error};
+use crate::error::{DataError, RowPlace, io_error};
 use crate::row::json_text::reason;
 use crate::row::parser::RowParser;
 use serde::de::{DeserializeSeed, Deserializer, Error as _, SeqAccess, Visitor};
@@ -31,7 +31,7 @@ pub(crate) fn read_array(
 }
 
 fn array_error(path: &Path, at: &Position, error: serde_json::Error) -> DataError {
-    let place = Place::new(path, at.line.get());
+    let place = RowPlace::new(path, at.line.get());
     if at.element_bytes.get() > MAX_ROW_BYTES {
         return DataError::RowTooLong { place, limit_bytes: MAX_ROW_BYTES };
     }

@@ -5,7 +5,7 @@
 
 use super::json_array;
 use super::limits::MAX_ROW_BYTES;
-use crate::error::{DataError, Place, io_error};
+use crate::error::{DataError, RowPlace, io_error};
 use crate::row::parser::{RowParser, RowSink};
 use crate::row::{FileRows, RowOptions};
 use crate::utf8::BYTE_ORDER_MARK;
@@ -61,7 +61,7 @@ fn skip_blank(reader: &mut dyn BufRead, path: &Path) -> Result<u64, DataError> {
 }
 
 /// Reads one line into `bytes`; false at the end of the file.
-fn read_line(reader: &mut dyn BufRead, bytes: &mut Vec<u8>, place: &Place) -> Result<bool, DataError> {
+fn read_line(reader: &mut dyn BufRead, bytes: &mut Vec<u8>, place: &RowPlace) -> Result<bool, DataError> {
     bytes.clear();
     let limit = MAX_ROW_BYTES as u64 + 1;
     reader.take(limit).read_until(b'\n', bytes).map_err(|source| io_error(&place.path, source))?;

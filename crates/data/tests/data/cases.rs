@@ -4,8 +4,8 @@
 use crate::chat::{Characters, marked, row, template};
 use crate::{BYTES, VOCABULARY};
 use remat_data::{
-    BadRows, ChatTemplate, Column, Conversation, DataError, Dataset, Encoder, FileRows, Place, Row, RowKind,
-    RowOptions, SpecialTokens, TrainOn, read_rows, read_rows_from,
+    BadRows, ChatTemplate, Column, Conversation, DataError, Dataset, Encoder, FileRows, Row, RowKind, RowOptions,
+    RowPlace, SpecialTokens, TrainOn, read_rows, read_rows_from,
 };
 use std::path::{Path, PathBuf};
 
@@ -90,7 +90,7 @@ fn columns_are_mapped() {
     assert_eq!(
         error,
         "f:1: `votes` beside {\"text\"}: it is not known what this says (a number (`3`)), and to pass over it may change \
-         what is learnt; map it with --columns, or say that it means nothing here: --ignore-columns votes"
+         what is learnt; map it with `columns`, or say that it means nothing here: `ignore-columns` votes"
     );
     let (found, rows) = parse(r#"{"body": "a", "votes": 3}"#, &options(&[("text", "body")], &["Votes"])).unwrap();
     assert_eq!((rows, found.ignored.len()), (vec![Row::Text { text: "a".into() }], 1));
@@ -110,7 +110,7 @@ fn columns_are_mapped() {
     let error = load(options(&[("text", "body"), ("tools", "bdoy")], &[])).unwrap_err();
     assert_eq!(
         error.to_string(),
-        "--columns names `bdoy`, which no row of the data has; give the columns' names as the files have them"
+        "`columns` names `bdoy`, which no row of the data has; give the columns' names as the files have them"
     );
 }
 
@@ -142,7 +142,7 @@ fn parts_of_text_are_joined_unless_the_template_reads_them() {
     let encode = |row: &Row| {
         let chatml = template("chatml");
         let encoder = Encoder::new(Some(&Characters), VOCABULARY).with_chat(&chatml);
-        encoder.encode(row, &Place::new(Path::new("f"), 1)).unwrap()
+        encoder.encode(row, &RowPlace::new(Path::new("f"), 1)).unwrap()
     };
     let joined = Row::Conversation(Conversation::new(&[("user", "onetwo"), ("assistant", "three")]));
     assert_eq!(encode(&rows("content-parts.jsonl")[0]), encode(&joined));
@@ -152,7 +152,7 @@ fn parts_of_text_are_joined_unless_the_template_reads_them() {
     let [Row::Conversation(conversation)] = &rows("content-parts.jsonl")[..] else { panic!() };
     assert_eq!(looping.render(conversation, false).unwrap(), "user: one+two\nassistant: three\n");
     let encoder = Encoder::new(Some(&Characters), VOCABULARY).with_chat(&looping).with_train_on(TrainOn::All);
-    let sample = encoder.encode(&rows("content-parts.jsonl")[0], &Place::new(Path::new("f"), 1)).unwrap();
+    let sample = encoder.encode(&rows("content-parts.jsonl")[0], &RowPlace::new(Path::new("f"), 1)).unwrap();
     assert_eq!(sample.ids.len(), "user: one+two\nassistant: three\n".len(), "one token per character");
     let content = |content: &str| format!(r#"{{"messages": [{{"role": "user", "content": {content}}}]}}"#);
     for (parts, message) in [
@@ -177,7 +177,7 @@ fn a_task_that_is_all_in_the_input_begins_with_it() {
                     ⟦A place where ships land<|im_end|>⟧\n";
     assert_eq!(trained("empty-instruction.jsonl"), [expected]);
     let sample = Encoder::new(Some(&BYTES), VOCABULARY)
-        .encode(&rows("empty-instruction.jsonl")[0], &Place::new(Path::new("f"), 1))
+        .encode(&rows("empty-instruction.jsonl")[0], &RowPlace::new(Path::new("f"), 1))
         .unwrap();
     let bytes: Vec<u8> = sample.ids.iter().filter_map(|&id| u8::try_from(id).ok()).collect();
     let text = "### Instruction:\nWhat is a quay?\n\n### Response:\nA place where ships land";
@@ -239,7 +239,8 @@ fn system_prompts_and_earlier_turns_are_part_of_the_conversation() {
     let error = refused(r#"{"instruction": "a", "output": "b", "history": ["c"]}"#);
     assert!(error.contains("but must be an array of [question, answer] pairs of strings"), "{error}");
     let without_template = Encoder::new(Some(&BYTES), VOCABULARY);
-    let error = without_template.encode(&rows("meaningful-keys.jsonl")[0], &Place::new(Path::new("f"), 1)).unwrap_err();
+    let error =
+        without_template.encode(&rows("meaningful-keys.jsonl")[0], &RowPlace::new(Path::new("f"), 1)).unwrap_err();
     assert!(
         error.to_string().starts_with("f:1: `system` has a place only in a conversation, and the model has no chat")
     );
@@ -273,7 +274,7 @@ fn turns_that_are_not_to_be_trained_on_are_not() {
         assert!(error.starts_with("f:1: `messages[1]."), "{error}");
     }
     let user = refused(r#"{"messages": [{"role": "user", "content": "a", "train": true}]}"#);
-    assert!(user.contains("only the assistant's turns are trained on, or everything with --train-on all"), "{user}");
+    assert!(user.contains("only the assistant's turns are trained on, or everything with `train-on` all"), "{user}");
 }
 
 #[test]
@@ -293,7 +294,7 @@ fn bad_rows_stop_or_are_dropped_and_told() {
     );
     let error = read_with("some-bad.jsonl", &drop(0.49)).unwrap_err().to_string();
     assert!(
-        error.contains("some-bad.jsonl:2: 2 of 4 rows are bad, more than the 49 % that --bad-rows drop"),
+        error.contains("some-bad.jsonl:2: 2 of 4 rows are bad, more than the 49 % that `bad-rows` drop"),
         "{error}"
     );
     // What is wrong with a row's tokens counts like what is wrong with its JSON, and other bytes than text, too.
@@ -421,7 +422,7 @@ fn messages_say_what_is_wrong_with_their_keys() {
         assert!(error.contains(expected), "{error}");
     }
     // What only some templates read is held to the template that is used.
-    let place = Place::new(Path::new("f"), 1);
+    let place = RowPlace::new(Path::new("f"), 1);
     for (message, word) in [
         (r#"{"role": "critic", "content": "a"}"#, "`messages[0].role`: the model's chat template never reads `critic`"),
         (r#"{"role": "user", "content": "a", "mood": "glad"}"#, "`messages[0].mood`: the model's chat template never"),
@@ -450,7 +451,7 @@ fn keys_are_told_apart_and_named() {
     assert!(refused(r#"{"text": "a", "Text": "b"}"#).contains("key `text` is there twice"));
     assert!(refused(r#"{"text": "a", "text": "b"}"#).contains("key `text` is there twice"));
     let many = refused(r#"{"text": "a", "b": 1, "c": 2}"#);
-    assert!(many.contains("`b`, `c` beside {\"text\"}") && many.ends_with("--ignore-columns b,c"), "{many}");
+    assert!(many.contains("`b`, `c` beside {\"text\"}") && many.ends_with("`ignore-columns` b,c"), "{many}");
     let mixed = refused("{\"question\": \"a\", \"answer\": \"b\"}\n{\"query\": \"a\", \"response\": \"b\"}");
     assert!(mixed.contains("f:2: key `question`"), "one pair of names per file: {mixed}");
 }

@@ -3,7 +3,7 @@
 
 use crate::{VOCABULARY, files};
 use proptest::prelude::*;
-use remat_data::{ChatTemplate, Conversation, Encoder, IGNORED_LABEL, Place, Row, SpecialTokens};
+use remat_data::{ChatTemplate, Conversation, Encoder, IGNORED_LABEL, Row, RowPlace, SpecialTokens};
 use remat_data::{RowOptions, TokenSource, TokenSpan, TrainOn, read_rows_from};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
@@ -126,8 +126,8 @@ impl TokenSource for Characters {
     }
 }
 
-fn place() -> Place {
-    Place::new(Path::new("f"), 1)
+fn place() -> RowPlace {
+    RowPlace::new(Path::new("f"), 1)
 }
 
 /// The rendering with the trained parts in brackets, and whether each ends in a special token.

@@ -175,7 +175,7 @@ fn folders_of_datasets_are_read_or_told() {
     let error = read(folder.path()).unwrap_err();
     assert!(error.contains("a.arrow: is damaged: it ends within a message"), "{error}");
     let error = refused(&[("dataset_dict.json", "{}")]);
-    assert_eq!(error, "F: holds several splits; name the one to train on, as in --data F/train");
+    assert_eq!(error, "F: holds several splits; name the one to train on, as in `data` F/train");
 }
 
 #[test]
@@ -300,7 +300,7 @@ fn a_text_file_fills_as_many_sequences_as_it_needs() {
 fn what_is_no_file_is_refused_at_once() {
     let folder = tempfile::tempdir().unwrap();
     let error = read(folder.path()).unwrap_err();
-    assert!(error.ends_with("is a folder; name the files in it, each with its own --data"), "{error}");
+    assert!(error.ends_with("is a folder; name the files in it, each with its own `data`"), "{error}");
     let error = read(Path::new("/dev/zero")).unwrap_err();
     assert!(error.starts_with("/dev/zero: is no file but a device or a socket"), "{error}");
     let (_folder, paths) = files(&[b""]);
@@ -312,7 +312,7 @@ fn what_is_no_file_is_refused_at_once() {
 #[test]
 fn a_text_that_begins_with_bos_and_one_that_is_cut_are_as_they_were() {
     let encoder = Encoder::new(Some(&BYTES), VOCABULARY);
-    let place = remat_data::Place::new(Path::new("f"), 1);
+    let place = remat_data::RowPlace::new(Path::new("f"), 1);
     for text in ["", "a", "ab", "abcdefgh", "abc</s>", "aab"] {
         let row = Row::Text { text: text.to_string() };
         let whole = encoder.encode(&row, &place).unwrap();

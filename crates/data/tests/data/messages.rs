@@ -29,7 +29,7 @@ fn files_that_cannot_be_read() {
         "no/such.jsonl: cannot be read: No such file or directory (os error 2); check the path and its permissions"
     );
     let error = Dataset::load(&[], &RowOptions::default(), &encoder, 64).unwrap_err();
-    assert_eq!(error.to_string(), "no data file was given; name at least one with --data FILE.jsonl");
+    assert_eq!(error.to_string(), "no data file was given; name at least one with `data` FILE.jsonl");
 }
 
 #[test]
@@ -127,7 +127,7 @@ fn rows_with_a_key_missing() {
 
 #[test]
 fn rows_of_another_format() {
-    let rest = "keep one format per file and give each file its own --data";
+    let rest = "keep one format per file and give each file its own `data`";
     check(
         "{\"text\": \"a\"}\n{\"input_ids\": [1, 2]}",
         &format!("a.jsonl:2: this row is {{\"input_ids\"}}, but the file's first row is {{\"text\"}}; {rest}"),
@@ -218,13 +218,13 @@ fn tokenizers_that_do_not_fit() {
 fn data_that_teaches_nothing() {
     check(
         "{\"input_ids\": [1, 2], \"labels\": [1, -100]}\n{\"input_ids\": [3]}\n{\"input_ids\": []}",
-        "none of the 3 rows has a token to train on within the first 64 tokens (0 rows were cut there); raise --seq-len, \
+        "none of the 3 rows has a token to train on within the first 64 tokens (0 rows were cut there); raise `seq-len`, \
          or check that completions are not empty and that labels are not all -100",
     );
     let long = format!("{{\"prompt\": \"{}\", \"completion\": \"b\"}}", "a".repeat(64));
     check(
         &long,
-        "none of the 1 rows has a token to train on within the first 64 tokens (1 rows were cut there); raise --seq-len, \
+        "none of the 1 rows has a token to train on within the first 64 tokens (1 rows were cut there); raise `seq-len`, \
          or check that completions are not empty and that labels are not all -100",
     );
 }
@@ -251,8 +251,8 @@ fn arrays_that_break_off() {
 fn options_out_of_range() {
     let (_folder, paths) = files(&[b"{\"text\": \"a\"}"]);
     let error = Dataset::load(&paths, &RowOptions::default(), &Encoder::new(Some(&BYTES), VOCABULARY), 1).unwrap_err();
-    assert_eq!(error.to_string(), "--seq-len 1 leaves no token to predict; it must be at least 2");
-    for (batch_size, grad_accum, key) in [(0, 1, "--batch-size"), (1, 0, "--grad-accum")] {
+    assert_eq!(error.to_string(), "`seq-len` 1 leaves no token to predict; it must be at least 2");
+    for (batch_size, grad_accum, key) in [(0, 1, "`batch-size`"), (1, 0, "`grad-accum`")] {
         let options = LoaderOptions { batch_size, grad_accum, packing: false, order: Order::InOrder };
         let error = DataLoader::new(dataset(&[(vec![1, 2], vec![1, 2])], 4), options).unwrap_err();
         assert_eq!(error.to_string(), format!("{key} is 0; it must be at least 1"));

@@ -162,7 +162,7 @@ proptest! {
         let mut rows = 0;
         let read = read_rows_from(&mut contents.as_bytes(), Path::new("f"), &RowOptions::default(), &mut |line, row| {
             rows += 1;
-            let place = remat_data::Place::new(Path::new("f"), line);
+            let place = remat_data::RowPlace::new(Path::new("f"), line);
             Encoder::new(None, 300).encode(&row, &place).map(|_| ()).or(Ok(()))
         });
         prop_assert!(read.is_err() || rows > 0);

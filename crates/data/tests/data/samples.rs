@@ -1,11 +1,11 @@
 //! Rows to samples: what each format becomes, what is accepted around it, and what is counted.
 
 use crate::{BOS, BYTES, Bytes, EOS, VOCABULARY, files, load};
-use remat_data::{Dataset, Encoder, Place, Row, RowKind, RowOptions, SampleId, read_rows_from};
+use remat_data::{Dataset, Encoder, Row, RowKind, RowOptions, RowPlace, SampleId, read_rows_from};
 use std::path::Path;
 
 fn encode_with(tokens: &Bytes, row: &Row) -> (Vec<u32>, Vec<i32>, bool) {
-    let sample = Encoder::new(Some(tokens), VOCABULARY).encode(row, &Place::new(Path::new("f"), 1)).unwrap();
+    let sample = Encoder::new(Some(tokens), VOCABULARY).encode(row, &RowPlace::new(Path::new("f"), 1)).unwrap();
     (sample.ids, sample.labels, sample.terminated)
 }
 

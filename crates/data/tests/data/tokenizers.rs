@@ -4,7 +4,7 @@
 //! Two things differ from TRL on purpose: a text that begins with BOS gets no second one, and a text that ends gets one
 //! end where the tokenizer itself closes texts.
 
-use remat_data::{ChatTemplate, Conversation, Encoder, ModelTokens, Place, Row, Sample, SpecialTokens, TokenSource};
+use remat_data::{ChatTemplate, Conversation, Encoder, ModelTokens, Row, RowPlace, Sample, SpecialTokens, TokenSource};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 
@@ -33,7 +33,7 @@ fn recorded() -> Vec<(String, ModelTokens, Value)> {
 fn encode(tokens: &ModelTokens, expected: &Value, row: &Row) -> Sample {
     let vocabulary = expected["vocab_size"].as_u64().unwrap() as usize;
     let encoder = Encoder::for_model(Some(tokens), vocabulary);
-    encoder.encode(row, &Place::new(Path::new("f"), 1)).unwrap()
+    encoder.encode(row, &RowPlace::new(Path::new("f"), 1)).unwrap()
 }
 
 fn numbers(value: &Value) -> Vec<u32> {
@@ -111,7 +111,7 @@ fn decomposed_answers_are_trained_whole() {
             let row = Row::Conversation(Conversation::new(&[("user", "Mu\u{300}a he\u{300}"), ("assistant", answer)]));
             let vocabulary = expected["vocab_size"].as_u64().unwrap() as usize;
             let encoder = Encoder::for_model(Some(&tokens), vocabulary).with_chat(&template);
-            let sample = encoder.encode(&row, &Place::new(Path::new("f"), 1)).unwrap();
+            let sample = encoder.encode(&row, &RowPlace::new(Path::new("f"), 1)).unwrap();
             let trained: Vec<u32> =
                 sample.labels.iter().filter(|label| **label >= 0).map(|&label| label as u32).collect();
             let text = tokens.tokenizer().decode(&trained, false).unwrap();

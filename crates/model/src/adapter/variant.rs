@@ -6,7 +6,7 @@
 use super::targets::Targets;
 use crate::ModelError;
 use crate::graph_builder::GraphBuilder;
-use remat_formats::{AdapterConfig, TargetModules};
+use remat_formats::{AdapterConfig, SettingName, TargetModules};
 use remat_ir::{IrError, ParameterKind, ValueId};
 use std::fmt;
 
@@ -38,10 +38,13 @@ impl LoraConfig {
     /// Refuses settings out of range.
     pub(crate) fn check(&self) -> Result<(), ModelError> {
         if self.rank == 0 {
-            return Err(ModelError::Setting("--rank 0: an adapter needs a rank of at least 1".to_string()));
+            return Err(ModelError::Setting(format!(
+                "{} 0: an adapter needs a rank of at least 1",
+                SettingName("rank")
+            )));
         }
         if !(0.0..1.0).contains(&self.dropout) {
-            let message = format!("--dropout {}: must be at least 0 and below 1", self.dropout);
+            let message = format!("{} {}: must be at least 0 and below 1", SettingName("dropout"), self.dropout);
             return Err(ModelError::Setting(message));
         }
         Ok(())

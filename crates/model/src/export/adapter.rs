@@ -37,7 +37,7 @@ impl Model {
         for module in &adapter.modules {
             let weight = format!("{module}.weight");
             let Some(GgufName { name, head_rows }) = architecture.tensor(&self.config, &weight) else {
-                let problem = "has no name in llama.cpp; fold the adapter in with --merge or remat merge";
+                let problem = "has no name in llama.cpp; fold the adapter into the model first";
                 return Err(self.tensor_error(&weight, problem.to_string()));
             };
             let (fan_in, fan_out) = adapter.fans(module);

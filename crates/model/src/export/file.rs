@@ -5,7 +5,8 @@ use crate::merge::OpenAdapter;
 use crate::source::Source;
 use crate::{Model, ModelError};
 use remat_formats::{
-    FormatsError, GgufArchitecture, GgufElement, GgufEntry, GgufFile, OutputFile, Places, hub_name, require_space,
+    FormatsError, GgufArchitecture, GgufElement, GgufEntry, GgufFile, OutputFile, Places, SettingName, hub_name,
+    require_space,
 };
 use std::path::Path;
 
@@ -50,18 +51,23 @@ pub(super) fn open_out(
     replace: bool,
 ) -> Result<OutputFile, ModelError> {
     let places = match model.source {
-        Source::Files(..) => Places::new().reads("--model", &model.folder),
+        Source::Files(..) => Places::new().reads(&SettingName("model").to_string(), &model.folder),
         // One that is planned from its configuration alone has a folder, too.
-        Source::Random(_) if model.folder.is_dir() => Places::new().reads("--model", &model.folder),
+        Source::Random(_) if model.folder.is_dir() => {
+            Places::new().reads(&SettingName("model").to_string(), &model.folder)
+        }
         Source::Random(_) => Places::new(),
     };
-    let places = adapter.iter().fold(places, |places, folder| places.reads("--adapter", folder));
-    places.writes_file("--out", out)?.check()?;
+    let places =
+        adapter.iter().fold(places, |places, folder| places.reads(&SettingName("adapter").to_string(), folder));
+    places.writes_file(&SettingName("out").to_string(), out)?.check()?;
     if out.is_file() && !replace {
-        let problem = "exists; choose another file, or replace it with --force".to_string();
-        return Err(FormatsError::Output { output: format!("--out {}", out.display()), problem }.into());
+        let problem = format!("exists; choose another file, or replace it with {}", SettingName("force"));
+        return Err(
+            FormatsError::Output { output: format!("{} {}", SettingName("out"), out.display()), problem }.into()
+        );
     }
-    Ok(OutputFile::open("--out", out)?)
+    Ok(OutputFile::open(&SettingName("out").to_string(), out)?)
 }
 
 /// The model as llama.cpp knows it.
@@ -103,7 +109,7 @@ pub(super) fn write(
 ) -> Result<u64, ModelError> {
     let path = out.path().to_path_buf();
     let bytes = file.bytes(&path)?;
-    require_space("--out", &path, bytes)?;
+    require_space(&SettingName("out").to_string(), &path, bytes)?;
     out.write_with(|target| file.write(&path, target, source))?;
     Ok(bytes)
 }

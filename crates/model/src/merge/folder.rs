@@ -12,7 +12,8 @@ use crate::source::Source;
 use crate::{Model, ModelError};
 use half::{bf16, f16};
 use remat_formats::{
-    FormatsError, GgufElement, HeldFile, OutOfRange, Places, TensorSpec, write_atomic, write_safetensors_from,
+    FormatsError, GgufElement, HeldFile, OutOfRange, Places, SettingName, TensorSpec, write_atomic,
+    write_safetensors_from,
 };
 use remat_tensor::{DType, Shape};
 use std::ops::Range;
@@ -75,10 +76,11 @@ impl Model {
         out: &Path,
     ) -> Result<MergeReport, ModelError> {
         let inputs = match self.source {
-            Source::Files(..) => Places::new().reads("--model", &self.folder),
+            Source::Files(..) => Places::new().reads(&SettingName("model").to_string(), &self.folder),
             Source::Random(_) => Places::new(),
         };
-        let inputs = adapter.iter().fold(inputs, |inputs, folder| inputs.reads("--adapter", folder));
+        let inputs =
+            adapter.iter().fold(inputs, |inputs, folder| inputs.reads(&SettingName("adapter").to_string(), folder));
         let out = OutFolder::open(out, inputs, options.replace)?;
         let merged = Merged::open(self, adapter)?;
         out.probe()?;

@@ -6,8 +6,8 @@
 use crate::folder::existing::Existing;
 use crate::folder::file_names::EVENTS_FILE;
 use crate::folder::ownership::own_files;
-use crate::settings::setting_name::SettingName;
 use crate::{TrainConfig, TrainError};
+use remat_formats::SettingName;
 use remat_formats::probe_folder;
 use std::fs;
 use std::path::Path;

@@ -4,9 +4,9 @@
 
 use crate::folder::file_names::EVENTS_FILE;
 use crate::folder::ownership::run_files;
-use crate::settings::setting_name::SettingName;
 use crate::{TrainConfig, TrainError};
 use remat_data::file_of;
+use remat_formats::SettingName;
 use remat_formats::{OutputFile, Places, resolve};
 use std::path::Path;
 

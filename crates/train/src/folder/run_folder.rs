@@ -13,8 +13,8 @@ use crate::folder::file_names::{CONFIG_FILE, EVENTS_FILE, METRICS_FILE, RECORD_F
 use crate::folder::ownership::{files_of_run, foreign_save, own_files};
 use crate::folder::replaced_run::{kept, retire, set_aside};
 use crate::settings::kinds::MethodKind;
-use crate::settings::setting_name::SettingName;
 use crate::{TrainConfig, TrainError};
+use remat_formats::SettingName;
 use remat_formats::{FormatsError, LISTING_FILE, fsync_folder, lock_folder, probe_folder, write_atomic};
 use remat_model::{ADAPTER_FILES, MODEL_FILES, companion_files};
 use std::fs::{self, File, OpenOptions, TryLockError};

@@ -9,7 +9,7 @@
 use crate::TrainError;
 use crate::folder::file_names::{BEST_FOLDER, SAVE_PREFIX};
 use crate::folder::manifest::{self, Sealed, not_saved};
-use crate::settings::setting_name::SettingName;
+use remat_formats::SettingName;
 use remat_formats::{SETTINGS_LIMIT_BYTES, fsync_folder, read_text_file};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;

@@ -4,9 +4,9 @@
 //! that a run which was stopped and goes on writes the same samples.
 
 use crate::generate::decoding::{Decoding, cache_shape};
-use crate::settings::setting_name::SettingName;
 use crate::{Sampling, TrainConfig, TrainError};
 use remat_data::ModelTokens;
+use remat_formats::SettingName;
 use remat_formats::{GenerationConfig, Tokenizer};
 use remat_model::{CacheShape, Model};
 

@@ -1,6 +1,6 @@
 //! Who says how much memory there may be, as messages put it: `the machine has`, and how much follows.
 
-use crate::settings::setting_name::SettingName;
+use remat_formats::SettingName;
 use std::fmt;
 
 /// Who says so.

@@ -5,8 +5,8 @@
 
 use crate::prices::price_cache::MOST_BYTES;
 use crate::prices::price_file::dtype;
-use crate::settings::setting_name::SettingName;
 use crate::{Precision, TrainConfig, TrainError};
+use remat_formats::SettingName;
 use remat_plan::{OpClass, Prices, Rate, SpillPrices};
 use serde::Deserialize;
 use std::collections::BTreeMap;

@@ -11,8 +11,8 @@ use crate::run::sample_log::SampleLog;
 use crate::run::session::Session;
 use crate::run::under_way::Run;
 use crate::settings::config_file;
-use crate::settings::setting_name::SettingName;
 use crate::{RunPhase, TrainError};
+use remat_formats::SettingName;
 use std::path::{Path, PathBuf};
 
 /// Where a folder has its chat template.

@@ -16,9 +16,9 @@ use crate::run::report::{Event, Outcome, Reporter, Summary};
 use crate::run::resume::{changed_length, resume};
 use crate::run::save::write_result;
 use crate::run::under_way::{Earlier, Outputs, Run, before};
-use crate::settings::setting_name::SettingName;
 use crate::{RunPhase, TrainConfig, TrainError};
 use remat_formats::OutputFile;
+use remat_formats::SettingName;
 
 /// Trains.
 ///

@@ -8,4 +8,3 @@ pub(crate) mod kinds;
 pub(crate) mod precision;
 pub(crate) mod rules;
 pub(crate) mod schedule;
-pub(crate) mod setting_name;

@@ -5,8 +5,8 @@
 
 use crate::settings::isa::device_options;
 use crate::settings::kinds::{MethodKind, QuantKind};
-use crate::settings::setting_name::SettingName;
 use crate::{TrainConfig, TrainError};
+use remat_formats::SettingName;
 
 /// More epochs than this are a slip.
 const MOST_EPOCHS: f64 = 1e6;
