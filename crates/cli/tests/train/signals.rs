@@ -21,10 +21,12 @@ fn wait_for_updates(train: &Train, least: usize) {
     }
 }
 
-/// Starts a run in a shell that did `before`, in the shell's own process.
+/// Starts a run in a shell that did `before`, in the shell's own process. These tests may run where a signal is ignored (under
+/// `nohup`, say), which a run would leave so: there it is as by default again.
 fn start(train: &Train, before: &str) -> Child {
     let command = train.command("");
-    let mut shell = Command::new("sh");
+    let mut shell = Command::new("env");
+    shell.args(["--default-signal=HUP,INT,TERM", "sh"]);
     shell.arg("-c").arg(format!("{before} exec \"$@\"")).arg("sh").arg(command.get_program()).args(command.get_args());
     shell.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("a shell")
 }
