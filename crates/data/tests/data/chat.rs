@@ -354,7 +354,7 @@ fn a_turn_without_an_end_says_so_and_a_lost_turn_is_an_error() {
     assert_eq!(
         error,
         "f:1: the model's chat template cannot render this conversation: message 3 (assistant) is left out by the chat \
-         template; train on --train-on all, or change the template; check the order of its roles, or the template in \
+         template; train with `train-on` all, or change the template; check the order of its roles, or the template in \
          the model folder"
     );
 }
