@@ -44,7 +44,7 @@ use family::Family;
 use std::path::Path;
 
 /// The supported families, in the order that messages and lists name them in.
-const FAMILIES: [Family; 15] = [
+const FAMILIES: &[Family] = &[
     llama::LLAMA,
     mistral::MISTRAL,
     qwen2::QWEN2,
@@ -106,7 +106,7 @@ impl ModelConfig {
     pub fn parse(path: &Path, text: &str) -> Result<Self, FormatsError> {
         let json: serde_json::Value = json::parse(path, text)?;
         let keys = Keys::new(path, &json)?;
-        let supported = || FAMILIES.map(|family| family.model_type).join(", ");
+        let supported = || FAMILIES.iter().map(|family| family.model_type).collect::<Vec<_>>().join(", ");
         let Some(model_type) = keys.string("model_type")? else {
             return Err(keys.error("model_type", format!("is missing; supported are {}", supported())));
         };
