@@ -17,7 +17,6 @@ use remat_train::{
     EvaluationReport, EvaluationRequest, Isa, PrecisionChoice, TrainError, TrainedTurns, device_options, evaluate,
 };
 use serde_json::{Value, json};
-use std::io::Write;
 use std::path::PathBuf;
 
 pub(crate) const AFTER_HELP: &str = "\
@@ -84,8 +83,7 @@ pub(crate) fn run(arguments: EvalArgs) -> u8 {
     match start(arguments) {
         Ok((report, options)) => {
             let text = if json { as_json(&report, options).to_string() } else { as_text(&report) };
-            // A reader that went away is no failure of the evaluation.
-            drop(writeln!(std::io::stdout(), "{text}"));
+            terminal::say(&text);
             0
         }
         Err(error) => {

@@ -12,7 +12,6 @@ use remat_hub::Wanted;
 use remat_model::{GgufOptions, GgufReport};
 use remat_train::TrainError;
 use serde_json::{Map, Value, json};
-use std::io::Write;
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -98,8 +97,7 @@ pub(crate) fn run(arguments: &ExportArgs) -> u8 {
             written.report.notes.iter().for_each(|note| terminal::note(note));
             let seconds = start.elapsed().as_secs_f64();
             let text = if arguments.json { as_json(written, seconds) } else { as_text(&written, seconds) };
-            // A reader that went away is no failure of what was written.
-            drop(writeln!(std::io::stdout(), "{text}"));
+            terminal::say(&text);
             0
         }
         Err(error) => {

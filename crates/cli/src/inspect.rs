@@ -12,7 +12,6 @@ use remat_formats::{
 use remat_train::{ErrorKind, TrainError};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 pub(crate) const AFTER_HELP: &str = "\
@@ -60,7 +59,7 @@ pub(crate) fn run(arguments: &InspectArgs) -> u8 {
         Ok(found) => {
             let text = if arguments.json { format!("{:#}", as_json(&found)) } else { as_text(&found) };
             // A closed pipe, as of `head`, is no error.
-            drop(writeln!(std::io::stdout(), "{text}"));
+            terminal::say(&text);
             0
         }
         Err(error) => {

@@ -2,10 +2,10 @@
 //!
 //! Invariant: keys are only ever added; an update has the keys of a line of `metrics.jsonl`.
 
+use crate::terminal;
 use remat_data::SampleStats;
 use remat_train::{Event, MemoryPart, Outcome, PhasePeak, PlannedRun, Reporter, Summary};
 use serde_json::{Map, Value, json};
-use std::io::Write;
 
 /// Prints to stdout.
 #[derive(Debug)]
@@ -117,5 +117,5 @@ fn file(stats: &SampleStats) -> Value {
 fn emit(event: &str, mut fields: Value) {
     fields["schema"] = json!(1);
     fields["event"] = json!(event);
-    drop(writeln!(std::io::stdout(), "{fields}"));
+    terminal::say(&fields.to_string());
 }

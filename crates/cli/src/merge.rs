@@ -14,7 +14,6 @@ use remat_plan::ByteSize;
 use remat_tensor::DType;
 use remat_train::TrainError;
 use serde_json::{Map, Value, json};
-use std::io::Write;
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -85,8 +84,7 @@ pub(crate) fn run(arguments: &MergeArgs) -> u8 {
                 true => as_json(&report, memory, seconds),
                 false => as_text(&report, seconds),
             };
-            // A reader that went away is no failure of what was written.
-            drop(writeln!(std::io::stdout(), "{text}"));
+            terminal::say(&text);
             0
         }
         Err(error) => {

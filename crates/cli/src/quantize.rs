@@ -11,7 +11,6 @@ use remat_hub::Wanted;
 use remat_model::{Model, QuantiseReport};
 use remat_train::{QuantKind, TrainError};
 use serde_json::json;
-use std::io::Write;
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -62,8 +61,7 @@ pub(crate) fn run(arguments: &QuantizeArgs) -> u8 {
         Ok(report) => {
             let seconds = start.elapsed().as_secs_f64();
             let text = if arguments.json { as_json(&report, seconds) } else { as_text(&report, seconds) };
-            // A reader that went away is no failure of what was written.
-            drop(writeln!(std::io::stdout(), "{text}"));
+            terminal::say(&text);
             0
         }
         Err(error) => {

@@ -3,10 +3,10 @@
 //! Invariant: a key's types are those that the reader of the file accepts, found by asking it, and its words are the flag's;
 //! nothing about a setting is said here.
 
+use crate::terminal;
 use clap::{Arg, Args, Command};
 use remat_train::TrainConfig;
 use serde_json::{Map, Value, json};
-use std::io::Write;
 use std::path::Path;
 
 pub(crate) const AFTER_HELP: &str = "\
@@ -21,7 +21,7 @@ const FORMS: [&str; 5] = ["x", "1GiB", "2026-01-31", "prompt=column", "{}"];
 /// Prints the schema and returns the exit code.
 pub(crate) fn run() -> u8 {
     // A closed pipe, as of `head`, is no error.
-    drop(writeln!(std::io::stdout(), "{:#}", schema()));
+    terminal::say(&format!("{:#}", schema()));
     0
 }
 

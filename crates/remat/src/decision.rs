@@ -79,6 +79,11 @@ impl Candidate<'_> {
     }
 }
 
+/// What to say of a name that no value has.
+pub(crate) const NO_VALUE: &str = "which no value of this graph has, by its own name or by Graph::checkpoint_name: \
+     Step::saved_residuals lists values under policy none; a value that is fused into another stays if it has a \
+     checkpoint_name";
+
 /// Names that policies may ask for in a graph.
 pub(crate) struct Known<'a> {
     values: HashSet<&'a str>,
@@ -105,12 +110,6 @@ impl<'a> Known<'a> {
 
     pub(crate) fn has_op(&self, name: &str) -> bool {
         self.ops.contains(name)
-    }
-
-    /// What to say of a name that no value has.
-    pub(crate) fn no_value(&self) -> &'static str {
-        "which no value of this graph has, by its own name or by Graph::checkpoint_name: Step::saved_residuals lists values under \
-         policy none; a value that is fused into another stays if it has a checkpoint_name"
     }
 
     /// What to say of an op that the graph has not.

@@ -6,7 +6,7 @@
 //! is a `must`. Look next at `jax_policies` for
 //! those with names of JAX and at `recipe`, where decisions become the compiler's set of kept values.
 
-use crate::decision::{Candidate, Decision, Known, candidate, forward_producer};
+use crate::decision::{Candidate, Decision, Known, NO_VALUE, candidate, forward_producer};
 use crate::{Error, Rules};
 use remat_compiler::{Choice, Kept};
 use remat_ir::Graph;
@@ -214,7 +214,7 @@ impl Predicate {
         let (name, known) = (self.name, Known::of(graph));
         let stranger = self.names.iter().find(|name| !known.has_value(name));
         let message = match (stranger, self.ops.iter().find(|op| !known.has_op(op))) {
-            (Some(asked), _) => format!("{name} asks for \"{asked}\", {}", known.no_value()),
+            (Some(asked), _) => format!("{name} asks for \"{asked}\", {}", NO_VALUE),
             (None, Some(op)) => format!("{name} asks for the op \"{op}\", {}", known.no_op()),
             (None, None) => return Ok(()),
         };

@@ -4,7 +4,7 @@
 //! next at `decision` for what a decision means.
 
 use crate::Error;
-use crate::decision::{Candidate, Decision, Known};
+use crate::decision::{Candidate, Decision, Known, NO_VALUE};
 use remat_ir::Graph;
 
 /// Decisions that are refused rather than not followed, with the functions that make them.
@@ -91,9 +91,7 @@ impl Rules {
         let names = self.rules.iter().flat_map(|(names, _)| names);
         match names.into_iter().find(|name| !known.has_value(name) && !known.has_op(name)) {
             None => Ok(()),
-            Some(name) => {
-                Err(Error::Policy(format!("a rule names \"{name}\", which is no op here, and {}", known.no_value())))
-            }
+            Some(name) => Err(Error::Policy(format!("a rule names \"{name}\", which is no op here, and {}", NO_VALUE))),
         }
     }
 }

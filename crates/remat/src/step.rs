@@ -208,20 +208,18 @@ impl Step {
     /// An output of real numbers.
     fn read_floats(&self, id: ValueId) -> Result<Vec<f32>, Error> {
         let value = self.plan().graph.value(id);
-        let mut bytes = vec![0; value.ty.bytes()];
-        let read = self.loaded.read_output(MICRO, &value.name, &mut bytes);
-        let wide = |widen: fn([u8; 2]) -> f32| bytes.as_chunks().0.iter().map(|&two| widen(two)).collect();
-        let floats = match value.ty.dtype {
-            DType::F32 => bytes.as_chunks().0.iter().map(|&four| f32::from_ne_bytes(four)).collect(),
-            DType::BF16 => wide(|two| bf16::from_ne_bytes(two).to_f32()),
-            DType::F16 => wide(|two| f16::from_ne_bytes(two).to_f32()),
+        let widen: fn(&[u8]) -> Vec<f32> = match value.ty.dtype {
+            DType::F32 => |bytes| bytes.as_chunks().0.iter().map(|&four| f32::from_ne_bytes(four)).collect(),
+            DType::BF16 => |bytes| bytes.as_chunks().0.iter().map(|&two| bf16::from_ne_bytes(two).to_f32()).collect(),
+            DType::F16 => |bytes| bytes.as_chunks().0.iter().map(|&two| f16::from_ne_bytes(two).to_f32()).collect(),
             _ => {
                 let message = format!("output \"{}\" is {}: read it with Step::output_of", value.name, value.ty);
                 return Err(Error::NotCompiledFor(message));
             }
         };
-        read?;
-        Ok(floats)
+        let mut bytes = vec![0; value.ty.bytes()];
+        self.loaded.read_output(MICRO, &value.name, &mut bytes)?;
+        Ok(widen(&bytes))
     }
 
     /// The gradient of a parameter (summed over the runs since the last update) or of an input (of the last run).

@@ -6,10 +6,11 @@
 
 use crate::folder::file_names::{EVENTS_FILE, METRICS_FILE};
 use crate::run::events::Events;
+use crate::run::json_lines::whole_lines;
 use crate::{StepMetrics, TrainError};
 use std::collections::VecDeque;
 use std::fs::{File, OpenOptions};
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -134,26 +135,18 @@ pub fn read_metrics(folder: &Path, updates: u64) -> Result<Vec<StepMetrics>, Tra
     Ok(found)
 }
 
-/// Gives the whole lines, with their ends, up to the first that is torn or of an update beyond `updates`. Holds one line
-/// at a time: a long run's log is larger than many an arena.
+/// Gives the whole lines, with their ends, up to the first that is torn or of an update beyond `updates`, and no more than
+/// there are updates.
 fn scan(path: &Path, updates: u64, sink: &mut dyn FnMut(&[u8], StepMetrics)) -> Result<(), TrainError> {
-    let failed = |source| TrainError::Io { path: path.to_path_buf(), what: "read", source };
-    let mut reader = match remat_formats::open_file(path) {
-        Ok((file, _)) => BufReader::new(file),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-        Err(source) => return Err(failed(source)),
-    };
-    let mut line = Vec::new();
-    for _ in 0..updates {
-        line.clear();
-        (&mut reader).take(MOST_LINE_BYTES).read_until(b'\n', &mut line).map_err(failed)?;
-        let metrics = serde_json::from_slice::<StepMetrics>(&line);
-        match metrics {
-            Ok(metrics) if line.ends_with(b"\n") && metrics.step <= updates => sink(&line, metrics),
-            _ => break,
+    let mut left = updates;
+    whole_lines(path, MOST_LINE_BYTES, &mut |line, metrics: StepMetrics| {
+        let is_kept = left > 0 && metrics.step <= updates;
+        if is_kept {
+            left -= 1;
+            sink(line, metrics);
         }
-    }
-    Ok(())
+        is_kept
+    })
 }
 
 #[cfg(test)]

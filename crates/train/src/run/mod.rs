@@ -9,6 +9,7 @@ pub(crate) mod events;
 pub(crate) mod finite;
 pub(crate) mod gradient_watch;
 pub(crate) mod held_out;
+pub(crate) mod json_lines;
 pub(crate) mod metrics;
 pub(crate) mod phase_peaks;
 pub(crate) mod prepare;

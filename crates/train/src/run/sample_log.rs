@@ -6,9 +6,10 @@
 use crate::TrainError;
 use crate::folder::file_names::SAMPLES_FILE;
 use crate::folder::ownership::own_files;
+use crate::run::json_lines::whole_lines;
 use serde::{Deserialize, Serialize};
 use std::fs::{File, OpenOptions};
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 /// Longer than any line can be that was written here.
@@ -93,21 +94,13 @@ pub fn read_samples(folder: &Path, last: u64) -> Result<Vec<Sample>, TrainError>
 
 /// Gives the whole lines, with their ends, up to the first that is torn or of an update beyond `last`.
 fn scan(path: &Path, last: u64, sink: &mut dyn FnMut(&[u8], Sample)) -> Result<(), TrainError> {
-    let failed = |source| TrainError::Io { path: path.to_path_buf(), what: "read", source };
-    let mut reader = match remat_formats::open_file(path) {
-        Ok((file, _)) => BufReader::new(file),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-        Err(source) => return Err(failed(source)),
-    };
-    let mut line = Vec::new();
-    loop {
-        line.clear();
-        (&mut reader).take(MOST_LINE_BYTES).read_until(b'\n', &mut line).map_err(failed)?;
-        match serde_json::from_slice::<Sample>(&line) {
-            Ok(sample) if line.ends_with(b"\n") && sample.step <= last => sink(&line, sample),
-            _ => return Ok(()),
+    whole_lines(path, MOST_LINE_BYTES, &mut |line, sample: Sample| {
+        let is_kept = sample.step <= last;
+        if is_kept {
+            sink(line, sample);
         }
-    }
+        is_kept
+    })
 }
 
 #[cfg(test)]
