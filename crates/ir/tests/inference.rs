@@ -42,11 +42,13 @@ fn activations_may_be_bf16_while_statistics_and_gradients_stay_f32() {
         &["bf16[2, 4]", "bf16[2, 3]", "f32[3, 4]"],
     );
     assert_eq!(dw, ["f32[3, 4]"]);
-    let head = infer(
-        LinearCrossEntropyWithGrad { dh: true, dw: true, accumulate: false, softcap: None }.into(),
-        &["bf16[3, 4]", "bf16[9, 4]", "i32[3]", "f32[3]"],
-    );
+    let head_grad =
+        |bias: bool| LinearCrossEntropyGrad { dh: true, dw: true, db: bias, accumulate: false, softcap: None, bias };
+    let head =
+        infer(LinearCrossEntropyWithGrad(head_grad(false)).into(), &["bf16[3, 4]", "bf16[9, 4]", "i32[3]", "f32[3]"]);
     assert_eq!(head, ["f32[3]", "bf16[3, 4]", "f32[9, 4]"]);
+    let biased = infer(head_grad(true).into(), &["bf16[3, 4]", "bf16[9, 4]", "bf16[9]", "i32[3]", "f32[3]"]);
+    assert_eq!(biased, ["bf16[3, 4]", "f32[9, 4]", "f32[9]"]);
     assert_eq!(infer(Accumulate.into(), &["f32[3]", "bf16[3]"]), ["f32[3]"]);
 }
 

@@ -222,9 +222,13 @@ fn samples_reach_what_kernels_get_wrong() {
     assert!(attention(&|_, sample| sample.types[0].shape[1] > 64), "more than one tile of tokens");
     assert!(attention(&|_, sample| sample.inputs[3].data.iter().any(|&start| start > 0.0)), "segments");
     let heads: Vec<&Sample> = samples.iter().filter(|s| matches!(s.op, Op::LinearCrossEntropy(_))).collect();
-    let masked = |sample: &Sample| sample.inputs[2].data.iter().filter(|&&t| t == f64::from(IGNORED)).count();
-    assert!(heads.iter().any(|sample| masked(sample) == sample.inputs[2].data.len()), "all masked");
-    assert!(heads.iter().any(|sample| sample.inputs[2].data.len() > 2 * MOST_CHUNK), "several chunks");
+    let targets = |sample: &Sample| sample.inputs.last().map_or(vec![], |targets| targets.data.clone());
+    let masked = |sample: &Sample| targets(sample).into_iter().filter(|&t| t == f64::from(IGNORED)).count();
+    for bias in [false, true] {
+        let mut heads = heads.iter().filter(|s| matches!(&s.op, Op::LinearCrossEntropy(op) if op.bias == bias));
+        assert!(heads.any(|sample| masked(sample) == targets(sample).len()), "all masked");
+    }
+    assert!(heads.iter().any(|sample| targets(sample).len() > 2 * MOST_CHUNK), "several chunks");
     assert!(heads.iter().any(|sample| sample.inputs[1].shape[0] % 16 != 0), "a ragged vocabulary");
 }
 
@@ -311,8 +315,8 @@ fn the_fused_head_is_the_loss_and_its_gradient() {
         let of = |op: Op, operands: usize| {
             Sample { op, types: sample.types[..operands].to_vec(), inputs: sample.inputs[..operands].to_vec() }.eval()
         };
-        let mut apart = of(LinearCrossEntropy { softcap: op.softcap }.into(), 3);
-        apart.extend(of(op.gradient().into(), sample.types.len()));
+        let mut apart = of(op.0.forward().into(), op.0.dloss_operand());
+        apart.extend(of(op.0.clone().into(), sample.types.len()));
         assert_eq!(sample.eval(), apart);
     }
 }
@@ -338,6 +342,6 @@ fn costs_count_what_the_mathematics_needs() {
     let head = [f32(&[2, 500, 8]), f32(&[30, 8]), i32(&[2, 500]), f32(&[2, 500])];
     let product = 2.0 * 1000.0 * 8.0 * 30.0;
     assert_eq!(cost(LinearCrossEntropy::PLAIN.into(), &head[..3]), product);
-    let grad = LinearCrossEntropyGrad { dh: true, dw: true, accumulate: false, softcap: None };
+    let grad = LinearCrossEntropyGrad { dh: true, dw: true, db: false, accumulate: false, softcap: None, bias: false };
     assert_eq!(cost(grad.into(), &head), 3.0 * product);
 }

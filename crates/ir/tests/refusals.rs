@@ -20,7 +20,7 @@ fn adamw() -> AdamW {
 }
 
 fn refusals() -> Vec<(Op, &'static str, &'static str)> {
-    let lce = |dh, dw, accumulate| LinearCrossEntropyGrad { dh, dw, accumulate, softcap: None };
+    let lce = |dh, dw, accumulate| LinearCrossEntropyGrad { dh, dw, db: false, accumulate, softcap: None, bias: false };
     vec![
         (Add.into(), "f32[2] f32[]", "operand 1 f32[] has no axes; a scalar has shape [1]"),
         (Add.into(), "f32[0] f32[0]", "operand 0 f32[0] has an axis of size 0"),
@@ -244,7 +244,7 @@ fn refusals() -> Vec<(Op, &'static str, &'static str)> {
             "dy f32[3] and gate f32[2] must have one type",
         ),
         (
-            LinearCrossEntropy { softcap: Some(-1.0) }.into(),
+            LinearCrossEntropy { softcap: Some(-1.0), bias: false }.into(),
             "f32[2, 4] f32[9, 4] i32[2]",
             "attribute softcap = -1 must be a finite number above 0",
         ),
@@ -268,12 +268,26 @@ fn refusals() -> Vec<(Op, &'static str, &'static str)> {
         (
             lce(false, false, false).into(),
             "f32[3, 4] f32[9, 4] i32[3] f32[3]",
-            "at least one of the attributes dh and dw must be true",
+            "at least one of the attributes dh, dw and db must be true",
         ),
-        (lce(true, false, true).into(), "f32[3, 4] f32[9, 4] i32[3] f32[3] f32[9, 4]", "attribute accumulate needs dw"),
+        (
+            lce(true, false, true).into(),
+            "f32[3, 4] f32[9, 4] i32[3] f32[3] f32[9, 4]",
+            "attribute accumulate needs dw or db",
+        ),
+        (
+            LinearCrossEntropyGrad { db: true, ..lce(true, true, false) }.into(),
+            "f32[3, 4] f32[9, 4] i32[3] f32[3]",
+            "attribute db needs bias",
+        ),
+        (
+            LinearCrossEntropy { softcap: None, bias: true }.into(),
+            "f32[3, 4] f32[9, 4] f32[4] i32[3]",
+            "bias f32[4] must be f32[9]",
+        ),
         (lce(true, true, false).into(), "f32[3, 4] f32[9, 4] i32[3] f32[1]", "dloss f32[1] must be f32[3]"),
         (
-            LinearCrossEntropyWithGrad { dh: true, dw: true, accumulate: true, softcap: None }.into(),
+            LinearCrossEntropyWithGrad(lce(true, true, true)).into(),
             "f32[3, 4] f32[9, 4] i32[3] f32[3] f32[4, 9]",
             "the gradient f32[4, 9] must be f32[9, 4]",
         ),

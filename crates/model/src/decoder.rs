@@ -15,10 +15,14 @@ use remat_ir::ops::{
 use remat_ir::{IrError, Type, ValueId};
 use remat_tensor::DType;
 
-/// The last hidden state and the head's weight [V, D].
+/// What logits are made of.
 pub(crate) struct Hidden {
+    /// The last hidden state.
     pub hidden: ValueId,
+    /// The head's weight [V, D].
     pub head: ValueId,
+    /// The head's bias [V], where it has one.
+    pub head_bias: Option<ValueId>,
 }
 
 /// The graph up to the last hidden state.
@@ -60,11 +64,13 @@ pub(crate) fn forward(config: &ModelConfig, m: &mut ModelBuilder<'_>) -> Result<
     let hidden = decoder.norm(m, &config.outer(config.block.names.final_norm), x)?;
     // Dividing what the head reads divides the logits, which never exist whole.
     let hidden = scaled(m, "lm_head.scaled", hidden, 1.0 / config.logits_divisor)?;
+    let name = config.block.names.head;
     let head = match config.tie_word_embeddings {
         true => table,
-        false => m.parameter(&format!("{}.weight", config.block.names.head), &[vocab, width]),
+        false => m.parameter(&format!("{name}.weight"), &[vocab, width]),
     };
-    Ok(Hidden { hidden, head })
+    let head_bias = config.head_bias.then(|| m.parameter(&format!("{name}.bias"), &[vocab]));
+    Ok(Hidden { hidden, head, head_bias })
 }
 
 /// The factor of embeddings of this dtype.
@@ -82,13 +88,15 @@ fn scaled(m: &mut ModelBuilder<'_>, name: &str, x: ValueId, factor: f64) -> Resu
 
 /// The graph with its head as output `logits`.
 pub(crate) fn logits(config: &ModelConfig, m: &mut ModelBuilder<'_>) -> Result<(), ModelError> {
-    let Hidden { hidden, head } = forward(config, m)?;
+    let Hidden { hidden, head, head_bias } = forward(config, m)?;
+    let linear = Linear { bias: head_bias.is_some(), ..Linear::plain(Layout::OutIn) };
+    let operands: Vec<ValueId> = [hidden, head].into_iter().chain(head_bias).collect();
     // Whoever reads logits reads f32; under bf16 they are rounded once, as all results of a linear are.
     let name = if config.logits_softcap.is_some() { "logits.uncapped" } else { "logits" };
     let logits = match m.b.ty(hidden).dtype {
-        DType::F32 => m.b.op1(name, Linear::plain(Layout::OutIn), &[hidden, head])?,
+        DType::F32 => m.b.op1(name, linear, &operands)?,
         _ => {
-            let narrow = m.b.op1("logits.narrow", Linear::plain(Layout::OutIn), &[hidden, head])?;
+            let narrow = m.b.op1("logits.narrow", linear, &operands)?;
             m.b.op1(name, Cast { to: DType::F32, into: false }, &[narrow])?
         }
     };

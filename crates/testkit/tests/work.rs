@@ -40,8 +40,8 @@ fn frozen_weights_cost_no_gradient() {
         let adapted = case.linear_names().len();
         assert_eq!(steps(&plan, is_weight_gradient).len(), 2 * adapted, "{name}");
         let head_gradient = |node: &Node| match &node.op {
-            Op::LinearCrossEntropyGrad(op) => op.dw,
-            Op::LinearCrossEntropyWithGrad(op) => op.dw,
+            Op::LinearCrossEntropyGrad(op) => op.dw || op.db,
+            Op::LinearCrossEntropyWithGrad(op) => op.0.dw || op.0.db,
             _ => false,
         };
         assert_eq!(steps(&plan, head_gradient), Vec::<&str>::new(), "{name}: the head is frozen");

@@ -5,7 +5,7 @@
 //! 2024); here it is a rewrite, so a graph without backward keeps the plain op.
 
 use super::edit::Edit;
-use remat_ir::ops::{LinearCrossEntropyGrad, LinearCrossEntropyWithGrad};
+use remat_ir::ops::LinearCrossEntropyWithGrad;
 use remat_ir::{Graph, Op, OpId, ValueId};
 use std::collections::HashMap;
 
@@ -26,8 +26,7 @@ pub(super) fn fuse(graph: Graph) -> Graph {
     for (forward, gradient) in pairs {
         let node = edit.node(gradient);
         let Op::LinearCrossEntropyGrad(attributes) = &node.op else { unreachable!("pairs() matched it") };
-        let LinearCrossEntropyGrad { dh, dw, accumulate, softcap } = *attributes;
-        let fused = LinearCrossEntropyWithGrad { dh, dw, accumulate, softcap };
+        let fused = LinearCrossEntropyWithGrad(attributes.clone());
         let (inputs, mut results) = (node.inputs.clone(), edit.node(forward).outputs.clone());
         results.extend(&edit.node(gradient).outputs);
         edit.replace(forward, fused, inputs, results);
@@ -42,12 +41,12 @@ fn pairs(graph: &Graph) -> HashMap<OpId, OpId> {
     for (gradient_id, gradient) in graph.nodes_with_ids() {
         let Op::LinearCrossEntropyGrad(attributes) = &gradient.op else { continue };
         let forward = graph.nodes_with_ids().find(|(id, node)| {
-            matches!(&node.op, Op::LinearCrossEntropy(forward) if forward.softcap == attributes.softcap)
-                && node.inputs[..] == gradient.inputs[..3]
+            matches!(&node.op, Op::LinearCrossEntropy(forward) if *forward == attributes.forward())
+                && node.inputs[..] == gradient.inputs[..attributes.dloss_operand()]
                 && !pairs.contains_key(id)
         });
         if let Some((forward_id, _)) = forward
-            && early_chain(graph, gradient.inputs[3], forward_id).is_some()
+            && early_chain(graph, gradient.inputs[attributes.dloss_operand()], forward_id).is_some()
         {
             pairs.insert(forward_id, gradient_id);
         }
@@ -75,7 +74,11 @@ fn early_chain(graph: &Graph, value: ValueId, forward: OpId) -> Option<Vec<OpId>
 
 fn hoisted(graph: &Graph, pairs: &HashMap<OpId, OpId>) -> HashMap<OpId, Vec<OpId>> {
     let chain = |forward: OpId, gradient: OpId| {
-        early_chain(graph, graph.node(gradient).inputs[3], forward).expect("pairs() found this chain")
+        let Op::LinearCrossEntropyGrad(attributes) = &graph.node(gradient).op else {
+            unreachable!("pairs() matched it")
+        };
+        let dloss = graph.node(gradient).inputs[attributes.dloss_operand()];
+        early_chain(graph, dloss, forward).expect("pairs() found this chain")
     };
     pairs.iter().map(|(&forward, &gradient)| (forward, chain(forward, gradient))).collect()
 }

@@ -272,21 +272,18 @@ fn compute<T: Element>(call: &Call<'_>) -> Result<(), DeviceError> {
             kernels::write_rows::write_rows(pool, x, op.first * call.last(0), rows, call.out::<T>(0));
         }
         Op::LinearCrossEntropy(op) => {
-            let head = the_head::<T>(call, op.softcap)?;
+            let head = the_head::<T>(call, op)?;
             kernels::linear_cross_entropy::linear_cross_entropy(pool, head, call.workspace(), call.write(0));
         }
         Op::LinearCrossEntropyGrad(op) => {
-            let dh = op.dh.then(|| call.write::<T>(0));
-            let dw = op.dw.then(|| call.write(usize::from(op.dh)));
-            let (head, dloss) = (the_head::<T>(call, op.softcap)?, call.read(3));
-            let grad = HeadGrad { dh, dw, accumulate: op.accumulate };
+            let (head, dloss, grad) =
+                (the_head::<T>(call, &op.forward())?, call.read(op.dloss_operand()), head_grad(call, op, 0));
             kernels::linear_cross_entropy_grad::linear_cross_entropy_grad(pool, head, dloss, call.workspace(), grad);
         }
         Op::LinearCrossEntropyWithGrad(op) => {
-            let dh = op.dh.then(|| call.write::<T>(1));
-            let dw = op.dw.then(|| call.write(1 + usize::from(op.dh)));
-            let (head, dloss, loss) = (the_head::<T>(call, op.softcap)?, call.read(3), call.write(0));
-            let grad = HeadGrad { dh, dw, accumulate: op.accumulate };
+            let (head, dloss, grad) =
+                (the_head::<T>(call, &op.0.forward())?, call.read(op.0.dloss_operand()), head_grad(call, &op.0, 1));
+            let loss = call.write(0);
             let run = kernels::linear_cross_entropy_with_grad::linear_cross_entropy_with_grad;
             run(pool, head, dloss, call.workspace(), loss, grad);
         }
@@ -415,19 +412,31 @@ fn run_cached_attention<T: Element>(call: &Call<'_>, op: &ops::CachedAttention) 
 }
 
 /// The language-model head's operands; a target outside the vocabulary is an error, not a crash.
-fn the_head<'a, T: Element>(call: &Call<'a>, softcap: Option<f32>) -> Result<Head<'a, T, T>, DeviceError> {
-    let (vocab, targets) = (call.shape(1)[0], call.ints(2));
+fn the_head<'a, T: Element>(call: &Call<'a>, op: &ops::LinearCrossEntropy) -> Result<Head<'a, T, T>, DeviceError> {
+    let bias = op.bias.then(|| call.read::<T>(2));
+    let (vocab, targets) = (call.shape(1)[0], call.ints(2 + usize::from(op.bias)));
     let known = |&target: &i32| target == ops::IGNORED || usize::try_from(target).is_ok_and(|t| t < vocab);
     if let Some(target) = targets.iter().find(|target| !known(target)) {
         return Err(call.bad_input(format!("target {target} lies outside the vocabulary of {vocab}")));
     }
     Ok(Head {
         size: HeadSize { tokens: call.rows(0), hidden: call.last(0), vocab },
-        softcap,
+        softcap: op.softcap,
         h: call.read::<T>(0),
         weight: call.read::<T>(1),
+        bias,
         targets,
     })
+}
+
+/// What the gradient writes, behind `first` other results.
+fn head_grad<'a, T: Element>(call: &Call<'a>, op: &ops::LinearCrossEntropyGrad, first: usize) -> HeadGrad<'a, T> {
+    HeadGrad {
+        dh: op.dh.then(|| call.write(first)),
+        dw: op.dw_result().map(|result| call.write(first + result)),
+        db: op.db_result().map(|result| call.write(first + result)),
+        accumulate: op.accumulate,
+    }
 }
 
 /// The scalars of one update: learning rate, step and factor of the gradient are the three operands from `first` on.

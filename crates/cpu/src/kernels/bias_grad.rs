@@ -5,15 +5,16 @@ use crate::element::Element;
 use crate::pool::ThreadPool;
 use crate::simd::Simd;
 
-struct Rows<'a, T> {
-    data: &'a [T],
-    cols: usize,
+/// Rows that lie `stride` elements apart.
+pub(super) struct Rows<'a, T> {
+    pub data: &'a [T],
+    pub stride: usize,
 }
 
 impl<T: Element> Term for Rows<'_, T> {
     #[inline(always)]
     unsafe fn at<S: Simd>(&self, n: usize, d: usize, lanes: usize) -> S::V {
-        unsafe { T::load::<S>(self.data.as_ptr().add(n * self.cols + d), lanes) }
+        unsafe { T::load::<S>(self.data.as_ptr().add(n * self.stride + d), lanes) }
     }
 }
 
@@ -21,7 +22,7 @@ impl<T: Element> Term for Rows<'_, T> {
 pub fn bias_grad<Y: Element>(pool: &ThreadPool, dy: &[Y], accumulate: bool, db: &mut [f32]) {
     let cols = db.len();
     assert!(cols > 0 && dy.len().is_multiple_of(cols), "bias_grad: dy ({}) is not rows of [{cols}]", dy.len());
-    column_sums(pool, dy.len() / cols, &Rows { data: dy, cols }, accumulate, db);
+    column_sums(pool, dy.len() / cols, &Rows { data: dy, stride: cols }, accumulate, db);
 }
 
 #[cfg(test)]

@@ -1,7 +1,8 @@
 //! The language-model head and its loss in one: logits exist for a chunk of tokens at a time, never all at once.
 //!
-//! Shapes: h [N, D], weight [V, D], targets [N], loss [N]; workspace `min(N, chunk) * V` f32. The loss of a token
-//! is `log sum exp(logits) - logits[target]`; with a cap, a logit z is `cap tanh(z / cap)` of the product. The vocabulary is never cut for a sum. Tokens with target -100 have loss 0
+//! Shapes: h [N, D], weight [V, D], bias [V] if any, targets [N], loss [N]; workspace `min(N, chunk) * V` f32. The loss of a token
+//! is `log sum exp(logits) - logits[target]`; with a cap, a logit z is `cap tanh(z / cap)` of the product and its bias. The
+//! vocabulary is never cut for a sum. Tokens with target -100 have loss 0
 //! and gradient 0: chunks are trimmed to the rows between the first and the last trained token, which only drops exact
 //! zeros. A target outside the vocabulary has no meaning and gives NaN. Work 2NVD FLOP.
 
@@ -45,6 +46,8 @@ pub struct Head<'a, T, W> {
     pub h: &'a [T],
     /// `[V, D]`.
     pub weight: &'a [W],
+    /// `[V]`, added to the logits.
+    pub bias: Option<&'a [T]>,
     /// `[N]`; -100 for tokens that are not trained.
     pub targets: &'a [i32],
 }
@@ -54,6 +57,7 @@ impl<T: Element, W: Element> Head<'_, T, W> {
         let HeadSize { tokens, hidden, vocab } = self.size;
         assert_eq!(self.h.len(), tokens * hidden, "linear_cross_entropy: h is not [{tokens}, {hidden}]");
         assert_eq!(self.weight.len(), vocab * hidden, "linear_cross_entropy: weight is not [{vocab}, {hidden}]");
+        assert!(self.bias.is_none_or(|bias| bias.len() == vocab), "linear_cross_entropy: bias is not [{vocab}]");
         assert_eq!(self.targets.len(), tokens, "linear_cross_entropy: targets are not [{tokens}]");
         assert!(workspace.len() >= self.size.workspace_len(), "linear_cross_entropy: workspace is too small");
     }
@@ -79,8 +83,9 @@ impl<T: Element, W: Element> Head<'_, T, W> {
 /// Losses of each row of logits, and the logits replaced by their gradients where `dloss` is given.
 ///
 /// Gradients that `narrow` asks for are bf16, at the start of their row: row stride `2 * vocab` bf16.
-pub(super) struct SoftmaxRows<'a> {
+pub(super) struct SoftmaxRows<'a, T> {
     pub vocab: usize,
+    pub bias: Option<&'a [T]>,
     pub softcap: Option<f32>,
     pub targets: &'a [i32],
     pub dloss: Option<&'a [f32]>,
@@ -89,7 +94,7 @@ pub(super) struct SoftmaxRows<'a> {
     pub loss: Option<Out<'a, f32>>,
 }
 
-impl Kernel for SoftmaxRows<'_> {
+impl<T: Element> Kernel for SoftmaxRows<'_, T> {
     #[inline(always)]
     unsafe fn task<S: Simd>(&self, row: usize, _: &mut Scratch) {
         unsafe {
@@ -103,6 +108,13 @@ impl Kernel for SoftmaxRows<'_> {
                     *loss.at(row) = 0.0;
                 }
                 return;
+            }
+            if let Some(bias) = self.bias {
+                for_lanes!(S, self.vocab, |j, lanes| {
+                    let term = T::load::<S>(bias.as_ptr().add(j), lanes);
+                    let logit = S::add(f32::load::<S>(logits.add(j), lanes), term);
+                    f32::store::<S>(logits.add(j), logit, lanes);
+                });
             }
             if let Some(cap) = self.softcap {
                 for_lanes!(S, self.vocab, |j, lanes| {
@@ -189,8 +201,8 @@ pub fn linear_cross_entropy<T: Element, W: Element>(
         head.logits(pool, &rows, logits);
         let targets = &head.targets[rows.clone()];
         let loss = Some(Out::new(&mut loss[rows.clone()]));
-        let (vocab, softcap, logits) = (head.size.vocab, head.softcap, Out::new(logits));
-        let kernel = SoftmaxRows { vocab, softcap, targets, dloss: None, narrow: false, logits, loss };
+        let (vocab, softcap, bias, logits) = (head.size.vocab, head.softcap, head.bias, Out::new(logits));
+        let kernel = SoftmaxRows { vocab, bias, softcap, targets, dloss: None, narrow: false, logits, loss };
         launch(pool, rows.len(), &kernel);
     }
 }

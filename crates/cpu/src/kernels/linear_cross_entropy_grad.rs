@@ -1,12 +1,14 @@
 //! Gradients of the head: logits are made again, a chunk of tokens at a time, and become their own gradients.
 //!
-//! `dlogits = (softmax - onehot) * dloss`, times the slope of the cap if there is one, rounded to bf16 where h is, `dh = dlogits W`, `dW = dlogits^T h`. A chunk is the token-reduction block of
-//! dW: calls may stop at any multiple of a chunk's tokens and be continued with `accumulate`. Work 4NVD FLOP, or 6NVD with
+//! `dlogits = (softmax - onehot) * dloss`, times the slope of the cap if there is one, rounded to bf16 where h is, `dh = dlogits W`,
+//! `dW = dlogits^T h`, and db the sum over tokens of dlogits. A chunk is the token-reduction block of dW and db: calls may stop at any multiple of a chunk's tokens and be continued with `accumulate`. Work 4NVD FLOP, or 6NVD with
 //! both gradients. Look next at `linear_cross_entropy.rs` for shapes, workspace and masking.
 
 use crate::rules::RULES;
 use half::bf16;
 
+use super::bias_grad::Rows;
+use super::column_sums::column_sums;
 use super::gemm::{Epilogue, Matrix, gemm};
 use super::linear_cross_entropy::{Head, HeadSize, SoftmaxRows};
 use crate::element::Element;
@@ -20,7 +22,9 @@ pub struct HeadGrad<'a, T> {
     pub dh: Option<&'a mut [T]>,
     /// `[V, D]`, if wanted.
     pub dw: Option<&'a mut [f32]>,
-    /// Adds onto what `dw` holds.
+    /// `[V]`, if wanted.
+    pub db: Option<&'a mut [f32]>,
+    /// Adds onto what `dw` and `db` hold.
     pub accumulate: bool,
 }
 
@@ -46,7 +50,7 @@ pub(super) fn chunked_gradients<T: Element, W: Element>(
 ) {
     head.check(workspace);
     let HeadSize { tokens, hidden, vocab } = head.size;
-    let HeadGrad { mut dh, mut dw, mut accumulate } = grad;
+    let HeadGrad { mut dh, mut dw, mut db, mut accumulate } = grad;
     assert_eq!(dloss.len(), tokens, "linear_cross_entropy_grad: dloss is not [{tokens}]");
     assert!(loss.as_ref().is_none_or(|loss| loss.len() == tokens), "linear_cross_entropy_grad: loss is not [{tokens}]");
     assert!(dh.as_ref().is_none_or(|dh| dh.len() == tokens * hidden), "linear_cross_entropy_grad: dh is not like h");
@@ -68,6 +72,7 @@ pub(super) fn chunked_gradients<T: Element, W: Element>(
         head.logits(pool, &rows, logits);
         let kernel = SoftmaxRows {
             vocab,
+            bias: head.bias,
             softcap: head.softcap,
             targets: &head.targets[rows.clone()],
             dloss: Some(&dloss[rows.clone()]),
@@ -77,8 +82,9 @@ pub(super) fn chunked_gradients<T: Element, W: Element>(
         };
         launch(pool, rows.len(), &kernel);
         let span = rows.start * hidden..rows.end * hidden;
-        let (dh, dw) = (dh.as_mut().map(|dh| &mut dh[span.clone()]), dw.as_deref_mut());
-        let to = ChunkGrad { h: &head.h[span.clone()], weight: head.weight, dh, dw, accumulate };
+        let dh = dh.as_mut().map(|dh| &mut dh[span.clone()]);
+        let (dw, db) = (dw.as_deref_mut(), db.as_deref_mut());
+        let to = ChunkGrad { h: &head.h[span.clone()], weight: head.weight, dh, dw, db, accumulate };
         if T::IS_F32 {
             to.products(pool, head.size, rows.len(), Matrix::rows(&*logits, vocab));
         } else {
@@ -87,8 +93,8 @@ pub(super) fn chunked_gradients<T: Element, W: Element>(
         }
         accumulate = true;
     }
-    if let (Some(dw), false) = (dw, accumulate) {
-        dw.fill(0.0);
+    if !accumulate {
+        [dw, db].into_iter().flatten().for_each(|gradient| gradient.fill(0.0));
     }
 }
 
@@ -98,11 +104,12 @@ struct ChunkGrad<'a, T, W> {
     weight: &'a [W],
     dh: Option<&'a mut [T]>,
     dw: Option<&'a mut [f32]>,
+    db: Option<&'a mut [f32]>,
     accumulate: bool,
 }
 
 impl<T: Element, W: Element> ChunkGrad<'_, T, W> {
-    /// `dh = dlogits W` and `dW += dlogits^T h`.
+    /// `dh = dlogits W`, `dW += dlogits^T h` and `db +=` the sum over tokens of dlogits.
     fn products<G: Element>(self, pool: &ThreadPool, size: HeadSize, rows: usize, dlogits: Matrix<'_, G>) {
         let HeadSize { hidden, vocab, .. } = size;
         if let Some(dh) = self.dh {
@@ -112,6 +119,10 @@ impl<T: Element, W: Element> ChunkGrad<'_, T, W> {
             let transposed = Matrix { row_stride: dlogits.col_stride, col_stride: dlogits.row_stride, ..dlogits };
             let epilogue = Epilogue::scaled(1.0, self.accumulate);
             gemm(pool, [vocab, hidden, rows], transposed, Matrix::rows(self.h, hidden), epilogue, dw);
+        }
+        if let Some(db) = self.db {
+            let dlogits = Rows { data: dlogits.data, stride: dlogits.row_stride };
+            column_sums(pool, rows, &dlogits, self.accumulate, db);
         }
     }
 }
@@ -125,10 +136,10 @@ mod tests {
     use super::*;
     use crate::testing::{assert_near, every_level, normals, pools};
 
-    fn naive(head: &Head<'_, f32, f32>, dloss: &[f32]) -> [Vec<f64>; 3] {
+    fn naive(head: &Head<'_, f32, f32>, dloss: &[f32]) -> [Vec<f64>; 4] {
         let HeadSize { tokens, hidden, vocab } = head.size;
         let at = |v: usize, d: usize| v * hidden + d;
-        let mut want = [vec![0.0; tokens], vec![0.0; tokens * hidden], vec![0.0; vocab * hidden]];
+        let mut want = [vec![0.0; tokens], vec![0.0; tokens * hidden], vec![0.0; vocab * hidden], vec![0.0; vocab]];
         for n in 0..tokens {
             if head.targets[n] == IGNORED {
                 continue;
@@ -137,7 +148,8 @@ mod tests {
             let product = |v: usize| (0..hidden).map(|d| h(d) * f64::from(head.weight[at(v, d)])).sum::<f64>();
             let capped = |z: f64| head.softcap.map_or(z, |cap| f64::from(cap) * (z / f64::from(cap)).tanh());
             let bend = |z: f64| head.softcap.map_or(1.0, |cap| 1.0 - (z / f64::from(cap)).powi(2));
-            let logits: Vec<f64> = (0..vocab).map(|v| capped(product(v))).collect();
+            let bias = |v: usize| head.bias.map_or(0.0, |bias| f64::from(bias[v]));
+            let logits: Vec<f64> = (0..vocab).map(|v| capped(product(v) + bias(v))).collect();
             let sum: f64 = logits.iter().map(|l| l.exp()).sum();
             let target = head.targets[n] as usize;
             want[0][n] = sum.ln() - logits[target];
@@ -148,6 +160,7 @@ mod tests {
                     want[1][n * hidden + d] += g * f64::from(head.weight[at(v, d)]);
                     want[2][at(v, d)] += g * h(d);
                 }
+                want[3][v] += g;
             }
         }
         want
@@ -164,27 +177,28 @@ mod tests {
                 .map(|n| if n % 5 == 1 || (256..512).contains(&n) { IGNORED } else { (n * 7 % vocab) as i32 })
                 .collect();
             let size = HeadSize { tokens, hidden, vocab };
-            let head = Head { size, softcap, h: &h, weight: &weight, targets: &targets };
+            let bias = softcap.map(|_| normals(vocab, 4));
+            let head = Head { size, softcap, h: &h, weight: &weight, bias: bias.as_deref(), targets: &targets };
             let want = naive(&head, &dloss);
             every_level(
                 |pool| {
                     let mut workspace = vec![f32::NAN; size.workspace_len()];
                     let mut forward = vec![f32::NAN; tokens];
                     linear_cross_entropy(pool, head, &mut workspace, &mut forward);
-                    let mut out = [tokens, tokens * hidden, vocab * hidden].map(|len| vec![f32::NAN; len]);
-                    let [loss, dh, dw] = &mut out;
-                    let grad = HeadGrad { dh: Some(dh), dw: Some(dw), accumulate: false };
+                    let mut out = [tokens, tokens * hidden, vocab * hidden, vocab].map(|len| vec![f32::NAN; len]);
+                    let [loss, dh, dw, db] = &mut out;
+                    let grad = HeadGrad { dh: Some(dh), dw: Some(dw), db: Some(db), accumulate: false };
                     linear_cross_entropy_with_grad(pool, head, &dloss, &mut workspace, loss, grad);
                     assert_eq!(&forward, loss);
                     let mut only_dw = vec![f32::NAN; dw.len()];
-                    let grad = HeadGrad { dh: None, dw: Some(&mut only_dw), accumulate: false };
+                    let grad = HeadGrad { dh: None, dw: Some(&mut only_dw), db: None, accumulate: false };
                     linear_cross_entropy_grad(pool, head, &dloss, &mut workspace, grad);
                     assert_eq!(&only_dw, dw);
                     out.to_vec()
                 },
                 |level, got| {
                     for (i, want) in want.iter().enumerate() {
-                        let scale = vec![20.0 * if i == 2 { tokens as f64 } else { 1.0 }; want.len()];
+                        let scale = vec![20.0 * if i >= 2 { tokens as f64 } else { 1.0 }; want.len()];
                         assert_near(&format!("{level} output {i}"), &got[i], want, &scale, 1e-6);
                     }
                 },
@@ -196,15 +210,15 @@ mod tests {
     fn all_masked_gives_zeros_and_accumulation_keeps_what_was_there() {
         let size = HeadSize { tokens: 5, hidden: 4, vocab: 6 };
         let (h, weight) = (normals(20, 1), normals(24, 2));
-        let head = Head { size, softcap: None, h: &h, weight: &weight, targets: &[IGNORED; 5] };
+        let head = Head { size, softcap: None, h: &h, weight: &weight, bias: None, targets: &[IGNORED; 5] };
         for pool in pools(&[1, 2]) {
             let mut workspace = vec![f32::NAN; size.workspace_len()];
             let (mut loss, mut dh, mut dw) = (vec![f32::NAN; 5], vec![f32::NAN; 20], vec![f32::NAN; 24]);
-            let grad = HeadGrad { dh: Some(&mut dh), dw: Some(&mut dw), accumulate: false };
+            let grad = HeadGrad { dh: Some(&mut dh), dw: Some(&mut dw), db: None, accumulate: false };
             linear_cross_entropy_with_grad(&pool, head, &[1.0; 5], &mut workspace, &mut loss, grad);
             assert!(loss.iter().chain(&dh).chain(&dw).all(|x| *x == 0.0));
             dw.fill(3.0);
-            let grad = HeadGrad { dh: Some(&mut dh), dw: Some(&mut dw), accumulate: true };
+            let grad = HeadGrad { dh: Some(&mut dh), dw: Some(&mut dw), db: None, accumulate: true };
             linear_cross_entropy_grad(&pool, head, &[1.0; 5], &mut workspace, grad);
             assert!(dw.iter().all(|x| *x == 3.0));
         }
@@ -224,10 +238,10 @@ mod tests {
                     let (from, to) = (cut[0], cut[1]);
                     let size = HeadSize { tokens: to - from, ..size };
                     let (h, targets) = (&h[from * 10..to * 10], &targets[from..to]);
-                    let head = Head { size, softcap: None, h, weight: &weight, targets };
+                    let head = Head { size, softcap: None, h, weight: &weight, bias: None, targets };
                     let mut workspace = vec![f32::NAN; size.workspace_len()];
                     let dh = &mut dh[from * 10..to * 10];
-                    let grad = HeadGrad { dh: Some(dh), dw: Some(&mut dw), accumulate: true };
+                    let grad = HeadGrad { dh: Some(dh), dw: Some(&mut dw), db: None, accumulate: true };
                     linear_cross_entropy_grad(&pool, head, &dloss[from..to], &mut workspace, grad);
                 }
                 (dh, dw)
@@ -240,7 +254,7 @@ mod tests {
     fn a_target_outside_the_vocabulary_gives_nan() {
         let size = HeadSize { tokens: 2, hidden: 2, vocab: 3 };
         let (h, weight) = (normals(4, 1), normals(6, 2));
-        let head = Head { size, softcap: None, h: &h, weight: &weight, targets: &[3, -7] };
+        let head = Head { size, softcap: None, h: &h, weight: &weight, bias: None, targets: &[3, -7] };
         let (mut loss, mut workspace) = ([0.0; 2], vec![f32::NAN; size.workspace_len()]);
         linear_cross_entropy(&ThreadPool::new(1), head, &mut workspace, &mut loss);
         assert!(loss.iter().all(|loss| loss.is_nan()));

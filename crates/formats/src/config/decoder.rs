@@ -89,6 +89,7 @@ pub(super) fn read_but_activation(keys: &Keys<'_>, defaults: &Defaults) -> Resul
         block: block(keys.positive("rms_norm_eps", defaults.rms_norm_eps)?),
         logits_divisor: 1.0,
         logits_softcap: None,
+        head_bias: false,
         bos_token_ids: keys.token_ids("bos_token_id", defaults.bos_token_id)?,
         eos_token_ids: keys.token_ids("eos_token_id", defaults.eos_token_id)?,
     })

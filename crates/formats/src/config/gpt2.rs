@@ -69,6 +69,7 @@ fn read(keys: &Keys<'_>) -> Result<ModelConfig, FormatsError> {
         },
         logits_divisor: 1.0,
         logits_softcap: None,
+        head_bias: false,
         bos_token_ids: keys.token_ids("bos_token_id", Some(50256))?,
         eos_token_ids: keys.token_ids("eos_token_id", Some(50256))?,
     })

@@ -17,6 +17,7 @@ mod llama;
 mod mistral;
 mod most;
 mod olmo2;
+mod phi;
 mod phi3;
 mod qwen2;
 mod qwen3;
@@ -55,6 +56,7 @@ const FAMILIES: &[Family] = &[
     gemma::GEMMA,
     gemma2::GEMMA2,
     gemma3::GEMMA3,
+    phi::PHI,
     phi3::PHI3,
     stablelm::STABLELM,
     starcoder2::STARCODER2,

@@ -46,6 +46,8 @@ pub struct ModelConfig {
     pub logits_divisor: f64,
     /// What the logits z stay within, as cap · tanh(z / cap).
     pub logits_softcap: Option<f64>,
+    /// Whether the head has a bias.
+    pub head_bias: bool,
     /// Ids that begin a sequence. Like the others, not checked against `vocab_size`: transformers does not either.
     pub bos_token_ids: Vec<u32>,
     /// Ids that end a sequence.

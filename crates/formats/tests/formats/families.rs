@@ -361,6 +361,16 @@ fn families_with_layer_norm_have_their_own_keys() {
     let dropout = refusal("stablelm", &json!({ "hidden_dropout": 0.1 }));
     assert_eq!(dropout, r#""hidden_dropout" is not 0; dropout of the MLP alone is not supported"#);
 
+    let phi = read("phi", &json!({ "resid_pdrop": 0.1, "embd_pdrop": 0.2, "attention_dropout": 0.3 }));
+    assert_eq!((phi.block.norm, phi.block.parallel_residual, phi.head_bias), (Norm::Layer, true, true));
+    assert_eq!([phi.block.qkv_bias, phi.block.output_bias, phi.block.mlp_bias], [true; 3]);
+    assert_eq!((phi.block.names.output, phi.block.names.final_norm), ("dense", "final_layernorm"));
+    assert_eq!(phi.block.names.mlp_norms.before, None);
+    assert_eq!(phi.dropout, Dropouts { embedding: 0.2, attention: 0.3, residual: 0.1 });
+    assert_eq!(phi.rotary().expect("rotary positions").dims, 32);
+    let per_head = refusal("phi", &json!({ "qk_layernorm": true }));
+    assert_eq!(per_head, r#""qk_layernorm" is true; LayerNorms of single heads of q and k are not supported"#);
+
     let keys = json!({ "residual_dropout": 0.1, "embedding_dropout": 0.2, "sliding_window": 8, "use_bias": false });
     let starcoder = read("starcoder2", &keys);
     assert_eq!(starcoder.dropout, Dropouts { embedding: 0.2, attention: 0.0, residual: 0.1 });

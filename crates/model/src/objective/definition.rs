@@ -47,6 +47,8 @@ pub(crate) struct LossOperands<'a> {
     pub hidden: ValueId,
     /// The head's weight [V, D].
     pub head: ValueId,
+    /// The head's bias [V], where it has one.
+    pub head_bias: Option<ValueId>,
     /// What logits stay within.
     pub softcap: Option<f32>,
     /// What names of inputs begin with.

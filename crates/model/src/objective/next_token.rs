@@ -20,10 +20,12 @@ impl Definition for NextToken {
     }
 
     fn emit(&self, b: &mut GraphBuilder, operands: &LossOperands<'_>) -> Result<ValueId, IrError> {
-        let LossOperands { hidden, head, softcap, prefix } = operands;
+        let LossOperands { hidden, head, head_bias, softcap, prefix } = operands;
         let tokens = b.ty(*hidden).shape[..2].to_vec();
         let targets = b.input(&format!("{prefix}targets"), Type::new(DType::I32, tokens));
-        let per_token = b.op1("nll", LinearCrossEntropy { softcap: *softcap }, &[*hidden, *head, targets])?;
+        let op = LinearCrossEntropy { softcap: *softcap, bias: head_bias.is_some() };
+        let operands: Vec<ValueId> = [*hidden, *head].into_iter().chain(*head_bias).chain([targets]).collect();
+        let per_token = b.op1("nll", op, &operands)?;
         b.op1("loss", Sum, &[per_token])
     }
 

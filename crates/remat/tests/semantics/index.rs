@@ -3,7 +3,7 @@
 //! Invariant: a row names tests that exist and are run as such, and every test of this folder that is named after a line is
 //! in the table: a behaviour cannot lose its test unnoticed.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// A line of the list, in short; the file of its tests from `crates/`; their names.
 type Row = (&'static str, &'static str, &'static [&'static str]);
@@ -48,16 +48,18 @@ const LINES: &[Row] = &[
     ("K profile", "cli/tests/profile.rs", &["policies_side_by_side_with_a_verdict_and_a_record"]),
 ];
 
+/// The sources of a file, or of a folder and those in it.
 fn sources(place: &str) -> Vec<String> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(place);
-    let files: Vec<PathBuf> = match path.is_dir() {
-        true => std::fs::read_dir(&path).expect("a folder").map(|entry| entry.expect("an entry").path()).collect(),
-        false => vec![path],
-    };
-    files
-        .iter()
-        .map(|file| std::fs::read_to_string(file).unwrap_or_else(|e| panic!("{}: {e}", file.display())))
-        .collect()
+    let mut pending = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(place)];
+    let mut sources = Vec::new();
+    while let Some(path) = pending.pop() {
+        if path.is_dir() {
+            pending.extend(std::fs::read_dir(&path).expect("a folder").map(|entry| entry.expect("an entry").path()));
+        } else {
+            sources.push(std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display())));
+        }
+    }
+    sources
 }
 
 /// Names of the functions of a source that stand right below `#[test]`.
@@ -87,6 +89,39 @@ fn every_test_named_after_a_line_is_in_the_table() {
                 ("a"..="k").contains(&letter) && rest.trim_start_matches(|c: char| c.is_ascii_digit()).starts_with('_');
             let article = ["a_custom", "a_missing"].iter().any(|start| name.starts_with(start));
             assert!(!is_named || article || listed.contains(&name), "{name} is in no row");
+        }
+    }
+}
+
+/// The cells of the table of a page, without its heading.
+fn rows(page: &str) -> Vec<Vec<&str>> {
+    let lines = page.lines().filter(|line| line.starts_with("| "));
+    lines.skip(1).map(|line| line.trim_matches('|').split(" | ").map(str::trim).collect()).collect()
+}
+
+/// What stands between back-ticks.
+fn quoted(cell: &str) -> impl Iterator<Item = &str> {
+    cell.split('`').skip(1).step_by(2)
+}
+
+#[test]
+fn the_page_for_those_who_come_from_elsewhere_names_calls_and_tests_that_exist() {
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/coming-from.md");
+    let page = std::fs::read_to_string(page).expect("the page");
+    let (own, library) = (sources(OWN), sources("remat/src"));
+    let tests: Vec<&str> = own.iter().flat_map(|source| tests(source)).collect();
+    let rows = rows(&page);
+    assert!(rows.len() > 15, "{} rows", rows.len());
+    for row in rows {
+        let [what, .., here, held_by] = row[..] else { panic!("too few cells: {row:?}") };
+        assert_eq!(row.len(), 7, "{what}");
+        assert!(quoted(held_by).next().is_some(), "{what}: held by no test");
+        quoted(held_by).for_each(|test| assert!(tests.contains(&test), "{what}: there is no test {test}"));
+        for call in quoted(here) {
+            let (_, method) = call.split_once("::").unwrap_or_else(|| panic!("{what}: {call} names no method"));
+            let declared = [format!("pub fn {method}("), format!("pub fn {method}<")];
+            let is_declared = library.iter().any(|source| declared.iter().any(|text| source.contains(text)));
+            assert!(is_declared, "{what}: there is no call {call}");
         }
     }
 }
