@@ -10,7 +10,8 @@ use super::spec::{BlockSpec, Dropouts, Mlp, ModelConfig, Names, Norm, NormPlaces
 use crate::FormatsError;
 use crate::keys::Keys;
 
-pub(super) const PHI: Family = Family { model_type: DEFAULTS.family, title: "Phi 1, 1.5 and 2", read, presets: &PRESETS };
+pub(super) const PHI: Family =
+    Family { model_type: DEFAULTS.family, title: "Phi 1, 1.5 and 2", read, presets: &PRESETS };
 
 const DEFAULTS: Defaults = Defaults {
     family: "phi",
