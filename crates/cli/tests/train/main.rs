@@ -14,6 +14,7 @@ mod interrupt;
 mod lengths;
 mod memory;
 mod offload;
+mod phases;
 #[path = "../prices/mod.rs"]
 mod prices;
 mod qlora;
