@@ -6,6 +6,7 @@ mod best;
 mod bits;
 mod checks;
 mod command;
+mod corrected_prices;
 mod evaluation;
 mod finishing;
 mod fixed;
