@@ -37,7 +37,7 @@ pub use names::{NameHasher, NameMap, NameSet};
 pub use op_class::{OpClass, THIN, Workspace};
 pub use ops::{Op, OpDef};
 pub use parse::{parse, parse_with};
-pub use role::{ParameterKind, RANDOM_KEY, SourceRole, StateRole};
+pub use role::{FirstWrite, ParameterKind, RANDOM_KEY, SourceRole, StateRole};
 pub use sample::Sample;
 pub use storage::Storage;
 pub use text::Text;

@@ -113,6 +113,27 @@ impl StateRole {
     }
 }
 
+/// What writes a source first. Until then its memory need not exist.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum FirstWrite {
+    /// Loading, whatever a run starts from.
+    Load,
+    /// Loading an adapter that was trained before; the matrix of a new one is zero.
+    Adapter,
+    /// Loading a save; what a new run starts with is zero.
+    Resume,
+    /// The first step.
+    Step,
+    /// The first sample.
+    Sample,
+}
+
+impl FirstWrite {
+    /// All of them, in the order in which they come.
+    pub const ALL: [FirstWrite; 5] =
+        [FirstWrite::Load, FirstWrite::Adapter, FirstWrite::Resume, FirstWrite::Step, FirstWrite::Sample];
+}
+
 impl ParameterKind {
     /// All kinds.
     const ALL: [ParameterKind; 3] = [ParameterKind::Base, ParameterKind::AdapterA, ParameterKind::AdapterB];
@@ -167,6 +188,23 @@ impl SourceRole {
         match self {
             SourceRole::Parameter(kind, StateRole::Value | StateRole::WorkingCopy) => kind.is_adapter(),
             _ => false,
+        }
+    }
+
+    /// What writes a source of this role first.
+    pub fn first_write(self) -> FirstWrite {
+        match self {
+            SourceRole::KvCache => FirstWrite::Sample,
+            SourceRole::Data | SourceRole::Scalar | SourceRole::Key | SourceRole::Constant => FirstWrite::Load,
+            SourceRole::Parameter(kind, role) => match role {
+                StateRole::Gradient => FirstWrite::Step,
+                StateRole::FirstMoment
+                | StateRole::SecondMoment
+                | StateRole::FirstMomentScales
+                | StateRole::SecondMomentScales => FirstWrite::Resume,
+                StateRole::Value if kind == ParameterKind::AdapterB => FirstWrite::Adapter,
+                StateRole::Value | StateRole::WorkingCopy => FirstWrite::Load,
+            },
         }
     }
 

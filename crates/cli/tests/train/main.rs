@@ -6,6 +6,7 @@ mod best;
 mod bits;
 mod checks;
 mod command;
+mod corrected_prices;
 mod evaluation;
 mod finishing;
 mod fixed;
@@ -14,6 +15,7 @@ mod interrupt;
 mod lengths;
 mod memory;
 mod offload;
+mod phases;
 #[path = "../prices/mod.rs"]
 mod prices;
 mod qlora;

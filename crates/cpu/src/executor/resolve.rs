@@ -8,7 +8,7 @@ use super::operand::Operand;
 use super::poison::freed;
 use super::support::supports;
 use crate::rules::RULES;
-use remat_ir::{Op, OpId, Storage, Type, ValueId};
+use remat_ir::{FirstWrite, Op, OpId, SourceRole, Storage, Type, Value, ValueId};
 use remat_plan::{
     Action, CustomInputs, CustomKernel, CustomKernels, CustomOutputs, DeviceError, DeviceMemory, Place, Plan,
     ProgramSizes,
@@ -122,6 +122,8 @@ fn computed(index: usize, step: &Step) -> Result<Option<OpId>, DeviceError> {
 struct Source {
     storage: Storage,
     ty: Type,
+    /// Index of its kind.
+    kind: usize,
     /// Where it begins in its kind's region.
     offset: usize,
 }
@@ -139,20 +141,33 @@ struct Kind {
     bytes: usize,
 }
 
+/// Weights, inputs, and states by what writes them first: a page, of two MiB perhaps, holds only what becomes resident at
+/// the same time.
+const KINDS: usize = 2 + FirstWrite::ALL.len();
+
 /// Weights, states and inputs, shared by all plans through their names.
 pub(super) struct Sources {
     by_name: HashMap<String, SourceId>,
     all: Vec<Source>,
     /// By `kind_of`.
-    kinds: [Kind; 3],
+    kinds: [Kind; KINDS],
 }
 
-/// Index of a storage class in [`Sources::kinds`].
-fn kind_of(storage: Storage) -> usize {
-    match storage {
+/// Index of a source's kind in [`Sources::kinds`].
+fn kind_of(value: &Value) -> usize {
+    match value.storage {
         Storage::Weight => 0,
-        Storage::State => 1,
-        Storage::Input | Storage::Arena => 2,
+        Storage::Input | Storage::Arena => 1,
+        Storage::State => 2 + value.role.map_or(FirstWrite::Load, SourceRole::first_write) as usize,
+    }
+}
+
+/// What the regions are for, in a message.
+fn kind_name(kind: usize) -> &'static str {
+    match kind {
+        0 => "the weights",
+        1 => "the inputs",
+        _ => "parameters, gradients and moments",
     }
 }
 
@@ -174,16 +189,16 @@ impl Sources {
                     }
                     continue;
                 }
-                let end = &mut sources.kinds[kind_of(value.storage)].bytes;
-                let source = Source { storage: value.storage, ty: value.ty.clone(), offset: *end };
+                let kind = kind_of(value);
+                let end = &mut sources.kinds[kind].bytes;
+                let source = Source { storage: value.storage, ty: value.ty.clone(), kind, offset: *end };
                 *end += value.ty.bytes().next_multiple_of(RULES.slot_alignment_bytes);
                 sources.by_name.insert(value.name.clone(), SourceId(sources.all.len() as u32));
                 sources.all.push(source);
             }
         }
-        let names = ["the weights", "parameters, gradients and moments", "the inputs"];
-        for (kind, what) in sources.kinds.iter_mut().zip(names) {
-            kind.region = Region::new(kind.bytes, what)?;
+        for (index, kind) in sources.kinds.iter_mut().enumerate() {
+            kind.region = Region::new(kind.bytes, kind_name(index))?;
         }
         Ok(sources)
     }
@@ -198,7 +213,7 @@ impl Sources {
         let source = self.by_name.get(&plan.graph.value(id).name).expect("`of` allocated every source");
         let source = &self.all[source.index()];
         debug_assert_eq!(source.storage, storage);
-        self.kinds[kind_of(storage)].region.at(source.offset)
+        self.kinds[source.kind].region.at(source.offset)
     }
 
     pub(super) fn find(&self, storage: Storage, name: &str) -> Option<SourceId> {
@@ -211,18 +226,19 @@ impl Sources {
 
     pub(super) fn bytes(&self, id: SourceId) -> &[u8] {
         let source = &self.all[id.index()];
-        &self.kinds[kind_of(source.storage)].region.bytes()[source.bytes()]
+        &self.kinds[source.kind].region.bytes()[source.bytes()]
     }
 
     pub(super) fn bytes_mut(&mut self, id: SourceId) -> &mut [u8] {
         let source = &self.all[id.index()];
-        &mut self.kinds[kind_of(source.storage)].region.bytes_mut()[source.bytes()]
+        let bytes = source.bytes();
+        &mut self.kinds[source.kind].region.bytes_mut()[bytes]
     }
 
     /// Allocated bytes by kind.
     pub(super) fn sizes(&self) -> DeviceMemory {
-        let [weights, states, inputs] = std::array::from_fn(|kind| self.kinds[kind].bytes);
-        DeviceMemory { weights, states, inputs, ..DeviceMemory::default() }
+        let bytes = |kinds: std::ops::Range<usize>| self.kinds[kinds].iter().map(|kind| kind.bytes).sum();
+        DeviceMemory { weights: bytes(0..1), inputs: bytes(1..2), states: bytes(2..KINDS), ..DeviceMemory::default() }
     }
 }
 

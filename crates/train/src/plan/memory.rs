@@ -71,8 +71,6 @@ pub struct MemoryAccount {
     pub trains_adapters: bool,
     /// Of the trained parameters, what is zero until the first update writes it.
     untouched_at_load_bytes: usize,
-    /// What else is resident at load, and at resume, because it shares a page with what is written.
-    shared_pages_bytes: [usize; 2],
 }
 
 /// What a run holds in one of its phases.
@@ -132,7 +130,6 @@ impl MemoryAccount {
             quantised_bytes: sources.quantised_exactly,
             trains_adapters: sources.has_adapters,
             untouched_at_load_bytes: if buffers.adapter_is_read { 0 } else { sources.zero_at_first },
-            shared_pages_bytes: [sources.shared_at_load(buffers.adapter_is_read), sources.shared_at_resume()],
         }
     }
 
@@ -169,14 +166,12 @@ impl MemoryAccount {
     /// What of a row is resident in a phase. Sources are once they are filled: states when the first update writes them, or
     /// a resumed run reads them. Pages of the arena that a step has touched stay, so evaluation and saves hold them, too.
     fn resident_bytes(&self, phase: RunPhase, part: MemoryPart, bytes: usize) -> usize {
-        let [shared_at_load, shared_at_resume] = self.shared_pages_bytes;
         match (part, phase) {
             (_, RunPhase::Step | RunPhase::Evaluation | RunPhase::Save) => bytes,
             // Where the model itself is trained, all of it is written at load.
             (MemoryPart::TrainedParameters, RunPhase::Load) => bytes - self.untouched_at_load_bytes,
             // Gradients are zero between updates and not saved, so their pages are untouched until the first step.
-            (MemoryPart::Gradients, RunPhase::Load) => shared_at_load,
-            (MemoryPart::Gradients, RunPhase::Resume) => shared_at_resume,
+            (MemoryPart::Gradients, RunPhase::Load | RunPhase::Resume) => 0,
             (MemoryPart::Optimizer, RunPhase::Resume) => bytes,
             (MemoryPart::Optimizer, RunPhase::Load) => 0,
             (

@@ -3,9 +3,10 @@
 //! Method: of ten early updates the first micro-batch and the update are timed step by step; moments in which the machine did
 //! something else, as a probe after them tells, do not count. Where the ten took a tenth more or less than predicted, the
 //! median over them of each class of ops corrects the price of the class, in the cache that the next plan reads. A class that
-//! the run has too little of is corrected by what all took together if the classes that it has agree in that. Invariants:
-//! the run itself computes the same; what is timed takes memory once, which the account counts; prices that somebody else
-//! has changed meanwhile stay.
+//! the run has too little of is corrected by what all took together if the classes that it has agree in that. Where forty
+//! updates have no ten quiet ones, the ten quickest say what other programs cannot explain: that steps take less than
+//! predicted, or several times as much. Invariants: the run itself computes the same; what is timed takes memory once, which
+//! the account counts; prices that somebody else has changed meanwhile stay.
 
 use crate::Precision;
 use crate::prices::calibrate::is_quiet;
@@ -25,6 +26,9 @@ const MOST_TIMED: usize = 40;
 /// What a prediction may be off by.
 const TOLERANCE: f64 = 0.1;
 
+/// What other programs may make of a step: half of each processor is theirs, and memory and caches are shared, too.
+const MOST_BY_OTHERS: f64 = 3.0;
+
 /// A class with less than this part of a step says nothing of its own.
 const LEAST_SHARE: f64 = 0.01;
 
@@ -42,6 +46,15 @@ type ByClass = [f64; CLASSES];
 struct Sample {
     predicted: ByClass,
     measured: ByClass,
+    /// Whether nothing else ran.
+    is_quiet: bool,
+}
+
+impl Sample {
+    /// How many times as long as predicted all of it took.
+    fn ratio(&self) -> f64 {
+        ratio(self.measured.iter().sum(), self.predicted.iter().sum())
+    }
 }
 
 /// Times some updates of a run.
@@ -51,8 +64,8 @@ pub(crate) struct PaceWatch {
     options: DeviceOptions,
     precision: Precision,
     trace: Option<StepTrace>,
+    /// All that were timed.
     samples: Vec<Sample>,
-    timed: usize,
     /// The fastest probe of this machine.
     fastest: f64,
 }
@@ -69,7 +82,6 @@ impl PaceWatch {
             precision,
             trace: None,
             samples: Vec::new(),
-            timed: 0,
         }
     }
 
@@ -95,22 +107,20 @@ impl PaceWatch {
     /// Takes the timed update into account. What there is to say, once.
     pub(crate) fn end(&mut self, step: &mut LoadedStep) -> Option<String> {
         let (prices, mut trace) = (self.prices.as_ref()?, step.end_trace()?);
-        let sample = sample(&trace, step, prices);
+        let mut sample = sample(&trace, step, prices);
         trace.clear();
         self.trace = Some(trace);
-        self.timed += 1;
         let probe = speed_probe(self.options.threads)?;
         self.fastest = self.fastest.max(probe.rounds_per_second);
-        if is_quiet(probe, self.fastest) {
-            self.samples.push(sample);
-        }
-        if self.samples.len() < SAMPLES && self.timed < MOST_TIMED {
+        sample.is_quiet = is_quiet(probe, self.fastest);
+        self.samples.push(sample);
+        let quiet = self.samples.iter().filter(|sample| sample.is_quiet).count();
+        if quiet < SAMPLES && self.samples.len() < MOST_TIMED {
             return None;
         }
         let planned_with = self.prices.take()?;
         self.trace = None;
-        let samples = std::mem::take(&mut self.samples);
-        let found = (samples.len() == SAMPLES).then(|| correction(&samples)).flatten()?;
+        let found = verdict(std::mem::take(&mut self.samples))?;
         self.correct(&planned_with, found)
     }
 
@@ -123,7 +133,7 @@ impl PaceWatch {
 }
 
 fn sample(trace: &StepTrace, step: &LoadedStep, prices: &Prices) -> Sample {
-    let mut sample = Sample { predicted: [0.0; CLASSES], measured: [0.0; CLASSES] };
+    let mut sample = Sample { predicted: [0.0; CLASSES], measured: [0.0; CLASSES], is_quiet: false };
     for ran in trace.ran() {
         let plan = step.device().plan(ran.program);
         let Action::Compute(op) = plan.steps[ran.step.index()].action else { continue };
@@ -135,10 +145,23 @@ fn sample(trace: &StepTrace, step: &LoadedStep, prices: &Prices) -> Sample {
     sample
 }
 
+/// What the timed updates say of the prices: the quiet ones, or, for want of them, the quickest as far as no other program
+/// can be why.
+fn verdict(timed: Vec<Sample>) -> Option<PriceCorrection> {
+    let (quiet, mut others): (Vec<Sample>, Vec<Sample>) = timed.into_iter().partition(|sample| sample.is_quiet);
+    if quiet.len() >= SAMPLES {
+        return correction(&quiet);
+    }
+    others.extend(quiet);
+    others.sort_by(|a, b| a.ratio().total_cmp(&b.ratio()));
+    others.truncate(SAMPLES);
+    let whole = median(others.iter().map(Sample::ratio).collect());
+    (!(1.0..=MOST_BY_OTHERS).contains(&whole)).then(|| correction(&others)).flatten()
+}
+
 /// What the samples say of the prices; nothing if these were right.
 fn correction(samples: &[Sample]) -> Option<PriceCorrection> {
-    let all = |sample: &Sample| ratio(sample.measured.iter().sum(), sample.predicted.iter().sum());
-    let whole = median(samples.iter().map(all).collect());
+    let whole = median(samples.iter().map(Sample::ratio).collect());
     if (whole - 1.0).abs() <= TOLERANCE {
         return None;
     }
@@ -186,7 +209,7 @@ mod tests {
     /// Ten updates that were predicted to take 3 s of attention, 1 s of the head and a thousandth of additions.
     fn samples(attention: f64, head: f64) -> Vec<Sample> {
         let of = |number: usize| {
-            let mut sample = Sample { predicted: [0.0; CLASSES], measured: [0.0; CLASSES] };
+            let mut sample = Sample { predicted: [0.0; CLASSES], measured: [0.0; CLASSES], is_quiet: true };
             let (mut predict, noise) = (sample.predicted, 1.0 + 0.01 * (number as f64 - 4.5));
             (predict[ATTENTION], predict[HEAD], predict[ADD]) = (3.0, 1.0, 0.001);
             sample.predicted = predict;
@@ -220,5 +243,28 @@ mod tests {
         assert_eq!(found.factors.len(), CLASSES);
         assert!(found.factors.values().all(|factor| (factor - 0.5).abs() < 0.01), "{:?}", found.factors);
         assert!((found.predicted_seconds - 4.001).abs() < 1e-9 && (found.measured_seconds - 2.0).abs() < 0.05);
+    }
+
+    /// Forty updates on a machine that was never quiet: each takes up to three times as long as by itself.
+    fn busy(attention: f64, head: f64) -> Vec<Sample> {
+        let slowed = |(index, sample): (usize, Sample)| {
+            let slower = 1.2 + (index % 4) as f64 * 0.6;
+            Sample { measured: sample.measured.map(|seconds| seconds * slower), is_quiet: false, ..sample }
+        };
+        (0..4).flat_map(|_| samples(attention, head)).enumerate().map(slowed).collect()
+    }
+
+    #[test]
+    fn a_busy_machine_tells_what_other_programs_cannot_explain() {
+        assert_eq!(verdict(busy(3.0, 1.0)), None, "right prices");
+        assert_eq!(verdict(busy(6.0, 2.0)), None, "the half of it may be theirs");
+        let cheap = verdict(busy(30.0, 10.0)).expect("ten times as long");
+        assert!(cheap.factors.values().all(|&factor| (10.0..15.0).contains(&factor)), "{:?}", cheap.factors);
+        let dear = verdict(busy(0.3, 0.1)).expect("a tenth of it");
+        assert!(dear.factors.values().all(|&factor| (0.1..0.15).contains(&factor)), "{:?}", dear.factors);
+        // Ten quiet ones are enough, whatever the others were.
+        let mut mixed = busy(30.0, 10.0);
+        mixed.extend(samples(3.0, 1.0));
+        assert_eq!(verdict(mixed), None);
     }
 }
