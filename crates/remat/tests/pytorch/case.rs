@@ -87,7 +87,7 @@ impl Case<'_> {
         self.fill(&mut step);
         if loss.is_some() { step.run().map(|_| ()) } else { step.run_forward() }.expect("runs");
         let mut read: Vec<(String, Vec<f32>)> =
-            names.into_iter().map(|(y, value)| (y, step.output(&value).expect("an output"))).collect();
+            names.into_iter().map(|(y, value)| (y, numbers_of(&step, &value))).collect();
         for index in self.numbers("dx") {
             read.push((format!("dx{index}"), step.gradient(&format!("x{index}")).expect("it was wanted")));
         }
@@ -114,10 +114,12 @@ impl Case<'_> {
         }
     }
 
-    /// Within 1e-6 of the largest element, and in bf16 within so many roundings: one moves an element by at most 2^-8 of
-    /// itself; where there are more, of the largest.
+    /// Within 1e-6 of the largest element, and in bf16 within as many roundings as the file says: one moves an element by at
+    /// most 2^-8 of itself; where there are more, of the largest.
     fn compare(&self, read: &[(String, Vec<f32>)]) {
-        let roundings = self.file.metadata().get(&self.name).map_or(1, |text| text.parse().expect("a number"));
+        let lines = self.file.metadata().get("roundings").map_or("", String::as_str).lines();
+        let of_case = lines.filter_map(|line| line.split_once(' ')).find(|(case, _)| *case == self.name);
+        let roundings = of_case.map_or(1, |(_, number)| number.parse().expect("a number"));
         for (name, got) in read {
             let want = self.tensor(name).to_f64();
             assert_eq!(got.len(), want.len(), "{}/{name}: number of elements", self.name);
@@ -132,6 +134,14 @@ impl Case<'_> {
                 assert!(off <= bound, "{}/{name}[{at}] is {got}, not {want} (off {off:e} of {bound:e})", self.name);
             }
         }
+    }
+}
+
+/// An output, integers widened as real numbers are.
+fn numbers_of(step: &Step, name: &str) -> Vec<f32> {
+    match step.output_of::<i32>(name) {
+        Ok(integers) => integers.into_iter().map(|x| x as f32).collect(),
+        Err(_) => step.output(name).expect("an output"),
     }
 }
 

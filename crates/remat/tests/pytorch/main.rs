@@ -5,4 +5,9 @@
 //! a case is run and compared; a family is one file here, with one arm per case.
 
 mod case;
+mod gather;
 mod layers;
+mod matmul;
+mod movement;
+mod pointwise;
+mod reduce;
