@@ -6,7 +6,7 @@
 //! Griewank and Walther, *Evaluating derivatives*, 2008, for the method.
 
 use crate::CompileError;
-use remat_ir::ops::{Accumulate, Add};
+use remat_ir::ops::{Accumulate, Add, Scale};
 use remat_ir::{Builder, Graph, OpDef, OpId, Phase, ValueId, Vjp};
 
 /// A value whose gradient is wanted.
@@ -66,10 +66,11 @@ pub fn differentiate(
     let mut gradients = Vec::with_capacity(targets.len());
     for target in targets {
         let gradient = pass.cotangents[target.value.index()];
-        let Some(gradient) = gradient else {
+        let Some(mut gradient) = gradient else {
             return Err(CompileError::NotReached { name: pass.builder.graph().value(target.value).name.clone() });
         };
         if target.accumulate_into.is_none() {
+            gradient = pass.made(target.value, gradient)?;
             pass.builder.output(gradient);
         }
         gradients.push(gradient);
@@ -125,6 +126,17 @@ impl Pass {
             }
         }
         Ok(())
+    }
+
+    /// A gradient that is made by an op: where it is the loss's cotangent itself, or another source, a copy of that, since what is
+    /// read after a run is what the run has made.
+    fn made(&mut self, value: ValueId, gradient: ValueId) -> Result<ValueId, CompileError> {
+        if self.builder.graph().value(gradient).producer.is_some() {
+            return Ok(gradient);
+        }
+        let name = format!("grad.{}", self.builder.graph().value(value).name);
+        self.builder.set_context(Phase::Backward, None);
+        Ok(self.builder.op1(&name, Scale { factor: 1.0 }, &[gradient])?)
     }
 
     /// Adds one contribution to a value's cotangent, or onto its gradient state.

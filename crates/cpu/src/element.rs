@@ -10,7 +10,7 @@ use half::bf16;
 use crate::simd::Simd;
 
 /// Storage of one real number: f32 or bf16.
-pub trait Element: Copy + Send + Sync + 'static + private::Lanes {
+pub trait Element: Copy + PartialOrd + Send + Sync + 'static + private::Lanes {
     /// Widens to f32, exactly.
     fn to_f32(self) -> f32;
     /// Rounds to nearest, ties to even.

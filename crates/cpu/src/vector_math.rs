@@ -6,6 +6,9 @@
 
 use crate::simd::Simd;
 
+/// Lanes of the widest level.
+const MOST_LANES: usize = 16;
+
 /// Below this exp is flushed to 0 (its true value is under 2.5e-38).
 const EXP_LOWEST: f32 = -86.6;
 /// ln 2 in two parts; the first has trailing zeros, so that n times it is exact for |n| < 2^9.
@@ -115,6 +118,33 @@ pub(crate) unsafe fn normal<S: Simd>(x: S::V) -> S::V {
         let exponent = S::fma(S::mul(x, S::splat(-0.5)), x, p);
         let lower = S::mul(S::mul(t, S::splat(0.5)), exp::<S>(exponent));
         S::select_ge(x, S::splat(0.0), S::sub(S::splat(1.0), lower), lower)
+    }
+}
+
+/// A function of each lane by itself, where there is no vector form of it.
+#[inline(always)]
+pub(crate) unsafe fn lane_by_lane<S: Simd>(x: S::V, f: impl Fn(f32) -> f32) -> S::V {
+    let mut lanes = [0.0; MOST_LANES];
+    unsafe {
+        S::store(lanes.as_mut_ptr(), x);
+        for lane in &mut lanes[..S::LANES] {
+            *lane = f(*lane);
+        }
+        S::load(lanes.as_ptr())
+    }
+}
+
+/// A function of two vectors, lane by lane.
+#[inline(always)]
+pub(crate) unsafe fn lanes_together<S: Simd>(a: S::V, b: S::V, f: impl Fn(f32, f32) -> f32) -> S::V {
+    let (mut left, mut right) = ([0.0; MOST_LANES], [0.0; MOST_LANES]);
+    unsafe {
+        S::store(left.as_mut_ptr(), a);
+        S::store(right.as_mut_ptr(), b);
+        for (a, b) in left.iter_mut().zip(right).take(S::LANES) {
+            *a = f(*a, b);
+        }
+        S::load(left.as_ptr())
     }
 }
 

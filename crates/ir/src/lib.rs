@@ -5,6 +5,7 @@
 //! Look next at [`ops`] for what can be computed and at `compiler` for what is done with a graph.
 
 mod array;
+pub mod axes;
 mod build;
 mod cost;
 mod custom;
@@ -13,6 +14,7 @@ mod graph;
 mod ids;
 mod interpret;
 mod names;
+mod number;
 mod op_class;
 pub mod ops;
 mod parse;

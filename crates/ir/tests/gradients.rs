@@ -28,6 +28,20 @@ const DIFFERENTIABLE: &[&str] = &[
     "linear_cross_entropy",
     "sum",
     "broadcast",
+    "unary",
+    "binary",
+    "reduce",
+    "expand",
+    "reshape",
+    "transpose",
+    "slice",
+    "pad",
+    "softmax",
+    "matmul",
+    "gather",
+    "take_along_axis",
+    "select",
+    "masked_fill",
 ];
 
 /// Real operands that are tables or only give their memory, not variables: (op, operand).

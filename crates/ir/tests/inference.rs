@@ -69,6 +69,33 @@ fn any_float() -> impl Strategy<Value = f32> {
     prop_oneof![4 => 0f32..1.0, 1 => prop::sample::select(vec![0.0, -1.0, 1.0, f32::MAX, f32::INFINITY, f32::NAN])]
 }
 
+/// Those of the ops that walk by strides.
+fn any_walk() -> impl Strategy<Value = Op> {
+    let numbers = || prop::collection::vec(dimension(), 0..5);
+    let axes = || prop::collection::vec(-6i64..3, 0..4);
+    prop_oneof![
+        numbers().prop_map(|shape| Expand { shape }.into()),
+        numbers().prop_map(|shape| Reshape { shape }.into()),
+        numbers().prop_map(|permutation| Transpose { permutation }.into()),
+        (numbers(), numbers(), numbers()).prop_map(|(starts, ends, steps)| Slice { starts, ends, steps }.into()),
+        (numbers(), numbers(), numbers(), any_float()).prop_map(|(low, high, between, value)| Pad {
+            low,
+            high,
+            between,
+            value
+        }
+        .into()),
+        axes().prop_map(|axes| Reduce { reduction: Reduction::Mean, axes }.into()),
+        axes().prop_map(|axes| ReduceGrad { axes }.into()),
+        dimension().prop_map(|axis| Gather { axis }.into()),
+        dimension().prop_map(|axis| TakeAlongAxis { axis }.into()),
+        (dimension(), dimension()).prop_map(|(axis, size)| GatherGrad { axis, size }.into()),
+        (dimension(), dimension()).prop_map(|(axis, size)| TakeAlongAxisGrad { axis, size }.into()),
+        (any_float(), any_float()).prop_map(|(min, max)| Unary { function: UnaryFunction::Clamp { min, max } }.into()),
+        any_float().prop_map(|exponent| Unary { function: UnaryFunction::Pow { exponent } }.into()),
+    ]
+}
+
 /// Any op with attributes that no one would choose. Ops whose attributes cannot be wrong come from the samples.
 fn any_op() -> impl Strategy<Value = Op> {
     let sizes = || prop::collection::vec(dimension(), 0..4);
@@ -83,10 +110,12 @@ fn any_op() -> impl Strategy<Value = Op> {
         stream: 0,
     });
     prop_oneof![
+        3 => any_walk(),
         6 => prop::sample::select(SAMPLES.iter().map(|sample| sample.op.clone()).collect::<Vec<_>>()),
         2 => (attention, any::<bool>()).prop_map(|(op, grad)| if grad { AttentionGrad::of(&op).into() } else { op.into() }),
         1 => (dimension(), any_float()).prop_map(|(head_size, scale)| Rope { head_size, inverse: true, scale }.into()),
-        1 => (sizes(), dimension()).prop_map(|(sizes, groups)| Split { sizes, groups }.into()),
+        1 => (sizes(), dimension(), 0usize..4).prop_map(|(sizes, groups, behind)| Split { sizes, groups, behind }.into()),
+        1 => (dimension(), 0usize..4).prop_map(|(groups, behind)| Concat { groups, behind }.into()),
         1 => sizes().prop_map(|shape| Zeros { dtype: DType::BF16, shape }.into()),
         1 => sizes().prop_map(|shape| Broadcast { shape }.into()),
         1 => (dimension(), any::<bool>()).prop_map(|(rows, accumulate)| EmbeddingGrad { rows, accumulate }.into()),

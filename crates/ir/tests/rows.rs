@@ -9,6 +9,8 @@ use std::collections::BTreeSet;
 const CUT: &[&str] = &[
     "add",
     "bias_grad",
+    "binary",
+    "binary_grad",
     "cast",
     "dropout",
     "gelu",
@@ -18,12 +20,18 @@ const CUT: &[&str] = &[
     "layer_norm_grad",
     "linear",
     "linear_dw",
+    "reduce",
+    "reduce_grad",
     "rms_norm",
     "rms_norm_dw",
     "rms_norm_grad",
     "scale",
+    "softmax",
+    "softmax_grad",
     "swiglu",
     "swiglu_grad",
+    "unary",
+    "unary_grad",
 ];
 
 fn eval(op: &Op, inputs: &[Array], types: &[Type]) -> Vec<Array> {

@@ -1,7 +1,7 @@
 //! The text form: what is printed is read back exactly, and no text makes the reader panic.
 
 use proptest::prelude::*;
-use remat_ir::ops::{Add, Attention, Layout, Linear, LinearDw, RmsNorm, Scale, Split, Zeros};
+use remat_ir::ops::{Add, Attention, Layout, Linear, LinearDw, MaskedFill, RmsNorm, Scale, Split, Zeros};
 use remat_ir::{
     Builder, Graph, Op, OpDef, OpId, ParameterKind, Phase, Sample, SourceRole, StateRole, Storage, Type, parse,
 };
@@ -84,12 +84,26 @@ fn attributes_keep_every_bit() {
 }
 
 #[test]
+fn attributes_may_be_infinite() {
+    for value in [f32::NEG_INFINITY, f32::INFINITY, -2.5] {
+        let sample = Sample::new(MaskedFill { value, filled: true }).normal([2]).ids([2], 2);
+        let text = graph_of(&sample).to_string();
+        let Op::MaskedFill(read) = &parse(&text).expect("valid").nodes[0].op.clone() else { panic!("{text}") };
+        assert_eq!(read.value.to_bits(), value.to_bits());
+    }
+    let text = graph_of(&Sample::new(MaskedFill { value: f32::INFINITY, filled: true }).normal([2]).ids([2], 2));
+    assert!(text.to_string().contains(r#"masked_fill{"value":"inf","filled":true}"#), "{text}");
+    let refused = parse(&text.to_string().replace("\"inf\"", "\"many\"")).expect_err("no number").to_string();
+    assert!(refused.contains("'many' is no number"), "{refused}");
+}
+
+#[test]
 fn the_text_reads_as_documented() {
     let mut b = Builder::new();
     let (x, w) = (b.input("x", f32(&[2, 4])), b.weight("w", f32(&[3, 4])));
     b.state_of("a", ParameterKind::AdapterA, StateRole::FirstMoment, f32(&[2]));
     let y = b.region("layers.0", |b| b.op1("y", Linear::plain(Layout::OutIn), &[x, w])).expect("valid");
-    let pieces = b.op("cut", Split { sizes: vec![1, 2], groups: 1 }, &[y]).expect("valid");
+    let pieces = b.op("cut", Split { sizes: vec![1, 2], groups: 1, behind: 0 }, &[y]).expect("valid");
     b.output(pieces[1]);
     let expected = r#"graph {
   region @0 "layers.0"

@@ -227,12 +227,13 @@ impl Decoder<'_> {
             Projections::Separate([q, k, v]) => Ok([linear(q, queries)?, linear(k, keys)?, linear(v, keys)?]),
             Projections::Fused(name) => {
                 let fused = linear(name, queries + 2 * keys)?;
-                let cut = m.b.op(&format!("{path}.qkv"), Split { sizes: sizes.to_vec(), groups: 1 }, &[fused])?;
+                let cut =
+                    m.b.op(&format!("{path}.qkv"), Split { sizes: sizes.to_vec(), groups: 1, behind: 0 }, &[fused])?;
                 Ok([cut[0], cut[1], cut[2]])
             }
             Projections::FusedByHead(name) => {
                 let fused = linear(name, queries + 2 * keys)?;
-                let split = Split { sizes: vec![config.head_dim; 3], groups: config.num_attention_heads };
+                let split = Split { sizes: vec![config.head_dim; 3], groups: config.num_attention_heads, behind: 0 };
                 let cut = m.b.op(&format!("{path}.qkv"), split, &[fused])?;
                 Ok([cut[0], cut[1], cut[2]])
             }
@@ -271,7 +272,7 @@ impl Decoder<'_> {
             }
             Mlp::GatedFused { inner: name, down, activation } => {
                 let fused = linear(m, name, x, (width, 2 * inner))?;
-                let split = Split { sizes: vec![inner; 2], groups: 1 };
+                let split = Split { sizes: vec![inner; 2], groups: 1, behind: 0 };
                 let cut = m.b.op(&format!("{path}.gate_up"), split, &[fused])?;
                 (gated(m, &act, activation, [cut[0], cut[1]])?, down)
             }

@@ -1,6 +1,6 @@
 //! What a policy is shown of a value, and what it says of it. Look next at `policy`.
 
-use remat_ir::{Graph, Node, OpClass, OpDef, OpId, Phase, RegionId, Type, ValueId};
+use remat_ir::{Graph, Node, OpDef, OpId, Phase, RegionId, Type, ValueId};
 use std::collections::{BTreeSet, HashSet};
 
 /// What is to become of one value.
@@ -42,7 +42,8 @@ pub struct Candidate<'a> {
     pub flops: f64,
     /// Whether that op is a matrix product or an attention.
     pub is_contraction: bool,
-    /// Whether it is an attention, whose products have batch axes as JAX speaks of them.
+    /// Whether its products have batch axes as JAX speaks of them: an attention, or a product of activations for each place
+    /// of leading axes.
     pub has_batch_dims: bool,
 }
 
@@ -69,7 +70,7 @@ pub(crate) fn candidate<'a>(graph: &'a Graph, id: ValueId, node: &'a Node) -> Ca
         bytes: value.ty.bytes(),
         flops: node.op.cost(&inputs, &outputs).flops,
         is_contraction: node.op.is_contraction(),
-        has_batch_dims: [OpClass::Attention, OpClass::AttentionDropout].contains(&OpClass::of(graph, node)),
+        has_batch_dims: node.op.has_batch_axes(&inputs),
     }
 }
 

@@ -48,7 +48,8 @@ impl CheckpointPolicy {
         CheckpointPolicy::dots_saveable()
     }
 
-    /// Keeps the results of products with weights, recomputes attention, whose products have batch axes, and what is cheap.
+    /// Keeps the results of products with weights, recomputes what has batch axes (attention, products of activations for each
+    /// place of leading axes) and what is cheap.
     pub fn dots_with_no_batch_dims_saveable() -> Self {
         by_value("dots_with_no_batch_dims_saveable", |value| prefer(value.is_contraction && !value.has_batch_dims))
     }

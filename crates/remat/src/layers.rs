@@ -1,7 +1,8 @@
 //! The ops as methods of [`Graph`], under the names of `torch.nn.functional`. Shapes: B batch, T tokens, D width; `..`
 //! stands for any leading axes.
 //!
-//! Invariant: a method adds no semantics to its op. Look next at [`crate::ops`] for the ops themselves.
+//! Invariant: a method adds no semantics to its op. Look next at `functions` for sums, products, shapes and the like, and at
+//! [`crate::ops`] for the ops themselves.
 
 use crate::graph::{Graph, Init, Tensor};
 use crate::{Error, ops};
@@ -17,14 +18,6 @@ impl Graph {
         let mut operands = vec![x, w];
         operands.extend(bias);
         self.op1("linear", ops::Linear { bias: bias.is_some(), ..ops::Linear::plain(Layout::OutIn) }, &operands)
-    }
-
-    /// x·W: x [.., in], w [in, out]; y [.., out].
-    ///
-    /// # Errors
-    /// Operands that do not fit.
-    pub fn matmul(&mut self, x: Tensor, w: Tensor) -> Result<Tensor, Error> {
-        self.op1("matmul", ops::Linear::plain(Layout::InOut), &[x, w])
     }
 
     /// A linear layer with parameters of its own, `<name>.weight` [out, in] and `<name>.bias` [out], initialised as
@@ -73,14 +66,6 @@ impl Graph {
         self.op1("swiglu", ops::Swiglu, &[gate, up])
     }
 
-    /// a + b, element-wise.
-    ///
-    /// # Errors
-    /// Operands of two types.
-    pub fn add(&mut self, a: Tensor, b: Tensor) -> Result<Tensor, Error> {
-        self.op1("add", ops::Add, &[a, b])
-    }
-
     /// factor·x.
     ///
     /// # Errors
@@ -122,7 +107,7 @@ impl Graph {
     /// # Errors
     /// Sizes that do not sum to the axis.
     pub fn split(&mut self, x: Tensor, sizes: &[usize]) -> Result<Vec<Tensor>, Error> {
-        self.op("split", ops::Split { sizes: sizes.to_vec(), groups: 1 }, &[x])
+        self.op("split", ops::Split { sizes: sizes.to_vec(), groups: 1, behind: 0 }, &[x])
     }
 
     /// Joins along the last axis.

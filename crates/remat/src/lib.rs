@@ -54,6 +54,7 @@
 mod compile;
 mod decision;
 mod error;
+mod functions;
 mod graph;
 mod jax_policies;
 mod layers;

@@ -7,7 +7,10 @@ use remat_compiler::{Target, differentiate};
 use remat_ir::ops::{
     Add, Attention, Dropout, Embedding, Gelu, Layout, Linear, LinearCrossEntropy, RmsNorm, Scale, Sum,
 };
-use remat_ir::ops::{LayerNorm, Rope, Swiglu};
+use remat_ir::ops::{
+    Binary, BinaryFunction, Compare, Concat, Gather, LayerNorm, MaskedFill, Matmul, Pad, Reduce, Reduction, Relation,
+    Reshape, Rope, Select, Slice, Softmax, Split, Swiglu, TakeAlongAxis, Transpose, Unary, UnaryFunction,
+};
 use remat_ir::{Builder, Graph, ParameterKind, StateRole, Type, ValueId};
 use remat_tensor::{DType, Philox, stream_of_name};
 
@@ -84,7 +87,7 @@ impl Maker {
     fn layer(&mut self, x: ValueId) -> ValueId {
         self.layer += 1;
         let name = format!("l{}", self.layer);
-        let kind = self.draw(9);
+        let kind = self.draw(15);
         let b = |maker: &mut Maker, op: remat_ir::Op, operands: &[ValueId]| {
             maker.b.op1(&name, op, operands).expect("shapes fit")
         };
@@ -116,11 +119,105 @@ impl Maker {
                 b(self, op.into(), &[x, rng])
             }
             7 => self.attention(&name, x),
+            9 => self.function(&name, x),
+            10 => self.centred(&name, x),
+            11 => self.written_out_attention(&name, x),
+            12 => self.moved(&name, x),
+            13 => self.numbered(&name, x),
+            14 => self.masked(&name, x),
             _ => {
                 let y = self.linear(&format!("{name}.inner"), x, WIDTH);
                 b(self, Add.into(), &[x, y])
             }
         }
+    }
+
+    /// An op on values that fit it.
+    fn apply(&mut self, name: &str, op: impl Into<remat_ir::Op>, operands: &[ValueId]) -> ValueId {
+        self.b.op1(name, op, operands).expect("shapes fit")
+    }
+
+    fn binary(&mut self, name: &str, function: BinaryFunction, x: ValueId, y: ValueId) -> ValueId {
+        let op = Binary::of(function, self.b.ty(x), self.b.ty(y));
+        self.apply(name, op, &[x, y])
+    }
+
+    /// One function of each element, without a kink that a value may be near.
+    fn function(&mut self, name: &str, x: ValueId) -> ValueId {
+        let functions = [
+            UnaryFunction::Tanh,
+            UnaryFunction::Sigmoid,
+            UnaryFunction::Silu,
+            UnaryFunction::Softplus,
+            UnaryFunction::Sin,
+            UnaryFunction::Elu { alpha: 1.0 },
+            UnaryFunction::AddScalar { value: 0.5 },
+        ];
+        let function = functions[self.draw(functions.len() as u32) as usize];
+        self.apply(name, Unary { function }, &[x])
+    }
+
+    /// A norm of single ops: less the mean of each row, times a row of weights.
+    fn centred(&mut self, name: &str, x: ValueId) -> ValueId {
+        let trained = self.draw(2) == 0;
+        let weight = self.parameter(&format!("{name}.weight"), &[WIDTH], trained);
+        let mean = Reduce { reduction: Reduction::Mean, axes: vec![-1] };
+        let mean = self.apply(&format!("{name}.mean"), mean, &[x]);
+        let rest = self.binary(&format!("{name}.rest"), BinaryFunction::Sub, x, mean);
+        self.binary(name, BinaryFunction::Mul, rest, weight)
+    }
+
+    fn written_out_attention(&mut self, name: &str, x: ValueId) -> ValueId {
+        let q = self.linear(&format!("{name}.q"), x, WIDTH);
+        let scores = Matmul { transpose_a: false, transpose_b: true };
+        let scores = self.apply(&format!("{name}.scores"), scores, &[q, x]);
+        let scores = self.apply(&format!("{name}.scaled"), Scale { factor: 0.3 }, &[scores]);
+        let weights = self.apply(&format!("{name}.weights"), Softmax { log: false }, &[scores]);
+        self.apply(name, Matmul::PLAIN, &[weights, x])
+    }
+
+    /// Taken apart, turned, cut and put together.
+    fn moved(&mut self, name: &str, x: ValueId) -> ValueId {
+        let turned = self.apply(&format!("{name}.turned"), Transpose { permutation: vec![0, 2, 1] }, &[x]);
+        let split = Split { sizes: vec![3, WIDTH - 3], groups: 1, behind: 1 };
+        let parts = self.b.op(&format!("{name}.parts"), split, &[turned]).expect("shapes fit");
+        let whole = Concat { groups: 1, behind: 1 };
+        let joined = self.apply(&format!("{name}.joined"), whole, &[parts[1], parts[0]]);
+        let cut = Slice { starts: vec![0, 1, 0], ends: vec![BATCH, WIDTH, self.tokens], steps: vec![1, 2, 1] };
+        let cut = self.apply(&format!("{name}.cut"), cut, &[joined]);
+        let pad = Pad { low: vec![0, 1, 0], high: vec![0, 0, 0], between: vec![0, 1, 0], value: 0.25 };
+        let padded = self.apply(&format!("{name}.padded"), pad, &[cut]);
+        self.apply(name, Transpose { permutation: vec![0, 2, 1] }, &[padded])
+    }
+
+    /// Tokens by their number, and elements of them; positions are numbers of tokens.
+    fn numbered(&mut self, name: &str, x: ValueId) -> ValueId {
+        let positions = self.positions;
+        let taken = self.apply(&format!("{name}.taken"), Gather { axis: 1 }, &[x, positions]);
+        let mean = Reduce { reduction: Reduction::Mean, axes: vec![-3] };
+        let mean = self.apply(&format!("{name}.mean"), mean, &[taken]);
+        let shape = vec![BATCH, self.tokens, WIDTH];
+        let flat = self.apply(&format!("{name}.flat"), Reshape { shape }, &[mean]);
+        // The first token's elements along the sequence: positions of a row as one column of numbers.
+        let column = Reshape { shape: vec![BATCH, self.tokens, 1] };
+        let column = self.apply(&format!("{name}.column"), column, &[positions]);
+        let turned =
+            self.apply(&format!("{name}.first"), Slice::along(&[BATCH, self.tokens, WIDTH], 2, 0, 1, 1), &[flat]);
+        let each = self.apply(&format!("{name}.each"), TakeAlongAxis { axis: 1 }, &[turned, column]);
+        self.binary(name, BinaryFunction::Add, flat, each)
+    }
+
+    /// Every other token filled, and what stays chosen against a row of weights.
+    fn masked(&mut self, name: &str, x: ValueId) -> ValueId {
+        let trained = self.draw(2) == 0;
+        let row = self.parameter(&format!("{name}.weight"), &[WIDTH], trained);
+        let relation = if self.draw(2) == 0 { Relation::Greater } else { Relation::Equal };
+        let (positions, starts) = (self.positions, self.segment_start);
+        let mask = self.apply(&format!("{name}.mask"), Compare { relation }, &[positions, starts]);
+        let column = Reshape { shape: vec![BATCH, self.tokens, 1] };
+        let mask = self.apply(&format!("{name}.column"), column, &[mask]);
+        let filled = self.apply(&format!("{name}.filled"), MaskedFill { value: 0.5, filled: true }, &[x, mask]);
+        self.apply(name, Select, &[mask, filled, row])
     }
 
     fn attention(&mut self, name: &str, x: ValueId) -> ValueId {

@@ -1,8 +1,10 @@
 //! Which kernel an op calls: one arm per op, exhaustive, so that an op without a kernel does not compile.
 //!
-//! Invariant: this file converts addresses to slices and attributes to kernel arguments, and nothing else. Operands
-//! were laid out by a checked plan: distinct ones do not overlap, except where the op works in place.
+//! Invariant: this file converts attributes to kernel arguments, and nothing else. Look next at `call.rs` for operands as slices
+//! and at `arrays.rs` for the ops that walk tensors by axes.
 
+use super::arrays;
+use super::call::Call;
 use super::resolve::{CustomReads, CustomWrites, ResolvedStep};
 use crate::ThreadPool;
 use crate::element::Element;
@@ -10,13 +12,12 @@ use crate::kernels::adamw8bit::Moments;
 use crate::kernels::gemm::{Epilogue, Start};
 use crate::kernels::linear_cross_entropy::{Head, HeadSize};
 use crate::kernels::linear_cross_entropy_grad::HeadGrad;
-use crate::kernels::{self as kernels, dropout::Dropout, linear::LinearSize, linear::Weight};
-use crate::shared::{Out, View};
+use crate::kernels::{self as kernels, dropout::Dropout, linear::LinearSize};
 use half::bf16;
 use remat_ir::ops;
-use remat_ir::{Node, Op, OpDef};
+use remat_ir::{Op, OpDef};
 use remat_plan::{CustomCall, DeviceError, Plan};
-use remat_tensor::{DType, QuantisedView};
+use remat_tensor::DType;
 
 /// Runs one resolved step, with the kernels of its activations' dtype.
 pub(super) fn run(pool: &ThreadPool, plan: &Plan, step: &ResolvedStep) -> Result<(), DeviceError> {
@@ -25,129 +26,6 @@ pub(super) fn run(pool: &ThreadPool, plan: &Plan, step: &ResolvedStep) -> Result
     match step.reads.get(node.op.activations(step.reads.len()).start).map(|operand| operand.ty.dtype) {
         Some(DType::BF16) => compute::<bf16>(&call),
         _ => compute::<f32>(&call),
-    }
-}
-
-/// A step with everything its kernel needs.
-struct Call<'a> {
-    pool: &'a ThreadPool,
-    step: &'a ResolvedStep,
-    node: &'a Node,
-}
-
-impl<'a> Call<'a> {
-    /// Operand `index` as a slice.
-    fn read<T: Element>(&self, index: usize) -> &'a [T] {
-        let operand = &self.step.reads[index];
-        debug_assert_eq!(operand.ty.dtype.element_bytes(), Some(size_of::<T>()));
-        // SAFETY: the plan gave the operand this many bytes, aligned; nothing writes them during this step, except for
-        // ops in place, which use `shared` instead.
-        unsafe { std::slice::from_raw_parts(operand.start.cast(), operand.ty.shape.numel()) }
-    }
-
-    /// Operand `index`, a weight that is dense or quantised.
-    fn weight<T: Element>(&self, index: usize) -> Weight<'a, T> {
-        let operand = &self.step.reads[index];
-        let Some(format) = operand.ty.dtype.quant_format() else { return Weight::Dense(self.read(index)) };
-        // SAFETY: as in `read`.
-        let bytes = unsafe { std::slice::from_raw_parts(operand.start, operand.ty.bytes()) };
-        Weight::Quantised(QuantisedView::new(format, &operand.ty.shape, bytes))
-    }
-
-    /// Operand `index` of integers.
-    fn ints(&self, index: usize) -> &'a [i32] {
-        let operand = &self.step.reads[index];
-        debug_assert_eq!(operand.ty.dtype, DType::I32);
-        // SAFETY: as in `read`.
-        unsafe { std::slice::from_raw_parts(operand.start.cast(), operand.ty.shape.numel()) }
-    }
-
-    /// Operand `index` that may share its memory with a result.
-    fn shared<T: Element>(&self, index: usize) -> View<'a, T> {
-        let operand = &self.step.reads[index];
-        // SAFETY: as in `read`; if a result has the same address, it is the same slot, and the kernel is pointwise.
-        unsafe { View::from_raw(operand.start.cast(), operand.ty.shape.numel()) }
-    }
-
-    /// Result `index` that may share its memory with an operand.
-    fn out<T: Element>(&self, index: usize) -> Out<'a, T> {
-        let result = &self.step.writes[index];
-        // SAFETY: as in `write`.
-        unsafe { Out::from_raw(result.start.cast(), result.ty.shape.numel()) }
-    }
-
-    /// Result `index` as a slice.
-    #[allow(clippy::mut_from_ref)]
-    fn write<T: Element>(&self, index: usize) -> &'a mut [T] {
-        let result = &self.step.writes[index];
-        debug_assert_eq!(result.ty.dtype.element_bytes(), Some(size_of::<T>()));
-        // SAFETY: the plan gave the result this many bytes, aligned; no operand that the kernel reads through a slice
-        // overlaps it (checked plan); each result is taken once per step.
-        unsafe { std::slice::from_raw_parts_mut(result.start.cast(), result.ty.shape.numel()) }
-    }
-
-    /// Result `index` of bytes.
-    #[allow(clippy::mut_from_ref)]
-    fn write_bytes(&self, index: usize) -> &'a mut [u8] {
-        let result = &self.step.writes[index];
-        debug_assert_eq!(result.ty.dtype, DType::U8);
-        // SAFETY: as in `write`.
-        unsafe { std::slice::from_raw_parts_mut(result.start, result.ty.shape.numel()) }
-    }
-
-    /// The workspace, as f32.
-    #[allow(clippy::mut_from_ref)]
-    fn workspace(&self) -> &'a mut [f32] {
-        let (start, bytes) = self.step.workspace;
-        // SAFETY: the checked plan keeps these bytes free of anything else during this step.
-        unsafe { std::slice::from_raw_parts_mut(start.cast(), bytes / size_of::<f32>()) }
-    }
-
-    /// Sizes of operand `index`.
-    fn shape(&self, index: usize) -> &'a [usize] {
-        self.step.reads[index].ty.shape.dims()
-    }
-
-    /// Rows (all axes but the last) of operand `index`.
-    fn rows(&self, index: usize) -> usize {
-        self.step.reads[index].ty.shape.rows()
-    }
-
-    fn last(&self, index: usize) -> usize {
-        self.step.reads[index].ty.shape.last()
-    }
-
-    fn rng(&self, index: usize) -> [u32; 4] {
-        let operand = &self.step.reads[index];
-        debug_assert_eq!(operand.ty.shape.numel(), 4);
-        // SAFETY: as in `read`: four aligned words.
-        unsafe { operand.start.cast::<[u32; 4]>().read() }
-    }
-
-    fn bad_input(&self, message: String) -> DeviceError {
-        DeviceError::BadInput { op: self.node.op.name(), node: self.node.name.clone(), message }
-    }
-
-    /// Ids that index a table of `rows` rows.
-    fn ids(&self, index: usize, rows: usize) -> Result<&'a [i32], DeviceError> {
-        let ids = self.ints(index);
-        match ids.iter().find(|&&id| !usize::try_from(id).is_ok_and(|id| id < rows)) {
-            Some(id) => Err(self.bad_input(format!("id {id} lies outside the table's {rows} rows"))),
-            None => Ok(ids),
-        }
-    }
-
-    /// Positions in a cache of `capacity` tokens.
-    fn positions(&self, index: usize, capacity: usize) -> Result<&'a [i32], DeviceError> {
-        let positions = self.ints(index);
-        match positions.iter().find(|&&position| !usize::try_from(position).is_ok_and(|p| p < capacity)) {
-            Some(position) => Err(self.bad_input(format!("position {position} lies outside the cache of {capacity}"))),
-            None => Ok(positions),
-        }
-    }
-
-    fn dropout(&self, p: f32, stream: u64, rng: usize) -> Option<Dropout> {
-        (p > 0.0).then(|| Dropout::new(p, self.rng(rng), stream))
     }
 }
 
@@ -247,22 +125,8 @@ fn compute<T: Element>(call: &Call<'_>) -> Result<(), DeviceError> {
             let dropout = Dropout::new(op.p, call.rng(1), op.stream);
             kernels::dropout::dropout(pool, dropout, op.first, call.shared::<T>(0), call.out::<T>(0));
         }
-        Op::Split(op) => {
-            // A row's groups lie one behind the other, as rows do.
-            let (stride, mut offset) = (call.last(0) / op.groups, 0);
-            for (index, &width) in op.sizes.iter().enumerate() {
-                kernels::split::split(pool, call.read::<T>(0), stride, offset, width, call.write::<T>(index));
-                offset += width;
-            }
-        }
-        Op::Concat(op) => {
-            let (stride, mut offset) = (call.step.writes[0].ty.shape.last() / op.groups, 0);
-            for index in 0..call.step.reads.len() {
-                let width = call.last(index) / op.groups;
-                kernels::concat::concat(pool, call.read::<T>(index), width, offset, stride, call.write::<T>(0));
-                offset += width;
-            }
-        }
+        Op::Split(op) => arrays::split::<T>(call, op),
+        Op::Concat(op) => arrays::concat::<T>(call, op),
         Op::SliceRows(op) => {
             let (from, rows) = (op.first * call.last(0), call.write::<T>(0));
             kernels::slice_rows::slice_rows(pool, &call.read::<T>(0)[from..from + rows.len()], rows);
@@ -302,6 +166,52 @@ fn compute<T: Element>(call: &Call<'_>) -> Result<(), DeviceError> {
             kernels::adamw::adamw(call.pool, update, call.write(0), call.write(1), call.write(2), call.write(3));
         }
         Op::AdamW8bit(ops::AdamW8bit(op)) => run_adamw8bit(call, op)?,
+        Op::Unary(op) => kernels::unary::unary(pool, op.function, call.shared::<T>(0), call.out::<T>(0)),
+        Op::UnaryGrad(op) => {
+            let (dy, at) = (call.shared::<T>(0), call.shared::<T>(1));
+            kernels::unary_grad::unary_grad(pool, op.function, dy, at, call.out::<T>(0));
+        }
+        Op::Binary(op) => arrays::binary::<T>(call, op),
+        Op::BinaryGrad(op) => arrays::binary_grad::<T>(call, op),
+        Op::Compare(op) => arrays::compare::<T>(call, op),
+        Op::Reduce(op) => {
+            let (x, y) = (call.read::<T>(0), call.write::<T>(0));
+            kernels::reduce::reduce(pool, op.reduction, x, call.shape(0), &op.axes, y);
+        }
+        Op::ReduceGrad(op) => {
+            let (dy, x, y) = (call.read::<T>(0), call.read::<T>(1), call.read::<T>(2));
+            kernels::reduce_grad::reduce_grad(pool, dy, x, y, call.shape(1), &op.axes, call.write::<T>(0));
+        }
+        Op::Expand(op) => {
+            kernels::expand::expand(pool, call.read::<T>(0), call.shape(0), call.write::<T>(0), &op.shape)
+        }
+        Op::Reshape(_) => kernels::reshape::reshape(pool, call.shared::<T>(0), call.out::<T>(0)),
+        Op::Transpose(op) => {
+            let (x, y) = (call.read::<T>(0), call.write::<T>(0));
+            kernels::transpose::transpose(pool, x, call.shape(0), &op.permutation, y);
+        }
+        Op::Slice(op) => {
+            let (x, y, cut) = (call.read::<T>(0), call.write::<T>(0), (&op.starts[..], &op.steps[..]));
+            kernels::slice::slice(pool, x, call.shape(0), cut, y, call.result_shape(0));
+        }
+        Op::Pad(op) => {
+            let (x, y, by) = (call.read::<T>(0), call.write::<T>(0), (&op.low[..], &op.between[..]));
+            kernels::pad::pad(pool, x, call.shape(0), T::from_f32(op.value), by, y, call.result_shape(0));
+        }
+        Op::Softmax(op) => {
+            kernels::softmax::softmax(pool, call.last(0), op.log, call.shared::<T>(0), call.out::<T>(0));
+        }
+        Op::SoftmaxGrad(op) => {
+            let (dy, y) = (call.shared::<T>(0), call.shared::<T>(1));
+            kernels::softmax_grad::softmax_grad(pool, call.last(1), op.log, dy, y, call.out::<T>(0));
+        }
+        Op::Matmul(op) => arrays::matmul::<T>(call, *op),
+        Op::Gather(op) => arrays::gather::<T>(call, op)?,
+        Op::GatherGrad(op) => arrays::gather_grad::<T>(call, op)?,
+        Op::TakeAlongAxis(op) => arrays::take_along_axis::<T>(call, op)?,
+        Op::TakeAlongAxisGrad(op) => arrays::take_along_axis_grad::<T>(call, op)?,
+        Op::Select(_) => arrays::select::<T>(call)?,
+        Op::MaskedFill(op) => arrays::masked_fill::<T>(call, op)?,
         Op::Custom(op) => {
             let kernel = call.step.custom.as_ref().expect("`resolve` found the kernel of every custom op");
             let (inputs, mut outputs) = (CustomReads(&call.step.reads), CustomWrites(&call.step.writes));

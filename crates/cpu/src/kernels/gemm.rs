@@ -226,6 +226,51 @@ pub fn gemm_low_rank<'b, 'c, A: Element, B: Element, C: Element>(
     }
 }
 
+/// Many products of one size.
+struct Batch<'a, C, F> {
+    size: [usize; 3],
+    grid: Grid,
+    operands: F,
+    c: Out<'a, C>,
+    form: Form,
+}
+
+impl<'a, A: Element, B: Element, C: Element, F> Kernel for Batch<'_, C, F>
+where
+    F: Fn(usize) -> (Matrix<'a, A>, Matrix<'a, B>) + Sync,
+{
+    #[inline(always)]
+    unsafe fn task<S: Simd>(&self, task: usize, scratch: &mut Scratch) {
+        let (size, grid, form) = (self.size, self.grid, self.form);
+        let [m, n, k] = size;
+        let place = task / grid.tasks();
+        let (a, b) = (self.operands)(place);
+        a.check("A", m, k);
+        b.check("B", k, n);
+        let c = unsafe { Out::from_raw(self.c.at(place * m * n), m * n) };
+        let (b, epilogue) = (Right::Dense(b), Epilogue::default());
+        let product = Gemm { size, grid, a, b, c, epilogue, low_rank: None, form, transposed: false };
+        unsafe { product.task::<S>(task % grid.tasks(), scratch) }
+    }
+}
+
+/// `C = A B` for each of many places, `[m, n]` each, one behind the other; `operands` gives those of a place. `size` is `[m, n, k]`.
+/// The bits are those of `gemm` place by place.
+pub fn gemm_batch<'a, A: Element, B: Element, C: Element>(
+    pool: &ThreadPool,
+    size: [usize; 3],
+    operands: impl Fn(usize) -> (Matrix<'a, A>, Matrix<'a, B>) + Sync,
+    c: &mut [C],
+) {
+    let [m, n, _] = size;
+    let places = c.len() / (m * n);
+    assert_eq!(c.len(), places * m * n, "gemm_batch: C is not a number of [{m}, {n}]");
+    let form = Form::of::<A, B>(pool.level());
+    // Where there is a place for every thread, none need be cut.
+    let grid = Grid::choose::<A>(size, if places >= pool.threads() { 1 } else { pool.threads() });
+    launch(pool, places * grid.tasks(), &Batch { size, grid, operands, c: c.into(), form });
+}
+
 /// A band of the left operand: `rows` x `depth`.
 #[derive(Clone, Copy)]
 struct Left<A> {

@@ -167,6 +167,10 @@ impl OpDef for Attention {
         ["o", "lse"][index]
     }
 
+    fn has_batch_axes(&self, _inputs: &[&Type]) -> bool {
+        true
+    }
+
     fn is_contraction(&self) -> bool {
         true
     }

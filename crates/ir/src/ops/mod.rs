@@ -44,6 +44,13 @@ pub trait OpDef: Clone + PartialEq {
         false
     }
 
+    /// Whether a contraction has batch axes as JAX speaks of them: axes of both operands along which it does not sum, one
+    /// product for each place.
+    fn has_batch_axes(&self, inputs: &[&Type]) -> bool {
+        let _ = inputs;
+        false
+    }
+
     /// Whether equal operands give equal bits: true of all but what a user declares otherwise. The results of what is not are
     /// kept under every policy.
     fn is_deterministic(&self) -> bool {
@@ -170,6 +177,12 @@ macro_rules! ops {
             fn is_contraction(&self) -> bool {
                 match self { $(Op::$variant(op) => op.is_contraction(),)* Op::Custom(op) => op.is_contraction() }
             }
+            fn has_batch_axes(&self, inputs: &[&Type]) -> bool {
+                match self {
+                    $(Op::$variant(op) => op.has_batch_axes(inputs),)*
+                    Op::Custom(op) => op.has_batch_axes(inputs),
+                }
+            }
             fn is_deterministic(&self) -> bool {
                 match self { $(Op::$variant(op) => op.is_deterministic(),)* Op::Custom(op) => op.is_deterministic() }
             }
@@ -260,12 +273,38 @@ ops! {
     ClipScale clip_scale,
     AdamW adamw,
     AdamW8bit adamw8bit,
+    Unary unary,
+    UnaryGrad unary_grad,
+    Binary binary,
+    BinaryGrad binary_grad,
+    Compare compare,
+    Reduce reduce,
+    ReduceGrad reduce_grad,
+    Expand expand,
+    Reshape reshape,
+    Transpose transpose,
+    Slice slice,
+    Pad pad,
+    Softmax softmax,
+    SoftmaxGrad softmax_grad,
+    Matmul matmul,
+    Gather gather,
+    GatherGrad gather_grad,
+    TakeAlongAxis take_along_axis,
+    TakeAlongAxisGrad take_along_axis_grad,
+    Select select,
+    MaskedFill masked_fill,
 }
 
 pub use adamw8bit::MOMENT_BLOCK;
+pub use binary::{BinaryFunction, Extent};
+pub use compare::Relation;
 pub use gelu::GeluForm;
 pub use linear::LowRank;
 pub use linear_cross_entropy::MOST_CHUNK;
+pub use matmul::MatmulSize;
+pub use reduce::Reduction;
+pub use unary::{Derivative, UnaryFunction};
 
 impl From<Custom> for Op {
     fn from(op: Custom) -> Op {
@@ -340,6 +379,12 @@ fn float(name: &str, ty: &Type) -> Result<(), String> {
     if ty.dtype.is_float() { Ok(()) } else { Err(format!("{name} {ty} must hold real numbers")) }
 }
 
+/// Refuses an operand whose elements are neither real numbers nor i32: what an op that only moves elements takes.
+fn movable(name: &str, ty: &Type) -> Result<(), String> {
+    let known = ty.dtype.is_float() || ty.dtype == DType::I32;
+    if known { Ok(()) } else { Err(format!("{name} {ty} must hold real numbers or i32")) }
+}
+
 /// Refuses an operand that is not of token ids, labels or positions.
 fn integer(name: &str, ty: &Type) -> Result<(), String> {
     if ty.dtype == DType::I32 { Ok(()) } else { Err(format!("{name} {ty} must be i32")) }
@@ -362,6 +407,11 @@ fn rank(name: &str, ty: &Type, axes: usize) -> Result<(), String> {
 /// For attributes that are left out of the text form at their usual value.
 fn is_false(flag: &bool) -> bool {
     !flag
+}
+
+/// As [`is_false`].
+fn is_zero(count: &usize) -> bool {
+    *count == 0
 }
 
 /// As [`is_false`].

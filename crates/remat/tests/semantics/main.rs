@@ -12,6 +12,7 @@ mod budget;
 mod core;
 mod custom;
 mod dtypes;
+mod functions;
 mod index;
 mod introspection;
 mod models;
