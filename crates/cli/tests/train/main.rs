@@ -13,6 +13,7 @@ mod guards;
 mod interrupt;
 mod lengths;
 mod memory;
+mod methods;
 mod offload;
 #[path = "../prices/mod.rs"]
 mod prices;

@@ -136,6 +136,7 @@ impl Case {
             eps: number("eps"),
             weight_decay: number("weight_decay"),
             clip_norm: number("clip_norm"),
+            adapter_b_rate: self.at(&["loraplus_lr_ratio"]).as_f64().unwrap_or(1.0) as f32,
             ..AdamWSettings::default()
         }
     }

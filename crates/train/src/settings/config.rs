@@ -156,6 +156,10 @@ pub struct TrainConfig {
     #[arg(long, allow_negative_numbers = true, value_name = "RATE", help_heading = "Optimizer")]
     pub lr: Option<f64>,
 
+    /// Learning rate of the adapters' B, and of biases, over that of A (LoRA+), as in PEFT; some 16 [default: 1]
+    #[arg(long, allow_negative_numbers = true, value_name = "RATIO", help_heading = "Optimizer")]
+    pub loraplus_lr_ratio: Option<f64>,
+
     /// How the learning rate goes after the warm-up
     #[arg(long, value_enum, default_value = "linear", help_heading = "Optimizer")]
     pub schedule: ScheduleKind,
