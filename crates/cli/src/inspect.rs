@@ -108,12 +108,22 @@ fn folder(path: &Path) -> Result<Found, FormatsError> {
     Ok(Found { kind: "model", settings, tensors })
 }
 
-fn adapter(path: &Path) -> Result<Found, FormatsError> {
-    let config = AdapterConfig::from_dir(path)?;
-    let targets = match &config.target_modules {
+fn modules(modules: &TargetModules) -> String {
+    match modules {
         TargetModules::Names(names) => names.join(", "),
         TargetModules::Pattern(pattern) => pattern.clone(),
-    };
+    }
+}
+
+/// What differs by module; null if nothing does.
+fn pattern<T: std::fmt::Display>(pattern: &[(String, T)]) -> Value {
+    let entries: Vec<String> = pattern.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    json!(Some(entries.join(", ")).filter(|entries| !entries.is_empty()))
+}
+
+fn adapter(path: &Path) -> Result<Found, FormatsError> {
+    let config = AdapterConfig::from_dir(path)?;
+    let targets = modules(&config.target_modules);
     let mut settings = vec![
         ("method", json!(config.peft_type)),
         ("rank", json!(config.r)),
@@ -122,8 +132,15 @@ fn adapter(path: &Path) -> Result<Found, FormatsError> {
         ("rank-stabilised", json!(config.use_rslora)),
         ("DoRA", json!(config.use_dora)),
         ("targets", json!(targets)),
+        ("rank of modules", pattern(&config.rank_pattern)),
+        ("alpha of modules", pattern(&config.alpha_pattern)),
+        ("without", json!(config.exclude_modules.as_ref().map(modules))),
+        ("layers", json!(config.layers_to_transform)),
+        ("biases", json!(Some(&config.bias).filter(|bias| *bias != "none"))),
+        ("whole modules", json!(Some(config.modules_to_save.join(", ")).filter(|names| !names.is_empty()))),
         ("base model", json!(config.base_model_name_or_path)),
     ];
+    settings.retain(|(name, value)| !value.is_null() || *name == "base model");
     settings.extend(config.unsupported.iter().map(|key| ("not supported here", json!(key))));
     settings.extend(config.unknown.iter().map(|key| ("not known", json!(key))));
     let file = SafetensorsFile::open(&path.join("adapter_model.safetensors"))?;

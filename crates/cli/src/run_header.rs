@@ -37,7 +37,7 @@ fn method(plan: &PlannedRun<'_>) -> String {
         MethodKind::Lora | MethodKind::Qlora => {
             let start = config.init_adapter.as_ref().map_or(String::new(), |from| format!(", from {}", from.display()));
             let (rank, alpha, targets) = (config.rank, config.alpha.unwrap_or_default(), &config.targets);
-            format!("{name}, rank {rank}, alpha {alpha}, {targets}{start}")
+            format!("{name}, rank {rank}, alpha {alpha}, {targets}{}{start}", config.adapter.words())
         }
     };
     let share = 100.0 * plan.trained_parameters as f64 / plan.total_parameters.max(1) as f64;

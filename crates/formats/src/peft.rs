@@ -9,8 +9,10 @@ use crate::error::excerpt;
 use crate::json::{self, CONFIG_LIMIT_BYTES};
 use crate::keys::Keys;
 use crate::own_files;
-use serde_json::Value;
-use std::collections::BTreeMap;
+use serde::de::{IgnoredAny, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+use serde_json::{Map, Value};
+use std::fmt;
 use std::path::Path;
 
 const FILE: &str = "adapter_config.json";
@@ -38,6 +40,8 @@ pub struct AdapterConfig {
     pub lora_dropout: f64,
     /// The adapted modules.
     pub target_modules: TargetModules,
+    /// Whether modules to save that are tied stay so.
+    pub ensure_weight_tying: bool,
     /// Which biases were trained: `none`, `all` or `lora_only`.
     pub bias: String,
     /// Whether the base weights are stored [in, out].
@@ -46,10 +50,10 @@ pub struct AdapterConfig {
     pub use_rslora: bool,
     /// Whether weights are decomposed (DoRA).
     pub use_dora: bool,
-    /// Ranks that differ, by module.
-    pub rank_pattern: BTreeMap<String, Value>,
-    /// Alphas that differ, by module.
-    pub alpha_pattern: BTreeMap<String, Value>,
+    /// Ranks that differ, by the end of a module's name, a regular expression; the first that matches counts.
+    pub rank_pattern: Vec<(String, usize)>,
+    /// Alphas that differ, in the same way.
+    pub alpha_pattern: Vec<(String, f64)>,
     /// Modules that were trained whole.
     pub modules_to_save: Vec<String>,
     /// Modules that are left out.
@@ -77,12 +81,13 @@ impl AdapterConfig {
             lora_alpha: alpha,
             lora_dropout: 0.0,
             target_modules: targets,
+            ensure_weight_tying: false,
             bias: "none".to_string(),
             fan_in_fan_out: false,
             use_rslora: false,
             use_dora: false,
-            rank_pattern: BTreeMap::new(),
-            alpha_pattern: BTreeMap::new(),
+            rank_pattern: Vec::new(),
+            alpha_pattern: Vec::new(),
             modules_to_save: Vec::new(),
             exclude_modules: None,
             layers_to_transform: None,
@@ -114,18 +119,20 @@ impl AdapterConfig {
         let keys = Keys::new(path, &json)?;
         let string = |key: &str, default: &str| Ok(keys.string(key)?.unwrap_or(default).to_string());
         let (unsupported, unknown) = leftovers(&keys);
+        let order: PatternOrder = serde_json::from_str(text).unwrap_or_default();
         Ok(AdapterConfig {
             peft_type: string("peft_type", "LORA")?,
             r: keys.size("r", 8, LARGEST_RANK)?,
             lora_alpha: keys.maybe_number("lora_alpha")?.unwrap_or(8.0),
             lora_dropout: keys.probability("lora_dropout", 0.0)?,
             target_modules: target_modules(&keys)?,
+            ensure_weight_tying: keys.flag("ensure_weight_tying", false)?,
             bias: string("bias", "none")?,
             fan_in_fan_out: keys.flag("fan_in_fan_out", false)?,
             use_rslora: keys.flag("use_rslora", false)?,
             use_dora: keys.flag("use_dora", false)?,
-            rank_pattern: pattern(&keys, "rank_pattern")?,
-            alpha_pattern: pattern(&keys, "alpha_pattern")?,
+            rank_pattern: rank_pattern(&keys, &order.rank_pattern)?,
+            alpha_pattern: alpha_pattern(&keys, &order.alpha_pattern)?,
             modules_to_save: keys.strings("modules_to_save")?,
             exclude_modules: modules(&keys, "exclude_modules")?,
             layers_to_transform: layers(&keys)?,
@@ -135,26 +142,6 @@ impl AdapterConfig {
             unsupported,
             unknown,
         })
-    }
-
-    /// Whether `layers_to_transform` leaves a module in: the first number among the parts of its name is in the list. The
-    /// number stands behind two names at least, or behind one of `layers_pattern`, and before another.
-    pub fn transforms(&self, module: &str) -> bool {
-        let Some(layers) = &self.layers_to_transform else { return true };
-        let number = |text: &str| {
-            let digits = text.split('.').next().filter(|_| text.contains('.'))?;
-            digits.bytes().all(|b| b.is_ascii_digit()).then(|| digits.parse::<usize>().ok())?
-        };
-        let starts = || std::iter::once(0).chain(module.match_indices('.').map(|(at, _)| at + 1));
-        let layer = if self.layers_pattern.is_empty() {
-            starts().skip(2).find_map(|at| number(&module[at..]))
-        } else {
-            let behind = |pattern: &String| {
-                starts().find_map(|at| number(module[at..].strip_prefix(pattern.as_str())?.strip_prefix('.')?))
-            };
-            self.layers_pattern.iter().find_map(behind)
-        };
-        layer.is_some_and(|layer| layers.contains(&layer))
     }
 
     /// Writes `adapter_config.json` into a folder, as PEFT does: two spaces, sorted keys.
@@ -168,9 +155,13 @@ impl AdapterConfig {
         };
         let patterns = (!self.layers_pattern.is_empty()).then_some(&self.layers_pattern);
         let saved = (!self.modules_to_save.is_empty()).then_some(&self.modules_to_save);
+        let ranks: Map<String, Value> =
+            self.rank_pattern.iter().map(|(key, rank)| (key.clone(), Value::from(*rank))).collect();
+        let alphas: Map<String, Value> =
+            self.alpha_pattern.iter().map(|(key, alpha)| (key.clone(), number(*alpha))).collect();
         // Named in the order of the alphabet, and serde_json's map keeps its keys sorted.
-        let json = serde_json::json!({
-            "alpha_pattern": self.alpha_pattern,
+        let mut json = serde_json::json!({
+            "alpha_pattern": alphas,
             "base_model_name_or_path": self.base_model_name_or_path,
             "bias": self.bias,
             "exclude_modules": self.exclude_modules.as_ref().map(value),
@@ -184,13 +175,16 @@ impl AdapterConfig {
             "modules_to_save": saved,
             "peft_type": self.peft_type,
             "r": self.r,
-            "rank_pattern": self.rank_pattern,
+            "rank_pattern": ranks,
             "revision": self.revision,
             "target_modules": value(&self.target_modules),
             "task_type": "CAUSAL_LM",
             "use_dora": self.use_dora,
             "use_rslora": self.use_rslora,
         });
+        if self.ensure_weight_tying {
+            json["ensure_weight_tying"] = true.into();
+        }
         write_atomic(&folder.join(FILE), format!("{json:#}\n").as_bytes())
     }
 }
@@ -245,16 +239,75 @@ fn layers_pattern(keys: &Keys<'_>) -> Result<Vec<String>, FormatsError> {
     }
 }
 
-fn pattern(keys: &Keys<'_>, key: &str) -> Result<BTreeMap<String, Value>, FormatsError> {
-    let map = keys.object(key)?;
-    Ok(map.iter().flat_map(Keys::entries).map(|(key, value)| (key.to_string(), value.clone())).collect())
+/// The keys of the patterns in the order of the file, which decides where more than one matches a module.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct PatternOrder {
+    #[serde(deserialize_with = "keys_in_order")]
+    rank_pattern: Vec<String>,
+    #[serde(deserialize_with = "keys_in_order")]
+    alpha_pattern: Vec<String>,
+}
+
+/// The keys of an object as they stand in the file, of which nothing else is known to be well formed.
+fn keys_in_order<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    struct InOrder;
+    impl<'de> Visitor<'de> for InOrder {
+        type Value = Vec<String>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("an object")
+        }
+
+        fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Vec<String>, M::Error> {
+            let mut keys = Vec::new();
+            while let Some((key, _)) = map.next_entry::<String, IgnoredAny>()? {
+                keys.push(key);
+            }
+            Ok(keys)
+        }
+
+        fn visit_unit<E>(self) -> Result<Vec<String>, E> {
+            Ok(Vec::new())
+        }
+    }
+    deserializer.deserialize_any(InOrder)
+}
+
+/// Each key of a pattern with what `value` reads there, in the order of the file.
+fn pattern<T>(
+    keys: &Keys<'_>,
+    key: &str,
+    order: &[String],
+    value: impl Fn(&Keys<'_>, &str) -> Result<Option<T>, FormatsError>,
+) -> Result<Vec<(String, T)>, FormatsError> {
+    let Some(map) = keys.object(key)? else { return Ok(Vec::new()) };
+    let place = |name: &str| order.iter().position(|other| other == name).unwrap_or(usize::MAX);
+    let mut entries = Vec::new();
+    for (name, _) in map.entries() {
+        match value(&map, name)? {
+            Some(value) => entries.push((name.to_string(), value)),
+            None => return Err(map.error(name, "is null; it must be a number")),
+        }
+    }
+    entries.sort_by_key(|(name, _)| place(name));
+    Ok(entries)
+}
+
+fn rank_pattern(keys: &Keys<'_>, order: &[String]) -> Result<Vec<(String, usize)>, FormatsError> {
+    pattern(keys, "rank_pattern", order, |map, name| map.maybe_size(name, LARGEST_RANK))
+}
+
+fn alpha_pattern(keys: &Keys<'_>, order: &[String]) -> Result<Vec<(String, f64)>, FormatsError> {
+    pattern(keys, "alpha_pattern", order, |map, name| map.maybe_number(name))
 }
 
 /// Keys that become fields.
-const CARRIED: [&str; 17] = [
+const CARRIED: [&str; 18] = [
     "alpha_pattern",
     "base_model_name_or_path",
     "bias",
+    "ensure_weight_tying",
     "exclude_modules",
     "fan_in_fan_out",
     "layers_pattern",
@@ -273,10 +326,9 @@ const CARRIED: [&str; 17] = [
 
 /// Keys that say how an adapter was made or is run, not what it computes. `init_lora_weights` is not among them: some of
 /// its methods (PiSSA, OLoRA, CorDA) change the base weights as well.
-const SILENT: [&str; 14] = [
+const SILENT: [&str; 13] = [
     "auto_mapping",
     "corda_config",
-    "ensure_weight_tying",
     "eva_config",
     "inference_mode",
     "loftq_config",

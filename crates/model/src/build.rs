@@ -71,6 +71,6 @@ fn loss(config: &ModelConfig, m: &mut ModelBuilder<'_>, prefix: &str) -> Result<
     let softcap = config.logits_softcap.map(|cap| cap as f32);
     let loss = NEXT_TOKEN.emit(&mut m.b, &LossOperands { hidden, head, head_bias, softcap, prefix })?;
     m.b.output(loss);
-    m.all_targets_matched()?;
+    m.all_settings_used()?;
     Ok(loss)
 }

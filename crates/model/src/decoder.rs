@@ -65,7 +65,7 @@ pub(crate) fn forward(config: &ModelConfig, m: &mut ModelBuilder<'_>) -> Result<
     // Dividing what the head reads divides the logits, which never exist whole.
     let hidden = scaled(m, "lm_head.scaled", hidden, 1.0 / config.logits_divisor)?;
     let name = config.block.names.head;
-    let head = match config.tie_word_embeddings {
+    let head = match config.tie_word_embeddings && m.keeps_tie() {
         true => table,
         false => m.parameter(&format!("{name}.weight"), &[vocab, width]),
     };
@@ -105,7 +105,7 @@ pub(crate) fn logits(config: &ModelConfig, m: &mut ModelBuilder<'_>) -> Result<(
         None => logits,
     };
     m.b.output(logits);
-    m.all_targets_matched()
+    m.all_settings_used()
 }
 
 /// One model's configuration and the table that all blocks read.

@@ -28,20 +28,37 @@ pub enum ModelError {
     },
     /// A target that names no module.
     #[error(
-        "{targets_name} {given}: matches no linear module; this model has {available}; give some of these names, all-linear, or a pattern that matches a whole path, as in .*q_proj", targets_name = SettingName("targets"))]
+        "{name} {given}: matches no linear module; this model has {available}; give some of these names, all-linear, or a pattern that matches a whole path, as in .*q_proj", name = SettingName(key))]
     NoTarget {
+        /// The setting.
+        key: &'static str,
         /// What was asked for.
         given: String,
         /// What there is.
         available: String,
     },
     /// A regular expression that does not parse.
-    #[error("{targets_name} {given}: not a valid regular expression: {problem}", targets_name = SettingName("targets"))]
+    #[error("{name} {given}: not a valid regular expression: {problem}", name = SettingName(key))]
     BadRegex {
+        /// The setting.
+        key: &'static str,
         /// What was given.
         given: String,
         /// The parser's message.
         problem: String,
+    },
+    /// Targets of which none is left.
+    #[error("{name} {targets}: all that they match is excluded, by name or by layer", name = SettingName("targets"))]
+    AllExcluded {
+        /// What was asked for.
+        targets: String,
+    },
+    /// Layers of targets that are a pattern.
+    #[error(
+        "{layers} goes with names, as in PEFT, and {targets} {pattern} is a pattern; let the pattern name the layers", layers = SettingName("layers-to-transform"), targets = SettingName("targets"))]
+    LayersOfPattern {
+        /// The targets.
+        pattern: String,
     },
     /// A setting out of range.
     #[error("{0}")]

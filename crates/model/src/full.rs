@@ -39,7 +39,8 @@ impl Model {
     /// # Errors
     /// A file that cannot be read or written.
     pub fn save_full(&self, folder: &Path, parameters: &[Parameter], device: &dyn Device) -> Result<(), ModelError> {
-        write_parameters(&folder.join("model.safetensors"), parameters, device)?;
+        let named: Vec<_> = parameters.iter().map(|parameter| (parameter.name.clone(), parameter)).collect();
+        write_parameters(&folder.join("model.safetensors"), &named, device)?;
         let mut json = self.config_json()?;
         for key in ["dtype", "torch_dtype"] {
             if let Some(value) = json.get_mut(key) {

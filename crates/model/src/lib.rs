@@ -30,7 +30,9 @@ mod rope;
 mod source;
 mod stored;
 
-pub use adapter::{ADAPTER_FILES, AdapterSettings, LoraConfig, LoraVariant, Targets};
+pub use adapter::{
+    ADAPTER_FILES, AdapterSettings, Layers, LoraConfig, LoraVariant, ModulePattern, Targets, TrainedBiases,
+};
 pub use build::{Evaluation, Inference, training};
 pub use companions::{MODEL_FILES, companion_files, is_model_file};
 pub use error::ModelError;

@@ -228,7 +228,12 @@ impl Model {
     }
 
     /// The checkpoint's name of a parameter.
-    fn tensor_of(&self, name: &str) -> Option<String> {
-        self.source.tensor_of(name)
+    pub(crate) fn tensor_of(&self, name: &str) -> Option<String> {
+        // A head that was tied begins as the embedding is, where it is trained by itself or the embedding is.
+        let is_head = self.config.tie_word_embeddings && name == self.config.head_weight();
+        match is_head {
+            true => self.source.tensor_of(&self.config.embedding_weight()),
+            false => self.source.tensor_of(name),
+        }
     }
 }

@@ -230,6 +230,14 @@ impl Model {
         adapter::read_settings(&self.config, folder)
     }
 
+    /// Refuses settings that name what this model does not have, although others of them match.
+    ///
+    /// # Errors
+    /// The first name or pattern that matches nothing.
+    pub fn check_adapter_settings(&self, lora: &LoraConfig) -> Result<(), ModelError> {
+        adapter::check_settings(&self.config, lora)
+    }
+
     /// Reads the adapter's weights into the device's states. Every parameter must be in the file, and nothing else.
     ///
     /// # Errors
@@ -241,7 +249,7 @@ impl Model {
         device: &mut dyn Device,
     ) -> Result<(), ModelError> {
         let adapters: Vec<_> = parameters.iter().map(|p| (p.name.as_str(), &p.ty)).collect();
-        adapter::load(folder, &adapters, device)
+        adapter::load(&self.config, folder, &adapters, device)
     }
 
     /// As [`Model::load_adapter`], for the adapters that `graph` names; without gradients there are no parameters.
@@ -249,7 +257,7 @@ impl Model {
     /// # Errors
     /// As [`Model::load_adapter`].
     pub fn load_adapter_of(&self, folder: &Path, graph: &Graph, device: &mut dyn Device) -> Result<(), ModelError> {
-        adapter::load(folder, &adapter::of_graph(graph), device)
+        adapter::load(&self.config, folder, &adapter::of_graph(graph), device)
     }
 
     /// Writes a PEFT adapter folder: `adapter_config.json` and `adapter_model.safetensors` (f32), and beside them the
@@ -265,8 +273,9 @@ impl Model {
         device: &dyn Device,
     ) -> Result<(), ModelError> {
         std::fs::create_dir_all(folder).map_err(FormatsError::not_written(folder, "create the folder"))?;
-        let settings = adapter::to_peft((&self.config, &self.folder), lora);
-        adapter::save(folder, &settings, parameters, device)?;
+        let settings = adapter::to_peft((&self.config, &self.folder), lora)?;
+        let names = adapter::FileNames::of(&self.config, lora)?;
+        adapter::save(folder, &settings, &names, parameters, device)?;
         self.companions.copy_to(folder)
     }
 }

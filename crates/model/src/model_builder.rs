@@ -125,7 +125,7 @@ impl<'a> ModelBuilder<'a> {
         inputs: Inputs,
         keys: Keys,
     ) -> Result<Self, ModelError> {
-        let adapters = Adapters::new(method.and_then(Method::adapter), config.linear_names())?;
+        let adapters = Adapters::new(method.and_then(Method::adapter), config)?;
         let train_base = method == Some(&Method::Full);
         if let (true, Some(stored)) = (train_base, stored.first()) {
             let message = format!(
@@ -136,6 +136,14 @@ impl<'a> ModelBuilder<'a> {
             return Err(ModelError::Setting(message));
         }
         let quant = method.and_then(Method::quant);
+        let quantised = |name: &&str| name.ends_with(".weight") && stored.dtype(name, quant).is_some();
+        let linears = config.linear_names().into_iter().map(|module| format!("{module}.weight"));
+        let linears: Vec<String> = linears.filter(|name| adapters.trained_base.contains(name)).collect();
+        if let Some(name) = linears.iter().map(String::as_str).find(quantised) {
+            let key = SettingName("modules-to-save");
+            let problem = "is held in few bits and cannot be trained whole; target it with an adapter";
+            return Err(ModelError::Setting(format!("{key}: {name} {problem}")));
+        }
         if let Some((quant, stored)) = quant.and_then(|quant| Some((quant, stored.other_than(quant)?))) {
             let message = format!(
                 "{key} {quant}: weights of this model are stored in {stored}; use {key} {stored}, or the \
@@ -155,9 +163,14 @@ impl<'a> ModelBuilder<'a> {
         }
     }
 
-    /// Refuses targets of adapters that named no linear.
-    pub fn all_targets_matched(&self) -> Result<(), ModelError> {
-        self.adapters.all_matched()
+    /// Refuses settings that train nothing of this graph.
+    pub fn all_settings_used(&self) -> Result<(), ModelError> {
+        self.adapters.trained_base.all_used()
+    }
+
+    /// Whether embedding and head are one parameter where the configuration ties them.
+    pub fn keeps_tie(&self) -> bool {
+        self.adapters.trained_base.keeps_tie
     }
 
     /// Causal attention named `path`, of the sequence itself or over caches.
@@ -190,7 +203,7 @@ impl<'a> ModelBuilder<'a> {
 
     /// A base parameter: a trained state under full fine-tuning, else a frozen weight.
     pub fn parameter(&mut self, name: &str, shape: &[usize]) -> ValueId {
-        match self.train_base {
+        match self.train_base || self.adapters.trained_base.take(name) {
             true => self.b.trained(name, ParameterKind::Base, shape, shape.len() > 1),
             false => self.b.frozen(name, shape),
         }

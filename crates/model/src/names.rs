@@ -50,7 +50,7 @@ impl TensorNames {
         // The head may be in the files although the configuration ties it.
         let parameters = parameters(&ModelConfig { tie_word_embeddings: false, ..config.clone() })?;
         let prefix = config.block.names.outer;
-        let head = head(config);
+        let head = config.head_weight();
         let (mut tensors, mut unread) = (BTreeMap::new(), Vec::new());
         for tensor in files.names() {
             let owner = weight_of_part(tensor).filter(|weight| files.tensor_info(weight).is_some());
@@ -82,7 +82,7 @@ impl TensorNames {
         if !config.tie_word_embeddings {
             return Ok((config, None));
         }
-        let (embedding, head) = (embedding(&config), head(&config));
+        let (embedding, head) = (config.embedding_weight(), config.head_weight());
         match (self.tensors.get(&embedding), self.tensors.get(&head)) {
             (Some(embedding), Some(head)) if !files.are_the_same(embedding, head)? => {
                 let note = format!(
@@ -142,16 +142,6 @@ impl TensorNames {
         };
         format!("is missing: {held}; {remedy}")
     }
-}
-
-/// The head's weight.
-fn head(config: &ModelConfig) -> String {
-    format!("{}.weight", config.block.names.head)
-}
-
-/// The embedding's weight.
-fn embedding(config: &ModelConfig) -> String {
-    format!("{}.weight", config.outer(config.block.names.embedding))
 }
 
 /// The names of all parameters.

@@ -4,8 +4,9 @@
 //! shape that the configuration implies.
 
 use crate::build;
-use crate::model_builder::BatchShape;
+use crate::model_builder::{Base, BatchShape};
 use crate::{Model, ModelError};
+use remat_formats::ModelConfig;
 use remat_ir::SourceRole;
 use remat_tensor::Shape;
 use std::collections::HashSet;
@@ -24,7 +25,13 @@ pub(crate) struct Parameter {
 impl Model {
     /// All parameters of the base.
     pub(crate) fn parameters(&self) -> Result<Vec<Parameter>, ModelError> {
-        let graph = build::evaluation(self.base(), None, BatchShape { batch: 1, seq_len: 1 })?.graph;
+        self.parameters_of(&self.config)
+    }
+
+    /// The same of another configuration, whose head is not tied.
+    pub(crate) fn parameters_of(&self, config: &ModelConfig) -> Result<Vec<Parameter>, ModelError> {
+        let base = Base { config, ..self.base() };
+        let graph = build::evaluation(base, None, BatchShape { batch: 1, seq_len: 1 })?.graph;
         self.check_weights(&graph)?;
         let linears: HashSet<String> =
             self.config.linear_names().into_iter().map(|module| format!("{module}.weight")).collect();

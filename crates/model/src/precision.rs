@@ -114,15 +114,19 @@ pub(crate) fn write_parameter(name: &str, device: &mut dyn Device, read: &mut Pi
     Ok(outcome?)
 }
 
-/// Writes the states of parameters under their names, piece by piece from the device's memory.
-pub(crate) fn write_parameters(path: &Path, parameters: &[Parameter], device: &dyn Device) -> Result<(), ModelError> {
+/// Writes the states of parameters under names, piece by piece from the device's memory.
+pub(crate) fn write_parameters(
+    path: &Path,
+    parameters: &[(String, &Parameter)],
+    device: &dyn Device,
+) -> Result<(), ModelError> {
     let specs: Vec<TensorSpec<'_>> = parameters
         .iter()
-        .map(|Parameter { name, ty, .. }| TensorSpec { name, dtype: ty.dtype, shape: &ty.shape })
+        .map(|(name, Parameter { ty, .. })| TensorSpec { name, dtype: ty.dtype, shape: &ty.shape })
         .collect();
     let mut buffer = Vec::new();
     write_safetensors_from(path, &specs, &[("format", "pt")], &mut |index, sink| {
-        let state = device.known(Storage::State, &parameters[index].name)?;
+        let state = device.known(Storage::State, &parameters[index].1.name)?;
         device.read_pieces(state, &mut buffer, &mut |piece| Ok::<(), ModelError>(sink(piece)?))
     })
 }

@@ -3,8 +3,8 @@
 //! Invariant: a parameter's update reads no other parameter, so one graph serves any number of them.
 
 use crate::StepError;
-use remat_ir::ops::{AdamW, AdamW8bit, Cast, ClipScale, GradNorm, MOMENT_BLOCK};
-use remat_ir::{Builder, Graph, Parameter, StateRole, Type, ValueId};
+use remat_ir::ops::{AdamW, AdamW8bit, Cast, ClipScale, GradNorm, MOMENT_BLOCK, Scale};
+use remat_ir::{Builder, Graph, Parameter, ParameterKind, StateRole, Type, ValueId};
 use remat_tensor::DType;
 
 /// How the moments of a parameter are stored.
@@ -53,6 +53,17 @@ pub struct AdamWSettings {
     pub clip_norm: f32,
     /// How moments are stored.
     pub moments: MomentFormat,
+    /// The rate of an adapter's second matrices, and of vectors, over that of all else (Hayou et al., *LoRA+*, 2024); as in
+    /// PEFT's `create_loraplus_optimizer`.
+    pub adapter_b_rate: f32,
+}
+
+impl AdamWSettings {
+    /// What a parameter's learning rate is multiplied by.
+    fn rate_of(&self, parameter: &Parameter) -> f32 {
+        let is_vector = parameter.ty.shape.len() == 1;
+        if parameter.kind == ParameterKind::AdapterB || is_vector { self.adapter_b_rate } else { 1.0 }
+    }
 }
 
 impl Default for AdamWSettings {
@@ -64,6 +75,7 @@ impl Default for AdamWSettings {
             weight_decay: 0.0,
             clip_norm: 1.0,
             moments: MomentFormat::F32,
+            adapter_b_rate: 1.0,
         }
     }
 }
@@ -94,7 +106,11 @@ pub fn update_graph(parameters: &[Parameter], settings: &AdamWSettings) -> Resul
     // Without clipping the scale is min(1, largest f32 / norm) = 1.
     let max_norm = if settings.clip_norm > 0.0 { settings.clip_norm } else { f32::MAX };
     let scale = b.op1("clip_scale", ClipScale { max_norm }, &[norm])?;
+    let faster = parameters.iter().find(|parameter| settings.rate_of(parameter) != 1.0);
+    let faster = faster.map(|parameter| b.op1("lr.adapter_b", Scale { factor: settings.rate_of(parameter) }, &[lr]));
+    let faster = faster.transpose()?;
     for (parameter, gradient) in parameters.iter().zip(gradients) {
+        let lr = faster.filter(|_| settings.rate_of(parameter) != 1.0).unwrap_or(lr);
         let weight_decay = if parameter.decay { settings.weight_decay } else { 0.0 };
         let op = AdamW { beta1: settings.beta1, beta2: settings.beta2, eps: settings.eps, weight_decay };
         let value = state(&mut b, parameter, StateRole::Value);

@@ -62,6 +62,7 @@ pub use run::report::{Event, Outcome, PlannedRun, Reporter, Summary};
 pub use run::sample_log::{Sample, read_samples};
 pub use run::step_metrics::StepMetrics;
 pub use run::train::train;
+pub use settings::adapter_options::AdapterOptions;
 pub use settings::config::TrainConfig;
 pub use settings::config_file::read as read_config_file;
 pub use settings::isa::{Isa, device_options};

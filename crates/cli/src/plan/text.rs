@@ -45,7 +45,7 @@ fn verdict(plan: &RunPlan) -> String {
     let method = match config.method {
         MethodKind::Full => config.method_name(),
         MethodKind::Lora | MethodKind::Qlora => {
-            format!("{}, rank {}, {}", config.method_name(), config.rank, config.targets)
+            format!("{}, rank {}, {}{}", config.method_name(), config.rank, config.targets, config.adapter.words())
         }
     };
     let share = 100.0 * plan.trained_parameters as f64 / plan.total_parameters.max(1) as f64;

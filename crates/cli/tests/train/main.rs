@@ -14,6 +14,7 @@ mod guards;
 mod interrupt;
 mod lengths;
 mod memory;
+mod methods;
 mod offload;
 mod phases;
 #[path = "../prices/mod.rs"]

@@ -279,6 +279,16 @@ impl ModelConfig {
         format!("{outer}.{layers}.{layer}")
     }
 
+    /// Name of the head's weight.
+    pub fn head_weight(&self) -> String {
+        format!("{}.weight", self.block.names.head)
+    }
+
+    /// Name of the embedding's weight.
+    pub fn embedding_weight(&self) -> String {
+        format!("{}.weight", self.outer(self.block.names.embedding))
+    }
+
     /// Full names of the linear modules of all blocks, in graph order.
     pub fn linear_names(&self) -> Vec<String> {
         let BlockSpec { names: Names { attention, output, mlp, .. }, projections, mlp: linears, .. } = &self.block;

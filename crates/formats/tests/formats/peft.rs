@@ -36,7 +36,8 @@ fn what_is_written_is_read_back() {
     let mut config = AdapterConfig::lora(16, 24.5, names(&["q_proj", "v_proj"]));
     config.lora_dropout = 0.05;
     config.use_rslora = true;
-    config.rank_pattern.insert("layers.0.q_proj".to_string(), 4.into());
+    config.rank_pattern = vec![("layers.0.q_proj".to_string(), 4)];
+    config.alpha_pattern = vec![("q_proj".to_string(), 0.5), ("v_proj".to_string(), 3.0)];
     config.modules_to_save = vec!["lm_head".to_string()];
     config.layers_to_transform = Some(vec![0, 1]);
     config.exclude_modules = Some(names(&["lm_head"]));
@@ -107,7 +108,7 @@ fn what_model_decides_on_is_carried() {
     }));
     let config = config.expect("parsed");
     assert_eq!((&*config.peft_type, config.use_dora, &*config.bias), ("IA3", true, "all"));
-    assert_eq!(config.alpha_pattern["q_proj"], 3);
+    assert_eq!(config.alpha_pattern, [("q_proj".to_string(), 3.0)]);
     assert_eq!(config.exclude_modules, Some(TargetModules::Pattern("lm_head".to_string())));
 }
 
@@ -120,6 +121,7 @@ fn keys_of_another_type_are_named() {
         ("lora_dropout", json!(1.5), "is 1.5; it must be at least 0 and below 1"),
         ("use_dora", json!("yes"), "is \"yes\"; it must be true or false"),
         ("rank_pattern", json!([1]), "is a list of 1; it must be an object"),
+        ("modules_to_save", json!("lm_head"), "is \"lm_head\"; it must be a list of strings"),
         ("target_modules", json!([1]), "is a list of 1; it must be a list of strings"),
         ("target_modules", json!([]), "is empty; it names the adapted modules"),
         ("target_modules", json!(null), "is missing; it names the adapted modules"),
@@ -134,4 +136,27 @@ fn keys_of_another_type_are_named() {
     let missing = message(dir.path(), AdapterConfig::from_dir(dir.path()));
     let remedy = "give the folder of a PEFT adapter, with adapter_config.json in it";
     assert_eq!(missing, format!("DIR/adapter_config.json: does not exist; {remedy}"));
+}
+
+#[test]
+fn patterns_keep_the_order_of_the_file() {
+    let text = r#"{"target_modules": ["q_proj"], "rank_pattern": {"q_proj": 4, "a.q_proj": 2, "b": 3},
+        "alpha_pattern": {"z": 1.5, "k": 2}}"#;
+    let config = AdapterConfig::parse(Path::new("adapter_config.json"), text).expect("parsed");
+    let names = |pattern: &[(String, usize)]| pattern.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>();
+    assert_eq!(names(&config.rank_pattern), ["q_proj", "a.q_proj", "b"]);
+    assert_eq!(config.alpha_pattern, [("z".to_string(), 1.5), ("k".to_string(), 2.0)]);
+}
+
+#[test]
+fn ranks_and_alphas_of_another_type_are_named() {
+    for (key, value, expected) in [
+        ("rank_pattern", json!(0), "is 0; it must be a whole number from 1 to 65536"),
+        ("rank_pattern", json!(2.5), "is 2.5; it must be a whole number from 1 to 65536"),
+        ("rank_pattern", json!(null), "is null; it must be a number"),
+        ("alpha_pattern", json!("2"), "is \"2\"; it must be a number"),
+    ] {
+        let error = parse(&json!({ "target_modules": ["q_proj"], key: { "v": value } })).expect_err("an error");
+        assert_eq!(error.to_string(), format!("adapter_config.json: \"{key}.v\" {expected}"));
+    }
 }

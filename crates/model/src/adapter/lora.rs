@@ -2,7 +2,9 @@
 //!
 //! Invariant: B starts at zero, so an adapter that was never trained changes nothing.
 
+use super::selection::Layers;
 use super::targets::Targets;
+use super::trained_base::TrainedBiases;
 use super::variant::{AdaptedLinear, AdapterTensor, LoraConfig, LoraVariant, Start, Variant};
 use crate::graph_builder::GraphBuilder;
 use remat_formats::{AdapterConfig, TargetModules};
@@ -18,7 +20,21 @@ impl Default for LoraConfig {
     /// PEFT's defaults, on every linear of every block.
     fn default() -> Self {
         let targets = Targets::AllLinear;
-        LoraConfig { rank: 8, alpha: 8.0, dropout: 0.0, rank_stabilised: false, targets, variant: LORA }
+        LoraConfig {
+            rank: 8,
+            alpha: 8.0,
+            dropout: 0.0,
+            rank_stabilised: false,
+            targets,
+            exclude: None,
+            layers: Layers::default(),
+            rank_pattern: Vec::new(),
+            alpha_pattern: Vec::new(),
+            bias: TrainedBiases::None,
+            modules_to_save: Vec::new(),
+            ensure_weight_tying: false,
+            variant: LORA,
+        }
     }
 }
 
@@ -46,16 +62,16 @@ impl Variant for Lora {
         ]
     }
 
-    fn emit(&self, g: &mut GraphBuilder, config: &LoraConfig, linear: &AdaptedLinear<'_>) -> Result<ValueId, IrError> {
-        let AdaptedLinear { path, prefix, x, y, fan_in, fan_out } = linear;
+    fn emit(&self, g: &mut GraphBuilder, linear: &AdaptedLinear<'_>) -> Result<ValueId, IrError> {
+        let &AdaptedLinear { path, ref prefix, x, y, rank, scale, dropout, fan_in, fan_out } = linear;
         let [a_name, b_name] = ["lora_A.weight", "lora_B.weight"].map(|tensor| format!("{prefix}.{tensor}"));
-        let a = g.trained(&a_name, ParameterKind::AdapterA, &[config.rank, *fan_in], true);
-        let b = g.trained(&b_name, ParameterKind::AdapterB, &[*fan_out, config.rank], true);
+        let a = g.trained(&a_name, ParameterKind::AdapterA, &[rank, fan_in], true);
+        let b = g.trained(&b_name, ParameterKind::AdapterB, &[fan_out, rank], true);
         g.gate(&a_name, &b_name);
-        let x = g.dropout(&format!("{path}.lora_dropout"), *x, config.dropout)?;
+        let x = g.dropout(&format!("{path}.lora_dropout"), x, dropout)?;
         let u = g.op1(&format!("{path}.lora_A"), Linear::plain(Layout::OutIn), &[x, a])?;
-        let up = Linear { alpha: config.scale(), ..Linear::plain(Layout::OutIn) };
+        let up = Linear { alpha: scale, ..Linear::plain(Layout::OutIn) };
         let delta = g.op1(&format!("{path}.lora_B"), up, &[u, b])?;
-        g.op1(&format!("{path}.adapted"), Add, &[*y, delta])
+        g.op1(&format!("{path}.adapted"), Add, &[y, delta])
     }
 }

@@ -4,28 +4,37 @@
 //! nothing is an error, never a run that trains less than was asked for. A kind of adapter is one file and its line in
 //! `table`; look next at `lora`, and at `settings` for what is read of a folder.
 
+mod file_names;
 mod lora;
+mod patterns;
+mod selection;
 mod settings;
 mod table;
 mod targets;
+mod trained_base;
 mod variant;
 
+pub(crate) use file_names::FileNames;
+pub use patterns::ModulePattern;
+pub(crate) use selection::AdaptedModule;
+pub use selection::Layers;
 pub use settings::AdapterSettings;
-pub(crate) use settings::{read as read_settings, to_peft};
+pub(crate) use settings::{check as check_settings, read as read_settings, to_peft};
 pub use targets::Targets;
+use trained_base::TrainedBase;
+pub use trained_base::TrainedBiases;
 pub use variant::{LoraConfig, LoraVariant};
 
 use crate::ModelError;
 use crate::graph_builder::GraphBuilder;
 use crate::precision::{refresh_working_copies, write_parameter, write_parameters};
-use remat_formats::{AdapterConfig, SafetensorsFile};
-use remat_ir::{Graph, IrError, Parameter, ParameterKind, SourceRole, Storage, Type, Value, ValueId};
+use remat_formats::{AdapterConfig, FormatsError, ModelConfig, SafetensorsFile};
+use remat_ir::{Graph, IrError, Parameter, ParameterKind, Storage, Type, Value, ValueId};
 use remat_plan::{Device, SourceWriter};
 use remat_tensor::{Philox, stream_of_name};
 use std::collections::BTreeMap;
 use std::path::Path;
 use table::VARIANTS;
-use targets::no_target;
 use variant::{AdaptedLinear, Start};
 
 const WEIGHTS: &str = "adapter_model.safetensors";
@@ -38,22 +47,28 @@ const PIECE: usize = 1 << 14;
 /// Names of unmatched tensors that a message lists; the rest are counted.
 const SHOWN_KEYS: usize = 8;
 
-/// The adapters of one graph: the settings and the modules they apply to.
+/// The adapters of one graph: the settings, the modules they apply to, and what of the base is trained beside them.
 pub(crate) struct Adapters<'a> {
     config: Option<&'a LoraConfig>,
-    modules: Vec<String>,
-    available: Vec<String>,
+    modules: Vec<AdaptedModule>,
+    pub trained_base: TrainedBase,
 }
 
 impl<'a> Adapters<'a> {
-    /// Adapters for those of `linears` (full module names) that the settings target; none without settings.
-    pub fn new(config: Option<&'a LoraConfig>, linears: Vec<String>) -> Result<Self, ModelError> {
+    /// Adapters for those linears of a base that the settings target; none without settings.
+    ///
+    /// # Errors
+    /// Settings that name what is not there, or that do not go together.
+    pub fn new(config: Option<&'a LoraConfig>, base: &ModelConfig) -> Result<Self, ModelError> {
         let Some(config) = config else {
-            return Ok(Adapters { config: None, modules: Vec::new(), available: linears });
+            return Ok(Adapters { config: None, modules: Vec::new(), trained_base: TrainedBase::none(base) });
         };
-        config.check()?;
-        let modules = config.targets.among(&linears)?;
-        Ok(Adapters { config: Some(config), modules, available: linears })
+        let linears = base.linear_names();
+        config.targets.check_names("targets", &linears)?;
+        let modules = config.modules(&linears)?;
+        let names = modules.iter().map(|module| module.name.clone()).collect();
+        let trained_base = TrainedBase::of(base, config, names)?;
+        Ok(Adapters { config: Some(config), modules, trained_base })
     }
 
     /// The result of a linear with its adapter, if it has one.
@@ -64,21 +79,11 @@ impl<'a> Adapters<'a> {
         (x, y): (ValueId, ValueId),
         (fan_in, fan_out): (usize, usize),
     ) -> Result<ValueId, IrError> {
-        match self.config {
-            Some(config) if self.modules.iter().any(|target| target == path) => {
-                let linear = AdaptedLinear { path, prefix: format!("{PREFIX}{path}"), x, y, fan_in, fan_out };
-                config.variant.0.emit(b, config, &linear)
-            }
-            _ => Ok(y),
-        }
-    }
-
-    /// Refuses targets that matched nothing.
-    pub fn all_matched(&self) -> Result<(), ModelError> {
-        match self.config {
-            Some(config) if self.modules.is_empty() => Err(no_target(&config.targets.to_string(), &self.available)),
-            _ => Ok(()),
-        }
+        let module = self.modules.iter().find(|module| module.name == path);
+        let (Some(config), Some(&AdaptedModule { rank, scale, .. })) = (self.config, module) else { return Ok(y) };
+        let (prefix, dropout) = (format!("{PREFIX}{path}"), config.dropout);
+        let linear = AdaptedLinear { path, prefix, x, y, rank, scale, dropout, fan_in, fan_out };
+        config.variant.0.emit(b, &linear)
     }
 }
 
@@ -108,16 +113,26 @@ pub(crate) fn init(parameters: &[Parameter], seed: u64, device: &mut dyn Device)
     refresh_working_copies(parameters, device)
 }
 
-/// The adapters that `graph` names, with their types; without gradients there are no parameters to ask.
+/// What `graph` reads of an adapter's folder, with types: adapters, and states of the base that are trained beside them.
+/// Without gradients there are no parameters to ask.
 pub(crate) fn of_graph(graph: &Graph) -> Vec<(&str, &Type)> {
-    let is_adapter = |value: &&Value| value.role.is_some_and(SourceRole::is_adapter_parameter);
-    let adapters = graph.values.iter().filter(is_adapter);
+    let is_trained = |value: &&Value| {
+        let is_state = value.storage == Storage::State;
+        value.role.is_some_and(|role| role.is_adapter_parameter() || (is_state && role.is_base_parameter()))
+    };
+    let adapters = graph.values.iter().filter(is_trained);
     adapters.filter_map(|value| Some((value.parameter()?, &value.ty))).collect()
 }
 
 /// Reads the weights of these adapters into the device's states. Each must be in the file, and nothing else.
-pub(crate) fn load(folder: &Path, adapters: &[(&str, &Type)], device: &mut dyn Device) -> Result<(), ModelError> {
-    let weights = AdapterWeights::open(folder, adapters)?;
+pub(crate) fn load(
+    base: &ModelConfig,
+    folder: &Path,
+    adapters: &[(&str, &Type)],
+    device: &mut dyn Device,
+) -> Result<(), ModelError> {
+    let names = FileNames::of(base, &read_settings(base, folder)?.config)?;
+    let weights = AdapterWeights::open(folder, &names, adapters)?;
     for (name, _) in adapters {
         write_parameter(name, device, &mut |sink| {
             Ok(weights.file.read_chunks_as_f32(weights.tensor_of(name), &mut |piece| {
@@ -132,13 +147,13 @@ pub(crate) fn load(folder: &Path, adapters: &[(&str, &Type)], device: &mut dyn D
 /// The file of an adapter's weights.
 pub(crate) struct AdapterWeights {
     file: SafetensorsFile,
-    /// Tensors by PEFT's names.
+    /// The file's tensors by the names of states.
     stored: BTreeMap<String, String>,
 }
 
 impl AdapterWeights {
-    /// Opens the file of a PEFT folder and checks that it holds these tensors, each of its shape, and nothing else.
-    pub(crate) fn open(folder: &Path, adapters: &[(&str, &Type)]) -> Result<Self, ModelError> {
+    /// Opens the file of a PEFT folder and checks that it holds these states, each of its shape, and nothing else.
+    pub(crate) fn open(folder: &Path, names: &FileNames, adapters: &[(&str, &Type)]) -> Result<Self, ModelError> {
         let path = folder.join(WEIGHTS);
         refuse_pickle(folder)?;
         let file = SafetensorsFile::open(&path)?;
@@ -148,29 +163,47 @@ impl AdapterWeights {
             problem,
         };
         let stored = stored_names(&file).map_err(|(tensor, problem)| fail(&tensor, problem))?;
+        let wanted: Vec<_> = adapters.iter().map(|(state, ty)| (*state, *ty, names.of_state(state))).collect();
         // Keys that match nothing say most about what is wrong (another base, another prefix), so they come first.
-        let matches = |name: &str| adapters.iter().any(|(wanted, _)| *wanted == name);
+        let matches = |name: &str| wanted.iter().any(|(.., names)| names.iter().any(|wanted| wanted == name));
         let extra: Vec<&str> =
             stored.iter().filter(|(name, _)| !matches(name)).map(|(_, tensor)| tensor.as_str()).collect();
         if !extra.is_empty() {
-            let example = adapters.iter().map(|(name, _)| *name).find(|name| !stored.contains_key(*name));
+            let mut names = wanted.iter().flat_map(|(.., names)| names);
+            let example = names.find(|name| !stored.contains_key(*name)).map(String::as_str);
             return Err(unmatched(&path, &extra, stored.len(), example));
         }
-        for (name, ty) in adapters {
-            let Some(info) = stored.get(*name).and_then(|tensor| file.tensor_info(tensor)) else {
+        let mut by_state = BTreeMap::new();
+        for (state, ty, names) in wanted {
+            let tensor = names.iter().find_map(|name| stored.get(name));
+            let Some((tensor, info)) = tensor.and_then(|tensor| Some((tensor, file.tensor_info(tensor)?))) else {
+                let name = names.first().map_or(state, String::as_str);
                 return Err(fail(name, "is missing: the adapter was made for another base model".into()));
             };
             if info.shape.dims() != ty.shape.dims() {
                 let (found, expected) = (&info.shape, &ty.shape);
-                return Err(fail(name, format!("has shape {found}, the base model needs {expected}")));
+                return Err(fail(tensor, format!("has shape {found}, the base model needs {expected}")));
             }
+            by_state.insert(state.to_string(), tensor.clone());
         }
-        Ok(AdapterWeights { file, stored })
+        Ok(AdapterWeights { file, stored: by_state })
     }
 
     /// The file's name of a tensor that was checked.
     fn tensor_of(&self, name: &str) -> &str {
         &self.stored[name]
+    }
+
+    /// Hands a tensor that was checked to a sink, in pieces.
+    ///
+    /// # Errors
+    /// As [`AdapterWeights::read_into`]; what the sink returns.
+    pub(crate) fn stream(
+        &self,
+        name: &str,
+        sink: &mut dyn FnMut(&[f32]) -> Result<(), FormatsError>,
+    ) -> Result<(), ModelError> {
+        Ok(self.file.read_chunks_as_f32(self.tensor_of(name), sink)?)
     }
 
     /// Reads a tensor that was checked.
@@ -233,9 +266,13 @@ fn unmatched(path: &Path, extra: &[&str], of: usize, example: Option<&str>) -> M
 pub(crate) fn save(
     folder: &Path,
     settings: &AdapterConfig,
+    names: &FileNames,
     parameters: &[Parameter],
     device: &dyn Device,
 ) -> Result<(), ModelError> {
     settings.write(folder)?;
-    write_parameters(&folder.join(WEIGHTS), parameters, device)
+    let of_file = parameters.iter().flat_map(|parameter| {
+        names.of_state(&parameter.name).into_iter().map(move |name| (name, parameter)).collect::<Vec<_>>()
+    });
+    write_parameters(&folder.join(WEIGHTS), &of_file.collect::<Vec<_>>(), device)
 }

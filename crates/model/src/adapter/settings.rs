@@ -3,11 +3,15 @@
 //! Invariants: modules are matched as PEFT matches them, here and now, so that every complaint names the file; what PEFT
 //! tolerates with a warning is a note, what changes the adapter and is not supported is refused by name.
 
+use super::file_names::FileNames;
+use super::patterns::sorted;
+use super::selection::Layers;
 use super::table::VARIANTS;
-use super::targets::{Pattern, Targets, ends_with_name, kinds};
+use super::targets::{Targets, ends_with_name, kinds};
+use super::trained_base::ties_by_name;
 use super::variant::LoraConfig;
 use crate::ModelError;
-use remat_formats::{AdapterConfig, ModelConfig, TargetModules, hub_name};
+use remat_formats::{AdapterConfig, ModelConfig, SettingName, TargetModules, hub_name};
 use std::path::Path;
 
 /// What to do with an adapter that is more than plain LoRA.
@@ -46,16 +50,6 @@ fn interpreted(base: &ModelConfig, config: AdapterConfig, notes: &mut Vec<String
     let Some(&variant) = VARIANTS.iter().find(|variant| variant.0.is_meant_by(&config)) else {
         return Err(format!("use_dora is true: DoRA is not supported; {MERGE}"));
     };
-    if config.bias != "none" {
-        return Err(format!("bias is \"{}\": only \"none\" is supported; {MERGE}", config.bias));
-    }
-    if !config.rank_pattern.is_empty() || !config.alpha_pattern.is_empty() {
-        let problem = "rank_pattern and alpha_pattern are not supported: all adapters share one rank and alpha";
-        return Err(format!("{problem}; {MERGE}"));
-    }
-    if !config.modules_to_save.is_empty() {
-        return Err(format!("modules_to_save is not supported: only adapters of linear modules are; {MERGE}"));
-    }
     if config.fan_in_fan_out != base.block.weights_in_out {
         let (is, right) = (config.fan_in_fan_out, base.block.weights_in_out);
         notes.push(format!("fan_in_fan_out is {is}; for this base model it is {right}, as PEFT would set it, too"));
@@ -63,29 +57,108 @@ fn interpreted(base: &ModelConfig, config: AdapterConfig, notes: &mut Vec<String
     if !config.unknown.is_empty() {
         notes.push(format!("keys that PEFT 0.21 does not know are ignored: {}", config.unknown.join(", ")));
     }
-    Ok(LoraConfig {
-        rank: config.r,
-        alpha: config.lora_alpha as f32,
-        dropout: config.lora_dropout as f32,
-        rank_stabilised: config.use_rslora,
-        targets: targets(base, &config, notes)?,
-        variant,
-    })
-}
-
-/// The targets, which match something.
-fn targets(base: &ModelConfig, config: &AdapterConfig, notes: &mut Vec<String>) -> Result<Targets, String> {
-    let linears = base.linear_names();
-    let of_pattern = |key: &str, pattern: &str, module: &str| {
-        let matched = Pattern::new(pattern).and_then(|whole| whole.matches(module));
-        matched.map_err(|problem| format!("{key} \"{pattern}\": not a usable regular expression: {problem}"))
-    };
-    let available = || format!("this base model has {}", kinds(&linears).join(", "));
+    // PEFT counts all-linear among the patterns here.
     if let (Some(_), TargetModules::Pattern(pattern)) = (&config.layers_to_transform, &config.target_modules) {
         let problem = format!("layers_to_transform: PEFT allows it with names, and target_modules is \"{pattern}\"");
         return Err(problem);
     }
-    let targets = match &config.target_modules {
+    let lora = LoraConfig {
+        rank: config.r,
+        alpha: config.lora_alpha as f32,
+        dropout: config.lora_dropout as f32,
+        rank_stabilised: config.use_rslora,
+        targets: targets(base, &config, notes),
+        exclude: config.exclude_modules.as_ref().map(as_targets),
+        layers: Layers { only: config.layers_to_transform, pattern: config.layers_pattern },
+        rank_pattern: config.rank_pattern,
+        alpha_pattern: config.alpha_pattern.into_iter().map(|(name, alpha)| (name, alpha as f32)).collect(),
+        bias: config.bias.parse().map_err(|problem| format!("bias {problem}"))?,
+        modules_to_save: config.modules_to_save,
+        ensure_weight_tying: config.ensure_weight_tying,
+        variant,
+    };
+    if lora.ensure_weight_tying && !(base.tie_word_embeddings && ties_by_name(&lora.modules_to_save)) {
+        notes
+            .push("ensure_weight_tying: nothing that modules_to_save names is tied by it, in PEFT neither".to_string());
+    }
+    let linears = base.linear_names();
+    let modules = lora.modules(&linears).map_err(|error| in_words_of_peft(error, &linears))?;
+    for (key, name) in lora.unused_patterns(&modules).map_err(|error| in_words_of_peft(error, &linears))? {
+        notes.push(format!("{} \"{name}\": matches no module that has an adapter", peft_key(key)));
+    }
+    FileNames::of(base, &lora).map_err(|error| in_words_of_peft(error, &linears))?;
+    Ok(lora)
+}
+
+/// Refuses settings that name what the base does not have, although others of them match.
+pub(crate) fn check(base: &ModelConfig, lora: &LoraConfig) -> Result<(), ModelError> {
+    let linears = base.linear_names();
+    lora.targets.check_names("targets", &linears)?;
+    lora.exclude.as_ref().map_or(Ok(()), |exclude| exclude.check_names("exclude-modules", &linears))?;
+    if lora.ensure_weight_tying && !(base.tie_word_embeddings && ties_by_name(&lora.modules_to_save)) {
+        let (key, saved) = (SettingName("ensure-weight-tying"), SettingName("modules-to-save"));
+        let why = match base.tie_word_embeddings {
+            true => format!("ties what {saved} calls embed_tokens or lm_head, as in PEFT; name lm_head there"),
+            false => "the head of this model is not tied to the embedding; leave it out".to_string(),
+        };
+        return Err(ModelError::Setting(format!("{key}: {why}")));
+    }
+    let layers = base.num_hidden_layers;
+    if let Some(layer) = lora.layers.only.iter().flatten().find(|layer| **layer >= layers) {
+        let (key, last) = (SettingName("layers-to-transform"), layers - 1);
+        return Err(ModelError::Setting(format!("{key} {layer}: this model has layers 0 to {last}")));
+    }
+    match lora.unused_patterns(&lora.modules(&linears)?)?.first() {
+        None => Ok(()),
+        Some((key, name)) => {
+            let problem = "matches no module that has an adapter; it is the end of a module's name";
+            Err(ModelError::Setting(format!("{} {name}: {problem}", SettingName(key))))
+        }
+    }
+}
+
+/// PEFT's key of a setting.
+fn peft_key(key: &str) -> String {
+    if key == "targets" { "target_modules".to_string() } else { key.replace('-', "_") }
+}
+
+/// A complaint about settings, as of the file that they are in.
+fn in_words_of_peft(error: ModelError, linears: &[String]) -> String {
+    let available = || format!("this base model has {}", kinds(linears).join(", "));
+    match error {
+        ModelError::BadRegex { key, given, problem } => {
+            format!("{} \"{given}\": not a usable regular expression: {problem}", peft_key(key))
+        }
+        ModelError::NoTarget { .. } => format!("target_modules: matches no linear module; {}", available()),
+        ModelError::AllExcluded { .. } => {
+            format!("target_modules: matches no linear module that is not excluded; {}", available())
+        }
+        ModelError::LayersOfPattern { pattern } => {
+            format!("layers_to_transform: PEFT allows it with names, and target_modules is \"{pattern}\"")
+        }
+        other => other.to_string(),
+    }
+}
+
+fn as_targets(modules: &TargetModules) -> Targets {
+    match modules {
+        TargetModules::Names(names) => Targets::Names(names.clone()),
+        TargetModules::Pattern(pattern) => Targets::Pattern(pattern.clone()),
+    }
+}
+
+fn as_modules(targets: &Targets, base: &ModelConfig) -> TargetModules {
+    match targets {
+        Targets::Pattern(pattern) => TargetModules::Pattern(pattern.clone()),
+        Targets::Names(names) => TargetModules::Names(names.clone()),
+        Targets::AllLinear => TargetModules::Names(kinds(&base.linear_names())),
+    }
+}
+
+/// The targets that the base has; others are noted, unless there is none.
+fn targets(base: &ModelConfig, config: &AdapterConfig, notes: &mut Vec<String>) -> Targets {
+    let linears = base.linear_names();
+    match &config.target_modules {
         TargetModules::Pattern(pattern) if pattern == "all-linear" => Targets::AllLinear,
         TargetModules::Pattern(pattern) => Targets::Pattern(pattern.clone()),
         TargetModules::Names(names) => {
@@ -93,53 +166,44 @@ fn targets(base: &ModelConfig, config: &AdapterConfig, notes: &mut Vec<String>) 
             let (found, missing): (Vec<_>, Vec<_>) = names.iter().partition(is_there);
             if !missing.is_empty() && !found.is_empty() {
                 let missing = missing.iter().map(|name| format!("\"{name}\"")).collect::<Vec<_>>().join(", ");
-                notes.push(format!("target_modules {missing}: no linear module of that name; {}", available()));
+                let available = kinds(&linears).join(", ");
+                notes.push(format!(
+                    "target_modules {missing}: no linear module of that name; this base model has {available}"
+                ));
             }
             Targets::Names(found.into_iter().cloned().collect())
         }
-    };
-    let mut modules = Vec::new();
-    let mut is_cut = false;
-    for module in &linears {
-        let is_target = match &targets {
-            Targets::AllLinear => true,
-            Targets::Names(names) => names.iter().any(|name| ends_with_name(module, name)),
-            Targets::Pattern(pattern) => of_pattern("target_modules", pattern, module)?,
-        };
-        let is_excluded = match &config.exclude_modules {
-            None => false,
-            Some(TargetModules::Names(names)) => names.iter().any(|name| ends_with_name(module, name)),
-            Some(TargetModules::Pattern(pattern)) => of_pattern("exclude_modules", pattern, module)?,
-        };
-        if is_target && !is_excluded && config.transforms(module) {
-            modules.push(module.clone());
-        } else if is_target {
-            is_cut = true;
-        }
     }
-    if modules.is_empty() {
-        let (key, cut) = ("target_modules", if is_cut { " that is not excluded" } else { "" });
-        return Err(format!("{key}: matches no linear module{cut}; {}", available()));
-    }
-    Ok(if is_cut { Targets::Names(modules) } else { targets })
 }
 
 /// The same as PEFT's settings, for a base that lies in a folder.
-pub(crate) fn to_peft((base, base_folder): (&ModelConfig, &Path), lora: &LoraConfig) -> AdapterConfig {
-    let targets = match &lora.targets {
-        Targets::Pattern(pattern) => TargetModules::Pattern(pattern.clone()),
-        Targets::Names(names) => TargetModules::Names(names.clone()),
-        Targets::AllLinear => TargetModules::Names(kinds(&base.linear_names())),
-    };
+///
+/// # Errors
+/// Settings that do not fit the base.
+pub(crate) fn to_peft(
+    (base, base_folder): (&ModelConfig, &Path),
+    lora: &LoraConfig,
+) -> Result<AdapterConfig, ModelError> {
+    let targets = as_modules(&lora.targets, base);
     // By its name where it has one: a folder of a cache says nothing on another machine.
     let (base_name, revision) = match hub_name(base_folder) {
         Some((name, commit)) => (name, Some(commit)),
         None => (base_folder.display().to_string(), None),
     };
-    AdapterConfig {
+    let modules: Vec<String> = lora.modules(&base.linear_names())?.into_iter().map(|module| module.name).collect();
+    let alphas = sorted(&lora.alpha_pattern, &modules).into_iter().map(|(name, alpha)| (name, f64::from(alpha)));
+    Ok(AdapterConfig {
         fan_in_fan_out: base.block.weights_in_out,
         base_model_name_or_path: Some(base_name),
         revision,
+        exclude_modules: lora.exclude.as_ref().map(|exclude| as_modules(exclude, base)),
+        layers_to_transform: lora.layers.only.clone(),
+        layers_pattern: lora.layers.pattern.clone(),
+        rank_pattern: sorted(&lora.rank_pattern, &modules),
+        alpha_pattern: alphas.collect(),
+        bias: lora.bias.to_string(),
+        modules_to_save: lora.modules_to_save.clone(),
+        ensure_weight_tying: lora.ensure_weight_tying,
         ..lora.variant.0.to_peft(lora, targets)
-    }
+    })
 }

@@ -57,27 +57,32 @@ impl std::str::FromStr for Targets {
 }
 
 impl Targets {
-    /// Those of `linears` (full module names) that are meant.
+    /// Those of `linears` (full module names) that are meant; a message names the setting by `key`.
     ///
     /// # Errors
-    /// A name that none of them has, a pattern that does not parse or takes too long.
-    pub(super) fn among(&self, linears: &[String]) -> Result<Vec<String>, ModelError> {
+    /// A pattern that does not parse or takes too long.
+    pub(super) fn matching(&self, key: &'static str, linears: &[String]) -> Result<Vec<String>, ModelError> {
         match self {
             Targets::AllLinear => Ok(linears.to_vec()),
             Targets::Names(names) => {
-                for name in names {
-                    if !linears.iter().any(|module| ends_with_name(module, name)) {
-                        return Err(no_target(name, linears));
-                    }
-                }
                 let is_meant = |module: &&String| names.iter().any(|name| ends_with_name(module, name));
                 Ok(linears.iter().filter(is_meant).cloned().collect())
             }
             Targets::Pattern(pattern) => {
                 let matched = Pattern::new(pattern).and_then(|whole| whole.among(linears));
-                matched.map_err(|problem| ModelError::BadRegex { given: pattern.clone(), problem })
+                matched.map_err(|problem| ModelError::BadRegex { key, given: pattern.clone(), problem })
             }
         }
+    }
+
+    /// Refuses a name that none of `linears` has.
+    ///
+    /// # Errors
+    /// That.
+    pub(super) fn check_names(&self, key: &'static str, linears: &[String]) -> Result<(), ModelError> {
+        let Targets::Names(names) = self else { return Ok(()) };
+        let is_missing = |name: &&String| !linears.iter().any(|module| ends_with_name(module, name));
+        names.iter().find(is_missing).map_or(Ok(()), |name| Err(no_target(key, name, linears)))
     }
 }
 
@@ -116,8 +121,8 @@ pub(super) fn ends_with_name(module: &str, name: &str) -> bool {
 }
 
 /// The error of a target that matches nothing.
-pub(super) fn no_target(given: &str, linears: &[String]) -> ModelError {
-    ModelError::NoTarget { given: given.to_string(), available: kinds(linears).join(", ") }
+pub(super) fn no_target(key: &'static str, given: &str, linears: &[String]) -> ModelError {
+    ModelError::NoTarget { key, given: given.to_string(), available: kinds(linears).join(", ") }
 }
 
 /// The last components of module names, once each.

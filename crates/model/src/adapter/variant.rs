@@ -3,7 +3,10 @@
 //! Invariant: nothing outside a variant's own file knows its tensors, how they start or what they compute. Look next at
 //! `lora` for the first of them, and at `adapter` for the table.
 
+use super::patterns::ModulePattern;
+use super::selection::Layers;
 use super::targets::Targets;
+use super::trained_base::TrainedBiases;
 use crate::ModelError;
 use crate::graph_builder::GraphBuilder;
 use remat_formats::{AdapterConfig, SettingName, TargetModules};
@@ -23,25 +26,40 @@ pub struct LoraConfig {
     pub rank_stabilised: bool,
     /// Which modules.
     pub targets: Targets,
+    /// Which of them are left out after all.
+    pub exclude: Option<Targets>,
+    /// In which layers.
+    pub layers: Layers,
+    /// Ranks that differ, by the ends of module names.
+    pub rank_pattern: ModulePattern<usize>,
+    /// Alphas that differ, in the same way.
+    pub alpha_pattern: ModulePattern<f32>,
+    /// Which biases of the base are trained, too.
+    pub bias: TrainedBiases,
+    /// Modules of the base that are trained whole: names, or their ends.
+    pub modules_to_save: Vec<String>,
+    /// Whether an embedding and a head that are tied stay so where one of them is trained whole; else each is its own.
+    pub ensure_weight_tying: bool,
     /// What an adapter computes.
     pub variant: LoraVariant,
 }
 
 impl LoraConfig {
-    /// α/r, or α/√r.
-    pub fn scale(&self) -> f32 {
-        let rank = self.rank as f64;
+    /// α/r, or α/√r, of a module.
+    pub(crate) fn scale_of(&self, rank: usize, alpha: f32) -> f32 {
+        let rank = rank as f64;
         let divisor = if self.rank_stabilised { rank.sqrt() } else { rank };
-        (f64::from(self.alpha) / divisor) as f32
+        (f64::from(alpha) / divisor) as f32
     }
 
     /// Refuses settings out of range.
     pub(crate) fn check(&self) -> Result<(), ModelError> {
-        if self.rank == 0 {
-            return Err(ModelError::Setting(format!(
-                "{} 0: an adapter needs a rank of at least 1",
-                SettingName("rank")
-            )));
+        let of_module = self.rank_pattern.iter().find(|(_, rank)| *rank == 0).map(|(name, _)| format!("{name}=0"));
+        let bad =
+            if self.rank == 0 { Some(("rank", "0".to_string())) } else { of_module.map(|rank| ("rank-pattern", rank)) };
+        if let Some((key, given)) = bad {
+            let message = format!("{} {given}: an adapter needs a rank of at least 1", SettingName(key));
+            return Err(ModelError::Setting(message));
         }
         if !(0.0..1.0).contains(&self.dropout) {
             let message = format!("{} {}: must be at least 0 and below 1", SettingName("dropout"), self.dropout);
@@ -82,7 +100,7 @@ pub(crate) trait Variant: Sync {
     fn tensors(&self) -> &'static [AdapterTensor];
 
     /// Emits the linear's result with the adapter in it.
-    fn emit(&self, b: &mut GraphBuilder, config: &LoraConfig, linear: &AdaptedLinear<'_>) -> Result<ValueId, IrError>;
+    fn emit(&self, b: &mut GraphBuilder, linear: &AdaptedLinear<'_>) -> Result<ValueId, IrError>;
 }
 
 /// A tensor that an adapter keeps beside a linear.
@@ -112,6 +130,12 @@ pub(crate) struct AdaptedLinear<'a> {
     pub x: ValueId,
     /// Its own result.
     pub y: ValueId,
+    /// Width of the bottleneck.
+    pub rank: usize,
+    /// Factor of what the adapter adds.
+    pub scale: f32,
+    /// Dropout on the adapter's input.
+    pub dropout: f32,
     /// Width of the operand.
     pub fan_in: usize,
     /// Width of the result.

@@ -1,7 +1,6 @@
 //! What every GGUF file that is written here has in common: what is asked for and told, what is looked at before the work, the
 //! first entries, and that it is whole under its name or not there.
 
-use crate::merge::OpenAdapter;
 use crate::source::Source;
 use crate::{Model, ModelError};
 use remat_formats::{
@@ -120,20 +119,5 @@ pub(super) fn as_formats(folder: &Path) -> impl Fn(ModelError) -> FormatsError {
     move |error| match error {
         ModelError::Formats(error) => error,
         other => FormatsError::Malformed { path: folder.clone(), problem: other.to_string() },
-    }
-}
-
-/// Refuses an adapter that llama.cpp would scale otherwise: to it, an alpha of 0 is none.
-pub(super) fn alpha_of(adapter: &OpenAdapter) -> Result<f32, ModelError> {
-    let config = &adapter.config;
-    // llama.cpp divides by the rank whatever the adapter's own rule, so that the rule goes into alpha.
-    let alpha = if config.rank_stabilised { config.scale() * config.rank as f32 } else { config.alpha };
-    match alpha {
-        0.0 => Err(ModelError::Adapter {
-            folder: adapter.folder.join("adapter_config.json").display().to_string(),
-            problem: "lora_alpha is 0, so the adapter adds nothing; llama.cpp would take it as if there were no alpha"
-                .to_string(),
-        }),
-        alpha => Ok(alpha),
     }
 }

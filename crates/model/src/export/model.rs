@@ -43,7 +43,7 @@ impl Model {
         let vocabulary = self.vocabulary(adapter)?;
         let mut entries = general(&architecture, "model", &self.folder);
         entries.push(("general.file_type".to_string(), GgufEntry::U32(options.element.file_type())));
-        entries.extend(architecture.entries(&self.config));
+        entries.extend(architecture.entries(&merged.config));
         entries.extend(vocabulary.entries);
         let file = GgufFile { entries, tensors: specs };
         let to_formats = as_formats(&self.folder);
@@ -89,7 +89,7 @@ fn tensors(
     architecture: &GgufArchitecture,
     element: GgufElement,
 ) -> Result<(Vec<GgufSpec>, Vec<From>), ModelError> {
-    let config = &merged.model.config;
+    let config = &merged.config;
     let (mut specs, mut sources) = (Vec::new(), Vec::new());
     for (index, parameter) in merged.parameters.iter().enumerate() {
         let Some(GgufName { name, head_rows }) = architecture.tensor(config, &parameter.name) else {

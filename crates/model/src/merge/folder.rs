@@ -194,6 +194,9 @@ impl Merged<'_> {
     /// Writes `config.json`, and what lies beside weights.
     fn write_companions(&self, folder: &Path, dtype: DType) -> Result<(), ModelError> {
         let mut config = self.model.config_json()?;
+        if self.model.config.tie_word_embeddings && !self.config.tie_word_embeddings {
+            config["tie_word_embeddings"] = false.into();
+        }
         if let Some(keys) = config.as_object_mut() {
             keys.remove("quantization_config");
             let key = if keys.contains_key("torch_dtype") { "torch_dtype" } else { "dtype" };

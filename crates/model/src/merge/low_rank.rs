@@ -3,10 +3,11 @@
 //! Invariant: sums are f32, over the rank in order, so that the result does not depend on how a weight is cut into pieces;
 //! nothing but one module's A and B is held. Look next at `merged`, which adds them.
 
-use crate::adapter::{AdapterWeights, PREFIX, of_graph, read_settings};
+use crate::adapter::{AdaptedModule, AdapterWeights, FileNames, PREFIX, of_graph, read_settings};
 use crate::model_builder::BatchShape;
 use crate::{LoraConfig, Method, Model, ModelError, build};
-use std::collections::HashMap;
+use remat_formats::FormatsError;
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 /// Ends of the names of a module's matrices.
@@ -16,11 +17,12 @@ const B: &str = ".lora_B.weight";
 /// An adapter whose folder was opened for a base.
 pub(crate) struct OpenAdapter {
     pub(crate) folder: PathBuf,
-    pub(crate) config: LoraConfig,
-    /// Full names of the modules that it adapts, in graph order.
-    pub(crate) modules: Vec<String>,
-    /// Widths of their operands and results.
-    fans: HashMap<String, (usize, usize)>,
+    /// The modules that it adapts.
+    pub(crate) modules: Vec<AdaptedModule>,
+    /// Parameters of the base that it has instead of the base.
+    replaced: HashSet<String>,
+    /// Whether a head that was tied to the embedding is no more.
+    pub(crate) unties: bool,
     weights: AdapterWeights,
 }
 
@@ -52,26 +54,41 @@ impl OpenAdapter {
         let method = Method::Lora(config.clone());
         let graph = build::evaluation(model.base(), Some(&method), BatchShape { batch: 1, seq_len: 1 })?.graph;
         let adapters = of_graph(&graph);
-        let weights = AdapterWeights::open(folder, &adapters)?;
-        let width = |module: &str, end: &str, axis: usize| {
-            let is_it = |name: &str| name.strip_prefix(PREFIX) == Some(format!("{module}{end}").as_str());
-            adapters.iter().find(|(name, _)| is_it(name)).map(|(_, ty)| ty.shape[axis])
-        };
-        let (mut modules, mut fans) = (Vec::new(), HashMap::new());
-        for (name, ty) in &adapters {
-            let module = name.strip_prefix(PREFIX).and_then(|name| name.strip_suffix(A));
-            let Some(module) = module else { continue };
-            if let Some(fan_out) = width(module, B, 0) {
-                modules.push(module.to_string());
-                fans.insert(module.to_string(), (ty.shape[1], fan_out));
-            }
-        }
-        Ok(OpenAdapter { folder: folder.to_path_buf(), config, modules, fans, weights })
+        let weights = AdapterWeights::open(folder, &FileNames::of(&model.config, &config)?, &adapters)?;
+        let modules = config.modules(&model.config.linear_names())?;
+        let of_base = adapters.iter().filter(|(name, _)| !name.starts_with(PREFIX));
+        let replaced: HashSet<String> = of_base.map(|(name, _)| (*name).to_string()).collect();
+        let head = model.config.head_weight();
+        let has_head = graph.values.iter().any(|value| value.parameter() == Some(head.as_str()));
+        let unties = model.config.tie_word_embeddings && has_head;
+        Ok(OpenAdapter { folder: folder.to_path_buf(), modules, replaced, unties, weights })
     }
 
-    /// Widths of the operand and the result of a module that it adapts.
-    pub(crate) fn fans(&self, module: &str) -> (usize, usize) {
-        self.fans[module]
+    /// A module that it adapts.
+    pub(crate) fn module(&self, name: &str) -> Option<&AdaptedModule> {
+        self.modules.iter().find(|module| module.name == name)
+    }
+
+    /// Whether it has a parameter of the base instead of the base.
+    pub(crate) fn replaces(&self, parameter: &str) -> bool {
+        self.replaced.contains(parameter)
+    }
+
+    /// Whether it has any.
+    pub(crate) fn replaces_some(&self) -> Option<&str> {
+        self.replaced.iter().map(String::as_str).min()
+    }
+
+    /// Streams such a parameter.
+    ///
+    /// # Errors
+    /// A read that fails, what `sink` returns.
+    pub(crate) fn stream(
+        &self,
+        parameter: &str,
+        sink: &mut dyn FnMut(&[f32]) -> Result<(), FormatsError>,
+    ) -> Result<(), ModelError> {
+        self.weights.stream(parameter, sink)
     }
 
     /// A [rank, in] and B [out, rank] of a module that it adapts.
@@ -80,10 +97,9 @@ impl OpenAdapter {
     /// A read that fails; a number that is infinite or none.
     pub(crate) fn matrices(
         &self,
-        module: &str,
+        AdaptedModule { name: module, rank, .. }: &AdaptedModule,
         (fan_in, fan_out): (usize, usize),
     ) -> Result<(Vec<f32>, Vec<f32>), ModelError> {
-        let rank = self.config.rank;
         let (mut a, mut b) = (vec![0.0; rank * fan_in], vec![0.0; fan_out * rank]);
         self.weights.read_into(&format!("{PREFIX}{module}{A}"), &mut a)?;
         self.weights.read_into(&format!("{PREFIX}{module}{B}"), &mut b)?;
@@ -96,12 +112,12 @@ impl OpenAdapter {
     /// As [`OpenAdapter::matrices`].
     pub(crate) fn low_rank(
         &self,
-        module: &str,
+        module: &AdaptedModule,
         (fan_in, fan_out): (usize, usize),
         in_out: bool,
     ) -> Result<LowRank, ModelError> {
         let (a, b) = self.matrices(module, (fan_in, fan_out))?;
-        let (rank, scale) = (self.config.rank, self.config.scale());
+        let (rank, scale) = (module.rank, module.scale);
         let (columns, left, right) = match in_out {
             false => (fan_in, b, a),
             true => (fan_out, transposed(&a, fan_in), transposed(&b, rank)),
@@ -110,8 +126,8 @@ impl OpenAdapter {
     }
 
     /// Bytes that [`OpenAdapter::low_rank`] holds at its highest.
-    pub(crate) fn held_bytes(&self, (fan_in, fan_out): (usize, usize), in_out: bool) -> usize {
-        let elements = self.config.rank * (fan_in + fan_out);
+    pub(crate) fn held_bytes(module: &AdaptedModule, (fan_in, fan_out): (usize, usize), in_out: bool) -> usize {
+        let elements = module.rank * (fan_in + fan_out);
         size_of::<f32>() * (elements * (1 + usize::from(in_out)) + fan_in.max(fan_out))
     }
 }

@@ -4,10 +4,11 @@
 //! model may be larger than memory.
 
 use super::low_rank::OpenAdapter;
+use crate::adapter::AdaptedModule;
 use crate::parameters::Parameter;
 use crate::source::Source;
 use crate::{Model, ModelError};
-use remat_formats::FormatsError;
+use remat_formats::{FormatsError, ModelConfig};
 use remat_tensor::{QuantisedView, into_bytes};
 use std::path::Path;
 
@@ -19,6 +20,8 @@ const PIECES_BYTES: usize = 12 << 20;
 /// A base and what is folded in.
 pub(crate) struct Merged<'a> {
     pub(crate) model: &'a Model,
+    /// Its configuration, with a head that is no more tied if the adapter unties it.
+    pub(crate) config: ModelConfig,
     pub(crate) adapter: Option<OpenAdapter>,
     pub(crate) parameters: Vec<Parameter>,
 }
@@ -39,9 +42,12 @@ impl<'a> Merged<'a> {
     /// # Errors
     /// An adapter that does not fit the base or is not LoRA; tensors of the base that are missing.
     pub(crate) fn open(model: &'a Model, adapter: Option<&Path>) -> Result<Self, ModelError> {
-        let parameters = model.parameters()?;
         let adapter = adapter.map(|folder| OpenAdapter::open(model, folder)).transpose()?;
-        Ok(Merged { model, adapter, parameters })
+        let unties = adapter.as_ref().is_some_and(|adapter| adapter.unties);
+        let tie_word_embeddings = model.config.tie_word_embeddings && !unties;
+        let config = ModelConfig { tie_word_embeddings, ..model.config.clone() };
+        let parameters = model.parameters_of(&config)?;
+        Ok(Merged { model, config, adapter, parameters })
     }
 
     /// Streams a parameter with the adapter in it, in f32; a linear's weight [out, in], or [in, out] if that is asked for.
@@ -55,6 +61,10 @@ impl<'a> Merged<'a> {
         sink: &mut Sink<'_>,
     ) -> Result<Change, ModelError> {
         let mut change = Change::default();
+        if let Some(adapter) = self.adapter.as_ref().filter(|adapter| adapter.replaces(&parameter.name)) {
+            adapter.stream(&parameter.name, sink)?;
+            return Ok(change);
+        }
         let Some((adapter, module)) = self.adapter_of(parameter) else {
             self.read_base(parameter, in_out, sink)?;
             return Ok(change);
@@ -72,11 +82,11 @@ impl<'a> Merged<'a> {
         Ok(change)
     }
 
-    /// The adapter of a parameter and the module's name, where it has one.
-    pub(crate) fn adapter_of<'p>(&self, parameter: &'p Parameter) -> Option<(&OpenAdapter, &'p str)> {
+    /// The adapter of a parameter and its module, where it has one.
+    pub(crate) fn adapter_of(&self, parameter: &Parameter) -> Option<(&OpenAdapter, &AdaptedModule)> {
         let module = parameter.name.strip_suffix(".weight").filter(|_| parameter.is_linear)?;
         let adapter = self.adapter.as_ref()?;
-        adapter.modules.iter().any(|adapted| adapted == module).then_some((adapter, module))
+        Some((adapter, adapter.module(module)?))
     }
 
     /// Whether the files hold a parameter quantised.
@@ -90,7 +100,7 @@ impl<'a> Merged<'a> {
             let stored = self.model.stored.get(&parameter.name);
             let codes = stored.and_then(|stored| stored.info.format.bytes(&stored.info.shape)).unwrap_or(0);
             let adapter = self.adapter_of(parameter);
-            codes + adapter.map_or(0, |(adapter, _)| adapter.held_bytes(fans(parameter), in_out))
+            codes + adapter.map_or(0, |(_, module)| OpenAdapter::held_bytes(module, fans(parameter), in_out))
         };
         PIECES_BYTES + self.parameters.iter().map(of).max().unwrap_or(0)
     }
@@ -112,7 +122,7 @@ impl<'a> Merged<'a> {
             return Ok(outcome?);
         }
         let source = &self.model.source;
-        let tensor = source.tensor_of(&parameter.name).unwrap_or_else(|| parameter.name.clone());
+        let tensor = self.model.tensor_of(&parameter.name).unwrap_or_else(|| parameter.name.clone());
         source.read_chunks(&tensor, parameter.shape.numel(), sink)
     }
 

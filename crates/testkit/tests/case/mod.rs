@@ -16,6 +16,8 @@ pub struct Case {
     folder: PathBuf,
     model: Model,
     tensors: SafetensorsFile,
+    /// Of the parity case whose model it is, with the batches.
+    batches: SafetensorsFile,
     json: Json,
 }
 
@@ -26,12 +28,24 @@ impl Case {
 
     pub fn open_in(name: &str, precision: Precision) -> Case {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/parity").join(name);
+        Case::of(&folder, &folder, precision)
+    }
+
+    /// What was recorded of a method on the model of a parity case.
+    pub fn of_method(base: &str, method: &str) -> Case {
+        let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures");
+        let folder = fixtures.join("methods").join(base).join(method);
+        Case::of(&fixtures.join("parity").join(base), &folder, Precision::F32)
+    }
+
+    fn of(base: &Path, folder: &Path, precision: Precision) -> Case {
         let json = std::fs::read_to_string(folder.join("reference.json")).expect("the fixtures are committed");
         Case {
-            model: Model::open(&folder).expect("a model folder").in_precision(precision),
+            model: Model::open(base).expect("a model folder").in_precision(precision),
             tensors: SafetensorsFile::open(&folder.join("reference.safetensors")).expect("reference tensors"),
+            batches: SafetensorsFile::open(&base.join("reference.safetensors")).expect("reference tensors"),
             json: serde_json::from_str(&json).expect("JSON"),
-            folder,
+            folder: folder.to_path_buf(),
         }
     }
 
@@ -122,6 +136,7 @@ impl Case {
             eps: number("eps"),
             weight_decay: number("weight_decay"),
             clip_norm: number("clip_norm"),
+            adapter_b_rate: self.at(&["loraplus_lr_ratio"]).as_f64().unwrap_or(1.0) as f32,
             ..AdamWSettings::default()
         }
     }
@@ -129,7 +144,7 @@ impl Case {
     /// Token ids and labels of one micro-batch, and the shape.
     fn micro_batch(&self, update: usize, micro: usize) -> (Vec<i32>, Vec<i32>, BatchShape) {
         let read = |name: &str| {
-            let tensor = self.tensor(name);
+            let tensor = self.batches.read(name).unwrap_or_else(|error| panic!("{error}"));
             let [_, micros, batch, seq_len] = tensor.shape().dims() else { panic!("{name} has four axes") };
             let size = batch * seq_len;
             let from = (update * micros + micro) * size;
@@ -141,7 +156,7 @@ impl Case {
     }
 
     fn micro_batches(&self) -> usize {
-        self.tensor("batches.labels").shape()[1]
+        self.batches.tensor_info("batches.labels").expect("batches").shape[1]
     }
 
     /// Logits of the first micro-batch, with the weights of an adapter folder if the method is LoRA.
@@ -192,6 +207,11 @@ impl Case {
             count += 1;
         }
         sum / f64::from(count)
+    }
+
+    /// Where its files are.
+    pub fn folder(&self) -> &Path {
+        &self.folder
     }
 
     /// The model.
@@ -265,6 +285,13 @@ impl<'a> Run<'a> {
             case.load_adapter("adapter", &parameters, step.device_mut());
         }
         Run { case, step, parameters }
+    }
+
+    /// Saves the adapter as it is trained now.
+    pub fn save_adapter(&self, method: &Method, folder: &Path) {
+        let lora = method.adapter().expect("an adapter");
+        let saved = self.case.model.save_adapter(folder, lora, &self.parameters, self.step.device());
+        saved.unwrap_or_else(|error| panic!("{error}"));
     }
 
     /// Saves the model as it is trained now.

@@ -33,6 +33,7 @@ pub(crate) fn adamw(config: &TrainConfig) -> AdamWSettings {
         weight_decay: config.weight_decay as f32,
         clip_norm: config.clip as f32,
         moments: config.optimizer.into(),
+        adapter_b_rate: config.loraplus_lr_ratio.unwrap_or(1.0) as f32,
         ..AdamWSettings::default()
     }
 }

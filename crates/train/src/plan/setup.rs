@@ -18,6 +18,7 @@ use crate::prices::machine_prices::cached_profile;
 use crate::prices::spill::{spill_prices, with_spill};
 use crate::record::time::today;
 use crate::run::control::RunControl;
+use crate::settings::adapter_options::AdapterOptions;
 use crate::settings::kinds::MethodKind;
 use crate::{TrainConfig, TrainError};
 use remat_data::{Batch, DataLoader, Dataset, DatasetBuilder, LoaderOptions, ModelTokens, Order, Sample};
@@ -227,6 +228,12 @@ fn method_of_model(config: &mut TrainConfig, model: &Model, resumed: Option<&Res
     if let Some(lora) = method.adapter() {
         (config.rank, config.alpha, config.targets) =
             (lora.rank, Some(f64::from(lora.alpha)), lora.targets.to_string());
+        if config.init_adapter.is_some() {
+            config.adapter = AdapterOptions::from_lora(lora);
+        } else {
+            // What a folder of PEFT may name in vain, a user did not mean.
+            model.check_adapter_settings(lora)?;
+        }
     }
     Ok(method)
 }
@@ -237,6 +244,10 @@ fn method(
     settings_of: &dyn Fn(&Path) -> Result<LoraConfig, TrainError>,
 ) -> Result<Method, TrainError> {
     if config.method == MethodKind::Full {
+        if let Some(key) = config.adapter.given() {
+            let problem = format!("is of adapters, and full fine-tuning has none; use {} lora", SettingName("method"));
+            return Err(TrainError::BadFlag { key, problem });
+        }
         return match config.init_adapter {
             None => Ok(Method::Full),
             Some(_) => {
@@ -257,7 +268,8 @@ fn method(
     let targets: Targets = config.targets.parse().map_err(|problem| TrainError::BadFlag { key: "targets", problem })?;
     let alpha = config.alpha.expect("`resolved` fills in alpha") as f32;
     let dropout = config.dropout as f32;
-    Ok(with(LoraConfig { rank: config.rank, alpha, dropout, targets, ..LoraConfig::default() }))
+    let plain = LoraConfig { rank: config.rank, alpha, dropout, targets, ..LoraConfig::default() };
+    Ok(with(config.adapter.of_lora(plain)?))
 }
 
 /// The rows to train on, at the position of the save that the run goes on from.

@@ -3,6 +3,7 @@
 //! Invariant: a setting is declared here and nowhere else. Look next at `rules` for what is refused and derived, and at
 //! `config_file` for the TOML side.
 
+use crate::settings::adapter_options::{ADAPTER_OPTIONS, AdapterOptions};
 use crate::settings::isa::{Isa, device_options};
 use crate::settings::kinds::{MethodKind, OptimizerKind, QuantKind, TrainedTurns};
 use crate::settings::precision::PrecisionChoice;
@@ -76,8 +77,13 @@ pub struct TrainConfig {
     #[arg(long, value_name = "TARGETS", default_value = "all-linear", help_heading = "Method")]
     pub targets: String,
 
-    /// Start from this PEFT adapter; rank, alpha and targets are then the adapter's
-    #[arg(long, value_name = "DIR", conflicts_with_all = ["rank", "alpha", "targets"], help_heading = "Method")]
+    /// What is trained beside plain LoRA, and where.
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub adapter: AdapterOptions,
+
+    /// Start from this PEFT adapter; rank, alpha, targets and what else an adapter's file says are then the adapter's
+    #[arg(long, value_name = "DIR", conflicts_with_all = ADAPTER_OPTIONS, help_heading = "Method")]
     pub init_adapter: Option<PathBuf>,
 
     /// Longest sequence in tokens; longer rows are cut [default: 1024, or the model's positions if fewer]
@@ -149,6 +155,10 @@ pub struct TrainConfig {
     /// Highest learning rate [default: 2e-4 for lora, 2e-5 for full]
     #[arg(long, allow_negative_numbers = true, value_name = "RATE", help_heading = "Optimizer")]
     pub lr: Option<f64>,
+
+    /// Learning rate of the adapters' B, and of biases, over that of A (LoRA+), as in PEFT; some 16 [default: 1]
+    #[arg(long, allow_negative_numbers = true, value_name = "RATIO", help_heading = "Optimizer")]
+    pub loraplus_lr_ratio: Option<f64>,
 
     /// How the learning rate goes after the warm-up
     #[arg(long, value_enum, default_value = "linear", help_heading = "Optimizer")]

@@ -221,6 +221,12 @@ mod tests {
             epochs: Some(1.0),
             steps: Some(1),
             lr: Some(1.0),
+            loraplus_lr_ratio: Some(2.0),
+            adapter: crate::AdapterOptions {
+                exclude_modules: Some("x".to_string()),
+                layers_to_transform: Some("0".to_string()),
+                ..crate::AdapterOptions::default()
+            },
             threads: Some(1),
             isa: Some(crate::Isa::Avx2),
             memory: Some(ByteSize(1 << 30)),

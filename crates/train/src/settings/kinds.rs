@@ -2,7 +2,7 @@
 //!
 //! Invariant: a choice has the same name as a flag's value and in a file.
 
-use remat_model::Quant;
+use remat_model::{Quant, TrainedBiases};
 use serde::{Deserialize, Serialize};
 
 /// What is trained.
@@ -32,6 +32,40 @@ impl From<QuantKind> for Quant {
         match kind {
             QuantKind::Nf4 => Quant::Nf4,
             QuantKind::Int8 => Quant::Int8,
+        }
+    }
+}
+
+/// Which biases of the base are trained beside adapters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "snake_case")]
+#[value(rename_all = "snake_case")]
+pub enum BiasKind {
+    /// None.
+    #[default]
+    None,
+    /// Every bias of the model, those of norms, too.
+    All,
+    /// Those of the linears that have an adapter.
+    LoraOnly,
+}
+
+impl From<BiasKind> for TrainedBiases {
+    fn from(kind: BiasKind) -> Self {
+        match kind {
+            BiasKind::None => TrainedBiases::None,
+            BiasKind::All => TrainedBiases::All,
+            BiasKind::LoraOnly => TrainedBiases::LoraOnly,
+        }
+    }
+}
+
+impl From<TrainedBiases> for BiasKind {
+    fn from(biases: TrainedBiases) -> Self {
+        match biases {
+            TrainedBiases::None => BiasKind::None,
+            TrainedBiases::All => BiasKind::All,
+            TrainedBiases::LoraOnly => BiasKind::LoraOnly,
         }
     }
 }

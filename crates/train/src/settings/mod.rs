@@ -1,5 +1,6 @@
 //! Settings: flags and files, typed and checked before anything is read. Look next at `config`.
 
+pub(crate) mod adapter_options;
 pub(crate) mod config;
 pub(crate) mod config_file;
 pub(crate) mod going_on;

@@ -150,6 +150,13 @@ impl TrainConfig {
         if self.alpha == Some(0.0) {
             return bad("alpha", "0".to_string(), "above 0; with 0 the adapters change nothing and never learn");
         }
+        if self.loraplus_lr_ratio == Some(0.0) {
+            return bad("loraplus-lr-ratio", "0".to_string(), "above 0; with 0 the adapters' B never learns");
+        }
+        if self.method == MethodKind::Full && self.loraplus_lr_ratio.is_some() {
+            let problem = format!("is of adapters, and full fine-tuning has none; use {} lora", SettingName("method"));
+            return Err(TrainError::BadFlag { key: "loraplus-lr-ratio", problem });
+        }
         self.check_companions()?;
         if self.epochs.is_some() && self.steps.is_some() {
             return bad("steps", "given together with epochs".to_string(), "one of the two");
@@ -163,6 +170,7 @@ impl TrainConfig {
             ("weight-decay", self.weight_decay),
             ("clip", self.clip),
             ("alpha", self.alpha.unwrap_or(0.0)),
+            ("loraplus-lr-ratio", self.loraplus_lr_ratio.unwrap_or(0.0)),
         ];
         for (key, number) in numbers {
             // It is computed with in 32 bits.

@@ -1,0 +1,50 @@
+//! The names that an adapter's tensors have in PEFT's file.
+//!
+//! Invariant: an adapter's own state has the file's name already; a parameter of the base that is trained beside it has the
+//! checkpoint's name as a state, and in the file that of the module inside PEFT's model: a linear that has an adapter is the
+//! `base_layer` of that, and the head is `lm_head` whatever the family's checkpoints call it.
+
+use super::PREFIX;
+use super::trained_base::{HEAD_IN_MEMORY, TrainedBase};
+use super::variant::LoraConfig;
+use crate::ModelError;
+use remat_formats::ModelConfig;
+
+/// The names for one base and one adapter's settings.
+pub(crate) struct FileNames {
+    adapted: Vec<String>,
+    /// The head's weight, and the embedding's where a trained one is both.
+    head: String,
+    embedding_and_head: Option<String>,
+}
+
+impl FileNames {
+    /// Of a base and an adapter.
+    ///
+    /// # Errors
+    /// As [`LoraConfig::modules`] and [`TrainedBase::of`].
+    pub(crate) fn of(base: &ModelConfig, lora: &LoraConfig) -> Result<Self, ModelError> {
+        let adapted: Vec<String> = lora.modules(&base.linear_names())?.into_iter().map(|module| module.name).collect();
+        let trained = TrainedBase::of(base, lora, adapted.clone())?;
+        let embedding_and_head = trained.is_tied.then(|| base.embedding_weight());
+        Ok(FileNames { adapted, head: base.head_weight(), embedding_and_head })
+    }
+
+    /// The names in the file of a state: two of an embedding that is the head, too.
+    pub(crate) fn of_state(&self, state: &str) -> Vec<String> {
+        if state.starts_with(PREFIX) {
+            return vec![state.to_string()];
+        }
+        if state == self.head {
+            return vec![format!("{PREFIX}{HEAD_IN_MEMORY}")];
+        }
+        if self.embedding_and_head.as_deref() == Some(state) {
+            return vec![format!("{PREFIX}{state}"), format!("{PREFIX}{HEAD_IN_MEMORY}")];
+        }
+        let module = state.strip_suffix(".bias").filter(|module| self.adapted.iter().any(|name| name == module));
+        vec![match module {
+            Some(module) => format!("{PREFIX}{module}.base_layer.bias"),
+            None => format!("{PREFIX}{state}"),
+        }]
+    }
+}
