@@ -9,7 +9,8 @@ pub struct Cost {
     pub flops: f64,
     /// Bytes read and written if every operand and result moved once.
     pub bytes: f64,
-    /// Elements that live and die inside the op and pass through an exponential there: logits of the head.
+    /// Elements that live and die inside the op: logits of the head, which pass through an exponential there, and numbers
+    /// that a quantised weight is decoded to.
     pub inner: f64,
 }
 

@@ -30,6 +30,11 @@ classes! {
     // Wide matrix products, by the layout of the weight; then those with few outputs, and with few inputs.
     GemmOutIn "gemm out-in",
     GemmInOut "gemm in-out",
+    // The same with a quantised weight, which is decoded on the way.
+    Nf4OutIn "gemm out-in, nf4",
+    Nf4InOut "gemm in-out, nf4",
+    Int8OutIn "gemm out-in, int8",
+    Int8InOut "gemm in-out, int8",
     ThinOut "gemm to thin",
     ThinIn "gemm from thin",
     WeightGradient "weight gradient",

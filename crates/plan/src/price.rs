@@ -72,7 +72,7 @@ impl SpillPrices {
 
 impl Prices {
     /// Prices by arithmetic alone, for a machine nobody measured: 200 GFLOP/s per thread in matrix products, a quarter of
-    /// that in attention, 10 GB/s per thread up to 40 GB/s in all.
+    /// that in attention, 10 GB/s per thread up to 40 GB/s in all, 10^9 exponentials or 4 · 10^9 decoded weights per thread.
     pub fn nominal(threads: usize) -> Self {
         let threads = threads.max(1) as f64;
         let flops_per_second = |class: &OpClass| match class {
@@ -81,10 +81,14 @@ impl Prices {
             _ => threads * 200e9,
         };
         let bytes_per_second = (threads * 10e9).min(40e9);
+        let inner_per_second = |class: &OpClass| match class {
+            OpClass::Nf4OutIn | OpClass::Nf4InOut | OpClass::Int8OutIn | OpClass::Int8InOut => threads * 4e9,
+            _ => threads * 1e9,
+        };
         let rate = |class| Rate {
             flops_per_second: flops_per_second(class),
             bytes_per_second,
-            inner_per_second: threads * 1e9,
+            inner_per_second: inner_per_second(class),
             overhead_seconds: 2e-6,
         };
         let rates = OpClass::ALL.iter().map(rate).collect();

@@ -9,7 +9,10 @@ use remat_tensor::DType;
 /// Elements that are written at a time.
 const PIECE: usize = 1 << 14;
 
-/// Small numbers of both signs in floats, the first update, everything else zero. Positions are counted up by
+/// Every byte of a quantised weight: a code as any other, and four of them are the f32 0.0007.
+const QUANTISED: u8 = 0x3a;
+
+/// Small numbers of both signs in floats, one small number in quantised weights, the first update, everything else zero. Positions are counted up by
 /// [`LoadedStep::count_positions`](crate::LoadedStep::count_positions).
 ///
 /// # Errors
@@ -22,6 +25,12 @@ pub fn fill_with_small_numbers(device: &mut dyn Device, graph: &Graph) -> Result
             _ => false,
         };
         let (elements, mut writer) = (value.ty.shape.numel(), SourceWriter::new(device, source));
+        if value.ty.dtype.quant_format().is_some() {
+            let bytes = value.ty.bytes();
+            (0..bytes).step_by(PIECE).for_each(|first| writer.push(&vec![QUANTISED; PIECE.min(bytes - first)]));
+            writer.end()?;
+            continue;
+        }
         let number = |index: usize| ((index * 37) % 97) as f32 * 6e-4 - 0.03;
         for first in (0..elements).step_by(PIECE) {
             let indices = first..(first + PIECE).min(elements);

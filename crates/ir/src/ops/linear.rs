@@ -8,8 +8,12 @@
 
 use super::{Layout, LinearDw, BiasGrad, OpDef, finite, float, operands};
 use crate::{Array, Cost, IrError, OpClass, Sample, THIN, Type, ValueId, Vjp};
-use remat_tensor::{DType, bf16};
+use remat_tensor::{DType, QuantFormat, bf16};
 use serde::{Deserialize, Serialize};
+
+/// Rows that a quantised weight is decoded for at a time, so that what is decoded stays in a cache: for more of them it is
+/// decoded again.
+const ROWS_PER_DECODING: usize = 512;
 
 /// A second product, of an adapter as a rule, that is added in the same pass.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -112,6 +116,13 @@ impl OpDef for Linear {
     }
 
     fn class(&self, inputs: &[&Type], outputs: &[&Type]) -> OpClass {
+        match (inputs[1].dtype.quant_format(), self.layout) {
+            (Some(QuantFormat::Nf4(_)), Layout::OutIn) => return OpClass::Nf4OutIn,
+            (Some(QuantFormat::Nf4(_)), Layout::InOut) => return OpClass::Nf4InOut,
+            (Some(QuantFormat::Int8), Layout::OutIn) => return OpClass::Int8OutIn,
+            (Some(QuantFormat::Int8), Layout::InOut) => return OpClass::Int8InOut,
+            (None, _) => {}
+        }
         match self.layout {
             _ if outputs[0].shape.last() <= THIN => OpClass::ThinOut,
             _ if inputs[0].shape.last() <= THIN => OpClass::ThinIn,
@@ -160,7 +171,14 @@ impl OpDef for Linear {
     fn cost(&self, inputs: &[&Type], outputs: &[&Type]) -> Cost {
         let terms = inputs[0].shape.numel() + self.low_rank_operand().map_or(0, |index| inputs[index].shape.numel());
         let work = 2.0 * terms as f64 * outputs[0].shape.last() as f64;
-        Cost::new(work, inputs, outputs)
+        let cost = Cost::new(work, inputs, outputs);
+        match inputs[1].dtype.quant_format() {
+            None => cost,
+            Some(_) => {
+                let times = inputs[0].shape.rows().div_ceil(ROWS_PER_DECODING);
+                cost.with_inner((times * inputs[1].shape.numel()) as f64)
+            }
+        }
     }
 
     fn eval(&self, inputs: &[&Array], results: &[&Type]) -> Vec<Array> {

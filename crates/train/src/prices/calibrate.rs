@@ -6,7 +6,7 @@
 //!
 //! All trials run once, then all again, so that a moment in which the machine did something else hits one pass of each. A
 //! probe of the machine's speed before and after tells such passes: they are repeated, and do not count as long as there are
-//! quiet ones; the median of those counts for each step. Some five seconds on two quiet threads. Invariants: every class of
+//! quiet ones; the median of those counts for each step. Some eight seconds on two quiet threads. Invariants: every class of
 //! op is in a trial, or one that stands for it; no trial has the shape of a preset. Look next at `remat_plan::fit` for how
 //! rates are found.
 
@@ -15,7 +15,7 @@ use crate::prices::price_cache::PriceHistory;
 use crate::record::time::seconds_since_1970;
 use remat_formats::ModelConfig;
 use remat_ir::OpDef;
-use remat_model::{BatchShape, LoraConfig, Method, Precision, training};
+use remat_model::{BatchShape, LoraConfig, Method, Precision, Quant, training};
 use remat_plan::{Action, DeviceProfile, Measured, OpClass, Plan, Policy, Prices, Rate};
 use remat_step::device::{Level, SpeedProbe, speed_probe};
 use remat_step::{
@@ -62,16 +62,20 @@ struct Trial {
     moments: MomentFormat,
 }
 
-/// The trials: adapters at all lengths, in full at the longer ones.
+/// The trials: adapters at all lengths, on quantised weights at the longest and the shortest; in full at all.
 fn trials(tokens: [usize; 3]) -> Vec<Trial> {
     let lora = || LoraConfig { rank: 16, alpha: 32.0, ..LoraConfig::default() };
     let of = |config, method, tokens, moments| Trial { config, method, tokens, moments };
     let adapters = tokens
         .into_iter()
         .flat_map(|tokens| [LLAMA, GPT2].map(|config| of(config, Method::Lora(lora()), tokens, MomentFormat::F32)));
-    let full = [(tokens[0], MomentFormat::F32), (tokens[1], MomentFormat::F32), (tokens[1], MomentFormat::Blocks8)];
+    let quantised = [Quant::Nf4, Quant::Int8].into_iter().flat_map(|quant| {
+        let method = Method::Qlora(lora(), quant);
+        [tokens[0], tokens[2]].map(|tokens| of(LLAMA, method.clone(), tokens, MomentFormat::F32))
+    });
+    let full = tokens.map(|tokens| (tokens, MomentFormat::F32)).into_iter().chain([(tokens[1], MomentFormat::Blocks8)]);
     let full = full.map(|(tokens, moments)| of(LLAMA_IN_FULL, Method::Full, tokens, moments));
-    adapters.chain(full).collect()
+    adapters.chain(quantised).chain(full).collect()
 }
 
 impl Trial {
