@@ -3,20 +3,25 @@
 //! Invariant: this file converts addresses to slices and attributes to kernel arguments, and nothing else. Operands
 //! were laid out by a checked plan: distinct ones do not overlap, except where the op works in place.
 
+use super::attention_calls::{
+    run_attention, run_attention_grad, run_cached_attention, run_masked_attention, run_masked_attention_grad,
+};
+use super::call::Call;
+use super::image_calls::{channel_size, conv_size, pooling, result_shape, run_batch_norm, run_batch_norm_grad};
 use super::resolve::{CustomReads, CustomWrites, ResolvedStep};
 use crate::ThreadPool;
 use crate::element::Element;
 use crate::kernels::adamw8bit::Moments;
+use crate::kernels::cross_entropy::Targets;
 use crate::kernels::gemm::{Epilogue, Start};
 use crate::kernels::linear_cross_entropy::{Head, HeadSize};
 use crate::kernels::linear_cross_entropy_grad::HeadGrad;
-use crate::kernels::{self as kernels, dropout::Dropout, linear::LinearSize, linear::Weight};
-use crate::shared::{Out, View};
+use crate::kernels::{self as kernels, dropout::Dropout, linear::LinearSize};
 use half::bf16;
 use remat_ir::ops;
-use remat_ir::{Node, Op, OpDef};
+use remat_ir::{Op, OpDef};
 use remat_plan::{CustomCall, DeviceError, Plan};
-use remat_tensor::{DType, QuantisedView};
+use remat_tensor::DType;
 
 /// Runs one resolved step, with the kernels of its activations' dtype.
 pub(super) fn run(pool: &ThreadPool, plan: &Plan, step: &ResolvedStep) -> Result<(), DeviceError> {
@@ -25,129 +30,6 @@ pub(super) fn run(pool: &ThreadPool, plan: &Plan, step: &ResolvedStep) -> Result
     match step.reads.get(node.op.activations(step.reads.len()).start).map(|operand| operand.ty.dtype) {
         Some(DType::BF16) => compute::<bf16>(&call),
         _ => compute::<f32>(&call),
-    }
-}
-
-/// A step with everything its kernel needs.
-struct Call<'a> {
-    pool: &'a ThreadPool,
-    step: &'a ResolvedStep,
-    node: &'a Node,
-}
-
-impl<'a> Call<'a> {
-    /// Operand `index` as a slice.
-    fn read<T: Element>(&self, index: usize) -> &'a [T] {
-        let operand = &self.step.reads[index];
-        debug_assert_eq!(operand.ty.dtype.element_bytes(), Some(size_of::<T>()));
-        // SAFETY: the plan gave the operand this many bytes, aligned; nothing writes them during this step, except for
-        // ops in place, which use `shared` instead.
-        unsafe { std::slice::from_raw_parts(operand.start.cast(), operand.ty.shape.numel()) }
-    }
-
-    /// Operand `index`, a weight that is dense or quantised.
-    fn weight<T: Element>(&self, index: usize) -> Weight<'a, T> {
-        let operand = &self.step.reads[index];
-        let Some(format) = operand.ty.dtype.quant_format() else { return Weight::Dense(self.read(index)) };
-        // SAFETY: as in `read`.
-        let bytes = unsafe { std::slice::from_raw_parts(operand.start, operand.ty.bytes()) };
-        Weight::Quantised(QuantisedView::new(format, &operand.ty.shape, bytes))
-    }
-
-    /// Operand `index` of integers.
-    fn ints(&self, index: usize) -> &'a [i32] {
-        let operand = &self.step.reads[index];
-        debug_assert_eq!(operand.ty.dtype, DType::I32);
-        // SAFETY: as in `read`.
-        unsafe { std::slice::from_raw_parts(operand.start.cast(), operand.ty.shape.numel()) }
-    }
-
-    /// Operand `index` that may share its memory with a result.
-    fn shared<T: Element>(&self, index: usize) -> View<'a, T> {
-        let operand = &self.step.reads[index];
-        // SAFETY: as in `read`; if a result has the same address, it is the same slot, and the kernel is pointwise.
-        unsafe { View::from_raw(operand.start.cast(), operand.ty.shape.numel()) }
-    }
-
-    /// Result `index` that may share its memory with an operand.
-    fn out<T: Element>(&self, index: usize) -> Out<'a, T> {
-        let result = &self.step.writes[index];
-        // SAFETY: as in `write`.
-        unsafe { Out::from_raw(result.start.cast(), result.ty.shape.numel()) }
-    }
-
-    /// Result `index` as a slice.
-    #[allow(clippy::mut_from_ref)]
-    fn write<T: Element>(&self, index: usize) -> &'a mut [T] {
-        let result = &self.step.writes[index];
-        debug_assert_eq!(result.ty.dtype.element_bytes(), Some(size_of::<T>()));
-        // SAFETY: the plan gave the result this many bytes, aligned; no operand that the kernel reads through a slice
-        // overlaps it (checked plan); each result is taken once per step.
-        unsafe { std::slice::from_raw_parts_mut(result.start.cast(), result.ty.shape.numel()) }
-    }
-
-    /// Result `index` of bytes.
-    #[allow(clippy::mut_from_ref)]
-    fn write_bytes(&self, index: usize) -> &'a mut [u8] {
-        let result = &self.step.writes[index];
-        debug_assert_eq!(result.ty.dtype, DType::U8);
-        // SAFETY: as in `write`.
-        unsafe { std::slice::from_raw_parts_mut(result.start, result.ty.shape.numel()) }
-    }
-
-    /// The workspace, as f32.
-    #[allow(clippy::mut_from_ref)]
-    fn workspace(&self) -> &'a mut [f32] {
-        let (start, bytes) = self.step.workspace;
-        // SAFETY: the checked plan keeps these bytes free of anything else during this step.
-        unsafe { std::slice::from_raw_parts_mut(start.cast(), bytes / size_of::<f32>()) }
-    }
-
-    /// Sizes of operand `index`.
-    fn shape(&self, index: usize) -> &'a [usize] {
-        self.step.reads[index].ty.shape.dims()
-    }
-
-    /// Rows (all axes but the last) of operand `index`.
-    fn rows(&self, index: usize) -> usize {
-        self.step.reads[index].ty.shape.rows()
-    }
-
-    fn last(&self, index: usize) -> usize {
-        self.step.reads[index].ty.shape.last()
-    }
-
-    fn rng(&self, index: usize) -> [u32; 4] {
-        let operand = &self.step.reads[index];
-        debug_assert_eq!(operand.ty.shape.numel(), 4);
-        // SAFETY: as in `read`: four aligned words.
-        unsafe { operand.start.cast::<[u32; 4]>().read() }
-    }
-
-    fn bad_input(&self, message: String) -> DeviceError {
-        DeviceError::BadInput { op: self.node.op.name(), node: self.node.name.clone(), message }
-    }
-
-    /// Ids that index a table of `rows` rows.
-    fn ids(&self, index: usize, rows: usize) -> Result<&'a [i32], DeviceError> {
-        let ids = self.ints(index);
-        match ids.iter().find(|&&id| !usize::try_from(id).is_ok_and(|id| id < rows)) {
-            Some(id) => Err(self.bad_input(format!("id {id} lies outside the table's {rows} rows"))),
-            None => Ok(ids),
-        }
-    }
-
-    /// Positions in a cache of `capacity` tokens.
-    fn positions(&self, index: usize, capacity: usize) -> Result<&'a [i32], DeviceError> {
-        let positions = self.ints(index);
-        match positions.iter().find(|&&position| !usize::try_from(position).is_ok_and(|p| p < capacity)) {
-            Some(position) => Err(self.bad_input(format!("position {position} lies outside the cache of {capacity}"))),
-            None => Ok(positions),
-        }
-    }
-
-    fn dropout(&self, p: f32, stream: u64, rng: usize) -> Option<Dropout> {
-        (p > 0.0).then(|| Dropout::new(p, self.rng(rng), stream))
     }
 }
 
@@ -209,6 +91,8 @@ fn compute<T: Element>(call: &Call<'_>) -> Result<(), DeviceError> {
         }
         Op::Attention(op) => run_attention::<T>(call, op),
         Op::AttentionGrad(op) => run_attention_grad::<T>(call, op),
+        Op::MaskedAttention(op) => run_masked_attention::<T>(call, op),
+        Op::MaskedAttentionGrad(op) => run_masked_attention_grad::<T>(call, op),
         Op::CacheWrite(_) => {
             let positions = call.positions(2, call.shape(0)[1])?;
             let (batch, width) = (call.shape(0)[0], call.last(0));
@@ -290,6 +174,83 @@ fn compute<T: Element>(call: &Call<'_>) -> Result<(), DeviceError> {
             let run = kernels::linear_cross_entropy_with_grad::linear_cross_entropy_with_grad;
             run(pool, head, dloss, call.workspace(), loss, grad);
         }
+        Op::Conv2d(op) => {
+            let size = conv_size(call.shape(0), call.shape(1), result_shape(call), op.groups, op.window);
+            let (x, w, bias) = (call.read::<T>(0), call.read::<T>(1), op.bias.then(|| call.read::<T>(2)));
+            kernels::conv2d::conv2d(pool, size, x, w, bias, call.write::<T>(0));
+        }
+        Op::Conv2dDx(op) => {
+            let size = conv_size(result_shape(call), call.shape(1), call.shape(0), op.groups, op.window);
+            kernels::conv2d_dx::conv2d_dx(pool, size, call.read::<T>(0), call.read::<T>(1), call.write::<T>(0));
+        }
+        Op::Conv2dDw(op) => {
+            let size = conv_size(call.shape(1), result_shape(call), call.shape(0), op.groups, op.window);
+            let (dy, x, db) = (call.read::<T>(0), call.read::<T>(1), op.bias.then(|| call.write(1)));
+            kernels::conv2d_dw::conv2d_dw(pool, size, dy, x, op.accumulate, call.write(0), db);
+        }
+        Op::Pool2d(op) => {
+            let of = pooling(*op, call.shape(0), result_shape(call));
+            kernels::pool2d::pool2d(pool, of, call.read::<T>(0), call.write::<T>(0));
+        }
+        Op::Pool2dGrad(op) => {
+            let of = pooling(op.pool, result_shape(call), call.shape(0));
+            let x = (call.step.reads.len() > 1).then(|| call.read::<T>(1));
+            kernels::pool2d_grad::pool2d_grad(pool, of, call.read::<T>(0), x, call.write::<T>(0));
+        }
+        Op::GroupNorm(op) => {
+            let (operands, statistics) = ([0, 1, 2].map(|i| call.read::<T>(i)), [1, 2].map(|i| call.write(i)));
+            let size = channel_size(call.shape(0));
+            kernels::group_norm::group_norm(pool, size, op.groups, operands, op.eps, call.write::<T>(0), statistics);
+        }
+        Op::GroupNormGrad(op) => {
+            let (operands, statistics) = ([0, 1, 2].map(|i| call.read::<T>(i)), [3, 4].map(|i| call.read(i)));
+            let run = kernels::group_norm_grad::group_norm_grad;
+            run(pool, channel_size(call.shape(0)), op.groups, operands, statistics, call.write::<T>(0));
+        }
+        Op::GroupNormDw(op) => {
+            let (operands, statistics) = ([0, 1].map(|i| call.read::<T>(i)), [2, 3].map(|i| call.read(i)));
+            let (size, gradients) = (channel_size(call.shape(0)), [0, 1].map(|i| call.write(i)));
+            let run = kernels::group_norm_dw::group_norm_dw;
+            run(pool, size, op.groups, operands, statistics, op.accumulate, gradients);
+        }
+        Op::BatchNorm(op) => run_batch_norm::<T>(call, op),
+        Op::BatchNormGrad(op) => run_batch_norm_grad::<T>(call, op),
+        Op::BatchNormDw(op) => {
+            let (operands, statistics) = ([0, 1].map(|i| call.read::<T>(i)), [2, 3].map(|i| call.read(i)));
+            let (size, gradients) = (channel_size(call.shape(0)), [0, 1].map(|i| call.write(i)));
+            let run = kernels::batch_norm_dw::batch_norm_dw;
+            run(pool, size, operands, statistics, op.eps, op.accumulate, gradients);
+        }
+        Op::BatchNormUpdate(op) => {
+            let (running, new) = ([0, 1].map(|i| call.write(i)), [2, 3].map(|i| call.read(i)));
+            kernels::batch_norm_update::batch_norm_update(op, running, new);
+        }
+        Op::CrossEntropy(op) => {
+            let targets = targets(call, op, 1, 2)?;
+            let logits = call.read::<T>(0);
+            kernels::cross_entropy::cross_entropy(pool, logits, targets, call.write(0), call.write(1));
+        }
+        Op::CrossEntropyGrad(op) => {
+            let targets = targets(call, &op.forward(), 1, 4)?;
+            let (logits, lse, dloss) = (call.shared::<T>(0), call.read(2), call.read(3));
+            kernels::cross_entropy_grad::cross_entropy_grad(pool, logits, targets, lse, dloss, call.out::<T>(0));
+        }
+        Op::TargetWeight(op) => {
+            let weights = ops::CrossEntropy { ignored: op.ignored, weighted: op.weighted, smoothing: 0.0 };
+            kernels::target_weight::target_weight(pool, targets(call, &weights, 0, 1)?, call.write(0));
+        }
+        Op::PairLoss(op) => {
+            let (x, y, pos_weight) = (call.read::<T>(0), call.read::<T>(1), op.pos_weight.then(|| call.read(2)));
+            kernels::pair_loss::pair_loss(pool, op.function, pos_weight, x, y, call.write(0));
+        }
+        Op::PairLossGrad(op) => {
+            let (pairs, dloss) = ([call.shared::<T>(0), call.shared::<T>(1)], call.read(2));
+            let pos_weight = op.pos_weight.then(|| call.read(3));
+            kernels::pair_loss_grad::pair_loss_grad(pool, op, pos_weight, pairs, dloss, call.out::<T>(0));
+        }
+        Op::Ratio(_) => {
+            call.write::<f32>(0)[0] = kernels::ratio::ratio(call.read::<f32>(0)[0], call.read::<f32>(1)[0]);
+        }
         Op::Sum(_) => call.write::<f32>(0)[0] = kernels::sum::sum(pool, call.read(0)) as f32,
         Op::Broadcast(_) => kernels::broadcast::broadcast(pool, call.read::<f32>(0)[0], call.write::<f32>(0)),
         Op::Accumulate(_) => kernels::accumulate::accumulate(pool, call.read::<T>(1), call.write::<f32>(0)),
@@ -342,78 +303,6 @@ fn run_linear<T: Element>(call: &Call<'_>, op: &ops::Linear) {
     kernels::linear::adapted_linear(call.pool, size, op.layout, x, w, adapter, epilogue, y);
 }
 
-fn run_attention<T: Element>(call: &Call<'_>, op: &ops::Attention) {
-    let dropout = call.dropout(op.dropout, op.stream, 4);
-    let shape = call.shape(0);
-    let kernel = kernels::attention::Attention {
-        batch: shape[0],
-        tokens: shape[1],
-        heads: op.heads,
-        kv_heads: op.kv_heads,
-        head_size: shape[2] / op.heads,
-        scale: op.scale,
-        window: op.window,
-        softcap: op.softcap,
-        dropout,
-        segment_start: call.ints(3),
-    };
-    let (q, k, v) = (call.read::<T>(0), call.read::<T>(1), call.read::<T>(2));
-    kernels::attention::attention(call.pool, kernel, q, k, v, call.write::<T>(0), call.write(1));
-}
-
-fn run_attention_grad<T: Element>(call: &Call<'_>, op: &ops::AttentionGrad) {
-    let dropout = call.dropout(op.dropout, op.stream, 7);
-    let shape = call.shape(1);
-    let kernel = kernels::attention::Attention {
-        batch: shape[0],
-        tokens: shape[1],
-        heads: op.heads,
-        kv_heads: op.kv_heads,
-        head_size: shape[2] / op.heads,
-        scale: op.scale,
-        window: op.window,
-        softcap: op.softcap,
-        dropout,
-        segment_start: call.ints(6),
-    };
-    let grad = kernels::attention_grad::AttentionGrad {
-        op: kernel,
-        dy: call.read::<T>(0),
-        q: call.read::<T>(1),
-        k: call.read::<T>(2),
-        v: call.read::<T>(3),
-        o: call.read::<T>(4),
-        lse: call.read(5),
-    };
-    kernels::attention_grad::attention_grad(
-        call.pool,
-        grad,
-        call.workspace(),
-        call.write::<T>(0),
-        call.write::<T>(1),
-        call.write::<T>(2),
-    );
-}
-
-fn run_cached_attention<T: Element>(call: &Call<'_>, op: &ops::CachedAttention) -> Result<(), DeviceError> {
-    let (shape, capacity) = (call.shape(0), call.shape(1)[1]);
-    let kernel = kernels::cached_attention::CachedAttention {
-        batch: shape[0],
-        tokens: shape[1],
-        capacity,
-        heads: op.heads,
-        kv_heads: op.kv_heads,
-        head_size: shape[2] / op.heads,
-        scale: op.scale,
-        window: op.window,
-        softcap: op.softcap,
-        positions: call.positions(3, capacity)?,
-    };
-    let (q, k, v) = (call.read::<T>(0), call.read::<T>(1), call.read::<T>(2));
-    kernels::cached_attention::cached_attention(call.pool, kernel, q, k, v, call.write::<T>(0));
-    Ok(())
-}
-
 /// The language-model head's operands; a target outside the vocabulary is an error, not a crash.
 fn the_head<'a, T: Element>(call: &Call<'a>, softcap: Option<f32>) -> Result<Head<'a, T, T>, DeviceError> {
     let (vocab, targets) = (call.shape(1)[0], call.ints(2));
@@ -428,6 +317,30 @@ fn the_head<'a, T: Element>(call: &Call<'a>, softcap: Option<f32>) -> Result<Hea
         weight: call.read::<T>(1),
         targets,
     })
+}
+
+/// Operand `index` as classes, with weights at operand `weights` if there are any; a target without a class is an error, not
+/// a crash.
+fn targets<'a>(
+    call: &Call<'a>,
+    op: &ops::CrossEntropy,
+    index: usize,
+    weights: usize,
+) -> Result<Targets<'a>, DeviceError> {
+    let (targets, weights) = (call.ints(index), op.weighted.then(|| call.read(weights)));
+    // The classes are the logits' last axis, or, where there are no logits, those with weights.
+    let classes = if index > 0 { call.last(0) } else { weights.map_or(usize::MAX, <[f32]>::len) };
+    let known = |&target: &i32| target == op.ignored || usize::try_from(target).is_ok_and(|t| t < classes);
+    match targets.iter().find(|target| !known(target)) {
+        Some(target) => {
+            let ignored = op.ignored;
+            let classes = if classes == usize::MAX { "0 on".to_string() } else { format!("0 to {}", classes - 1) };
+            Err(call.bad_input(format!(
+                "target {target} is neither a class, from {classes}, nor {ignored}, which is ignored"
+            )))
+        }
+        None => Ok(Targets { classes: targets, ignored: op.ignored, smoothing: op.smoothing, weights }),
+    }
 }
 
 /// The scalars of one update: learning rate, step and factor of the gradient are the three operands from `first` on.

@@ -3,8 +3,11 @@
 //! Invariant: everything is allocated in `load`; a run allocates nothing. The arena is exactly as large as the largest
 //! plan says, and every operand's address is resolved once. Look next at `dispatch` for which kernel an op calls.
 
+mod attention_calls;
+mod call;
 mod copy_queue;
 mod dispatch;
+mod image_calls;
 mod memory;
 mod operand;
 mod poison;
