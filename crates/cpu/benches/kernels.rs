@@ -3,7 +3,7 @@
 
 use divan::Bencher;
 use divan::counter::{BytesCount, ItemsCount};
-use remat_cpu::kernels::attention::{Attention, attention};
+use remat_cpu::kernels::attention::{Attention, Sight, attention};
 use remat_cpu::kernels::attention_grad::{AttentionGrad, attention_grad};
 use remat_cpu::kernels::dropout::{Dropout, dropout};
 use remat_cpu::kernels::linear_cross_entropy::{Head, HeadSize};
@@ -134,18 +134,18 @@ impl Tensors {
 
     fn op(&self) -> Attention<'_> {
         let [batch, tokens, heads, kv_heads, head_size] = self.size;
-        let (scale, segment_start) = (0.125, self.segment_start.as_slice());
+        let sight = Sight::Packed { segment_start: &self.segment_start, window: None };
         Attention {
             batch,
             tokens,
+            keys: tokens,
             heads,
             kv_heads,
             head_size,
-            scale,
-            window: None,
+            scale: 0.125,
+            sight,
             softcap: None,
             dropout: None,
-            segment_start,
         }
     }
 

@@ -77,6 +77,11 @@ impl Builder {
         self.source(name, ty, Storage::State, SourceRole::BASE)
     }
 
+    /// What the model keeps beside its parameters, which ops may update in place.
+    pub fn buffer(&mut self, name: &str, ty: Type) -> ValueId {
+        self.source(name, ty, Storage::State, SourceRole::Buffer)
+    }
+
     /// What is kept of a parameter of this name and kind, named after it.
     pub fn state_of(&mut self, parameter: &str, kind: ParameterKind, role: StateRole, ty: Type) -> ValueId {
         self.source(&role.name(parameter), ty, Storage::State, SourceRole::Parameter(kind, role))

@@ -80,8 +80,10 @@ pub enum Workspace {
     HeadGradients {
         /// Rows of tokens.
         batch: usize,
-        /// Tokens of a row.
-        tokens: usize,
+        /// Queries of a row.
+        queries: usize,
+        /// Keys of a row.
+        keys: usize,
         /// Heads of queries.
         heads: usize,
         /// Heads of keys and values.

@@ -21,6 +21,8 @@ pub enum SourceRole {
     Parameter(ParameterKind, StateRole),
     /// Keys or values of the tokens before.
     KvCache,
+    /// What the model keeps beside its parameters and updates as it runs in training: running statistics.
+    Buffer,
 }
 
 /// Whose a parameter is.
@@ -173,7 +175,7 @@ impl SourceRole {
             SourceRole::Data | SourceRole::Scalar | SourceRole::Key => storage == Storage::Input,
             SourceRole::Constant => storage == Storage::Weight,
             SourceRole::Parameter(_, StateRole::Value) => [Storage::Weight, Storage::State].contains(&storage),
-            SourceRole::Parameter(..) | SourceRole::KvCache => storage == Storage::State,
+            SourceRole::Parameter(..) | SourceRole::KvCache | SourceRole::Buffer => storage == Storage::State,
         }
     }
 
@@ -212,8 +214,9 @@ impl SourceRole {
     pub(crate) fn from_text(text: &str) -> Option<SourceRole> {
         let states = |kind| StateRole::ALL.map(|state| SourceRole::Parameter(kind, state));
         let parameters = ParameterKind::ALL.into_iter().flat_map(states);
-        let others = [SourceRole::Data, SourceRole::Scalar, SourceRole::Key, SourceRole::Constant, SourceRole::KvCache];
-        others.into_iter().chain(parameters).find(|role| role.to_string() == text)
+        let states_besides = [SourceRole::KvCache, SourceRole::Buffer];
+        let others = [SourceRole::Data, SourceRole::Scalar, SourceRole::Key, SourceRole::Constant];
+        others.into_iter().chain(states_besides).chain(parameters).find(|role| role.to_string() == text)
     }
 }
 
@@ -225,6 +228,7 @@ impl fmt::Display for SourceRole {
             SourceRole::Key => f.write_str("key"),
             SourceRole::Constant => f.write_str("constant"),
             SourceRole::KvCache => f.write_str("kv_cache"),
+            SourceRole::Buffer => f.write_str("buffer"),
             SourceRole::Parameter(kind, StateRole::Value) => f.write_str(kind.word()),
             SourceRole::Parameter(kind, role) => write!(f, "{} {}", kind.word(), role.words().0),
         }
@@ -247,6 +251,7 @@ mod tests {
             }
         }
         assert_eq!(SourceRole::from_text("key"), Some(SourceRole::Key));
+        assert_eq!(SourceRole::from_text("buffer"), Some(SourceRole::Buffer));
         assert_eq!(SourceRole::from_text("base base"), None);
     }
 }

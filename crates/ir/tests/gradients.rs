@@ -15,6 +15,7 @@ const DIFFERENTIABLE: &[&str] = &[
     "layer_norm",
     "rope",
     "attention",
+    "masked_attention",
     "swiglu",
     "gelu",
     "geglu",
@@ -26,6 +27,13 @@ const DIFFERENTIABLE: &[&str] = &[
     "split",
     "concat",
     "linear_cross_entropy",
+    "conv2d",
+    "pool2d",
+    "group_norm",
+    "batch_norm",
+    "cross_entropy",
+    "pair_loss",
+    "ratio",
     "sum",
     "broadcast",
     "unary",
@@ -45,10 +53,20 @@ const DIFFERENTIABLE: &[&str] = &[
 ];
 
 /// Real operands that are tables or only give their memory, not variables: (op, operand).
-const CONSTANT: &[(&str, usize)] = &[("rope", 2), ("cast", 1)];
+const CONSTANT: &[(&str, usize)] = &[
+    ("rope", 2),
+    ("cast", 1),
+    ("cross_entropy", 2),
+    ("pair_loss", 2),
+    ("masked_attention", 3),
+    ("batch_norm", 3),
+    ("batch_norm", 4),
+    ("ratio", 1),
+];
 
 /// Results that are statistics without a derivative: ops all of whose results but the first are such.
-const WITH_STATISTICS: &[&str] = &["rms_norm", "layer_norm", "attention"];
+const WITH_STATISTICS: &[&str] =
+    &["rms_norm", "layer_norm", "attention", "masked_attention", "cross_entropy", "group_norm", "batch_norm"];
 
 const STEP: f64 = 1e-5;
 const TOLERANCE: f64 = 1e-6;

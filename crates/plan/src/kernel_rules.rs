@@ -46,11 +46,11 @@ impl KernelRules {
         if vocab <= self.head.narrow { self.head.tokens } else { self.head.tokens_when_wide }
     }
 
-    /// How the gradient of attention over `[batch, tokens]` is cut.
+    /// How the gradient of attention over `batch` rows of queries and keys is cut.
     pub fn shares(
         &self,
         batch: usize,
-        tokens: usize,
+        [queries, keys]: [usize; 2],
         heads: usize,
         kv_heads: usize,
         head_size: usize,
@@ -58,7 +58,7 @@ impl KernelRules {
         let (group, rows) = (heads / kv_heads, batch * kv_heads);
         let enough = |&parts: &usize| group.is_multiple_of(parts) && rows * parts >= self.attention_shares;
         let parts = (1..=group).find(enough).unwrap_or(group);
-        AttentionShares { kv_heads: rows, parts, share: tokens * (3 * head_size + 1) }
+        AttentionShares { kv_heads: rows, parts, share: queries * (head_size + 1) + keys * 2 * head_size }
     }
 
     /// Bytes of arena that an op's kernel needs while it runs, beside operands and results of these types.
@@ -66,8 +66,8 @@ impl KernelRules {
         match op.workspace(inputs) {
             Workspace::None => 0,
             Workspace::Logits { tokens, vocab } => tokens.min(self.head_tokens(vocab)) * vocab * size_of::<f32>(),
-            Workspace::HeadGradients { batch, tokens, heads, kv_heads, head_size } => {
-                self.shares(batch, tokens, heads, kv_heads, head_size).workspace_len() * size_of::<f32>()
+            Workspace::HeadGradients { batch, queries, keys, heads, kv_heads, head_size } => {
+                self.shares(batch, [queries, keys], heads, kv_heads, head_size).workspace_len() * size_of::<f32>()
             }
         }
     }
@@ -81,7 +81,7 @@ pub struct AttentionShares {
     pub kv_heads: usize,
     /// Shares of one kv head; divides the query heads that read it.
     pub parts: usize,
-    /// Length in f32 of one share's workspace: dq, dk and dv of one head `[T, E]`, and a value per token.
+    /// Length in f32 of one share's workspace: dq of one head `[T, E]`, dk and dv `[S, E]`, and a value per query.
     share: usize,
 }
 
@@ -126,7 +126,7 @@ mod tests {
 
     #[test]
     fn shares_follow_the_shape() {
-        let of = |batch, heads, kv_heads| KernelRules::GENERIC.shares(batch, 10, heads, kv_heads, 4);
+        let of = |batch, heads, kv_heads| KernelRules::GENERIC.shares(batch, [10, 10], heads, kv_heads, 4);
         let cut = |shares: AttentionShares| (shares.kv_heads, shares.parts, shares.workspace_len());
         assert_eq!(cut(of(1, 12, 12)), (12, 1, 12 * 130));
         assert_eq!(cut(of(1, 32, 4)), (4, 4, 16 * 130));

@@ -5,7 +5,7 @@ use crate::recipe::Recipe;
 use crate::step::Step;
 use crate::{Error, Options};
 use remat_ir::ops::Cast;
-use remat_ir::{Parameter, ParameterKind, StateRole, Storage, Training, ValueId};
+use remat_ir::{Parameter, ParameterKind, StateRole, Training, ValueId};
 use remat_step::{Trained, TrainingStep};
 use remat_tensor::DType;
 
@@ -84,8 +84,7 @@ impl Graph {
         let (seed, policy) = (recipe.options.seed, recipe.options.policy.clone().unwrap_or_default());
         let mut step = Step::load(recipe, policy)?;
         for source in sources {
-            let storage = if source.trained { Storage::State } else { Storage::Weight };
-            step.fill_source(storage, &source.name, &|first, target| {
+            step.fill_source(source.storage, &source.name, &|first, target| {
                 source.init.fill(&source.name, &source.ty, seed, first, target);
             })?;
         }

@@ -5,7 +5,7 @@
 //! [`crate::Step`] for what a graph compiles to.
 
 use crate::Error;
-use remat_ir::{Builder, Custom, CustomOp, Op, RANDOM_KEY, StateRole, Type, ValueId};
+use remat_ir::{Builder, Custom, CustomOp, Op, RANDOM_KEY, StateRole, Storage, Type, ValueId};
 use remat_tensor::{DType, Philox, stream_of_name};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -38,7 +38,7 @@ pub enum Init {
     Values(Vec<f32>),
 }
 
-/// A parameter or frozen weight with its first elements.
+/// A parameter, frozen weight or buffer with its first elements.
 #[derive(Debug, Clone)]
 pub(crate) struct Source {
     pub name: String,
@@ -46,6 +46,7 @@ pub(crate) struct Source {
     pub ty: Type,
     pub init: Init,
     pub trained: bool,
+    pub storage: Storage,
 }
 
 /// A model under construction.
@@ -62,6 +63,8 @@ pub struct Graph {
     state_names: HashMap<String, String>,
     pub(crate) sources: Vec<Source>,
     pub(crate) rng: Option<ValueId>,
+    /// Buffers, each with its value after the updates that the graph has so far.
+    buffers: HashMap<ValueId, ValueId>,
 }
 
 impl Clone for Graph {
@@ -80,6 +83,7 @@ impl Clone for Graph {
             state_names: self.state_names.clone(),
             sources: self.sources.clone(),
             rng: self.rng,
+            buffers: self.buffers.clone(),
         }
     }
 }
@@ -103,6 +107,7 @@ impl Graph {
             state_names: HashMap::new(),
             sources: Vec::new(),
             rng: None,
+            buffers: HashMap::new(),
         }
     }
 
@@ -132,21 +137,50 @@ impl Graph {
         self.source(name, shape, init, false)
     }
 
+    /// An f32 buffer, named `<scope>.<name>`: kept with the model beside its parameters and not trained; ops of training update
+    /// it as they run, such as [`Graph::batch_norm`] its running statistics. A graph for evaluation declares the same buffers,
+    /// and [`crate::Step::copy_parameters_from`] copies them.
+    ///
+    /// # Errors
+    /// As [`Graph::parameter`].
+    pub fn buffer(&mut self, name: &str, shape: &[usize], init: Init) -> Result<Tensor, Error> {
+        let (name, ty) = self.new_source("buffer", name, DType::F32, shape)?;
+        check_init("buffer", &name, &ty, &init)?;
+        let id = self.b.buffer(&name, ty.clone());
+        self.buffers.insert(id, id);
+        self.sources.push(Source { name, id, ty, init, trained: false, storage: Storage::State });
+        Ok(self.tensor(id))
+    }
+
     fn source(&mut self, name: &str, shape: &[usize], init: Init, trained: bool) -> Result<Tensor, Error> {
         let kind = if trained { "parameter" } else { "weight" };
         let (name, ty) = self.new_source(kind, name, DType::F32, shape)?;
-        if let Init::Values(values) = &init
-            && values.len() != ty.shape.numel()
-        {
-            let given = format!("{} initial elements", values.len());
-            return Err(Error::WrongElements { kind, name, expected: ty.to_string(), given });
-        }
+        check_init(kind, &name, &ty, &init)?;
         if trained {
             self.reserve_states(kind, &name)?;
         }
         let id = if trained { self.b.state(&name, ty.clone()) } else { self.b.weight(&name, ty.clone()) };
-        self.sources.push(Source { name, id, ty, init, trained });
+        let storage = if trained { Storage::State } else { Storage::Weight };
+        self.sources.push(Source { name, id, ty, init, trained, storage });
         Ok(self.tensor(id))
+    }
+
+    /// The present value of what may be a buffer.
+    pub(crate) fn buffer_now(&self, x: Tensor) -> Result<Tensor, Error> {
+        let id = self.id(x, "buffer")?;
+        Ok(self.tensor(self.buffers.get(&id).copied().unwrap_or(id)))
+    }
+
+    /// Whether it was made by [`Graph::buffer`].
+    pub(crate) fn is_buffer(&self, x: Tensor) -> Result<bool, Error> {
+        Ok(self.buffers.contains_key(&self.id(x, "buffer")?))
+    }
+
+    /// Lets later readers of a buffer read its updated value.
+    pub(crate) fn set_buffer_now(&mut self, buffer: Tensor, value: Tensor) -> Result<(), Error> {
+        let (buffer, value) = (self.id(buffer, "buffer")?, self.id(value, "buffer")?);
+        self.buffers.insert(buffer, value);
+        Ok(())
     }
 
     fn new_source(
@@ -357,6 +391,16 @@ impl Graph {
         self.rng = Some(id);
         self.tensor(id)
     }
+}
+
+/// Refuses initial elements of another number than the type has.
+fn check_init(kind: &'static str, name: &str, ty: &Type, init: &Init) -> Result<(), Error> {
+    let Init::Values(values) = init else { return Ok(()) };
+    if values.len() == ty.shape.numel() {
+        return Ok(());
+    }
+    let (name, given) = (name.to_string(), format!("{} initial elements", values.len()));
+    Err(Error::WrongElements { kind, name, expected: ty.to_string(), given })
 }
 
 /// Name of the input that holds the cotangent of the loss.

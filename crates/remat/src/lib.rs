@@ -69,6 +69,7 @@ mod validate;
 
 pub use decision::{Candidate, Decision};
 pub use error::Error;
+pub use functions::{AttentionOptions, BatchNormOptions, ConvOptions, CrossEntropyOptions, PoolOptions, Reduction};
 pub use graph::{Graph, Init, Tensor};
 pub use memory::MemoryReport;
 pub use model::Model;

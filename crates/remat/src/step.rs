@@ -5,7 +5,7 @@
 
 use crate::recipe::Recipe;
 use crate::{CheckpointPolicy, Error, MemoryReport};
-use remat_ir::{RANDOM_KEY, StateRole, Storage, Type, ValueId};
+use remat_ir::{RANDOM_KEY, SourceRole, StateRole, Storage, Type, ValueId};
 use remat_model::refresh_working_copies;
 use remat_plan::{Action, Device, Observer, Plan, ProgramId, Residual, SourceId, SourceWriter};
 use remat_step::LoadedStep;
@@ -118,15 +118,15 @@ impl Step {
         Ok(self.loaded.loss(MICRO)?)
     }
 
-    /// The bytes of all gradient states.
-    pub(crate) fn gradient_states(&self) -> Result<Vec<Vec<u8>>, Error> {
+    /// The bytes of all states that a run changes: gradients and buffers.
+    pub(crate) fn changed_states(&self) -> Result<Vec<Vec<u8>>, Error> {
         let device = self.loaded.device();
-        self.gradient_names().map(|state| Ok(device.read_all(device.known(Storage::State, state)?)?)).collect()
+        self.changed_names().map(|state| Ok(device.read_all(device.known(Storage::State, state)?)?)).collect()
     }
 
-    /// Puts back what [`Step::gradient_states`] returned.
-    pub(crate) fn restore_gradients(&mut self, saved: &[Vec<u8>]) -> Result<(), Error> {
-        let names: Vec<String> = self.gradient_names().map(str::to_string).collect();
+    /// Puts back what [`Step::changed_states`] returned.
+    pub(crate) fn restore_changed(&mut self, saved: &[Vec<u8>]) -> Result<(), Error> {
+        let names: Vec<String> = self.changed_names().map(str::to_string).collect();
         let device = self.loaded.device_mut();
         for (state, bytes) in names.iter().zip(saved) {
             device.write_all(device.known(Storage::State, state)?, bytes)?;
@@ -136,6 +136,44 @@ impl Step {
 
     fn gradient_names(&self) -> impl Iterator<Item = &str> {
         self.recipe.trained.gradients.iter().filter_map(|gradient| gradient.state.as_deref())
+    }
+
+    fn changed_names(&self) -> impl Iterator<Item = &str> {
+        self.gradient_names().chain(self.buffer_names())
+    }
+
+    /// Names of the buffers that a run reads or updates, in the order they were made.
+    pub fn buffer_names(&self) -> impl Iterator<Item = &str> {
+        let values = self.plan().graph.values.iter().filter(|value| value.role == Some(SourceRole::Buffer));
+        values.map(|value| value.name.as_str())
+    }
+
+    /// The elements of a buffer.
+    ///
+    /// # Errors
+    /// A name that is not one.
+    pub fn buffer(&self, name: &str) -> Result<Vec<f32>, Error> {
+        self.known_buffer(name)?;
+        self.read(Storage::State, name)
+    }
+
+    /// Writes a buffer.
+    ///
+    /// # Errors
+    /// A name that is not one, another number of elements.
+    pub fn set_buffer(&mut self, name: &str, elements: &[f32]) -> Result<(), Error> {
+        self.known_buffer(name)?;
+        let ty = self.source_type(Storage::State, name).unwrap_or_else(|| Type::new(DType::F32, [elements.len()]));
+        check("buffer", name, &ty, DType::F32, elements.len())?;
+        self.write(Storage::State, name, elements)
+    }
+
+    fn known_buffer(&self, name: &str) -> Result<(), Error> {
+        if self.buffer_names().any(|buffer| buffer == name) {
+            return Ok(());
+        }
+        let available = listed(&self.buffer_names().collect::<Vec<_>>());
+        Err(Error::UnknownName { kind: "buffer", name: name.to_string(), available })
     }
 
     /// Runs a step that was compiled by [`crate::Graph::compile_forward`].
@@ -266,7 +304,7 @@ impl Step {
         Ok(refresh_working_copies(&self.recipe.trained.parameters, self.loaded.device_mut())?)
     }
 
-    /// Takes the parameters over that another step trains, and its frozen weights, where this one has sources of their names:
+    /// Takes the parameters over that another step trains, its buffers and its frozen weights, where this one has sources of their names:
     /// a step of [`crate::Graph::compile_forward`] evaluates or generates with what a training step has learnt. Returns how many.
     ///
     /// # Errors
@@ -276,8 +314,9 @@ impl Step {
         let frozen = other.plan().graph.values.iter().filter(|value| value.producer.is_none());
         let frozen =
             frozen.filter(|value| value.storage == Storage::Weight).map(|value| (Storage::Weight, value.name.as_str()));
+        let buffers = other.buffer_names().map(|name| (Storage::State, name));
         let (mut copied, mut buffer) = (0, Vec::new());
-        for (storage, name) in theirs.chain(frozen) {
+        for (storage, name) in theirs.chain(buffers).chain(frozen) {
             let places = [Storage::State, Storage::Weight];
             let Some(at) = places.into_iter().find(|&at| self.loaded.device().source(at, name).is_some()) else {
                 continue;

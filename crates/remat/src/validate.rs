@@ -1,4 +1,4 @@
-//! Validation of a step of one's own. Invariant: a validation leaves parameters, gradients and counters as they were.
+//! Validation of a step of one's own. Invariant: a validation leaves parameters, gradients, buffers and counters as they were.
 //! Look next at `remat_plan::validate` for what is compared.
 
 use crate::{Error, Step};
@@ -11,11 +11,11 @@ impl Step {
     /// # Errors
     /// The first value that differs, by name, op and layer.
     pub fn validate(&mut self) -> Result<Validation, Error> {
-        let before = self.gradient_states()?;
+        let before = self.changed_states()?;
         self.prepare()?;
         let program = self.program();
         let validated = validate(self.device_mut(), program, true);
-        self.restore_gradients(&before)?;
+        self.restore_changed(&before)?;
         validated.map_err(|error| match error {
             ValidationError::Differs(fault) => Error::Validation(fault),
             ValidationError::Device(error) => error.into(),

@@ -3,7 +3,9 @@
 
 use proptest::collection::vec;
 use proptest::prelude::*;
-use remat::{AdamWSettings, CheckpointPolicy, DType, Error, Graph, Init, Options, Rules, Step, Tensor, bf16, f16};
+use remat::{
+    AdamWSettings, CheckpointPolicy, DType, Error, Graph, Init, Options, Reduction, Rules, Step, Tensor, bf16, f16,
+};
 
 /// Names that users give, among them those of ops, of what training adds, and of what the library numbers.
 const NAMES: [&str; 22] = [
@@ -58,7 +60,7 @@ fn calls() -> impl Strategy<Value = Vec<Call>> {
         3 => (name(), shape()).prop_map(|(name, shape)| Call::Parameter(name, shape)),
         1 => (name(), shape()).prop_map(|(name, shape)| Call::Frozen(name, shape)),
         6 => (0..32_usize, tensor()).prop_map(|(op, x)| Call::Unary(op, x)),
-        4 => (0..16_usize, tensor(), tensor()).prop_map(|(op, x, y)| Call::Binary(op, x, y)),
+        4 => (0..20_usize, tensor(), tensor()).prop_map(|(op, x, y)| Call::Binary(op, x, y)),
         3 => (name(), tensor(), 1..5_usize).prop_map(|(name, x, width)| Call::Dense(name, x, width)),
         2 => (tensor(), name()).prop_map(|(x, name)| Call::Name(x, name)),
         1 => tensor().prop_map(Call::Output),
@@ -245,6 +247,10 @@ fn binary(g: &mut Graph, op: usize, x: Tensor, y: Tensor) -> Result<Tensor, Erro
         12 => g.gather(x, -1, y),
         13 => g.masked_fill(x, y, 0.5),
         14 => g.gt(x, y).and_then(|mask| g.where_mask(mask, x, y)),
+        15 => g.mse_loss(x, y, Reduction::None),
+        16 => g.smooth_l1_loss(x, y, 0.5, Reduction::Sum),
+        17 => g.binary_cross_entropy_with_logits(x, y, None, Reduction::Mean),
+        18 => g.instance_norm(x, [y, y], 1e-5),
         _ => g.concat(&[x, y]),
     }
 }

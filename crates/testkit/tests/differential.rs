@@ -66,7 +66,12 @@ fn tolerance(sample: &Sample, want: &Array, result: DType) -> f64 {
     };
     let rounds_inside = matches!(
         sample.op,
-        Op::Attention(_) | Op::AttentionGrad(_) | Op::LinearCrossEntropyGrad(_) | Op::LinearCrossEntropyWithGrad(_)
+        Op::Attention(_)
+            | Op::AttentionGrad(_)
+            | Op::MaskedAttention(_)
+            | Op::MaskedAttentionGrad(_)
+            | Op::LinearCrossEntropyGrad(_)
+            | Op::LinearCrossEntropyWithGrad(_)
     );
     let inside = if rounds_inside && sample.types[0].dtype == DType::BF16 { DType::BF16.epsilon() } else { 0.0 };
     64.0 * f64::from(f32::EPSILON) * (magnitude(want) + largest_input * largest_input * terms.sqrt())

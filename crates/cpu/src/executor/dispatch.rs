@@ -4,11 +4,16 @@
 //! and at `arrays.rs` for the ops that walk tensors by axes.
 
 use super::arrays;
+use super::attention_calls::{
+    run_attention, run_attention_grad, run_cached_attention, run_masked_attention, run_masked_attention_grad,
+};
 use super::call::Call;
+use super::image_calls::{channel_size, conv_size, pooling, result_shape, run_batch_norm, run_batch_norm_grad};
 use super::resolve::{CustomReads, CustomWrites, ResolvedStep};
 use crate::ThreadPool;
 use crate::element::Element;
 use crate::kernels::adamw8bit::Moments;
+use crate::kernels::cross_entropy::Targets;
 use crate::kernels::gemm::{Epilogue, Start};
 use crate::kernels::linear_cross_entropy::{Head, HeadSize};
 use crate::kernels::linear_cross_entropy_grad::HeadGrad;
@@ -87,6 +92,8 @@ fn compute<T: Element>(call: &Call<'_>) -> Result<(), DeviceError> {
         }
         Op::Attention(op) => run_attention::<T>(call, op),
         Op::AttentionGrad(op) => run_attention_grad::<T>(call, op),
+        Op::MaskedAttention(op) => run_masked_attention::<T>(call, op),
+        Op::MaskedAttentionGrad(op) => run_masked_attention_grad::<T>(call, op),
         Op::CacheWrite(_) => {
             let positions = call.positions(2, call.shape(0)[1])?;
             let (batch, width) = (call.shape(0)[0], call.last(0));
@@ -150,6 +157,83 @@ fn compute<T: Element>(call: &Call<'_>) -> Result<(), DeviceError> {
             let loss = call.write(0);
             let run = kernels::linear_cross_entropy_with_grad::linear_cross_entropy_with_grad;
             run(pool, head, dloss, call.workspace(), loss, grad);
+        }
+        Op::Conv2d(op) => {
+            let size = conv_size(call.shape(0), call.shape(1), result_shape(call), op.groups, op.window);
+            let (x, w, bias) = (call.read::<T>(0), call.read::<T>(1), op.bias.then(|| call.read::<T>(2)));
+            kernels::conv2d::conv2d(pool, size, x, w, bias, call.write::<T>(0));
+        }
+        Op::Conv2dDx(op) => {
+            let size = conv_size(result_shape(call), call.shape(1), call.shape(0), op.groups, op.window);
+            kernels::conv2d_dx::conv2d_dx(pool, size, call.read::<T>(0), call.read::<T>(1), call.write::<T>(0));
+        }
+        Op::Conv2dDw(op) => {
+            let size = conv_size(call.shape(1), result_shape(call), call.shape(0), op.groups, op.window);
+            let (dy, x, db) = (call.read::<T>(0), call.read::<T>(1), op.bias.then(|| call.write(1)));
+            kernels::conv2d_dw::conv2d_dw(pool, size, dy, x, op.accumulate, call.write(0), db);
+        }
+        Op::Pool2d(op) => {
+            let of = pooling(*op, call.shape(0), result_shape(call));
+            kernels::pool2d::pool2d(pool, of, call.read::<T>(0), call.write::<T>(0));
+        }
+        Op::Pool2dGrad(op) => {
+            let of = pooling(op.pool, result_shape(call), call.shape(0));
+            let x = (call.step.reads.len() > 1).then(|| call.read::<T>(1));
+            kernels::pool2d_grad::pool2d_grad(pool, of, call.read::<T>(0), x, call.write::<T>(0));
+        }
+        Op::GroupNorm(op) => {
+            let (operands, statistics) = ([0, 1, 2].map(|i| call.read::<T>(i)), [1, 2].map(|i| call.write(i)));
+            let size = channel_size(call.shape(0));
+            kernels::group_norm::group_norm(pool, size, op.groups, operands, op.eps, call.write::<T>(0), statistics);
+        }
+        Op::GroupNormGrad(op) => {
+            let (operands, statistics) = ([0, 1, 2].map(|i| call.read::<T>(i)), [3, 4].map(|i| call.read(i)));
+            let run = kernels::group_norm_grad::group_norm_grad;
+            run(pool, channel_size(call.shape(0)), op.groups, operands, statistics, call.write::<T>(0));
+        }
+        Op::GroupNormDw(op) => {
+            let (operands, statistics) = ([0, 1].map(|i| call.read::<T>(i)), [2, 3].map(|i| call.read(i)));
+            let (size, gradients) = (channel_size(call.shape(0)), [0, 1].map(|i| call.write(i)));
+            let run = kernels::group_norm_dw::group_norm_dw;
+            run(pool, size, op.groups, operands, statistics, op.accumulate, gradients);
+        }
+        Op::BatchNorm(op) => run_batch_norm::<T>(call, op),
+        Op::BatchNormGrad(op) => run_batch_norm_grad::<T>(call, op),
+        Op::BatchNormDw(op) => {
+            let (operands, statistics) = ([0, 1].map(|i| call.read::<T>(i)), [2, 3].map(|i| call.read(i)));
+            let (size, gradients) = (channel_size(call.shape(0)), [0, 1].map(|i| call.write(i)));
+            let run = kernels::batch_norm_dw::batch_norm_dw;
+            run(pool, size, operands, statistics, op.eps, op.accumulate, gradients);
+        }
+        Op::BatchNormUpdate(op) => {
+            let (running, new) = ([0, 1].map(|i| call.write(i)), [2, 3].map(|i| call.read(i)));
+            kernels::batch_norm_update::batch_norm_update(op, running, new);
+        }
+        Op::CrossEntropy(op) => {
+            let targets = targets(call, op, 1, 2)?;
+            let logits = call.read::<T>(0);
+            kernels::cross_entropy::cross_entropy(pool, logits, targets, call.write(0), call.write(1));
+        }
+        Op::CrossEntropyGrad(op) => {
+            let targets = targets(call, &op.forward(), 1, 4)?;
+            let (logits, lse, dloss) = (call.shared::<T>(0), call.read(2), call.read(3));
+            kernels::cross_entropy_grad::cross_entropy_grad(pool, logits, targets, lse, dloss, call.out::<T>(0));
+        }
+        Op::TargetWeight(op) => {
+            let weights = ops::CrossEntropy { ignored: op.ignored, weighted: op.weighted, smoothing: 0.0 };
+            kernels::target_weight::target_weight(pool, targets(call, &weights, 0, 1)?, call.write(0));
+        }
+        Op::PairLoss(op) => {
+            let (x, y, pos_weight) = (call.read::<T>(0), call.read::<T>(1), op.pos_weight.then(|| call.read(2)));
+            kernels::pair_loss::pair_loss(pool, op.function, pos_weight, x, y, call.write(0));
+        }
+        Op::PairLossGrad(op) => {
+            let (pairs, dloss) = ([call.shared::<T>(0), call.shared::<T>(1)], call.read(2));
+            let pos_weight = op.pos_weight.then(|| call.read(3));
+            kernels::pair_loss_grad::pair_loss_grad(pool, op, pos_weight, pairs, dloss, call.out::<T>(0));
+        }
+        Op::Ratio(_) => {
+            call.write::<f32>(0)[0] = kernels::ratio::ratio(call.read::<f32>(0)[0], call.read::<f32>(1)[0]);
         }
         Op::Sum(_) => call.write::<f32>(0)[0] = kernels::sum::sum(pool, call.read(0)) as f32,
         Op::Broadcast(_) => kernels::broadcast::broadcast(pool, call.read::<f32>(0)[0], call.write::<f32>(0)),
@@ -249,78 +333,6 @@ fn run_linear<T: Element>(call: &Call<'_>, op: &ops::Linear) {
     kernels::linear::adapted_linear(call.pool, size, op.layout, x, w, adapter, epilogue, y);
 }
 
-fn run_attention<T: Element>(call: &Call<'_>, op: &ops::Attention) {
-    let dropout = call.dropout(op.dropout, op.stream, 4);
-    let shape = call.shape(0);
-    let kernel = kernels::attention::Attention {
-        batch: shape[0],
-        tokens: shape[1],
-        heads: op.heads,
-        kv_heads: op.kv_heads,
-        head_size: shape[2] / op.heads,
-        scale: op.scale,
-        window: op.window,
-        softcap: op.softcap,
-        dropout,
-        segment_start: call.ints(3),
-    };
-    let (q, k, v) = (call.read::<T>(0), call.read::<T>(1), call.read::<T>(2));
-    kernels::attention::attention(call.pool, kernel, q, k, v, call.write::<T>(0), call.write(1));
-}
-
-fn run_attention_grad<T: Element>(call: &Call<'_>, op: &ops::AttentionGrad) {
-    let dropout = call.dropout(op.dropout, op.stream, 7);
-    let shape = call.shape(1);
-    let kernel = kernels::attention::Attention {
-        batch: shape[0],
-        tokens: shape[1],
-        heads: op.heads,
-        kv_heads: op.kv_heads,
-        head_size: shape[2] / op.heads,
-        scale: op.scale,
-        window: op.window,
-        softcap: op.softcap,
-        dropout,
-        segment_start: call.ints(6),
-    };
-    let grad = kernels::attention_grad::AttentionGrad {
-        op: kernel,
-        dy: call.read::<T>(0),
-        q: call.read::<T>(1),
-        k: call.read::<T>(2),
-        v: call.read::<T>(3),
-        o: call.read::<T>(4),
-        lse: call.read(5),
-    };
-    kernels::attention_grad::attention_grad(
-        call.pool,
-        grad,
-        call.workspace(),
-        call.write::<T>(0),
-        call.write::<T>(1),
-        call.write::<T>(2),
-    );
-}
-
-fn run_cached_attention<T: Element>(call: &Call<'_>, op: &ops::CachedAttention) -> Result<(), DeviceError> {
-    let (shape, capacity) = (call.shape(0), call.shape(1)[1]);
-    let kernel = kernels::cached_attention::CachedAttention {
-        batch: shape[0],
-        tokens: shape[1],
-        capacity,
-        heads: op.heads,
-        kv_heads: op.kv_heads,
-        head_size: shape[2] / op.heads,
-        scale: op.scale,
-        window: op.window,
-        softcap: op.softcap,
-        positions: call.positions(3, capacity)?,
-    };
-    let (q, k, v) = (call.read::<T>(0), call.read::<T>(1), call.read::<T>(2));
-    kernels::cached_attention::cached_attention(call.pool, kernel, q, k, v, call.write::<T>(0));
-    Ok(())
-}
-
 /// The language-model head's operands; a target outside the vocabulary is an error, not a crash.
 fn the_head<'a, T: Element>(call: &Call<'a>, op: &ops::LinearCrossEntropy) -> Result<Head<'a, T, T>, DeviceError> {
     let bias = op.bias.then(|| call.read::<T>(2));
@@ -346,6 +358,30 @@ fn head_grad<'a, T: Element>(call: &Call<'a>, op: &ops::LinearCrossEntropyGrad, 
         dw: op.dw_result().map(|result| call.write(first + result)),
         db: op.db_result().map(|result| call.write(first + result)),
         accumulate: op.accumulate,
+    }
+}
+
+/// Operand `index` as classes, with weights at operand `weights` if there are any; a target without a class is an error, not
+/// a crash.
+fn targets<'a>(
+    call: &Call<'a>,
+    op: &ops::CrossEntropy,
+    index: usize,
+    weights: usize,
+) -> Result<Targets<'a>, DeviceError> {
+    let (targets, weights) = (call.ints(index), op.weighted.then(|| call.read(weights)));
+    // The classes are the logits' last axis, or, where there are no logits, those with weights.
+    let classes = if index > 0 { call.last(0) } else { weights.map_or(usize::MAX, <[f32]>::len) };
+    let known = |&target: &i32| target == op.ignored || usize::try_from(target).is_ok_and(|t| t < classes);
+    match targets.iter().find(|target| !known(target)) {
+        Some(target) => {
+            let ignored = op.ignored;
+            let classes = if classes == usize::MAX { "0 on".to_string() } else { format!("0 to {}", classes - 1) };
+            Err(call.bad_input(format!(
+                "target {target} is neither a class, from {classes}, nor {ignored}, which is ignored"
+            )))
+        }
+        None => Ok(Targets { classes: targets, ignored: op.ignored, smoothing: op.smoothing, weights }),
     }
 }
 

@@ -4,9 +4,11 @@
 //! plan says, and every operand's address is resolved once. Look next at `dispatch` for which kernel an op calls.
 
 mod arrays;
+mod attention_calls;
 mod call;
 mod copy_queue;
 mod dispatch;
+mod image_calls;
 mod memory;
 mod operand;
 mod poison;

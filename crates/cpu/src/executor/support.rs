@@ -3,7 +3,7 @@
 //! Invariant: `dispatch` runs only what `supports` admitted, at load. Look next at `dispatch`.
 
 use super::operand::Operand;
-use crate::kernels::attention::MAX_HEAD_SIZE;
+use crate::kernels::{self as kernels, attention::MAX_HEAD_SIZE};
 use remat_ir::{Op, OpDef, Type};
 use remat_tensor::DType;
 
@@ -16,6 +16,10 @@ pub(super) fn supports(op: &Op, reads: &[Operand], writes: &[Operand]) -> Result
         (op.heads, reads.first())
     } else if let Op::AttentionGrad(op) = op {
         (op.heads, reads.get(1))
+    } else if let Op::MaskedAttention(op) = op {
+        (op.heads, reads.first())
+    } else if let Op::MaskedAttentionGrad(op) = op {
+        (op.heads, reads.get(1))
     } else if let Op::CachedAttention(op) = op {
         (op.heads, reads.first())
     } else {
@@ -23,6 +27,10 @@ pub(super) fn supports(op: &Op, reads: &[Operand], writes: &[Operand]) -> Result
     };
     if let Some(head_size) = q.map(|q| q.ty.shape.last() / heads).filter(|&size| size > MAX_HEAD_SIZE) {
         return Err(format!("{} has kernels for head sizes up to {MAX_HEAD_SIZE}, not {head_size}", op.name()));
+    }
+    let widest = kernels::pool2d_grad::MAX_WIDTH;
+    if matches!(op, Op::Pool2dGrad(pool) if pool.size[1] > widest) {
+        return Err(format!("pool2d_grad has kernels for rows of up to {widest} elements"));
     }
     let known = |dtype: DType| matches!(dtype, DType::F32 | DType::BF16);
     let unknown = |operand: &&Operand| operand.ty.dtype.is_float() && !known(operand.ty.dtype);

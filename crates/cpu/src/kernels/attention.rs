@@ -1,8 +1,8 @@
-//! Causal attention with grouped heads, segments and a window, tile by tile with a running softmax: no T x T tensor.
+//! Attention with grouped heads, tile by tile with a running softmax: no T x S tensor.
 //!
-//! Shapes: q, o [B, T, H, E], k, v [B, T, K, E], segment_start [B, T], lse [B, H, T]. Token i sees the keys j in
-//! [max(segment_start[i], i - window + 1), i]; without any, o = 0 and lse = -infinity. With a cap, a score s becomes
-//! cap tanh(s / cap) before anything else. A task owns the queries of one
+//! Shapes: q, o [B, T, H, E], k, v [B, S, K, E], lse [B, H, T]. Which keys a query sees, `Sight` says: those of its document
+//! up to its own, in a window perhaps, or all that a mask leaves; without any, o = 0 and lse = -infinity. With a cap, a score
+//! s becomes cap tanh(s / cap) before anything else. A task owns the queries of one
 //! tile for up to eight heads of one kv head, stacked as rows, and walks the key tiles in ascending order:
 //! m' = max(m, row max), p = exp(s - m'), l' = l exp(m - m') + sum p, o' = o exp(m - m') + p v.
 //! Key tiles lie at multiples of `KEYS`; skipping one that a row does not see changes no bit of that row, since its
@@ -43,6 +43,8 @@ pub struct Attention<'a> {
     pub batch: usize,
     /// T.
     pub tokens: usize,
+    /// S.
+    pub keys: usize,
     /// H.
     pub heads: usize,
     /// K; divides H.
@@ -51,14 +53,95 @@ pub struct Attention<'a> {
     pub head_size: usize,
     /// Factor of the scores.
     pub scale: f32,
-    /// How many keys a token sees at most, itself included.
-    pub window: Option<usize>,
+    /// Which keys a query sees.
+    pub sight: Sight<'a>,
     /// Scores stay within this.
     pub softcap: Option<f32>,
-    /// Drops probabilities; element ((b H + h) T + i) T + j.
+    /// Drops probabilities; element ((b H + h) T + i) S + j.
     pub dropout: Option<Dropout>,
-    /// `[B, T]`: the first key in the token's row that it may see.
-    pub segment_start: &'a [i32],
+}
+
+/// Which keys a query sees.
+#[derive(Debug, Clone, Copy)]
+pub enum Sight<'a> {
+    /// As many keys as queries: token i sees [max(segment_start[i], i - window + 1), i].
+    Packed {
+        /// `[B, T]`: the first key in the token's row that it may see.
+        segment_start: &'a [i32],
+        /// How many keys a token sees at most, itself included.
+        window: Option<usize>,
+    },
+    /// Every key, but for what is hidden.
+    Masked {
+        /// Whether query i sees no key behind the i-th.
+        causal: bool,
+        /// What else is hidden or weighed.
+        mask: Option<Mask<'a>>,
+    },
+}
+
+/// A mask over pairs of queries and keys.
+#[derive(Debug, Clone, Copy)]
+pub struct Mask<'a> {
+    /// Its elements, keys one behind the other.
+    pub elements: MaskElements<'a>,
+    /// How far neighbours in the batch, among heads and among queries lie apart.
+    pub strides: [usize; 3],
+}
+
+/// What a mask does to scores.
+#[derive(Debug, Clone, Copy)]
+pub enum MaskElements<'a> {
+    /// Where it is 0, the key is hidden.
+    Boolean(&'a [i32]),
+    /// It is added.
+    Additive(&'a [f32]),
+}
+
+impl Mask<'_> {
+    /// Index of the first key's element for a query.
+    #[inline(always)]
+    fn row(&self, (b, h, i): (usize, usize, usize)) -> usize {
+        b * self.strides[0] + h * self.strides[1] + i * self.strides[2]
+    }
+
+    /// Adds what the keys from `j` on have for a query onto `scores`: -infinity where they are hidden.
+    #[inline(always)]
+    pub(super) fn add_to(&self, query: (usize, usize, usize), j: usize, scores: &mut [f32]) {
+        let from = self.row(query) + j;
+        match self.elements {
+            MaskElements::Boolean(mask) => {
+                for (score, &seen) in scores.iter_mut().zip(&mask[from..]) {
+                    *score = if seen == 0 { f32::NEG_INFINITY } else { *score };
+                }
+            }
+            MaskElements::Additive(mask) => {
+                scores.iter_mut().zip(&mask[from..]).for_each(|(score, more)| *score += more);
+            }
+        }
+    }
+
+    fn len(&self) -> usize {
+        match self.elements {
+            MaskElements::Boolean(mask) => mask.len(),
+            MaskElements::Additive(mask) => mask.len(),
+        }
+    }
+}
+
+impl Sight<'_> {
+    fn check(&self, name: &str, [batch, heads, tokens, keys]: [usize; 4]) {
+        match self {
+            Sight::Packed { segment_start, .. } => {
+                assert_eq!(segment_start.len(), batch * tokens, "{name}: segment_start is not [{batch}, {tokens}]");
+                assert_eq!(tokens, keys, "{name}: as many keys as queries are packed");
+            }
+            Sight::Masked { mask, .. } => {
+                let last = |mask: &Mask<'_>| mask.row((batch.max(1) - 1, heads - 1, tokens.max(1) - 1)) + keys;
+                assert!(mask.is_none_or(|mask| last(&mask) <= mask.len()), "{name}: the mask is too short");
+            }
+        }
+    }
 }
 
 impl Attention<'_> {
@@ -69,13 +152,38 @@ impl Attention<'_> {
 
     /// How the gradient is cut into tasks, and the workspace that it needs.
     pub fn shares(&self) -> AttentionShares {
-        RULES.shares(self.batch, self.tokens, self.heads, self.kv_heads, self.head_size)
+        RULES.shares(self.batch, [self.tokens, self.keys], self.heads, self.kv_heads, self.head_size)
     }
 
-    /// The keys that token `i` of row `b` sees.
+    /// The keys that token `i` of row `b` sees, but for those that a mask hides.
+    #[inline(always)]
     pub(super) fn visible(&self, b: usize, i: usize) -> Range<usize> {
-        let start = usize::try_from(self.segment_start[b * self.tokens + i]).unwrap_or(0).min(i + 1);
-        start.max(self.window.map_or(0, |window| (i + 1).saturating_sub(window)))..i + 1
+        match self.sight {
+            Sight::Packed { segment_start, window } => {
+                let start = usize::try_from(segment_start[b * self.tokens + i]).unwrap_or(0).min(i + 1);
+                start.max(window.map_or(0, |window| (i + 1).saturating_sub(window)))..i + 1
+            }
+            Sight::Masked { causal: true, .. } => 0..self.keys.min(i + 1),
+            Sight::Masked { causal: false, .. } => 0..self.keys,
+        }
+    }
+
+    /// Whether no query sees a key behind its own place.
+    #[inline(always)]
+    pub(super) fn is_causal(&self) -> bool {
+        match self.sight {
+            Sight::Packed { .. } => true,
+            Sight::Masked { causal, .. } => causal,
+        }
+    }
+
+    /// The mask, if there is one.
+    #[inline(always)]
+    pub(super) fn mask(&self) -> Option<Mask<'_>> {
+        match self.sight {
+            Sight::Packed { .. } => None,
+            Sight::Masked { mask, .. } => mask,
+        }
     }
 
     /// Index of token `i`, head `h` in q, o and their gradients.
@@ -87,7 +195,7 @@ impl Attention<'_> {
     /// Index of token `j`, kv head `kv` in k, v and their gradients.
     #[inline(always)]
     pub(super) fn key(&self, b: usize, j: usize, kv: usize) -> usize {
-        ((b * self.tokens + j) * self.kv_heads + kv) * self.head_size
+        ((b * self.keys + j) * self.kv_heads + kv) * self.head_size
     }
 
     /// Index of token `i`, head `h` in lse.
@@ -111,14 +219,14 @@ impl Attention<'_> {
     }
 
     pub(super) fn check(&self, name: &str, like_q: &[usize], like_k: &[usize], lse: usize) {
-        let Attention { batch, tokens, heads, kv_heads, head_size, .. } = *self;
+        let Attention { batch, tokens, keys, heads, kv_heads, head_size, .. } = *self;
         assert!(kv_heads > 0 && heads.is_multiple_of(kv_heads), "{name}: {heads} heads, {kv_heads} kv heads");
         assert!((1..=MAX_HEAD_SIZE).contains(&head_size), "{name}: head size {head_size} exceeds {MAX_HEAD_SIZE}");
-        let (q, k) = (batch * tokens * heads * head_size, batch * tokens * kv_heads * head_size);
+        let (q, k) = (batch * tokens * heads * head_size, batch * keys * kv_heads * head_size);
         assert!(like_q.iter().all(|&len| len == q), "{name}: not [{batch}, {tokens}, {heads}, {head_size}]");
-        assert!(like_k.iter().all(|&len| len == k), "{name}: not [{batch}, {tokens}, {kv_heads}, {head_size}]");
+        assert!(like_k.iter().all(|&len| len == k), "{name}: not [{batch}, {keys}, {kv_heads}, {head_size}]");
         assert_eq!(lse, batch * heads * tokens, "{name}: lse is not [{batch}, {heads}, {tokens}]");
-        assert_eq!(self.segment_start.len(), batch * tokens, "{name}: segment_start is not [{batch}, {tokens}]");
+        self.sight.check(name, [batch, heads, tokens, keys]);
     }
 }
 
@@ -177,8 +285,8 @@ impl QueryTile {
 
     /// The tiles of `keys` keys that some query of the tile sees: first key and count of each.
     pub(super) fn key_tiles(&self, op: &Attention<'_>, keys: usize) -> impl Iterator<Item = (usize, usize)> {
-        let end = self.first + self.count;
-        let start = (self.first..end).map(|i| op.visible(self.b, i).start).min().unwrap_or(end);
+        let seen = (self.first..self.first + self.count).map(|i| op.visible(self.b, i));
+        let (start, end) = seen.fold((usize::MAX, 0), |(start, end), seen| (start.min(seen.start), end.max(seen.end)));
         (start / keys * keys..end).step_by(keys).map(move |j| (j, keys.min(end - j)))
     }
 
@@ -269,12 +377,16 @@ impl<T: Element> Kernel for Forward<'_, T> {
                         if let Some(cap) = op.softcap {
                             cap_row::<S>(scores.add(seen.start), seen.len(), cap);
                         }
+                        if let Some(mask) = op.mask() {
+                            let to = std::slice::from_raw_parts_mut(scores.add(seen.start), seen.len());
+                            mask.add_to((tile.b, h, i), j + seen.start, to);
+                        }
                         let shrink = softmax_row::<S>(scores, &seen, count, &mut top[row], &mut total[row]);
                         if shrink != 1.0 {
                             scale_row::<S>(sums.as_mut_ptr().add(row * ROW_STRIDE), size, shrink);
                         }
                         if let Some(dropout) = op.dropout {
-                            let element = op.statistic(tile.b, h, i) * op.tokens + j + seen.start;
+                            let element = op.statistic(tile.b, h, i) * op.keys + j + seen.start;
                             let kept = std::slice::from_raw_parts_mut(scores.add(seen.start), seen.len());
                             dropout.apply(element as u64, kept);
                         }
@@ -326,6 +438,11 @@ unsafe fn softmax_row<S: Simd>(
         let mut tops = S::splat(*top);
         for_lanes!(S, len, |j, _lanes| { tops = S::max(S::load(first.add(j)), tops) });
         let new = S::fold_max(tops);
+        if new == f32::NEG_INFINITY {
+            // All that there was so far is hidden by a mask.
+            row.write_bytes(0, count);
+            return 1.0;
+        }
         let mut sums = S::splat(0.0);
         for_lanes!(S, len, |j, _lanes| {
             let p = exp::<S>(S::sub(S::load(first.add(j)), S::splat(new)));

@@ -38,9 +38,9 @@ pub struct AttentionGrad<'a, T> {
     pub dy: &'a [T],
     /// `[B, T, H, E]`.
     pub q: &'a [T],
-    /// `[B, T, K, E]`.
+    /// `[B, S, K, E]`.
     pub k: &'a [T],
-    /// `[B, T, K, E]`.
+    /// `[B, S, K, E]`.
     pub v: &'a [T],
     /// `[B, T, H, E]`: the forward's result.
     pub o: &'a [T],
@@ -66,7 +66,7 @@ pub fn attention_grad<T: Element>(
     let kernel = Shares { grad, form, shares, workspace: Out::new(workspace), dq, dk, dv };
     launch(pool, shares.tasks(), &kernel);
     if shares.parts > 1 {
-        launch(pool, op.batch * op.kv_heads * op.tokens.div_ceil(ROWS), &Sums(kernel));
+        launch(pool, op.batch * op.kv_heads * op.keys.div_ceil(ROWS), &Sums(kernel));
     }
 }
 
@@ -80,7 +80,7 @@ struct Shares<'a, T> {
     dv: Out<'a, T>,
 }
 
-/// A task's part of the workspace: sums `[T, E]`, and one value per query of the head at hand.
+/// A task's part of the workspace: sums `[T, E]` and `[S, E]`, and one value per query of the head at hand.
 #[derive(Clone, Copy)]
 struct Room {
     dq: *mut f32,
@@ -97,7 +97,7 @@ struct Head {
     h: usize,
 }
 
-/// Scratch: packed rows of k and v; scores that become p z, dy v^T that becomes ds, its transpose, and z.
+/// Scratch: packed rows of k and v; scores that become p z, dy v^T that becomes ds, its transpose (a mask until then), and z.
 #[derive(Clone, Copy)]
 struct Tiles {
     k: *mut f32,
@@ -138,7 +138,7 @@ impl<T: Element> Kernel for Shares<'_, T> {
         let b = task / self.shares.parts / op.kv_heads;
         let heads = op.group() / self.shares.parts;
         let first = kv * op.group() + part * heads;
-        let (room, len) = (self.room(task), op.tokens * op.head_size);
+        let (room, len) = (self.room(task), op.keys * op.head_size);
         let tiles = Tiles::of(self.form, op.head_size, scratch);
         unsafe {
             room.dk.write_bytes(0, len);
@@ -147,7 +147,7 @@ impl<T: Element> Kernel for Shares<'_, T> {
                 self.head::<S>(Head { b, kv, h }, room, &tiles);
             }
             if self.shares.parts == 1 {
-                for j in 0..op.tokens {
+                for j in 0..op.keys {
                     store_row::<S, T>(room.dk.add(j * op.head_size), op.head_size, &self.dk, op.key(b, j, kv));
                     store_row::<S, T>(room.dv.add(j * op.head_size), op.head_size, &self.dv, op.key(b, j, kv));
                 }
@@ -158,9 +158,11 @@ impl<T: Element> Kernel for Shares<'_, T> {
 
 impl<T: Element> Shares<'_, T> {
     fn room(&self, task: usize) -> Room {
-        let len = self.grad.op.tokens * self.grad.op.head_size;
+        let Attention { tokens, keys, head_size, .. } = self.grad.op;
         let dq = self.workspace.at(task * self.shares.task_len());
-        let [dk, dv, delta] = [1, 2, 3].map(|part| dq.wrapping_add(part * len));
+        let dk = dq.wrapping_add(tokens * head_size);
+        let dv = dk.wrapping_add(keys * head_size);
+        let delta = dv.wrapping_add(keys * head_size);
         Room { dq, dk, dv, delta }
     }
 
@@ -178,13 +180,14 @@ impl<T: Element> Shares<'_, T> {
             for i in (0..if keep { op.tokens } else { 0 }).step_by(COLUMNS) {
                 self.pack_queries::<S>(head, i, tiles);
             }
-            for j in (0..op.tokens).step_by(ROWS) {
-                let rows = ROWS.min(op.tokens - j);
+            for j in (0..op.keys).step_by(ROWS) {
+                let rows = ROWS.min(op.keys - j);
                 let keys = op.keys(grad.k, b, j, kv);
                 form.pack_rows::<S, T>(keys, rows, size, tiles.k);
                 form.pack_rows::<S, T>(op.keys(grad.v, b, j, kv), rows, size, tiles.v);
                 form.pack_panels::<S, T>(keys, rows, size, tiles.panels);
-                for i in (j..op.tokens).step_by(COLUMNS) {
+                let first = if op.is_causal() { j } else { 0 };
+                for i in (first..op.tokens).step_by(COLUMNS) {
                     let pair = Pair { i, count: COLUMNS.min(op.tokens - i), j, rows };
                     let Some(columns) = self.columns(head, pair, room.delta) else { continue };
                     if !keep {
@@ -234,24 +237,32 @@ impl<T: Element> Shares<'_, T> {
         let (op, form) = (&self.grad.op, self.form);
         let (size, Pair { i, count, j, rows }) = (op.head_size, pair);
         let [q_across, dy_across, q, dy] = tiles.queries(i / COLUMNS);
-        let on_diagonal = i == j;
+        let on_diagonal = op.is_causal() && i == j;
         unsafe {
             if op.dropout.is_some() {
                 self.factors(head, pair, tiles.kept);
+            }
+            if op.mask().is_some() {
+                self.masked(head, pair, tiles.across);
             }
             // Few rows at a time, so that what one product makes and the next one reads stays in the first-level cache.
             for first in (0..rows).step_by(S::TILE_ROWS) {
                 let height = S::TILE_ROWS.min(rows - first);
                 // The first query, in whole panels, that sees a key of the band.
                 let from = if on_diagonal { first / (2 * S::LANES) * (2 * S::LANES) } else { 0 };
+                if from >= count {
+                    // There are more keys than queries, and none sees these or those behind them.
+                    break;
+                }
                 let (at, width) = (first * ROW_STRIDE, count - from);
                 let behind = |panels: *mut f32| form.panels(panels.add(from * form.words(size)), size);
                 let to = |tile: *mut f32, scale| Update::plain(tile.add(at + from), ROW_STRIDE, scale, false);
                 form.multiply::<S>(tiles.k.add(at), height, behind(q_across), width, size, to(tiles.p, op.scale));
                 form.multiply::<S>(tiles.v.add(at), height, behind(dy_across), width, size, to(tiles.ds, 1.0));
                 for row in first..first + height {
-                    let [p, ds, kept] = [tiles.p, tiles.ds, tiles.kept].map(|tile| tile.add(row * ROW_STRIDE));
-                    self.score_grads::<S>(columns, (j + row) as f32, from..count, [p, ds, kept]);
+                    let of = [tiles.p, tiles.ds, tiles.kept, tiles.across].map(|tile| tile.add(row * ROW_STRIDE));
+                    self.score_grads::<S>(columns, (j + row) as f32, from..count, of);
+                    let [p, ds, ..] = of;
                     form.narrow_row(p, from, count);
                     form.narrow_row(ds, from, count);
                 }
@@ -278,21 +289,27 @@ impl<T: Element> Shares<'_, T> {
         let Pair { i, count, j, rows } = pair;
         // Queries that do not exist see no key: their first key lies behind every other.
         let (none, zero) = ([f32::INFINITY; COLUMNS], [0.0; COLUMNS]);
-        let mut columns = Columns { first_key: none, token: zero, lse: zero, delta: zero, masked: i == j };
+        let mut columns =
+            Columns { first_key: none, last_key: zero, lse: zero, delta: zero, masked: op.is_causal() && i == j };
         let mut some = false;
         for column in 0..count {
             let visible = op.visible(b, i + column);
             some |= visible.start < j + rows && j < visible.end;
             columns.masked |= visible.start > j;
-            // Token numbers are exact in f32 up to 2^24.
+            // Numbers of keys are exact in f32 up to 2^24.
             columns.first_key[column] = visible.start as f32;
-            columns.token[column] = (i + column) as f32;
+            columns.last_key[column] = visible.end as f32 - 1.0;
         }
         if !some {
             return None;
         }
         let statistic = op.statistic(b, h, i);
         columns.lse[..count].copy_from_slice(&self.grad.lse[statistic..statistic + count]);
+        if op.mask().is_some() {
+            // Where all is hidden, a score less this stays -infinity, whose exponential is 0.
+            let nothing = columns.lse.iter_mut().filter(|lse| **lse == f32::NEG_INFINITY);
+            nothing.for_each(|lse| *lse = f32::INFINITY);
+        }
         // SAFETY: one value for each token.
         columns.delta[..count].copy_from_slice(unsafe { std::slice::from_raw_parts(delta.add(i), count) });
         Some(columns)
@@ -307,16 +324,37 @@ impl<T: Element> Shares<'_, T> {
         let mut line = [0.0; ROWS];
         for column in 0..count {
             line.fill(1.0);
-            dropout.apply((op.statistic(b, h, i + column) * op.tokens + j) as u64, &mut line[..rows]);
+            dropout.apply((op.statistic(b, h, i + column) * op.keys + j) as u64, &mut line[..rows]);
             for (row, factor) in line.iter().enumerate().take(rows) {
                 unsafe { *to.add(row * ROW_STRIDE + column) = *factor };
             }
         }
     }
 
+    /// What a mask adds to the scores of a tile, keys as rows; it runs along the keys, too.
+    #[inline(always)]
+    unsafe fn masked(&self, Head { b, h, .. }: Head, pair: Pair, to: *mut f32) {
+        let Pair { i, count, j, rows } = pair;
+        let Some(mask) = self.grad.op.mask() else { return };
+        let mut line = [0.0; ROWS];
+        for column in 0..count {
+            line.fill(0.0);
+            mask.add_to((b, h, i + column), j, &mut line[..rows]);
+            for (row, more) in line.iter().enumerate().take(rows) {
+                unsafe { *to.add(row * ROW_STRIDE + column) = *more };
+            }
+        }
+    }
+
     /// Replaces one key's scores by p z and its dy v^T by ds, 0 where the query does not see the key.
     #[inline(always)]
-    unsafe fn score_grads<S: Simd>(&self, columns: &Columns, key: f32, of: Range<usize>, [p, ds, kept]: [*mut f32; 3]) {
+    unsafe fn score_grads<S: Simd>(
+        &self,
+        columns: &Columns,
+        key: f32,
+        of: Range<usize>,
+        [p, ds, kept, mask]: [*mut f32; 4],
+    ) {
         unsafe {
             let (key, zero) = (S::splat(key), S::splat(0.0));
             for column in of.step_by(S::LANES) {
@@ -325,6 +363,9 @@ impl<T: Element> Shares<'_, T> {
                 let mut score = S::load(p.add(column));
                 if let Some(cap) = self.grad.op.softcap {
                     score = capped::<S>(score, cap);
+                }
+                if self.grad.op.mask().is_some() {
+                    score = S::add(score, S::load(mask.add(column)));
                 }
                 let bounded = S::min(S::splat(88.0), S::sub(score, load(&columns.lse)));
                 let probability = exp::<S>(bounded);
@@ -342,7 +383,7 @@ impl<T: Element> Shares<'_, T> {
                 if columns.masked {
                     let seen = |v: S::V| {
                         let after_start = S::select_ge(key, load(&columns.first_key), v, zero);
-                        S::select_ge(load(&columns.token), key, after_start, zero)
+                        S::select_ge(load(&columns.last_key), key, after_start, zero)
                     };
                     (factored, slope) = (seen(factored), seen(slope));
                 }
@@ -365,7 +406,7 @@ struct Pair {
 /// What the score gradients need of each query of a tile, one lane per query.
 struct Columns {
     first_key: [f32; COLUMNS],
-    token: [f32; COLUMNS],
+    last_key: [f32; COLUMNS],
     lse: [f32; COLUMNS],
     delta: [f32; COLUMNS],
     /// Whether some query does not see some key.
@@ -394,11 +435,11 @@ impl<T: Element> Kernel for Sums<'_, T> {
     unsafe fn task<S: Simd>(&self, task: usize, scratch: &mut Scratch) {
         let Sums(of) = self;
         let (op, parts) = (&of.grad.op, of.shares.parts);
-        let blocks = op.tokens.div_ceil(ROWS);
+        let blocks = op.keys.div_ceil(ROWS);
         let (j, kv, b) = (task % blocks * ROWS, task / blocks % op.kv_heads, task / blocks / op.kv_heads);
         let (size, sums) = (op.head_size, scratch.f32s().as_mut_ptr());
         let first = of.room((b * op.kv_heads + kv) * parts);
-        for j in j..op.tokens.min(j + ROWS) {
+        for j in j..op.keys.min(j + ROWS) {
             for (start, to) in [(first.dk, &of.dk), (first.dv, &of.dv)] {
                 unsafe {
                     for_lanes!(S, size, |e, lanes| {

@@ -3,7 +3,7 @@
 
 use half::bf16;
 
-use super::attention::{Attention, attention};
+use super::attention::{Attention, Sight, attention};
 use super::attention_grad::{AttentionGrad, attention_grad};
 use super::dropout::{Dropout, dropout};
 use super::layer_norm::layer_norm;
@@ -75,14 +75,14 @@ fn attentions<T: Element>(pool: &ThreadPool) -> [Vec<T>; 4] {
     let op = Attention {
         batch: 1,
         tokens,
+        keys: tokens,
         heads,
         kv_heads,
         head_size,
         scale: 0.25,
-        window: Some(40),
+        sight: Sight::Packed { segment_start: &segment_start, window: Some(40) },
         softcap: None,
         dropout: None,
-        segment_start: &segment_start,
     };
     let (q_len, k_len) = (tokens * heads * head_size, tokens * kv_heads * head_size);
     let [q, dy, o] = [1, 2, 3].map(|stream| numbers::<T>(q_len, stream));
@@ -168,14 +168,14 @@ fn attention_grad_is_within_the_roundings_of_its_terms_where_keys_have_much_in_c
     let op = Attention {
         batch: 1,
         tokens: T,
+        keys: T,
         heads: 1,
         kv_heads: 1,
         head_size: E,
         scale,
-        window: None,
+        sight: Sight::Packed { segment_start: &segment_start, window: None },
         softcap: None,
         dropout: None,
-        segment_start: &segment_start,
     };
     let dot = |a: &[bf16], i: usize, b: &[bf16], j: usize, size: &dyn Fn(f64) -> f64| -> f64 {
         (0..E).map(|e| size(a[i * E + e].to_f64() * b[j * E + e].to_f64())).sum()

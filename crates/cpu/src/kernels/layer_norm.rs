@@ -3,6 +3,7 @@
 //! Shapes: x, y [N, D], w, b [D], mean, rstd [N]. The variance is summed from the centred row, so that
 //! a large mean cancels nothing. A row is the work of one task. Bound by memory.
 
+use super::padded::keep;
 use super::pointwise::rows_per_task;
 use crate::element::Element;
 use crate::pool::{Scratch, ThreadPool};
@@ -48,19 +49,6 @@ impl<T: Element, W: Element> Kernel for Forward<'_, T, W> {
                 });
             }
         }
-    }
-}
-
-/// The first `lanes` lanes, zero in the others.
-#[inline(always)]
-unsafe fn keep<S: Simd>(v: S::V, lanes: usize) -> S::V {
-    if lanes == S::LANES {
-        return v;
-    }
-    let mut buffer = [0.0; 16];
-    unsafe {
-        S::store(buffer.as_mut_ptr(), v);
-        S::load_partial(buffer.as_ptr(), lanes)
     }
 }
 

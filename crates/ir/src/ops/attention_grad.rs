@@ -77,7 +77,8 @@ impl OpDef for AttentionGrad {
 
     fn workspace(&self, inputs: &[&Type]) -> Workspace {
         let (heads, kv_heads, q) = (self.heads, self.kv_heads, &inputs[1].shape);
-        Workspace::HeadGradients { batch: q[0], tokens: q[1], heads, kv_heads, head_size: q.last() / heads }
+        let (batch, queries, keys, head_size) = (q[0], q[1], q[1], q.last() / heads);
+        Workspace::HeadGradients { batch, queries, keys, heads, kv_heads, head_size }
     }
 
     fn vjp(&self, cx: &mut Vjp<'_>) -> Result<Vec<Option<ValueId>>, IrError> {

@@ -245,6 +245,8 @@ ops! {
     Rope rope,
     Attention attention,
     AttentionGrad attention_grad,
+    MaskedAttention masked_attention,
+    MaskedAttentionGrad masked_attention_grad,
     CacheWrite cache_write,
     CachedAttention cached_attention,
     Swiglu swiglu,
@@ -266,6 +268,24 @@ ops! {
     LinearCrossEntropy linear_cross_entropy,
     LinearCrossEntropyGrad linear_cross_entropy_grad,
     LinearCrossEntropyWithGrad linear_cross_entropy_with_grad,
+    Conv2d conv2d,
+    Conv2dDx conv2d_dx,
+    Conv2dDw conv2d_dw,
+    Pool2d pool2d,
+    Pool2dGrad pool2d_grad,
+    GroupNorm group_norm,
+    GroupNormGrad group_norm_grad,
+    GroupNormDw group_norm_dw,
+    BatchNorm batch_norm,
+    BatchNormGrad batch_norm_grad,
+    BatchNormDw batch_norm_dw,
+    BatchNormUpdate batch_norm_update,
+    CrossEntropy cross_entropy,
+    CrossEntropyGrad cross_entropy_grad,
+    TargetWeight target_weight,
+    PairLoss pair_loss,
+    PairLossGrad pair_loss_grad,
+    Ratio ratio,
     Sum sum,
     Broadcast broadcast,
     Accumulate accumulate,
@@ -299,10 +319,14 @@ ops! {
 pub use adamw8bit::MOMENT_BLOCK;
 pub use binary::{BinaryFunction, Extent};
 pub use compare::Relation;
+pub use conv2d::{Window, image_sizes};
 pub use gelu::GeluForm;
 pub use linear::LowRank;
 pub use linear_cross_entropy::MOST_CHUNK;
+pub use masked_attention::AttentionMask;
 pub use matmul::MatmulSize;
+pub use pair_loss::PairFunction;
+pub use pool2d::PoolKind;
 pub use reduce::Reduction;
 pub use unary::{Derivative, UnaryFunction};
 

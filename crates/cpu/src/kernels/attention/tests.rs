@@ -37,7 +37,8 @@ impl Case {
         let Case { batch, tokens, heads, kv_heads, head_size, window, softcap, dropout, .. } = *self;
         let dropout = (dropout > 0.0).then(|| Dropout::new(dropout, RNG, STREAM));
         let scale = self.scale();
-        Attention { batch, tokens, heads, kv_heads, head_size, scale, window, softcap, dropout, segment_start }
+        let sight = Sight::Packed { segment_start, window };
+        Attention { batch, tokens, keys: tokens, heads, kv_heads, head_size, scale, sight, softcap, dropout }
     }
 
     /// o, lse, dq, dk, dv in f64.
@@ -193,14 +194,14 @@ fn a_token_without_visible_keys_gets_zeros() {
         let op = Attention {
             batch: 1,
             tokens,
+            keys: tokens,
             heads: 1,
             kv_heads: 1,
             head_size: size,
             scale: 1.0,
-            window: None,
+            sight: Sight::Packed { segment_start: &segment_start, window: None },
             softcap: None,
             dropout: None,
-            segment_start: &segment_start,
         };
         let [q, k, v, dy] = [1, 2, 3, 4].map(|stream| normals(tokens * size, stream));
         let mut out = [20, 5, 20, 20, 20].map(|len| vec![f32::NAN; len]);
@@ -218,5 +219,44 @@ fn a_token_without_visible_keys_gets_zeros() {
         );
         assert_eq!(dq[8..12], [0.0; 4]);
         assert!(out.iter().enumerate().all(|(i, out)| i == 1 || out.iter().all(|x| x.is_finite())));
+    }
+}
+
+/// A query that sees nothing, by a mask of each kind, gives zeros; what it would have been changes no other gradient.
+#[test]
+fn queries_whose_keys_are_all_hidden_give_zeros() {
+    let (tokens, keys, size) = (5, 150, 4);
+    let hidden = |n: usize| n / keys == 2 || (n / keys == 4 && n % keys < 140);
+    let boolean: Vec<i32> = (0..tokens * keys).map(|n| i32::from(!hidden(n))).collect();
+    let additive: Vec<f32> = boolean.iter().map(|&seen| if seen == 0 { f32::NEG_INFINITY } else { 0.0 }).collect();
+    let kinds = [MaskElements::Boolean(&boolean), MaskElements::Additive(&additive)];
+    for pool in crate::testing::pools(&[1]) {
+        let [first, second] = kinds.map(|elements| {
+            let mask = Some(Mask { elements, strides: [0, 0, keys] });
+            let op = Attention {
+                batch: 1,
+                tokens,
+                keys,
+                heads: 1,
+                kv_heads: 1,
+                head_size: size,
+                scale: 1.0,
+                sight: Sight::Masked { causal: false, mask },
+                softcap: None,
+                dropout: None,
+            };
+            let [q, dy] = [1, 4].map(|stream| normals(tokens * size, stream));
+            let [k, v] = [2, 3].map(|stream| normals(keys * size, stream));
+            let mut out = [20, 5, 20, 600, 600].map(|len| vec![f32::NAN; len]);
+            let [o, lse, dq, dk, dv] = &mut out;
+            attention(&pool, op, &q, &k, &v, o, lse);
+            let grad = AttentionGrad { op, dy: &dy, q: &q, k: &k, v: &v, o, lse };
+            attention_grad(&pool, grad, &mut vec![f32::NAN; op.shares().workspace_len()], dq, dk, dv);
+            assert_eq!(lse[2], f32::NEG_INFINITY);
+            assert_eq!([&o[8..12], &dq[8..12]], [[0.0; 4]; 2]);
+            assert!(out.iter().enumerate().all(|(i, out)| i == 1 || out.iter().all(|x| x.is_finite())));
+            out
+        });
+        assert_eq!(first, second, "{}", pool.level());
     }
 }
