@@ -260,6 +260,9 @@ ops! {
     ClipScale clip_scale,
     AdamW adamw,
     AdamW8bit adamw8bit,
+    Sgd sgd,
+    Lion lion,
+    ClipValue clip_value,
 }
 
 pub use adamw8bit::MOMENT_BLOCK;
