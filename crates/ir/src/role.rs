@@ -197,7 +197,9 @@ impl SourceRole {
     pub fn first_write(self) -> FirstWrite {
         match self {
             SourceRole::KvCache => FirstWrite::Sample,
-            SourceRole::Data | SourceRole::Scalar | SourceRole::Key | SourceRole::Constant => FirstWrite::Load,
+            SourceRole::Data | SourceRole::Scalar | SourceRole::Key | SourceRole::Constant | SourceRole::Buffer => {
+                FirstWrite::Load
+            }
             SourceRole::Parameter(kind, role) => match role {
                 StateRole::Gradient => FirstWrite::Step,
                 StateRole::FirstMoment

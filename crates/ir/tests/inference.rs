@@ -28,7 +28,7 @@ fn activations_may_be_bf16_while_statistics_and_gradients_stay_f32() {
     for name in ["embedding", "linear", "rms_norm", "layer_norm", "attention", "swiglu", "gelu", "add", "dropout"] {
         assert!(accepted.contains(name), "{name} must take bf16 operands");
     }
-    for name in ["sum", "broadcast", "grad_norm", "clip_scale", "adamw", "adamw8bit"] {
+    for name in ["sum", "broadcast", "grad_norm", "clip_scale", "clip_value", "adamw", "adamw8bit", "sgd", "lion"] {
         assert!(!accepted.contains(name), "{name} works on f32 alone");
     }
     let infer = |op: Op, types: &[&str]| {

@@ -15,6 +15,14 @@ fn attention() -> Attention {
     Attention { heads: 4, kv_heads: 2, scale: 1.0, window: None, softcap: None, dropout: 0.0, stream: 0 }
 }
 
+fn sgd(momentum: f32, nesterov: bool) -> Sgd {
+    Sgd { momentum, nesterov, weight_decay: 0.0 }
+}
+
+fn lion(beta2: f32) -> Lion {
+    Lion { beta1: 0.5, beta2, weight_decay: 0.0 }
+}
+
 fn adamw() -> AdamW {
     AdamW { beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.0 }
 }
@@ -349,6 +357,14 @@ fn refusals() -> Vec<(Op, &'static str, &'static str)> {
             "f32[3] f32[3] u8[3] u8[3] f32[1] f32[1] f32[1] i32[1] f32[1]",
             "attribute beta2 = 1 must be in [0, 1)",
         ),
+        (sgd(1.0, false).into(), "f32[3] f32[3] f32[3] f32[1] f32[1]", "attribute momentum = 1 must be in [0, 1)"),
+        (sgd(0.0, true).into(), "f32[3] f32[3] f32[1] f32[1]", "attribute nesterov needs a momentum above 0"),
+        (sgd(0.5, true).into(), "f32[3] f32[3] f32[2] f32[1] f32[1]", "m f32[2] must be f32[3]"),
+        (sgd(0.5, true).into(), "f32[3] f32[3] f32[1] f32[1]", "expects 5 operands, got 4"),
+        (lion(1.0).into(), "f32[3] f32[3] f32[3] f32[1] f32[1]", "attribute beta2 = 1 must be in [0, 1)"),
+        (lion(0.5).into(), "f32[3] f32[3] f32[3] f32[1] i32[1]", "grad_scale i32[1] must be f32[1]"),
+        (ClipValue { max_value: 0.0 }.into(), "f32[3] f32[1]", "attribute max_value = 0 must be a positive number"),
+        (ClipValue { max_value: 1.0 }.into(), "f32[3] f32[3]", "grad_scale f32[3] must be f32[1]"),
     ]
     .into_iter()
     .chain(refusals_of_nets())

@@ -82,6 +82,25 @@ pub enum Error {
          Prices::nominal or a measured profile"
     )]
     BadPrices,
+    /// A group of parameters that means nothing, or not one thing.
+    #[error("parameter group \"{group}\": {problem}")]
+    ParameterGroup {
+        /// The group.
+        group: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// A file that a step cannot go on from.
+    #[error("{}: {problem}", path.display())]
+    SavedState {
+        /// The file.
+        path: std::path::PathBuf,
+        /// What does not fit.
+        problem: String,
+    },
+    /// A file that cannot be read or written.
+    #[error(transparent)]
+    File(#[from] remat_formats::FormatsError),
     /// A call that the step was not compiled for.
     #[error("{0}")]
     NotCompiledFor(String),

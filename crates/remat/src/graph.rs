@@ -65,6 +65,7 @@ pub struct Graph {
     pub(crate) rng: Option<ValueId>,
     /// Buffers, each with its value after the updates that the graph has so far.
     buffers: HashMap<ValueId, ValueId>,
+    training: bool,
 }
 
 impl Clone for Graph {
@@ -84,6 +85,7 @@ impl Clone for Graph {
             sources: self.sources.clone(),
             rng: self.rng,
             buffers: self.buffers.clone(),
+            training: self.training,
         }
     }
 }
@@ -108,7 +110,30 @@ impl Graph {
             sources: Vec::new(),
             rng: None,
             buffers: HashMap::new(),
+            training: true,
         }
+    }
+
+    /// An empty graph of a model as it is used and not trained, as after `model.eval()` of PyTorch: one function makes a model
+    /// in either, with the same names. Dropout is left out.
+    pub fn evaluation() -> Self {
+        Graph { training: false, ..Graph::new() }
+    }
+
+    /// Whether it is of a model in training: true unless it was made by [`Graph::evaluation`].
+    pub fn is_training(&self) -> bool {
+        self.training
+    }
+
+    /// The key of random ops, u32 [4], which is another in each run: the last operand of a custom op that draws by it. It can be
+    /// read and set by [`crate::Step::random_key`] and [`crate::Step::set_random_key`].
+    pub fn random_key(&mut self) -> Tensor {
+        self.rng()
+    }
+
+    /// Whether a value or state has this name.
+    pub(crate) fn has_name(&self, name: &str) -> bool {
+        self.source_names.contains(name) || self.node_names.contains_key(name) || self.state_names.contains_key(name)
     }
 
     /// A value that is written before each run.

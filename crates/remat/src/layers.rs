@@ -83,11 +83,18 @@ impl Graph {
     }
 
     /// Zeroes each element with probability `p` and scales the others by 1/(1 − p). The mask is a function of the step's
-    /// seed, its number and the op's name, so that recomputation replays it.
+    /// seed, its number and the op's name, so that recomputation replays it. In a [`Graph::evaluation`] it is x.
     ///
     /// # Errors
     /// A `p` outside [0, 1).
     pub fn dropout(&mut self, x: Tensor, p: f32) -> Result<Tensor, Error> {
+        if !self.is_training() {
+            self.id(x, "dropout")?;
+            return match (0.0..1.0).contains(&p) {
+                true => Ok(x),
+                false => Err(Error::NotCompiledFor(format!("dropout: p = {p} must be in [0, 1)"))),
+            };
+        }
         let name = self.unique_node_name("dropout");
         let rng = self.rng();
         let op = ops::Dropout::new(p, stream_of_name(&name));

@@ -48,22 +48,35 @@
 //! | `jax.ad_checkpoint.checkpoint_name` | [`Graph::checkpoint_name`] |
 //! | `jax.ad_checkpoint.print_saved_residuals` | [`Step::saved_residuals`] |
 //! | `model.gradient_checkpointing_enable()` | [`Model::gradient_checkpointing_enable`] |
+//! | `torch.optim`, `param_groups` | [`Optimizer`], [`ParameterGroup`], [`Options::optimizer`], [`Options::group`] |
+//! | `clip_grad_norm_`, `clip_grad_value_` | [`Clip`], [`Options::clip`] |
+//! | `lr_scheduler` | [`Schedule`] |
+//! | `model.train()`, `model.eval()` | [`Graph::new`], [`Graph::evaluation`], [`Step::evaluate`] |
+//! | `torch.save` and `load_state_dict` of model, optimizer and generator | [`Step::save`], [`Step::load_state`] |
+//! | `torch.nn` layers | [`modules`] |
 //!
 //! Invariant: nothing a caller passes can panic. Look next at [`Graph`], [`Step`] and [`Model`].
 
 mod compile;
 mod decision;
 mod error;
+mod evaluation;
 mod functions;
+mod generation;
 mod graph;
+mod groups;
 mod jax_policies;
 mod layers;
 mod memory;
 mod model;
+pub mod modules;
+mod optimizer_state;
 mod options;
 mod policy;
 mod recipe;
 mod rules;
+mod saved_state;
+mod set_policy;
 mod step;
 mod validate;
 
@@ -71,8 +84,10 @@ pub use decision::{Candidate, Decision};
 pub use error::Error;
 pub use functions::{AttentionOptions, BatchNormOptions, ConvOptions, CrossEntropyOptions, PoolOptions, Reduction};
 pub use graph::{Graph, Init, Tensor};
+pub use groups::{GroupRate, ParameterGroup};
 pub use memory::MemoryReport;
 pub use model::Model;
+pub use optimizer_state::Moment;
 pub use options::Options;
 pub use policy::CheckpointPolicy;
 pub use rules::Rules;
@@ -84,7 +99,7 @@ pub use remat_plan::{
     Action, CustomCall, CustomKernel, Device, Observer, OpClass, Plan, Prices, Rate, Residual, SpillPrices,
     Step as PlanStep, StepId, StepMemory, Validation,
 };
-pub use remat_step::{AdamWSettings, MomentFormat};
+pub use remat_step::{AdamWSettings, Clip, Decay, LionSettings, MomentFormat, Optimizer, Schedule, SgdSettings};
 pub use remat_tensor::{DType, bf16, f16};
 
 /// The guide's page on models of one's own, whose program is compiled and run as a test.

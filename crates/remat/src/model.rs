@@ -3,12 +3,13 @@
 //! Invariant: checkpointing is a property of compiled steps: it changes no parameter, no name and no saved file. Look
 //! next at `remat_model` for the families and at [`crate::Step`] for what [`Model::training_step`] gives.
 
+use crate::groups::{Grouped, grouped};
 use crate::recipe::Recipe;
 use crate::step::Step;
 use crate::{CheckpointPolicy, Error, Options};
-use remat_formats::{ModelConfig, Rotary};
-use remat_ir::{Parameter, Storage};
-use remat_model::{BatchShape, LoraConfig, Method, Precision};
+use remat_formats::{FormatsError, ModelConfig, Rotary};
+use remat_ir::{Parameter, ParameterKind, Storage};
+use remat_model::{BatchShape, CacheShape, LoraConfig, Method, Precision, refresh_working_copies};
 use remat_step::TrainingStep;
 use std::path::Path;
 
@@ -151,16 +152,32 @@ impl Model {
             let message = "a pretrained model trains what its method says: leave gradients_of out";
             return Err(Error::NotCompiledFor(message.to_string()));
         }
-        if model.precision() == Precision::Bf16 && options.adamw.is_none() {
-            let message = "in bf16 the optimizer holds the f32 parameters: compile with Options::adamw";
+        if options.evaluation.is_some() {
+            let message = "a pretrained model has no graph of yours beside it: leave the evaluation out";
+            return Err(Error::NotCompiledFor(message.to_string()));
+        }
+        if model.precision() == Precision::Bf16 && options.optimizer.is_none() {
+            let message = "in bf16 the optimizer holds the f32 parameters: compile with Options::optimizer";
             return Err(Error::NotCompiledFor(message.to_string()));
         }
         let seed = options.seed;
         let policy = options.policy.clone().or(self.policy.clone()).unwrap_or_else(CheckpointPolicy::none);
         let training = model.training(method, shape)?;
-        let TrainingStep { graph, trained } = TrainingStep::new(training, options.adamw.as_ref())?;
+        let named: Vec<(&str, &[usize])> =
+            training.parameters.iter().map(|parameter| (parameter.name.as_str(), parameter.ty.shape.dims())).collect();
+        let Grouped { groups, frozen } = grouped(&options.groups, &named, options.optimizer.is_some())?;
+        if !frozen.is_empty() {
+            let message =
+                "a pretrained model trains what its method says: leave frozen groups out, or choose other targets";
+            return Err(Error::NotCompiledFor(message.to_string()));
+        }
+        let TrainingStep { graph, trained } = TrainingStep::new(training, options.rule(groups).as_ref())?;
         let loss = Some(trained.loss.clone());
-        let mut step = Step::load(Recipe { graph, loss, trained, options }, policy)?;
+        let cache = |capacity| CacheShape { batch: 1, capacity, chunk: 1 };
+        let generation =
+            options.generation.map(|capacity| model.generation(Some(method), cache(capacity))).transpose()?;
+        let forward = generation.map(|graphs| graphs.decode);
+        let mut step = Step::load(Recipe { graph, loss, trained, forward, weights_are_own: false, options }, policy)?;
         let (graph, parameters) = (step.plan().graph.clone(), step.recipe().trained.parameters.clone());
         model.load_weights(&graph, step.device_mut())?;
         model.init_adapter(&parameters, seed, step.device_mut())?;
@@ -169,6 +186,52 @@ impl Model {
             step.set_input("positions", &positions)?;
         }
         Ok(step)
+    }
+
+    /// The settings of a PEFT folder's adapter, for a step that [`Model::load_adapter`] fills.
+    ///
+    /// # Errors
+    /// A model without weights, a folder without an adapter or with one that does not fit this model.
+    pub fn adapter_config(&self, folder: impl AsRef<Path>) -> Result<LoraConfig, Error> {
+        Ok(self.weights("adapters")?.adapter_settings(folder.as_ref())?.config)
+    }
+
+    /// Reads the adapter of a PEFT folder into a step that was made with its [`Model::adapter_config`]; moments and gradients
+    /// stay as they are.
+    ///
+    /// # Errors
+    /// A model without weights, a tensor that is missing, unexpected or of another shape.
+    pub fn load_adapter(&self, step: &mut Step, folder: impl AsRef<Path>) -> Result<(), Error> {
+        let parameters = step.recipe().trained.parameters.clone();
+        self.weights("adapters")?.load_adapter(folder.as_ref(), &parameters, step.device_mut())?;
+        Ok(refresh_working_copies(&parameters, step.device_mut())?)
+    }
+
+    /// Writes the model that a step of [`Method::Full`] has trained as a new folder, which transformers and
+    /// [`Model::from_pretrained`] load: weights in f32, configuration and tokenizer.
+    ///
+    /// # Errors
+    /// A model without weights, a step that trains adapters, a folder that exists, a file that cannot be written.
+    pub fn save_model(&self, step: &Step, folder: impl AsRef<Path>) -> Result<(), Error> {
+        let (model, folder) = (self.weights("weights")?, folder.as_ref());
+        let parameters = &step.recipe().trained.parameters;
+        if parameters.iter().any(|parameter| parameter.kind != ParameterKind::Base) {
+            let message = "this step trains an adapter: write it with Model::save_adapter";
+            return Err(Error::NotCompiledFor(message.to_string()));
+        }
+        if folder.symlink_metadata().is_ok() {
+            let message = format!("{}: exists; choose another folder, or remove it yourself", folder.display());
+            return Err(Error::NotCompiledFor(message));
+        }
+        std::fs::create_dir_all(folder).map_err(FormatsError::not_written(folder, "create the folder"))?;
+        Ok(model.save_full(folder, parameters, step.device())?)
+    }
+
+    fn weights(&self, what: &str) -> Result<&remat_model::Model, Error> {
+        match &self.source {
+            Origin::Folder(model) => Ok(model),
+            Origin::Shape(..) => Err(Error::NotCompiledFor(format!("a preset has no {what}: open a folder"))),
+        }
     }
 
     /// Writes the adapters of a step as a PEFT folder.

@@ -1,10 +1,10 @@
 //! How a step is compiled. Invariant: no option changes a bit of a result but seed, optimizer and what gradients are of.
 
-use crate::CheckpointPolicy;
 use crate::graph::Tensor;
+use crate::{CheckpointPolicy, Error, Graph, ParameterGroup};
 use remat_plan::{CustomKernel, CustomKernels, Prices};
 use remat_step::device::Opener;
-use remat_step::{AdamWSettings, DeviceOptions};
+use remat_step::{AdamWSettings, Clip, DeviceOptions, Optimizer};
 use std::path::PathBuf;
 
 /// How a step is compiled.
@@ -13,7 +13,11 @@ pub struct Options {
     pub(crate) policy: Option<CheckpointPolicy>,
     pub(crate) threads: Option<usize>,
     pub(crate) arena_cap_bytes: Option<usize>,
-    pub(crate) adamw: Option<AdamWSettings>,
+    pub(crate) optimizer: Option<Optimizer>,
+    pub(crate) clip: Clip,
+    pub(crate) groups: Vec<ParameterGroup>,
+    pub(crate) evaluation: Option<Graph>,
+    pub(crate) generation: Option<usize>,
     pub(crate) gradients_of: Option<Vec<Tensor>>,
     pub(crate) seed: u64,
     pub(crate) poison: bool,
@@ -44,9 +48,38 @@ impl Options {
         Options { arena_cap_bytes: Some(bytes), ..self }
     }
 
-    /// Trains with AdamW, by [`Step::update`].
+    /// Trains with this optimizer, by [`Step::update`](crate::Step::update).
+    pub fn optimizer(self, optimizer: Optimizer) -> Self {
+        Options { optimizer: Some(optimizer), ..self }
+    }
+
+    /// Trains with AdamW: short for its [`optimizer`](Options::optimizer).
     pub fn adamw(self, settings: AdamWSettings) -> Self {
-        Options { adamw: Some(settings), ..self }
+        self.optimizer(Optimizer::AdamW(settings))
+    }
+
+    /// What an update does to gradients first; without this call they are brought down to a norm of 1, all together.
+    pub fn clip(self, clip: Clip) -> Self {
+        Options { clip, ..self }
+    }
+
+    /// Gives some parameters settings of their own, or freezes them. Each call adds a group; a parameter is in one at most.
+    pub fn group(mut self, group: ParameterGroup) -> Self {
+        self.groups.push(group);
+        self
+    }
+
+    /// A graph without loss that [`Step::evaluate`](crate::Step::evaluate) runs with the parameters as they are, in the same
+    /// memory: usually the same model, made in a [`Graph::evaluation`]. Its parameters are those of the training graph, by
+    /// name; inputs of one name and type are one input.
+    pub fn evaluation(self, graph: Graph) -> Self {
+        Options { evaluation: Some(graph), ..self }
+    }
+
+    /// Room for [`Step::generate`](crate::Step::generate) with a pretrained model in training: caches for this many tokens, those
+    /// of a prompt and all that follow. Weights and the arena are the training step's.
+    pub fn generation(self, capacity: usize) -> Self {
+        Options { generation: Some(capacity), ..self }
     }
 
     /// Makes the gradients of these parameters and inputs only; the rest of backward is not computed. A parameter that is
@@ -90,6 +123,16 @@ impl Options {
     /// What opens the device that steps run on, in place of the CPU.
     pub fn device(self, opener: Opener) -> Self {
         Options { device: Some(opener), ..self }
+    }
+
+    /// Only pretrained models have a plan with caches.
+    pub(crate) fn refuse_generation(&self) -> Result<(), Error> {
+        match self.generation {
+            None => Ok(()),
+            Some(_) => Err(Error::NotCompiledFor(
+                "only a pretrained model generates: leave Options::generation out".to_string(),
+            )),
+        }
     }
 
     pub(crate) fn device_options(&self) -> DeviceOptions {

@@ -7,7 +7,7 @@ use crate::{CheckpointPolicy, Error, Options};
 use remat_compiler::{compile_keeping, compile_within};
 use remat_plan::{DeviceProfile, Plan, Prices};
 use remat_step::device::measure_spill;
-use remat_step::{StepPlans, Trained};
+use remat_step::{Group, LoadedForward, LoadedStep, StepPlans, Trained, UpdateRule};
 
 /// What a step is compiled from, and compiled anew under another policy.
 #[derive(Debug, Clone)]
@@ -18,7 +18,18 @@ pub(crate) struct Recipe {
     pub loss: Option<String>,
     /// What it trains, and its update if there is an optimizer.
     pub trained: Trained,
+    /// What [`crate::Step::evaluate`] or [`crate::Step::generate`] runs.
+    pub forward: Option<remat_ir::Graph>,
+    /// Whether frozen weights are in no file that they come from.
+    pub weights_are_own: bool,
     pub options: Options,
+}
+
+impl Options {
+    /// How an update is made, if there is an optimizer.
+    pub(crate) fn rule(&self, groups: Vec<Group>) -> Option<UpdateRule> {
+        self.optimizer.map(|optimizer| UpdateRule { optimizer, clip: self.clip, groups })
+    }
 }
 
 impl Recipe {
@@ -27,7 +38,17 @@ impl Recipe {
         let profile = self.profile()?;
         let micro = self.micro(policy, &profile)?;
         let update = self.trained.update.is_some().then(|| self.trained.plan_update(&profile)).transpose()?;
-        Ok(StepPlans::of(micro, update))
+        let forward = self.forward.clone().map(|graph| LoadedForward::plan(graph, &profile)).transpose()?;
+        Ok(StepPlans { forwards: forward.into_iter().collect(), ..StepPlans::of(micro, update) })
+    }
+
+    /// Loads plans into a new device; all sources are zero.
+    pub(crate) fn load(&self, plans: StepPlans) -> Result<LoadedStep, Error> {
+        let mut device = self.options.device_options().open();
+        device.set_custom_kernels(self.options.kernels.clone());
+        device.set_poison(self.options.poison);
+        device.set_spill_folder(self.options.offload.as_deref());
+        Ok(plans.load(device, &self.trained.loss, &self.trained.dloss)?)
     }
 
     /// The machine as options and, where they leave a folder's bandwidth open, its disk say.

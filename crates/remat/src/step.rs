@@ -5,12 +5,12 @@
 
 use crate::recipe::Recipe;
 use crate::{CheckpointPolicy, Error, MemoryReport};
-use remat_ir::{RANDOM_KEY, SourceRole, StateRole, Storage, Type, ValueId};
+use remat_ir::{RANDOM_KEY, SourceRole, StateRole, Storage, Type, Value, ValueId};
 use remat_model::refresh_working_copies;
 use remat_plan::{Action, Device, Observer, Plan, ProgramId, Residual, SourceId, SourceWriter};
 use remat_step::LoadedStep;
 use remat_tensor::{DType, bf16, f16};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// There is one micro-step.
 const MICRO: usize = 0;
@@ -52,10 +52,11 @@ pub struct OpRuns {
 /// A compiled step.
 pub struct Step {
     recipe: Recipe,
-    policy: CheckpointPolicy,
+    pub(crate) policy: CheckpointPolicy,
     loaded: LoadedStep,
-    updates_made: u32,
-    runs_since_update: u32,
+    pub(crate) updates_made: u32,
+    /// Of the random ops of the next run: the seed's halves, updates, and runs since.
+    pub(crate) key: [u32; 4],
 }
 
 impl std::fmt::Debug for Step {
@@ -74,12 +75,9 @@ impl Step {
     /// Compiles and loads; all sources are zero.
     pub(crate) fn load(recipe: Recipe, policy: CheckpointPolicy) -> Result<Step, Error> {
         let plans = recipe.plans(&policy)?;
-        let mut device = recipe.options.device_options().open();
-        device.set_custom_kernels(recipe.options.kernels.clone());
-        device.set_poison(recipe.options.poison);
-        device.set_spill_folder(recipe.options.offload.as_deref());
-        let loaded = plans.load(device, &recipe.trained.loss, &recipe.trained.dloss)?;
-        Ok(Step { recipe, policy, loaded, updates_made: 0, runs_since_update: 0 })
+        let loaded = recipe.load(plans)?;
+        let seed = recipe.options.seed;
+        Ok(Step { recipe, policy, loaded, updates_made: 0, key: [seed as u32, (seed >> 32) as u32, 0, 0] })
     }
 
     /// Runs forward and backward, adds gradients onto what is there, and returns the loss.
@@ -96,8 +94,8 @@ impl Step {
     /// As [`Step::run`].
     pub fn run_scaled(&mut self, factor: f32) -> Result<f32, Error> {
         self.with_loss()?;
-        self.loaded.micro(MICRO, factor, self.key())?;
-        self.runs_since_update += 1;
+        self.loaded.micro(MICRO, factor, self.key)?;
+        self.next_run();
         Ok(self.loaded.loss(MICRO)?)
     }
 
@@ -114,7 +112,7 @@ impl Step {
         self.with_loss()?;
         self.prepare()?;
         self.loaded.observe(MICRO, observer)?;
-        self.runs_since_update += 1;
+        self.next_run();
         Ok(self.loaded.loss(MICRO)?)
     }
 
@@ -184,19 +182,23 @@ impl Step {
         if self.recipe.loss.is_some() {
             return Err(Error::NotCompiledFor("this step has a backward: use Step::run".to_string()));
         }
-        Ok(self.loaded.micro(MICRO, 1.0, self.key())?)
+        Ok(self.loaded.micro(MICRO, 1.0, self.key)?)
     }
 
-    /// The key of this run's random ops.
-    fn key(&self) -> [u32; 4] {
-        let seed = self.recipe.options.seed;
-        [seed as u32, (seed >> 32) as u32, self.updates_made, self.runs_since_update]
+    /// Turns the key to the next run's.
+    fn next_run(&mut self) {
+        self.key[3] = self.key[3].wrapping_add(1);
+    }
+
+    /// Counts an update.
+    fn next_update(&mut self) {
+        self.updates_made = self.updates_made.saturating_add(1);
+        (self.key[2], self.key[3]) = (self.key[2].wrapping_add(1), 0);
     }
 
     /// Writes what a run reads beside its inputs, for a run that is watched.
     pub(crate) fn prepare(&mut self) -> Result<(), Error> {
-        let key = self.key();
-        Ok(self.loaded.prepare(1.0, key)?)
+        Ok(self.loaded.prepare(1.0, self.key)?)
     }
 
     /// Writes an input.
@@ -348,7 +350,7 @@ impl Step {
         self.write(Storage::Weight, name, elements)
     }
 
-    fn known_parameter(&self, name: &str) -> Result<(), Error> {
+    pub(crate) fn known_parameter(&self, name: &str) -> Result<(), Error> {
         if self.recipe.trained.parameters.iter().any(|parameter| parameter.name == name) {
             return Ok(());
         }
@@ -356,19 +358,20 @@ impl Step {
         Err(Error::UnknownName { kind: "trained parameter", name: name.to_string(), available })
     }
 
-    /// Updates all parameters with AdamW by the gradients summed so far, zeroes those, and returns their norm before
-    /// clipping.
+    /// Updates all parameters with the optimizer by the gradients summed so far, zeroes those, and returns their norm before
+    /// clipping. Groups with a rate of their own take that.
     ///
     /// # Errors
-    /// A step compiled without [`crate::Options::adamw`], or without parameters.
+    /// A step compiled without [`crate::Options::optimizer`], or without parameters.
     pub fn update(&mut self, learning_rate: f32) -> Result<f32, Error> {
         if self.recipe.trained.update.is_none() {
-            let message = "no optimizer here: compile with Options::adamw";
+            let message = "no optimizer here: compile with Options::optimizer";
             return Err(Error::NotCompiledFor(message.to_string()));
         }
         let made = self.updates_made.saturating_add(1);
-        let norm = self.loaded.update(learning_rate, made as i32)?;
-        (self.updates_made, self.runs_since_update) = (made, 0);
+        self.write_group_rates(learning_rate)?;
+        let norm = self.loaded.update(learning_rate, i32::try_from(made).unwrap_or(i32::MAX))?;
+        self.next_update();
         Ok(norm)
     }
 
@@ -387,7 +390,7 @@ impl Step {
             self.write(Storage::State, &name, &elements)?;
         }
         refresh_working_copies(&self.recipe.trained.parameters, self.loaded.device_mut())?;
-        (self.updates_made, self.runs_since_update) = (self.updates_made.saturating_add(1), 0);
+        self.next_update();
         self.zero_gradients()
     }
 
@@ -401,26 +404,6 @@ impl Step {
         for state in names {
             device.write_zeros(device.known(Storage::State, &state)?)?;
         }
-        Ok(())
-    }
-
-    /// Compiles anew under another policy. Parameters, gradients, moments, inputs and counters stay as they are; both
-    /// arenas exist for a moment.
-    ///
-    /// # Errors
-    /// A policy that cannot be met: the step stays as it was.
-    pub fn set_policy(&mut self, policy: CheckpointPolicy) -> Result<(), Error> {
-        let mut next = Step::load(self.recipe.clone(), policy)?;
-        let plans = [Some(self.plan()), self.loaded.update_plan()];
-        let values = plans.into_iter().flatten().flat_map(|plan| &plan.graph.values);
-        let (from, to) = (self.loaded.device(), next.loaded.device_mut());
-        let mut buffer = Vec::new();
-        for value in values.filter(|value| value.producer.is_none()) {
-            let target = to.known(value.storage, &value.name)?;
-            copy(from, from.known(value.storage, &value.name)?, to, target, &mut buffer)?;
-        }
-        (next.updates_made, next.runs_since_update) = (self.updates_made, self.runs_since_update);
-        *self = next;
         Ok(())
     }
 
@@ -482,12 +465,12 @@ impl Step {
         Ok(writer.finish()?)
     }
 
-    fn write<T: Element>(&mut self, storage: Storage, name: &str, elements: &[T]) -> Result<(), Error> {
+    pub(crate) fn write<T: Element>(&mut self, storage: Storage, name: &str, elements: &[T]) -> Result<(), Error> {
         let device = self.loaded.device_mut();
         Ok(device.write_all(device.known(storage, name)?, elements)?)
     }
 
-    fn read(&self, storage: Storage, name: &str) -> Result<Vec<f32>, Error> {
+    pub(crate) fn read(&self, storage: Storage, name: &str) -> Result<Vec<f32>, Error> {
         let device = self.loaded.device();
         Ok(device.read_all(device.known(storage, name)?)?)
     }
@@ -508,16 +491,39 @@ impl Step {
         &self.recipe
     }
 
+    pub(crate) fn recipe_mut(&mut self) -> &mut Recipe {
+        &mut self.recipe
+    }
+
+    pub(crate) fn loaded(&self) -> &LoadedStep {
+        &self.loaded
+    }
+
+    pub(crate) fn loaded_mut(&mut self) -> &mut LoadedStep {
+        &mut self.loaded
+    }
+
+    /// All its plans.
+    pub(crate) fn plans(&self) -> impl Iterator<Item = &Plan> {
+        self.loaded.plans()
+    }
+
     fn source_type(&self, storage: Storage, name: &str) -> Option<Type> {
-        let values = &self.plan().graph.values;
-        let found = values.iter().find(|v| v.producer.is_none() && v.storage == storage && v.name == name);
+        let found = self.sources_of(storage).find(|value| value.name == name);
         found.map(|value| value.ty.clone())
     }
 
     fn names(&self, storage: Storage) -> String {
         let ours = |name: &&str| *name != self.recipe.trained.dloss && *name != RANDOM_KEY;
-        let values = self.plan().graph.values.iter().filter(|v| v.producer.is_none() && v.storage == storage);
-        listed(&values.map(|value| value.name.as_str()).filter(ours).collect::<Vec<_>>())
+        let names: BTreeSet<&str> = self.sources_of(storage).map(|value| value.name.as_str()).filter(ours).collect();
+        listed(&names.into_iter().collect::<Vec<_>>())
+    }
+
+    /// What forward, backward and the evaluation read.
+    fn sources_of(&self, storage: Storage) -> impl Iterator<Item = &Value> {
+        let values =
+            std::iter::once(self.plan()).chain(self.loaded.forward_plans()).flat_map(|plan| &plan.graph.values);
+        values.filter(move |value| value.producer.is_none() && value.storage == storage)
     }
 }
 

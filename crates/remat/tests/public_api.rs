@@ -4,7 +4,8 @@
 use proptest::collection::vec;
 use proptest::prelude::*;
 use remat::{
-    AdamWSettings, CheckpointPolicy, DType, Error, Graph, Init, Options, Reduction, Rules, Step, Tensor, bf16, f16,
+    AdamWSettings, CheckpointPolicy, DType, Error, Graph, Init, LionSettings, Moment, Optimizer, Options,
+    ParameterGroup, Reduction, Rules, SgdSettings, Step, Tensor, bf16, f16,
 };
 
 /// Names that users give, among them those of ops, of what training adds, and of what the library numbers.
@@ -279,7 +280,13 @@ fn checked(calls: &[Call], bf16_loss: bool, policy: CheckpointPolicy) -> Option<
     let loss = made.loss(bf16_loss).ok()?;
     let frozen: Vec<String> = made.frozen.iter().map(|&w| made.graph.name(w).expect("its own").to_string()).collect();
     let Made { graph, parameters, inputs, .. } = made;
-    let options = Options::new().threads(1).seed(3).policy(policy).adamw(AdamWSettings::default());
+    let optimizer = match calls.len() % 3 {
+        0 => Optimizer::AdamW(AdamWSettings::default()),
+        1 => Optimizer::Sgd(SgdSettings { momentum: 0.5, ..SgdSettings::default() }),
+        _ => Optimizer::Lion(LionSettings::default()),
+    };
+    let options = Options::new().threads(1).seed(3).policy(policy).optimizer(optimizer);
+    let options = options.group(ParameterGroup::named("all", "*").rate_factor(0.5));
     // A graph without parameters, or with what has no derivative on the way, is refused in words.
     let mut step = match graph.compile(loss, options) {
         Ok(step) => step,
@@ -311,7 +318,9 @@ fn checked(calls: &[Call], bf16_loss: bool, policy: CheckpointPolicy) -> Option<
     step.update(1e-2).expect("updates");
     for (name, elements) in &parameters {
         assert_ne!(step.parameter(name).expect("a parameter"), vec![0.5; *elements], "{name} is updated");
+        assert_eq!(step.moment(name, Moment::First).expect("every optimizer here has it").len(), *elements);
     }
+    assert_eq!((step.updates(), step.random_key()), (1, [3, 0, 1, 0]));
     Some(bits)
 }
 

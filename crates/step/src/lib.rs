@@ -15,7 +15,9 @@ mod error;
 mod fill;
 mod forward;
 mod loaded;
+mod optimizer;
 mod plans;
+mod schedule;
 mod trace;
 mod training_step;
 mod update;
@@ -25,7 +27,12 @@ pub use error::StepError;
 pub use fill::fill_with_small_numbers;
 pub use forward::{Forwards, LoadedForward};
 pub use loaded::{LoadedStep, Tokens};
+pub use optimizer::{
+    AdamWSettings, Clip, Group, LEAST_8BIT_ELEMENTS, LionSettings, MomentFormat, Optimizer, SgdSettings, UpdateRule,
+    rate_input,
+};
 pub use plans::{MicroPlan, StepPlans};
+pub use schedule::{Decay, Schedule};
 pub use trace::{Ran, StepTrace};
 pub use training_step::{GradientOf, Trained, TrainingStep};
-pub use update::{AdamWSettings, LEAST_8BIT_ELEMENTS, MomentFormat, update_graph};
+pub use update::update_graph;

@@ -36,8 +36,10 @@ struct Micro {
 #[derive(Debug)]
 struct Update {
     program: ProgramId,
-    learning_rate: SourceId,
-    number: SourceId,
+    /// None where every parameter is in a group with a rate of its own.
+    learning_rate: Option<SourceId>,
+    /// None where the optimizer does not count.
+    number: Option<SourceId>,
 }
 
 /// What a validation compared so far, and what it compares with.
@@ -92,12 +94,12 @@ impl StepPlans {
         let micros = micros.collect();
         let evaluation_names = TOKEN_INPUTS.map(|name| format!("{EVALUATION}{name}"));
         let evaluation = evaluation.map(|program| Micro { program, tokens: handles(&evaluation_names) });
-        let update = update.map(|program| -> Result<Update, DeviceError> {
-            let learning_rate = device.known(Storage::Input, "lr")?;
-            Ok(Update { program, learning_rate, number: device.known(Storage::Input, "step")? })
+        let update = update.map(|program| {
+            let [learning_rate, number] = ["lr", "step"].map(|name| device.source(Storage::Input, name));
+            Update { program, learning_rate, number }
         });
         Ok(LoadedStep {
-            update: update.transpose()?,
+            update,
             dloss: device.source(Storage::Input, dloss),
             key: device.source(Storage::Input, RANDOM_KEY),
             micros,
@@ -135,6 +137,23 @@ impl LoadedStep {
     /// The plan of the update.
     pub fn update_plan(&self) -> Option<&Plan> {
         self.update.as_ref().map(|update| self.device.plan(update.program))
+    }
+
+    /// A plan without backward.
+    pub fn forward_plan(&self, index: usize) -> &Plan {
+        self.device.plan(self.forwards[index])
+    }
+
+    /// The plans without backward.
+    pub fn forward_plans(&self) -> impl Iterator<Item = &Plan> {
+        self.forwards.iter().map(|&program| self.device.plan(program))
+    }
+
+    /// Every plan of it.
+    pub fn plans(&self) -> impl Iterator<Item = &Plan> {
+        let micros = self.micros.iter().chain(&self.evaluation).map(|micro| micro.program);
+        let programs = micros.chain(self.update_program()).chain(self.forwards.iter().copied());
+        programs.map(|program| self.device.plan(program))
     }
 
     /// The program of the update.
@@ -221,7 +240,7 @@ impl LoadedStep {
     }
 
     /// Updates all parameters by their accumulated gradients, zeroes those, and returns their norm before clipping.
-    /// `number` counts updates from 1.
+    /// `number` counts updates from 1. Rates of groups are inputs of their own, as they were written last.
     ///
     /// # Errors
     /// A step without an optimizer; as [`LoadedStep::micro`].
@@ -229,8 +248,12 @@ impl LoadedStep {
         let Some(Update { program, learning_rate: rate, number: count }) = self.update else {
             return Err(StepError::NothingTrained);
         };
-        self.device.write_all(rate, &[learning_rate])?;
-        self.device.write_all(count, &[number])?;
+        if let Some(rate) = rate {
+            self.device.write_all(rate, &[learning_rate])?;
+        }
+        if let Some(count) = count {
+            self.device.write_all(count, &[number])?;
+        }
         self.run(program)?;
         Ok(self.device.read_number(program, "grad_norm")?)
     }

@@ -40,6 +40,11 @@ pub struct StepPlans {
 }
 
 impl StepPlans {
+    /// Nothing: a device that holds as good as no memory.
+    pub fn none() -> Self {
+        StepPlans { micros: Vec::new(), update: None, evaluation: None, forwards: Vec::new() }
+    }
+
     /// Of one micro-step.
     pub fn of(micro: Plan, update: Option<Plan>) -> Self {
         StepPlans { micros: vec![MicroPlan::longest(micro)], update, evaluation: None, forwards: Vec::new() }

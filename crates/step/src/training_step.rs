@@ -3,7 +3,7 @@
 //! Invariant: gradients of parameters are added onto states, so that micro-batches add up; gradients of other values are
 //! outputs of each run. Look next at `plans` for what is loaded.
 
-use crate::{AdamWSettings, StepError, update_graph};
+use crate::{StepError, UpdateRule, update_graph};
 use remat_compiler::{Choice, CompileError};
 use remat_compiler::{Problem, Target, compile, compile_keeping, differentiate};
 use remat_ir::{Graph, Parameter, Storage, Training};
@@ -53,11 +53,11 @@ pub struct Trained {
 }
 
 impl TrainingStep {
-    /// Differentiates a loss and builds the update of what it trains, if an optimizer is given.
+    /// Differentiates a loss and builds the update of what it trains, if a rule for it is given.
     ///
     /// # Errors
     /// A loss that nothing trainable reaches, an op without derivative.
-    pub fn new(training: Training, optimizer: Option<&AdamWSettings>) -> Result<Self, StepError> {
+    pub fn new(training: Training, rule: Option<&UpdateRule>) -> Result<Self, StepError> {
         let Training { graph, loss, dloss, parameters, wanted, random } = training;
         let of_parameters = parameters.iter().map(|p| Target { value: p.value, accumulate_into: Some(p.gradient) });
         let others = wanted.iter().map(|&value| Target { value, accumulate_into: None });
@@ -71,8 +71,8 @@ impl TrainingStep {
             made: name(made),
         });
         let gradients = gradients.collect();
-        let update = optimizer.filter(|_| !parameters.is_empty());
-        let update = update.map(|settings| update_graph(&parameters, settings)).transpose()?;
+        let update = rule.filter(|_| !parameters.is_empty());
+        let update = update.map(|rule| update_graph(&parameters, rule)).transpose()?;
         let trained = Trained { loss: loss_name, dloss: dloss_name, parameters, gradients, random, update };
         Ok(TrainingStep { graph: gradient.graph, trained })
     }

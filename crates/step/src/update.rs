@@ -1,93 +1,34 @@
-//! The update graph: gradient norm, clipping and AdamW over every parameter, all in place.
+//! The update graph: gradient norm, clipping and the optimizer over every parameter, all in place.
 //!
-//! Invariant: a parameter's update reads no other parameter, so one graph serves any number of them.
+//! Invariant: a parameter's update reads no other parameter, so one graph serves any number of them. Look next at
+//! `optimizer` for the settings.
 
-use crate::StepError;
-use remat_ir::ops::{AdamW, AdamW8bit, Cast, ClipScale, GradNorm, MOMENT_BLOCK, Scale};
-use remat_ir::{Builder, Graph, Parameter, ParameterKind, StateRole, Type, ValueId};
+use crate::{Clip, Optimizer, StepError, UpdateRule};
+use remat_ir::ops::{AdamW, AdamW8bit, Cast, ClipScale, ClipValue, GradNorm, Lion, MOMENT_BLOCK, Scale, Sgd};
+use remat_ir::{Builder, Graph, Parameter, StateRole, Type, ValueId};
 use remat_tensor::DType;
+use std::collections::HashMap;
 
-/// How the moments of a parameter are stored.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum MomentFormat {
-    /// 32-bit floats.
-    #[default]
-    F32,
-    /// 8-bit codes with one f32 scale per 256 elements, for parameters of at least [`LEAST_8BIT_ELEMENTS`].
-    Blocks8,
+/// What every parameter's update reads.
+struct Scalars {
+    rate: ValueId,
+    /// That of an adapter's second matrices and of vectors, where it is another.
+    adapter_b_rate: Option<ValueId>,
+    group_rates: HashMap<String, ValueId>,
+    number: ValueId,
+    grad_scale: ValueId,
 }
 
-/// Parameters of fewer elements keep moments of 32 bits, as in bitsandbytes: they cost little, and norm weights and
-/// biases are the ones that 8 bits would harm.
-pub const LEAST_8BIT_ELEMENTS: usize = 4096;
-
-impl MomentFormat {
-    /// Whether this parameter's moments are codes.
-    pub fn quantises(self, parameter: &Parameter) -> bool {
-        self == MomentFormat::Blocks8 && parameter.ty.shape.numel() >= LEAST_8BIT_ELEMENTS
-    }
-
-    /// The states of a parameter that outlive an update.
-    pub fn saved(self, parameter: &Parameter) -> &'static [StateRole] {
-        use StateRole::{FirstMoment, FirstMomentScales, SecondMoment, SecondMomentScales, Value};
-        if self.quantises(parameter) {
-            &[Value, FirstMoment, SecondMoment, FirstMomentScales, SecondMomentScales]
-        } else {
-            &[Value, FirstMoment, SecondMoment]
-        }
-    }
-}
-
-/// Settings of AdamW (Loshchilov and Hutter, *Decoupled weight decay regularization*, 2019), as torch.optim.AdamW.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct AdamWSettings {
-    /// Decay of the first moment.
-    pub beta1: f32,
-    /// Decay of the second moment.
-    pub beta2: f32,
-    /// Added to the root of the second moment.
-    pub eps: f32,
-    /// Decay of weights, on parameters that decay.
-    pub weight_decay: f32,
-    /// Largest gradient norm; 0 switches clipping off.
-    pub clip_norm: f32,
-    /// How moments are stored.
-    pub moments: MomentFormat,
-    /// The rate of an adapter's second matrices, and of vectors, over that of all else (Hayou et al., *LoRA+*, 2024); as in
-    /// PEFT's `create_loraplus_optimizer`.
-    pub adapter_b_rate: f32,
-}
-
-impl AdamWSettings {
-    /// What a parameter's learning rate is multiplied by.
-    fn rate_of(&self, parameter: &Parameter) -> f32 {
-        let is_vector = parameter.ty.shape.len() == 1;
-        if parameter.kind == ParameterKind::AdapterB || is_vector { self.adapter_b_rate } else { 1.0 }
-    }
-}
-
-impl Default for AdamWSettings {
-    fn default() -> Self {
-        AdamWSettings {
-            beta1: 0.9,
-            beta2: 0.999,
-            eps: 1e-8,
-            weight_decay: 0.0,
-            clip_norm: 1.0,
-            moments: MomentFormat::F32,
-            adapter_b_rate: 1.0,
-        }
-    }
-}
-
-/// The update of all parameters. States: each parameter, and `<name>.grad`, `<name>.m`, `<name>.v`; gradients are zeroed.
+/// The update of all parameters. States: each parameter, `<name>.grad`, zeroed by it, and what the optimizer keeps: of AdamW
+/// `<name>.m` and `<name>.v`, of Lion and of momentum `<name>.m`.
 /// Moments of 8 bits also have `<name>.m_absmax` and `<name>.v_absmax`.
 /// Under bf16 also `<name>.bf16`, the working copy, made anew from the updated parameter.
-/// Inputs: `lr` f32 [1] and `step` i32 [1], counted from 1. Output: `grad_norm` f32 [1], before clipping.
+/// Inputs, where something reads them: `lr` f32 [1], one more of each group with a rate of its own, and `step` i32 [1],
+/// counted from 1. Output: `grad_norm` f32 [1], before clipping.
 ///
 /// # Errors
-/// No parameters.
-pub fn update_graph(parameters: &[Parameter], settings: &AdamWSettings) -> Result<Graph, StepError> {
+/// No parameters; settings that the optimizer refuses.
+pub fn update_graph(parameters: &[Parameter], rule: &UpdateRule) -> Result<Graph, StepError> {
     if parameters.is_empty() {
         return Err(StepError::NothingTrained);
     }
@@ -95,34 +36,27 @@ pub fn update_graph(parameters: &[Parameter], settings: &AdamWSettings) -> Resul
     for parameter in parameters {
         StateRole::ALL.iter().for_each(|role| b.reserve(parameter.state(*role)));
     }
-    let lr = b.scalar("lr", DType::F32);
-    let step = b.scalar("step", DType::I32);
-    let state = |b: &mut Builder, parameter: &Parameter, role: StateRole| {
-        b.state_of(&parameter.name, parameter.kind, role, parameter.ty.clone())
-    };
+    let rate = b.scalar("lr", DType::F32);
+    let number = b.scalar("step", DType::I32);
+    let with_rates = rule.groups.iter().filter(|group| group.has_own_rate);
+    let group_rates = with_rates.map(|group| (group.name.clone(), b.scalar(&group.rate_input(), DType::F32))).collect();
+    let adapter_b_rate = adapter_b_rate(&mut b, rate, parameters, rule)?;
     let gradients: Vec<_> = parameters.iter().map(|parameter| state(&mut b, parameter, StateRole::Gradient)).collect();
     let norm = b.op1("grad_norm", GradNorm, &gradients)?;
     b.output(norm);
-    // Without clipping the scale is min(1, largest f32 / norm) = 1.
-    let max_norm = if settings.clip_norm > 0.0 { settings.clip_norm } else { f32::MAX };
-    let scale = b.op1("clip_scale", ClipScale { max_norm }, &[norm])?;
-    let faster = parameters.iter().find(|parameter| settings.rate_of(parameter) != 1.0);
-    let faster = faster.map(|parameter| b.op1("lr.adapter_b", Scale { factor: settings.rate_of(parameter) }, &[lr]));
-    let faster = faster.transpose()?;
-    for (parameter, gradient) in parameters.iter().zip(gradients) {
-        let lr = faster.filter(|_| settings.rate_of(parameter) != 1.0).unwrap_or(lr);
-        let weight_decay = if parameter.decay { settings.weight_decay } else { 0.0 };
-        let op = AdamW { beta1: settings.beta1, beta2: settings.beta2, eps: settings.eps, weight_decay };
-        let value = state(&mut b, parameter, StateRole::Value);
-        let updated = if settings.moments.quantises(parameter) {
-            let moments = moments_of_8_bits(&mut b, parameter);
-            let operands = [&[value, gradient], &moments[..], &[lr, step, scale]].concat();
-            b.op(&format!("adamw8bit.{}", parameter.name), AdamW8bit(op), &operands)?[0]
-        } else {
-            let (m, v) =
-                (state(&mut b, parameter, StateRole::FirstMoment), state(&mut b, parameter, StateRole::SecondMoment));
-            b.op(&format!("adamw.{}", parameter.name), op, &[value, gradient, m, v, lr, step, scale])?[0]
-        };
+    let max_norm = match rule.clip {
+        Clip::Norm(norm) => norm,
+        // With the largest f32 the scale is 1.
+        Clip::None | Clip::Value(_) => f32::MAX,
+    };
+    let grad_scale = b.op1("clip_scale", ClipScale { max_norm }, &[norm])?;
+    let scalars = Scalars { rate, adapter_b_rate, group_rates, number, grad_scale };
+    for (parameter, mut gradient) in parameters.iter().zip(gradients) {
+        if let Clip::Value(max_value) = rule.clip {
+            let name = format!("clip_value.{}", parameter.name);
+            gradient = b.op1(&name, ClipValue { max_value }, &[gradient, grad_scale])?;
+        }
+        let updated = update(&mut b, parameter, gradient, &scalars, rule)?;
         if parameter.has_working_copy {
             let ty = Type::new(DType::BF16, parameter.ty.shape.clone());
             let copy = b.state_of(&parameter.name, parameter.kind, StateRole::WorkingCopy, ty);
@@ -130,6 +64,67 @@ pub fn update_graph(parameters: &[Parameter], settings: &AdamWSettings) -> Resul
         }
     }
     Ok(b.finish())
+}
+
+/// The learning rate of the parameters whose rate is a multiple of the others', where there are any.
+fn adapter_b_rate(
+    b: &mut Builder,
+    rate: ValueId,
+    parameters: &[Parameter],
+    rule: &UpdateRule,
+) -> Result<Option<ValueId>, StepError> {
+    let factors = parameters.iter().map(|parameter| rule.optimizer.rate_of(parameter));
+    let factor = factors.into_iter().find(|&factor| factor != 1.0);
+    Ok(factor.map(|factor| b.op1("lr.adapter_b", Scale { factor }, &[rate])).transpose()?)
+}
+
+/// The update of one parameter; returns its new value.
+fn update(
+    b: &mut Builder,
+    parameter: &Parameter,
+    gradient: ValueId,
+    scalars: &Scalars,
+    rule: &UpdateRule,
+) -> Result<ValueId, StepError> {
+    let group = rule.group_of(parameter);
+    let usual_decay = if parameter.decay { rule.optimizer.weight_decay() } else { 0.0 };
+    let weight_decay = group.and_then(|group| group.weight_decay).unwrap_or(usual_decay);
+    let own_rate = group.and_then(|group| scalars.group_rates.get(&group.name));
+    let usual_rate =
+        scalars.adapter_b_rate.filter(|_| rule.optimizer.rate_of(parameter) != 1.0).unwrap_or(scalars.rate);
+    let (lr, number, grad_scale) = (own_rate.copied().unwrap_or(usual_rate), scalars.number, scalars.grad_scale);
+    let value = state(b, parameter, StateRole::Value);
+    let name = |op: &str| format!("{op}.{}", parameter.name);
+    Ok(match &rule.optimizer {
+        Optimizer::AdamW(settings) => {
+            let op = AdamW { beta1: settings.beta1, beta2: settings.beta2, eps: settings.eps, weight_decay };
+            if settings.moments.quantises(parameter) {
+                let moments = moments_of_8_bits(b, parameter);
+                let operands = [&[value, gradient], &moments[..], &[lr, number, grad_scale]].concat();
+                b.op(&name("adamw8bit"), AdamW8bit(op), &operands)?[0]
+            } else {
+                let (m, v) =
+                    (state(b, parameter, StateRole::FirstMoment), state(b, parameter, StateRole::SecondMoment));
+                b.op(&name("adamw"), op, &[value, gradient, m, v, lr, number, grad_scale])?[0]
+            }
+        }
+        Optimizer::Sgd(settings) => {
+            let op = Sgd { momentum: settings.momentum, nesterov: settings.nesterov, weight_decay };
+            let momentum = op.has_momentum().then(|| state(b, parameter, StateRole::FirstMoment));
+            let operands: Vec<ValueId> =
+                [value, gradient].into_iter().chain(momentum).chain([lr, grad_scale]).collect();
+            b.op(&name("sgd"), op, &operands)?[0]
+        }
+        Optimizer::Lion(settings) => {
+            let op = Lion { beta1: settings.beta1, beta2: settings.beta2, weight_decay };
+            let m = state(b, parameter, StateRole::FirstMoment);
+            b.op(&name("lion"), op, &[value, gradient, m, lr, grad_scale])?[0]
+        }
+    })
+}
+
+fn state(b: &mut Builder, parameter: &Parameter, role: StateRole) -> ValueId {
+    b.state_of(&parameter.name, parameter.kind, role, parameter.ty.clone())
 }
 
 /// The states m, v and their scales.

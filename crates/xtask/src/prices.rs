@@ -8,7 +8,8 @@
 use remat_model::{BatchShape, LoraConfig, Method, Precision, Quant, preset, training};
 use remat_plan::{Action, DeviceProfile, OpClass, Plan, Policy};
 use remat_step::{
-    AdamWSettings, DeviceOptions, MicroPlan, MomentFormat, StepPlans, StepTrace, TrainingStep, fill_with_small_numbers,
+    AdamWSettings, DeviceOptions, MicroPlan, MomentFormat, Optimizer, StepPlans, StepTrace, TrainingStep, UpdateRule,
+    fill_with_small_numbers,
 };
 use remat_train::calibrated_profile;
 use std::collections::BTreeMap;
@@ -101,7 +102,8 @@ fn parse(cell: &str) -> Result<Cell, Box<dyn Error>> {
     };
     let training = training(&preset(model)?, precision, &method, BatchShape { batch: 1, seq_len })?;
     let settings = moments.map(|moments| AdamWSettings { moments, ..AdamWSettings::default() });
-    Ok(Cell { step: TrainingStep::new(training, settings.as_ref())?, precision })
+    let rule = settings.map(|settings| UpdateRule::of(Optimizer::AdamW(settings)));
+    Ok(Cell { step: TrainingStep::new(training, rule.as_ref())?, precision })
 }
 
 /// Absolute errors in percent, one per policy.

@@ -296,6 +296,11 @@ fn compute<T: Element>(call: &Call<'_>) -> Result<(), DeviceError> {
         Op::TakeAlongAxisGrad(op) => arrays::take_along_axis_grad::<T>(call, op)?,
         Op::Select(_) => arrays::select::<T>(call)?,
         Op::MaskedFill(op) => arrays::masked_fill::<T>(call, op)?,
+        Op::Sgd(op) => run_sgd(call, op),
+        Op::Lion(op) => run_lion(call, op),
+        Op::ClipValue(op) => {
+            kernels::clip_value::clip_value(pool, op.max_value, call.read::<f32>(1)[0], call.write::<f32>(0))
+        }
         Op::Custom(op) => {
             let kernel = call.step.custom.as_ref().expect("`resolve` found the kernel of every custom op");
             let (inputs, mut outputs) = (CustomReads(&call.step.reads), CustomWrites(&call.step.writes));
@@ -399,6 +404,30 @@ fn adamw_scalars(call: &Call<'_>, op: &ops::AdamW, first: usize) -> Result<kerne
         step,
         grad_scale: call.read::<f32>(first + 2)[0],
     })
+}
+
+/// Learning rate and factor of the gradient are the operands behind the states.
+fn run_sgd(call: &Call<'_>, op: &ops::Sgd) {
+    let states = 2 + usize::from(op.has_momentum());
+    let update = kernels::sgd::Sgd {
+        lr: call.read::<f32>(states)[0],
+        momentum: op.momentum,
+        nesterov: op.nesterov,
+        weight_decay: op.weight_decay,
+        grad_scale: call.read::<f32>(states + 1)[0],
+    };
+    let momentum = op.has_momentum().then(|| call.write(2));
+    kernels::sgd::sgd(call.pool, update, call.write(0), call.write(1), momentum);
+}
+
+fn run_lion(call: &Call<'_>, op: &ops::Lion) {
+    let update = kernels::lion::Lion {
+        lr: f64::from(call.read::<f32>(3)[0]),
+        betas: [f64::from(op.beta1), f64::from(op.beta2)],
+        weight_decay: f64::from(op.weight_decay),
+        grad_scale: call.read::<f32>(4)[0],
+    };
+    kernels::lion::lion(call.pool, update, call.write(0), call.write(1), call.write(2));
 }
 
 fn run_adamw8bit(call: &Call<'_>, op: &ops::AdamW) -> Result<(), DeviceError> {

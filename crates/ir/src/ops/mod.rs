@@ -314,6 +314,9 @@ ops! {
     TakeAlongAxisGrad take_along_axis_grad,
     Select select,
     MaskedFill masked_fill,
+    Sgd sgd,
+    Lion lion,
+    ClipValue clip_value,
 }
 
 pub use adamw8bit::MOMENT_BLOCK;

@@ -6,7 +6,8 @@ use remat_ir::{Parameter, Storage, Training};
 use remat_model::{BatchShape, Method, Model, Precision, Quant};
 use remat_plan::{Device, Policy, SourceId};
 use remat_step::{
-    AdamWSettings, DeviceOptions, LoadedForward, LoadedStep, MomentFormat, StepPlans, Tokens, TrainingStep,
+    AdamWSettings, Clip, DeviceOptions, LoadedForward, LoadedStep, MomentFormat, Optimizer, StepPlans, Tokens,
+    TrainingStep, UpdateRule,
 };
 use remat_tensor::{DType, HostTensor};
 use serde_json::Value as Json;
@@ -135,7 +136,6 @@ impl Case {
             beta2: betas[1] as f32,
             eps: number("eps"),
             weight_decay: number("weight_decay"),
-            clip_norm: number("clip_norm"),
             adapter_b_rate: self.at(&["loraplus_lr_ratio"]).as_f64().unwrap_or(1.0) as f32,
             ..AdamWSettings::default()
         }
@@ -272,10 +272,12 @@ impl<'a> Run<'a> {
         let (_, _, shape) = case.micro_batch(0, 0);
         let training = case.model.training(method, shape).expect("a graph");
         let (graph, parameters) = (training.graph.clone(), training.parameters.clone());
-        let settings = AdamWSettings { moments, ..case.settings() };
+        let optimizer = Optimizer::AdamW(AdamWSettings { moments, ..case.settings() });
+        let clip = Clip::Norm(case.number(&["optimizer", "clip_norm"]) as f32);
+        let rule = UpdateRule { clip, ..UpdateRule::of(optimizer) };
         let options = DeviceOptions::cpu(threads);
         let profile = options.profile();
-        let step = TrainingStep::new(training, Some(&settings)).expect("differentiable");
+        let step = TrainingStep::new(training, Some(&rule)).expect("differentiable");
         let (problem, trained) = step.problem(&profile).expect("a graph");
         let micro = problem.plan(policy, None).expect("a plan");
         let plans = StepPlans::of(micro, Some(trained.plan_update(&profile).expect("a plan")));

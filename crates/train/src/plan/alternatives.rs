@@ -6,7 +6,7 @@
 
 use crate::plan::alternative::Alternative;
 use crate::plan::memory::Buffers;
-use crate::plan::setting::{Setting, adamw};
+use crate::plan::setting::{Setting, update_rule};
 use crate::prices::spill::with_spill;
 use crate::settings::isa::all_threads;
 use crate::settings::kinds::{MethodKind, QuantKind};
@@ -35,8 +35,9 @@ impl Setting<'_> {
         let training = self.training()?;
         // Most changes train the same parameters, and so have the same update.
         let same_update = same_parameters(&training.parameters, present.parameters);
-        let (problem, trained) = TrainingStep::new(training, (!same_update).then(|| adamw(self.config)).as_ref())?
-            .problem(present.profile)?;
+        let (problem, trained) =
+            TrainingStep::new(training, (!same_update).then(|| update_rule(self.config)).as_ref())?
+                .problem(present.profile)?;
         let update = if same_update { None } else { Some(trained.plan_update(present.profile)?) };
         let micro = match cap {
             Some(cap) => problem.plan_or_smallest(policy, cap)?,

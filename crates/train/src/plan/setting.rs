@@ -4,7 +4,7 @@
 use crate::{TrainConfig, TrainError};
 use remat_ir::Training;
 use remat_model::{BatchShape, Method, Model};
-use remat_step::{AdamWSettings, TrainingStep};
+use remat_step::{AdamWSettings, Clip, Optimizer, TrainingStep, UpdateRule};
 
 /// What a plan is made of, without data.
 #[derive(Debug, Clone, Copy)]
@@ -23,17 +23,18 @@ impl Setting<'_> {
 
     /// Forward, backward and update.
     pub(crate) fn step(&self) -> Result<TrainingStep, TrainError> {
-        Ok(TrainingStep::new(self.training()?, Some(&adamw(self.config)))?)
+        Ok(TrainingStep::new(self.training()?, Some(&update_rule(self.config)))?)
     }
 }
 
-/// The optimizer of the settings.
-pub(crate) fn adamw(config: &TrainConfig) -> AdamWSettings {
-    AdamWSettings {
+/// How the settings say that an update is made.
+pub(crate) fn update_rule(config: &TrainConfig) -> UpdateRule {
+    let optimizer = Optimizer::AdamW(AdamWSettings {
         weight_decay: config.weight_decay as f32,
-        clip_norm: config.clip as f32,
         moments: config.optimizer.into(),
         adapter_b_rate: config.loraplus_lr_ratio.unwrap_or(1.0) as f32,
         ..AdamWSettings::default()
-    }
+    });
+    let clip = if config.clip > 0.0 { Clip::Norm(config.clip as f32) } else { Clip::None };
+    UpdateRule { clip, ..UpdateRule::of(optimizer) }
 }

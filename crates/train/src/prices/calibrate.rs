@@ -19,7 +19,8 @@ use remat_model::{BatchShape, LoraConfig, Method, Precision, Quant, training};
 use remat_plan::{Action, DeviceProfile, Measured, OpClass, Plan, Policy, Prices, Rate};
 use remat_step::device::{Level, SpeedProbe, speed_probe};
 use remat_step::{
-    AdamWSettings, DeviceOptions, MomentFormat, StepPlans, StepTrace, TrainingStep, fill_with_small_numbers,
+    AdamWSettings, DeviceOptions, MomentFormat, Optimizer, StepPlans, StepTrace, TrainingStep, UpdateRule,
+    fill_with_small_numbers,
 };
 use std::collections::HashMap;
 use std::path::Path;
@@ -85,7 +86,8 @@ impl Trial {
         let shape = BatchShape { batch: 1, seq_len: self.tokens };
         let training = training(&config, precision, &self.method, shape)?;
         let settings = AdamWSettings { moments: self.moments, ..AdamWSettings::default() };
-        let (problem, trained) = TrainingStep::new(training, Some(&settings))?.problem(profile)?;
+        let rule = UpdateRule::of(Optimizer::AdamW(settings));
+        let (problem, trained) = TrainingStep::new(training, Some(&rule))?.problem(profile)?;
         let plans = [problem.plan(&Policy::None, None)?, trained.plan_update(profile)?];
         Ok(Plans { plans, loss: trained.loss, dloss: trained.dloss })
     }

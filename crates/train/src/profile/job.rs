@@ -5,7 +5,7 @@ use crate::plan::planning::Limits;
 use remat_data::Batch;
 use remat_model::{BatchShape, Method, Model};
 use remat_plan::{Policy, Prices, SpillPrices};
-use remat_step::{AdamWSettings, DeviceOptions, TrainingStep};
+use remat_step::{AdamWSettings, DeviceOptions, Optimizer, TrainingStep, UpdateRule};
 use std::path::Path;
 
 /// What to measure.
@@ -36,6 +36,7 @@ impl ProfileJob<'_> {
     /// Forward, backward and update.
     pub(crate) fn step(&self) -> Result<TrainingStep, TrainError> {
         let training = self.model.training(self.method, self.shape)?;
-        Ok(TrainingStep::new(training, Some(&AdamWSettings::default()))?)
+        let rule = UpdateRule::of(Optimizer::AdamW(AdamWSettings::default()));
+        Ok(TrainingStep::new(training, Some(&rule))?)
     }
 }

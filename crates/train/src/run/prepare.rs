@@ -11,7 +11,7 @@ use crate::plan::memory;
 use crate::plan::memory::Buffers;
 use crate::plan::planning::{Limit, Limits, MicroStepProblem, PlannedStep, plan_step};
 use crate::plan::program_memory::{MEASURING_BYTES, RESERVE_BYTES};
-use crate::plan::setting::adamw;
+use crate::plan::setting::update_rule;
 use crate::plan::setup::{EvaluationData, SetUp, SetUpFor};
 use crate::prices::machine_prices::{Measuring, measured_profile};
 use crate::prices::pace::PaceWatch;
@@ -66,7 +66,7 @@ pub(crate) fn prepare(
     let beside = setup.other_graphs()?;
     let SetUp { config, options, limits, buffers, .. } = &setup;
     let planned = |profile: &DeviceProfile, buffers: Buffers| {
-        let step = TrainingStep::new(training.clone(), Some(&adamw(config)))?;
+        let step = TrainingStep::new(training.clone(), Some(&update_rule(config)))?;
         let micro_step = MicroStepProblem::of(step, profile)?;
         plan_step(config, &micro_step, &beside, profile, buffers, *limits)
             .map_err(|error| with_alternatives(error, setting, profile))

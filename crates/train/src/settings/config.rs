@@ -331,6 +331,11 @@ impl TrainConfig {
     /// The learning-rate schedule over `total_updates` updates.
     pub fn lr_schedule(&self, total_updates: u64) -> Schedule {
         let base = self.lr.expect("`resolved` fills in the learning rate");
-        Schedule { kind: self.schedule, base, warmup_updates: self.warmup.updates(total_updates), total_updates }
+        Schedule {
+            decay: self.schedule.into(),
+            base,
+            warmup_updates: self.warmup.updates(total_updates),
+            total_updates,
+        }
     }
 }
