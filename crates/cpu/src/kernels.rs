@@ -35,6 +35,7 @@ pub mod concat;
 pub mod dropout;
 pub mod embedding;
 pub mod embedding_grad;
+pub mod embedding_noise;
 pub mod geglu;
 pub mod geglu_grad;
 pub mod gelu;

@@ -246,6 +246,7 @@ ops! {
     Scale scale,
     Cast cast,
     Dropout dropout,
+    EmbeddingNoise embedding_noise,
     Split split,
     Concat concat,
     SliceRows slice_rows,
