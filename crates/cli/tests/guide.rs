@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 /// The pages, in the order of the guide.
-const PAGES: [&str; 11] = [
+const PAGES: [&str; 12] = [
     "README.md",
     "checkpointing.md",
     "own-model.md",
@@ -20,6 +20,7 @@ const PAGES: [&str; 11] = [
     "hub.md",
     "watching.md",
     "merge-and-export.md",
+    "methods.md",
 ];
 
 fn root() -> PathBuf {

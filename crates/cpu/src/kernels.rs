@@ -51,6 +51,7 @@ mod curves;
 pub mod dropout;
 pub mod embedding;
 pub mod embedding_grad;
+pub mod embedding_noise;
 pub mod expand;
 pub mod gather;
 pub mod gather_grad;

@@ -219,6 +219,17 @@ fn refusals() -> Vec<(Op, &'static str, &'static str)> {
         (WriteRows { first: 0 }.into(), "f32[2, 3, 4] bf16[3, 4]", "rows bf16[3, 4] must be f32[3, 4]"),
         (Dropout::new(1.0, 0).into(), "f32[2] u32[4]", "attribute p = 1 must be in [0, 1)"),
         (Dropout::new(f32::NAN, 0).into(), "f32[2] u32[4]", "attribute p = NaN must be in [0, 1)"),
+        (
+            EmbeddingNoise { alpha: f32::INFINITY, stream: 0 }.into(),
+            "f32[1, 2, 3] i32[1, 2] u32[4]",
+            "attribute alpha = inf must be finite",
+        ),
+        (EmbeddingNoise { alpha: 1.0, stream: 0 }.into(), "f32[2, 3] i32[2] u32[4]", "x f32[2, 3] must have 3 axes"),
+        (
+            EmbeddingNoise { alpha: 1.0, stream: 0 }.into(),
+            "f32[1, 2, 3] i32[1, 3] u32[4]",
+            "segment_start i32[1, 3] must be i32[1, 2]",
+        ),
         (Dropout::new(0.5, 0).into(), "f32[2] u32[2]", "rng u32[2] must be u32[4]"),
         (
             Split { sizes: vec![1, 2], groups: 1, behind: 0 }.into(),

@@ -42,7 +42,7 @@ pub fn training(
     method: &Method,
     shape: BatchShape,
 ) -> Result<Training, ModelError> {
-    training_of(Base { config, precision, stored: &StoredQuantised::default() }, method, shape)
+    training_of(Base { config, precision, stored: &StoredQuantised::default(), noise: 0.0 }, method, shape)
 }
 
 pub(crate) fn training_of(base: Base<'_>, method: &Method, shape: BatchShape) -> Result<Training, ModelError> {

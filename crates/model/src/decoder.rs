@@ -47,6 +47,7 @@ pub(crate) fn forward(config: &ModelConfig, m: &mut ModelBuilder<'_>) -> Result<
         }
     };
     let x = m.b.op1(&embedding, Embedding, &[table, m.inputs.ids])?;
+    let x = m.noisy(&embedding, x)?;
     let multiplier = embedding_multiplier(config, m.b.ty(x).dtype);
     let mut x = scaled(m, &format!("{embedding}.scaled"), x, multiplier)?;
     if let Some((path, rows)) = positions {

@@ -4,7 +4,7 @@
 //! saving need no table. Adapters emit themselves with this; look next at `model_builder` for what decoders ask for.
 
 use crate::Precision;
-use remat_ir::ops::Dropout;
+use remat_ir::ops::{Dropout, EmbeddingNoise};
 use remat_ir::{Builder, Graph, IrError, Parameter, ParameterKind, StateRole, Type, ValueId};
 use remat_tensor::{DType, stream_of_name};
 use std::ops::{Deref, DerefMut};
@@ -89,6 +89,15 @@ impl GraphBuilder {
             Some(rng) => self.b.op1(name, Dropout::new(p, stream_of_name(name)), &[x, rng]),
             None => Ok(x),
         }
+    }
+
+    /// Noise on embeddings [B, T, D] while training, of this size; the value itself otherwise, or if it is 0.
+    pub fn noise(&mut self, name: &str, x: ValueId, segment_start: ValueId, alpha: f32) -> Result<ValueId, IrError> {
+        if !self.training || alpha == 0.0 {
+            return Ok(x);
+        }
+        let (rng, stream) = (self.rng(), stream_of_name(name));
+        self.b.op1(name, EmbeddingNoise { alpha, stream }, &[x, segment_start, rng])
     }
 
     /// The dropout probability to use in an op that has its own, with the generator key if it is not 0.

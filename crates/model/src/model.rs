@@ -24,6 +24,7 @@ pub struct Model {
     pub(crate) config: ModelConfig,
     pub(crate) source: Source,
     pub(crate) precision: Precision,
+    noise: f32,
     /// The number format that the files hold what is not quantised in, or are published in.
     stored_dtype: DType,
     pub(crate) stored: StoredQuantised,
@@ -52,7 +53,17 @@ impl Model {
         };
         let (folder, source, companions) =
             (folder.to_path_buf(), Source::Files(files, names), Companions::open(folder)?);
-        Ok(Model { folder, config, source, precision: Precision::F32, stored_dtype, stored, companions, notes })
+        Ok(Model {
+            folder,
+            config,
+            source,
+            precision: Precision::F32,
+            noise: 0.0,
+            stored_dtype,
+            stored,
+            companions,
+            notes,
+        })
     }
 
     /// A folder to plan for: as [`Model::open`] where it has weight files; from `config.json` alone where it has none.
@@ -83,13 +94,13 @@ impl Model {
     /// A model of any shape, with random weights; the name is for people.
     pub fn random(name: &str, config: ModelConfig) -> Self {
         let stored = StoredQuantised::default();
-        let base = Base { config: &config, precision: Precision::F32, stored: &stored };
+        let base = Base { config: &config, precision: Precision::F32, stored: &stored, noise: 0.0 };
         // A shape that has no graph has no weights to be read either.
         let graph = build::evaluation(base, None, BatchShape { batch: 1, seq_len: 1 });
         let source = Source::Random(graph.map(|evaluation| Vectors::of(&evaluation.graph)).unwrap_or_default());
         let companions = Companions::default();
         let (folder, notes, precision, stored_dtype) = (PathBuf::from(name), Vec::new(), Precision::F32, DType::F32);
-        Model { folder, config, source, precision, stored_dtype, stored, companions, notes }
+        Model { folder, config, source, precision, noise: 0.0, stored_dtype, stored, companions, notes }
     }
 
     /// The model computed in another precision than f32; its graphs and what is loaded follow.
@@ -100,6 +111,12 @@ impl Model {
     /// The model without the dropout that its configuration asks for in training. Files it is saved to keep their own.
     pub fn without_dropout(self) -> Self {
         Model { config: self.config.without_dropout(), ..self }
+    }
+
+    /// The model with noise on its embeddings in training: each element of a token gets a uniform number within
+    /// ±alpha/√(L·D), L being the tokens of its sequence (Jain et al., *NEFTune*, 2023). 0 is none.
+    pub fn with_embedding_noise(self, alpha: f32) -> Self {
+        Model { noise: alpha, ..self }
     }
 
     /// The precision it is computed in.
@@ -129,7 +146,7 @@ impl Model {
     }
 
     pub(crate) fn base(&self) -> Base<'_> {
-        Base { config: &self.config, precision: self.precision, stored: &self.stored }
+        Base { config: &self.config, precision: self.precision, stored: &self.stored, noise: self.noise }
     }
 
     /// Where it lies.

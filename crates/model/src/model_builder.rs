@@ -23,6 +23,8 @@ pub(crate) struct Base<'a> {
     pub config: &'a ModelConfig,
     pub precision: Precision,
     pub stored: &'a StoredQuantised,
+    /// Size of the noise on embeddings in training; 0 is none.
+    pub noise: f32,
 }
 
 /// Static shape of a micro-batch: rows and tokens per row.
@@ -71,6 +73,7 @@ pub(crate) struct ModelBuilder<'a> {
     keys: Keys,
     adapters: Adapters<'a>,
     train_base: bool,
+    noise: f32,
     stored: &'a StoredQuantised,
     /// What linears that the files hold otherwise are quantised to.
     quant: Option<Quant>,
@@ -119,7 +122,7 @@ impl<'a> ModelBuilder<'a> {
     }
 
     fn of(
-        Base { config, stored, .. }: Base<'a>,
+        Base { config, stored, noise, .. }: Base<'a>,
         method: Option<&'a Method>,
         b: GraphBuilder,
         inputs: Inputs,
@@ -152,7 +155,15 @@ impl<'a> ModelBuilder<'a> {
             );
             return Err(ModelError::Setting(message));
         }
-        Ok(ModelBuilder { b, inputs, keys, adapters, train_base, stored, quant })
+        Ok(ModelBuilder { b, inputs, keys, adapters, train_base, noise, stored, quant })
+    }
+
+    /// Embeddings with the noise of training on them, if there is any (Jain et al., *NEFTune*, 2023).
+    pub fn noisy(&mut self, path: &str, x: ValueId) -> Result<ValueId, IrError> {
+        match self.keys {
+            Keys::Sequence(segment_start) => self.b.noise(&format!("{path}.noise"), x, segment_start, self.noise),
+            Keys::Cache { .. } => Ok(x),
+        }
     }
 
     /// How long a sequence is that positions count: with caches, as long as these get.

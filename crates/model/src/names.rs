@@ -146,7 +146,7 @@ impl TensorNames {
 
 /// The names of all parameters.
 fn parameters(config: &ModelConfig) -> Result<BTreeSet<String>, ModelError> {
-    let base = Base { config, precision: Precision::F32, stored: &StoredQuantised::default() };
+    let base = Base { config, precision: Precision::F32, stored: &StoredQuantised::default(), noise: 0.0 };
     let graph = build::evaluation(base, None, BatchShape { batch: 1, seq_len: 1 })?.graph;
     let is_parameter = |value: &Value| value.role.is_some_and(SourceRole::is_base_parameter);
     Ok(graph.values.into_iter().filter(is_parameter).map(|value| value.name).collect())

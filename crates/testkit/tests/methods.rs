@@ -7,8 +7,7 @@ mod case;
 
 use case::{Case, Run, relative_distance};
 use remat_formats::SafetensorsFile;
-use remat_ir::Parameter;
-use remat_model::{BatchShape, MergeOptions, Method, Model};
+use remat_model::{MergeOptions, Method};
 use remat_plan::Policy;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -162,10 +161,4 @@ fn a_merged_folder_computes_what_base_and_adapter_do() {
         let distance = relative_distance(&logits, &case.tensor("logits.adapter"));
         assert!(distance < LOGITS, "{base} {method}: logits of the merged folder differ by {distance:e}");
     }
-}
-
-/// Parameters of a method on a model, by name.
-#[allow(dead_code, reason = "for cases with starts of their own")]
-fn parameters(model: &Model, method: &Method) -> Vec<Parameter> {
-    model.training(method, BatchShape { batch: 1, seq_len: 4 }).expect("a graph").parameters
 }

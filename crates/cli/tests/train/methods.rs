@@ -8,7 +8,7 @@ const COMMON: &str = "--rank 4 --batch-size 2 --grad-accum 1 --seq-len 24 --lr 5
 const LLAMA: &str = "llama-gqa-tied";
 
 /// Flags of methods, and the model each is run on.
-const METHODS: [(&str, &str); 4] = [
+const METHODS: [(&str, &str); 5] = [
     (
         LLAMA,
         "--rslora --rank-pattern q_proj=2 --rank-pattern {\"mlp.up_proj\":6} --alpha-pattern v_proj=3 \
@@ -16,6 +16,7 @@ const METHODS: [(&str, &str); 4] = [
     ),
     ("gpt2", "--bias all --loraplus-lr-ratio 8 --method qlora"),
     (LLAMA, "--modules-to-save embed_tokens,lm_head --ensure-weight-tying --targets q_proj,v_proj"),
+    ("gpt2", "--neftune-noise-alpha 5 --packing"),
     (LLAMA, "--modules-to-save lm_head --bias none --precision bf16 --optimizer adamw8bit"),
 ];
 
@@ -77,6 +78,24 @@ fn a_folder_says_what_its_flags_said_and_is_a_start_and_an_adapter() {
 }
 
 #[test]
+fn noise_is_of_training_alone() {
+    let losses = |flags: &str| {
+        let rows = case("gpt2").join("rows.jsonl");
+        let common = format!("{} --steps 1 --eval-data {} {flags}", COMMON.replace("5e-3", "0"), rows.display());
+        let run = Train::on("gpt2", &common).finish().train;
+        let line = text(&run.bytes("metrics.jsonl"));
+        let line: Value = serde_json::from_str(line.lines().last().expect("a line")).expect("JSON");
+        (line["loss"].as_f64().expect("a loss"), line["val_loss"].as_f64().expect("a held-out loss"))
+    };
+    let (without, with) = (losses(""), losses("--neftune-noise-alpha 20"));
+    assert_ne!(without.0, with.0);
+    assert_eq!(without.1, with.1);
+    // The noise is small against the embeddings' own size, and grows with alpha.
+    let less = losses("--neftune-noise-alpha 0.1");
+    assert!((less.0 - without.0).abs() < (with.0 - without.0).abs(), "{without:?} {less:?} {with:?}");
+}
+
+#[test]
 fn plans_count_what_a_method_trains() {
     let trained = |flags: &str| {
         let mut command = remat(["plan", "--json", "--model"]);
@@ -121,6 +140,7 @@ fn what_does_not_go_together_is_refused_by_name() {
         (LLAMA, "--method full --bias all", "--bias: is of adapters, and full fine-tuning has none"),
         (LLAMA, "--method full --loraplus-lr-ratio 2", "--loraplus-lr-ratio: is of adapters"),
         (LLAMA, "--loraplus-lr-ratio 0", "--loraplus-lr-ratio"),
+        (LLAMA, "--neftune-noise-alpha -1", "--neftune-noise-alpha"),
     ] {
         let train = Train::on(model, &format!("{COMMON} --steps 1"));
         let output = train.command(flags).output().expect("the binary runs");

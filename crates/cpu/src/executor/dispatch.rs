@@ -132,6 +132,11 @@ fn compute<T: Element>(call: &Call<'_>) -> Result<(), DeviceError> {
             let dropout = Dropout::new(op.p, call.rng(1), op.stream);
             kernels::dropout::dropout(pool, dropout, op.first, call.shared::<T>(0), call.out::<T>(0));
         }
+        Op::EmbeddingNoise(op) => {
+            let (key, line) = ((op.alpha, call.rng(2), op.stream), call.shape(0)[1]);
+            let (starts, x) = (call.ints(1), call.shared::<T>(0));
+            kernels::embedding_noise::embedding_noise(pool, key, line, starts, x, call.out::<T>(0));
+        }
         Op::Split(op) => arrays::split::<T>(call, op),
         Op::Concat(op) => arrays::concat::<T>(call, op),
         Op::SliceRows(op) => {

@@ -261,6 +261,7 @@ ops! {
     Scale scale,
     Cast cast,
     Dropout dropout,
+    EmbeddingNoise embedding_noise,
     Split split,
     Concat concat,
     SliceRows slice_rows,

@@ -4,11 +4,13 @@
 //! checkpoint's name as a state, and in the file that of the module inside PEFT's model: a linear that has an adapter is the
 //! `base_layer` of that, and the head is `lm_head` whatever the family's checkpoints call it.
 
-use super::PREFIX;
 use super::trained_base::{HEAD_IN_MEMORY, TrainedBase};
 use super::variant::LoraConfig;
 use crate::ModelError;
 use remat_formats::ModelConfig;
+
+/// What PEFT puts before a module's name.
+pub(crate) const PREFIX: &str = "base_model.model.";
 
 /// The names for one base and one adapter's settings.
 pub(crate) struct FileNames {

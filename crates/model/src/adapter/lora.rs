@@ -2,9 +2,9 @@
 //!
 //! Invariant: B starts at zero, so an adapter that was never trained changes nothing.
 
-use super::selection::Layers;
+use super::layers::Layers;
 use super::targets::Targets;
-use super::trained_base::TrainedBiases;
+use super::trained_biases::TrainedBiases;
 use super::variant::{AdaptedLinear, AdapterTensor, LoraConfig, LoraVariant, Start, Variant};
 use crate::graph_builder::GraphBuilder;
 use remat_formats::{AdapterConfig, TargetModules};

@@ -5,6 +5,7 @@
 //! `table`; look next at `lora`, and at `settings` for what is read of a folder.
 
 mod file_names;
+mod layers;
 mod lora;
 mod patterns;
 mod selection;
@@ -12,17 +13,18 @@ mod settings;
 mod table;
 mod targets;
 mod trained_base;
+mod trained_biases;
 mod variant;
 
-pub(crate) use file_names::FileNames;
+pub(crate) use file_names::{FileNames, PREFIX};
+pub use layers::Layers;
 pub use patterns::ModulePattern;
 pub(crate) use selection::AdaptedModule;
-pub use selection::Layers;
 pub use settings::AdapterSettings;
 pub(crate) use settings::{check as check_settings, read as read_settings, to_peft};
 pub use targets::Targets;
 use trained_base::TrainedBase;
-pub use trained_base::TrainedBiases;
+pub use trained_biases::TrainedBiases;
 pub use variant::{LoraConfig, LoraVariant};
 
 use crate::ModelError;
@@ -40,8 +42,6 @@ use variant::{AdaptedLinear, Start};
 const WEIGHTS: &str = "adapter_model.safetensors";
 /// Files of an adapter's folder as they are written here.
 pub const ADAPTER_FILES: &[&str] = &["adapter_config.json", WEIGHTS];
-/// What PEFT puts before a module's name.
-pub(crate) const PREFIX: &str = "base_model.model.";
 /// Elements that are initialised at a time.
 const PIECE: usize = 1 << 14;
 /// Names of unmatched tensors that a message lists; the rest are counted.

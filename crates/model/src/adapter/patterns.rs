@@ -110,6 +110,6 @@ mod tests {
     #[test]
     fn a_key_that_does_not_parse_is_named() {
         let error = Patterns::new("rank-pattern", &pattern(&[("(q", 1)])).err().expect("an error").to_string();
-        assert!(error.starts_with("rank-pattern (q: not a valid regular expression: "), "{error}");
+        assert!(error.starts_with("`rank-pattern` (q: not a valid regular expression: "), "{error}");
     }
 }

@@ -4,8 +4,8 @@
 //! tolerates with a warning is a note, what changes the adapter and is not supported is refused by name.
 
 use super::file_names::FileNames;
+use super::layers::Layers;
 use super::patterns::sorted;
-use super::selection::Layers;
 use super::table::VARIANTS;
 use super::targets::{Targets, ends_with_name, kinds};
 use super::trained_base::ties_by_name;

@@ -4,48 +4,14 @@
 //! a state, and PEFT's in an adapter's file. A head that is tied to the embedding is trained as PEFT does it: what is named is
 //! a copy of its own, unless `ensure_weight_tying` keeps both one. Look next at `file_names` for the names in files.
 
+use super::trained_biases::TrainedBiases;
 use super::variant::LoraConfig;
 use crate::ModelError;
 use remat_formats::{ModelConfig, SettingName};
 use std::collections::BTreeSet;
-use std::fmt;
-use std::str::FromStr;
 
 /// What transformers calls every head in memory, whatever checkpoints call it.
 pub(super) const HEAD_IN_MEMORY: &str = "lm_head.weight";
-
-/// Which biases are trained beside adapters: PEFT's `bias`.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum TrainedBiases {
-    /// None.
-    #[default]
-    None,
-    /// Every bias of the model, those of norms, too.
-    All,
-    /// Those of the linears that have an adapter.
-    LoraOnly,
-}
-
-impl TrainedBiases {
-    const ALL: [(TrainedBiases, &'static str); 3] =
-        [(TrainedBiases::None, "none"), (TrainedBiases::All, "all"), (TrainedBiases::LoraOnly, "lora_only")];
-}
-
-impl fmt::Display for TrainedBiases {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let word = TrainedBiases::ALL.iter().find(|(biases, _)| biases == self).map_or("", |(_, word)| word);
-        f.write_str(word)
-    }
-}
-
-impl FromStr for TrainedBiases {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let found = TrainedBiases::ALL.iter().find(|(_, word)| *word == text).map(|(biases, _)| *biases);
-        found.ok_or_else(|| format!("is {text:?}; it must be none, all or lora_only"))
-    }
-}
 
 /// What of a base is trained.
 #[derive(Debug, Clone, PartialEq)]

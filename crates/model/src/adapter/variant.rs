@@ -3,10 +3,10 @@
 //! Invariant: nothing outside a variant's own file knows its tensors, how they start or what they compute. Look next at
 //! `lora` for the first of them, and at `adapter` for the table.
 
+use super::layers::Layers;
 use super::patterns::ModulePattern;
-use super::selection::Layers;
 use super::targets::Targets;
-use super::trained_base::TrainedBiases;
+use super::trained_biases::TrainedBiases;
 use crate::ModelError;
 use crate::graph_builder::GraphBuilder;
 use remat_formats::{AdapterConfig, SettingName, TargetModules};

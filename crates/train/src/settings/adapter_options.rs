@@ -252,23 +252,23 @@ mod tests {
         };
         refused(
             with(&|o| o.rank_pattern = vec!["q_proj".into()]),
-            "rank-pattern: 'q_proj' has no '='; give NAME=NUMBER, such as q_proj=8",
+            "`rank-pattern`: 'q_proj' has no '='; give NAME=NUMBER, such as q_proj=8",
         );
         refused(
             with(&|o| o.rank_pattern = vec!["q_proj=1.5".into()]),
-            "rank-pattern: 'q_proj=1.5' is no number; give NAME=NUMBER, such as q_proj=8",
+            "`rank-pattern`: 'q_proj=1.5' is no number; give NAME=NUMBER, such as q_proj=8",
         );
         refused(
             with(&|o| o.layers_to_transform = Some("4-2".into())),
-            "layers-to-transform: '4-2' is no list of layers: give numbers from 0 on and ranges, such as 0,2 or 8-15",
+            "`layers-to-transform`: '4-2' is no list of layers: give numbers from 0 on and ranges, such as 0,2 or 8-15",
         );
         refused(
             with(&|o| o.layers_pattern = vec!["h".into()]),
-            "layers-pattern: given without layers-to-transform: must be both; add layers-to-transform LAYERS",
+            "`layers-pattern`: given without `layers-to-transform`: must be both; add `layers-to-transform` LAYERS",
         );
         refused(
             with(&|o| o.ensure_weight_tying = true),
-            "ensure-weight-tying: says how modules-to-save trains a tied head; add modules-to-save lm_head",
+            "`ensure-weight-tying`: says how `modules-to-save` trains a tied head; add `modules-to-save` lm_head",
         );
     }
 

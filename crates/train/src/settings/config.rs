@@ -73,6 +73,11 @@ pub struct TrainConfig {
     #[serde(default)]
     pub no_model_dropout: bool,
 
+    /// Add noise of this size to the embeddings in training (NEFTune): uniform within ±ALPHA / √(L D) for a row of L tokens;
+    /// 5 to 15 [default: none]
+    #[arg(long, allow_negative_numbers = true, value_name = "ALPHA", help_heading = "Method")]
+    pub neftune_noise_alpha: Option<f64>,
+
     /// Modules that get an adapter: all-linear, names such as q_proj,v_proj, or a regular expression
     #[arg(long, value_name = "TARGETS", default_value = "all-linear", help_heading = "Method")]
     pub targets: String,
@@ -291,6 +296,7 @@ impl TrainConfig {
         let precision = self.precision.of_model(&model, self.device_options().level);
         self.precision = precision.into();
         let model = model.in_precision(precision.into());
+        let model = model.with_embedding_noise(self.neftune_noise_alpha.unwrap_or(0.0) as f32);
         Ok(if self.no_model_dropout { model.without_dropout() } else { model })
     }
 

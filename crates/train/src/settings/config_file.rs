@@ -222,6 +222,7 @@ mod tests {
             steps: Some(1),
             lr: Some(1.0),
             loraplus_lr_ratio: Some(2.0),
+            neftune_noise_alpha: Some(5.0),
             adapter: crate::AdapterOptions {
                 exclude_modules: Some("x".to_string()),
                 layers_to_transform: Some("0".to_string()),
@@ -246,6 +247,23 @@ mod tests {
         fields.sort_unstable();
         keys.sort_unstable();
         assert_eq!(fields, keys);
+    }
+
+    /// What is trained, by its flags: the table of the README is what the flags say of themselves.
+    #[test]
+    fn the_readme_has_every_flag_of_methods() {
+        let command = TrainConfig::augment_args(clap::Command::new("train"));
+        let is_method = |argument: &&clap::Arg| {
+            argument.get_help_heading() == Some("Method") || argument.get_id() == "loraplus_lr_ratio"
+        };
+        let rows = command.get_arguments().filter(is_method).map(|argument| {
+            let help = argument.get_help().map(ToString::to_string).unwrap_or_default().replace('|', "or");
+            format!("| `--{}` | {help} |\n", argument.get_long().expect("a flag"))
+        });
+        let table = format!("| flag | what it does |\n|---|---|\n{}", rows.collect::<String>());
+        let readme = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../README.md");
+        let readme = std::fs::read_to_string(readme).expect("the README");
+        assert!(readme.contains(&table), "README.md should have this table:\n{table}");
     }
 
     #[test]

@@ -170,6 +170,7 @@ impl TrainConfig {
             ("weight-decay", self.weight_decay),
             ("clip", self.clip),
             ("alpha", self.alpha.unwrap_or(0.0)),
+            ("neftune-noise-alpha", self.neftune_noise_alpha.unwrap_or(0.0)),
             ("loraplus-lr-ratio", self.loraplus_lr_ratio.unwrap_or(0.0)),
         ];
         for (key, number) in numbers {
