@@ -18,6 +18,8 @@ pub const UNSURE: u32 = (1 << PLACE_BITS) - 4;
 
 /// From magnitudes of [0, 1] to places: 0 is that of the number 0, then come seven decades, then the number 1.
 pub struct Decades {
+    /// The bits of the boundaries between decades, in order.
+    pub bounds: [u32; 8],
     /// By the lowest five bits of an exponent: the bits of the boundary between decades in that octave, or of infinity.
     pub edges: [u32; 32],
     /// The same: the decade of magnitudes up to there. The next one is that of magnitudes beyond.
@@ -39,8 +41,14 @@ impl Decades {
         let counts = (0..7).map(|decade| least << decade);
         let counts: Vec<usize> = [1].into_iter().chain(counts).chain([1]).collect();
         let infinity = f32::INFINITY.to_bits();
-        let mut decades =
-            Decades { edges: [infinity; 32], first: [0; 32], scale: [0.0; 16], shift: [0.0; 16], last: [0; 16] };
+        let mut decades = Decades {
+            bounds: [infinity; 8],
+            edges: [infinity; 32],
+            first: [0; 32],
+            scale: [0.0; 16],
+            shift: [0.0; 16],
+            last: [0; 16],
+        };
         let mut from = 0;
         for (decade, &count) in counts.iter().enumerate() {
             let last = from + count - 1;
@@ -54,6 +62,7 @@ impl Decades {
                 decades.shift[decade] = (unit * (from as f64 - 0.1 * parts) + 2.0) as f32;
             }
             if let Some(edge) = boundaries.get(last).filter(|edge| edge.is_finite()) {
+                decades.bounds[decade] = edge.to_bits();
                 decades.edges[(edge.to_bits() >> 23 & 31) as usize] = edge.to_bits();
             }
             from += count;

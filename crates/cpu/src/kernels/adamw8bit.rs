@@ -3,8 +3,8 @@
 //! Dettmers et al., *8-bit Optimizers via Block-wise Quantization*, 2022. A task decodes whole blocks into registers'
 //! reach, updates parameter and moments in f32 as `adamw`, and encodes the moments anew; so no thread count changes a bit.
 //! No operation is fused, so that every level makes the same codes. p and g are read and written, 12 bytes per element,
-//! and 4 bytes of codes (`adamw`: 28 in all). The search for codes comes close to what memory allows on AVX-512, where a
-//! product and a sum find 16 at a time and hardly any has to be looked up; elsewhere it bounds the op: a table, one by one.
+//! and 4 bytes of codes (`adamw`: 28 in all). With vectors of integers a product and a sum find codes, and hardly any has
+//! to be looked up; the portable level looks all of them up in a table, one by one, and that bounds the op there.
 
 use super::adamw::AdamW;
 use crate::pool::{Scratch, ThreadPool};
