@@ -64,6 +64,8 @@ pub mod linear_cross_entropy;
 pub mod linear_cross_entropy_grad;
 pub mod linear_cross_entropy_with_grad;
 pub mod linear_dw;
+pub mod masked_attention;
+pub mod masked_attention_grad;
 mod padded;
 pub mod pair_loss;
 pub mod pair_loss_grad;
