@@ -74,6 +74,8 @@ pub mod linear_cross_entropy_grad;
 pub mod linear_cross_entropy_with_grad;
 pub mod linear_dw;
 pub mod lion;
+pub mod masked_attention;
+pub mod masked_attention_grad;
 pub mod masked_fill;
 pub mod matmul;
 mod moves;

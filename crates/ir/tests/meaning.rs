@@ -344,4 +344,19 @@ fn costs_count_what_the_mathematics_needs() {
     assert_eq!(cost(LinearCrossEntropy::PLAIN.into(), &head[..3]), product);
     let grad = LinearCrossEntropyGrad { dh: true, dw: true, db: false, accumulate: false, softcap: None, bias: false };
     assert_eq!(cost(grad.into(), &head), 3.0 * product);
+    let crossed =
+        MaskedAttention { heads: 4, kv_heads: 2, scale: 1.0, causal: false, mask: None, dropout: 0.0, stream: 0 };
+    let types = [f32(&[3, 10, 32]), f32(&[3, 7, 16]), f32(&[3, 7, 16])];
+    assert_eq!(cost(crossed.clone().into(), &types), 4.0 * 8.0 * 12.0 * 70.0);
+    // 28 pairs up to the diagonal, and three queries behind it that see all seven keys.
+    assert_eq!(cost(MaskedAttention { causal: true, ..crossed }.into(), &types), 4.0 * 8.0 * 12.0 * 49.0);
+    let window = Window { stride: [2, 1], padding: [1, 0], ..Window::default() };
+    let conv = Conv2d { window, groups: 2, bias: false };
+    // 3 images, 6 channels, 4 by 5 places; 2 channels of a group and 3 by 2 elements of a window.
+    let product = 2.0 * (3.0 * 6.0 * 4.0 * 5.0) * (2.0 * 3.0 * 2.0);
+    assert_eq!(cost(conv.into(), &[f32(&[3, 4, 7, 6]), f32(&[6, 2, 3, 2])]), product);
+    let dx = Conv2dDx { window, groups: 2, size: [7, 6] };
+    assert_eq!(cost(dx.into(), &[f32(&[3, 6, 4, 5]), f32(&[6, 2, 3, 2])]), product);
+    let dw = Conv2dDw { window, groups: 2, kernel: [3, 2], bias: true, accumulate: false };
+    assert_eq!(cost(dw.into(), &[f32(&[3, 6, 4, 5]), f32(&[3, 4, 7, 6])]), product);
 }

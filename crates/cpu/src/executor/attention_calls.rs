@@ -3,7 +3,8 @@
 use super::call::Call;
 use crate::element::Element;
 use crate::kernels;
-use crate::kernels::attention::{Mask, MaskElements, Sight};
+use crate::kernels::attention::Sight;
+use crate::kernels::masked_attention::{Mask, MaskElements};
 use remat_ir::ops;
 use remat_plan::DeviceError;
 

@@ -20,6 +20,7 @@ use super::gemm::form::Form;
 use super::gemm::pack::Source;
 use super::gemm::tile::Update;
 use super::gemm::{K_BLOCK, ROW_STRIDE};
+use super::masked_attention::Mask;
 use crate::element::Element;
 use crate::pool::{Scratch, ThreadPool};
 use crate::shared::Out;
@@ -78,55 +79,6 @@ pub enum Sight<'a> {
         /// What else is hidden or weighed.
         mask: Option<Mask<'a>>,
     },
-}
-
-/// A mask over pairs of queries and keys.
-#[derive(Debug, Clone, Copy)]
-pub struct Mask<'a> {
-    /// Its elements, keys one behind the other.
-    pub elements: MaskElements<'a>,
-    /// How far neighbours in the batch, among heads and among queries lie apart.
-    pub strides: [usize; 3],
-}
-
-/// What a mask does to scores.
-#[derive(Debug, Clone, Copy)]
-pub enum MaskElements<'a> {
-    /// Where it is 0, the key is hidden.
-    Boolean(&'a [i32]),
-    /// It is added.
-    Additive(&'a [f32]),
-}
-
-impl Mask<'_> {
-    /// Index of the first key's element for a query.
-    #[inline(always)]
-    fn row(&self, (b, h, i): (usize, usize, usize)) -> usize {
-        b * self.strides[0] + h * self.strides[1] + i * self.strides[2]
-    }
-
-    /// Adds what the keys from `j` on have for a query onto `scores`: -infinity where they are hidden.
-    #[inline(always)]
-    pub(super) fn add_to(&self, query: (usize, usize, usize), j: usize, scores: &mut [f32]) {
-        let from = self.row(query) + j;
-        match self.elements {
-            MaskElements::Boolean(mask) => {
-                for (score, &seen) in scores.iter_mut().zip(&mask[from..]) {
-                    *score = if seen == 0 { f32::NEG_INFINITY } else { *score };
-                }
-            }
-            MaskElements::Additive(mask) => {
-                scores.iter_mut().zip(&mask[from..]).for_each(|(score, more)| *score += more);
-            }
-        }
-    }
-
-    fn len(&self) -> usize {
-        match self.elements {
-            MaskElements::Boolean(mask) => mask.len(),
-            MaskElements::Additive(mask) => mask.len(),
-        }
-    }
 }
 
 impl Sight<'_> {

@@ -18,6 +18,7 @@ use super::gemm::ROW_STRIDE;
 use super::gemm::form::Form;
 use super::gemm::pack::Panels;
 use super::gemm::tile::Update;
+use super::masked_attention_grad::mask_tile;
 use crate::element::{Element, Lanes};
 use crate::pool::{Scratch, ThreadPool};
 use crate::shared::Out;
@@ -242,8 +243,8 @@ impl<T: Element> Shares<'_, T> {
             if op.dropout.is_some() {
                 self.factors(head, pair, tiles.kept);
             }
-            if op.mask().is_some() {
-                self.masked(head, pair, tiles.across);
+            if let Some(mask) = op.mask() {
+                mask_tile(&mask, (head.b, head.h), [i, count], [j, rows], tiles.across);
             }
             // Few rows at a time, so that what one product makes and the next one reads stays in the first-level cache.
             for first in (0..rows).step_by(S::TILE_ROWS) {
@@ -327,21 +328,6 @@ impl<T: Element> Shares<'_, T> {
             dropout.apply((op.statistic(b, h, i + column) * op.keys + j) as u64, &mut line[..rows]);
             for (row, factor) in line.iter().enumerate().take(rows) {
                 unsafe { *to.add(row * ROW_STRIDE + column) = *factor };
-            }
-        }
-    }
-
-    /// What a mask adds to the scores of a tile, keys as rows; it runs along the keys, too.
-    #[inline(always)]
-    unsafe fn masked(&self, Head { b, h, .. }: Head, pair: Pair, to: *mut f32) {
-        let Pair { i, count, j, rows } = pair;
-        let Some(mask) = self.grad.op.mask() else { return };
-        let mut line = [0.0; ROWS];
-        for column in 0..count {
-            line.fill(0.0);
-            mask.add_to((b, h, i + column), j, &mut line[..rows]);
-            for (row, more) in line.iter().enumerate().take(rows) {
-                unsafe { *to.add(row * ROW_STRIDE + column) = *more };
             }
         }
     }

@@ -4,6 +4,7 @@ use remat_ir::{Array, Op, OpDef, Type};
 use remat_tensor::DType;
 
 use super::super::attention_grad::{AttentionGrad, attention_grad};
+use super::super::masked_attention::MaskElements;
 use super::*;
 use crate::testing::{Poisoned, assert_near, every_level, normals, wide};
 
