@@ -45,7 +45,7 @@ pub(super) fn reduced(x: &Type, axes: &[i64]) -> Result<Vec<usize>, String> {
     if axes.is_empty() {
         return Err("attribute axes = [] must name an axis".to_string());
     }
-    for pair in axes.windows(2).filter(|pair| pair[0] >= pair[1]) {
+    if let Some(pair) = axes.windows(2).find(|pair| pair[0] >= pair[1]) {
         return Err(format!("attribute axes = {axes:?} must ascend, and {} stands before {}", pair[0], pair[1]));
     }
     for &axis in axes {

@@ -241,7 +241,7 @@ impl UnaryFunction {
             UnaryFunction::Elu { alpha } => finite("alpha", alpha),
             UnaryFunction::Pow { exponent } => finite("exponent", exponent),
             UnaryFunction::AddScalar { value } => finite("value", value),
-            UnaryFunction::Clamp { min, max } if !(min <= max) => {
+            UnaryFunction::Clamp { min, max } if min.is_nan() || max.is_nan() || min > max => {
                 Err(format!("attributes min = {min} and max = {max}: min must be at most max"))
             }
             _ => Ok(()),
