@@ -116,7 +116,9 @@ impl OpDef for Reduce {
     fn samples() -> Vec<Sample> {
         let mut samples = Vec::new();
         for reduction in Reduction::ALL {
-            for (shape, axes) in CUTS {
+            // Sums walk all; the others walk alike.
+            let cuts = if reduction == Reduction::Sum { &CUTS[..] } else { &CUTS[..5] };
+            for &(shape, axes) in cuts {
                 samples.push(Sample::new(Reduce { reduction, axes: axes.to_vec() }).normal(shape));
             }
         }
