@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use remat_compiler::{Kept, compile, rematerialise, simplify};
 use remat_ir::{Array, Graph, Interpreter, Storage, verify};
 use remat_plan::{DeviceProfile, Policy, lower_bound_bytes};
-use remat_testkit::{random_model, source_values};
+use remat_testkit::{random_model, random_model_of_functions, source_values};
 use std::collections::BTreeMap;
 
 fn policies() -> impl Strategy<Value = Policy> {
@@ -46,7 +46,7 @@ proptest! {
 
     #[test]
     fn every_policy_gives_a_plan_that_means_the_same(seed in any::<u64>(), policy in policies()) {
-        let graph = random_model(seed).with_backward();
+        let graph = random_model_of_functions(seed).with_backward();
         verify(&graph).expect("differentiation keeps graphs valid");
         let source = simplify(graph.clone());
         verify(&source).expect("simplification keeps graphs valid");
@@ -64,7 +64,7 @@ proptest! {
 
     #[test]
     fn each_node_is_repeated_at_most_once_per_level_and_the_last_block_never(seed in any::<u64>(), policy in policies()) {
-        let source = simplify(random_model(seed).with_backward());
+        let source = simplify(random_model_of_functions(seed).with_backward());
         let graph = rematerialise(&source, &Kept::of(&source, &policy).expect("needs no search"));
         let mut repeated = std::collections::HashMap::new();
         let last = graph.nodes.iter().filter(|n| n.phase == remat_ir::Phase::Forward && n.region.is_some());

@@ -6,7 +6,7 @@
 use remat_compiler::compile;
 use remat_cpu::{CpuExecutor, CpuOptions};
 use remat_plan::{Device, Policy};
-use remat_testkit::{fill_sources, random_model, source_values};
+use remat_testkit::{fill_sources, random_model_of_functions, source_values};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -71,7 +71,8 @@ fn a_run_allocates_nothing_and_the_arena_is_the_plans() {
         for seed in 0..12 {
             for policy in [Policy::None, Policy::Full] {
                 let options = CpuOptions::new(2);
-                let plan = compile(random_model(seed).with_backward(), &policy, &options.profile()).expect("compiles");
+                let plan = compile(random_model_of_functions(seed).with_backward(), &policy, &options.profile())
+                    .expect("compiles");
                 let (graph, arena_bytes) = (plan.graph.clone(), plan.arena_bytes);
                 let sources = source_values(&graph, 1);
                 let mut executor = CpuExecutor::new(options);

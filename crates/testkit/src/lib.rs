@@ -9,6 +9,6 @@ mod run;
 mod source_values;
 
 pub use distant::DistantDevice;
-pub use random_model::{TestModel, random_model, random_model_of, two_layer_mlp};
+pub use random_model::{TestModel, random_model, random_model_of, random_model_of_functions, two_layer_mlp};
 pub use run::{RunResult, fill_sources, run_plan, with_backward};
 pub use source_values::source_values;

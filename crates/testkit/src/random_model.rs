@@ -18,6 +18,9 @@ const BATCH: usize = 2;
 const TOKENS: usize = 5;
 const WIDTH: usize = 8;
 const VOCAB: usize = 11;
+/// Kinds of layers that decoders have, and kinds made of single ops.
+const LAYERS: u32 = 9;
+const FUNCTIONS: u32 = 6;
 
 /// A forward graph and what is to be differentiated.
 #[derive(Debug, Clone)]
@@ -50,6 +53,8 @@ struct Maker {
     segment_start: ValueId,
     layer: usize,
     tokens: usize,
+    /// Kinds of layers that are drawn from.
+    kinds: u32,
 }
 
 impl Maker {
@@ -87,7 +92,7 @@ impl Maker {
     fn layer(&mut self, x: ValueId) -> ValueId {
         self.layer += 1;
         let name = format!("l{}", self.layer);
-        let kind = self.draw(15);
+        let kind = self.draw(self.kinds);
         let b = |maker: &mut Maker, op: remat_ir::Op, operands: &[ValueId]| {
             maker.b.op1(&name, op, operands).expect("shapes fit")
         };
@@ -254,8 +259,17 @@ pub fn random_model(seed: u64) -> TestModel {
     random_model_of(seed, TOKENS)
 }
 
-/// The same on rows of so many tokens.
+/// The same with layers of single ops besides: functions, reductions, products of activations, shapes, numbers and masks.
+pub fn random_model_of_functions(seed: u64) -> TestModel {
+    made(seed, TOKENS, LAYERS + FUNCTIONS)
+}
+
+/// As [`random_model`], on rows of so many tokens.
 pub fn random_model_of(seed: u64, row_tokens: usize) -> TestModel {
+    made(seed, row_tokens, LAYERS)
+}
+
+fn made(seed: u64, row_tokens: usize, kinds: u32) -> TestModel {
     let mut b = Builder::new();
     let tokens = || Type::new(DType::I32, [BATCH, row_tokens]);
     let ids = b.input("ids", tokens());
@@ -264,7 +278,8 @@ pub fn random_model_of(seed: u64, row_tokens: usize) -> TestModel {
     let rng = b.random_key();
     let philox = Philox::new(seed, stream_of_name("random_model"));
     let targets = Vec::new();
-    let mut m = Maker { b, philox, drawn: 0, targets, rng, positions, segment_start, layer: 0, tokens: row_tokens };
+    let mut m =
+        Maker { b, philox, drawn: 0, targets, rng, positions, segment_start, layer: 0, tokens: row_tokens, kinds };
     let embed_trained = m.draw(2) == 0;
     let table = m.parameter("embed", &[VOCAB, WIDTH], embed_trained);
     let mut x = m.b.op1("x0", Embedding, &[table, ids]).expect("shapes fit");
@@ -302,7 +317,8 @@ pub fn two_layer_mlp() -> TestModel {
     let rng = b.random_key();
     let philox = Philox::new(0, 0);
     let targets = Vec::new();
-    let mut m = Maker { b, philox, drawn: 0, targets, rng, positions, segment_start, layer: 0, tokens: TOKENS };
+    let mut m =
+        Maker { b, philox, drawn: 0, targets, rng, positions, segment_start, layer: 0, tokens: TOKENS, kinds: LAYERS };
     let table = m.parameter("embed", &[VOCAB, WIDTH], false);
     let mut x = m.b.op1("x0", Embedding, &[table, ids]).expect("shapes fit");
     for name in ["r0", "r1"] {

@@ -10,7 +10,7 @@ use remat_cpu::{CpuExecutor, CpuOptions};
 use remat_ir::{Array, Graph, Interpreter, Rounding, Storage};
 use remat_model::{Method, Precision};
 use remat_plan::{DeviceProfile, Policy};
-use remat_testkit::{random_model, run_plan, source_values, with_backward};
+use remat_testkit::{random_model, random_model_of_functions, run_plan, source_values, with_backward};
 
 /// Named policies, and three budgets between the smallest that the graph can be trained in and keeping everything.
 fn policies(graph: &Graph) -> Vec<Policy> {
@@ -98,7 +98,7 @@ proptest! {
 
     #[test]
     fn random_models_run_like_the_interpreter_and_bit_identically_under_every_policy(seed in any::<u64>()) {
-        let graph = random_model(seed).with_backward();
+        let graph = random_model_of_functions(seed).with_backward();
         let sources = source_values(&graph, 3);
         let (exact, tolerance) = reference(&graph);
         let mut first = None;

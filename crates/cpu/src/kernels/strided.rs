@@ -93,8 +93,8 @@ impl<const N: usize> Walk<N> {
         for axis in (0..self.axes - 1).rev() {
             at.index[axis] = rest % self.sizes[axis];
             rest /= self.sizes[axis];
-            for n in 0..N {
-                at.start[n] += at.index[axis] * self.strides[axis][n];
+            for (start, stride) in at.start.iter_mut().zip(self.strides[axis]) {
+                *start += at.index[axis] * stride;
             }
         }
         at
@@ -105,15 +105,15 @@ impl<const N: usize> Walk<N> {
     pub(crate) fn advance(&self, at: &mut At<N>) {
         for axis in (0..self.axes - 1).rev() {
             at.index[axis] += 1;
-            for n in 0..N {
-                at.start[n] += self.strides[axis][n];
+            for (start, stride) in at.start.iter_mut().zip(self.strides[axis]) {
+                *start += stride;
             }
             if at.index[axis] < self.sizes[axis] {
                 return;
             }
             at.index[axis] = 0;
-            for n in 0..N {
-                at.start[n] -= self.sizes[axis] * self.strides[axis][n];
+            for (start, stride) in at.start.iter_mut().zip(self.strides[axis]) {
+                *start -= self.sizes[axis] * stride;
             }
         }
     }

@@ -45,7 +45,7 @@ pub(super) fn reduced(x: &Type, axes: &[i64]) -> Result<Vec<usize>, String> {
     if axes.is_empty() {
         return Err("attribute axes = [] must name an axis".to_string());
     }
-    for pair in axes.windows(2).filter(|pair| pair[0] >= pair[1]) {
+    if let Some(pair) = axes.windows(2).find(|pair| pair[0] >= pair[1]) {
         return Err(format!("attribute axes = {axes:?} must ascend, and {} stands before {}", pair[0], pair[1]));
     }
     for &axis in axes {
@@ -116,7 +116,9 @@ impl OpDef for Reduce {
     fn samples() -> Vec<Sample> {
         let mut samples = Vec::new();
         for reduction in Reduction::ALL {
-            for (shape, axes) in CUTS {
+            // Sums walk all; the others walk alike.
+            let cuts = if reduction == Reduction::Sum { &CUTS[..] } else { &CUTS[..5] };
+            for &(shape, axes) in cuts {
                 samples.push(Sample::new(Reduce { reduction, axes: axes.to_vec() }).normal(shape));
             }
         }

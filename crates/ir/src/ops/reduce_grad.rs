@@ -55,7 +55,8 @@ impl OpDef for ReduceGrad {
     fn samples() -> Vec<Sample> {
         let mut samples = Vec::new();
         for reduction in [Reduction::Max, Reduction::Min] {
-            for (shape, axes) in CUTS {
+            let cuts = if reduction == Reduction::Max { &CUTS[..9] } else { &CUTS[..3] };
+            for &(shape, axes) in cuts {
                 // Of few values, so that many are equal.
                 let few: Vec<f64> = (0..shape.iter().product()).map(|i: usize| ((i * 7 % 11) as f64 - 5.0) / 4.0).collect();
                 let forward = Sample::new(Reduce { reduction, axes: axes.to_vec() }).f32(shape, few);

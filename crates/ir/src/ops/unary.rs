@@ -241,7 +241,7 @@ impl UnaryFunction {
             UnaryFunction::Elu { alpha } => finite("alpha", alpha),
             UnaryFunction::Pow { exponent } => finite("exponent", exponent),
             UnaryFunction::AddScalar { value } => finite("value", value),
-            UnaryFunction::Clamp { min, max } if !(min <= max) => {
+            UnaryFunction::Clamp { min, max } if min.is_nan() || max.is_nan() || min > max => {
                 Err(format!("attributes min = {min} and max = {max}: min must be at most max"))
             }
             _ => Ok(()),
@@ -268,9 +268,7 @@ impl UnaryFunction {
             _ => vec![-100.0, -20.0, -0.01, 0.01, 20.0, 100.0],
         };
         vec![
-            (vec![1, 3, 5], (0..15).map(|i| wave(i, 1.0)).collect()),
             (vec![2, 7, 33], (0..462).map(|i| wave(i, 3.0)).collect()),
-            (vec![1], vec![wave(1, 1.0)]),
             (vec![1, 6], far),
         ]
     }
