@@ -198,13 +198,26 @@ fn page(found: &Found) -> String {
         let (out, back) = (rate(copies.write_bytes_per_second), rate(copies.read_bytes_per_second));
         lines.push(format!("copies    {} · {out} out, {back} back, measured now", folder.display()));
     }
-    let heads: String = measured.iter().map(|m| format!("{:<36}", number_format(m.precision))).collect();
-    lines.push(format!("\n{:<30}{}", "kind of operation", heads.trim_end()));
-    for &class in OpClass::ALL {
-        let rates: String = measured.iter().map(|m| format!("{:<36}", rate(&m.prices, class))).collect();
-        lines.push(format!("{:<30}{}", class.name(), rates.trim_end()));
-    }
+    lines.push(String::new());
+    lines.extend(rate_table(measured));
     lines.join("\n") + "\n"
+}
+
+/// A line for each class, a column for each precision, as wide as its widest cell.
+fn rate_table(measured: &[Measured]) -> Vec<String> {
+    let column = |m: &Measured| -> Vec<String> {
+        let rates = OpClass::ALL.iter().map(|&class| rate(&m.prices, class));
+        std::iter::once(number_format(m.precision).to_string()).chain(rates).collect()
+    };
+    let names = std::iter::once("kind of operation").chain(OpClass::ALL.iter().map(|class| class.name()));
+    let mut table: Vec<String> = names.map(str::to_string).collect();
+    for cells in measured.iter().map(column) {
+        let width = table.iter().map(|line| line.chars().count()).max().unwrap_or(0) + 2;
+        for (line, cell) in table.iter_mut().zip(cells) {
+            *line = format!("{line:<width$}{cell}");
+        }
+    }
+    table
 }
 
 fn object(found: &Found) -> Value {
