@@ -222,7 +222,7 @@ fn refusals() -> Vec<(Op, &'static str, &'static str)> {
         (
             EmbeddingNoise { alpha: f32::INFINITY, stream: 0 }.into(),
             "f32[1, 2, 3] i32[1, 2] u32[4]",
-            "attribute alpha = inf must be finite",
+            "attribute alpha = inf must be a finite number",
         ),
         (EmbeddingNoise { alpha: 1.0, stream: 0 }.into(), "f32[2, 3] i32[2] u32[4]", "x f32[2, 3] must have 3 axes"),
         (
