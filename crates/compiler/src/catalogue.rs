@@ -5,9 +5,10 @@
 //! boundaries, some more of them kept make up for more of them held in backward, so there a smaller budget may cost a
 //! little transient memory.) So is a plan that keeps less than a boundary per block and takes more memory than that: it
 //! would cost a small budget more than a larger one. For a budget, beaten plans are taken only where no other keeps so
-//! little; `plan` says so.
-//! Invariants: what is beaten depends on the graph and the prices alone, never on a budget or a limit. So of two budgets the
-//! smaller never gives a faster plan. Memory here is the arena. To place one takes as long as all else about a plan, so what
+//! little, or where that would be slower than a smaller budget's; and only such as nothing beats that keeps the budget, too.
+//! Invariants: what is beaten, and what each budget gets, depends on the graph and the prices alone, never on the limits that
+//! are asked for. Of two budgets the smaller never gives a faster plan, and no plan that is found keeps a budget and beats
+//! what is chosen for it. Memory here is the arena. To place one takes as long as all else about a plan, so what
 //! is alive at once, below which no arena is, says which plans can beat one at all, and only those are placed. Look next at
 //! `solve` for where plans come from, and at `select` for who chooses.
 
@@ -75,8 +76,15 @@ pub(crate) struct Catalogue {
     /// The smallest of the plans with a boundary per block, and what it keeps.
     by_region: Option<Entry>,
     by_region_kept_bytes: usize,
-    /// Of the plans that are not beaten, the one that keeps least.
-    least_unbeaten: OnceLock<usize>,
+    scarce: OnceLock<Scarce>,
+}
+
+/// What budgets get that are too small for unbeaten plans.
+struct Scarce {
+    /// From how many bytes on, and which entry; the smallest budget first.
+    chosen: Vec<(usize, usize)>,
+    /// Budgets of so many bytes or more have unbeaten plans that are no slower.
+    below_bytes: usize,
 }
 
 impl Catalogue {
@@ -102,7 +110,7 @@ impl Catalogue {
         mark_more_alive(&mut entries, by_region_kept_bytes);
         let mut by_alive: Vec<u32> = (0..entries.len() as u32).collect();
         by_alive.sort_by_key(|&index| entries[index as usize].alive_bytes);
-        Catalogue { entries, by_alive, by_region, by_region_kept_bytes, least_unbeaten: OnceLock::new() }
+        Catalogue { entries, by_alive, by_region, by_region_kept_bytes, scarce: OnceLock::new() }
     }
 
     /// The fewest bytes that any of the plans keeps.
@@ -118,49 +126,116 @@ impl Catalogue {
     /// Whether another plan beats one, by their arenas.
     fn is_beaten(&self, entry: &Entry, placing: Placing<'_>) -> bool {
         *entry.is_beaten.get_or_init(|| {
-            let (kept_bytes, arena_bytes) = (entry.kept_bytes(), placing.arena_bytes(entry));
-            let by_region = self.by_region.as_ref().filter(|_| kept_bytes < self.by_region_kept_bytes);
-            if by_region.is_some_and(|by_region| arena_bytes > placing.arena_bytes(by_region)) {
-                return true;
-            }
-            let may_beat = |other: &&Entry| {
-                let counts = other.kept_bytes() <= kept_bytes || other.kept_bytes() >= self.by_region_kept_bytes;
-                counts && other.ticks <= entry.ticks && !std::ptr::eq(*other, entry)
-            };
-            // No arena is smaller than what is alive.
-            let no_more_alive = self.by_alive().take_while(|other| other.alive_bytes <= arena_bytes);
-            no_more_alive.filter(may_beat).any(|other| {
-                let other_bytes = placing.arena_bytes(other);
-                other_bytes < arena_bytes || other_bytes == arena_bytes && other.ticks < entry.ticks
-            })
+            let kept_bytes = entry.kept_bytes();
+            let is_low = kept_bytes < self.by_region_kept_bytes;
+            let counts =
+                |other: &Entry| other.kept_bytes() <= kept_bytes || other.kept_bytes() >= self.by_region_kept_bytes;
+            is_low && placing.arena_bytes(entry) > self.by_region_arena_bytes(placing)
+                || self.is_beaten_by_any(entry, placing, counts)
         })
     }
 
-    /// Of the plans that are not beaten, the one that keeps least.
-    fn least_unbeaten(&self, placing: Placing<'_>) -> Option<&Entry> {
-        let find = || {
-            let mut order: Vec<usize> = (0..self.entries.len()).collect();
-            order.sort_by_key(|&index| self.entries[index].kept_bytes());
-            let is_unbeaten = |&index: &usize| !self.is_beaten(&self.entries[index], placing);
-            order.into_iter().find(is_unbeaten).unwrap_or(usize::MAX)
-        };
-        self.entries.get(*self.least_unbeaten.get_or_init(find))
+    /// Whether one of the plans that count takes no more memory and no more time than `entry`, and less of one of them.
+    fn is_beaten_by_any(&self, entry: &Entry, placing: Placing<'_>, counts: impl Fn(&Entry) -> bool) -> bool {
+        let arena_bytes = placing.arena_bytes(entry);
+        let may_beat = |other: &&Entry| counts(other) && other.ticks <= entry.ticks && !std::ptr::eq(*other, entry);
+        // No arena is smaller than what is alive.
+        self.by_alive().take_while(|other| other.alive_bytes <= arena_bytes).filter(may_beat).any(|other| {
+            let other_bytes = placing.arena_bytes(other);
+            other_bytes < arena_bytes || other_bytes == arena_bytes && other.ticks < entry.ticks
+        })
+    }
+
+    /// The arena of a boundary per block.
+    fn by_region_arena_bytes(&self, placing: Placing<'_>) -> usize {
+        self.by_region.as_ref().map_or(usize::MAX, |by_region| placing.arena_bytes(by_region))
+    }
+
+    /// The fastest of the plans that a test accepts; of equally fast ones the smallest.
+    fn fastest(&self, placing: Placing<'_>, accepts: impl Fn(&Entry) -> bool) -> Option<usize> {
+        let accepted = |&index: &usize| accepts(&self.entries[index]);
+        let first = (0..self.entries.len()).find(accepted)?;
+        let as_fast = |&index: &usize| self.entries[index].ticks == self.entries[first].ticks;
+        let equal = (first..self.entries.len()).take_while(as_fast).filter(accepted);
+        equal.min_by_key(|&index| placing.arena_bytes(&self.entries[index]))
+    }
+
+    /// The fastest plan that keeps no more than a budget and is not beaten.
+    fn unbeaten(&self, budget_bytes: usize, placing: Placing<'_>) -> Option<usize> {
+        self.fastest(placing, |entry| entry.kept_bytes() <= budget_bytes && !self.is_beaten(entry, placing))
+    }
+
+    /// The smallest plan that keeps no more than a budget and is no slower than another one.
+    fn smallest_as_fast(&self, budget_bytes: usize, ticks: u64, placing: Placing<'_>) -> Option<usize> {
+        let mut smallest: Option<(usize, u64, usize)> = None;
+        for &index in &self.by_alive {
+            let entry = &self.entries[index as usize];
+            if smallest.is_some_and(|(arena_bytes, ..)| entry.alive_bytes > arena_bytes) {
+                break;
+            }
+            if entry.kept_bytes() <= budget_bytes && entry.ticks <= ticks {
+                let this = (placing.arena_bytes(entry), entry.ticks, index as usize);
+                smallest = Some(smallest.map_or(this, |smallest| smallest.min(this)));
+            }
+        }
+        smallest.map(|(.., index)| index)
+    }
+
+    /// What the smallest budgets get, up to where unbeaten plans are there for all that follow.
+    fn scarce(&self, placing: Placing<'_>) -> &Scarce {
+        self.scarce.get_or_init(|| {
+            let mut budgets: Vec<usize> = self.entries.iter().map(Entry::kept_bytes).collect();
+            budgets.sort_unstable();
+            budgets.dedup();
+            let mut chosen: Vec<(usize, usize)> = Vec::new();
+            let first =
+                budgets.iter().find_map(|&bytes| self.unbeaten(bytes, placing)).map(|index| &self.entries[index]);
+            let mut most_ticks = u64::MAX;
+            for bytes in budgets {
+                if self.unbeaten(bytes, placing).is_some_and(|index| self.entries[index].ticks <= most_ticks) {
+                    return Scarce { chosen, below_bytes: bytes };
+                }
+                let index = first.and_then(|first| self.beaten_by_larger(bytes, most_ticks, first, placing));
+                if let Some(index) = index {
+                    most_ticks = self.entries[index].ticks;
+                    chosen.push((bytes, index));
+                }
+            }
+            Scarce { chosen, below_bytes: usize::MAX }
+        })
+    }
+
+    /// A plan that keeps no more than a budget, takes no more time than a smaller budget's, and is beaten at most by what
+    /// keeps more: the fastest that is not faster than `first`, which the first budget with an unbeaten plan gets; if there
+    /// is none, the fastest in the arena of a boundary per block; else the smallest.
+    fn beaten_by_larger(
+        &self,
+        budget_bytes: usize,
+        most_ticks: u64,
+        first: &Entry,
+        placing: Placing<'_>,
+    ) -> Option<usize> {
+        let within = |entry: &Entry| entry.kept_bytes() <= budget_bytes;
+        let keeps = |entry: &Entry| within(entry) && entry.ticks <= most_ticks;
+        let limit_bytes = self.by_region_arena_bytes(placing);
+        let is_small = |entry: &Entry| entry.alive_bytes <= limit_bytes && placing.arena_bytes(entry) <= limit_bytes;
+        let is_slow = |entry: &Entry| budget_bytes < first.kept_bytes() && entry.ticks >= first.ticks;
+        self.fastest(placing, |entry| keeps(entry) && is_slow(entry) && !self.is_beaten_by_any(entry, placing, within))
+            .or_else(|| self.fastest(placing, |entry| keeps(entry) && is_small(entry)))
+            .or_else(|| self.smallest_as_fast(budget_bytes, most_ticks, placing))
     }
 
     /// The plan for a budget: the fastest that keeps no more and is not beaten. Where nothing that keeps so little is
-    /// unbeaten, the fastest of the others; but none that is faster than what larger budgets get, if there is a choice.
+    /// unbeaten, or only what is slower than a smaller budget's plan, one that only larger budgets beat.
     pub(crate) fn within(&self, budget_bytes: usize, placing: Placing<'_>) -> Option<&Entry> {
-        let keeps = |entry: &&Entry| entry.kept_bytes() <= budget_bytes;
-        let least = self.least_unbeaten(placing)?;
-        let low = || self.entries.iter().filter(|entry| entry.kept_bytes() < least.kept_bytes());
-        let is_slow = |entry: &&Entry| entry.ticks >= least.ticks;
-        let least_bytes = self.least_kept_bytes();
-        let best = self.entries.iter().filter(keeps).find(|entry| !self.is_beaten(entry, placing));
-        if least.kept_bytes() == least_bytes || low().filter(is_slow).any(|entry| entry.kept_bytes() == least_bytes) {
-            return best.or_else(|| low().filter(keeps).find(is_slow));
-        }
-        // The smallest budgets get a fast plan that takes much memory; larger ones must not be slower.
-        low().filter(keeps).chain(best).min_by_key(|entry| entry.ticks)
+        let scarce = self.scarce(placing);
+        let index = if budget_bytes < scarce.below_bytes {
+            let count = scarce.chosen.partition_point(|&(bytes, _)| bytes <= budget_bytes);
+            scarce.chosen[..count].last().map(|&(_, index)| index)
+        } else {
+            self.unbeaten(budget_bytes, placing)
+        };
+        index.map(|index| &self.entries[index])
     }
 
     /// Plans that keep no more than a budget and have no more alive at once than a limit allows, the fastest first.

@@ -4,12 +4,18 @@
 mod shapes;
 
 use proptest::prelude::*;
-use remat_compiler::{compile, compile_within, simplify};
+use remat_compiler::{Problem, compile, simplify};
 use remat_ir::{Array, Graph, Interpreter, Storage};
 use remat_plan::{DeviceProfile, KernelRules, Plan, Policy, lower_bound_bytes};
-use remat_testkit::{random_model, source_values};
+use remat_testkit::{random_model, random_model_of_functions, source_values};
 use shapes::{GPT2_FEW_WORDS, LLAMA_8B, Shape};
 use std::collections::BTreeMap;
+
+/// The model of a seed: of the layers of decoders alone, or of layers of single ops besides.
+fn model(seed: u64, of_functions: bool) -> Graph {
+    let model = if of_functions { random_model_of_functions(seed) } else { random_model(seed) };
+    model.with_backward()
+}
 
 /// A machine whose sums over tokens can be interrupted after so many rows.
 fn with_token_block(token_block: usize) -> DeviceProfile {
@@ -23,7 +29,8 @@ fn profile() -> DeviceProfile {
 
 /// The smallest plan of `auto`.
 fn smallest(graph: &Graph, profile: &DeviceProfile) -> Plan {
-    let auto = |cap| compile_within(graph.clone(), &Policy::Auto, profile, Some(cap));
+    let problem = Problem::new(graph.clone(), profile).expect("valid");
+    let auto = |cap| problem.plan(&Policy::Auto, Some(cap));
     let bytes = auto(0).expect_err("nothing fits into nothing").smallest_bytes().expect("only the cap can be wrong");
     auto(bytes).expect("the smallest arena named is feasible")
 }
@@ -56,8 +63,10 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 60, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn plans_in_tiles_are_checked_and_mean_the_same(seed in any::<u64>()) {
-        let graph = random_model(seed).with_backward();
+    fn plans_in_tiles_are_checked_and_mean_the_same(
+        seed in any::<u64>(), of_functions in any::<bool>(),
+    ) {
+        let graph = model(seed, of_functions);
         let source = simplify(graph.clone());
         // `compile` runs the checker itself.
         let plan = smallest(&graph, &profile());
@@ -68,9 +77,13 @@ proptest! {
     }
 
     #[test]
-    fn budgets_are_kept_down_to_the_smallest_and_named_policies_never_cut(seed in any::<u64>()) {
-        let graph = random_model(seed).with_backward();
-        let budget = |bytes| compile(graph.clone(), &Policy::Budget(bytes), &profile());
+    fn budgets_are_kept_down_to_the_smallest_and_named_policies_never_cut(
+        seed in any::<u64>(), of_functions in any::<bool>(),
+    ) {
+        let graph = model(seed, of_functions);
+        let profile = profile();
+        let problem = Problem::new(graph.clone(), &profile).expect("valid");
+        let budget = |bytes| problem.plan(&Policy::Budget(bytes), None);
         if let Err(error) = budget(0) {
             let smallest = error.smallest_bytes().expect("only the budget can be wrong");
             let plan = budget(smallest).expect("the smallest budget named is feasible");
@@ -79,7 +92,7 @@ proptest! {
             prop_assert!(smallest <= whole.smallest_bytes().expect("only the budget can be wrong"));
         }
         for policy in [Policy::None, Policy::Full, Policy::Every(2)] {
-            let plan = compile_within(graph.clone(), &policy, &profile(), Some(usize::MAX)).expect("compiles");
+            let plan = problem.plan(&policy, Some(usize::MAX)).expect("compiles");
             prop_assert_eq!(plan.tiles(), 1, "{}", policy);
         }
     }
@@ -88,8 +101,10 @@ proptest! {
 /// The random models must have something to cut, or the tests above say nothing.
 #[test]
 fn many_random_models_are_cut() {
-    let cut = (0..60).filter(|&seed| smallest(&random_model(seed).with_backward(), &profile()).tiles() > 1).count();
-    assert!(cut >= 5, "{cut} of 60");
+    for (of_functions, seeds) in [(false, 60), (true, 100)] {
+        let cut = (0..seeds).filter(|&seed| smallest(&model(seed, of_functions), &profile()).tiles() > 1).count();
+        assert!(cut >= 5, "{cut} of {seeds}, of functions: {of_functions}");
+    }
 }
 
 /// Values of the plan's graph that have this shape.
