@@ -70,8 +70,8 @@ impl Options {
     }
 
     /// A graph without loss that [`Step::evaluate`](crate::Step::evaluate) runs with the parameters as they are, in the same
-    /// memory: usually the same model, made in a [`Graph::evaluation`]. Its parameters are those of the training graph, by
-    /// name; inputs of one name and type are one input.
+    /// memory: usually the same model, made in a [`Graph::evaluation`]. Its parameters and buffers are those of the training
+    /// graph, by name; inputs of one name and type are one input.
     pub fn evaluation(self, graph: Graph) -> Self {
         Options { evaluation: Some(graph), ..self }
     }
