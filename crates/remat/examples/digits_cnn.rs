@@ -6,8 +6,9 @@
 //!
 //! Run: `cargo run -p remat --example digits_cnn`. It prints accuracy and memory with and without checkpointing.
 
+use remat::modules::{BatchNorm2d, Conv2d};
 use remat::{
-    AdamWSettings, BatchNormOptions, CheckpointPolicy, ConvOptions, CrossEntropyOptions, DType, Error, Graph, Init,
+    AdamWSettings, BatchNormOptions, CheckpointPolicy, ConvOptions, CrossEntropyOptions, DType, Error, Graph,
     Optimizer, Options, PoolOptions, Schedule, Step, Tensor,
 };
 
@@ -18,18 +19,15 @@ const CLASSES: usize = 10;
 const BATCH: usize = 60;
 const UPDATES: usize = 90;
 
-/// Convolution, batch norm, ReLU. In training each run moves the running statistics once, whatever is computed again; a graph
-/// for evaluation has them in the place of the batch's.
+/// Convolution, batch norm, ReLU. In training each run moves the running statistics once, whatever is computed again; in an
+/// evaluation they stand for the batch's.
 fn block(g: &mut Graph, x: Tensor, channels: usize) -> Result<Tensor, Error> {
     let from = g.ty(x)?.shape[1];
-    let w = g.parameter("conv.weight", &[channels, from, 3, 3], Init::Uniform(1.0 / (9.0 * from as f32).sqrt()))?;
-    let y = g.conv2d(x, w, None, ConvOptions { padding: [1, 1], ..ConvOptions::default() })?;
-    let scale = g.parameter("norm.weight", &[channels], Init::Ones)?;
-    let shift = g.parameter("norm.bias", &[channels], Init::Zeros)?;
-    let mean = g.buffer("norm.running_mean", &[channels], Init::Zeros)?;
-    let variance = g.buffer("norm.running_var", &[channels], Init::Ones)?;
-    let options = BatchNormOptions { training: g.is_training(), ..BatchNormOptions::default() };
-    let y = g.batch_norm(y, [scale, shift], [mean, variance], options)?;
+    let same_size = ConvOptions { padding: [1, 1], ..ConvOptions::default() };
+    let conv = Conv2d::new(g, "conv", [from, channels], [3, 3], same_size, false)?;
+    let norm = BatchNorm2d::new(g, "norm", channels, BatchNormOptions::default())?;
+    let y = conv.forward(g, x)?;
+    let y = norm.forward(g, y)?;
     g.relu(y)
 }
 
