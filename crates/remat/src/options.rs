@@ -48,7 +48,8 @@ impl Options {
         Options { arena_cap_bytes: Some(bytes), ..self }
     }
 
-    /// Trains with this optimizer, by [`Step::update`](crate::Step::update).
+    /// Trains with this optimizer, by [`Step::update`](crate::Step::update). Weights decay by what its settings say, by default
+    /// 0: those of two axes and more, unless a [`ParameterGroup`] says otherwise.
     pub fn optimizer(self, optimizer: Optimizer) -> Self {
         Options { optimizer: Some(optimizer), ..self }
     }
