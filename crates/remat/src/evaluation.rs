@@ -1,18 +1,20 @@
 //! Evaluation beside training: a second graph, without loss and backward, whose plan is loaded into the same device.
 //!
-//! Invariant: it shares parameters, frozen weights and the arena with the training step, so that nothing is held twice or
-//! copied. Look next at [`crate::Options::evaluation`].
+//! Invariant: it shares parameters, buffers, frozen weights and the arena with the training step, so that nothing is held twice
+//! or copied, and changes none of them. Look next at [`crate::Options::evaluation`].
 
+use crate::graph::Source;
 use crate::step::Step;
 use crate::{Error, Graph};
+use remat_ir::Storage;
 use remat_tensor::DType;
 
 /// There is one plan without backward.
 const EVALUATION: usize = 0;
 
 impl Step {
-    /// Runs the evaluation graph on the present inputs and with the present parameters. Gradients, counters and the random key
-    /// stay as they are; outputs are read by [`Step::evaluation_output`].
+    /// Runs the evaluation graph on the present inputs and with the present parameters and buffers. These, gradients,
+    /// counters and the random key stay as they are; outputs are read by [`Step::evaluation_output`].
     ///
     /// # Errors
     /// A step without one; an input that a kernel refuses.
@@ -52,7 +54,7 @@ impl Step {
     }
 }
 
-/// Refuses an evaluation graph that wants nothing, or parameters and weights that the training graph does not have.
+/// Refuses an evaluation graph that wants nothing, sources that the training graph does not have, and updates of buffers.
 pub(crate) fn checked(evaluation: &Graph, training: &Graph) -> Result<remat_ir::Graph, Error> {
     let graph = evaluation.b.graph();
     if graph.outputs.is_empty() {
@@ -64,11 +66,22 @@ pub(crate) fn checked(evaluation: &Graph, training: &Graph) -> Result<remat_ir::
             let (kind, name) = ("parameter for its evaluation", source.name.clone());
             return Err(Error::UnknownName { kind, name, available: names.join(", ") });
         };
-        if same.ty != source.ty || same.trained != source.trained {
-            let kind = |trained| if trained { "parameter" } else { "frozen weight" };
-            let described = |of: &crate::graph::Source| format!("a {} {}", kind(of.trained), of.ty);
+        let kind = |of: &Source| match (of.trained, of.storage) {
+            (true, _) => "parameter",
+            (false, Storage::State) => "buffer",
+            (false, _) => "frozen weight",
+        };
+        if same.ty != source.ty || kind(same) != kind(source) {
+            let described = |of: &Source| format!("a {} {}", kind(of), of.ty);
             let (expected, given) = (described(same), format!("{} for evaluation", described(source)));
             return Err(Error::WrongElements { kind: "source", name: source.name.clone(), expected, given });
+        }
+        if evaluation.updates(source.id) {
+            return Err(Error::NotCompiledFor(format!(
+                "the evaluation would update the buffer \"{}\", which is the training step's: make it in a Graph::evaluation, \
+                 without BatchNormOptions::training",
+                source.name
+            )));
         }
     }
     Ok(graph.clone())

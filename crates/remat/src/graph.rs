@@ -115,7 +115,8 @@ impl Graph {
     }
 
     /// An empty graph of a model as it is used and not trained, as after `model.eval()` of PyTorch: one function makes a model
-    /// in either, with the same names. Dropout is left out.
+    /// in either, with the same names. Nothing is dropped, neither by dropout nor in attention, and batch norm uses its running
+    /// statistics.
     pub fn evaluation() -> Self {
         Graph { training: false, ..Graph::new() }
     }
@@ -163,8 +164,9 @@ impl Graph {
     }
 
     /// An f32 buffer, named `<scope>.<name>`: kept with the model beside its parameters and not trained; ops of training update
-    /// it as they run, such as [`Graph::batch_norm`] its running statistics. A graph for evaluation declares the same buffers,
-    /// and [`crate::Step::copy_parameters_from`] copies them.
+    /// it as they run, such as [`Graph::batch_norm`] its running statistics. An evaluation by [`crate::Options::evaluation`]
+    /// declares the same buffers and reads the step's; [`crate::Step::copy_parameters_from`] copies them elsewhere,
+    /// [`crate::Step::save`] writes them.
     ///
     /// # Errors
     /// As [`Graph::parameter`].
@@ -206,6 +208,11 @@ impl Graph {
         let (buffer, value) = (self.id(buffer, "buffer")?, self.id(value, "buffer")?);
         self.buffers.insert(buffer, value);
         Ok(())
+    }
+
+    /// Whether the graph has an op that updates this buffer.
+    pub(crate) fn updates(&self, buffer: ValueId) -> bool {
+        self.buffers.get(&buffer).is_some_and(|&now| now != buffer)
     }
 
     fn new_source(

@@ -20,8 +20,8 @@ impl Graph {
         self.op1("linear", ops::Linear { bias: bias.is_some(), ..ops::Linear::plain(Layout::OutIn) }, &operands)
     }
 
-    /// A linear layer with parameters of its own, `<name>.weight` [out, in] and `<name>.bias` [out], initialised as
-    /// torch.nn.Linear's weight, with a bias of zero.
+    /// A linear layer with parameters of its own, `<name>.weight` [out, in], at first as torch.nn.Linear's, uniform in ±1/√in,
+    /// and `<name>.bias` [out], at first 0. The bias of [`crate::modules::Linear`] begins as PyTorch's, uniform in ±1/√in.
     ///
     /// # Errors
     /// A name that exists, an x without axes.

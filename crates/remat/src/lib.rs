@@ -1,40 +1,58 @@
 //! Gradient checkpointing by plan, for any Rust model and for pretrained decoders.
 //!
-//! A model is a [`Graph`] of ops. Wrap groups of layers in [`Graph::checkpoint`], choose a [`CheckpointPolicy`], and compile:
-//! the [`Step`] has a static plan that says which value is kept, which is computed again, and at which byte of one arena
-//! each lives. Its peak memory is known before the first run; loss and gradients are bit-identical under every policy
-//! and at every thread count.
+//! A model is a [`Graph`] of ops, and training it is a [`Step`] with a static plan: which value is kept for backward, which is
+//! computed again, and at which byte of one arena each lives. Its peak memory is known before the first run; loss and gradients
+//! are bit-identical under every policy and at every thread count.
 //!
 //! ```
-//! use remat::{AdamWSettings, CheckpointPolicy, DType, Graph, Init, Options};
+//! use remat::{AdamWSettings, CheckpointPolicy, CrossEntropyOptions, DType, Error, Graph, Options, Tensor};
 //!
-//! # fn main() -> Result<(), remat::Error> {
-//! let mut g = Graph::new();
-//! let x = g.input("x", DType::F32, &[32, 8])?;
-//! let classes = g.input("classes", DType::I32, &[32])?;
-//! let mut h = x;
-//! for layer in 0..4 {
-//!     // As torch.utils.checkpoint around a block: what the block computes need not be kept for backward.
-//!     h = g.checkpoint(&format!("layers.{layer}"), |g| {
-//!         let h = g.dense("fc", h, 64)?;
-//!         g.gelu(h)
-//!     })?;
+//! /// The model: six blocks on rows of 16 numbers, and the mean loss of a choice of 4 classes.
+//! fn model() -> Result<(Graph, Tensor), Error> {
+//!     let mut g = Graph::new();
+//!     let x = g.input("x", DType::F32, &[64, 16])?;
+//!     let classes = g.input("classes", DType::I32, &[64])?;
+//!     let mut h = g.dense("first", x, 32)?;
+//!     for layer in 0..6 {
+//!         // A region, as torch.utils.checkpoint around a block: what it computes can be computed again for backward.
+//!         h = g.checkpoint(&format!("layers.{layer}"), |g| {
+//!             let up = g.dense("up", h, 128)?;
+//!             let up = g.gelu(up)?;
+//!             let down = g.dense("down", up, 32)?;
+//!             g.add(h, down)
+//!         })?;
+//!     }
+//!     let logits = g.dense("head", h, 4)?;
+//!     let loss = g.cross_entropy_of_logits(logits, classes, CrossEntropyOptions::default())?;
+//!     Ok((g, loss))
 //! }
-//! let head = g.parameter("head", &[3, 64], Init::Linear)?;
-//! let loss = g.cross_entropy(h, head, classes)?;
 //!
-//! let options = Options::new().policy(CheckpointPolicy::full()).adamw(AdamWSettings::default());
-//! let mut step = g.compile(loss, options)?;
-//! step.set_input("x", &vec![0.5_f32; 32 * 8])?;
-//! step.set_input("classes", &[1_i32; 32])?;
-//! let first = step.run()?;
-//! step.update(1e-2)?;
-//! assert!(step.run()? < first);
-//! for kept in step.saved_residuals() {
-//!     println!("{} {} in {:?}: {} bytes, read by {}", kept.name, kept.ty, kept.region, kept.bytes, kept.read_by);
+//! fn main() -> Result<(), Error> {
+//!     // The budget: half of what a step keeps that computes nothing again.
+//!     let (graph, loss) = model()?;
+//!     let all = graph.clone().compile(loss, Options::new().policy(CheckpointPolicy::none()))?.memory().activation_bytes;
+//!     let options = Options::new().policy(CheckpointPolicy::budget(all / 2)).adamw(AdamWSettings::default());
+//!     let mut step = graph.compile(loss, options)?;
+//!     assert!(step.memory().activation_bytes <= all / 2);
+//!
+//!     // Training: a run adds gradients up, an update applies them.
+//!     step.set_input("x", &(0..64 * 16).map(|i| (i * 37 % 101) as f32 / 50.0 - 1.0).collect::<Vec<_>>())?;
+//!     step.set_input("classes", &(0..64).map(|row| row % 4).collect::<Vec<i32>>())?;
+//!     let first = step.run()?;
+//!     let mut last = first;
+//!     for _ in 0..30 {
+//!         step.update(1e-2)?;
+//!         last = step.run()?;
+//!     }
+//!     assert!(last < 0.8 * first);
+//!     Ok(())
 //! }
-//! # Ok(()) }
 //! ```
+//!
+//! From here: what a step holds and why, [`Step::saved_residuals`] and [`Step::memory`]; whether it is right, [`Step::validate`];
+//! other policies, [`CheckpointPolicy`]; evaluation, groups, clipping and more, [`Options`]; saving and going on, [`Step::save`];
+//! layers of torch.nn, [`modules`]; an op of your own, [`Graph::custom`]; pretrained decoders and adapters, [`Model`]. The guide's
+//! `docs/own-model.md` has each in a program, and the defaults in one table.
 //!
 //! Where users of other frameworks find what they know:
 //!
@@ -55,7 +73,7 @@
 //! | `torch.save` and `load_state_dict` of model, optimizer and generator | [`Step::save`], [`Step::load_state`] |
 //! | `torch.nn` layers | [`modules`] |
 //!
-//! Invariant: nothing a caller passes can panic. Look next at [`Graph`], [`Step`] and [`Model`].
+//! Invariant: nothing a caller passes can panic.
 
 mod compile;
 mod decision;

@@ -48,7 +48,8 @@ impl Options {
         Options { arena_cap_bytes: Some(bytes), ..self }
     }
 
-    /// Trains with this optimizer, by [`Step::update`](crate::Step::update).
+    /// Trains with this optimizer, by [`Step::update`](crate::Step::update). Weights decay by what its settings say, by default
+    /// 0: those of two axes and more, unless a [`ParameterGroup`] says otherwise.
     pub fn optimizer(self, optimizer: Optimizer) -> Self {
         Options { optimizer: Some(optimizer), ..self }
     }
@@ -70,8 +71,8 @@ impl Options {
     }
 
     /// A graph without loss that [`Step::evaluate`](crate::Step::evaluate) runs with the parameters as they are, in the same
-    /// memory: usually the same model, made in a [`Graph::evaluation`]. Its parameters are those of the training graph, by
-    /// name; inputs of one name and type are one input.
+    /// memory: usually the same model, made in a [`Graph::evaluation`]. Its parameters and buffers are those of the training
+    /// graph, by name; inputs of one name and type are one input.
     pub fn evaluation(self, graph: Graph) -> Self {
         Options { evaluation: Some(graph), ..self }
     }

@@ -1,6 +1,6 @@
 //! Saving a step as it stands, and going on from there exactly: one file of safetensors.
 //!
-//! It holds every parameter, gradient summed so far and moment; frozen weights of a graph of one's own (those of a pretrained
+//! It holds every parameter, gradient summed so far, moment and buffer; frozen weights of a graph of one's own (those of a pretrained
 //! model are in its folder); and in the header's metadata the counters, the random key and the optimizer.
 //! Invariants: the file appears when it is whole; what does not fit is refused by name before anything is written to the
 //! device, so that a failed load leaves the step as it was.

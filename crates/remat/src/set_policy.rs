@@ -17,7 +17,7 @@ struct Carried {
 }
 
 impl Step {
-    /// Compiles anew under another policy. Parameters, gradients, moments, inputs and counters stay as they are. What is held
+    /// Compiles anew under another policy. Parameters, gradients, moments, buffers, inputs and counters stay as they are. What is held
     /// at most is the larger of both arenas, and weights, states and inputs twice: once on the device, once on their way.
     ///
     /// # Errors

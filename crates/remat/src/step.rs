@@ -104,7 +104,8 @@ impl Step {
         self.recipe.loss.as_ref().map(|_| ()).ok_or_else(missing)
     }
 
-    /// As [`Step::run`], and tells `observer` of every step of the plan.
+    /// As [`Step::run`], and tells `observer` of every step of the plan. It is a run as any other: gradients are added, buffers
+    /// move once.
     ///
     /// # Errors
     /// As [`Step::run`].
@@ -140,10 +141,11 @@ impl Step {
         self.gradient_names().chain(self.buffer_names())
     }
 
-    /// Names of the buffers that a run reads or updates, in the order they were made.
+    /// Names of the buffers that a run or an evaluation reads or updates, in the order they were made.
     pub fn buffer_names(&self) -> impl Iterator<Item = &str> {
-        let values = self.plan().graph.values.iter().filter(|value| value.role == Some(SourceRole::Buffer));
-        values.map(|value| value.name.as_str())
+        let buffers = self.sources_of(Storage::State).filter(|value| value.role == Some(SourceRole::Buffer));
+        let mut seen = BTreeSet::new();
+        buffers.map(|value| value.name.as_str()).filter(move |&name| seen.insert(name))
     }
 
     /// The elements of a buffer.

@@ -17,7 +17,7 @@ pub struct AttentionOptions {
     pub mask: Option<Tensor>,
     /// Whether query i sees no key behind the i-th.
     pub is_causal: bool,
-    /// Probability of dropping a pair, in [0, 1).
+    /// Probability of dropping a pair, in [0, 1). In a [`Graph::evaluation`] nothing is dropped.
     pub dropout: f32,
     /// Factor of the scores, 1/√E if not given.
     pub scale: Option<f32>,
@@ -48,6 +48,10 @@ impl Graph {
             DType::I32 => AttentionMask::Boolean,
             _ => AttentionMask::Additive,
         });
+        if !(0.0..1.0).contains(&dropout) {
+            return Err(Error::NotCompiledFor(format!("attention: dropout = {dropout} must be in [0, 1)")));
+        }
+        let dropout = if self.is_training() { dropout } else { 0.0 };
         let name = self.unique_node_name("attention");
         let op = ops::MaskedAttention {
             heads,

@@ -54,6 +54,21 @@ impl Graph {
         self.convolution("conv1d", [x, w], bias, options)
     }
 
+    /// Refuses numbers for rows where x has none: they would mean nothing.
+    pub(super) fn check_rows(&self, name: &str, x: Tensor, window: &ops::Window) -> Result<(), Error> {
+        if self.ty(x)?.shape.len() != 3 || (window.stride[0], window.padding[0], window.dilation[0]) == (1, 0, 1) {
+            return Ok(());
+        }
+        Err(Error::NotCompiledFor(format!(
+            "{name}: x {} has one axis of places, and the first numbers of stride {:?}, padding {:?} and dilation {:?} are for \
+             rows: give 1, 0 and 1 there, and what is meant as the second",
+            self.ty(x)?,
+            window.stride,
+            window.padding,
+            window.dilation
+        )))
+    }
+
     fn convolution(
         &mut self,
         name: &str,
@@ -62,7 +77,9 @@ impl Graph {
         options: ConvOptions,
     ) -> Result<Tensor, Error> {
         let ConvOptions { stride, padding, dilation, groups } = options;
-        let op = ops::Conv2d { window: ops::Window { stride, padding, dilation }, groups, bias: bias.is_some() };
+        let window = ops::Window { stride, padding, dilation };
+        self.check_rows(name, operands[0], &window)?;
+        let op = ops::Conv2d { window, groups, bias: bias.is_some() };
         self.op1(name, op, &operands.into_iter().chain(bias).collect::<Vec<_>>())
     }
 }

@@ -7,8 +7,9 @@ use remat_ir::{IrError, OpDef};
 /// How [`Graph::batch_norm`] is computed.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct BatchNormOptions {
-    /// Whether the statistics are the batch's own, and update the running ones; else the running ones are used.
-    pub training: bool,
+    /// Whether the statistics are the batch's own, and update the running ones; else the running ones are used. Where nothing is
+    /// said, as the graph is: of training, or a [`Graph::evaluation`].
+    pub training: Option<bool>,
     /// Weight of a batch's statistics in the running ones.
     pub momentum: f32,
     /// Added to variances.
@@ -16,9 +17,9 @@ pub struct BatchNormOptions {
 }
 
 impl Default for BatchNormOptions {
-    /// In training, with a momentum of 0.1 and an epsilon of 1e-5: PyTorch's.
+    /// As the graph is, with a momentum of 0.1 and an epsilon of 1e-5: PyTorch's.
     fn default() -> Self {
-        BatchNormOptions { training: true, momentum: 0.1, eps: 1e-5 }
+        BatchNormOptions { training: None, momentum: 0.1, eps: 1e-5 }
     }
 }
 
@@ -43,8 +44,9 @@ impl Graph {
     /// (x − mean)/deviation·w + b by channel: x [B, C, ..], w and b [C]; y like x. `running` are the running mean and variance,
     /// f32 [C], made by [`Graph::buffer`] with [`crate::Init::Zeros`] and [`crate::Init::Ones`]. In training the statistics are
     /// those of the batch, and each run moves the running ones by `momentum` towards them (the variance unbiased), once for
-    /// each micro-batch, as torch.nn.BatchNorm2d does, and never again when the layer is recomputed. A graph for evaluation is made with `training: false` and
-    /// the same names, and takes the running statistics over by [`crate::Step::copy_parameters_from`].
+    /// each micro-batch, as torch.nn.BatchNorm2d does, and never again when the layer is recomputed. In a [`Graph::evaluation`]
+    /// the running statistics are used and stay as they are: those of the step that [`crate::Options::evaluation`] is given to,
+    /// or what [`crate::Step::copy_parameters_from`] copied. `options.training` says otherwise for one layer.
     ///
     /// # Errors
     /// Operands that do not fit, one element in each channel, running statistics of training that are no buffers.
@@ -57,7 +59,7 @@ impl Graph {
     ) -> Result<Tensor, Error> {
         let BatchNormOptions { training, momentum, eps } = options;
         let [mean, variance] = [self.buffer_now(running[0])?, self.buffer_now(running[1])?];
-        if !training {
+        if !training.unwrap_or(self.is_training()) {
             return self.op1("batch_norm", ops::BatchNorm { eps, running: true }, &[x, w, b, mean, variance]);
         }
         for buffer in running {

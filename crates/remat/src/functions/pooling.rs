@@ -57,7 +57,9 @@ impl Graph {
 
     fn pool2d(&mut self, name: &str, kind: PoolKind, x: Tensor, options: PoolOptions) -> Result<Tensor, Error> {
         let PoolOptions { kernel, stride, padding, dilation, .. } = options;
-        let op = ops::Pool2d { kind, kernel, window: ops::Window { stride, padding, dilation } };
+        let window = ops::Window { stride, padding, dilation };
+        self.check_rows(name, x, &window)?;
+        let op = ops::Pool2d { kind, kernel, window };
         self.op1(name, op, &[x])
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::{Error, Graph, Init, Tensor};
 
-/// x·Wᵀ + b, as torch.nn.Linear.
+/// x·Wᵀ + b, as torch.nn.Linear. Its bias begins as PyTorch's, while that of [`Graph::dense`] begins at 0.
 #[derive(Debug, Clone, Copy)]
 pub struct Linear {
     /// [outputs, inputs]; at first uniform in ±1/√inputs.

@@ -17,7 +17,7 @@ fn norms_match_pytorch() {
                 g.batch_norm(x[0], parameters, running, BatchNormOptions::default())?
             }
             "batch_norm_evaluation" => {
-                let options = BatchNormOptions { training: false, ..BatchNormOptions::default() };
+                let options = BatchNormOptions { training: Some(false), ..BatchNormOptions::default() };
                 g.batch_norm(x[0], parameters, [x[3], x[4]], options)?
             }
             other => panic!("no such case: {other}"),
@@ -32,7 +32,7 @@ fn model(training: bool) -> Result<(Graph, Tensor), Error> {
     let y = g.checkpoint("norm", |g| {
         let parameters = [g.parameter("weight", &[2], Init::Ones)?, g.parameter("bias", &[2], Init::Zeros)?];
         let running = [g.buffer("mean", &[2], Init::Zeros)?, g.buffer("variance", &[2], Init::Ones)?];
-        let options = BatchNormOptions { training, momentum: 0.3, ..BatchNormOptions::default() };
+        let options = BatchNormOptions { training: Some(training), momentum: 0.3, ..BatchNormOptions::default() };
         let y = g.batch_norm(x, parameters, running, options)?;
         g.gelu(y)
     })?;
@@ -87,7 +87,7 @@ fn running_statistics_that_are_no_buffers_are_refused_in_training() -> Result<()
     let (parameters, running) = ([w?, b?], [mean?, variance?]);
     let error = g.batch_norm(x, parameters, running, BatchNormOptions::default()).expect_err("no buffers").to_string();
     assert!(error.contains("\"mean\" is not a buffer: make running statistics with Graph::buffer"), "{error}");
-    let evaluation = BatchNormOptions { training: false, ..BatchNormOptions::default() };
+    let evaluation = BatchNormOptions { training: Some(false), ..BatchNormOptions::default() };
     g.batch_norm(x, parameters, running, evaluation)?;
     Ok(())
 }
