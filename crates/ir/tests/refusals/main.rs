@@ -1,6 +1,10 @@
 //! `infer` refuses mistakes with a message that names operand, shapes or attribute: one exact message per case; and of every
 //! op a wrong number of operands. Look next at `inference.rs` for properties over random types.
 
+mod nets;
+mod numbers;
+mod walks;
+
 use remat_ir::ops::*;
 use remat_ir::{Op, OpDef, Type};
 use remat_tensor::DType;
@@ -378,232 +382,13 @@ fn refusals() -> Vec<(Op, &'static str, &'static str)> {
         (ClipValue { max_value: 1.0 }.into(), "f32[3] f32[3]", "grad_scale f32[3] must be f32[1]"),
     ]
     .into_iter()
-    .chain(refusals_of_nets())
+    .chain(nets::refusals())
     .collect()
-}
-
-fn refusals_of_nets() -> Vec<(Op, &'static str, &'static str)> {
-    let crossed = MaskedAttention {
-        heads: 2,
-        kv_heads: 2,
-        scale: 1.0,
-        causal: false,
-        mask: Some(AttentionMask::Boolean),
-        dropout: 0.0,
-        stream: 0,
-    };
-    let conv = |window, groups| Conv2d { window, groups, bias: false };
-    let plain = Window::default();
-    let mean = |window| Pool2d { kind: PoolKind::Mean, kernel: [2, 2], window };
-    vec![
-        (
-            CrossEntropy { smoothing: 1.5, ..CrossEntropy::default() }.into(),
-            "f32[2, 3] i32[2]",
-            "attribute smoothing = 1.5 must be in [0, 1]",
-        ),
-        (
-            CrossEntropy::default().into(),
-            "f32[2, 3] i32[3]",
-            "logits f32[2, 3] must have the axes of targets i32[3] and one more",
-        ),
-        (
-            CrossEntropy { weighted: true, ..CrossEntropy::default() }.into(),
-            "f32[2, 3] i32[2] f32[2]",
-            "weights f32[2] must be f32[3]",
-        ),
-        (
-            PairLoss { function: PairFunction::Huber { delta: 0.0 }, pos_weight: false }.into(),
-            "f32[2] f32[2]",
-            "attribute delta = 0 must be above 0",
-        ),
-        (
-            PairLoss { function: PairFunction::Mse, pos_weight: true }.into(),
-            "f32[2] f32[2] f32[2]",
-            "a weight of positive answers is for bce_with_logits alone",
-        ),
-        (
-            crossed.into(),
-            "f32[2, 3, 4] f32[2, 5, 4] f32[2, 5, 4] i32[3, 5]",
-            "the mask i32[3, 5] must be i32, of shape [2, 5], [2, 3, 5] or [2 or 1, 2 or 1, 3 or 1, 5]",
-        ),
-        (
-            conv(plain, 2).into(),
-            "f32[1, 3, 4, 4] f32[2, 3, 2, 2]",
-            "w [2, 3, 2, 2] of 2 groups does not fit x [1, 3, 4, 4]: it is [O, C/groups, R, S] with groups dividing O and C",
-        ),
-        (
-            conv(Window { dilation: [4, 1], ..plain }, 1).into(),
-            "f32[1, 3, 4, 4] f32[2, 3, 2, 2]",
-            "a window of [2, 2] reaches over 5 of 4, with padding, of [4, 4]",
-        ),
-        (
-            conv(Window { stride: [0, 1], ..plain }, 1).into(),
-            "f32[1, 3, 4, 4] f32[2, 3, 2, 2]",
-            "attribute stride = [0, 1] must be at least 1",
-        ),
-        (
-            mean(Window { padding: [2, 0], ..plain }).into(),
-            "f32[1, 3, 4, 4]",
-            "a padding of 2 is more than half of a window, which reaches over 2",
-        ),
-        (mean(Window { dilation: [1, 2], ..plain }).into(), "f32[1, 3, 4, 4]", "a window of means has no dilation"),
-        (
-            GroupNorm { groups: 2, eps: 1e-5 }.into(),
-            "f32[2, 3, 4] f32[3] f32[3]",
-            "attribute groups = 2 does not divide the channels of x f32[2, 3, 4]",
-        ),
-        (
-            BatchNorm { eps: 1e-5, running: false }.into(),
-            "f32[1, 3] f32[3] f32[3]",
-            "x f32[1, 3] has one element in each channel: there is no variance to train with",
-        ),
-        (
-            BatchNormUpdate { momentum: 2.0, count: 4 }.into(),
-            "f32[3] f32[3] f32[3] f32[3]",
-            "attribute momentum = 2 must be in [0, 1]",
-        ),
-    ]
-}
-
-/// The same of the ops that walk tensors by axes.
-fn refusals_of_walks() -> Vec<(Op, &'static str, &'static str)> {
-    let binary = |a, b| Binary { function: BinaryFunction::Mul, a, b };
-    let reduce = |axes: &[i64]| Reduce { reduction: Reduction::Sum, axes: axes.to_vec() };
-    let slice = |starts: &[usize], ends: &[usize], steps: &[usize]| Slice {
-        starts: starts.to_vec(),
-        ends: ends.to_vec(),
-        steps: steps.to_vec(),
-    };
-    let pad = |value, high: &[usize]| Pad {
-        low: vec![1; high.len()],
-        high: high.to_vec(),
-        between: vec![0; high.len()],
-        value,
-    };
-    vec![
-        (Unary { function: UnaryFunction::Relu }.into(), "i32[2]", "x i32[2] must hold real numbers"),
-        (
-            Unary { function: UnaryFunction::Clamp { min: 1.0, max: 0.5 } }.into(),
-            "f32[2]",
-            "attributes min = 1 and max = 0.5: min must be at most max",
-        ),
-        (
-            UnaryGrad { function: UnaryFunction::Tanh }.into(),
-            "f32[2] f32[3]",
-            "dy f32[2] and y f32[3] must have one type",
-        ),
-        (
-            binary(Extent::Any, Extent::Any).into(),
-            "f32[2, 3] f32[2]",
-            "a f32[2, 3] and b f32[2] do not broadcast: sizes must be equal or 1",
-        ),
-        (binary(Extent::Any, Extent::Any).into(), "f32[2] bf16[2]", "a f32[2] and b bf16[2] must have one dtype"),
-        (
-            binary(Extent::Whole, Extent::Whole).into(),
-            "f32[2, 3] f32[3]",
-            "attribute b = \"whole\" does not hold of b f32[3] in a result [2, 3]",
-        ),
-        (
-            Compare { relation: Relation::Less }.into(),
-            "i32[2] f32[2]",
-            "a i32[2] and b f32[2] must have one dtype, of real numbers or i32",
-        ),
-        (reduce(&[-3]).into(), "f32[2, 3]", "attribute axes = [-3]: x f32[2, 3] has no axis -3 from the last"),
-        (reduce(&[0]).into(), "f32[2, 3]", "attribute axes = [0]: x f32[2, 3] has no axis 0 from the last"),
-        (reduce(&[-1, -2]).into(), "f32[2, 3]", "attribute axes = [-1, -2] must ascend, and -1 stands before -2"),
-        (reduce(&[]).into(), "f32[2, 3]", "attribute axes = [] must name an axis"),
-        (ReduceGrad { axes: vec![-1] }.into(), "f32[2] f32[2, 3] f32[2, 1]", "dy f32[2] must be f32[2, 1]"),
-        (
-            Expand { shape: vec![2, 3] }.into(),
-            "f32[2]",
-            "x f32[2] does not broadcast to [2, 3]: sizes must be equal or 1",
-        ),
-        (Expand { shape: vec![1; 9] }.into(), "f32[1]", "the shape [1, 1, 1, 1, 1, 1, 1, 1, 1] has more than 8 axes"),
-        (
-            Reshape { shape: vec![4, 2] }.into(),
-            "f32[2, 3]",
-            "attribute shape = [4, 2] does not hold the 6 elements of x f32[2, 3]",
-        ),
-        (
-            Transpose { permutation: vec![0, 0] }.into(),
-            "f32[2, 3]",
-            "attribute permutation = [0, 0] does not order the axes of x f32[2, 3]",
-        ),
-        (slice(&[1], &[4], &[1]).into(), "f32[3]", "axis 0 of x f32[3] has no elements 1..4 by step 1"),
-        (slice(&[1], &[2], &[0]).into(), "f32[3]", "axis 0 of x f32[3] has no elements 1..2 by step 0"),
-        (
-            slice(&[1], &[2], &[1]).into(),
-            "f32[3, 2]",
-            "attributes starts, ends and steps must have one number for each axis of x f32[3, 2]",
-        ),
-        (pad(f32::NAN, &[0]).into(), "f32[3]", "attribute value = NaN must be a number, and 0 in x f32[3] of integers"),
-        (pad(1.0, &[0]).into(), "i32[3]", "attribute value = 1 must be a number, and 0 in x i32[3] of integers"),
-        (pad(0.0, &[usize::MAX]).into(), "f32[3]", "the padded axis is too large"),
-        (
-            Concat { groups: 1, behind: 1 }.into(),
-            "f32[2, 3] f32[2, 4]",
-            "operand 1 f32[2, 4] and operand 0 f32[2, 3] may differ in axis 0 only",
-        ),
-        (Concat { groups: 1, behind: 2 }.into(), "f32[2, 3]", "operand 0 f32[2, 3] has no axis with 2 behind it"),
-        (
-            Split { sizes: vec![1], groups: 2, behind: 1 }.into(),
-            "f32[2, 3]",
-            "attribute groups = 2 is for the last axis",
-        ),
-        (
-            Split { sizes: vec![1], groups: 1, behind: 1 }.into(),
-            "f32[2, 3]",
-            "attribute sizes = [1] does not add up to axis 0 of x f32[2, 3]",
-        ),
-    ]
-}
-
-/// The same of products, numbers and masks.
-fn refusals_of_numbers() -> Vec<(Op, &'static str, &'static str)> {
-    vec![
-        (
-            Matmul::PLAIN.into(),
-            "f32[2, 3, 4] f32[2, 3, 4]",
-            "a f32[2, 3, 4] and b f32[2, 3, 4]: sums over 4 and 3 terms do not fit",
-        ),
-        (
-            Matmul::PLAIN.into(),
-            "f32[2, 3, 4] f32[3, 4, 5]",
-            "the leading axes of a f32[2, 3, 4] and b f32[3, 4, 5] do not broadcast",
-        ),
-        (Matmul::PLAIN.into(), "f32[4] f32[4, 5]", "a f32[4] must have at least 2 axes"),
-        (Gather { axis: 2 }.into(), "f32[2, 3] i32[4]", "x f32[2, 3] has no axis 2"),
-        (Gather { axis: 0 }.into(), "f32[2, 3] f32[4]", "ids f32[4] must be i32"),
-        (
-            GatherGrad { axis: 1, size: 3 }.into(),
-            "f32[2, 3] i32[4]",
-            "dy f32[2, 3] must have the axes of ids i32[4] from axis 1 on",
-        ),
-        (
-            TakeAlongAxis { axis: 1 }.into(),
-            "f32[2, 3] i32[3, 3]",
-            "ids i32[3, 3] must have the shape of x f32[2, 3] in all axes but axis 1",
-        ),
-        (
-            TakeAlongAxisGrad { axis: 0, size: 3 }.into(),
-            "f32[2, 3] i32[3, 3]",
-            "dy f32[2, 3] must have the shape of ids i32[3, 3]",
-        ),
-        (Select.into(), "f32[2] f32[2] f32[2]", "the mask f32[2] must be i32"),
-        (Select.into(), "i32[2] f32[2] bf16[2]", "a f32[2] and b bf16[2] must have one dtype"),
-        (
-            MaskedFill { value: 0.0, filled: true }.into(),
-            "f32[3] i32[2, 3]",
-            "the mask i32[2, 3] does not broadcast to x f32[3]: sizes must be equal or 1",
-        ),
-        (MaskedFill { value: f32::NAN, filled: true }.into(), "f32[3] i32[3]", "attribute value must be a number"),
-        (Softmax { log: true }.into(), "i32[3]", "x i32[3] must hold real numbers"),
-    ]
 }
 
 #[test]
 fn mistakes_are_told_with_operand_and_shapes() {
-    for (op, types, expected) in refusals().into_iter().chain(refusals_of_walks()).chain(refusals_of_numbers()) {
+    for (op, types, expected) in refusals().into_iter().chain(walks::refusals()).chain(numbers::refusals()) {
         // Types are separated by the blank that does not stand inside a shape.
         let types: Vec<Type> = types.replace("] ", "]|").split('|').filter(|t| !t.is_empty()).map(ty).collect();
         let message = op.infer(&types.iter().collect::<Vec<_>>()).expect_err(expected);
