@@ -45,10 +45,13 @@ impl SafetensorsFile {
         if length < 8 {
             return Err(bad(format!("{length} bytes are too few for a header, the file is truncated")));
         }
-        let mut prefix = [0u8; 8];
-        held.read_exact_at(&mut prefix, 0).map_err(FormatsError::io(path, "read the header"))?;
-        let header_bytes = u64::from_le_bytes(prefix);
-        if let Some(other) = foreign_weights::told_by(&prefix) {
+        let mut prefix = [0u8; 9];
+        let first = &mut prefix[..length.min(9) as usize];
+        held.read_exact_at(first, 0).map_err(FormatsError::io(path, "read the header"))?;
+        let header_bytes = first.first_chunk().map_or(0, |&eight| u64::from_le_bytes(eight));
+        // Its own header begins with a brace, whatever the bytes of its length look like.
+        let other = if first.get(8) == Some(&b'{') { None } else { foreign_weights::told_by(first) };
+        if let Some(other) = other {
             return Err(FormatsError::malformed(path, format!("is no safetensors file: {other}")));
         }
         if header_bytes > HEADER_LIMIT_BYTES {

@@ -242,3 +242,29 @@ fn files_of_the_reference_implementation_are_read() {
     let tensor = file.read("model.embed_tokens.weight").expect("read");
     assert!(tensor.to_f64().iter().any(|x| *x != 0.0));
 }
+
+/// The length comes first: its bytes may be those that a pickle or an archive begins with.
+#[test]
+fn a_header_of_any_length_is_read_and_a_pickle_is_told_all_the_same() {
+    let dir = folder(&[]);
+    let path = dir.path().join("t.safetensors");
+    let one = HostTensor::from_f32(vec![1], vec![7.5]);
+    let mut like_pickles = 0;
+    for padding in (0..1600).step_by(8) {
+        write(&path, &[("x", &one)], &[("padding", " ".repeat(padding).as_str())]).expect("written");
+        let bytes = std::fs::read(&path).expect("there");
+        like_pickles += usize::from(bytes[0] == 0x80 && (2..=5).contains(&bytes[1]));
+        let file = SafetensorsFile::open(&path).unwrap_or_else(|error| panic!("{padding}: {error}"));
+        assert_eq!(file.read("x").expect("read"), one);
+    }
+    assert_eq!(like_pickles, 4, "of 640, 896, 1152 and 1408 bytes");
+    for protocol in 2..=5_u8 {
+        for length in [8, 9, 900] {
+            let mut bytes = vec![0; length];
+            (bytes[0], bytes[1]) = (0x80, protocol);
+            std::fs::write(&path, bytes).expect("written");
+            let refused = SafetensorsFile::open(&path).expect_err("a pickle").to_string();
+            assert!(refused.contains("it is a PyTorch pickle file"), "{refused}");
+        }
+    }
+}

@@ -142,7 +142,11 @@ impl Reference {
                 self.values.insert(id, result);
             }
         }
-        for id in &node.inputs {
+        for (at, id) in node.inputs.iter().enumerate() {
+            // An op that reads a value twice is one reader.
+            if node.inputs[..at].contains(id) {
+                continue;
+            }
             let left = &mut self.readers[id.index()];
             *left = left.saturating_sub(1);
             if *left == 0 {

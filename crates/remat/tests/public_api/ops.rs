@@ -60,9 +60,10 @@ pub fn binary(g: &mut Graph, op: usize, x: Tensor, y: Tensor) -> Result<Tensor, 
         12 => g.gather(x, -1, y),
         13 => g.masked_fill(x, y, 0.5),
         14 => g.gt(x, y).and_then(|mask| g.where_mask(mask, x, y)),
-        15 => g.mse_loss(x, y, Reduction::None),
-        16 => g.smooth_l1_loss(x, y, 0.5, Reduction::Sum),
-        17 => g.binary_cross_entropy_with_logits(x, y, None, Reduction::Mean),
+        // Scaled, so that no gradient cancels: of 0.5 and 1, and with the mean's, it would.
+        15 => g.mse_loss(x, y, Reduction::None).and_then(|y| g.scale(y, 0.37)),
+        16 => g.smooth_l1_loss(x, y, 0.5, Reduction::Sum).and_then(|y| g.scale(y, 0.37)),
+        17 => g.binary_cross_entropy_with_logits(x, y, None, Reduction::Mean).and_then(|y| g.scale(y, 0.37)),
         18 => g.instance_norm(x, [y, y], 1e-5),
         _ => g.concat(&[x, y]),
     }

@@ -1,7 +1,7 @@
 //! B and C: recomputation gives what the forward gave.
 
 use crate::models::{WIDTH, assert_same_under_every_policy, bits, classifier, runs_again, started};
-use remat::{CheckpointPolicy, DType, Graph, Init, Tensor};
+use remat::{CheckpointPolicy, DType, Graph, Init, Options, Tensor};
 
 fn with_dropout() -> (Graph, Tensor) {
     classifier(|g, x| {
@@ -59,4 +59,22 @@ fn b12_bf16_replays_with_the_same_roundings() {
     };
     assert_same_under_every_policy(model);
     assert!(runs_again(&started(model(), CheckpointPolicy::full())) > 0);
+}
+
+#[test]
+fn what_an_op_reads_twice_and_others_after_it_is_validated() {
+    let mut g = Graph::new();
+    let w = g.parameter("w", &[4, 4], Init::Normal(1.0)).expect("a parameter");
+    let h = g.checkpoint("block", |g| g.tanh(w)).expect("of its shape");
+    let readers = [Graph::mul, Graph::swiglu, Graph::matmul, Graph::matmul_transposed];
+    let mut loss = g.sum(h).expect("a number");
+    for reader in readers {
+        let y = g.checkpoint("twice", |g| reader(g, h, h)).expect("of its shape");
+        let y = g.sum(y).expect("a number");
+        loss = g.add(loss, y).expect("a number");
+    }
+    for policy in [CheckpointPolicy::none(), CheckpointPolicy::full()] {
+        let mut step = g.clone().compile(loss, Options::new().policy(policy).threads(1)).expect("compiles");
+        assert!(step.validate().expect("the same bits").reference_values > 10);
+    }
 }
