@@ -87,7 +87,6 @@ mod pairs;
 mod pointwise;
 pub mod pool2d;
 pub mod pool2d_grad;
-pub mod ratio;
 pub mod reduce;
 pub mod reduce_grad;
 pub mod reshape;

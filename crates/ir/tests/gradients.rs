@@ -33,7 +33,6 @@ const DIFFERENTIABLE: &[&str] = &[
     "batch_norm",
     "cross_entropy",
     "pair_loss",
-    "ratio",
     "sum",
     "broadcast",
     "unary",
@@ -61,7 +60,6 @@ const CONSTANT: &[(&str, usize)] = &[
     ("masked_attention", 3),
     ("batch_norm", 3),
     ("batch_norm", 4),
-    ("ratio", 1),
 ];
 
 /// Results that are statistics without a derivative: ops all of whose results but the first are such.

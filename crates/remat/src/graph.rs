@@ -267,8 +267,8 @@ impl Graph {
 
     /// Runs `body` as a checkpoint region: what it computes need not live until backward, but can be computed again from
     /// what enters it. Which values are in fact kept is the choice of the [`crate::CheckpointPolicy`] that the step is compiled
-    /// with. Regions nest, and each is a level: the inner ones are computed again from what enters them. Anything can enter and leave them, and whatever `body` captures is captured. Names are
-    /// those that [`Graph::scope`] gives.
+    /// with. Regions nest, and each is a level: the inner ones are computed again from what enters them. Anything can enter and
+    /// leave them, and whatever `body` captures is captured. Names are those that [`Graph::scope`] gives.
     ///
     /// ```
     /// use remat::{CheckpointPolicy, DType, Graph, Init, Options};

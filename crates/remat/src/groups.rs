@@ -26,7 +26,7 @@ impl GroupRate {
         }
     }
 
-    fn is_usable(self) -> bool {
+    pub(crate) fn is_usable(self) -> bool {
         let (GroupRate::Factor(number) | GroupRate::Own(number)) = self;
         number.is_finite() && number >= 0.0
     }

@@ -153,18 +153,20 @@ impl Graph {
         self.sum(each)
     }
 
-    /// The sum of all elements: x f32; y [1].
+    /// The sum of all elements: x f32, or bf16 widened; y f32 [1].
     ///
     /// # Errors
-    /// An x that is not f32.
+    /// An x that does not hold real numbers.
     pub fn sum(&mut self, x: Tensor) -> Result<Tensor, Error> {
+        let is_narrow = matches!(self.ty(x)?.dtype, DType::BF16 | DType::F16);
+        let x = if is_narrow { self.cast(x, DType::F32)? } else { x };
         self.op1("sum", ops::Sum, &[x])
     }
 
-    /// The mean of all elements: x f32; y [1].
+    /// The mean of all elements: x f32, or bf16 widened; y f32 [1].
     ///
     /// # Errors
-    /// An x that is not f32.
+    /// An x that does not hold real numbers.
     pub fn mean(&mut self, x: Tensor) -> Result<Tensor, Error> {
         let elements = self.ty(x)?.shape.numel();
         let sum = self.sum(x)?;

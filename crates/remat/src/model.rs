@@ -239,9 +239,7 @@ impl Model {
     /// # Errors
     /// A model without weights, a file that cannot be written.
     pub fn save_adapter(&self, step: &Step, lora: &LoraConfig, folder: impl AsRef<Path>) -> Result<(), Error> {
-        let Origin::Folder(model) = &self.source else {
-            return Err(Error::NotCompiledFor("a preset has no adapters".to_string()));
-        };
+        let model = self.weights("adapters")?;
         Ok(model.save_adapter(folder.as_ref(), lora, &step.recipe().trained.parameters, step.device())?)
     }
 }

@@ -86,7 +86,7 @@ impl Step {
     /// A group that is not there or has the rate of all, a rate that is negative or not finite.
     pub fn set_group_rate(&mut self, group: &str, rate: GroupRate) -> Result<(), Error> {
         let refused = |problem: &str| Error::ParameterGroup { group: group.to_string(), problem: problem.to_string() };
-        if !(rate.of(1.0).is_finite() && rate.of(1.0) >= 0.0) {
+        if !rate.is_usable() {
             return Err(refused("its rate must be a finite number of at least 0"));
         }
         let groups = &mut self.recipe_mut().options.groups;

@@ -1,4 +1,5 @@
-//! How a step is compiled. Invariant: no option changes a bit of a result but seed, optimizer and what gradients are of.
+//! How a step is compiled. Invariant: no option changes a bit of a result but the seed, the optimizer with its
+//! clipping and groups, and what gradients are of.
 
 use crate::graph::Tensor;
 use crate::{CheckpointPolicy, Error, Graph, ParameterGroup};

@@ -1,9 +1,9 @@
 //! Saving a step as it stands, and going on from there exactly: one file of safetensors.
 //!
-//! It holds every parameter, gradient summed so far, moment and buffer; frozen weights of a graph of one's own (those of a pretrained
-//! model are in its folder); and in the header's metadata the counters, the random key and the optimizer.
+//! It holds every parameter, gradient summed so far, moment and buffer; frozen weights of a graph of one's own (those of a
+//! pretrained model are in its folder); and in the header's metadata the counters, the random key and the optimizer.
 //! Invariants: the file appears when it is whole; what does not fit is refused by name before anything is written to the
-//! device, so that a failed load leaves the step as it was.
+//! device, so that such a file leaves the step as it was.
 
 use crate::Error;
 use crate::step::Step;
@@ -46,7 +46,7 @@ impl Step {
     ///
     /// # Errors
     /// A file that is no saved step, or one of another graph or optimizer: the message names what differs, and the step stays
-    /// as it was.
+    /// as it was. A disk that fails while a file that fits is read: load it again, for the step has a part of it.
     pub fn load_state(&mut self, path: impl AsRef<Path>) -> Result<(), Error> {
         let path = path.as_ref();
         let file = SafetensorsFile::open(path)?;

@@ -17,8 +17,8 @@ struct Carried {
 }
 
 impl Step {
-    /// Compiles anew under another policy. Parameters, gradients, moments, buffers, inputs and counters stay as they are. What is held
-    /// at most is the larger of both arenas, and weights, states and inputs twice: once on the device, once on their way.
+    /// Compiles anew under another policy. Parameters, gradients, moments, buffers, inputs and counters stay as they are. What
+    /// is held at most is the larger of both arenas, and weights, states and inputs twice: once on the device, once on their way.
     ///
     /// # Errors
     /// A policy that cannot be met, memory for its arena that cannot be had: the step stays as it was.

@@ -308,8 +308,8 @@ impl Step {
         Ok(refresh_working_copies(&self.recipe.trained.parameters, self.loaded.device_mut())?)
     }
 
-    /// Takes the parameters over that another step trains, its buffers and its frozen weights, where this one has sources of their names:
-    /// a step of [`crate::Graph::compile_forward`] evaluates or generates with what a training step has learnt. Returns how many.
+    /// Takes the parameters over that another step trains, its buffers and its frozen weights, where this one has sources of
+    /// their names: a step of [`crate::Graph::compile_forward`] evaluates or generates with what a training step has learnt. Returns how many.
     ///
     /// # Errors
     /// A source of the same name and another type.

@@ -237,9 +237,6 @@ fn compute<T: Element>(call: &Call<'_>) -> Result<(), DeviceError> {
             let pos_weight = op.pos_weight.then(|| call.read(3));
             kernels::pair_loss_grad::pair_loss_grad(pool, op, pos_weight, pairs, dloss, call.out::<T>(0));
         }
-        Op::Ratio(_) => {
-            call.write::<f32>(0)[0] = kernels::ratio::ratio(call.read::<f32>(0)[0], call.read::<f32>(1)[0]);
-        }
         Op::Sum(_) => call.write::<f32>(0)[0] = kernels::sum::sum(pool, call.read(0)) as f32,
         Op::Broadcast(_) => kernels::broadcast::broadcast(pool, call.read::<f32>(0)[0], call.write::<f32>(0)),
         Op::Accumulate(_) => kernels::accumulate::accumulate(pool, call.read::<T>(1), call.write::<f32>(0)),

@@ -1,8 +1,9 @@
 //! Gradients of the head: logits are made again, a chunk of tokens at a time, and become their own gradients.
 //!
-//! `dlogits = (softmax - onehot) * dloss`, times the slope of the cap if there is one, rounded to bf16 where h is, `dh = dlogits W`,
-//! `dW = dlogits^T h`, and db the sum over tokens of dlogits. A chunk is the token-reduction block of dW and db: calls may stop at any multiple of a chunk's tokens and be continued with `accumulate`. Work 4NVD FLOP, or 6NVD with
-//! both gradients. Look next at `linear_cross_entropy.rs` for shapes, workspace and masking.
+//! `dlogits = (softmax - onehot) * dloss`, times the slope of the cap if there is one, rounded to bf16 where h is,
+//! `dh = dlogits W`, `dW = dlogits^T h`, and db the sum over tokens of dlogits. A chunk is the token-reduction block of dW and
+//! db: calls may stop at any multiple of a chunk's tokens and be continued with `accumulate`. Work 4NVD FLOP, or 6NVD with both
+//! gradients of h and W. Look next at `linear_cross_entropy.rs` for shapes, workspace and masking.
 
 use crate::rules::RULES;
 use half::bf16;

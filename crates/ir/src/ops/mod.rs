@@ -286,7 +286,6 @@ ops! {
     TargetWeight target_weight,
     PairLoss pair_loss,
     PairLossGrad pair_loss_grad,
-    Ratio ratio,
     Sum sum,
     Broadcast broadcast,
     Accumulate accumulate,

@@ -62,7 +62,7 @@ impl Graph {
                 let operands: Vec<Tensor> = [targets].into_iter().chain(weights).collect();
                 let shares = self.op1("target_weight", ops::TargetWeight { ignored, weighted }, &operands)?;
                 let (sum, total) = (self.sum(losses)?, self.sum(shares)?);
-                self.op1("weighted_mean", ops::Ratio, &[sum, total])
+                self.div(sum, total)
             }
         }
     }

@@ -2,8 +2,8 @@
 
 use crate::models::{WIDTH, bits, chain, classifier, feed, policies, started};
 use remat::{
-    Array, CheckpointPolicy, Custom, CustomCall, CustomKernel, CustomOp, Error, Graph, IrError, Options, Step, Tensor,
-    Type, ValueId, Vjp,
+    Array, CheckpointPolicy, Custom, CustomCall, CustomKernel, CustomOp, DType, Error, Graph, IrError, Options, Step,
+    Tensor, Type, ValueId, Vjp,
 };
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -211,4 +211,75 @@ fn c13_poison_changes_no_bit_of_a_sound_step() {
         feed(&mut step);
         assert!(bits(&mut step) == expected, "{policy}");
     }
+}
+
+/// y = x times a number in [1, 2) that a key draws for each element.
+struct Jitter;
+
+fn drawn(key: [u32; 4], element: usize) -> f32 {
+    let word = key.iter().fold(element as u32, |word, &part| word.wrapping_mul(31).wrapping_add(part));
+    1.0 + (word % 64) as f32 / 64.0
+}
+
+impl CustomOp for Jitter {
+    fn name(&self) -> &str {
+        "jitter"
+    }
+    fn infer(&self, _attributes: &str, inputs: &[&Type]) -> Result<Vec<Type>, String> {
+        match inputs {
+            [x, key] if x.dtype == DType::F32 && key.to_string() == "u32[4]" => Ok(vec![(*x).clone()]),
+            _ => Err("expects x f32 and a key u32[4]".to_string()),
+        }
+    }
+    fn vjp(&self, _attributes: &str, cx: &mut Vjp<'_>) -> Result<Vec<Option<ValueId>>, IrError> {
+        let (dy, key) = (cx.dy("jitter")?, cx.inputs[1]);
+        Ok(vec![Some(cx.emit1("dx", Custom::new(Arc::new(Jitter), ""), &[dy, key])?), None])
+    }
+    fn eval(&self, _attributes: &str, inputs: &[&Array], _results: &[&Type]) -> Vec<Array> {
+        let key = std::array::from_fn(|word| inputs[1].data[word] as u32);
+        let mut y = inputs[0].clone();
+        y.data.iter_mut().enumerate().for_each(|(element, y)| *y *= f64::from(drawn(key, element)));
+        vec![y]
+    }
+}
+
+struct JitterKernel;
+
+impl CustomKernel for JitterKernel {
+    fn run(&self, mut call: CustomCall<'_>) -> Result<(), String> {
+        let key: [u32; 4] = bytemuck::pod_read_unaligned(call.input(1).bytes);
+        let x = floats(call.input(0).bytes);
+        let y = bytemuck::cast_slice_mut::<u8, f32>(call.output(0).bytes);
+        y.iter_mut().zip(x).enumerate().for_each(|(element, (y, x))| *y = x * drawn(key, element));
+        Ok(())
+    }
+}
+
+#[test]
+fn a_custom_op_draws_by_the_runs_key_and_draws_the_same_again() {
+    let losses = |policy: CheckpointPolicy| {
+        let jitter: Arc<dyn CustomOp> = Arc::new(Jitter);
+        let (g, loss) = classifier(|g, x| {
+            g.checkpoint("block", |g| {
+                let key = g.random_key();
+                let h = g.dense("a", x, WIDTH)?;
+                let h = g.custom(&jitter, "", &[h, key])?[0];
+                let h = g.gelu(h)?;
+                g.dense("b", h, WIDTH)
+            })
+        });
+        let options = Options::new().policy(policy).seed(7).threads(1).kernel("jitter", JitterKernel);
+        let mut step = g.compile(loss, options).expect("compiles");
+        feed(&mut step);
+        let key = step.random_key();
+        let mut losses = [(); 2].map(|()| step.run().expect("runs").to_bits()).to_vec();
+        step.set_random_key(key);
+        losses.push(step.run().expect("runs").to_bits());
+        step.validate().expect("matches the interpreter, and its replays the first run");
+        losses
+    };
+    let kept = losses(CheckpointPolicy::none());
+    assert_ne!(kept[0], kept[1], "another run, another key");
+    assert_eq!(kept[0], kept[2], "the same key again");
+    assert_eq!(kept, losses(CheckpointPolicy::full()));
 }
