@@ -36,6 +36,7 @@ pub const FLOORS: &[(&str, u32)] = &[
     ("train", 5),
     ("remat", 5),
     ("testkit", 6),
+    ("hostile", 6),
     ("cli", 6),
     ("xtask", 6),
 ];
