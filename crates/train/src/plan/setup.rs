@@ -148,7 +148,9 @@ impl SetUp {
         };
         let of_length = BatchShape { batch: config.batch_size, seq_len };
         let shape = loader.as_ref().map_or(of_length, |loader| shape_of(&config, loader, seq_len));
-        refuse_tokens(&config, &model, shape, limit)?;
+        for shape in evaluation.iter().map(|data| data.shape).chain([shape]) {
+            refuse_tokens(&config, &model, shape, limit)?;
+        }
         let no_rows = BTreeMap::new();
         let lengths = loader.as_ref().map_or(&no_rows, DataLoader::sequence_lengths);
         let buckets = buckets(lengths, shape.batch, shape.seq_len);
