@@ -37,15 +37,22 @@ impl Block<'_> {
             if waiting.iter().all(Option::is_none) {
                 return Ok(());
             }
-            if let Some(index) = waiting.iter().position(|id| *id != waiting[0] || id.is_none()) {
-                let warp = if waiting[index].is_some() { &mut warps[index] } else { &mut warps[0] };
-                let line = warp.next().and_then(|(at, _)| self.program.steps.get((at as usize).wrapping_sub(1)));
-                let line = line.map_or(0, |step| step.line);
-                return Err(self.error(line, warp, (0, Fault::BarrierNotReached)));
+            if waiting.iter().any(|id| *id != waiting[0]) {
+                return Err(self.not_reached(&mut warps));
             }
             self.access.pass_barrier();
             warps.iter_mut().for_each(|warp| warp.waits_at = None);
         }
+    }
+
+    /// Some warps wait and others do not, or elsewhere: the error is of the first that waits, at its barrier.
+    fn not_reached(&self, warps: &mut [Warp]) -> PtxError {
+        let index = warps.iter().position(|warp| warp.waits_at.is_some()).unwrap_or(0);
+        let warp = &mut warps[index];
+        // A warp that waits has gone past its barrier.
+        let barrier = warp.next().map_or(0, |(at, _)| (at as usize).saturating_sub(1));
+        let line = self.program.steps.get(barrier).map_or(0, |step| step.line);
+        self.error(line, warp, (0, Fault::BarrierNotReached))
     }
 
     fn error(&self, line: u32, warp: &Warp, (lane, fault): (usize, Fault)) -> PtxError {

@@ -122,12 +122,6 @@ pub enum Fault {
         /// The operand.
         what: &'static str,
     },
-    /// A register is read that the thread never wrote.
-    #[error("register {register} is read and was never written")]
-    UnsetRegister {
-        /// Its name in the module.
-        register: String,
-    },
     /// An integer is divided by zero.
     #[error("an integer is divided by zero")]
     DivisionByZero,
