@@ -4,7 +4,7 @@
 
 mod case;
 
-use case::{Case, Run, cases, cases_of_train, relative_distance};
+use case::{Case, Run, cases, relative_distance};
 use remat_plan::Policy;
 
 const LOGITS: f64 = 1e-4;
@@ -25,7 +25,7 @@ fn logits_of_base_and_adapter_equal_the_reference() {
 
 #[test]
 fn peft_computes_our_logits_from_an_adapter_that_train_wrote() {
-    for name in cases_of_train() {
+    for name in cases() {
         let case = Case::open(name);
         let logits = case.logits(&case.adapter("trained"), "trained");
         let peft = case.tensor_of("trained/peft_logits.safetensors", "logits");
