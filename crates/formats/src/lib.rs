@@ -34,7 +34,7 @@ mod tokenizer_size;
 pub use atomic::{fsync_folder, name_unnamed, sha256_file, write_atomic, write_atomic_with};
 pub use bitsandbytes::{PartContent, QuantisedInfo, QuantisedPart, quantised_parts, weight_of_part};
 pub use config::{
-    Activation, BlockSpec, Dropouts, GeluForm, Mlp, ModelConfig, Names, Norm, NormPlaces, Positions, Preset,
+    Activation, BlockSpec, Dropouts, Experts, GeluForm, Mlp, ModelConfig, Names, Norm, NormPlaces, Positions, Preset,
     Projections, QkNorm, RopeScaling, Rotary, SlidingWindow, WindowedLayers,
 };
 pub use disk_space::{free_bytes, require_space};

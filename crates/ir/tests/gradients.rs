@@ -11,6 +11,7 @@ use std::collections::{HashMap, HashSet};
 const DIFFERENTIABLE: &[&str] = &[
     "embedding",
     "linear",
+    "grouped_linear",
     "rms_norm",
     "layer_norm",
     "rope",
@@ -46,6 +47,7 @@ const DIFFERENTIABLE: &[&str] = &[
     "softmax",
     "matmul",
     "gather",
+    "gather_grad",
     "take_along_axis",
     "select",
     "masked_fill",

@@ -5,13 +5,13 @@
 //! `before` and `after` are norms or nothing. Look next at `remat_formats::ModelConfig` for what can differ.
 
 use crate::ModelError;
+use crate::experts;
+use crate::gate::{form, gated};
 use crate::model_builder::{Heads, ModelBuilder};
 use crate::rope::{LOCAL_INV_FREQ, inv_freq_name};
 use half::bf16;
-use remat_formats::{Activation, GeluForm, Mlp, ModelConfig, Names, Norm, NormPlaces, Positions, Projections, QkNorm};
-use remat_ir::ops::{
-    self, Add, Cast, Embedding, Geglu, Gelu, LayerNorm, Layout, Linear, RmsNorm, Rope, Scale, Softcap, Split, Swiglu,
-};
+use remat_formats::{Mlp, ModelConfig, Names, Norm, NormPlaces, Positions, Projections, QkNorm};
+use remat_ir::ops::{Add, Cast, Embedding, Gelu, LayerNorm, Layout, Linear, RmsNorm, Rope, Scale, Softcap, Split};
 use remat_ir::{IrError, Type, ValueId};
 use remat_tensor::DType;
 
@@ -120,15 +120,15 @@ struct Decoder<'a> {
 
 impl Decoder<'_> {
     fn block(&self, m: &mut ModelBuilder<'_>, layer: usize, path: &str, x: ValueId) -> Result<ValueId, IrError> {
-        let names = &self.config.block.names;
+        let names = self.config.block.names;
         let normed = self.placed_norm(m, path, names.attention_norms.before, x)?;
         let attended = self.attention(m, layer, &format!("{path}.{}", names.attention), normed)?;
         if self.config.block.parallel_residual {
-            return self.parallel_mlp(m, path, x, normed, attended);
+            return self.parallel_mlp(m, layer, path, [x, normed, attended]);
         }
         let x = self.added(m, path, ("attn_residual", names.attention_norms), x, attended)?;
         let normed = self.placed_norm(m, path, names.mlp_norms.before, x)?;
-        let out = self.mlp(m, &format!("{path}.{}", names.mlp), normed)?;
+        let out = self.mlp_or_experts(m, layer, &format!("{path}.{}", names.mlp), normed)?;
         self.added(m, path, ("mlp_residual", names.mlp_norms), x, out)
     }
 
@@ -136,17 +136,16 @@ impl Decoder<'_> {
     fn parallel_mlp(
         &self,
         m: &mut ModelBuilder<'_>,
+        layer: usize,
         path: &str,
-        x: ValueId,
-        normed: ValueId,
-        attended: ValueId,
+        [x, normed, attended]: [ValueId; 3],
     ) -> Result<ValueId, IrError> {
         let Names { attention_norms, mlp, mlp_norms, .. } = self.config.block.names;
         let read = match mlp_norms.before {
             Some(_) => self.placed_norm(m, path, mlp_norms.before, x)?,
             None => normed,
         };
-        let out = self.mlp(m, &format!("{path}.{mlp}"), read)?;
+        let out = self.mlp_or_experts(m, layer, &format!("{path}.{mlp}"), read)?;
         let x = self.added(m, path, ("attn_residual", attention_norms), x, attended)?;
         self.added(m, path, ("mlp_residual", mlp_norms), x, out)
     }
@@ -258,6 +257,20 @@ impl Decoder<'_> {
         m.b.op1(&format!("{path}_rope"), rope, &[x, m.inputs.positions, inv_freq])
     }
 
+    /// The MLP, or the experts that stand in for it in this layer.
+    fn mlp_or_experts(
+        &self,
+        m: &mut ModelBuilder<'_>,
+        layer: usize,
+        path: &str,
+        x: ValueId,
+    ) -> Result<ValueId, IrError> {
+        match self.config.experts(layer) {
+            Some(experts) => experts::mixture(self.config, experts, m, path, x),
+            None => self.mlp(m, path, x),
+        }
+    }
+
     fn mlp(&self, m: &mut ModelBuilder<'_>, path: &str, x: ValueId) -> Result<ValueId, IrError> {
         let (config, bias) = (self.config, self.config.block.mlp_bias);
         let (width, inner) = (config.hidden_size, config.intermediate_size);
@@ -288,26 +301,5 @@ impl Decoder<'_> {
 
     fn layout(&self) -> Layout {
         if self.config.block.weights_in_out { Layout::InOut } else { Layout::OutIn }
-    }
-}
-
-/// activation(gate) · up.
-fn gated(
-    m: &mut ModelBuilder<'_>,
-    name: &str,
-    activation: Activation,
-    gate_up: [ValueId; 2],
-) -> Result<ValueId, IrError> {
-    match activation {
-        Activation::Silu => m.b.op1(name, Swiglu, &gate_up),
-        Activation::Gelu(gelu) => m.b.op1(name, Geglu { form: form(gelu) }, &gate_up),
-    }
-}
-
-/// GELU's form as ops name it.
-fn form(gelu: GeluForm) -> ops::GeluForm {
-    match gelu {
-        GeluForm::Exact => ops::GeluForm::Exact,
-        GeluForm::Tanh => ops::GeluForm::Tanh,
     }
 }

@@ -9,7 +9,7 @@ use crate::graph_builder::GraphBuilder;
 use crate::stored::StoredQuantised;
 use crate::{Method, ModelError, Precision, Quant};
 use remat_formats::{ModelConfig, SettingName};
-use remat_ir::ops::{Attention, CacheWrite, CachedAttention, Layout, Linear};
+use remat_ir::ops::{Attention, CacheWrite, CachedAttention, GroupedLinear, Layout, Linear};
 use remat_ir::{IrError, ParameterKind, SourceRole, Storage, Type, ValueId};
 use remat_tensor::{DType, stream_of_name};
 
@@ -247,5 +247,25 @@ impl<'a> ModelBuilder<'a> {
         }
         let y = self.b.op1(path, Linear { bias, ..Linear::plain(layout) }, &operands)?;
         self.adapters.emit(&mut self.b, path, (x, y), (fan_in, fan_out))
+    }
+
+    /// One linear of all experts, `modules`, on rows that are sorted by expert and end where `ends` says, with its adapters.
+    pub fn linear_of_experts(
+        &mut self,
+        path: &str,
+        modules: &[String],
+        (ends, x): (ValueId, ValueId),
+        (fan_in, fan_out): (usize, usize),
+    ) -> Result<ValueId, IrError> {
+        let mut operands = vec![ends, x];
+        for module in modules {
+            let name = format!("{module}.weight");
+            operands.push(match self.quantised(&name) {
+                Some(dtype) => self.b.weight(&name, Type::new(dtype, [fan_out, fan_in])),
+                None => self.parameter(&name, &[fan_out, fan_in]),
+            });
+        }
+        let y = self.b.op1(path, GroupedLinear::plain(Layout::OutIn), &operands)?;
+        self.adapters.emit_of_experts(&mut self.b, (path, modules), (ends, x, y), (fan_in, fan_out))
     }
 }

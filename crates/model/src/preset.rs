@@ -116,7 +116,7 @@ mod tests {
                 }
             }
         }
-        assert!(planned >= 53, "{planned} were planned");
+        assert!(planned >= 59, "{planned} were planned");
     }
 
     #[test]

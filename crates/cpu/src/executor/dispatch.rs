@@ -8,6 +8,7 @@ use super::attention_calls::{
     run_attention, run_attention_grad, run_cached_attention, run_masked_attention, run_masked_attention_grad,
 };
 use super::call::Call;
+use super::expert_calls::{run_grouped_linear, run_grouped_linear_dw, run_route};
 use super::image_calls::{channel_size, conv_size, pooling, result_shape, run_batch_norm, run_batch_norm_grad};
 use super::resolve::{CustomReads, CustomWrites, ResolvedStep};
 use crate::ThreadPool;
@@ -60,6 +61,9 @@ fn compute<T: Element>(call: &Call<'_>) -> Result<(), DeviceError> {
             let (x, dy) = (call.read::<T>(0), call.read::<T>(1));
             kernels::linear_dw::linear_dw(pool, size, op.layout, x, dy, op.alpha, op.accumulate, call.write(0));
         }
+        Op::GroupedLinear(op) => run_grouped_linear::<T>(call, op)?,
+        Op::GroupedLinearDw(op) => run_grouped_linear_dw::<T>(call, op)?,
+        Op::Route(op) => run_route(call, op),
         Op::BiasGrad(op) => kernels::bias_grad::bias_grad(pool, call.read::<T>(0), op.accumulate, call.write(0)),
         Op::RmsNorm(op) => {
             let (x, w) = (call.read::<T>(0), call.read::<T>(1));

@@ -5,10 +5,12 @@
 use super::layers::Layers;
 use super::targets::Targets;
 use super::trained_biases::TrainedBiases;
-use super::variant::{AdaptedLinear, AdapterTensor, LoraConfig, LoraVariant, Start, Variant};
+use super::variant::{
+    AdaptedExperts, AdaptedLinear, AdapterTensor, EmitOfExperts, LoraConfig, LoraVariant, Start, Variant,
+};
 use crate::graph_builder::GraphBuilder;
 use remat_formats::{AdapterConfig, TargetModules};
-use remat_ir::ops::{Add, Layout, Linear};
+use remat_ir::ops::{Add, GroupedLinear, Layout, Linear};
 use remat_ir::{IrError, ParameterKind, ValueId};
 
 /// LoRA.
@@ -74,4 +76,25 @@ impl Variant for Lora {
         let delta = g.op1(&format!("{path}.lora_B"), up, &[u, b])?;
         g.op1(&format!("{path}.adapted"), Add, &[y, delta])
     }
+
+    fn of_experts(&self) -> Option<EmitOfExperts> {
+        Some(emit_of_experts)
+    }
+}
+
+/// Each expert's own A and B, on its own rows.
+fn emit_of_experts(g: &mut GraphBuilder, linear: &AdaptedExperts<'_>) -> Result<ValueId, IrError> {
+    let &AdaptedExperts { path, ref prefixes, ends, x, y, rank, scale, dropout, fan_in, fan_out } = linear;
+    let x = g.dropout(&format!("{path}.lora_dropout"), x, dropout)?;
+    let (mut down, mut up) = (vec![ends, x], Vec::new());
+    for prefix in prefixes {
+        let [a_name, b_name] = ["lora_A.weight", "lora_B.weight"].map(|tensor| format!("{prefix}.{tensor}"));
+        down.push(g.trained(&a_name, ParameterKind::AdapterA, &[rank, fan_in], true));
+        up.push(g.trained(&b_name, ParameterKind::AdapterB, &[fan_out, rank], true));
+        g.gate(&a_name, &b_name);
+    }
+    let u = g.op1(&format!("{path}.lora_A"), GroupedLinear::plain(Layout::OutIn), &down)?;
+    let grouped = GroupedLinear { alpha: scale, ..GroupedLinear::plain(Layout::OutIn) };
+    let delta = g.op1(&format!("{path}.lora_B"), grouped, &[&[ends, u], &up[..]].concat())?;
+    g.op1(&format!("{path}.adapted"), Add, &[y, delta])
 }

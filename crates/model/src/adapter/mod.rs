@@ -4,6 +4,7 @@
 //! nothing is an error, never a run that trains less than was asked for. A kind of adapter is one file and its line in
 //! `table`; look next at `lora`, and at `settings` for what is read of a folder.
 
+mod expert_groups;
 mod file_names;
 mod layers;
 mod lora;
@@ -37,7 +38,7 @@ use remat_tensor::{Philox, stream_of_name};
 use std::collections::BTreeMap;
 use std::path::Path;
 use table::VARIANTS;
-use variant::{AdaptedLinear, Start};
+use variant::{AdaptedExperts, AdaptedLinear, Start};
 
 const WEIGHTS: &str = "adapter_model.safetensors";
 /// Files of an adapter's folder as they are written here.
@@ -51,6 +52,8 @@ const SHOWN_KEYS: usize = 8;
 pub(crate) struct Adapters<'a> {
     config: Option<&'a LoraConfig>,
     modules: Vec<AdaptedModule>,
+    /// Places in `modules`.
+    by_name: BTreeMap<String, usize>,
     pub trained_base: TrainedBase,
 }
 
@@ -61,14 +64,17 @@ impl<'a> Adapters<'a> {
     /// Settings that name what is not there, or that do not go together.
     pub fn new(config: Option<&'a LoraConfig>, base: &ModelConfig) -> Result<Self, ModelError> {
         let Some(config) = config else {
-            return Ok(Adapters { config: None, modules: Vec::new(), trained_base: TrainedBase::none(base) });
+            let trained_base = TrainedBase::none(base);
+            return Ok(Adapters { config: None, modules: Vec::new(), by_name: BTreeMap::new(), trained_base });
         };
         let linears = base.linear_names();
         config.targets.check_names("targets", &linears)?;
         let modules = config.modules(&linears)?;
         let names = modules.iter().map(|module| module.name.clone()).collect();
         let trained_base = TrainedBase::of(base, config, names)?;
-        Ok(Adapters { config: Some(config), modules, trained_base })
+        expert_groups::check(config, &modules, base)?;
+        let by_name = modules.iter().enumerate().map(|(index, module)| (module.name.clone(), index)).collect();
+        Ok(Adapters { config: Some(config), modules, by_name, trained_base })
     }
 
     /// The result of a linear with its adapter, if it has one.
@@ -79,11 +85,32 @@ impl<'a> Adapters<'a> {
         (x, y): (ValueId, ValueId),
         (fan_in, fan_out): (usize, usize),
     ) -> Result<ValueId, IrError> {
-        let module = self.modules.iter().find(|module| module.name == path);
-        let (Some(config), Some(&AdaptedModule { rank, scale, .. })) = (self.config, module) else { return Ok(y) };
+        let (Some(config), Some(&AdaptedModule { rank, scale, .. })) = (self.config, self.module(path)) else {
+            return Ok(y);
+        };
         let (prefix, dropout) = (format!("{PREFIX}{path}"), config.dropout);
         let linear = AdaptedLinear { path, prefix, x, y, rank, scale, dropout, fan_in, fan_out };
         config.variant.0.emit(b, &linear)
+    }
+
+    /// The result of one linear of all experts with their adapters, if they have any.
+    pub fn emit_of_experts(
+        &self,
+        b: &mut GraphBuilder,
+        (path, modules): (&str, &[String]),
+        (ends, x, y): (ValueId, ValueId, ValueId),
+        (fan_in, fan_out): (usize, usize),
+    ) -> Result<ValueId, IrError> {
+        // `check` has seen that all of them are like the first, and that there is a form for experts.
+        let first = modules.first().and_then(|module| self.module(module));
+        let (Some(config), Some(&AdaptedModule { rank, scale, .. })) = (self.config, first) else { return Ok(y) };
+        let Some(emit) = config.variant.0.of_experts() else { return Ok(y) };
+        let (prefixes, dropout) = (modules.iter().map(|module| format!("{PREFIX}{module}")).collect(), config.dropout);
+        emit(b, &AdaptedExperts { path, prefixes, ends, x, y, rank, scale, dropout, fan_in, fan_out })
+    }
+
+    fn module(&self, name: &str) -> Option<&AdaptedModule> {
+        self.by_name.get(name).map(|&index| &self.modules[index])
     }
 }
 

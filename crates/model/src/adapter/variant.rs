@@ -101,6 +101,38 @@ pub(crate) trait Variant: Sync {
 
     /// Emits the linear's result with the adapter in it.
     fn emit(&self, b: &mut GraphBuilder, linear: &AdaptedLinear<'_>) -> Result<ValueId, IrError>;
+
+    /// What emits the result of one linear of all experts with their adapters in it; `None` where there is no such form.
+    fn of_experts(&self) -> Option<EmitOfExperts> {
+        None
+    }
+}
+
+/// Emits the result of one linear of all experts with their adapters in it.
+pub(crate) type EmitOfExperts = fn(&mut GraphBuilder, &AdaptedExperts<'_>) -> Result<ValueId, IrError>;
+
+/// One linear of all experts, each with an adapter.
+pub(crate) struct AdaptedExperts<'a> {
+    /// What the experts' linears are called together.
+    pub path: &'a str,
+    /// What each module's tensors begin with in PEFT's file.
+    pub prefixes: Vec<String>,
+    /// Where each expert's rows end.
+    pub ends: ValueId,
+    /// Its operand.
+    pub x: ValueId,
+    /// Its own result.
+    pub y: ValueId,
+    /// Width of the bottleneck.
+    pub rank: usize,
+    /// Factor of what the adapters add.
+    pub scale: f32,
+    /// Dropout on the adapters' input.
+    pub dropout: f32,
+    /// Width of the operand.
+    pub fan_in: usize,
+    /// Width of the result.
+    pub fan_out: usize,
 }
 
 /// A tensor that an adapter keeps beside a linear.

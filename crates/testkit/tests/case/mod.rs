@@ -372,7 +372,8 @@ impl<'a> Run<'a> {
 /// |a − b| / |b| in the Euclidean norm.
 /// The models of `fixtures/parity`.
 pub fn cases() -> impl Iterator<Item = &'static str> {
-    include_str!("../../../../fixtures/parity/cases.txt").lines()
+    let dense = include_str!("../../../../fixtures/parity/cases.txt").lines();
+    dense.chain(include_str!("../../../../fixtures/parity/experts.txt").lines())
 }
 
 pub fn relative_distance(a: &[f32], b: &HostTensor) -> f64 {
