@@ -83,7 +83,7 @@ impl OpDef for AdaptedNorm {
                 samples.push(sample.clone().normal(w));
                 samples.push(sample.clone().normal(w).in_dtype(2, DType::Nf4Single));
                 // Exact when quantised again: every row has 1 as its largest magnitude.
-                let ones = |i: usize| if i % w[1] == 0 { 1.0 } else { (i as f64 * 0.7).sin() };
+                let ones = |i: usize| if i.is_multiple_of(w[1]) { 1.0 } else { (i as f64 * 0.7).sin() };
                 samples.push(sample.f32(w, (0..fan_in * fan_out).map(ones).collect()).in_dtype(2, DType::Int8));
             }
         }
