@@ -83,13 +83,13 @@ impl Block {
                 let inside = other.transposed_times(self);
                 self.add(-1.0, other, &inside);
             }
-            for column in 0..self.columns {
+            for (column, &before) in before.iter().enumerate() {
                 for earlier in 0..column {
                     let dot: f64 = (0..self.rows).map(|row| self.row(row)[earlier] * self.row(row)[column]).sum();
                     (0..self.rows).for_each(|row| self.row_mut(row)[column] -= dot * self.row(row)[earlier]);
                 }
                 let norm = self.column_norm(column);
-                let is_zero = round == 0 && norm <= DEPENDENT * before[column];
+                let is_zero = round == 0 && norm <= DEPENDENT * before;
                 let factor = if is_zero || norm == 0.0 { 0.0 } else { 1.0 / norm };
                 (0..self.rows).for_each(|row| self.row_mut(row)[column] *= factor);
                 kept += usize::from(round == 1 && factor > 0.0);
