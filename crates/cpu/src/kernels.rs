@@ -20,6 +20,7 @@
 pub mod accumulate;
 pub mod adamw;
 pub mod adamw8bit;
+pub mod adapted_norm;
 pub mod add;
 pub mod attention;
 pub mod attention_grad;
@@ -39,6 +40,8 @@ mod channel_norm;
 pub mod channel_sums;
 pub mod clip_scale;
 pub mod clip_value;
+pub mod column_scale;
+pub mod column_scale_dw;
 mod column_sums;
 pub mod compare;
 pub mod concat;

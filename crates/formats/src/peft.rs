@@ -50,6 +50,8 @@ pub struct AdapterConfig {
     pub use_rslora: bool,
     /// Whether weights are decomposed (DoRA).
     pub use_dora: bool,
+    /// How the adapter was started, where that was by a method with a name and left the base as it was; else the default.
+    pub init_lora_weights: Option<String>,
     /// Ranks that differ, by the end of a module's name, a regular expression; the first that matches counts.
     pub rank_pattern: Vec<(String, usize)>,
     /// Alphas that differ, in the same way.
@@ -86,6 +88,7 @@ impl AdapterConfig {
             fan_in_fan_out: false,
             use_rslora: false,
             use_dora: false,
+            init_lora_weights: None,
             rank_pattern: Vec::new(),
             alpha_pattern: Vec::new(),
             modules_to_save: Vec::new(),
@@ -131,6 +134,10 @@ impl AdapterConfig {
             fan_in_fan_out: keys.flag("fan_in_fan_out", false)?,
             use_rslora: keys.flag("use_rslora", false)?,
             use_dora: keys.flag("use_dora", false)?,
+            init_lora_weights: match keys.value("init_lora_weights") {
+                Some(Value::String(method)) => Some(method.clone()),
+                _ => None,
+            },
             rank_pattern: rank_pattern(&keys, &order.rank_pattern)?,
             alpha_pattern: alpha_pattern(&keys, &order.alpha_pattern)?,
             modules_to_save: keys.strings("modules_to_save")?,
@@ -167,7 +174,7 @@ impl AdapterConfig {
             "exclude_modules": self.exclude_modules.as_ref().map(value),
             "fan_in_fan_out": self.fan_in_fan_out,
             "inference_mode": true,
-            "init_lora_weights": true,
+            "init_lora_weights": self.init_lora_weights.clone().map_or(Value::Bool(true), Value::String),
             "layers_pattern": patterns,
             "layers_to_transform": self.layers_to_transform,
             "lora_alpha": number(self.lora_alpha),

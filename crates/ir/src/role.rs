@@ -34,6 +34,8 @@ pub enum ParameterKind {
     AdapterA,
     /// The second matrix of a low-rank adapter, which writes into the module's result.
     AdapterB,
+    /// The norms that an adapter gives the rows of the weight it adapts.
+    AdapterMagnitude,
 }
 
 /// What a state holds of a parameter.
@@ -138,13 +140,14 @@ impl FirstWrite {
 
 impl ParameterKind {
     /// All kinds.
-    const ALL: [ParameterKind; 3] = [ParameterKind::Base, ParameterKind::AdapterA, ParameterKind::AdapterB];
+    const ALL: [ParameterKind; 4] =
+        [ParameterKind::Base, ParameterKind::AdapterA, ParameterKind::AdapterB, ParameterKind::AdapterMagnitude];
 
     /// Whether it is part of an adapter.
     pub fn is_adapter(self) -> bool {
         match self {
             ParameterKind::Base => false,
-            ParameterKind::AdapterA | ParameterKind::AdapterB => true,
+            ParameterKind::AdapterA | ParameterKind::AdapterB | ParameterKind::AdapterMagnitude => true,
         }
     }
 
@@ -153,6 +156,7 @@ impl ParameterKind {
             ParameterKind::Base => "base",
             ParameterKind::AdapterA => "adapter_a",
             ParameterKind::AdapterB => "adapter_b",
+            ParameterKind::AdapterMagnitude => "adapter_magnitude",
         }
     }
 }

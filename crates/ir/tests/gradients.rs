@@ -51,6 +51,7 @@ const DIFFERENTIABLE: &[&str] = &[
     "take_along_axis",
     "select",
     "masked_fill",
+    "column_scale",
 ];
 
 /// Real operands that are tables or only give their memory, not variables: (op, operand).
@@ -62,6 +63,7 @@ const CONSTANT: &[(&str, usize)] = &[
     ("masked_attention", 3),
     ("batch_norm", 3),
     ("batch_norm", 4),
+    ("column_scale", 2),
 ];
 
 /// Results that are statistics without a derivative: ops all of whose results but the first are such.

@@ -38,7 +38,7 @@ impl Model {
                         })
                     })?;
                 }
-            } else if value.storage == Storage::Weight {
+            } else if value.storage == Storage::Weight && !value.role.is_some_and(SourceRole::is_adapter_parameter) {
                 let source = device.known(Storage::Weight, &value.name)?;
                 let mut writer = SourceWriter::new(device, source);
                 self.load_weight(&value.name, &value.ty, &mut quantiser, &mut writer)?;

@@ -4,12 +4,12 @@
 //! Invariant: the decoder asks for a linear or an attention and does not know which of these it gets. Look next at
 //! `decoder`, which asks.
 
-use crate::adapter::Adapters;
+use crate::adapter::{AdapterStart, Adapters, BaseLinear};
 use crate::graph_builder::GraphBuilder;
 use crate::stored::StoredQuantised;
 use crate::{Method, ModelError, Precision, Quant};
 use remat_formats::{ModelConfig, SettingName};
-use remat_ir::ops::{Attention, CacheWrite, CachedAttention, GroupedLinear, Layout, Linear};
+use remat_ir::ops::{Attention, CacheWrite, CachedAttention, GroupedLinear, Layout};
 use remat_ir::{IrError, ParameterKind, SourceRole, Storage, Type, ValueId};
 use remat_tensor::{DType, stream_of_name};
 
@@ -139,6 +139,13 @@ impl<'a> ModelBuilder<'a> {
             return Err(ModelError::Setting(message));
         }
         let quant = method.and_then(Method::quant);
+        let start = method.and_then(Method::adapter).map_or(AdapterStart::Default, |lora| lora.start);
+        if let (AdapterStart::Pissa(_), Some(quant)) = (start, quant.or(stored.first())) {
+            let key = SettingName("init-lora-weights");
+            let problem =
+                format!("takes singular values out of weights of 16 or 32 bits, as in PEFT, and these are in {quant}");
+            return Err(ModelError::Setting(format!("{key} {start}: {problem}; use olora, or the unquantised model")));
+        }
         let quantised = |name: &&str| name.ends_with(".weight") && stored.dtype(name, quant).is_some();
         let linears = config.linear_names().into_iter().map(|module| format!("{module}.weight"));
         let linears: Vec<String> = linears.filter(|name| adapters.trained_base.contains(name)).collect();
@@ -241,12 +248,9 @@ impl<'a> ModelBuilder<'a> {
             (None, Layout::OutIn) => (layout, self.parameter(&name, &[fan_out, fan_in])),
             (None, Layout::InOut) => (layout, self.parameter(&name, &[fan_in, fan_out])),
         };
-        let mut operands = vec![x, weight];
-        if bias {
-            operands.push(self.parameter(&format!("{path}.bias"), &[fan_out]));
-        }
-        let y = self.b.op1(path, Linear { bias, ..Linear::plain(layout) }, &operands)?;
-        self.adapters.emit(&mut self.b, path, (x, y), (fan_in, fan_out))
+        let bias = bias.then(|| self.parameter(&format!("{path}.bias"), &[fan_out]));
+        let base = BaseLinear { weight, layout, bias };
+        self.adapters.emit(&mut self.b, path, (x, base), (fan_in, fan_out))
     }
 
     /// One linear of all experts, `modules`, on rows that are sorted by expert and end where `ends` says, with its adapters.

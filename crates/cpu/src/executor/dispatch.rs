@@ -14,6 +14,7 @@ use super::resolve::{CustomReads, CustomWrites, ResolvedStep};
 use crate::ThreadPool;
 use crate::element::Element;
 use crate::kernels::adamw8bit::Moments;
+use crate::kernels::adapted_norm::AdaptedSize;
 use crate::kernels::cross_entropy::Targets;
 use crate::kernels::gemm::{Epilogue, Start};
 use crate::kernels::linear_cross_entropy::{Head, HeadSize};
@@ -306,6 +307,19 @@ fn compute<T: Element>(call: &Call<'_>) -> Result<(), DeviceError> {
         Op::Lion(op) => run_lion(call, op),
         Op::ClipValue(op) => {
             kernels::clip_value::clip_value(pool, op.max_value, call.read::<f32>(1)[0], call.write::<f32>(0))
+        }
+        Op::AdaptedNorm(op) => {
+            let size = AdaptedSize { input: call.last(0), output: call.shape(1)[0], rank: call.last(1) };
+            let (a, b, w) = (call.read::<T>(0), call.read::<T>(1), call.weight::<T>(2));
+            kernels::adapted_norm::adapted_norm(pool, size, op.layout, op.scale, a, b, w, call.write(0));
+        }
+        Op::ColumnScale(_) => {
+            let (x, w, norm) = (call.shared::<T>(0), call.read::<f32>(1), call.read::<f32>(2));
+            kernels::column_scale::column_scale(pool, x, w, norm, call.out::<T>(0));
+        }
+        Op::ColumnScaleDw(op) => {
+            let (dy, x, norm) = (call.read::<T>(0), call.read::<T>(1), call.read::<f32>(2));
+            kernels::column_scale_dw::column_scale_dw(pool, dy, x, norm, op.accumulate, call.write(0));
         }
         Op::Custom(op) => {
             let kernel = call.step.custom.as_ref().expect("`resolve` found the kernel of every custom op");

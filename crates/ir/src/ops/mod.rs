@@ -329,6 +329,9 @@ ops! {
     Sgd sgd,
     Lion lion,
     ClipValue clip_value,
+    AdaptedNorm adapted_norm,
+    ColumnScale column_scale,
+    ColumnScaleDw column_scale_dw,
 }
 
 pub use adamw8bit::MOMENT_BLOCK;

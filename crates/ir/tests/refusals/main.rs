@@ -96,6 +96,18 @@ fn refusals() -> Vec<(Op, &'static str, &'static str)> {
         ),
         (BiasGrad { accumulate: true }.into(), "f32[2, 4] bf16[4]", "the gradient bf16[4] must be f32[4]"),
         (
+            AdaptedNorm { layout: Layout::OutIn, scale: 1.0 }.into(),
+            "f32[2, 4] f32[3, 2] f32[3, 5]",
+            "the last axis of a f32[2, 4] does not match w f32[3, 5], whose input size is 5",
+        ),
+        (
+            AdaptedNorm { layout: Layout::InOut, scale: 1.0 }.into(),
+            "bf16[2, 4] f32[3, 2] bf16[4, 3]",
+            "b f32[3, 2] must be bf16[3, 2]",
+        ),
+        (ColumnScale.into(), "bf16[2, 4] bf16[4] f32[4]", "w bf16[4] must be f32[4]"),
+        (ColumnScaleDw { accumulate: false }.into(), "f32[2, 4] f32[2, 4] f32[3]", "norm f32[3] must be f32[4]"),
+        (
             RmsNorm { eps: 1e-5, unit_offset: false }.into(),
             "f32[2, 4] f32[3]",
             "weight f32[3] does not match the last axis of x f32[2, 4]",

@@ -4,25 +4,34 @@
 //! nothing is an error, never a run that trains less than was asked for. A kind of adapter is one file and its line in
 //! `table`; look next at `lora`, and at `settings` for what is read of a folder.
 
+mod adapter_start;
+mod decomposition;
+mod dora;
 mod expert_groups;
 mod file_names;
 mod layers;
 mod lora;
+mod origin;
 mod patterns;
 mod selection;
 mod settings;
+mod start;
 mod table;
 mod targets;
 mod trained_base;
 mod trained_biases;
 mod variant;
+mod weight_reader;
 
+pub use adapter_start::AdapterStart;
+pub(crate) use dora::MAGNITUDE;
 pub(crate) use file_names::{FileNames, PREFIX};
 pub use layers::Layers;
 pub use patterns::ModulePattern;
 pub(crate) use selection::AdaptedModule;
 pub use settings::AdapterSettings;
 pub(crate) use settings::{check as check_settings, read as read_settings, to_peft};
+pub(crate) use start::{init, refill};
 pub use targets::Targets;
 use trained_base::TrainedBase;
 pub use trained_biases::TrainedBiases;
@@ -30,21 +39,18 @@ pub use variant::{LoraConfig, LoraVariant};
 
 use crate::ModelError;
 use crate::graph_builder::GraphBuilder;
-use crate::precision::{refresh_working_copies, write_parameter, write_parameters};
+use crate::precision::{write_parameter, write_parameters};
 use remat_formats::{AdapterConfig, FormatsError, ModelConfig, SafetensorsFile};
-use remat_ir::{Graph, IrError, Parameter, ParameterKind, Storage, Type, Value, ValueId};
-use remat_plan::{Device, SourceWriter};
-use remat_tensor::{Philox, stream_of_name};
+use remat_ir::{Graph, IrError, Parameter, Storage, Type, Value, ValueId};
+use remat_plan::Device;
 use std::collections::BTreeMap;
 use std::path::Path;
-use table::VARIANTS;
-use variant::{AdaptedExperts, AdaptedLinear, Start};
+use variant::{AdaptedExperts, AdaptedLinear};
+pub(crate) use variant::BaseLinear;
 
 const WEIGHTS: &str = "adapter_model.safetensors";
 /// Files of an adapter's folder as they are written here.
 pub const ADAPTER_FILES: &[&str] = &["adapter_config.json", WEIGHTS];
-/// Elements that are initialised at a time.
-const PIECE: usize = 1 << 14;
 /// Names of unmatched tensors that a message lists; the rest are counted.
 const SHOWN_KEYS: usize = 8;
 
@@ -77,19 +83,20 @@ impl<'a> Adapters<'a> {
         Ok(Adapters { config: Some(config), modules, by_name, trained_base })
     }
 
-    /// The result of a linear with its adapter, if it has one.
+    /// The result of a linear, with its adapter if it has one.
     pub fn emit(
         &self,
         b: &mut GraphBuilder,
         path: &str,
-        (x, y): (ValueId, ValueId),
+        (x, base): (ValueId, BaseLinear),
         (fan_in, fan_out): (usize, usize),
     ) -> Result<ValueId, IrError> {
         let (Some(config), Some(&AdaptedModule { rank, scale, .. })) = (self.config, self.module(path)) else {
-            return Ok(y);
+            return base.emit(b, path, x);
         };
         let (prefix, dropout) = (format!("{PREFIX}{path}"), config.dropout);
-        let linear = AdaptedLinear { path, prefix, x, y, rank, scale, dropout, fan_in, fan_out };
+        let is_origin_taken = config.start.takes_from_base();
+        let linear = AdaptedLinear { path, prefix, x, base, is_origin_taken, rank, scale, dropout, fan_in, fan_out };
         config.variant.0.emit(b, &linear)
     }
 
@@ -114,38 +121,12 @@ impl<'a> Adapters<'a> {
     }
 }
 
-/// What an adapter's tensor starts with; `None` for a parameter of the base.
-fn start_of(kind: ParameterKind) -> Option<Start> {
-    let mut tensors = VARIANTS.iter().flat_map(|variant| variant.0.tensors());
-    tensors.find(|tensor| tensor.kind == kind).map(|tensor| tensor.start)
-}
-
-/// Initialises adapters as PEFT does. Each tensor draws from a stream of its own name, so that adding a target changes no
-/// other; what starts at zero is left as the device has it.
-pub(crate) fn init(parameters: &[Parameter], seed: u64, device: &mut dyn Device) -> Result<(), ModelError> {
-    for parameter in parameters.iter().filter(|parameter| start_of(parameter.kind) == Some(Start::KaimingUniform)) {
-        let bound = 1.0 / (parameter.ty.shape.last() as f32).sqrt();
-        let philox = Philox::new(seed, stream_of_name(&parameter.name));
-        let state = device.known(Storage::State, &parameter.name)?;
-        let mut writer = SourceWriter::new(device, state);
-        let mut piece = Vec::with_capacity(PIECE);
-        for first in (0..parameter.ty.shape.numel()).step_by(PIECE) {
-            let end = (first + PIECE).min(parameter.ty.shape.numel());
-            piece.clear();
-            piece.extend((first..end).map(|i| (2.0 * philox.uniform(i as u64) - 1.0) * bound));
-            writer.push(&piece);
-        }
-        writer.finish()?;
-    }
-    refresh_working_copies(parameters, device)
-}
-
 /// What `graph` reads of an adapter's folder, with types: adapters, and states of the base that are trained beside them.
 /// Without gradients there are no parameters to ask.
 pub(crate) fn of_graph(graph: &Graph) -> Vec<(&str, &Type)> {
     let is_trained = |value: &&Value| {
         let is_state = value.storage == Storage::State;
-        value.role.is_some_and(|role| role.is_adapter_parameter() || (is_state && role.is_base_parameter()))
+        is_state && value.role.is_some_and(|role| role.is_adapter_parameter() || role.is_base_parameter())
     };
     let adapters = graph.values.iter().filter(is_trained);
     adapters.filter_map(|value| Some((value.parameter()?, &value.ty))).collect()
@@ -251,6 +232,11 @@ fn stored_names(file: &SafetensorsFile) -> Result<BTreeMap<String, String>, (Str
             Some(module) => format!("{module}.weight"),
             None => tensor.strip_suffix(".default").unwrap_or(tensor).to_string(),
         };
+        // In memory the norms are the weight of a module of their own.
+        let name = match name.strip_suffix(".weight") {
+            Some(norms) if norms.ends_with(&format!(".{MAGNITUDE}")) => norms.to_string(),
+            _ => name,
+        };
         if let Some(other) = stored.insert(name, tensor.to_string()) {
             return Err((tensor.to_string(), format!("and \"{other}\" are one tensor twice: keep one of them")));
         }
@@ -289,14 +275,18 @@ fn unmatched(path: &Path, extra: &[&str], of: usize, example: Option<&str>) -> M
     ModelError::Adapter { folder: path.display().to_string(), problem }
 }
 
-/// Writes a PEFT folder: settings and weights (f32).
+/// Writes a PEFT folder: settings and weights (f32), for the base as it is stored whatever adapters started with.
 pub(crate) fn save(
     folder: &Path,
-    settings: &AdapterConfig,
+    (settings, start): (AdapterConfig, AdapterStart),
     names: &FileNames,
     parameters: &[Parameter],
     device: &dyn Device,
 ) -> Result<(), ModelError> {
+    if start.takes_from_base() {
+        origin::of_file(settings).write(folder)?;
+        return origin::write(&folder.join(WEIGHTS), names, parameters, device);
+    }
     settings.write(folder)?;
     let of_file = parameters.iter().flat_map(|parameter| {
         names.of_state(&parameter.name).into_iter().map(move |name| (name, parameter)).collect::<Vec<_>>()

@@ -3,6 +3,7 @@
 //! Invariants: modules are matched as PEFT matches them, here and now, so that every complaint names the file; what PEFT
 //! tolerates with a warning is a note, what changes the adapter and is not supported is refused by name.
 
+use super::adapter_start::AdapterStart;
 use super::file_names::FileNames;
 use super::layers::Layers;
 use super::patterns::sorted;
@@ -44,11 +45,17 @@ fn interpreted(base: &ModelConfig, config: AdapterConfig, notes: &mut Vec<String
     if config.peft_type != "LORA" {
         return Err(format!("peft_type is {}: only LORA adapters are supported", config.peft_type));
     }
+    if config.unsupported.iter().any(|key| key == "init_lora_weights") {
+        return Err("init_lora_weights names a start that changes the base's weights, which this folder does not have; let PEFT \
+                    save it for the original base (save_pretrained with path_initial_model_for_weight_conversion), or merge it \
+                    into the base with PEFT first"
+            .to_string());
+    }
     if let Some(key) = config.unsupported.first() {
         return Err(format!("{key} makes the adapter more than plain LoRA, which is not supported"));
     }
     let Some(&variant) = VARIANTS.iter().find(|variant| variant.0.is_meant_by(&config)) else {
-        return Err(format!("use_dora is true: DoRA is not supported; {MERGE}"));
+        return Err(format!("is of a kind of LoRA that is not supported; {MERGE}"));
     };
     if config.fan_in_fan_out != base.block.weights_in_out {
         let (is, right) = (config.fan_in_fan_out, base.block.weights_in_out);
@@ -75,6 +82,10 @@ fn interpreted(base: &ModelConfig, config: AdapterConfig, notes: &mut Vec<String
         bias: config.bias.parse().map_err(|problem| format!("bias {problem}"))?,
         modules_to_save: config.modules_to_save,
         ensure_weight_tying: config.ensure_weight_tying,
+        start: match config.init_lora_weights.as_deref() {
+            Some("gaussian") => AdapterStart::Gaussian,
+            _ => AdapterStart::Default,
+        },
         variant,
     };
     if lora.ensure_weight_tying && !(base.tie_word_embeddings && ties_by_name(&lora.modules_to_save)) {

@@ -37,6 +37,7 @@ impl Model {
         let architecture = architecture(self)?;
         let adapter = OpenAdapter::open(self, adapter)?;
         refuse_trained_base(&adapter)?;
+        refuse_magnitudes(&adapter)?;
         let alpha = alpha_of(&adapter)?;
         let fans = self.parameters()?.into_iter().filter(|parameter| parameter.is_linear);
         let fans: HashMap<String, (usize, usize)> =
@@ -124,6 +125,16 @@ fn alpha_of(adapter: &OpenAdapter) -> Result<f32, ModelError> {
         }),
         Some(alpha) => Ok(alpha),
     }
+}
+
+/// Refuses DoRA, whose norms llama.cpp has no place for.
+fn refuse_magnitudes(adapter: &OpenAdapter) -> Result<(), ModelError> {
+    if !adapter.has_magnitudes {
+        return Ok(());
+    }
+    let problem = "is a DoRA adapter, whose norms a GGUF adapter cannot hold; fold the adapter into the model: remat merge, or \
+                   remat export of the model with the adapter";
+    Err(ModelError::Adapter { folder: adapter.folder.display().to_string(), problem: problem.to_string() })
 }
 
 /// Refuses what llama.cpp has no place for in an adapter.

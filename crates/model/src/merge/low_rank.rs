@@ -1,9 +1,10 @@
-//! An adapter's matrices read from its folder, to be added to the weights they adapt: W + scale · B·A.
+//! An adapter's matrices read from its folder, to be added to the weights they adapt: W + scale · B·A; of DoRA with the norms
+//! that it gives the rows of that.
 //!
 //! Invariant: sums are f32, over the rank in order, so that the result does not depend on how a weight is cut into pieces;
 //! nothing but one module's A and B is held. Look next at `merged`, which adds them.
 
-use crate::adapter::{AdaptedModule, AdapterWeights, FileNames, PREFIX, of_graph, read_settings};
+use crate::adapter::{AdaptedModule, AdapterWeights, FileNames, MAGNITUDE, PREFIX, of_graph, read_settings};
 use crate::model_builder::BatchShape;
 use crate::{LoraConfig, Method, Model, ModelError, build};
 use remat_formats::FormatsError;
@@ -23,6 +24,8 @@ pub(crate) struct OpenAdapter {
     replaced: HashSet<String>,
     /// Whether a head that was tied to the embedding is no more.
     pub(crate) unties: bool,
+    /// Whether it gives the rows of a weight norms of its own (DoRA).
+    pub(crate) has_magnitudes: bool,
     weights: AdapterWeights,
 }
 
@@ -38,6 +41,17 @@ pub(crate) struct LowRank {
     right: Vec<f32>,
     /// A row of what is added.
     row: Vec<f32>,
+    /// The norms that the weight's outputs get.
+    norms: Option<Norms>,
+}
+
+/// The norms that outputs of a weight get, and those they have with A and B added.
+struct Norms {
+    magnitude: Vec<f32>,
+    /// Of the elements that were measured.
+    squares: Vec<f64>,
+    /// Whether outputs are columns and not rows of the weight in memory.
+    in_out: bool,
 }
 
 impl OpenAdapter {
@@ -47,10 +61,7 @@ impl OpenAdapter {
     /// Settings that are not LoRA's, tensors that do not fit the base.
     pub(crate) fn open(model: &Model, folder: &Path) -> Result<Self, ModelError> {
         let config = read_settings(&model.config, folder)?.config;
-        if config.variant != LoraConfig::default().variant {
-            let problem = format!("its {:?} adapter cannot be merged; merge it with PEFT", config.variant);
-            return Err(ModelError::Adapter { folder: folder.display().to_string(), problem });
-        }
+        let has_magnitudes = config.variant != LoraConfig::default().variant;
         let method = Method::Lora(config.clone());
         let graph = build::evaluation(model.base(), Some(&method), BatchShape { batch: 1, seq_len: 1 })?.graph;
         let adapters = of_graph(&graph);
@@ -61,7 +72,7 @@ impl OpenAdapter {
         let head = model.config.head_weight();
         let has_head = graph.values.iter().any(|value| value.parameter() == Some(head.as_str()));
         let unties = model.config.tie_word_embeddings && has_head;
-        Ok(OpenAdapter { folder: folder.to_path_buf(), modules, replaced, unties, weights })
+        Ok(OpenAdapter { folder: folder.to_path_buf(), modules, replaced, unties, has_magnitudes, weights })
     }
 
     /// A module that it adapts.
@@ -122,19 +133,64 @@ impl OpenAdapter {
             false => (fan_in, b, a),
             true => (fan_out, transposed(&a, fan_in), transposed(&b, rank)),
         };
-        Ok(LowRank { rank, columns, scale, left, right, row: vec![0.0; columns] })
+        let norms = match self.has_magnitudes {
+            false => None,
+            true => {
+                let mut magnitude = vec![0.0; fan_out];
+                self.weights.read_into(&format!("{PREFIX}{}.{MAGNITUDE}", module.name), &mut magnitude)?;
+                Some(Norms { magnitude, squares: vec![0.0; fan_out], in_out })
+            }
+        };
+        Ok(LowRank { rank, columns, scale, left, right, row: vec![0.0; columns], norms })
     }
 
     /// Bytes that [`OpenAdapter::low_rank`] holds at its highest.
     pub(crate) fn held_bytes(module: &AdaptedModule, (fan_in, fan_out): (usize, usize), in_out: bool) -> usize {
         let elements = module.rank * (fan_in + fan_out);
-        size_of::<f32>() * (elements * (1 + usize::from(in_out)) + fan_in.max(fan_out))
+        // Norms and their squares in f64 count three.
+        size_of::<f32>() * (elements * (1 + usize::from(in_out)) + fan_in.max(fan_out) + 3 * fan_out)
     }
 }
 
 impl LowRank {
+    /// Whether all elements of the weight have to be measured before the first is changed.
+    pub(crate) fn is_to_measure(&self) -> bool {
+        self.norms.is_some()
+    }
+
+    /// Takes the elements of the weight from `first` on into the norms of its outputs.
+    pub(crate) fn measure(&mut self, first: usize, elements: &[f32]) {
+        let mut adapted = elements.to_vec();
+        self.add(first, &mut adapted);
+        let columns = self.columns;
+        let Some(Norms { squares, in_out, .. }) = &mut self.norms else { return };
+        for (at, &x) in (first..).zip(&adapted) {
+            let output = if *in_out { at % columns } else { at / columns };
+            squares[output] += f64::from(x) * f64::from(x);
+        }
+    }
+
+    /// Changes the elements of the weight from `first` on into those of the adapted weight. Returns the sum of squares of the
+    /// differences. Elements must all have been measured, where that is needed.
+    pub(crate) fn fold(&mut self, first: usize, elements: &mut [f32]) -> f64 {
+        if self.norms.is_none() {
+            return self.add(first, elements);
+        }
+        let before = elements.to_vec();
+        self.add(first, elements);
+        let columns = self.columns;
+        let Some(Norms { magnitude, squares, in_out }) = &self.norms else { return 0.0 };
+        let mut changed = 0.0;
+        for ((at, x), before) in (first..).zip(elements).zip(before) {
+            let output = if *in_out { at % columns } else { at / columns };
+            *x = (f64::from(*x) * f64::from(magnitude[output]) / squares[output].sqrt()) as f32;
+            changed += (f64::from(*x) - f64::from(before)).powi(2);
+        }
+        changed
+    }
+
     /// Adds to the elements of the weight from `first` on. Returns the sum of squares of what was added.
-    pub(crate) fn add(&mut self, first: usize, elements: &mut [f32]) -> f64 {
+    fn add(&mut self, first: usize, elements: &mut [f32]) -> f64 {
         let (mut at, mut squares, mut rest) = (first, 0.0, elements);
         while !rest.is_empty() {
             let (row, column) = (at / self.columns, at % self.columns);
@@ -184,6 +240,7 @@ mod tests {
             left: numbers(rows * rank, 0.7),
             right: numbers(rank * columns, 1.3),
             row: vec![0.0; columns],
+            norms: None,
         };
         let weight = numbers(rows * columns, 0.1);
         let mut whole = weight.clone();

@@ -70,12 +70,20 @@ impl<'a> Merged<'a> {
             return Ok(change);
         };
         let mut low_rank = adapter.low_rank(module, fans(parameter), in_out)?;
+        if low_rank.is_to_measure() {
+            let mut at = 0;
+            self.read_base(parameter, in_out, &mut |piece| {
+                low_rank.measure(at, piece);
+                at += piece.len();
+                Ok(())
+            })?;
+        }
         let (mut at, mut elements) = (0, Vec::new());
         self.read_base(parameter, in_out, &mut |piece| {
             elements.clear();
             elements.extend_from_slice(piece);
             change.base += piece.iter().map(|&x| f64::from(x) * f64::from(x)).sum::<f64>();
-            change.added += low_rank.add(at, &mut elements);
+            change.added += low_rank.fold(at, &mut elements);
             at += piece.len();
             sink(&elements)
         })?;

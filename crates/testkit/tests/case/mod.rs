@@ -115,6 +115,11 @@ impl Case {
         self.tensors.names()
     }
 
+    /// Whether something was recorded under these keys.
+    pub fn has(&self, path: &[&str]) -> bool {
+        !self.at(path).is_null()
+    }
+
     fn at(&self, path: &[&str]) -> &Json {
         path.iter().fold(&self.json, |json, key| &json[*key])
     }
@@ -169,7 +174,7 @@ impl Case {
         self.model.load_weights(&graph, loaded.device_mut()).expect("weights");
         if method.adapter().is_some() {
             let training = self.model.training(method, shape).expect("a graph");
-            self.load_adapter(adapter, &training.parameters, loaded.device_mut());
+            self.start_adapter(adapter, method, &training.parameters, loaded.device_mut());
         }
         let batch = Batch::of(&ids, &labels, shape);
         for (name, numbers) in [("ids", &batch.ids), ("positions", &batch.positions), ("segment_start", &batch.starts)]
@@ -217,6 +222,16 @@ impl Case {
     /// The model.
     pub fn model(&self) -> &Model {
         &self.model
+    }
+
+    /// Loads an adapter of a folder, or makes one that takes its start out of the base.
+    fn start_adapter(&self, folder: &str, method: &Method, parameters: &[Parameter], device: &mut dyn Device) {
+        match method.adapter() {
+            Some(lora) if lora.start.takes_from_base() => {
+                self.model.init_adapter(lora, parameters, 300, device).unwrap_or_else(|error| panic!("{error}"));
+            }
+            _ => self.load_adapter(folder, parameters, device),
+        }
     }
 
     fn load_adapter(&self, folder: &str, parameters: &[Parameter], device: &mut dyn Device) {
@@ -269,6 +284,36 @@ impl<'a> Run<'a> {
         threads: usize,
         moments: MomentFormat,
     ) -> Run<'a> {
+        let mut run = Run::of_base(case, method, policy, threads, moments);
+        if method.adapter().is_some() {
+            case.start_adapter("adapter", method, &run.parameters, run.step.device_mut());
+        }
+        run
+    }
+
+    /// With an adapter of a folder.
+    pub fn of_adapter(case: &'a Case, method: &Method, folder: &str) -> Run<'a> {
+        let mut run = Run::of_base(case, method, &Policy::None, 2, MomentFormat::F32);
+        case.load_adapter(folder, &run.parameters, run.step.device_mut());
+        run
+    }
+
+    /// With an adapter that was initialised and not trained.
+    pub fn with_fresh_adapter(case: &'a Case, method: &Method, policy: &Policy) -> Run<'a> {
+        let mut run = Run::of_base(case, method, policy, 2, MomentFormat::F32);
+        let (lora, parameters) = (method.adapter().expect("an adapter"), &run.parameters);
+        case.model.init_adapter(lora, parameters, 300, run.step.device_mut()).unwrap_or_else(|error| panic!("{error}"));
+        run
+    }
+
+    /// Initialises an adapter.
+    pub fn try_init(case: &'a Case, method: &Method) -> Result<(), remat_model::ModelError> {
+        let mut run = Run::of_base(case, method, &Policy::None, 1, MomentFormat::F32);
+        let (lora, parameters) = (method.adapter().expect("an adapter"), &run.parameters);
+        case.model.init_adapter(lora, parameters, 300, run.step.device_mut())
+    }
+
+    fn of_base(case: &'a Case, method: &Method, policy: &Policy, threads: usize, moments: MomentFormat) -> Run<'a> {
         let (_, _, shape) = case.micro_batch(0, 0);
         let training = case.model.training(method, shape).expect("a graph");
         let (graph, parameters) = (training.graph.clone(), training.parameters.clone());
@@ -283,9 +328,6 @@ impl<'a> Run<'a> {
         let plans = StepPlans::of(micro, Some(trained.plan_update(&profile).expect("a plan")));
         let mut step = plans.load(options.open(), &trained.loss, &trained.dloss).expect("loads");
         case.model.load_weights(&graph, step.device_mut()).expect("weights");
-        if method.adapter().is_some() {
-            case.load_adapter("adapter", &parameters, step.device_mut());
-        }
         Run { case, step, parameters }
     }
 

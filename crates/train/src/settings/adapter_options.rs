@@ -6,7 +6,7 @@
 use crate::TrainError;
 use crate::settings::kinds::BiasKind;
 use remat_formats::SettingName;
-use remat_model::{Layers, LoraConfig, ModulePattern, Targets};
+use remat_model::{AdapterStart, Layers, LoraConfig, LoraVariant, ModulePattern, Targets};
 use serde::{Deserialize, Serialize};
 use std::fmt::Display;
 use std::str::FromStr;
@@ -21,6 +21,15 @@ pub struct AdapterOptions {
     /// Scale adapters by ALPHA / √R instead of ALPHA / R (rsLoRA)
     #[arg(long, help_heading = "Method")]
     pub rslora: bool,
+
+    /// Train a norm for each row of the adapted weights, too (DoRA)
+    #[arg(long, help_heading = "Method")]
+    pub dora: bool,
+
+    /// What adapters start with: default, gaussian, pissa, pissa_niter_N or olora; the last three take their start out of the
+    /// base's weights, and are saved as plain LoRA of twice the rank
+    #[arg(long, value_name = "START", help_heading = "Method")]
+    pub init_lora_weights: Option<String>,
 
     /// Rank of some modules, as q_proj=8 or a JSON object; NAME is the end of a module's name or a regular expression, and
     /// the first that matches counts; may be given several times
@@ -58,11 +67,13 @@ pub struct AdapterOptions {
 }
 
 /// The flags' identifiers, for flags that exclude all of them.
-pub(crate) const ADAPTER_OPTIONS: [&str; 12] = [
+pub(crate) const ADAPTER_OPTIONS: [&str; 14] = [
     "rank",
     "alpha",
     "targets",
     "rslora",
+    "dora",
+    "init_lora_weights",
     "rank_pattern",
     "alpha_pattern",
     "exclude_modules",
@@ -97,8 +108,12 @@ impl AdapterOptions {
                 "says how {saved} trains a tied head; add {saved} lm_head"
             )));
         }
+        let start = self.init_lora_weights.as_deref().map(AdapterStart::from_str).transpose();
+        let start = start.map_err(bad("init-lora-weights"))?;
         Ok(LoraConfig {
             rank_stabilised: self.rslora,
+            variant: if self.dora { LoraVariant::DORA } else { plain.variant },
+            start: start.unwrap_or_default(),
             exclude,
             layers: Layers { only, pattern },
             rank_pattern: pattern_of(&self.rank_pattern).map_err(bad("rank-pattern"))?,
@@ -115,6 +130,10 @@ impl AdapterOptions {
         let numbers = |layers: &Vec<usize>| layers.iter().map(usize::to_string).collect::<Vec<_>>().join(",");
         AdapterOptions {
             rslora: lora.rank_stabilised,
+            dora: lora.variant == LoraVariant::DORA,
+            init_lora_weights: Some(lora.start)
+                .filter(|start| *start != AdapterStart::Default)
+                .map(|start| start.to_string()),
             rank_pattern: texts_of(&lora.rank_pattern),
             alpha_pattern: texts_of(&lora.alpha_pattern),
             exclude_modules: lora.exclude.as_ref().map(ToString::to_string),
@@ -130,6 +149,8 @@ impl AdapterOptions {
     pub(crate) fn given(&self) -> Option<&'static str> {
         let given = [
             ("rslora", self.rslora),
+            ("dora", self.dora),
+            ("init-lora-weights", self.init_lora_weights.is_some()),
             ("rank-pattern", !self.rank_pattern.is_empty()),
             ("alpha-pattern", !self.alpha_pattern.is_empty()),
             ("exclude-modules", self.exclude_modules.is_some()),
@@ -148,6 +169,10 @@ impl AdapterOptions {
         if self.rslora {
             words.push("rsLoRA".to_string());
         }
+        if self.dora {
+            words.push("DoRA".to_string());
+        }
+        words.extend(self.init_lora_weights.iter().map(|start| format!("start {start}")));
         for (name, pattern) in [("rank", &self.rank_pattern), ("alpha", &self.alpha_pattern)] {
             words.extend(pattern.iter().map(|entry| format!("{name} of {entry}")));
         }
@@ -217,6 +242,8 @@ mod tests {
     fn options() -> AdapterOptions {
         AdapterOptions {
             rslora: true,
+            dora: true,
+            init_lora_weights: Some("gaussian".into()),
             rank_pattern: vec!["q_proj=8".into(), r#"{"layers\\.1\\..*": 2}"#.into()],
             alpha_pattern: vec!["a=b=0.5".into()],
             exclude_modules: Some("k_proj,mlp.up_proj".into()),
@@ -276,7 +303,7 @@ mod tests {
     fn words_tell_what_is_not_plain() {
         assert_eq!(AdapterOptions::default().words(), "");
         let words = AdapterOptions { rank_pattern: vec!["q_proj=8".into()], ..options() }.words();
-        let expected = ", rsLoRA, rank of q_proj=8, alpha of a=b=0.5, without k_proj,mlp.up_proj, layers 0,2-4, \
+        let expected = ", rsLoRA, DoRA, start gaussian, rank of q_proj=8, alpha of a=b=0.5, without k_proj,mlp.up_proj, layers 0,2-4, \
                         biases lora_only, embed_tokens whole tied";
         assert_eq!(words, expected);
     }

@@ -224,6 +224,7 @@ mod tests {
             loraplus_lr_ratio: Some(2.0),
             neftune_noise_alpha: Some(5.0),
             adapter: crate::AdapterOptions {
+                init_lora_weights: Some("x".to_string()),
                 exclude_modules: Some("x".to_string()),
                 layers_to_transform: Some("0".to_string()),
                 ..crate::AdapterOptions::default()
