@@ -8,6 +8,7 @@ use crate::rope::{LOCAL_INV_FREQ, inv_freq, inv_freq_name, is_inv_freq};
 use crate::source::Source;
 use crate::{Model, ModelError, Precision};
 use half::{bf16, f16};
+use remat_formats::FormatsError;
 use remat_ir::{Graph, SourceRole, Storage, Type};
 use remat_plan::{Device, SourceWriter};
 use remat_tensor::{DType, NotFinite, QuantFormat, QuantisedTensor, Quantiser, Shape};
@@ -184,6 +185,20 @@ impl Model {
             sink(&rows[..(end - first) * fan_in]);
         }
         Ok(())
+    }
+
+    /// Streams a weight of the base of so many elements as f32, as its files have it.
+    ///
+    /// # Errors
+    /// A tensor that is missing; a read that fails.
+    pub(crate) fn read_weight(
+        &self,
+        name: &str,
+        elements: usize,
+        sink: &mut dyn FnMut(&[f32]) -> Result<(), FormatsError>,
+    ) -> Result<(), ModelError> {
+        let tensor = self.tensor_of(name).ok_or_else(|| self.missing(name))?;
+        self.source.read_chunks(&tensor, elements, sink)
     }
 
     /// Checks that every weight of `graph` is in the files with its shape, without reading any.

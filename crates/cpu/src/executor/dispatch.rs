@@ -343,7 +343,7 @@ fn run_linear<T: Element>(call: &Call<'_>, op: &ops::Linear) {
 /// The language-model head's operands; a target outside the vocabulary is an error, not a crash.
 fn the_head<'a, T: Element>(call: &Call<'a>, op: &ops::LinearCrossEntropy) -> Result<Head<'a, T, T>, DeviceError> {
     let bias = op.bias.then(|| call.read::<T>(2));
-    let (vocab, targets) = (call.shape(1)[0], call.ints(2 + usize::from(op.bias)));
+    let (vocab, targets) = (call.shape(1)[0], call.ints(op.targets_operand()));
     let known = |&target: &i32| target == ops::IGNORED || usize::try_from(target).is_ok_and(|t| t < vocab);
     if let Some(target) = targets.iter().find(|target| !known(target)) {
         return Err(call.bad_input(format!("target {target} lies outside the vocabulary of {vocab}")));
@@ -354,16 +354,20 @@ fn the_head<'a, T: Element>(call: &Call<'a>, op: &ops::LinearCrossEntropy) -> Re
         h: call.read::<T>(0),
         weight: call.read::<T>(1),
         bias,
+        low_rank: op.u_operand().map(|at| (call.last(at), call.read::<T>(at), call.read::<T>(at + 1))),
         targets,
     })
 }
 
 /// What the gradient writes, behind `first` other results.
 fn head_grad<'a, T: Element>(call: &Call<'a>, op: &ops::LinearCrossEntropyGrad, first: usize) -> HeadGrad<'a, T> {
+    let at = |name: &str| op.result(name).map(|result| first + result);
     HeadGrad {
-        dh: op.dh.then(|| call.write(first)),
-        dw: op.dw_result().map(|result| call.write(first + result)),
-        db: op.db_result().map(|result| call.write(first + result)),
+        dh: at("dh").map(|result| call.write(result)),
+        du: at("du").map(|result| call.write(result)),
+        dw: at("dw").map(|result| call.write(result)),
+        db: at("db").map(|result| call.write(result)),
+        dup: at("dup").map(|result| call.write(result)),
         accumulate: op.accumulate,
     }
 }

@@ -4,6 +4,7 @@
 //! nothing is an error, never a run that trains less than was asked for. A kind of adapter is one file and its line in
 //! `table`; look next at `lora`, and at `settings` for what is read of a folder.
 
+mod embedding;
 mod file_names;
 mod layers;
 mod lora;
@@ -16,25 +17,29 @@ mod trained_base;
 mod trained_biases;
 mod variant;
 
+pub(crate) use embedding::{HEAD_MODULE, HeadFactors, embedding_module};
 pub(crate) use file_names::{FileNames, PREFIX};
 pub use layers::Layers;
 pub use patterns::ModulePattern;
 pub(crate) use selection::AdaptedModule;
 pub use settings::AdapterSettings;
 pub(crate) use settings::{check as check_settings, read as read_settings, to_peft};
+pub(crate) use targets::Targetable;
 pub use targets::Targets;
 use trained_base::TrainedBase;
 pub use trained_biases::TrainedBiases;
 pub use variant::{LoraConfig, LoraVariant};
 
-use crate::ModelError;
 use crate::graph_builder::GraphBuilder;
 use crate::precision::{refresh_working_copies, write_parameter, write_parameters};
+use crate::{Model, ModelError};
+use half::{bf16, f16};
 use remat_formats::{AdapterConfig, FormatsError, ModelConfig, SafetensorsFile};
 use remat_ir::{Graph, IrError, Parameter, ParameterKind, Storage, Type, Value, ValueId};
 use remat_plan::{Device, SourceWriter};
 use remat_tensor::{Philox, stream_of_name};
 use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::Path;
 use table::VARIANTS;
 use variant::{AdaptedLinear, Start};
@@ -63,11 +68,12 @@ impl<'a> Adapters<'a> {
         let Some(config) = config else {
             return Ok(Adapters { config: None, modules: Vec::new(), trained_base: TrainedBase::none(base) });
         };
-        let linears = base.linear_names();
-        config.targets.check_names("targets", &linears)?;
-        let modules = config.modules(&linears)?;
+        let targetable = Targetable::of(base);
+        config.targets.check_names("targets", &targetable)?;
+        let modules = config.modules(&targetable)?;
         let names = modules.iter().map(|module| module.name.clone()).collect();
         let trained_base = TrainedBase::of(base, config, names)?;
+        embedding::check(base, config, &modules, &trained_base)?;
         Ok(Adapters { config: Some(config), modules, trained_base })
     }
 
@@ -89,14 +95,18 @@ impl<'a> Adapters<'a> {
 
 /// What an adapter's tensor starts with; `None` for a parameter of the base.
 fn start_of(kind: ParameterKind) -> Option<Start> {
-    let mut tensors = VARIANTS.iter().flat_map(|variant| variant.0.tensors());
+    let mut tensors = VARIANTS.iter().flat_map(|variant| variant.0.tensors()).chain(embedding::TENSORS);
     tensors.find(|tensor| tensor.kind == kind).map(|tensor| tensor.start)
 }
 
 /// Initialises adapters as PEFT does. Each tensor draws from a stream of its own name, so that adding a target changes no
 /// other; what starts at zero is left as the device has it.
 pub(crate) fn init(parameters: &[Parameter], seed: u64, device: &mut dyn Device) -> Result<(), ModelError> {
-    for parameter in parameters.iter().filter(|parameter| start_of(parameter.kind) == Some(Start::KaimingUniform)) {
+    for parameter in parameters {
+        let start = start_of(parameter.kind).unwrap_or(Start::Zeros);
+        if start == Start::Zeros {
+            continue;
+        }
         let bound = 1.0 / (parameter.ty.shape.last() as f32).sqrt();
         let philox = Philox::new(seed, stream_of_name(&parameter.name));
         let state = device.known(Storage::State, &parameter.name)?;
@@ -105,7 +115,10 @@ pub(crate) fn init(parameters: &[Parameter], seed: u64, device: &mut dyn Device)
         for first in (0..parameter.ty.shape.numel()).step_by(PIECE) {
             let end = (first + PIECE).min(parameter.ty.shape.numel());
             piece.clear();
-            piece.extend((first..end).map(|i| (2.0 * philox.uniform(i as u64) - 1.0) * bound));
+            match start {
+                Start::Normal => piece.extend((first..end).map(|i| philox.normal(i as u64))),
+                _ => piece.extend((first..end).map(|i| (2.0 * philox.uniform(i as u64) - 1.0) * bound)),
+            }
             writer.push(&piece);
         }
         writer.finish()?;
@@ -126,13 +139,14 @@ pub(crate) fn of_graph(graph: &Graph) -> Vec<(&str, &Type)> {
 
 /// Reads the weights of these adapters into the device's states. Each must be in the file, and nothing else.
 pub(crate) fn load(
-    base: &ModelConfig,
+    base: &Model,
     folder: &Path,
     adapters: &[(&str, &Type)],
     device: &mut dyn Device,
 ) -> Result<(), ModelError> {
-    let names = FileNames::of(base, &read_settings(base, folder)?.config)?;
+    let names = FileNames::of(base.config(), &read_settings(base.config(), folder)?.config)?;
     let weights = AdapterWeights::open(folder, &names, adapters)?;
+    weights.check_copies(&names, base)?;
     for (name, _) in adapters {
         write_parameter(name, device, &mut |sink| {
             Ok(weights.file.read_chunks_as_f32(weights.tensor_of(name), &mut |piece| {
@@ -165,7 +179,9 @@ impl AdapterWeights {
         let stored = stored_names(&file).map_err(|(tensor, problem)| fail(&tensor, problem))?;
         let wanted: Vec<_> = adapters.iter().map(|(state, ty)| (*state, *ty, names.of_state(state))).collect();
         // Keys that match nothing say most about what is wrong (another base, another prefix), so they come first.
-        let matches = |name: &str| wanted.iter().any(|(.., names)| names.iter().any(|wanted| wanted == name));
+        let is_copy = |name: &str| names.copies().iter().any(|(_, copy)| copy == name);
+        let matches =
+            |name: &str| is_copy(name) || wanted.iter().any(|(.., names)| names.iter().any(|wanted| wanted == name));
         let extra: Vec<&str> =
             stored.iter().filter(|(name, _)| !matches(name)).map(|(_, tensor)| tensor.as_str()).collect();
         if !extra.is_empty() {
@@ -186,7 +202,44 @@ impl AdapterWeights {
             }
             by_state.insert(state.to_string(), tensor.clone());
         }
+        let copies =
+            names.copies().iter().filter_map(|(weight, copy)| Some((weight.clone(), stored.get(copy)?.clone())));
+        by_state.extend(copies);
         Ok(AdapterWeights { file, stored: by_state })
+    }
+
+    /// Refuses copies of the base's embedding and head that are not what this base has: the adapter was made on another.
+    ///
+    /// # Errors
+    /// Such a copy; a read that fails.
+    pub(crate) fn check_copies(&self, names: &FileNames, base: &Model) -> Result<(), ModelError> {
+        for (weight, _) in names.copies().iter().filter(|(weight, _)| self.stored.contains_key(weight)) {
+            // A copy may be rounded as the model was that PEFT had; nothing is held of either.
+            let (mut of_copy, mut elements) = (DefaultHasher::new(), 0);
+            self.stream(weight, &mut |piece| {
+                piece.iter().for_each(|x| x.to_bits().hash(&mut of_copy));
+                elements += piece.len();
+                Ok(())
+            })?;
+            let roundings: [fn(f32) -> f32; 3] = [|x| x, |x| bf16::from_f32(x).to_f32(), |x| f16::from_f32(x).to_f32()];
+            let (mut of_base, mut at) = (roundings.map(|_| DefaultHasher::new()), 0);
+            base.read_weight(weight, elements, &mut |piece| {
+                for (hasher, rounded) in of_base.iter_mut().zip(roundings) {
+                    piece.iter().for_each(|&x| rounded(x).to_bits().hash(hasher));
+                }
+                at += piece.len();
+                Ok(())
+            })?;
+            if at != elements || of_base.iter().all(|hasher| hasher.finish() != of_copy.finish()) {
+                let problem = "is a copy of another base's weight: give the base that the adapter was made on";
+                return Err(ModelError::Tensor {
+                    folder: self.file.path().display().to_string(),
+                    tensor: self.tensor_of(weight).to_string(),
+                    problem: problem.to_string(),
+                });
+            }
+        }
+        Ok(())
     }
 
     /// The file's name of a tensor that was checked.

@@ -116,6 +116,8 @@ pub(crate) struct AdapterTensor {
 pub(crate) enum Start {
     /// Uniform in ±1/√in: Kaiming's with a = √5.
     KaimingUniform,
+    /// Normal, of mean 0 and deviation 1.
+    Normal,
     /// Zeros.
     Zeros,
 }

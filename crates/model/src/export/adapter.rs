@@ -44,6 +44,9 @@ impl Model {
         let (mut specs, mut linears) = (Vec::new(), Vec::new());
         for module in &adapter.modules {
             let (weight, rank) = (format!("{}.weight", module.name), module.rank);
+            if !fans.contains_key(&weight) {
+                return Err(outer_module(&adapter, &module.name));
+            }
             let Some(GgufName { name, head_rows }) = architecture.tensor(&self.config, &weight) else {
                 let problem = "has no name in llama.cpp; fold the adapter into the model first";
                 return Err(self.tensor_error(&weight, problem.to_string()));
@@ -124,6 +127,15 @@ fn alpha_of(adapter: &OpenAdapter) -> Result<f32, ModelError> {
         }),
         Some(alpha) => Ok(alpha),
     }
+}
+
+/// The error of an adapter of the embedding or the head, which llama.cpp reads in another layout, or not where they are tied.
+fn outer_module(adapter: &OpenAdapter, module: &str) -> ModelError {
+    let problem = format!(
+        "adapts {module}, which is not written as a GGUF adapter; fold the adapter into the model: remat merge, or remat \
+         export of the model with the adapter"
+    );
+    ModelError::Adapter { folder: adapter.folder.display().to_string(), problem }
 }
 
 /// Refuses what llama.cpp has no place for in an adapter.

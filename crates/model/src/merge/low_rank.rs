@@ -3,16 +3,22 @@
 //! Invariant: sums are f32, over the rank in order, so that the result does not depend on how a weight is cut into pieces;
 //! nothing but one module's A and B is held. Look next at `merged`, which adds them.
 
-use crate::adapter::{AdaptedModule, AdapterWeights, FileNames, PREFIX, of_graph, read_settings};
+use crate::adapter::{
+    AdaptedModule, AdapterWeights, FileNames, HEAD_MODULE, PREFIX, Targetable, embedding_module, of_graph,
+    read_settings,
+};
 use crate::model_builder::BatchShape;
 use crate::{LoraConfig, Method, Model, ModelError, build};
-use remat_formats::FormatsError;
+use remat_formats::{FormatsError, ModelConfig};
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 /// Ends of the names of a module's matrices.
 const A: &str = ".lora_A.weight";
 const B: &str = ".lora_B.weight";
+/// The same of an embedding.
+const EMBEDDING_A: &str = ".lora_embedding_A";
+const EMBEDDING_B: &str = ".lora_embedding_B";
 
 /// An adapter whose folder was opened for a base.
 pub(crate) struct OpenAdapter {
@@ -23,6 +29,8 @@ pub(crate) struct OpenAdapter {
     replaced: HashSet<String>,
     /// Whether a head that was tied to the embedding is no more.
     pub(crate) unties: bool,
+    /// The embedding's module, whose matrices have names and places of their own.
+    embedding: String,
     weights: AdapterWeights,
 }
 
@@ -54,19 +62,32 @@ impl OpenAdapter {
         let method = Method::Lora(config.clone());
         let graph = build::evaluation(model.base(), Some(&method), BatchShape { batch: 1, seq_len: 1 })?.graph;
         let adapters = of_graph(&graph);
-        let weights = AdapterWeights::open(folder, &FileNames::of(&model.config, &config)?, &adapters)?;
-        let modules = config.modules(&model.config.linear_names())?;
+        let names = FileNames::of(&model.config, &config)?;
+        let weights = AdapterWeights::open(folder, &names, &adapters)?;
+        weights.check_copies(&names, model)?;
+        let modules = config.modules(&Targetable::of(&model.config))?;
         let of_base = adapters.iter().filter(|(name, _)| !name.starts_with(PREFIX));
         let replaced: HashSet<String> = of_base.map(|(name, _)| (*name).to_string()).collect();
         let head = model.config.head_weight();
         let has_head = graph.values.iter().any(|value| value.parameter() == Some(head.as_str()));
-        let unties = model.config.tie_word_embeddings && has_head;
-        Ok(OpenAdapter { folder: folder.to_path_buf(), modules, replaced, unties, weights })
+        let embedding = embedding_module(&model.config);
+        let adapts_either = modules.iter().any(|module| [embedding.as_str(), HEAD_MODULE].contains(&&*module.name));
+        let unties = model.config.tie_word_embeddings && (has_head || adapts_either);
+        Ok(OpenAdapter { folder: folder.to_path_buf(), modules, replaced, unties, embedding, weights })
     }
 
     /// A module that it adapts.
     pub(crate) fn module(&self, name: &str) -> Option<&AdaptedModule> {
         self.modules.iter().find(|module| module.name == name)
+    }
+
+    /// The module that a weight of the base belongs to, and that it adapts.
+    pub(crate) fn module_of_weight(&self, base: &ModelConfig, weight: &str) -> Option<&AdaptedModule> {
+        match weight.strip_suffix(".weight") {
+            Some(_) if weight == base.head_weight() => self.module(HEAD_MODULE),
+            Some(module) => self.module(module),
+            None => None,
+        }
     }
 
     /// Whether it has a parameter of the base instead of the base.
@@ -101,6 +122,13 @@ impl OpenAdapter {
         (fan_in, fan_out): (usize, usize),
     ) -> Result<(Vec<f32>, Vec<f32>), ModelError> {
         let (mut a, mut b) = (vec![0.0; rank * fan_in], vec![0.0; fan_out * rank]);
+        if *module == self.embedding {
+            // What an embedding adds to a row of [V, D] is Aᵀ·Bᵀ: its A is the second factor of it, turned.
+            let (mut first, mut second) = (vec![0.0; fan_out * rank], vec![0.0; rank * fan_in]);
+            self.weights.read_into(&format!("{PREFIX}{module}{EMBEDDING_A}"), &mut first)?;
+            self.weights.read_into(&format!("{PREFIX}{module}{EMBEDDING_B}"), &mut second)?;
+            return Ok((transposed(&second, *rank), transposed(&first, fan_out)));
+        }
         self.weights.read_into(&format!("{PREFIX}{module}{A}"), &mut a)?;
         self.weights.read_into(&format!("{PREFIX}{module}{B}"), &mut b)?;
         Ok((a, b))

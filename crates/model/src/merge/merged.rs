@@ -69,7 +69,7 @@ impl<'a> Merged<'a> {
             self.read_base(parameter, in_out, sink)?;
             return Ok(change);
         };
-        let mut low_rank = adapter.low_rank(module, fans(parameter), in_out)?;
+        let mut low_rank = adapter.low_rank(module, fans(parameter), parameter.is_linear && in_out)?;
         let (mut at, mut elements) = (0, Vec::new());
         self.read_base(parameter, in_out, &mut |piece| {
             elements.clear();
@@ -84,9 +84,8 @@ impl<'a> Merged<'a> {
 
     /// The adapter of a parameter and its module, where it has one.
     pub(crate) fn adapter_of(&self, parameter: &Parameter) -> Option<(&OpenAdapter, &AdaptedModule)> {
-        let module = parameter.name.strip_suffix(".weight").filter(|_| parameter.is_linear)?;
         let adapter = self.adapter.as_ref()?;
-        Some((adapter, adapter.module(module)?))
+        Some((adapter, adapter.module_of_weight(&self.config, &parameter.name)?))
     }
 
     /// Whether the files hold a parameter quantised.
@@ -100,7 +99,10 @@ impl<'a> Merged<'a> {
             let stored = self.model.stored.get(&parameter.name);
             let codes = stored.and_then(|stored| stored.info.format.bytes(&stored.info.shape)).unwrap_or(0);
             let adapter = self.adapter_of(parameter);
-            codes + adapter.map_or(0, |(_, module)| OpenAdapter::held_bytes(module, fans(parameter), in_out))
+            codes
+                + adapter.map_or(0, |(_, module)| {
+                    OpenAdapter::held_bytes(module, fans(parameter), parameter.is_linear && in_out)
+                })
         };
         PIECES_BYTES + self.parameters.iter().map(of).max().unwrap_or(0)
     }
