@@ -97,6 +97,7 @@ pub mod rope;
 pub mod scale;
 mod scatter;
 pub mod select;
+pub mod selection;
 pub mod sgd;
 pub mod slice;
 pub mod slice_rows;

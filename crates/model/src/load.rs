@@ -3,6 +3,7 @@
 //! Invariant: no tensor is ever held here; elements are converted to the target's dtype on the way, or quantised. (A
 //! GPT-2 weight that is quantised has to be transposed: it is read once per strip of rows that fits a bounded buffer.)
 
+use crate::adapter::BaseWeights;
 use crate::precision::write_parameter;
 use crate::rope::{LOCAL_INV_FREQ, inv_freq, inv_freq_name, is_inv_freq};
 use crate::source::Source;
@@ -15,6 +16,18 @@ use remat_tensor::{DType, NotFinite, QuantFormat, QuantisedTensor, Quantiser, Sh
 
 /// Elements of a strip of a weight that is transposed.
 const STRIP_ELEMENTS: usize = 1 << 18;
+
+impl BaseWeights for Model {
+    fn read_weight(
+        &self,
+        name: &str,
+        elements: usize,
+        sink: &mut dyn FnMut(&[f32]) -> Result<(), FormatsError>,
+    ) -> Result<(), ModelError> {
+        let tensor = self.tensor_of(name).ok_or_else(|| self.missing(name))?;
+        self.source.read_chunks(&tensor, elements, sink)
+    }
+}
 
 impl Model {
     /// Loads every base parameter that `graph` names, and its rotary frequencies: frozen weights, and trained states under
@@ -185,20 +198,6 @@ impl Model {
             sink(&rows[..(end - first) * fan_in]);
         }
         Ok(())
-    }
-
-    /// Streams a weight of the base of so many elements as f32, as its files have it.
-    ///
-    /// # Errors
-    /// A tensor that is missing; a read that fails.
-    pub(crate) fn read_weight(
-        &self,
-        name: &str,
-        elements: usize,
-        sink: &mut dyn FnMut(&[f32]) -> Result<(), FormatsError>,
-    ) -> Result<(), ModelError> {
-        let tensor = self.tensor_of(name).ok_or_else(|| self.missing(name))?;
-        self.source.read_chunks(&tensor, elements, sink)
     }
 
     /// Checks that every weight of `graph` is in the files with its shape, without reading any.

@@ -231,12 +231,18 @@ impl Model {
     }
 
     /// Initialises adapters as PEFT does. Each tensor draws from a stream of its own name, so that adding a target changes
-    /// no other.
+    /// no other. Rows of tokens that are trained start as the base's.
     ///
     /// # Errors
-    /// A state the device does not have.
-    pub fn init_adapter(&self, parameters: &[Parameter], seed: u64, device: &mut dyn Device) -> Result<(), ModelError> {
-        adapter::init(parameters, seed, device)
+    /// A state the device does not have; rows that cannot be read.
+    pub fn init_adapter(
+        &self,
+        method: &Method,
+        parameters: &[Parameter],
+        seed: u64,
+        device: &mut dyn Device,
+    ) -> Result<(), ModelError> {
+        adapter::init((&self.config, self), method.adapter(), parameters, seed, device)
     }
 
     /// The adapter settings of a PEFT folder, as they match this model, and what is to be told of them.
@@ -266,7 +272,7 @@ impl Model {
         device: &mut dyn Device,
     ) -> Result<(), ModelError> {
         let adapters: Vec<_> = parameters.iter().map(|p| (p.name.as_str(), &p.ty)).collect();
-        adapter::load(self, folder, &adapters, device)
+        adapter::load((&self.config, self), folder, &adapters, device)
     }
 
     /// As [`Model::load_adapter`], for the adapters that `graph` names; without gradients there are no parameters.
@@ -274,7 +280,7 @@ impl Model {
     /// # Errors
     /// As [`Model::load_adapter`].
     pub fn load_adapter_of(&self, folder: &Path, graph: &Graph, device: &mut dyn Device) -> Result<(), ModelError> {
-        adapter::load(self, folder, &adapter::of_graph(graph), device)
+        adapter::load((&self.config, self), folder, &adapter::of_graph(graph), device)
     }
 
     /// Writes a PEFT adapter folder: `adapter_config.json` and `adapter_model.safetensors` (f32), and beside them the

@@ -4,7 +4,7 @@
 //! Invariant: the decoder asks for a linear or an attention and does not know which of these it gets. Look next at
 //! `decoder`, which asks.
 
-use crate::adapter::{Adapters, HeadFactors};
+use crate::adapter::{Adapters, HeadFactors, TokenRows};
 use crate::graph_builder::GraphBuilder;
 use crate::stored::StoredQuantised;
 use crate::{Method, ModelError, Precision, Quant};
@@ -72,6 +72,8 @@ pub(crate) struct ModelBuilder<'a> {
     pub inputs: Inputs,
     keys: Keys,
     adapters: Adapters<'a>,
+    /// Trained rows of the embedding, which a tied head has, too.
+    token_rows: Option<TokenRows>,
     train_base: bool,
     noise: f32,
     stored: &'a StoredQuantised,
@@ -155,7 +157,7 @@ impl<'a> ModelBuilder<'a> {
             );
             return Err(ModelError::Setting(message));
         }
-        Ok(ModelBuilder { b, inputs, keys, adapters, train_base, noise, stored, quant })
+        Ok(ModelBuilder { b, inputs, keys, adapters, token_rows: None, train_base, noise, stored, quant })
     }
 
     /// Embeddings with the noise of training on them, if there is any (Jain et al., *NEFTune*, 2023).
@@ -189,13 +191,18 @@ impl<'a> ModelBuilder<'a> {
         let (ids, sizes) = (self.inputs.ids, self.sizes_of(table));
         let x = self.b.op1(path, Embedding, &[table, ids])?;
         let x = self.adapters.emit_embedding(&mut self.b, path, (ids, x), sizes)?;
+        let (x, rows) = self.adapters.trained_tokens.emit_embedding(&mut self.b, path, (table, ids, x))?;
+        self.token_rows = rows;
         self.noisy(path, x)
     }
 
     /// What an adapter adds to the logits of `hidden`, as two factors, if the head has one.
     pub fn head_factors(&mut self, hidden: ValueId, head: ValueId) -> Result<Option<HeadFactors>, IrError> {
         let sizes = self.sizes_of(head);
-        self.adapters.emit_head(&mut self.b, hidden, sizes)
+        match self.adapters.emit_head(&mut self.b, hidden, sizes)? {
+            Some(factors) => Ok(Some(factors)),
+            None => self.adapters.trained_tokens.emit_head(&mut self.b, (hidden, head), self.token_rows),
+        }
     }
 
     /// [V, D] of a table of tokens.

@@ -39,6 +39,7 @@ fn compute<T: Element>(call: &Call<'_>) -> Result<(), DeviceError> {
     let pool = call.pool;
     match &call.node.op {
         Op::Zeros(_) => zeros(call),
+        Op::Selection(op) => selection(call, op),
         Op::Embedding(_) => {
             let ids = call.ids(1, call.shape(0)[0])?;
             kernels::embedding::embedding(pool, call.last(0), ids, call.read::<T>(0), call.write::<T>(0));
@@ -318,6 +319,14 @@ fn zeros(call: &Call<'_>) {
     match call.step.writes[0].ty.dtype {
         DType::BF16 => kernels::zeros::zeros(call.pool, call.write::<bf16>(0)),
         _ => kernels::zeros::zeros(call.pool, call.write::<f32>(0)),
+    }
+}
+
+/// Without operands, the result says in which dtype.
+fn selection(call: &Call<'_>, op: &ops::Selection) {
+    match op.dtype {
+        DType::BF16 => kernels::selection::selection(call.pool, &op.chosen, call.write::<bf16>(0)),
+        _ => kernels::selection::selection(call.pool, &op.chosen, call.write::<f32>(0)),
     }
 }
 

@@ -317,6 +317,7 @@ ops! {
     Sgd sgd,
     Lion lion,
     ClipValue clip_value,
+    Selection selection,
 }
 
 pub use adamw8bit::MOMENT_BLOCK;

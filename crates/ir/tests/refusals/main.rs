@@ -42,6 +42,16 @@ fn refusals() -> Vec<(Op, &'static str, &'static str)> {
         (Add.into(), "f32[2]", "expects 2 operands, got 1"),
         (Zeros { dtype: DType::F32, shape: vec![] }.into(), "", "result 0 f32[] has no axes; a scalar has shape [1]"),
         (Zeros { dtype: DType::U8, shape: vec![3, 0] }.into(), "", "result 0 u8[3, 0] has an axis of size 0"),
+        (
+            Selection { dtype: DType::F32, rows: 3, chosen: vec![1, 3] }.into(),
+            "",
+            "attribute chosen holds 3, and there are 3 rows",
+        ),
+        (
+            Selection { dtype: DType::I32, rows: 3, chosen: vec![1] }.into(),
+            "",
+            "attribute dtype = i32 must be f32 or bf16",
+        ),
         (Embedding.into(), "f32[7, 4] f32[2, 3]", "ids f32[2, 3] must be i32"),
         (Embedding.into(), "f32[7] i32[2, 3]", "table f32[7] must have 2 axes"),
         (

@@ -5,23 +5,17 @@
 //! reads its two factors instead of a head with the adapter in it. Invariant: neither makes a copy of the table or of logits;
 //! where embedding and head are tied, each has an adapter of its own, as in PEFT.
 
+use super::file_names::PREFIX;
 use super::lora::LORA;
+use super::outer_modules::{HEAD_MODULE, embedding_module};
+use super::selection::AdaptedModule;
 use super::trained_base::TrainedBase;
 use super::variant::{AdapterTensor, LoraConfig, Start};
-use super::{AdaptedModule, Adapters, PREFIX};
 use crate::ModelError;
 use crate::graph_builder::GraphBuilder;
 use remat_formats::{ModelConfig, SettingName};
 use remat_ir::ops::{Add, Embedding, Layout, Linear, Transpose};
 use remat_ir::{IrError, ParameterKind, ValueId};
-
-/// What transformers calls every head's module in memory, whatever checkpoints call it.
-pub(crate) const HEAD_MODULE: &str = "lm_head";
-
-/// The embedding's module.
-pub(crate) fn embedding_module(base: &ModelConfig) -> String {
-    base.outer(base.block.names.embedding)
-}
 
 /// What an embedding's adapter keeps.
 pub(super) const TENSORS: &[AdapterTensor] = &[
@@ -32,47 +26,43 @@ pub(super) const TENSORS: &[AdapterTensor] = &[
 /// The two factors of what an adapter adds to logits: u [.., r] and up [V, r].
 pub(crate) type HeadFactors = (ValueId, ValueId);
 
-impl Adapters<'_> {
-    /// The embeddings `y` of `ids` with the adapter of the embedding, if there is one; sizes are [V, D].
-    pub(crate) fn emit_embedding(
-        &self,
-        g: &mut GraphBuilder,
-        path: &str,
-        (ids, y): (ValueId, ValueId),
-        [vocab, width]: [usize; 2],
-    ) -> Result<ValueId, IrError> {
-        let Some(module) = self.modules.iter().find(|module| module.name == path) else { return Ok(y) };
-        let [a_name, b_name] =
-            ["lora_embedding_A", "lora_embedding_B"].map(|tensor| format!("{PREFIX}{path}.{tensor}"));
-        let a = g.trained(&a_name, ParameterKind::EmbeddingA, &[module.rank, vocab], true);
-        let b = g.trained(&b_name, ParameterKind::EmbeddingB, &[width, module.rank], true);
-        g.gate(&b_name, &a_name);
-        let rows = g.op1(&format!("{path}.lora_A_rows"), Transpose { permutation: vec![1, 0] }, &[a])?;
-        let u = g.op1(&format!("{path}.lora_A"), Embedding, &[rows, ids])?;
-        let up = Linear { alpha: module.scale, ..Linear::plain(Layout::OutIn) };
-        let delta = g.op1(&format!("{path}.lora_B"), up, &[u, b])?;
-        g.op1(&format!("{path}.adapted"), Add, &[y, delta])
-    }
+/// The embeddings `y` of `ids` with the adapter of the embedding, if there is one; sizes are [V, D].
+pub(super) fn emit_embedding(
+    g: &mut GraphBuilder,
+    modules: &[AdaptedModule],
+    path: &str,
+    (ids, y): (ValueId, ValueId),
+    [vocab, width]: [usize; 2],
+) -> Result<ValueId, IrError> {
+    let Some(module) = modules.iter().find(|module| module.name == path) else { return Ok(y) };
+    let [a_name, b_name] = ["lora_embedding_A", "lora_embedding_B"].map(|tensor| format!("{PREFIX}{path}.{tensor}"));
+    let a = g.trained(&a_name, ParameterKind::EmbeddingA, &[module.rank, vocab], true);
+    let b = g.trained(&b_name, ParameterKind::EmbeddingB, &[width, module.rank], true);
+    g.gate(&b_name, &a_name);
+    let rows = g.op1(&format!("{path}.lora_A_rows"), Transpose { permutation: vec![1, 0] }, &[a])?;
+    let u = g.op1(&format!("{path}.lora_A"), Embedding, &[rows, ids])?;
+    let up = Linear { alpha: module.scale, ..Linear::plain(Layout::OutIn) };
+    let delta = g.op1(&format!("{path}.lora_B"), up, &[u, b])?;
+    g.op1(&format!("{path}.adapted"), Add, &[y, delta])
+}
 
-    /// What the adapter of the head adds to the logits of `hidden`, if there is one; sizes are [V, D].
-    pub(crate) fn emit_head(
-        &self,
-        g: &mut GraphBuilder,
-        hidden: ValueId,
-        [vocab, width]: [usize; 2],
-    ) -> Result<Option<HeadFactors>, IrError> {
-        let module = self.modules.iter().find(|module| module.name == HEAD_MODULE);
-        let (Some(config), Some(module)) = (self.config, module) else { return Ok(None) };
-        let [a_name, b_name] =
-            ["lora_A.weight", "lora_B.weight"].map(|tensor| format!("{PREFIX}{HEAD_MODULE}.{tensor}"));
-        let a = g.trained(&a_name, ParameterKind::AdapterA, &[module.rank, width], true);
-        let up = g.trained(&b_name, ParameterKind::AdapterB, &[vocab, module.rank], true);
-        g.gate(&a_name, &b_name);
-        let x = g.dropout(&format!("{HEAD_MODULE}.lora_dropout"), hidden, config.dropout)?;
-        let down = Linear { alpha: module.scale, ..Linear::plain(Layout::OutIn) };
-        let u = g.op1(&format!("{HEAD_MODULE}.lora_A"), down, &[x, a])?;
-        Ok(Some((u, up)))
-    }
+/// What the adapter of the head adds to the logits of `hidden`, if there is one; sizes are [V, D].
+pub(super) fn emit_head(
+    g: &mut GraphBuilder,
+    (config, modules): (&LoraConfig, &[AdaptedModule]),
+    hidden: ValueId,
+    [vocab, width]: [usize; 2],
+) -> Result<Option<HeadFactors>, IrError> {
+    let module = modules.iter().find(|module| module.name == HEAD_MODULE);
+    let Some(module) = module else { return Ok(None) };
+    let [a_name, b_name] = ["lora_A.weight", "lora_B.weight"].map(|tensor| format!("{PREFIX}{HEAD_MODULE}.{tensor}"));
+    let a = g.trained(&a_name, ParameterKind::AdapterA, &[module.rank, width], true);
+    let up = g.trained(&b_name, ParameterKind::AdapterB, &[vocab, module.rank], true);
+    g.gate(&a_name, &b_name);
+    let x = g.dropout(&format!("{HEAD_MODULE}.lora_dropout"), hidden, config.dropout)?;
+    let down = Linear { alpha: module.scale, ..Linear::plain(Layout::OutIn) };
+    let u = g.op1(&format!("{HEAD_MODULE}.lora_A"), down, &[x, a])?;
+    Ok(Some((u, up)))
 }
 
 /// Refuses adapters of embedding and head that nothing here, or PEFT, has a meaning for.

@@ -4,7 +4,7 @@
 //! checkpoint's name as a state, and in the file that of the module inside PEFT's model: a linear that has an adapter is the
 //! `base_layer` of that, and the head is `lm_head` whatever the family's checkpoints call it.
 
-use super::embedding::{HEAD_MODULE, embedding_module};
+use super::outer_modules::{HEAD_MODULE, embedding_module};
 use super::targets::Targetable;
 use super::trained_base::{HEAD_IN_MEMORY, TrainedBase};
 use super::variant::LoraConfig;

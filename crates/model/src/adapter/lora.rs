@@ -33,6 +33,7 @@ impl Default for LoraConfig {
             bias: TrainedBiases::None,
             modules_to_save: Vec::new(),
             ensure_weight_tying: false,
+            trained_tokens: None,
             variant: LORA,
         }
     }

@@ -4,10 +4,12 @@
 //! nothing is an error, never a run that trains less than was asked for. A kind of adapter is one file and its line in
 //! `table`; look next at `lora`, and at `settings` for what is read of a folder.
 
+mod base_weights;
 mod embedding;
 mod file_names;
 mod layers;
 mod lora;
+mod outer_modules;
 mod patterns;
 mod selection;
 mod settings;
@@ -15,11 +17,14 @@ mod table;
 mod targets;
 mod trained_base;
 mod trained_biases;
+mod trained_tokens;
 mod variant;
 
-pub(crate) use embedding::{HEAD_MODULE, HeadFactors, embedding_module};
+pub(crate) use base_weights::BaseWeights;
+pub(crate) use embedding::HeadFactors;
 pub(crate) use file_names::{FileNames, PREFIX};
 pub use layers::Layers;
+pub(crate) use outer_modules::{HEAD_MODULE, embedding_module};
 pub use patterns::ModulePattern;
 pub(crate) use selection::AdaptedModule;
 pub use settings::AdapterSettings;
@@ -28,11 +33,12 @@ pub(crate) use targets::Targetable;
 pub use targets::Targets;
 use trained_base::TrainedBase;
 pub use trained_biases::TrainedBiases;
+pub(crate) use trained_tokens::{TokenRows, TrainedTokens};
 pub use variant::{LoraConfig, LoraVariant};
 
+use crate::ModelError;
 use crate::graph_builder::GraphBuilder;
 use crate::precision::{refresh_working_copies, write_parameter, write_parameters};
-use crate::{Model, ModelError};
 use half::{bf16, f16};
 use remat_formats::{AdapterConfig, FormatsError, ModelConfig, SafetensorsFile};
 use remat_ir::{Graph, IrError, Parameter, ParameterKind, Storage, Type, Value, ValueId};
@@ -57,6 +63,7 @@ pub(crate) struct Adapters<'a> {
     config: Option<&'a LoraConfig>,
     modules: Vec<AdaptedModule>,
     pub trained_base: TrainedBase,
+    pub trained_tokens: TrainedTokens,
 }
 
 impl<'a> Adapters<'a> {
@@ -66,7 +73,8 @@ impl<'a> Adapters<'a> {
     /// Settings that name what is not there, or that do not go together.
     pub fn new(config: Option<&'a LoraConfig>, base: &ModelConfig) -> Result<Self, ModelError> {
         let Some(config) = config else {
-            return Ok(Adapters { config: None, modules: Vec::new(), trained_base: TrainedBase::none(base) });
+            let (trained_base, trained_tokens) = (TrainedBase::none(base), TrainedTokens::default());
+            return Ok(Adapters { config: None, modules: Vec::new(), trained_base, trained_tokens });
         };
         let targetable = Targetable::of(base);
         config.targets.check_names("targets", &targetable)?;
@@ -74,7 +82,30 @@ impl<'a> Adapters<'a> {
         let names = modules.iter().map(|module| module.name.clone()).collect();
         let trained_base = TrainedBase::of(base, config, names)?;
         embedding::check(base, config, &modules, &trained_base)?;
-        Ok(Adapters { config: Some(config), modules, trained_base })
+        let trained_tokens = TrainedTokens::of_settings(base, config)?;
+        Ok(Adapters { config: Some(config), modules, trained_base, trained_tokens })
+    }
+
+    /// The embeddings `y` of `ids` with the adapter of the embedding, if there is one; sizes are [V, D].
+    pub fn emit_embedding(
+        &self,
+        g: &mut GraphBuilder,
+        path: &str,
+        embedded: (ValueId, ValueId),
+        sizes: [usize; 2],
+    ) -> Result<ValueId, IrError> {
+        embedding::emit_embedding(g, &self.modules, path, embedded, sizes)
+    }
+
+    /// What the adapter of the head adds to the logits of `hidden`, if there is one; sizes are [V, D].
+    pub fn emit_head(
+        &self,
+        g: &mut GraphBuilder,
+        hidden: ValueId,
+        sizes: [usize; 2],
+    ) -> Result<Option<HeadFactors>, IrError> {
+        let Some(config) = self.config else { return Ok(None) };
+        embedding::emit_head(g, (config, &self.modules), hidden, sizes)
     }
 
     /// The result of a linear with its adapter, if it has one.
@@ -100,8 +131,21 @@ fn start_of(kind: ParameterKind) -> Option<Start> {
 }
 
 /// Initialises adapters as PEFT does. Each tensor draws from a stream of its own name, so that adding a target changes no
-/// other; what starts at zero is left as the device has it.
-pub(crate) fn init(parameters: &[Parameter], seed: u64, device: &mut dyn Device) -> Result<(), ModelError> {
+/// other; what starts at zero is left as the device has it. Rows of tokens start as the base's.
+pub(crate) fn init(
+    (base, weights): (&ModelConfig, &dyn BaseWeights),
+    lora: Option<&LoraConfig>,
+    parameters: &[Parameter],
+    seed: u64,
+    device: &mut dyn Device,
+) -> Result<(), ModelError> {
+    let starts = lora.map(|lora| trained_tokens::starts(base, weights, lora)).transpose()?.unwrap_or_default();
+    for (name, rows) in starts {
+        write_parameter(&name, device, &mut |sink| {
+            sink(&rows);
+            Ok(())
+        })?;
+    }
     for parameter in parameters {
         let start = start_of(parameter.kind).unwrap_or(Start::Zeros);
         if start == Start::Zeros {
@@ -139,14 +183,14 @@ pub(crate) fn of_graph(graph: &Graph) -> Vec<(&str, &Type)> {
 
 /// Reads the weights of these adapters into the device's states. Each must be in the file, and nothing else.
 pub(crate) fn load(
-    base: &Model,
+    (base, base_weights): (&ModelConfig, &dyn BaseWeights),
     folder: &Path,
     adapters: &[(&str, &Type)],
     device: &mut dyn Device,
 ) -> Result<(), ModelError> {
-    let names = FileNames::of(base.config(), &read_settings(base.config(), folder)?.config)?;
+    let names = FileNames::of(base, &read_settings(base, folder)?.config)?;
     let weights = AdapterWeights::open(folder, &names, adapters)?;
-    weights.check_copies(&names, base)?;
+    weights.check_copies(&names, base_weights)?;
     for (name, _) in adapters {
         write_parameter(name, device, &mut |sink| {
             Ok(weights.file.read_chunks_as_f32(weights.tensor_of(name), &mut |piece| {
@@ -212,7 +256,7 @@ impl AdapterWeights {
     ///
     /// # Errors
     /// Such a copy; a read that fails.
-    pub(crate) fn check_copies(&self, names: &FileNames, base: &Model) -> Result<(), ModelError> {
+    pub(crate) fn check_copies(&self, names: &FileNames, base: &dyn BaseWeights) -> Result<(), ModelError> {
         for (weight, _) in names.copies().iter().filter(|(weight, _)| self.stored.contains_key(weight)) {
             // A copy may be rounded as the model was that PEFT had; nothing is held of either.
             let (mut of_copy, mut elements) = (DefaultHasher::new(), 0);

@@ -3,14 +3,15 @@
 //! Invariants: modules are matched as PEFT matches them, here and now, so that every complaint names the file; what PEFT
 //! tolerates with a warning is a note, what changes the adapter and is not supported is refused by name.
 
-use super::embedding::HEAD_MODULE;
 use super::file_names::FileNames;
 use super::layers::Layers;
+use super::outer_modules::HEAD_MODULE;
 use super::patterns::sorted;
 use super::selection::AdaptedModule;
 use super::table::VARIANTS;
 use super::targets::{Targetable, Targets, ends_with_name, kinds};
 use super::trained_base::ties_by_name;
+use super::trained_tokens::TrainedTokens;
 use super::variant::LoraConfig;
 use crate::ModelError;
 use remat_formats::{AdapterConfig, ModelConfig, SettingName, TargetModules, hub_name};
@@ -74,6 +75,7 @@ fn interpreted(base: &ModelConfig, config: AdapterConfig, notes: &mut Vec<String
         bias: config.bias.parse().map_err(|problem| format!("bias {problem}"))?,
         modules_to_save: config.modules_to_save,
         ensure_weight_tying: config.ensure_weight_tying,
+        trained_tokens: config.trainable_token_indices,
         variant,
     };
     if lora.ensure_weight_tying && !(base.tie_word_embeddings && ties_by_name(&lora.modules_to_save)) {
@@ -93,6 +95,7 @@ fn interpreted(base: &ModelConfig, config: AdapterConfig, notes: &mut Vec<String
         notes.push(format!("{} \"{name}\": matches no module that has an adapter", peft_key(key)));
     }
     FileNames::of(base, &lora).map_err(|error| in_words_of_peft(error, &targetable))?;
+    TrainedTokens::of_settings(base, &lora).map_err(|error| in_words_of_peft(error, &targetable))?;
     Ok(lora)
 }
 
@@ -217,6 +220,7 @@ pub(crate) fn to_peft(
         bias: lora.bias.to_string(),
         modules_to_save: lora.modules_to_save.clone(),
         ensure_weight_tying: lora.ensure_weight_tying,
+        trainable_token_indices: lora.trained_tokens.clone(),
         ..lora.variant.0.to_peft(lora, targets)
     })
 }

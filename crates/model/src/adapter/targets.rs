@@ -2,7 +2,7 @@
 //!
 //! Invariant: a pattern, whoever wrote it, is given up after a bounded number of steps.
 
-use super::embedding::{HEAD_MODULE, embedding_module};
+use super::outer_modules::{HEAD_MODULE, embedding_module};
 use crate::ModelError;
 use fancy_regex::{Regex, RegexBuilder};
 use remat_formats::ModelConfig;

@@ -9,7 +9,7 @@ use super::targets::Targets;
 use super::trained_biases::TrainedBiases;
 use crate::ModelError;
 use crate::graph_builder::GraphBuilder;
-use remat_formats::{AdapterConfig, SettingName, TargetModules};
+use remat_formats::{AdapterConfig, SettingName, TargetModules, TokenIndices};
 use remat_ir::{IrError, ParameterKind, ValueId};
 use std::fmt;
 
@@ -40,6 +40,8 @@ pub struct LoraConfig {
     pub modules_to_save: Vec<String>,
     /// Whether an embedding and a head that are tied stay so where one of them is trained whole; else each is its own.
     pub ensure_weight_tying: bool,
+    /// Tokens whose rows of the embedding or the head are trained in place of the base's.
+    pub trained_tokens: Option<TokenIndices>,
     /// What an adapter computes.
     pub variant: LoraVariant,
 }

@@ -36,7 +36,7 @@ impl Model {
         let target = open_out(self, Some(adapter), out, options.replace)?;
         let architecture = architecture(self)?;
         let adapter = OpenAdapter::open(self, adapter)?;
-        refuse_trained_base(&adapter)?;
+        refuse_trained_base(self, &adapter)?;
         let alpha = alpha_of(&adapter)?;
         let fans = self.parameters()?.into_iter().filter(|parameter| parameter.is_linear);
         let fans: HashMap<String, (usize, usize)> =
@@ -139,8 +139,8 @@ fn outer_module(adapter: &OpenAdapter, module: &str) -> ModelError {
 }
 
 /// Refuses what llama.cpp has no place for in an adapter.
-fn refuse_trained_base(adapter: &OpenAdapter) -> Result<(), ModelError> {
-    let Some(parameter) = adapter.replaces_some() else { return Ok(()) };
+fn refuse_trained_base(base: &Model, adapter: &OpenAdapter) -> Result<(), ModelError> {
+    let Some(parameter) = adapter.replaces_some(&base.config) else { return Ok(()) };
     let problem = format!(
         "has parameters of the base itself ({parameter}), which a GGUF adapter cannot hold; fold the adapter into the model: \
          remat merge, or remat export of the model with the adapter"

@@ -4,8 +4,8 @@
 //! nothing but one module's A and B is held. Look next at `merged`, which adds them.
 
 use crate::adapter::{
-    AdaptedModule, AdapterWeights, FileNames, HEAD_MODULE, PREFIX, Targetable, embedding_module, of_graph,
-    read_settings,
+    AdaptedModule, AdapterWeights, FileNames, HEAD_MODULE, PREFIX, Targetable, TrainedTokens, embedding_module,
+    of_graph, read_settings,
 };
 use crate::model_builder::BatchShape;
 use crate::{LoraConfig, Method, Model, ModelError, build};
@@ -31,6 +31,8 @@ pub(crate) struct OpenAdapter {
     pub(crate) unties: bool,
     /// The embedding's module, whose matrices have names and places of their own.
     embedding: String,
+    /// Rows of tokens that it has instead of the base's.
+    tokens: TrainedTokens,
     weights: AdapterWeights,
 }
 
@@ -46,6 +48,27 @@ pub(crate) struct LowRank {
     right: Vec<f32>,
     /// A row of what is added.
     row: Vec<f32>,
+}
+
+/// Rows of tokens to be put in place of a table's.
+pub(crate) struct TokenRowsOf {
+    chosen: Vec<usize>,
+    width: usize,
+    elements: Vec<f32>,
+}
+
+impl TokenRowsOf {
+    /// Replaces what of these rows lies in a piece of the table that begins at element `at`.
+    pub(crate) fn put(&self, at: usize, piece: &mut [f32]) {
+        for (place, row) in self.chosen.iter().enumerate() {
+            let start = row * self.width;
+            let (first, end) = (at.max(start), (at + piece.len()).min(start + self.width));
+            if first < end {
+                let from = place * self.width + first - start;
+                piece[first - at..end - at].copy_from_slice(&self.elements[from..from + end - first]);
+            }
+        }
+    }
 }
 
 impl OpenAdapter {
@@ -72,8 +95,9 @@ impl OpenAdapter {
         let has_head = graph.values.iter().any(|value| value.parameter() == Some(head.as_str()));
         let embedding = embedding_module(&model.config);
         let adapts_either = modules.iter().any(|module| [embedding.as_str(), HEAD_MODULE].contains(&&*module.name));
-        let unties = model.config.tie_word_embeddings && (has_head || adapts_either);
-        Ok(OpenAdapter { folder: folder.to_path_buf(), modules, replaced, unties, embedding, weights })
+        let tokens = TrainedTokens::of_settings(&model.config, &config)?;
+        let unties = model.config.tie_word_embeddings && (has_head || adapts_either || tokens.unties());
+        Ok(OpenAdapter { folder: folder.to_path_buf(), modules, replaced, unties, embedding, tokens, weights })
     }
 
     /// A module that it adapts.
@@ -95,9 +119,23 @@ impl OpenAdapter {
         self.replaced.contains(parameter)
     }
 
-    /// Whether it has any.
-    pub(crate) fn replaces_some(&self) -> Option<&str> {
-        self.replaced.iter().map(String::as_str).min()
+    /// Whether it has any, or rows of one.
+    pub(crate) fn replaces_some(&self, base: &ModelConfig) -> Option<String> {
+        let of_tokens = [base.embedding_weight(), base.head_weight()];
+        let of_tokens = of_tokens.into_iter().filter(|weight| self.tokens.of_weight(base, weight).is_some());
+        self.replaced.iter().cloned().chain(of_tokens).min()
+    }
+
+    /// Rows of a weight that it has instead of the base: which, and their elements one behind the other.
+    ///
+    /// # Errors
+    /// A read that fails; a number that is infinite or none.
+    pub(crate) fn token_rows(&self, base: &ModelConfig, weight: &str) -> Result<Option<TokenRowsOf>, ModelError> {
+        let Some((chosen, state)) = self.tokens.of_weight(base, weight) else { return Ok(None) };
+        let width = base.hidden_size;
+        let mut elements = vec![0.0; chosen.len() * width];
+        self.weights.read_into(&state, &mut elements)?;
+        Ok(Some(TokenRowsOf { chosen: chosen.to_vec(), width, elements }))
     }
 
     /// Streams such a parameter.

@@ -65,6 +65,18 @@ impl<'a> Merged<'a> {
             adapter.stream(&parameter.name, sink)?;
             return Ok(change);
         }
+        let rows = self.adapter.as_ref().map(|adapter| adapter.token_rows(&self.config, &parameter.name));
+        if let Some(rows) = rows.transpose()?.flatten() {
+            let (mut at, mut elements) = (0, Vec::new());
+            self.read_base(parameter, in_out, &mut |piece| {
+                elements.clear();
+                elements.extend_from_slice(piece);
+                rows.put(at, &mut elements);
+                at += piece.len();
+                sink(&elements)
+            })?;
+            return Ok(change);
+        }
         let Some((adapter, module)) = self.adapter_of(parameter) else {
             self.read_base(parameter, in_out, sink)?;
             return Ok(change);

@@ -71,7 +71,7 @@ impl LoadedPolicies {
         let mut loaded = plans.load(device, &trained.loss, &trained.dloss)?;
         job.model.load_weights(&graph, loaded.device_mut())?;
         if job.method.adapter().is_some() {
-            job.model.init_adapter(&trained.parameters, 0, loaded.device_mut())?;
+            job.model.init_adapter(job.method, &trained.parameters, 0, loaded.device_mut())?;
         }
         let random;
         let batch = match job.batch {

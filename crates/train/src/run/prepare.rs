@@ -223,7 +223,7 @@ impl Prepared {
             }
             (None, Some(adapter), _) => self.model.load_adapter(adapter, &parameters, device)?,
             (None, None, Method::Lora(_) | Method::Qlora(..)) => {
-                self.model.init_adapter(&parameters, self.config.seed, device)?;
+                self.model.init_adapter(&self.method, &parameters, self.config.seed, device)?;
             }
             (None, None, Method::Full) => {}
         }
