@@ -103,6 +103,7 @@ pub mod route;
 pub mod scale;
 mod scatter;
 pub mod select;
+pub mod selection;
 pub mod sgd;
 pub mod slice;
 pub mod slice_rows;

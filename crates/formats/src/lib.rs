@@ -53,7 +53,7 @@ pub use hub_name::hub_name;
 pub use model_files::ModelFiles;
 pub use output_file::OutputFile;
 pub use own_files::{LISTING_FILE, OwnFiles, files_below, lock_folder};
-pub use peft::{AdapterConfig, TargetModules};
+pub use peft::{AdapterConfig, TargetModules, TokenIndices};
 pub use places::{Places, probe_folder, resolve};
 pub use safetensors::{
     NamedTensor, SafetensorsFile, TensorInfo, TensorSpec, write_safetensors, write_safetensors_from,

@@ -5,6 +5,7 @@
 //! `before` and `after` are norms or nothing. Look next at `remat_formats::ModelConfig` for what can differ.
 
 use crate::ModelError;
+use crate::adapter::HeadFactors;
 use crate::experts;
 use crate::gate::{form, gated};
 use crate::model_builder::{Heads, ModelBuilder};
@@ -23,6 +24,8 @@ pub(crate) struct Hidden {
     pub head: ValueId,
     /// The head's bias [V], where it has one.
     pub head_bias: Option<ValueId>,
+    /// What an adapter adds to the logits: the product of these.
+    pub low_rank: Option<HeadFactors>,
 }
 
 /// The graph up to the last hidden state.
@@ -46,8 +49,7 @@ pub(crate) fn forward(config: &ModelConfig, m: &mut ModelBuilder<'_>) -> Result<
             None
         }
     };
-    let x = m.b.op1(&embedding, Embedding, &[table, m.inputs.ids])?;
-    let x = m.noisy(&embedding, x)?;
+    let x = m.embedding(&embedding, table)?;
     let multiplier = embedding_multiplier(config, m.b.ty(x).dtype);
     let mut x = scaled(m, &format!("{embedding}.scaled"), x, multiplier)?;
     if let Some((path, rows)) = positions {
@@ -71,7 +73,8 @@ pub(crate) fn forward(config: &ModelConfig, m: &mut ModelBuilder<'_>) -> Result<
         false => m.parameter(&format!("{name}.weight"), &[vocab, width]),
     };
     let head_bias = config.head_bias.then(|| m.parameter(&format!("{name}.bias"), &[vocab]));
-    Ok(Hidden { hidden, head, head_bias })
+    let low_rank = m.head_factors(hidden, head)?;
+    Ok(Hidden { hidden, head, head_bias, low_rank })
 }
 
 /// The factor of embeddings of this dtype.
@@ -89,18 +92,21 @@ fn scaled(m: &mut ModelBuilder<'_>, name: &str, x: ValueId, factor: f64) -> Resu
 
 /// The graph with its head as output `logits`.
 pub(crate) fn logits(config: &ModelConfig, m: &mut ModelBuilder<'_>) -> Result<(), ModelError> {
-    let Hidden { hidden, head, head_bias } = forward(config, m)?;
+    let Hidden { hidden, head, head_bias, low_rank } = forward(config, m)?;
     let linear = Linear { bias: head_bias.is_some(), ..Linear::plain(Layout::OutIn) };
     let operands: Vec<ValueId> = [hidden, head].into_iter().chain(head_bias).collect();
     // Whoever reads logits reads f32; under bf16 they are rounded once, as all results of a linear are.
     let name = if config.logits_softcap.is_some() { "logits.uncapped" } else { "logits" };
-    let logits = match m.b.ty(hidden).dtype {
-        DType::F32 => m.b.op1(name, linear, &operands)?,
-        _ => {
-            let narrow = m.b.op1("logits.narrow", linear, &operands)?;
-            m.b.op1(name, Cast { to: DType::F32, into: false }, &[narrow])?
-        }
-    };
+    let (is_narrow, is_adapted) = (m.b.ty(hidden).dtype != DType::F32, low_rank.is_some());
+    let of_base = if is_adapted { "logits.base" } else { name };
+    let mut logits = m.b.op1(if is_narrow { "logits.narrow" } else { of_base }, linear, &operands)?;
+    if let Some((u, up)) = low_rank {
+        let added = m.b.op1("logits.adapter", Linear::plain(Layout::OutIn), &[u, up])?;
+        logits = m.b.op1(if is_narrow { "logits.adapted" } else { name }, Add, &[logits, added])?;
+    }
+    if is_narrow {
+        logits = m.b.op1(name, Cast { to: DType::F32, into: false }, &[logits])?;
+    }
     let logits = match config.logits_softcap {
         Some(cap) => m.b.op1("logits", Softcap { cap: cap as f32 }, &[logits])?,
         None => logits,

@@ -242,7 +242,7 @@ impl Model {
         seed: u64,
         device: &mut dyn Device,
     ) -> Result<(), ModelError> {
-        adapter::init((&self.config, self.precision), lora, parameters, seed, device)
+        adapter::init((&self.config, self.precision, self), lora, parameters, seed, device)
     }
 
     /// Fills in what adapters took out of the base when they were initialised from this seed (PiSSA, OLoRA), for a run that
@@ -286,7 +286,7 @@ impl Model {
         device: &mut dyn Device,
     ) -> Result<(), ModelError> {
         let adapters: Vec<_> = parameters.iter().map(|p| (p.name.as_str(), &p.ty)).collect();
-        adapter::load(&self.config, folder, &adapters, device)
+        adapter::load((&self.config, self), folder, &adapters, device)
     }
 
     /// As [`Model::load_adapter`], for the adapters that `graph` names; without gradients there are no parameters.
@@ -294,7 +294,7 @@ impl Model {
     /// # Errors
     /// As [`Model::load_adapter`].
     pub fn load_adapter_of(&self, folder: &Path, graph: &Graph, device: &mut dyn Device) -> Result<(), ModelError> {
-        adapter::load(&self.config, folder, &adapter::of_graph(graph), device)
+        adapter::load((&self.config, self), folder, &adapter::of_graph(graph), device)
     }
 
     /// Writes a PEFT adapter folder: `adapter_config.json` and `adapter_model.safetensors` (f32), and beside them the

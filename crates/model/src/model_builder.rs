@@ -4,12 +4,12 @@
 //! Invariant: the decoder asks for a linear or an attention and does not know which of these it gets. Look next at
 //! `decoder`, which asks.
 
-use crate::adapter::{AdapterStart, Adapters, BaseLinear};
+use crate::adapter::{AdapterStart, Adapters, BaseLinear, HeadFactors, TokenRows};
 use crate::graph_builder::GraphBuilder;
 use crate::stored::StoredQuantised;
 use crate::{Method, ModelError, Precision, Quant};
 use remat_formats::{ModelConfig, SettingName};
-use remat_ir::ops::{Attention, CacheWrite, CachedAttention, GroupedLinear, Layout};
+use remat_ir::ops::{Attention, CacheWrite, CachedAttention, Embedding, GroupedLinear, Layout};
 use remat_ir::{IrError, ParameterKind, SourceRole, Storage, Type, ValueId};
 use remat_tensor::{DType, stream_of_name};
 
@@ -72,6 +72,8 @@ pub(crate) struct ModelBuilder<'a> {
     pub inputs: Inputs,
     keys: Keys,
     adapters: Adapters<'a>,
+    /// Trained rows of the embedding, which a tied head has, too.
+    token_rows: Option<TokenRows>,
     train_base: bool,
     noise: f32,
     stored: &'a StoredQuantised,
@@ -162,11 +164,11 @@ impl<'a> ModelBuilder<'a> {
             );
             return Err(ModelError::Setting(message));
         }
-        Ok(ModelBuilder { b, inputs, keys, adapters, train_base, noise, stored, quant })
+        Ok(ModelBuilder { b, inputs, keys, adapters, token_rows: None, train_base, noise, stored, quant })
     }
 
     /// Embeddings with the noise of training on them, if there is any (Jain et al., *NEFTune*, 2023).
-    pub fn noisy(&mut self, path: &str, x: ValueId) -> Result<ValueId, IrError> {
+    fn noisy(&mut self, path: &str, x: ValueId) -> Result<ValueId, IrError> {
         match self.keys {
             Keys::Sequence(segment_start) => self.b.noise(&format!("{path}.noise"), x, segment_start, self.noise),
             Keys::Cache { .. } => Ok(x),
@@ -189,6 +191,31 @@ impl<'a> ModelBuilder<'a> {
     /// Whether embedding and head are one parameter where the configuration ties them.
     pub fn keeps_tie(&self) -> bool {
         self.adapters.trained_base.keeps_tie
+    }
+
+    /// The embeddings of `ids` named `path`, with the adapter and the noise of training on them.
+    pub fn embedding(&mut self, path: &str, table: ValueId) -> Result<ValueId, IrError> {
+        let (ids, sizes) = (self.inputs.ids, self.sizes_of(table));
+        let x = self.b.op1(path, Embedding, &[table, ids])?;
+        let x = self.adapters.emit_embedding(&mut self.b, path, (ids, x), sizes)?;
+        let (x, rows) = self.adapters.trained_tokens.emit_embedding(&mut self.b, path, (table, ids, x))?;
+        self.token_rows = rows;
+        self.noisy(path, x)
+    }
+
+    /// What an adapter adds to the logits of `hidden`, as two factors, if the head has one.
+    pub fn head_factors(&mut self, hidden: ValueId, head: ValueId) -> Result<Option<HeadFactors>, IrError> {
+        let sizes = self.sizes_of(head);
+        match self.adapters.emit_head(&mut self.b, hidden, sizes)? {
+            Some(factors) => Ok(Some(factors)),
+            None => self.adapters.trained_tokens.emit_head(&mut self.b, (hidden, head), self.token_rows),
+        }
+    }
+
+    /// [V, D] of a table of tokens.
+    fn sizes_of(&self, table: ValueId) -> [usize; 2] {
+        let shape = &self.b.ty(table).shape;
+        [shape[0], shape[1]]
     }
 
     /// Causal attention named `path`, of the sequence itself or over caches.

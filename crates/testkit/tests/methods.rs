@@ -6,7 +6,7 @@
 mod case;
 
 use case::{Case, Run, relative_distance};
-use remat_formats::SafetensorsFile;
+use remat_formats::{NamedTensor, SafetensorsFile, write_safetensors};
 use remat_model::{AdapterStart, LoraConfig, LoraVariant, MergeOptions, Method, Precision, Quant};
 use remat_plan::Policy;
 use remat_tensor::{DType, HostTensor};
@@ -279,6 +279,38 @@ fn a_folder_of_peft_that_is_written_again_is_the_same_adapter() {
         assert_eq!(Some(&again.config), lora.adapter(), "{base} {method}");
         assert!(again.notes.is_empty(), "{base} {method}: {:?}", again.notes);
     }
+}
+
+/// What PEFT writes beside the adapter of an embedding or a head unless told otherwise: copies of the base's own weights. They
+/// are no part of the adapter; another base's say that it belongs to that.
+#[test]
+fn copies_of_the_bases_embedding_and_head_are_compared_and_left() {
+    let (base, method) = ("llama-gqa-tied", "lora-both");
+    let dir = tempfile::tempdir().expect("a folder");
+    let adapter = Case::of_method(base, method).folder().join("adapter");
+    let file = SafetensorsFile::open(&adapter.join("adapter_model.safetensors")).expect("an adapter");
+    let weights = SafetensorsFile::open(&Case::open(base).folder().join("model.safetensors")).expect("a base");
+    let weight = weights.read("model.embed_tokens.weight").expect("an embedding");
+    let write = |change: f64| {
+        let mut values = weight.to_f64();
+        values[77] += change;
+        let copy = HostTensor::from_f64(weight.shape().clone(), DType::F32, &values);
+        let own: Vec<(String, HostTensor)> =
+            file.names().map(|name| (name.to_string(), file.read(name).expect("a tensor"))).collect();
+        let copies = ["model.embed_tokens", "lm_head"].map(|m| format!("base_model.model.{m}.base_layer.weight"));
+        let all = own.iter().map(|(name, tensor)| (name, tensor)).chain(copies.iter().map(|name| (name, &copy)));
+        let tensors: Vec<NamedTensor<'_>> = all
+            .map(|(name, t)| NamedTensor { name, dtype: t.dtype(), shape: t.shape(), bytes: t.as_bytes() })
+            .collect();
+        write_safetensors(&dir.path().join("adapter_model.safetensors"), &tensors, &[]).expect("written");
+        std::fs::copy(adapter.join("adapter_config.json"), dir.path().join("adapter_config.json")).expect("copied");
+    };
+    let case = Case::of_method(base, method);
+    write(0.0);
+    assert_eq!(case.try_load_adapter_of(dir.path()).map_err(|error| error.to_string()), Ok(()));
+    write(0.25);
+    let refused = case.try_load_adapter_of(dir.path()).expect_err("another base's");
+    assert!(refused.to_string().contains("copy of another base"), "{refused}");
 }
 
 /// Bits of every gradient after one update's micro-batches.

@@ -41,6 +41,7 @@ fn compute<T: Element>(call: &Call<'_>) -> Result<(), DeviceError> {
     let pool = call.pool;
     match &call.node.op {
         Op::Zeros(_) => zeros(call),
+        Op::Selection(op) => selection(call, op),
         Op::Embedding(_) => {
             let ids = call.ids(1, call.shape(0)[0])?;
             kernels::embedding::embedding(pool, call.last(0), ids, call.read::<T>(0), call.write::<T>(0));
@@ -339,6 +340,14 @@ fn zeros(call: &Call<'_>) {
     }
 }
 
+/// Without operands, the result says in which dtype.
+fn selection(call: &Call<'_>, op: &ops::Selection) {
+    match op.dtype {
+        DType::BF16 => kernels::selection::selection(call.pool, &op.chosen, call.write::<bf16>(0)),
+        _ => kernels::selection::selection(call.pool, &op.chosen, call.write::<f32>(0)),
+    }
+}
+
 fn run_linear<T: Element>(call: &Call<'_>, op: &ops::Linear) {
     let output = call.step.writes[0].ty.shape.last();
     let size = LinearSize { tokens: call.rows(0), input: call.last(0), output };
@@ -361,7 +370,7 @@ fn run_linear<T: Element>(call: &Call<'_>, op: &ops::Linear) {
 /// The language-model head's operands; a target outside the vocabulary is an error, not a crash.
 fn the_head<'a, T: Element>(call: &Call<'a>, op: &ops::LinearCrossEntropy) -> Result<Head<'a, T, T>, DeviceError> {
     let bias = op.bias.then(|| call.read::<T>(2));
-    let (vocab, targets) = (call.shape(1)[0], call.ints(2 + usize::from(op.bias)));
+    let (vocab, targets) = (call.shape(1)[0], call.ints(op.targets_operand()));
     let known = |&target: &i32| target == ops::IGNORED || usize::try_from(target).is_ok_and(|t| t < vocab);
     if let Some(target) = targets.iter().find(|target| !known(target)) {
         return Err(call.bad_input(format!("target {target} lies outside the vocabulary of {vocab}")));
@@ -372,16 +381,20 @@ fn the_head<'a, T: Element>(call: &Call<'a>, op: &ops::LinearCrossEntropy) -> Re
         h: call.read::<T>(0),
         weight: call.read::<T>(1),
         bias,
+        low_rank: op.u_operand().map(|at| (call.last(at), call.read::<T>(at), call.read::<T>(at + 1))),
         targets,
     })
 }
 
 /// What the gradient writes, behind `first` other results.
 fn head_grad<'a, T: Element>(call: &Call<'a>, op: &ops::LinearCrossEntropyGrad, first: usize) -> HeadGrad<'a, T> {
+    let at = |name: &str| op.result(name).map(|result| first + result);
     HeadGrad {
-        dh: op.dh.then(|| call.write(first)),
-        dw: op.dw_result().map(|result| call.write(first + result)),
-        db: op.db_result().map(|result| call.write(first + result)),
+        dh: at("dh").map(|result| call.write(result)),
+        du: at("du").map(|result| call.write(result)),
+        dw: at("dw").map(|result| call.write(result)),
+        db: at("db").map(|result| call.write(result)),
+        dup: at("dup").map(|result| call.write(result)),
         accumulate: op.accumulate,
     }
 }

@@ -332,6 +332,7 @@ ops! {
     AdaptedNorm adapted_norm,
     ColumnScale column_scale,
     ColumnScaleDw column_scale_dw,
+    Selection selection,
 }
 
 pub use adamw8bit::MOMENT_BLOCK;

@@ -38,6 +38,7 @@ impl Default for LoraConfig {
             modules_to_save: Vec::new(),
             ensure_weight_tying: false,
             start: AdapterStart::Default,
+            trained_tokens: None,
             variant: LORA,
         }
     }

@@ -5,13 +5,16 @@
 //! `table`; look next at `lora`, and at `settings` for what is read of a folder.
 
 mod adapter_start;
+mod base_weights;
 mod decomposition;
 mod dora;
+mod embedding;
 mod expert_groups;
 mod file_names;
 mod layers;
 mod lora;
 mod origin;
+mod outer_modules;
 mod patterns;
 mod selection;
 mod settings;
@@ -20,30 +23,38 @@ mod table;
 mod targets;
 mod trained_base;
 mod trained_biases;
+mod trained_tokens;
 mod variant;
 mod weight_reader;
 
 pub use adapter_start::AdapterStart;
+pub(crate) use base_weights::BaseWeights;
 pub(crate) use dora::MAGNITUDE;
+pub(crate) use embedding::HeadFactors;
 pub(crate) use file_names::{FileNames, PREFIX};
 pub use layers::Layers;
+pub(crate) use outer_modules::{HEAD_MODULE, embedding_module};
 pub use patterns::ModulePattern;
 pub(crate) use selection::AdaptedModule;
 pub use settings::AdapterSettings;
 pub(crate) use settings::{check as check_settings, read as read_settings, to_peft};
 pub(crate) use start::{init, refill};
+pub(crate) use targets::Targetable;
 pub use targets::Targets;
 use trained_base::TrainedBase;
 pub use trained_biases::TrainedBiases;
+pub(crate) use trained_tokens::{TokenRows, TrainedTokens};
 pub use variant::{LoraConfig, LoraVariant};
 
 use crate::ModelError;
 use crate::graph_builder::GraphBuilder;
 use crate::precision::{write_parameter, write_parameters};
+use half::{bf16, f16};
 use remat_formats::{AdapterConfig, FormatsError, ModelConfig, SafetensorsFile};
 use remat_ir::{Graph, IrError, Parameter, Storage, Type, Value, ValueId};
 use remat_plan::Device;
 use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::Path;
 use variant::{AdaptedExperts, AdaptedLinear};
 pub(crate) use variant::BaseLinear;
@@ -61,6 +72,7 @@ pub(crate) struct Adapters<'a> {
     /// Places in `modules`.
     by_name: BTreeMap<String, usize>,
     pub trained_base: TrainedBase,
+    pub trained_tokens: TrainedTokens,
 }
 
 impl<'a> Adapters<'a> {
@@ -70,17 +82,42 @@ impl<'a> Adapters<'a> {
     /// Settings that name what is not there, or that do not go together.
     pub fn new(config: Option<&'a LoraConfig>, base: &ModelConfig) -> Result<Self, ModelError> {
         let Some(config) = config else {
-            let trained_base = TrainedBase::none(base);
-            return Ok(Adapters { config: None, modules: Vec::new(), by_name: BTreeMap::new(), trained_base });
+            let (trained_base, trained_tokens) = (TrainedBase::none(base), TrainedTokens::default());
+            let (modules, by_name) = (Vec::new(), BTreeMap::new());
+            return Ok(Adapters { config: None, modules, by_name, trained_base, trained_tokens });
         };
-        let linears = base.linear_names();
-        config.targets.check_names("targets", &linears)?;
-        let modules = config.modules(&linears)?;
+        let targetable = Targetable::of(base);
+        config.targets.check_names("targets", &targetable)?;
+        let modules = config.modules(&targetable)?;
         let names = modules.iter().map(|module| module.name.clone()).collect();
         let trained_base = TrainedBase::of(base, config, names)?;
         expert_groups::check(config, &modules, base)?;
+        embedding::check(base, config, &modules, &trained_base)?;
+        let trained_tokens = TrainedTokens::of_settings(base, config)?;
         let by_name = modules.iter().enumerate().map(|(index, module)| (module.name.clone(), index)).collect();
-        Ok(Adapters { config: Some(config), modules, by_name, trained_base })
+        Ok(Adapters { config: Some(config), modules, by_name, trained_base, trained_tokens })
+    }
+
+    /// The embeddings `y` of `ids` with the adapter of the embedding, if there is one; sizes are [V, D].
+    pub fn emit_embedding(
+        &self,
+        g: &mut GraphBuilder,
+        path: &str,
+        embedded: (ValueId, ValueId),
+        sizes: [usize; 2],
+    ) -> Result<ValueId, IrError> {
+        embedding::emit_embedding(g, &self.modules, path, embedded, sizes)
+    }
+
+    /// What the adapter of the head adds to the logits of `hidden`, if there is one; sizes are [V, D].
+    pub fn emit_head(
+        &self,
+        g: &mut GraphBuilder,
+        hidden: ValueId,
+        sizes: [usize; 2],
+    ) -> Result<Option<HeadFactors>, IrError> {
+        let Some(config) = self.config else { return Ok(None) };
+        embedding::emit_head(g, (config, &self.modules), hidden, sizes)
     }
 
     /// The result of a linear, with its adapter if it has one.
@@ -134,13 +171,14 @@ pub(crate) fn of_graph(graph: &Graph) -> Vec<(&str, &Type)> {
 
 /// Reads the weights of these adapters into the device's states. Each must be in the file, and nothing else.
 pub(crate) fn load(
-    base: &ModelConfig,
+    (base, base_weights): (&ModelConfig, &dyn BaseWeights),
     folder: &Path,
     adapters: &[(&str, &Type)],
     device: &mut dyn Device,
 ) -> Result<(), ModelError> {
     let names = FileNames::of(base, &read_settings(base, folder)?.config)?;
     let weights = AdapterWeights::open(folder, &names, adapters)?;
+    weights.check_copies(&names, base_weights)?;
     for (name, _) in adapters {
         write_parameter(name, device, &mut |sink| {
             Ok(weights.file.read_chunks_as_f32(weights.tensor_of(name), &mut |piece| {
@@ -173,7 +211,9 @@ impl AdapterWeights {
         let stored = stored_names(&file).map_err(|(tensor, problem)| fail(&tensor, problem))?;
         let wanted: Vec<_> = adapters.iter().map(|(state, ty)| (*state, *ty, names.of_state(state))).collect();
         // Keys that match nothing say most about what is wrong (another base, another prefix), so they come first.
-        let matches = |name: &str| wanted.iter().any(|(.., names)| names.iter().any(|wanted| wanted == name));
+        let is_copy = |name: &str| names.copies().iter().any(|(_, copy)| copy == name);
+        let matches =
+            |name: &str| is_copy(name) || wanted.iter().any(|(.., names)| names.iter().any(|wanted| wanted == name));
         let extra: Vec<&str> =
             stored.iter().filter(|(name, _)| !matches(name)).map(|(_, tensor)| tensor.as_str()).collect();
         if !extra.is_empty() {
@@ -194,7 +234,44 @@ impl AdapterWeights {
             }
             by_state.insert(state.to_string(), tensor.clone());
         }
+        let copies =
+            names.copies().iter().filter_map(|(weight, copy)| Some((weight.clone(), stored.get(copy)?.clone())));
+        by_state.extend(copies);
         Ok(AdapterWeights { file, stored: by_state })
+    }
+
+    /// Refuses copies of the base's embedding and head that are not what this base has: the adapter was made on another.
+    ///
+    /// # Errors
+    /// Such a copy; a read that fails.
+    pub(crate) fn check_copies(&self, names: &FileNames, base: &dyn BaseWeights) -> Result<(), ModelError> {
+        for (weight, _) in names.copies().iter().filter(|(weight, _)| self.stored.contains_key(weight)) {
+            // A copy may be rounded as the model was that PEFT had; nothing is held of either.
+            let (mut of_copy, mut elements) = (DefaultHasher::new(), 0);
+            self.stream(weight, &mut |piece| {
+                piece.iter().for_each(|x| x.to_bits().hash(&mut of_copy));
+                elements += piece.len();
+                Ok(())
+            })?;
+            let roundings: [fn(f32) -> f32; 3] = [|x| x, |x| bf16::from_f32(x).to_f32(), |x| f16::from_f32(x).to_f32()];
+            let (mut of_base, mut at) = (roundings.map(|_| DefaultHasher::new()), 0);
+            base.read_weight(weight, elements, &mut |piece| {
+                for (hasher, rounded) in of_base.iter_mut().zip(roundings) {
+                    piece.iter().for_each(|&x| rounded(x).to_bits().hash(hasher));
+                }
+                at += piece.len();
+                Ok(())
+            })?;
+            if at != elements || of_base.iter().all(|hasher| hasher.finish() != of_copy.finish()) {
+                let problem = "is a copy of another base's weight: give the base that the adapter was made on";
+                return Err(ModelError::Tensor {
+                    folder: self.file.path().display().to_string(),
+                    tensor: self.tensor_of(weight).to_string(),
+                    problem: problem.to_string(),
+                });
+            }
+        }
+        Ok(())
     }
 
     /// The file's name of a tensor that was checked.

@@ -11,6 +11,7 @@ use super::adapter_start::AdapterStart;
 use super::decomposition::{Block, Factors, Weight, orthogonal, singular};
 use super::file_names::{FileNames, PREFIX};
 use super::selection::AdaptedModule;
+use super::targets::Targetable;
 use super::variant::{AdaptedLinear, LoraConfig};
 use super::weight_reader::WeightReader;
 use crate::graph_builder::GraphBuilder;
@@ -139,7 +140,7 @@ pub(super) fn fill(
     begins: bool,
     device: &mut dyn Device,
 ) -> Result<(), ModelError> {
-    for module in lora.modules(&base.0.linear_names())? {
+    for module in lora.modules(&Targetable::of(base.0))? {
         let Factors { a, b } = factors(base, lora.start, &module, seed, device)?;
         for (tensor, numbers) in [(A, a), (B, b)] {
             let name = format!("{PREFIX}{}{tensor}", module.name);
@@ -231,7 +232,8 @@ pub(super) fn write(
         .map(|(_, Parameter { kind, ty, .. })| match kind {
             ParameterKind::AdapterA => Shape::from([2 * ty.shape[0], ty.shape[1]]),
             ParameterKind::AdapterB => Shape::from([ty.shape[0], 2 * ty.shape[1]]),
-            ParameterKind::AdapterMagnitude | ParameterKind::Base => ty.shape.clone(),
+            // An embedding or a head with an adapter is refused beside such a start.
+            _ => ty.shape.clone(),
         })
         .collect();
     let specs: Vec<TensorSpec<'_>> = of_file
@@ -257,7 +259,7 @@ pub(super) fn write(
                     push(&row.iter().copied().chain(negative).collect::<Vec<f32>>())?;
                 }
             }
-            ParameterKind::AdapterMagnitude | ParameterKind::Base => {
+            _ => {
                 device.read_pieces(state, &mut buffer, &mut |piece| Ok::<(), ModelError>(sink(piece)?))?;
             }
         }

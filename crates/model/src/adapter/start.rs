@@ -5,13 +5,16 @@
 //! quantised or rounded as they are, and read from there piece by piece.
 
 use super::adapter_start::AdapterStart;
+use super::base_weights::BaseWeights;
 use super::dora::MAGNITUDE;
+use super::embedding;
 use super::file_names::PREFIX;
 use super::origin;
 use super::table::VARIANTS;
+use super::trained_tokens;
 use super::variant::{LoraConfig, Start};
 use super::weight_reader::WeightReader;
-use crate::precision::refresh_working_copies;
+use crate::precision::{refresh_working_copies, write_parameter};
 use crate::{ModelError, Precision};
 use remat_formats::ModelConfig;
 use remat_ir::{Parameter, ParameterKind, Storage};
@@ -23,7 +26,7 @@ const PIECE: usize = 1 << 14;
 
 /// What an adapter's tensor starts with; `None` for a parameter of the base.
 fn start_of(kind: ParameterKind) -> Option<Start> {
-    let mut tensors = VARIANTS.iter().flat_map(|variant| variant.0.tensors());
+    let mut tensors = VARIANTS.iter().flat_map(|variant| variant.0.tensors()).chain(embedding::TENSORS);
     tensors.find(|tensor| tensor.kind == kind).map(|tensor| tensor.start)
 }
 
@@ -32,12 +35,20 @@ fn start_of(kind: ParameterKind) -> Option<Start> {
 /// # Errors
 /// A state that the device does not have; a row of the base without a norm.
 pub(crate) fn init(
-    base: (&ModelConfig, Precision),
+    (config, precision, weights): (&ModelConfig, Precision, &dyn BaseWeights),
     lora: &LoraConfig,
     parameters: &[Parameter],
     seed: u64,
     device: &mut dyn Device,
 ) -> Result<(), ModelError> {
+    let base = (config, precision);
+    // Rows of tokens start as the base's.
+    for (name, rows) in trained_tokens::starts(config, weights, lora)? {
+        write_parameter(&name, device, &mut |sink| {
+            sink(&rows);
+            Ok(())
+        })?;
+    }
     if lora.start.takes_from_base() {
         return origin::fill(base, lora, seed, true, device);
     }
@@ -45,6 +56,7 @@ pub(crate) fn init(
         match start_of(parameter.kind) {
             Some(Start::KaimingUniform) if lora.start == AdapterStart::Gaussian => gaussian(parameter, seed, device)?,
             Some(Start::KaimingUniform) => kaiming_uniform(parameter, seed, device)?,
+            Some(Start::Normal) => draw(parameter, seed, device, &|philox, element| philox.normal(element))?,
             Some(Start::RowNorms) => row_norms(base, parameter, device)?,
             Some(Start::Zeros) | None => {}
         }

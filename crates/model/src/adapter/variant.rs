@@ -10,7 +10,7 @@ use super::targets::Targets;
 use super::trained_biases::TrainedBiases;
 use crate::ModelError;
 use crate::graph_builder::GraphBuilder;
-use remat_formats::{AdapterConfig, SettingName, TargetModules};
+use remat_formats::{AdapterConfig, SettingName, TargetModules, TokenIndices};
 use remat_ir::ops::{Layout, Linear};
 use remat_ir::{IrError, ParameterKind, ValueId};
 use std::fmt;
@@ -44,6 +44,8 @@ pub struct LoraConfig {
     pub ensure_weight_tying: bool,
     /// What adapters start with.
     pub start: AdapterStart,
+    /// Tokens whose rows of the embedding or the head are trained in place of the base's.
+    pub trained_tokens: Option<TokenIndices>,
     /// What an adapter computes.
     pub variant: LoraVariant,
 }
@@ -162,6 +164,8 @@ pub(crate) struct AdapterTensor {
 pub(crate) enum Start {
     /// Uniform in ±1/√in: Kaiming's with a = √5.
     KaimingUniform,
+    /// Normal, of mean 0 and deviation 1.
+    Normal,
     /// Zeros.
     Zeros,
     /// The norms of the rows of the base's weight.

@@ -4,16 +4,22 @@
 //! Invariant: sums are f32, over the rank in order, so that the result does not depend on how a weight is cut into pieces;
 //! nothing but one module's A and B is held. Look next at `merged`, which adds them.
 
-use crate::adapter::{AdaptedModule, AdapterWeights, FileNames, MAGNITUDE, PREFIX, of_graph, read_settings};
+use crate::adapter::{
+    AdaptedModule, AdapterWeights, FileNames, HEAD_MODULE, MAGNITUDE, PREFIX, Targetable, TrainedTokens, embedding_module,
+    of_graph, read_settings,
+};
 use crate::model_builder::BatchShape;
 use crate::{LoraConfig, Method, Model, ModelError, build};
-use remat_formats::FormatsError;
+use remat_formats::{FormatsError, ModelConfig};
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 /// Ends of the names of a module's matrices.
 const A: &str = ".lora_A.weight";
 const B: &str = ".lora_B.weight";
+/// The same of an embedding.
+const EMBEDDING_A: &str = ".lora_embedding_A";
+const EMBEDDING_B: &str = ".lora_embedding_B";
 
 /// An adapter whose folder was opened for a base.
 pub(crate) struct OpenAdapter {
@@ -26,6 +32,10 @@ pub(crate) struct OpenAdapter {
     pub(crate) unties: bool,
     /// Whether it gives the rows of a weight norms of its own (DoRA).
     pub(crate) has_magnitudes: bool,
+    /// The embedding's module, whose matrices have names and places of their own.
+    embedding: String,
+    /// Rows of tokens that it has instead of the base's.
+    tokens: TrainedTokens,
     weights: AdapterWeights,
 }
 
@@ -54,6 +64,27 @@ struct Norms {
     in_out: bool,
 }
 
+/// Rows of tokens to be put in place of a table's.
+pub(crate) struct TokenRowsOf {
+    chosen: Vec<usize>,
+    width: usize,
+    elements: Vec<f32>,
+}
+
+impl TokenRowsOf {
+    /// Replaces what of these rows lies in a piece of the table that begins at element `at`.
+    pub(crate) fn put(&self, at: usize, piece: &mut [f32]) {
+        for (place, row) in self.chosen.iter().enumerate() {
+            let start = row * self.width;
+            let (first, end) = (at.max(start), (at + piece.len()).min(start + self.width));
+            if first < end {
+                let from = place * self.width + first - start;
+                piece[first - at..end - at].copy_from_slice(&self.elements[from..from + end - first]);
+            }
+        }
+    }
+}
+
 impl OpenAdapter {
     /// Opens a PEFT folder for a base; no weights are read.
     ///
@@ -65,14 +96,20 @@ impl OpenAdapter {
         let method = Method::Lora(config.clone());
         let graph = build::evaluation(model.base(), Some(&method), BatchShape { batch: 1, seq_len: 1 })?.graph;
         let adapters = of_graph(&graph);
-        let weights = AdapterWeights::open(folder, &FileNames::of(&model.config, &config)?, &adapters)?;
-        let modules = config.modules(&model.config.linear_names())?;
+        let names = FileNames::of(&model.config, &config)?;
+        let weights = AdapterWeights::open(folder, &names, &adapters)?;
+        weights.check_copies(&names, model)?;
+        let modules = config.modules(&Targetable::of(&model.config))?;
         let of_base = adapters.iter().filter(|(name, _)| !name.starts_with(PREFIX));
         let replaced: HashSet<String> = of_base.map(|(name, _)| (*name).to_string()).collect();
         let head = model.config.head_weight();
         let has_head = graph.values.iter().any(|value| value.parameter() == Some(head.as_str()));
-        let unties = model.config.tie_word_embeddings && has_head;
-        Ok(OpenAdapter { folder: folder.to_path_buf(), modules, replaced, unties, has_magnitudes, weights })
+        let embedding = embedding_module(&model.config);
+        let adapts_either = modules.iter().any(|module| [embedding.as_str(), HEAD_MODULE].contains(&&*module.name));
+        let tokens = TrainedTokens::of_settings(&model.config, &config)?;
+        let unties = model.config.tie_word_embeddings && (has_head || adapts_either || tokens.unties());
+        let folder = folder.to_path_buf();
+        Ok(OpenAdapter { folder, modules, replaced, unties, has_magnitudes, embedding, tokens, weights })
     }
 
     /// A module that it adapts.
@@ -80,14 +117,37 @@ impl OpenAdapter {
         self.modules.iter().find(|module| module.name == name)
     }
 
+    /// The module that a weight of the base belongs to, and that it adapts.
+    pub(crate) fn module_of_weight(&self, base: &ModelConfig, weight: &str) -> Option<&AdaptedModule> {
+        match weight.strip_suffix(".weight") {
+            Some(_) if weight == base.head_weight() => self.module(HEAD_MODULE),
+            Some(module) => self.module(module),
+            None => None,
+        }
+    }
+
     /// Whether it has a parameter of the base instead of the base.
     pub(crate) fn replaces(&self, parameter: &str) -> bool {
         self.replaced.contains(parameter)
     }
 
-    /// Whether it has any.
-    pub(crate) fn replaces_some(&self) -> Option<&str> {
-        self.replaced.iter().map(String::as_str).min()
+    /// Whether it has any, or rows of one.
+    pub(crate) fn replaces_some(&self, base: &ModelConfig) -> Option<String> {
+        let of_tokens = [base.embedding_weight(), base.head_weight()];
+        let of_tokens = of_tokens.into_iter().filter(|weight| self.tokens.of_weight(base, weight).is_some());
+        self.replaced.iter().cloned().chain(of_tokens).min()
+    }
+
+    /// Rows of a weight that it has instead of the base: which, and their elements one behind the other.
+    ///
+    /// # Errors
+    /// A read that fails; a number that is infinite or none.
+    pub(crate) fn token_rows(&self, base: &ModelConfig, weight: &str) -> Result<Option<TokenRowsOf>, ModelError> {
+        let Some((chosen, state)) = self.tokens.of_weight(base, weight) else { return Ok(None) };
+        let width = base.hidden_size;
+        let mut elements = vec![0.0; chosen.len() * width];
+        self.weights.read_into(&state, &mut elements)?;
+        Ok(Some(TokenRowsOf { chosen: chosen.to_vec(), width, elements }))
     }
 
     /// Streams such a parameter.
@@ -112,6 +172,13 @@ impl OpenAdapter {
         (fan_in, fan_out): (usize, usize),
     ) -> Result<(Vec<f32>, Vec<f32>), ModelError> {
         let (mut a, mut b) = (vec![0.0; rank * fan_in], vec![0.0; fan_out * rank]);
+        if *module == self.embedding {
+            // What an embedding adds to a row of [V, D] is Aᵀ·Bᵀ: its A is the second factor of it, turned.
+            let (mut first, mut second) = (vec![0.0; fan_out * rank], vec![0.0; rank * fan_in]);
+            self.weights.read_into(&format!("{PREFIX}{module}{EMBEDDING_A}"), &mut first)?;
+            self.weights.read_into(&format!("{PREFIX}{module}{EMBEDDING_B}"), &mut second)?;
+            return Ok((transposed(&second, *rank), transposed(&first, fan_out)));
+        }
         self.weights.read_into(&format!("{PREFIX}{module}{A}"), &mut a)?;
         self.weights.read_into(&format!("{PREFIX}{module}{B}"), &mut b)?;
         Ok((a, b))

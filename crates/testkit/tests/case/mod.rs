@@ -142,6 +142,7 @@ impl Case {
             eps: number("eps"),
             weight_decay: number("weight_decay"),
             adapter_b_rate: self.at(&["loraplus_lr_ratio"]).as_f64().unwrap_or(1.0) as f32,
+            embedding_rate: self.at(&["loraplus_embedding_rate"]).as_f64().unwrap_or(1.0) as f32,
             ..AdamWSettings::default()
         }
     }
@@ -190,11 +191,17 @@ impl Case {
 
     /// Loads an adapter's folder onto the first micro-batch's graph.
     pub fn try_load_adapter(&self, folder: &str) -> Result<(), remat_model::ModelError> {
-        let training = self.training(&self.adapter(folder));
+        self.try_load_adapter_of(&self.folder.join(folder))
+    }
+
+    /// The same of a folder anywhere.
+    pub fn try_load_adapter_of(&self, folder: &Path) -> Result<(), remat_model::ModelError> {
+        let settings = self.model.adapter_settings(folder).expect("an adapter").config;
+        let training = self.training(&Method::Lora(settings));
         let options = DeviceOptions::cpu(1);
         let plan = LoadedForward::plan(training.graph.clone(), &options.profile()).expect("a plan");
         let mut loaded = LoadedForward::load(vec![plan], options).expect("loads");
-        self.model.load_adapter(&self.folder.join(folder), &training.parameters, loaded.device_mut())
+        self.model.load_adapter(folder, &training.parameters, loaded.device_mut())
     }
 
     /// The loss of the base on the first micro-batch: the mean over its trained tokens.

@@ -5,7 +5,7 @@
 
 use crate::TrainError;
 use crate::settings::kinds::BiasKind;
-use remat_formats::SettingName;
+use remat_formats::{SettingName, TokenIndices};
 use remat_model::{AdapterStart, Layers, LoraConfig, LoraVariant, ModulePattern, Targets};
 use serde::{Deserialize, Serialize};
 use std::fmt::Display;
@@ -64,10 +64,15 @@ pub struct AdapterOptions {
     /// named is trained as a copy of its own, as in PEFT
     #[arg(long, help_heading = "Method")]
     pub ensure_weight_tying: bool,
+
+    /// Tokens whose rows of the embedding, and of a head that is tied to it, are trained alone: ids such as 3,5, or
+    /// NAME=IDS with embed_tokens or lm_head for NAME; may be given several times
+    #[arg(long, value_name = "IDS", help_heading = "Method")]
+    pub trainable_token_indices: Vec<String>,
 }
 
 /// The flags' identifiers, for flags that exclude all of them.
-pub(crate) const ADAPTER_OPTIONS: [&str; 14] = [
+pub(crate) const ADAPTER_OPTIONS: [&str; 15] = [
     "rank",
     "alpha",
     "targets",
@@ -82,6 +87,7 @@ pub(crate) const ADAPTER_OPTIONS: [&str; 14] = [
     "bias",
     "modules_to_save",
     "ensure_weight_tying",
+    "trainable_token_indices",
 ];
 
 impl AdapterOptions {
@@ -121,6 +127,7 @@ impl AdapterOptions {
             bias: self.bias.into(),
             modules_to_save: self.modules_to_save.clone(),
             ensure_weight_tying: self.ensure_weight_tying,
+            trained_tokens: tokens_of(&self.trainable_token_indices).map_err(bad("trainable-token-indices"))?,
             ..plain
         })
     }
@@ -142,6 +149,7 @@ impl AdapterOptions {
             bias: lora.bias.into(),
             modules_to_save: lora.modules_to_save.clone(),
             ensure_weight_tying: lora.ensure_weight_tying,
+            trainable_token_indices: lora.trained_tokens.as_ref().map(texts_of_tokens).unwrap_or_default(),
         }
     }
 
@@ -159,6 +167,7 @@ impl AdapterOptions {
             ("bias", self.bias != BiasKind::None),
             ("modules-to-save", !self.modules_to_save.is_empty()),
             ("ensure-weight-tying", self.ensure_weight_tying),
+            ("trainable-token-indices", !self.trainable_token_indices.is_empty()),
         ];
         given.iter().find(|(_, is_given)| *is_given).map(|(key, _)| *key)
     }
@@ -185,6 +194,7 @@ impl AdapterOptions {
             let tied = if self.ensure_weight_tying { " tied" } else { "" };
             words.push(format!("{} whole{tied}", self.modules_to_save.join(" and ")));
         }
+        words.extend(self.trainable_token_indices.iter().map(|tokens| format!("tokens {tokens}")));
         words.iter().map(|word| format!(", {word}")).collect()
     }
 }
@@ -231,6 +241,41 @@ fn pattern_of<T: FromStr>(texts: &[String]) -> Result<ModulePattern<T>, String> 
     Ok(pattern)
 }
 
+/// Token ids, or NAME=IDS, of which each name is given once.
+fn tokens_of(texts: &[String]) -> Result<Option<TokenIndices>, String> {
+    let ids = |text: &str| -> Result<Vec<usize>, String> {
+        let id = |part: &str| part.trim().parse().ok();
+        let ids: Option<Vec<usize>> = text.split(',').map(id).collect();
+        ids.ok_or_else(|| format!("'{text}' is no list of token ids; give such as 3,5 or lm_head=3,5"))
+    };
+    match texts {
+        [] => Ok(None),
+        [text] if !text.contains('=') => Ok(Some(TokenIndices::Embedding(ids(text)?))),
+        _ => {
+            let mut modules: Vec<(String, Vec<usize>)> = Vec::new();
+            for text in texts {
+                let Some((name, list)) = text.split_once('=') else {
+                    return Err(format!("'{text}' beside others must say of which module, as in embed_tokens={text}"));
+                };
+                if modules.iter().any(|(other, _)| other == name) {
+                    return Err(format!("'{name}' is given twice; give one list of it"));
+                }
+                modules.push((name.to_string(), ids(list)?));
+            }
+            modules.sort();
+            Ok(Some(TokenIndices::Modules(modules)))
+        }
+    }
+}
+
+fn texts_of_tokens(tokens: &TokenIndices) -> Vec<String> {
+    let list = |ids: &[usize]| ids.iter().map(usize::to_string).collect::<Vec<_>>().join(",");
+    match tokens {
+        TokenIndices::Embedding(ids) => vec![list(ids)],
+        TokenIndices::Modules(modules) => modules.iter().map(|(name, ids)| format!("{name}={}", list(ids))).collect(),
+    }
+}
+
 fn texts_of<T: Display>(pattern: &ModulePattern<T>) -> Vec<String> {
     pattern.iter().map(|(name, value)| format!("{name}={value}")).collect()
 }
@@ -252,6 +297,7 @@ mod tests {
             bias: BiasKind::LoraOnly,
             modules_to_save: vec!["embed_tokens".into()],
             ensure_weight_tying: true,
+            trainable_token_indices: vec!["lm_head=3,5".into()],
         }
     }
 
@@ -294,6 +340,10 @@ mod tests {
             "`layers-pattern`: given without `layers-to-transform`: must be both; add `layers-to-transform` LAYERS",
         );
         refused(
+            with(&|o| o.trainable_token_indices = vec!["3,x".into()]),
+            "`trainable-token-indices`: '3,x' is no list of token ids; give such as 3,5 or lm_head=3,5",
+        );
+        refused(
             with(&|o| o.ensure_weight_tying = true),
             "`ensure-weight-tying`: says how `modules-to-save` trains a tied head; add `modules-to-save` lm_head",
         );
@@ -304,7 +354,7 @@ mod tests {
         assert_eq!(AdapterOptions::default().words(), "");
         let words = AdapterOptions { rank_pattern: vec!["q_proj=8".into()], ..options() }.words();
         let expected = ", rsLoRA, DoRA, start gaussian, rank of q_proj=8, alpha of a=b=0.5, without k_proj,mlp.up_proj, layers 0,2-4, \
-                        biases lora_only, embed_tokens whole tied";
+                        biases lora_only, embed_tokens whole tied, tokens lm_head=3,5";
         assert_eq!(words, expected);
     }
 }
