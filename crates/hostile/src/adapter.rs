@@ -18,7 +18,7 @@ pub(crate) fn examine(input: &[u8]) {
     let Ok(text) = std::str::from_utf8(input) else { return };
     let config = match AdapterConfig::parse(Path::new("adapter_config.json"), text) {
         Ok(config) => config,
-        Err(error) => return crate::refused(&error),
+        Err(error) => return crate::refusal::refused(&error),
     };
     // What is not known is named and what is not supported refused: neither is written.
     if !config.unknown.is_empty() || !config.unsupported.is_empty() {

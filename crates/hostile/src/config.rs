@@ -18,9 +18,9 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
 pub(crate) fn examine(input: &[u8]) {
     let Ok(text) = std::str::from_utf8(input) else { return };
     if let Err(error) = ModelConfig::parse(Path::new("config.json"), text) {
-        crate::refused(&error);
+        crate::refusal::refused(&error);
     }
     if let Err(error) = GenerationConfig::parse(Path::new("generation_config.json"), text) {
-        crate::refused(&error);
+        crate::refusal::refused(&error);
     }
 }

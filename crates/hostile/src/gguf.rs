@@ -28,6 +28,6 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
 pub(crate) fn examine(input: &[u8]) {
     let folder = fixtures::folder(&[("model.gguf", input)]);
     if let Err(error) = GgufHeader::read(&folder.path().join("model.gguf")) {
-        crate::refused(&error);
+        crate::refusal::refused(&error);
     }
 }

@@ -28,7 +28,7 @@ pub(crate) fn examine(input: &[u8]) {
     let model = folder.path().join("model");
     let files = match ModelFiles::open(&model) {
         Ok(files) => files,
-        Err(error) => return crate::refused(&error),
+        Err(error) => return crate::refusal::refused(&error),
     };
     for name in files.names() {
         let file = files.file_of(name).expect("a file for each name");

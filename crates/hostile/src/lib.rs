@@ -10,6 +10,7 @@ mod fixtures;
 mod gguf;
 mod index;
 mod mutate;
+mod refusal;
 mod rows;
 mod run_folder;
 mod safetensors;
@@ -50,9 +51,4 @@ pub const TARGETS: &[Target] = &[
 /// If there is none.
 pub fn target(name: &str) -> &'static Target {
     TARGETS.iter().find(|target| target.name == name).unwrap_or_else(|| panic!("no target is named \"{name}\""))
-}
-
-/// Asserts that a refusal says something.
-fn refused(error: &dyn std::fmt::Display) {
-    assert!(!error.to_string().trim().is_empty(), "a refusal without words");
 }

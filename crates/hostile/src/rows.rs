@@ -49,7 +49,7 @@ pub(crate) fn examine(input: &[u8]) {
         });
         assert!(rows < MOST_ROWS, "{rows} rows of {} bytes", bytes.len());
         if let Err(error) = read {
-            crate::refused(&error);
+            crate::refusal::refused(&error);
         }
     }
 }

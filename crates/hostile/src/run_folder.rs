@@ -69,19 +69,19 @@ pub(crate) fn examine(input: &[u8]) {
         fs::write(out.path().join(name), content).expect("written");
     }
     match read_run_settings(out.path()) {
-        Err(error) => crate::refused(&error),
+        Err(error) => crate::refusal::refused(&error),
         Ok(text) => {
             let read = TrainConfig::default().overlaid(&out.path().join("config.toml"), &text, &|_| false);
-            read.map_or_else(|error| crate::refused(&error), |_| ());
+            read.map_or_else(|error| crate::refusal::refused(&error), |_| ());
         }
     }
     match read_metrics(out.path(), 2) {
-        Err(error) => crate::refused(&error),
+        Err(error) => crate::refusal::refused(&error),
         Ok(lines) => assert!(lines.len() <= 2 && lines.is_sorted_by(|a, b| a.step < b.step), "{lines:?}"),
     }
-    read_samples(out.path(), 2).map_or_else(|error| crate::refused(&error), |_| ());
+    read_samples(out.path(), 2).map_or_else(|error| crate::refusal::refused(&error), |_| ());
     match Saves::new(out.path()).latest_complete() {
-        Err(error) => crate::refused(&error),
+        Err(error) => crate::refusal::refused(&error),
         Ok(_) => assert_saved(changed, bytes),
     }
 }

@@ -20,7 +20,7 @@ pub(crate) fn examine(input: &[u8]) {
     let folder = fixtures::folder(&[("model.safetensors", input)]);
     let file = match SafetensorsFile::open(&folder.path().join("model.safetensors")) {
         Ok(file) => file,
-        Err(error) => return crate::refused(&error),
+        Err(error) => return crate::refusal::refused(&error),
     };
     let mut total = 0;
     for name in file.names() {

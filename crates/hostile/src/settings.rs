@@ -20,7 +20,7 @@ pub(crate) fn examine(input: &[u8]) {
     let path = folder.path().join("config.toml");
     let config = match TrainConfig::from_file(&path) {
         Ok(config) => config,
-        Err(error) => return crate::refused(&error),
+        Err(error) => return crate::refusal::refused(&error),
     };
     let text = config.to_toml();
     std::fs::write(&path, &text).expect("written");

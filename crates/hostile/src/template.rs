@@ -37,12 +37,12 @@ pub(crate) fn examine(input: &[u8]) {
     let Ok(source) = std::str::from_utf8(input) else { return };
     let template = match Template::new(source) {
         Ok(template) => template,
-        Err(error) => return crate::refused(&error),
+        Err(error) => return crate::refusal::refused(&error),
     };
     let host = Host { strftime_now: &|format| Ok(format.to_string()), budget: BUDGET };
     match template.render(&VARIABLES, &host) {
         Ok(rendering) => check(&rendering),
-        Err(error) => crate::refused(&error),
+        Err(error) => crate::refusal::refused(&error),
     }
 }
 

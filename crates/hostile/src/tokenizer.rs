@@ -14,15 +14,15 @@ pub(crate) fn examine(input: &[u8]) {
     let folder = fixtures::folder(&[("tokenizer.json", input)]);
     let tokenizer = match Tokenizer::from_file(&folder.path().join("tokenizer.json")) {
         Ok(tokenizer) => tokenizer,
-        Err(error) => return crate::refused(&error),
+        Err(error) => return crate::refusal::refused(&error),
     };
     for text in TEXTS {
         match tokenizer.encode(text, true) {
-            Err(error) => crate::refused(&error),
+            Err(error) => crate::refusal::refused(&error),
             Ok(ids) => {
                 assert!(ids.iter().all(|&id| id < tokenizer.id_limit()), "{ids:?} of {text:?}");
                 if let Err(error) = tokenizer.decode(&ids, false) {
-                    crate::refused(&error);
+                    crate::refusal::refused(&error);
                 }
             }
         }

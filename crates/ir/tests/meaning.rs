@@ -286,7 +286,7 @@ fn accumulating_forms_add_onto_the_donated_state() {
             assert!(difference.data.iter().all(|&d| d < 1e-9), "{}", sample.op.name());
         }
     }
-    assert_eq!(found.len(), 11, "every op that makes gradients of parameters: {found:?}");
+    assert_eq!(found.len(), 12, "every op that makes gradients of parameters: {found:?}");
     assert!(found.is_subset(&covered), "executors are tested on samples: {covered:?}");
 }
 

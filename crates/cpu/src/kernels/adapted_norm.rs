@@ -49,7 +49,7 @@ struct Norms<'a, T> {
 impl<T: Element> Norms<'_, T> {
     /// Elements `from..from + width` of rows `first..first + count` of W, as f32 in `rows`, `CHUNK` apart.
     #[inline(always)]
-    unsafe fn load<S: Simd>(&self, rows: *mut f32, stage: *mut T, first: [usize; 2], [count, width]: [usize; 2]) {
+    unsafe fn load<S: Simd>(&self, rows: *mut f32, first: [usize; 2], [count, width]: [usize; 2]) {
         let AdaptedSize { input, output, .. } = self.size;
         let [first, from] = first;
         let widen = |x: *const T, row: *mut f32| unsafe {
@@ -61,8 +61,7 @@ impl<T: Element> Norms<'_, T> {
                 match (self.w, self.layout) {
                     (Weight::Dense(w), Layout::OutIn) => widen(w.as_ptr().add((first + row) * input + from), to),
                     (Weight::Quantised(w), Layout::OutIn) => {
-                        QuantisedMatrix::<T>::rows(w, input).run::<S>(first + row, from, width, stage);
-                        widen(stage, to);
+                        QuantisedMatrix::<f32>::rows(w, input).run::<S>(first + row, from, width, to);
                     }
                     (Weight::Dense(w), Layout::InOut) => {
                         for i in 0..width {
@@ -71,8 +70,7 @@ impl<T: Element> Norms<'_, T> {
                     }
                     (Weight::Quantised(w), Layout::InOut) => {
                         for i in 0..width {
-                            QuantisedMatrix::<T>::rows(w, output).run::<S>(from + i, first + row, 1, stage);
-                            *to.add(i) = (*stage).to_f32();
+                            QuantisedMatrix::<f32>::rows(w, output).run::<S>(from + i, first + row, 1, to.add(i));
                         }
                     }
                 }
@@ -117,12 +115,11 @@ impl<T: Element> Kernel for Norms<'_, T> {
         let first = task * ROWS;
         let count = ROWS.min(output - first);
         let (rows, rest) = scratch.f32s().split_at_mut(ROWS * CHUNK);
-        let (stage, coefficients) = rest.split_at_mut(CHUNK);
-        let coefficients = &mut coefficients[..RANKS * ROWS];
+        let coefficients = &mut rest[..RANKS * ROWS];
         let mut squares = [[0.0f64; LANES]; ROWS];
         for from in (0..input).step_by(CHUNK) {
             let width = CHUNK.min(input - from);
-            unsafe { self.load::<S>(rows.as_mut_ptr(), stage.as_mut_ptr().cast(), [first, from], [count, width]) };
+            unsafe { self.load::<S>(rows.as_mut_ptr(), [first, from], [count, width]) };
             for begin in (0..rank).step_by(RANKS) {
                 let ranks = begin..(begin + RANKS).min(rank);
                 for (at, r) in ranks.clone().enumerate() {

@@ -56,8 +56,8 @@ use remat_plan::Device;
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::Path;
-use variant::{AdaptedExperts, AdaptedLinear};
 pub(crate) use variant::BaseLinear;
+use variant::{AdaptedExperts, AdaptedLinear};
 
 const WEIGHTS: &str = "adapter_model.safetensors";
 /// Files of an adapter's folder as they are written here.
