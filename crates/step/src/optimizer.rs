@@ -127,10 +127,9 @@ impl Optimizer {
             ParameterKind::EmbeddingA | ParameterKind::EmbeddingB => settings.embedding_rate,
             ParameterKind::AdapterB => settings.adapter_b_rate,
             _ if parameter.ty.shape.len() == 1 => settings.adapter_b_rate,
-            ParameterKind::Base
-            | ParameterKind::AdapterA
-            | ParameterKind::AdapterMagnitude
-            | ParameterKind::Tokens => 1.0,
+            ParameterKind::Base | ParameterKind::AdapterA | ParameterKind::AdapterMagnitude | ParameterKind::Tokens => {
+                1.0
+            }
         }
     }
 

@@ -5,8 +5,8 @@
 //! nothing but one module's A and B is held. Look next at `merged`, which adds them.
 
 use crate::adapter::{
-    AdaptedModule, AdapterWeights, FileNames, HEAD_MODULE, MAGNITUDE, PREFIX, Targetable, TrainedTokens, embedding_module,
-    of_graph, read_settings,
+    AdaptedModule, AdapterWeights, FileNames, HEAD_MODULE, MAGNITUDE, PREFIX, Targetable, TrainedTokens,
+    embedding_module, of_graph, read_settings,
 };
 use crate::model_builder::BatchShape;
 use crate::{LoraConfig, Method, Model, ModelError, build};
