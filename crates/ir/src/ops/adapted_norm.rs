@@ -1,6 +1,7 @@
 //! `adapted_norm`: the Euclidean norm of each row of W + scale · B·A, a linear's weight with a low-rank adapter in it.
 //!
-//! Operands: a [r, in], b [out, r], w ([out, in] or [in, out] by `layout`), which may be quantised. Result: norm f32 [out].
+//! Operands: a [r, in], b [out, r], w ([out, in] or [in, out] by `layout`), which may be quantised: then it stands for its decoded
+//! numbers, not rounded to the dtype of a as `linear` rounds them. Result: norm f32 [out].
 //! Cost: 2·in·out·r FLOPs. It has no derivative: DoRA takes it for a constant (Liu et al., *DoRA*, 2024, section 4.3), and
 //! so does PEFT. Look next at `column_scale`, which divides by it.
 

@@ -57,7 +57,7 @@ pub(crate) fn init(
             Some(Start::KaimingUniform) if lora.start == AdapterStart::Gaussian => gaussian(parameter, seed, device)?,
             Some(Start::KaimingUniform) => kaiming_uniform(parameter, seed, device)?,
             Some(Start::Normal) => draw(parameter, seed, device, &|philox, element| philox.normal(element))?,
-            Some(Start::RowNorms) => row_norms(base, parameter, device)?,
+            Some(Start::RowNorms) => row_norms(base.0, parameter, device)?,
             Some(Start::Zeros) | None => {}
         }
     }
@@ -108,15 +108,12 @@ fn draw(
     Ok(writer.finish()?)
 }
 
-/// Writes the norms of the rows of the weight that a module's norms belong to.
-fn row_norms(
-    base: (&ModelConfig, Precision),
-    parameter: &Parameter,
-    device: &mut dyn Device,
-) -> Result<(), ModelError> {
+/// Writes the norms of the rows of the weight that a module's norms belong to: of the numbers that `adapted_norm` reads, which
+/// are not rounded where codes stand for them, so that a fresh adapter divides by what it multiplies by.
+fn row_norms(base: &ModelConfig, parameter: &Parameter, device: &mut dyn Device) -> Result<(), ModelError> {
     let module = parameter.name.strip_prefix(PREFIX).and_then(|name| name.strip_suffix(MAGNITUDE)).unwrap_or_default();
     let weight = format!("{module}weight");
-    let norms = WeightReader::of(base, &weight, device)?.output_norms(device)?;
+    let norms = WeightReader::of((base, Precision::F32), &weight, device)?.output_norms(device)?;
     let norms: Vec<f32> = norms.into_iter().map(|norm| norm as f32).collect();
     if let Some(row) = norms.iter().position(|&norm| norm == 0.0 || !norm.is_finite()) {
         let problem = format!("row {row} has the norm {}, by which DoRA cannot divide", norms[row]);

@@ -1,6 +1,6 @@
 //! Reads the weight of a linear back from the device that holds it, as numbers, in strips of rows.
 //!
-//! Invariant: the numbers are those that the model computes with: decoded, and rounded where it computes in bf16. A strip of
+//! Invariant: the numbers are those that the model computes with: decoded, and rounded where that is asked for. A strip of
 //! them is held, and the codes of one quantised weight.
 
 use crate::{ModelError, Precision};

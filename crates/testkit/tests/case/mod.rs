@@ -424,7 +424,9 @@ pub fn cases() -> impl Iterator<Item = &'static str> {
     dense_cases().chain(include_str!("../../../../fixtures/parity/experts.txt").lines())
 }
 
-/// Those without experts. A router's choice is discrete: rounding may change it, and with it everything behind.
+/// Those without experts. A router's choice is discrete, and rounding changes it of some tokens: in bf16 transformers' own
+/// logits of the families with experts lie up to 5.5 % from those in f32 where 2 to 6 % of the choices of a layer change
+/// (six batches of random ids on these fixtures), and within 2 % elsewhere.
 pub fn dense_cases() -> impl Iterator<Item = &'static str> {
     include_str!("../../../../fixtures/parity/cases.txt").lines()
 }
