@@ -1,5 +1,7 @@
 //! Writes the inputs that each reader takes into `corpus/NAME`, for its fuzz target to begin with.
 
+// What counts branches is called in this program too, and is libFuzzer's.
+use libfuzzer_sys as _;
 use std::fs;
 use std::path::Path;
 

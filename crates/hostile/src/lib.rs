@@ -45,6 +45,17 @@ pub const TARGETS: &[Target] = &[
     Target { name: "tokenizer", seeds: tokenizer::seeds, examine: tokenizer::examine },
 ];
 
+/// Where a panic hook ends the process, as a fuzzer's does: not for a panic in a library that is guarded, of which an error
+/// becomes.
+pub fn leave_caught_panics() {
+    let hook = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        if !remat_formats::panic_is_caught() {
+            hook(panic);
+        }
+    }));
+}
+
 /// The target of a name.
 ///
 /// # Panics
