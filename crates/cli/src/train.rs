@@ -15,6 +15,7 @@ use remat_train::{
     read_run_settings, train,
 };
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 pub(crate) const AFTER_HELP: &str = "\
 Examples:
@@ -56,6 +57,10 @@ pub(crate) struct TrainArgs {
     /// Measure the peak memory of every phase by itself; tools that read this process's peak then see the last phase's
     #[arg(long)]
     phases_apart: bool,
+
+    /// Where the disk is full, wait so many seconds for room before the run ends; 0 ends it at once
+    #[arg(long, value_name = "SECONDS", default_value_t = 600)]
+    disk_wait: u32,
 
     /// Print events as JSON lines on stdout
     #[arg(long)]
@@ -109,6 +114,7 @@ fn failed(error: &TrainError, json: bool) -> u8 {
 
 fn start(arguments: TrainArgs, matches: &ArgMatches, output: &mut Output) -> Result<Summary, TrainError> {
     let (trace, phases_apart) = (arguments.trace.clone(), arguments.phases_apart);
+    let disk_wait = Duration::from_secs(arguments.disk_wait.into());
     let checks = Checks { validate: arguments.validate, poison: arguments.poison };
     let config_file = arguments.settings.file().map(Path::to_path_buf);
     let force = arguments.force;
@@ -126,6 +132,7 @@ fn start(arguments: TrainArgs, matches: &ArgMatches, output: &mut Output) -> Res
         checks,
         device: None,
         phases_apart,
+        disk_wait,
     };
     train(config, control, output)
 }

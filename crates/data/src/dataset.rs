@@ -405,6 +405,18 @@ impl Dataset {
         Ok(())
     }
 
+    /// The file that a sample is of, and its number among those that were kept of the file, from 1.
+    pub fn origin(&self, id: SampleId) -> Option<(&Path, usize)> {
+        let mut index = id.0 as usize;
+        for source in &self.stats {
+            if index < source.kept {
+                return Some((&source.path, index + 1));
+            }
+            index -= source.kept;
+        }
+        None
+    }
+
     /// Whether they were read from the file of [`Dataset::keep`].
     pub fn was_kept(&self) -> bool {
         self.was_kept

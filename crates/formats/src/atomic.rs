@@ -6,11 +6,11 @@
 
 use crate::FormatsError;
 use crate::json::open_regular;
+use crate::unfinished::{Unfinished, named_unfinished, parent, unfinished_file};
 use sha2::{Digest, Sha256};
 use std::fs::{self, File};
 use std::io::{BufWriter, Error, ErrorKind, Read, Write};
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::path::Path;
 
 /// Writes `bytes` to `path`: a temporary file in the same folder, fsync, rename, fsync of the folder.
 ///
@@ -32,9 +32,11 @@ pub fn write_atomic_with<E: From<FormatsError>>(
         let source = Error::new(ErrorKind::AlreadyExists, "a device, a pipe or a socket is there; move it away");
         return Err(FormatsError::not_written(path, "replace what is no file")(source).into());
     }
-    let (file, temporary) = create_temporary(path)?;
+    let Unfinished { lock: file, path: temporary } = create_temporary(path)?;
     let failed = |source: Error| FormatsError::not_written(path, "write the file")(source);
     let write = || -> Result<(), E> {
+        // As long as one of the two is open, nobody sweeps the file: until it has its name.
+        let _held = file.try_clone().map_err(failed)?;
         let mut file = BufWriter::with_capacity(1 << 16, file);
         fill(&mut file)?;
         file.into_inner().map_err(|error| failed(error.into_error()))?.sync_all().map_err(failed)?;
@@ -56,10 +58,7 @@ pub fn name_unnamed(file: &File, path: &Path) -> Result<bool, FormatsError> {
     file.sync_all().map_err(FormatsError::not_written(path, "write the file"))?;
     // A link takes no name that is there; a rename does.
     if !link_open(file, path) {
-        let temporary = temporary_name(path);
-        if !link_open(file, &temporary) {
-            return Ok(false);
-        }
+        let Some(temporary) = named_unfinished(file, parent(path), link_open) else { return Ok(false) };
         if fs::rename(&temporary, path).is_err() {
             // Whoever copies the file meets what is in the way, and says so.
             let _ = fs::remove_file(&temporary);
@@ -92,24 +91,9 @@ pub fn fsync_folder(folder: &Path) -> Result<(), FormatsError> {
     File::open(folder).and_then(|file| file.sync_all()).map_err(FormatsError::not_written(folder, "sync the folder"))
 }
 
-/// A new file beside `path`. Its name is new in this process, and a name that is taken (left by a process that was
-/// killed, or a link that somebody laid) is passed over, never written through.
-pub(crate) fn create_temporary(path: &Path) -> Result<(File, PathBuf), FormatsError> {
-    loop {
-        let temporary = temporary_name(path);
-        match File::options().write(true).create_new(true).open(&temporary) {
-            Ok(file) => return Ok((file, temporary)),
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
-            Err(error) => return Err(FormatsError::not_written(path, "create the file")(error)),
-        }
-    }
-}
-
-/// A name beside `path` that this process has not used.
-fn temporary_name(path: &Path) -> PathBuf {
-    static NEXT: AtomicU64 = AtomicU64::new(0);
-    let number = NEXT.fetch_add(1, Ordering::Relaxed);
-    path.with_file_name(format!(".remat-{}-{number}.tmp", std::process::id()))
+/// A new file beside `path`.
+pub(crate) fn create_temporary(path: &Path) -> Result<Unfinished, FormatsError> {
+    unfinished_file(parent(path)).map_err(FormatsError::not_written(path, "create the file"))
 }
 
 /// SHA-256 of a file's contents, in lower-case hexadecimal.

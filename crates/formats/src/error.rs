@@ -25,6 +25,22 @@ pub enum FormatsError {
         /// The system's answer.
         source: std::io::Error,
     },
+    /// A tensor with an element that is infinite or no number.
+    #[error(
+        "{path}: tensor {tensor:?} holds {value} at element {index}: the file is damaged, or whatever wrote it had failed; take an \
+         earlier one",
+        path = path.display()
+    )]
+    NotANumber {
+        /// The file.
+        path: PathBuf,
+        /// The tensor.
+        tensor: String,
+        /// The element, in row-major order.
+        index: usize,
+        /// What it is.
+        value: f32,
+    },
     /// The operating system refused to write, a full disk above all: no fault of what was asked for.
     #[error("{path}: cannot {action}: {source}", path = path.display())]
     NotWritten {

@@ -30,6 +30,7 @@ mod tokenize;
 mod tokenizer;
 mod tokenizer_parts;
 mod tokenizer_size;
+mod unfinished;
 
 pub use atomic::{fsync_folder, name_unnamed, sha256_file, write_atomic, write_atomic_with};
 pub use bitsandbytes::{PartContent, QuantisedInfo, QuantisedPart, quantised_parts, weight_of_part};
@@ -62,3 +63,4 @@ pub use setting_name::{SettingName, Spelled, spell_settings};
 pub use tokenize::Tokens;
 pub use tokenizer::{ChatTemplates, Tokenizer};
 pub use tokenizer_size::tokenizer_reading_bytes;
+pub use unfinished::{Unfinished, unfinished_folder};

@@ -138,11 +138,10 @@ fn replaceable(named: Named<'_>, exists: bool) -> Result<PathBuf, FormatsError> 
         // A rename would not ask whether the file itself may be written.
         File::options().write(true).open(&target).map_err(refused)?;
     }
-    let (file, temporary) = create_temporary(&target).map_err(|error| match error {
+    let temporary = create_temporary(&target).map_err(|error| match error {
         FormatsError::NotWritten { source, .. } => refused(source),
         other => other,
     })?;
-    drop(file);
-    fs::remove_file(temporary).map_err(refused)?;
+    fs::remove_file(&temporary.path).map_err(refused)?;
     Ok(target)
 }

@@ -9,7 +9,7 @@
 //! `own_files` for what may be replaced in a folder that is written to.
 
 use crate::FormatsError;
-use crate::atomic::create_temporary;
+use crate::unfinished::unfinished_file;
 use std::collections::VecDeque;
 use std::ffi::OsString;
 use std::fs::{self, File, Metadata};
@@ -270,9 +270,5 @@ pub fn resolve(path: &Path) -> io::Result<PathBuf> {
 /// What the system refuses.
 pub fn probe_folder(path: &Path) -> io::Result<()> {
     let folder = path.ancestors().find(|folder| folder.exists()).unwrap_or(Path::new("."));
-    let (_, file) = create_temporary(&folder.join("probe")).map_err(|error| match error {
-        FormatsError::NotWritten { source, .. } => source,
-        other => io::Error::other(other.to_string()),
-    })?;
-    fs::remove_file(file)
+    fs::remove_file(unfinished_file(folder)?.path)
 }

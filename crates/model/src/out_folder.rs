@@ -7,11 +7,11 @@
 use crate::ModelError;
 use crate::companions::{MODEL_FILES, is_shard};
 use remat_formats::{
-    FormatsError, OwnFiles, Places, SettingName, files_below, fsync_folder, lock_folder, probe_folder, require_space,
-    resolve,
+    FormatsError, OwnFiles, Places, SettingName, Unfinished, files_below, fsync_folder, lock_folder, probe_folder,
+    require_space, resolve, unfinished_folder,
 };
 use std::fs::TryLockError;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// What `--out` names.
 #[derive(Debug)]
@@ -104,24 +104,20 @@ impl<'a> OutFolder<'a> {
 fn written(out: &Path, write: &mut Write<'_>) -> Result<(), ModelError> {
     // The last part of a path may be `..`, or a link to what is not there yet.
     let out = &resolve(out).map_err(failed(out, "find the folder"))?;
-    let temporary = beside(out);
-    std::fs::create_dir_all(&temporary).map_err(failed(&temporary, "create the folder"))?;
+    let above = out.parent().unwrap_or(out);
+    std::fs::create_dir_all(above).map_err(failed(above, "create the folder"))?;
+    let Unfinished { path: temporary, lock: _lock } =
+        unfinished_folder(out).map_err(failed(out, "create the folder"))?;
     let whole = write(&temporary).and_then(|()| {
         let names = files_below(&temporary).map_err(failed(&temporary, "read the folder"))?;
         OwnFiles::of(&temporary, [] as [&str; 0]).add(names.iter().map(String::as_str))?;
         std::fs::rename(&temporary, out).map_err(failed(out, "give the folder its name"))?;
-        Ok(fsync_folder(out.parent().unwrap_or(out))?)
+        Ok(fsync_folder(above)?)
     });
     whole.inspect_err(|_| {
         // The write has failed already; a leftover that cannot be removed either changes nothing.
         let _ = std::fs::remove_dir_all(&temporary);
     })
-}
-
-/// A name beside `out` that nobody else uses.
-fn beside(out: &Path) -> PathBuf {
-    let name = out.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
-    out.with_file_name(format!(".{name}.remat-{}", std::process::id()))
 }
 
 fn failed(path: &Path, action: &'static str) -> impl FnOnce(std::io::Error) -> ModelError {

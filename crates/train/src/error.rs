@@ -11,6 +11,8 @@ use remat_hub::HubError;
 use remat_model::ModelError;
 use remat_plan::{DeviceError, MemoryDomain};
 use remat_step::StepError;
+use std::error::Error;
+use std::io;
 use std::path::{Path, PathBuf};
 
 /// What kind of end an error is; the command line turns it into an exit code.
@@ -144,6 +146,29 @@ pub enum TrainError {
     NotFinite { step: u64, what: &'static str, value: f64 },
 
     #[error(
+        "update {step}: the loss of {sample}{} is {value}, and that of others is a number: look at that row; nothing of \
+         this update was saved. {}",
+        if *others == 0 { String::new() } else { format!(" and of {others} more") },
+        go_on_from(last_save.as_deref())
+    )]
+    BadSample { step: u64, sample: String, others: usize, value: f64, last_save: Option<PathBuf> },
+
+    #[error(
+        "update 1: the loss of every sample is {value} before anything was trained, so it is not {lr}'s doing: the weights \
+         or the adapter may be damaged, or too large for {precision}",
+        lr = SettingName("lr"), precision = SettingName("precision")
+    )]
+    NeverANumber { value: f64 },
+
+    #[error(
+        "update {step}: \"{name}\" holds {value} at element {index}, before the update was made; nothing of it was saved. \
+         Lower {lr}, lengthen {warmup}, and look at the rows of this update; {}",
+        go_on_from(last_save.as_deref()),
+        lr = SettingName("lr"), warmup = SettingName("warmup")
+    )]
+    BadGradient { step: u64, name: String, index: usize, value: f32, last_save: Option<PathBuf> },
+
+    #[error(
         "update {step}: \"{name}\" holds {value} after it, at element {index}; nothing of this update was saved. Lower {lr} \
          or {clip}, lengthen {warmup}, and look at the rows of this update; {}",
         go_on_from(last_save.as_deref()),
@@ -165,8 +190,8 @@ pub enum TrainError {
     )]
     Invalid { step: u64, problem: String },
 
-    #[error("cannot save: {problem}; free some space or fix the folder, then go on with {resume}", resume = SettingName("resume"))]
-    NotSaved { problem: String },
+    #[error("cannot save: {source}; free some space or fix the folder, then go on with {resume}", resume = SettingName("resume"))]
+    NotSaved { source: Box<dyn Error + Send + Sync> },
 
     #[error(
         "{problem}; the result in {} is complete, only its {what} is not written: free some space; nothing has to be \
@@ -195,6 +220,24 @@ pub enum TrainError {
 }
 
 impl TrainError {
+    /// Of a save or result that could not be written.
+    pub(crate) fn not_saved(error: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        TrainError::NotSaved { source: error.into() }
+    }
+
+    /// Whether a disk or a quota was full.
+    pub(crate) fn is_disk_full(&self) -> bool {
+        let full = [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded];
+        let mut error: Option<&(dyn Error + 'static)> = Some(self);
+        while let Some(found) = error {
+            if found.downcast_ref::<io::Error>().is_some_and(|found| full.contains(&found.kind())) {
+                return true;
+            }
+            error = found.source();
+        }
+        false
+    }
+
     /// What kind of end this is.
     pub fn kind(&self) -> ErrorKind {
         match self {
@@ -217,6 +260,7 @@ impl TrainError {
             | TrainError::Data(_) => ErrorKind::Input,
             TrainError::Formats(error) | TrainError::Model(ModelError::Formats(error)) => match error {
                 FormatsError::NotWritten { .. } => ErrorKind::Failed,
+                FormatsError::NotANumber { .. } => ErrorKind::Numeric,
                 _ => ErrorKind::Input,
             },
             TrainError::Model(ModelError::Device(error)) | TrainError::Device(error) => kind_of(error),
@@ -233,6 +277,9 @@ impl TrainError {
             TrainError::NoToken { .. } | TrainError::LossNotFinite { .. } => ErrorKind::Numeric,
             TrainError::NotFinite { .. }
             | TrainError::NotANumber { .. }
+            | TrainError::BadSample { .. }
+            | TrainError::NeverANumber { .. }
+            | TrainError::BadGradient { .. }
             | TrainError::NoGradient { .. }
             | TrainError::Invalid { .. } => ErrorKind::Numeric,
             TrainError::NotSaved { .. } | TrainError::NoRecord { .. } => ErrorKind::Failed,

@@ -2,9 +2,11 @@
 
 pub mod arenas;
 pub mod circles;
+pub mod faults;
 pub mod new_op;
 mod peer;
 pub mod peers;
 pub mod prices;
+pub mod promise;
 pub mod quickstart_model;
 pub mod tidy;

@@ -1,12 +1,14 @@
 //! `cargo xtask <chore>`.
 
-use remat_xtask::{arenas, new_op, peers, prices, quickstart_model, tidy};
+use remat_xtask::{arenas, faults, new_op, peers, prices, promise, quickstart_model, tidy};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 const CHORES: &str = "\
 tidy                                     checks floors, file heads, sizes, matches on ops
 new-op NAME                              writes the files and lines of an op, the identity to begin with
+faults [--kills N]                       every file call of short runs fails or kills; N kills at random moments
+promise [BINARY]                         every job in a control group of the memory that its plan promised
 arenas                                   every preset's arena against its lower bound (run with --release)
 peers [products] --python PATH [--model M]  the same step beside PyTorch's (run with --release; bench/peers)
 prices [--by-op]   [MODEL:SEQ_LEN…]      predicted against measured step times (run with --release)
@@ -28,7 +30,9 @@ fn main() -> ExitCode {
             written.iter().for_each(|path| println!("{}", path.display()));
             Ok(true)
         })),
+        Some("promise") => verdict(promise::run(&root, &arguments[1..])),
         Some("arenas") => verdict(arenas::run()),
+        Some("faults") => verdict(faults::run(&root, &arguments[1..])),
         Some("peers") => verdict(peers::run(&root, &arguments[1..])),
         Some("prices") => verdict(prices::run(&arguments[1..])),
         Some("quickstart-model") => {

@@ -2,6 +2,7 @@
 //!
 //! Invariant: these tests know files, flags and exit codes, and nothing of the crates behind them.
 
+mod bad_numbers;
 mod best;
 mod bits;
 mod checks;

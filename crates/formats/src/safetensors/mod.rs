@@ -12,7 +12,7 @@ pub use header::TensorInfo;
 pub use write::{NamedTensor, TensorSpec, write_safetensors, write_safetensors_from};
 
 use crate::error::excerpt;
-use crate::{FormatsError, HeldFile, foreign_weights};
+use crate::{FormatsError, HeldFile, SettingName, foreign_weights};
 use bytemuck::Pod;
 use half::{bf16, f16};
 use header::{HEADER_LIMIT_BYTES, Header};
@@ -201,6 +201,7 @@ impl SafetensorsFile {
     ) -> Result<(), FormatsError> {
         let dtype = self.float(name)?;
         let mut numbers: Vec<bf16> = Vec::new();
+        let mut at = 0;
         self.read_finite(name, dtype, &mut |piece| {
             match dtype {
                 DType::BF16 => converted(piece, &mut numbers, bf16::from_le_bytes),
@@ -209,6 +210,16 @@ impl SafetensorsFile {
                 }
                 _ => converted(piece, &mut numbers, |bytes| bf16::from_f32(f32::from_le_bytes(bytes))),
             }
+            // The largest f32 numbers are nearer to infinity than to the largest bf16.
+            if dtype == DType::F32
+                && let Some(index) = numbers.iter().position(|number| !number.is_finite())
+            {
+                let (index, precision) = (at + index, SettingName("precision"));
+                let problem =
+                    format!("holds a number at element {index} that is too large for bf16; use {precision} f32");
+                return Err(FormatsError::tensor(&self.path, name, problem));
+            }
+            at += numbers.len();
             sink(&numbers)
         })
     }
@@ -224,11 +235,8 @@ impl SafetensorsFile {
         let mut at = 0;
         self.read_chunks(name, &mut |piece| {
             if let Some(NotFinite { index, value }) = first_not_finite(dtype, piece) {
-                let problem = format!(
-                    "holds {value} at element {}: the file is damaged, or whatever wrote it had failed; take an earlier one",
-                    at + index
-                );
-                return Err(FormatsError::tensor(&self.path, name, problem));
+                let (path, tensor) = (self.path.clone(), excerpt(name));
+                return Err(FormatsError::NotANumber { path, tensor, index: at + index, value });
             }
             at += piece.len() / element_bytes;
             sink(piece)

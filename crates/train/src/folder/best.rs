@@ -6,7 +6,7 @@
 
 use crate::TrainError;
 use crate::folder::file_names::{BEST_FILE, BEST_FOLDER};
-use crate::folder::manifest::{self, not_saved};
+use crate::folder::manifest;
 use crate::run::held_out::Best;
 use remat_formats::{SETTINGS_LIMIT_BYTES, fsync_folder, read_text_file};
 use std::fs;
@@ -56,8 +56,8 @@ impl BestFolder {
             return Ok(());
         }
         match path.symlink_metadata() {
-            Ok(_) => fs::remove_dir_all(&before).map_err(not_saved),
-            Err(_) => fs::rename(&before, &path).map_err(not_saved),
+            Ok(_) => fs::remove_dir_all(&before).map_err(TrainError::not_saved),
+            Err(_) => fs::rename(&before, &path).map_err(TrainError::not_saved),
         }
     }
 
@@ -74,9 +74,9 @@ impl BestFolder {
         self.recover()?;
         let new = self.out.join(format!("{BEST_FOLDER}.tmp-{}", std::process::id()));
         let sealed = fs::create_dir(&new)
-            .map_err(not_saved)
+            .map_err(TrainError::not_saved)
             .and_then(|()| write(&new))
-            .and_then(|()| fs::write(new.join(BEST_FILE), text_of(best)).map_err(not_saved))
+            .and_then(|()| fs::write(new.join(BEST_FILE), text_of(best)).map_err(TrainError::not_saved))
             .and_then(|()| manifest::seal(&new, best.step));
         let placed = sealed.and_then(|sealed| Ok((sealed, self.place(&new)?)));
         if placed.is_err() {
@@ -95,18 +95,18 @@ impl BestFolder {
         let is_own = is_there && self.is_own(&path);
         let aside = if is_own { self.out.join(BEFORE) } else { self.free_name() };
         if is_there {
-            fs::rename(&path, &aside).map_err(not_saved)?;
+            fs::rename(&path, &aside).map_err(TrainError::not_saved)?;
         }
         if let Err(error) = fs::rename(new, &path) {
             if is_there {
                 // The first failure is the one to report.
                 drop(fs::rename(&aside, &path));
             }
-            return Err(not_saved(error));
+            return Err(TrainError::not_saved(error));
         }
-        fsync_folder(&self.out).map_err(not_saved)?;
+        fsync_folder(&self.out).map_err(TrainError::not_saved)?;
         if is_own {
-            fs::remove_dir_all(&aside).map_err(not_saved)?;
+            fs::remove_dir_all(&aside).map_err(TrainError::not_saved)?;
         }
         let (path, aside) = (path.display(), aside.display());
         let note =
@@ -142,7 +142,7 @@ mod tests {
 
     fn write(folder: &mut BestFolder, step: u64) -> Option<String> {
         let written = folder.write(&best(step), &mut |new| {
-            fs::write(new.join("adapter_model.safetensors"), format!("after {step}")).map_err(not_saved)
+            fs::write(new.join("adapter_model.safetensors"), format!("after {step}")).map_err(TrainError::not_saved)
         });
         written.expect("written")
     }
@@ -190,7 +190,7 @@ mod tests {
         let out = tempfile::tempdir().expect("folder");
         let mut folder = BestFolder::of(out.path());
         write(&mut folder, 3);
-        folder.write(&best(4), &mut |_| Err(not_saved("no room"))).expect_err("fails");
+        folder.write(&best(4), &mut |_| Err(TrainError::not_saved("no room"))).expect_err("fails");
         assert_eq!((folder.read(), names(out.path())), (Some(best(3)), vec![BEST_FOLDER.to_string()]));
     }
 

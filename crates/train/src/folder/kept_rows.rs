@@ -65,7 +65,7 @@ pub(crate) fn keep(folder: &Path, train: &Dataset, held_out: Option<&Dataset>) -
     let files = || files.clone().filter(|(_, rows)| rows.is_to_be_kept());
     own_files(folder)?.add(files().map(|(name, _)| name))?;
     for (name, rows) in files() {
-        rows.keep(&folder.join(name)).map_err(|error| TrainError::NotSaved { problem: error.to_string() })?;
+        rows.keep(&folder.join(name)).map_err(TrainError::not_saved)?;
     }
     Ok(())
 }

@@ -40,22 +40,18 @@ pub(crate) struct Sealed {
 /// Flushes every file of a folder, then writes the manifest and flushes the folder.
 pub(crate) fn seal(folder: &Path, step: u64) -> Result<Sealed, TrainError> {
     let mut files = BTreeMap::new();
-    for name in files_below(folder).map_err(not_saved)? {
-        File::open(folder.join(&name)).and_then(|file| file.sync_all()).map_err(not_saved)?;
-        let found = record(folder, &name).map_err(not_saved)?;
+    for name in files_below(folder).map_err(TrainError::not_saved)? {
+        File::open(folder.join(&name)).and_then(|file| file.sync_all()).map_err(TrainError::not_saved)?;
+        let found = record(folder, &name).map_err(TrainError::not_saved)?;
         files.insert(name, found);
     }
-    let text = serde_json::to_string_pretty(&Manifest { schema: 1, step, files }).map_err(not_saved)?;
+    let text = serde_json::to_string_pretty(&Manifest { schema: 1, step, files }).map_err(TrainError::not_saved)?;
     let path = folder.join(MANIFEST);
     let written = File::create_new(&path)
         .and_then(|mut manifest| manifest.write_all(text.as_bytes()).and_then(|()| manifest.sync_all()));
-    written.map_err(not_saved)?;
-    fsync_folder(folder).map_err(not_saved)?;
-    Ok(Sealed { step, digest: sha256_file(&path).map_err(not_saved)? })
-}
-
-pub(crate) fn not_saved(error: impl std::fmt::Display) -> TrainError {
-    TrainError::NotSaved { problem: error.to_string() }
+    written.map_err(TrainError::not_saved)?;
+    fsync_folder(folder).map_err(TrainError::not_saved)?;
+    Ok(Sealed { step, digest: sha256_file(&path).map_err(TrainError::not_saved)? })
 }
 
 /// Checks a save against its manifest; the error says what is wrong.

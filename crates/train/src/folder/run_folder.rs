@@ -97,7 +97,7 @@ impl RunFolder {
         own.add([CONFIG_FILE, METRICS_FILE, EVENTS_FILE])?;
         events_folder::create(config)?;
         let written = write_atomic(&self.path.join(CONFIG_FILE), config.to_toml().as_bytes());
-        written.map_err(|error| TrainError::NotSaved { problem: error.to_string() })?;
+        written.map_err(TrainError::not_saved)?;
         Ok(note)
     }
 
@@ -112,7 +112,7 @@ impl RunFolder {
     /// What `write` returns or the file system refuses; the older result is in place then.
     pub fn install(&self, write: &mut dyn FnMut(&Path) -> Result<(), TrainError>) -> Result<(), TrainError> {
         let not_saved = |error: TrainError| match error {
-            TrainError::Formats(error) => TrainError::NotSaved { problem: error.to_string() },
+            TrainError::Formats(error) => TrainError::not_saved(error),
             other => other,
         };
         // What the older result had beside its files was said of it alone.

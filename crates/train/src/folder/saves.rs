@@ -8,7 +8,7 @@
 
 use crate::TrainError;
 use crate::folder::file_names::{BEST_FOLDER, SAVE_PREFIX};
-use crate::folder::manifest::{self, Sealed, not_saved};
+use crate::folder::manifest::{self, Sealed};
 use remat_formats::SettingName;
 use remat_formats::{SETTINGS_LIMIT_BYTES, fsync_folder, read_text_file};
 use std::collections::{BTreeMap, BTreeSet};
@@ -79,7 +79,7 @@ impl Saves {
         self.sweep();
         let temporary = self.unfinished(step);
         let sealed = fs::create_dir(&temporary)
-            .map_err(not_saved)
+            .map_err(TrainError::not_saved)
             .and_then(|()| write(&temporary))
             .and_then(|()| manifest::seal(&temporary, step));
         let placed = sealed.and_then(|sealed| Ok((sealed, self.place(&temporary, &target)?)));
@@ -102,7 +102,7 @@ impl Saves {
         if target.symlink_metadata().is_ok() {
             let name = |number: u32| PathBuf::from(format!("{}{REPLACED}{number}", target.display()));
             let free = (1..).map(name).find(|path| path.symlink_metadata().is_err()).expect("numbers do not end");
-            fs::rename(target, &free).map_err(not_saved)?;
+            fs::rename(target, &free).map_err(TrainError::not_saved)?;
             aside = Some(free);
         }
         if let Err(error) = fs::rename(sealed, target) {
@@ -110,9 +110,9 @@ impl Saves {
                 // The first failure is the one to report.
                 drop(fs::rename(aside, target));
             }
-            return Err(not_saved(error));
+            return Err(TrainError::not_saved(error));
         }
-        fsync_folder(&self.out).map_err(not_saved)?;
+        fsync_folder(&self.out).map_err(TrainError::not_saved)?;
         Ok(aside.map(|aside| {
             let (target, aside) = (target.display(), aside.display());
             format!(

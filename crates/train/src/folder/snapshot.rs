@@ -104,7 +104,7 @@ pub(crate) fn write(
     let written = write_safetensors_from(&folder.join(OPTIMIZER_FILE), &specs, &[], &mut |index, sink| {
         device.read_pieces(sources[index], &mut buffer, &mut |piece| Ok::<(), TrainError>(sink(piece)?))
     });
-    written.map_err(|error: TrainError| TrainError::NotSaved { problem: error.to_string() })?;
+    written.map_err(|error: TrainError| TrainError::not_saved(error))?;
     write_json(&folder.join(TRAINER_STATE_FILE), trainer)?;
     write_json(&folder.join(DATA_STATE_FILE), data)?;
     write_text(&folder.join(CONFIG_FILE), &config.to_toml())

@@ -22,10 +22,10 @@ impl Record {
     /// A file that cannot be written.
     pub fn write(&self, folder: &Path) -> Result<(), TrainError> {
         let json = serde_json::to_string_pretty(self)
-            .map_err(|error| TrainError::NotSaved { problem: format!("{RECORD_FILE}: {error}") })?;
+            .map_err(|error| TrainError::not_saved(format!("{RECORD_FILE}: {error}")))?;
         let write = |name: &str, text: &str| {
             let written = write_atomic(&folder.join(name), text.as_bytes());
-            written.map_err(|error| TrainError::NotSaved { problem: error.to_string() })
+            written.map_err(TrainError::not_saved)
         };
         write(RECORD_FILE, &format!("{}\n", without_turns(&json)))?;
         write(RECORD_TEXT_FILE, &page(self))

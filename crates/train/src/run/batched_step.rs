@@ -4,7 +4,7 @@
 //! sum over micro-batches is the gradient of the mean, whatever the accumulation. Look next at the crate `step`.
 
 use crate::TrainError;
-use remat_data::{Batch, DataLoader, UpdateBatch};
+use remat_data::{Batch, DataLoader, IGNORED_LABEL, UpdateBatch};
 use remat_model::NEXT_TOKEN;
 use remat_step::{LoadedStep, StepError, Tokens};
 
@@ -58,13 +58,39 @@ impl BatchedStep {
         micro: usize,
         made: u64,
     ) -> Result<f64, TrainError> {
+        self.fill(loader, update, micro)?;
+        self.run(update.trained, micro, made)
+    }
+
+    /// The loss of one line of a micro-batch, `(micro-batch, line)`, the others masked. Its gradients are added, too.
+    pub(crate) fn loss_of_line(
+        &mut self,
+        loader: &DataLoader,
+        update: &UpdateBatch,
+        (micro, line): (usize, usize),
+        made: u64,
+    ) -> Result<f64, TrainError> {
+        self.fill(loader, update, micro)?;
+        let batch = &mut self.batches[self.used];
+        let (seq_len, targets) = (batch.seq_len(), &mut batch.targets);
+        let others = targets.chunks_mut(seq_len).enumerate().filter(|(other, _)| *other != line);
+        others.for_each(|(_, targets)| targets.fill(IGNORED_LABEL));
+        self.run(update.trained, micro, made)
+    }
+
+    /// Fills the smallest batch that a micro-batch fits.
+    fn fill(&mut self, loader: &DataLoader, update: &UpdateBatch, micro: usize) -> Result<(), TrainError> {
         let longest = loader.longest_of(update, micro)?;
         let fits = self.batches.iter().position(|batch| batch.seq_len() >= longest);
         self.used = fits.expect("the longest fits all");
-        loader.fill(update, micro, &mut self.batches[self.used])?;
+        Ok(loader.fill(update, micro, &mut self.batches[self.used])?)
+    }
+
+    /// Runs the batch that was filled last.
+    fn run(&mut self, trained: usize, micro: usize, made: u64) -> Result<f64, TrainError> {
         self.loaded.set_tokens(self.used, tokens(&self.batches[self.used]))?;
         let key = [self.seed as u32, (self.seed >> 32) as u32, made as u32, micro as u32];
-        let dloss = NEXT_TOKEN.dloss(update.trained);
+        let dloss = NEXT_TOKEN.dloss(trained);
         self.loaded.micro(self.used, dloss, key).map_err(|error| in_update(error, made))?;
         Ok(f64::from(self.loaded.loss(self.used)?))
     }

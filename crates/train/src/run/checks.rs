@@ -6,10 +6,15 @@
 use crate::TrainError;
 use crate::run::finite;
 use crate::run::under_way::Run;
+use remat_ir::{StateRole, Storage};
 use remat_plan::has_reference;
+use remat_tensor::NotFinite;
 
 /// Updates that are held to the interpreter: in the first, adapters that start at zero have no gradient yet.
 pub(crate) const REFERENCE_UPDATES: u64 = 2;
+
+/// Gradients that are read before each update: at the speed of memory, a few thousandths of any update's time.
+const MOST_GRADIENT_BYTES: usize = 64 << 20;
 
 impl Run<'_> {
     /// What `--validate` found, which is that nothing differs.
@@ -31,6 +36,28 @@ impl Run<'_> {
             ),
         };
         Some(format!("{replayed}; {reference}"))
+    }
+
+    /// Refuses gradients of the update `step` that are no numbers, before it is made. Those of adapters are small and always
+    /// looked at; of more than [`MOST_GRADIENT_BYTES`], their norm tells.
+    pub(crate) fn check_gradients(&self, step: u64) -> Result<(), TrainError> {
+        let device = self.session.step.loaded.device();
+        let gradients: Vec<String> =
+            self.session.parameters.iter().map(|parameter| StateRole::Gradient.name(&parameter.name)).collect();
+        let mut bytes = 0;
+        for name in &gradients {
+            bytes += device.source_type(device.known(Storage::State, name)?).bytes();
+        }
+        if bytes > MOST_GRADIENT_BYTES {
+            return Ok(());
+        }
+        for name in gradients {
+            if let Some(NotFinite { index, value }) = finite::first_in_state(device, &name)? {
+                let last_save = self.saves.newest_known();
+                return Err(TrainError::BadGradient { step, name, index, value, last_save });
+            }
+        }
+        Ok(())
     }
 
     /// Refuses parameters and moments that are no numbers, unless they were looked at since the last update.

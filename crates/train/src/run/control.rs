@@ -4,6 +4,7 @@ use crate::folder::existing::Existing;
 use remat_step::device::Opener;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
 /// How a run is started and stopped, beside its settings.
 #[derive(Debug, Clone, Copy)]
@@ -23,6 +24,8 @@ pub struct RunControl<'a> {
     /// Whether the peak of each phase is measured by itself. The process's high-water mark is set back for it, so that
     /// whoever reads that mark from outside sees the last phase's only.
     pub phases_apart: bool,
+    /// How long the run waits for room where the disk is full before it ends; zero: not at all.
+    pub disk_wait: Duration,
 }
 
 /// Checks of a run, for those who doubt it. They cost time; the result is the same.

@@ -12,8 +12,8 @@ const VERSION: &str = "brain.Event:2";
 /// Makes records.
 #[derive(Debug, Default)]
 pub(crate) struct Events {
-    /// Seconds since 1970 of the next event.
-    time: f64,
+    /// Seconds since 1970 of the newest event.
+    pub(crate) time: f64,
     event: Vec<u8>,
     value: Vec<u8>,
 }

@@ -4,8 +4,19 @@
 
 use crate::TrainError;
 use serde::de::DeserializeOwned;
-use std::io::{BufRead, BufReader, ErrorKind, Read};
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
 use std::path::Path;
+
+/// Appends all of the bytes to a file that is open for it, or leaves it as it was.
+///
+/// # Errors
+/// A full disk and the like.
+pub(crate) fn append_whole(file: &mut File, bytes: &[u8]) -> io::Result<()> {
+    let length = file.metadata()?.len();
+    // The first failure is the one to report; a torn line is taken away by the run that goes on.
+    file.write_all(bytes).inspect_err(|_| drop(file.set_len(length)))
+}
 
 /// Gives the whole lines with their ends, of at most so many bytes each, up to the first that is torn or that `take` refuses;
 /// none of a file that is not there.

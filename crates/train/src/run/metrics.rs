@@ -6,11 +6,11 @@
 
 use crate::folder::file_names::{EVENTS_FILE, METRICS_FILE};
 use crate::run::events::Events;
-use crate::run::json_lines::whole_lines;
+use crate::run::json_lines::{append_whole, whole_lines};
 use crate::{StepMetrics, TrainError};
 use std::collections::VecDeque;
 use std::fs::{File, OpenOptions};
-use std::io::Write;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -51,7 +51,8 @@ impl MetricsLog {
         let mut recent = VecDeque::with_capacity(RECENT_UPDATES);
         let events_path = events.join(EVENTS_FILE);
         let no_events = |source| TrainError::Io { path: events_path.clone(), what: "write", source };
-        let mut events_file = File::create(&events_path).map_err(no_events)?;
+        let mut events_file = appended(&events_path).map_err(no_events)?;
+        events_file.set_len(0).map_err(no_events)?;
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |time| time.as_secs_f64());
         let (mut events, mut records) = (Events::beginning_at(now), Vec::with_capacity(1024));
         events.head(&mut records);
@@ -68,7 +69,7 @@ impl MetricsLog {
             push(&mut recent, metrics);
         })?;
         written.and_then(|()| events_file.write_all(&records)).map_err(no_events)?;
-        let file = OpenOptions::new().create(true).append(true).open(&path).map_err(failed)?;
+        let file = appended(&path).map_err(failed)?;
         file.set_len(kept_bytes).map_err(failed)?;
         let line = Vec::with_capacity(512);
         Ok(MetricsLog { path, file, line, recent, tokens, lines, events, events_file, records })
@@ -97,7 +98,7 @@ impl MetricsLog {
         self.file.sync_data().map_err(|source| TrainError::Io { path: self.path.clone(), what: "write", source })
     }
 
-    /// Appends one update.
+    /// Appends one update; nothing where that fails.
     ///
     /// # Errors
     /// A full disk and the like.
@@ -105,16 +106,28 @@ impl MetricsLog {
         self.line.clear();
         serde_json::to_writer(&mut self.line, metrics).expect("numbers have a JSON form");
         self.line.push(b'\n');
-        let failed = |source| TrainError::Io { path: self.path.clone(), what: "write", source };
-        self.file.write_all(&self.line).map_err(failed)?;
         self.records.clear();
+        let time = self.events.time;
         self.events.update(metrics, &mut self.records);
-        self.events_file.write_all(&self.records).map_err(failed)?;
+        let mut append = || -> io::Result<()> {
+            let length = self.file.metadata()?.len();
+            append_whole(&mut self.file, &self.line)?;
+            append_whole(&mut self.events_file, &self.records).inspect_err(|_| drop(self.file.set_len(length)))
+        };
+        if let Err(source) = append() {
+            self.events.time = time;
+            return Err(TrainError::Io { path: self.path.clone(), what: "write", source });
+        }
         push(&mut self.recent, *metrics);
         self.tokens += metrics.tokens;
         self.lines += 1;
         Ok(())
     }
+}
+
+/// A file that is written at its end, made if it is not there.
+fn appended(path: &Path) -> io::Result<File> {
+    OpenOptions::new().create(true).append(true).open(path)
 }
 
 /// Adds an update within the capacity that the ring was made with.

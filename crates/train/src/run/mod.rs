@@ -2,6 +2,7 @@
 
 pub(crate) mod batched_step;
 pub(crate) mod best;
+pub(crate) mod blame;
 pub(crate) mod checks;
 pub(crate) mod control;
 pub(crate) mod evaluate;
@@ -16,6 +17,7 @@ pub(crate) mod prepare;
 pub(crate) mod record;
 pub(crate) mod report;
 pub(crate) mod resume;
+pub(crate) mod room;
 pub(crate) mod sample_log;
 pub(crate) mod sampler;
 pub(crate) mod sampling;

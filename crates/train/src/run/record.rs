@@ -47,8 +47,11 @@ impl Run<'_> {
             profile: None,
             answers: None,
         };
-        let out = &session.config.out;
-        let written = self.folder.list_record().map_err(TrainError::from).and_then(|()| record.write(out));
+        let out = session.config.out.clone();
+        let written = self.with_room(&mut |run| {
+            run.folder.list_record()?;
+            record.write(&out)
+        });
         let no_record = |error: TrainError| TrainError::NoRecord {
             out: out.clone(),
             what: RECORD_FILE,

@@ -6,10 +6,9 @@
 use crate::TrainError;
 use crate::folder::file_names::SAMPLES_FILE;
 use crate::folder::ownership::own_files;
-use crate::run::json_lines::whole_lines;
+use crate::run::json_lines::{append_whole, whole_lines};
 use serde::{Deserialize, Serialize};
 use std::fs::{File, OpenOptions};
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 /// Longer than any line can be that was written here.
@@ -64,16 +63,17 @@ impl SampleLog {
         self.newest == Some(step)
     }
 
-    /// Appends what was made of all texts after one update.
+    /// Appends what was made of all texts after one update; nothing where that fails.
     pub(crate) fn append(&mut self, samples: &[Sample]) -> Result<(), TrainError> {
         let mut lines = Vec::new();
         for sample in samples {
             serde_json::to_writer(&mut lines, sample).expect("numbers and texts have a JSON form");
             lines.push(b'\n');
-            self.newest = Some(sample.step);
         }
         let failed = |source| TrainError::Io { path: self.path.clone(), what: "write", source };
-        self.file.write_all(&lines).map_err(failed)
+        append_whole(&mut self.file, &lines).map_err(failed)?;
+        self.newest = samples.last().map_or(self.newest, |sample| Some(sample.step));
+        Ok(())
     }
 
     /// Brings what was appended to the disk.

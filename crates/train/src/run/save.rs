@@ -19,8 +19,12 @@ use std::path::{Path, PathBuf};
 const TEMPLATE_FILE: &str = "chat_template.jinja";
 
 impl Run<'_> {
-    /// Saves the state between two updates, then lets the oldest saves go.
+    /// Saves the state between two updates, then lets the oldest saves go. Waits where the disk is full.
     pub(crate) fn save(&mut self) -> Result<PathBuf, TrainError> {
+        self.with_room(&mut Run::save_once)
+    }
+
+    fn save_once(&mut self) -> Result<PathBuf, TrainError> {
         self.peaks.begin();
         self.check_states()?;
         self.log.sync()?;
@@ -57,8 +61,10 @@ impl Run<'_> {
         }
         self.peaks.begin();
         self.check_states()?;
-        let session = &self.session;
-        let note = self.best.write(&seen, &mut |folder| write_result(session, folder))?;
+        let note = self.with_room(&mut |run| {
+            let session = &run.session;
+            run.best.write(&seen, &mut |folder| write_result(session, folder))
+        })?;
         self.peaks.end(RunPhase::Save);
         self.reporter.report(Event::Improved { best: &seen, path: &self.best.path() });
         note.iter().for_each(|note| self.reporter.report(Event::Note(note)));
@@ -72,7 +78,7 @@ impl Run<'_> {
         if config.save_every.is_some() || method.adapter().is_none() {
             return;
         }
-        if let Err(error) = self.save() {
+        if let Err(error) = self.save_once() {
             let note =
                 format!("{error}; the result is complete, but {} cannot make this run longer", SettingName("resume"));
             self.reporter.report(Event::Note(&note));
@@ -124,13 +130,12 @@ pub(crate) fn write_result(session: &Session, folder: &Path) -> Result<(), Train
         None => model.save_full(folder, parameters, step.loaded.device()),
         Some(lora) => model.save_adapter(folder, lora, parameters, step.loaded.device()),
     };
-    let not_saved = |problem: String| TrainError::NotSaved { problem };
-    written.map_err(|error| not_saved(error.to_string()))?;
+    written.map_err(TrainError::not_saved)?;
     match &session.config.chat_template {
         // What the rows were rendered by is the template of what came of them.
         Some(template) => {
-            let text = config_file::read(template).map_err(|error| not_saved(error.to_string()))?;
-            std::fs::write(folder.join(TEMPLATE_FILE), text).map_err(|error| not_saved(error.to_string()))
+            let text = config_file::read(template).map_err(TrainError::not_saved)?;
+            std::fs::write(folder.join(TEMPLATE_FILE), text).map_err(TrainError::not_saved)
         }
         None => Ok(()),
     }

@@ -95,8 +95,10 @@ impl Run<'_> {
         self.check_states()?;
         self.log.sync()?;
         self.peaks.begin();
-        let (folder, session) = (&mut self.folder, &self.session);
-        folder.install(&mut |folder| write_result(session, folder))?;
+        self.with_room(&mut |run| {
+            let (folder, session) = (&run.folder, &run.session);
+            folder.install(&mut |folder| write_result(session, folder))
+        })?;
         self.replaces();
         self.let_rows_go();
         self.peaks.end(RunPhase::Save);

@@ -21,6 +21,7 @@ use crate::{StepMetrics, TrainError};
 use remat_data::{SampleStats, SamplerState};
 use remat_formats::OutputFile;
 use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
 /// Where a run writes.
 pub(crate) struct Outputs {
@@ -64,6 +65,8 @@ pub(crate) struct Run<'a> {
     /// The last update, if the evaluation after it was interrupted.
     pub(crate) unevaluated: Option<StepMetrics>,
     pub(crate) interrupt: &'a AtomicBool,
+    /// How long it waits for room on the disk.
+    pub(crate) disk_wait: Duration,
     pub(crate) trace: Option<OutputFile>,
     pub(crate) peaks: PhasePeaks,
     pub(crate) reporter: &'a mut dyn Reporter,
@@ -109,6 +112,7 @@ impl<'a> Run<'a> {
             checked: None,
             unevaluated,
             interrupt: control.interrupt,
+            disk_wait: control.disk_wait,
             trace,
             folder,
             peaks,

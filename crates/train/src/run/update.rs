@@ -38,7 +38,7 @@ impl Run<'_> {
         self.session.loader.next_update(batch)?;
         let paced = self.begin_timing(batch.micro_batches());
         let Some(sum) = self.run_micro_batches(batch, paced)? else { return Ok(false) };
-        let Computed { loss, lr, grad_norm } = self.run_optimizer(sum, batch.trained, paced)?;
+        let Computed { loss, lr, grad_norm } = self.run_optimizer(sum, batch, paced)?;
         self.position = self.session.loader.state();
         self.epoch = batch.epoch;
         let step_seconds = start.elapsed().as_secs_f64();
@@ -103,11 +103,16 @@ impl Run<'_> {
         Ok(Some(sum))
     }
 
-    /// Updates all parameters by the gradients of `trained` tokens, whose losses add up to `sum`.
-    fn run_optimizer(&mut self, sum: f64, trained: usize, paced: bool) -> Result<Computed, TrainError> {
+    /// Updates all parameters by the gradients of an update, whose tokens' losses add up to `sum`.
+    fn run_optimizer(&mut self, sum: f64, batch: &UpdateBatch, paced: bool) -> Result<Computed, TrainError> {
+        let step = self.session.made_updates + 1;
+        let loss = NEXT_TOKEN.metrics(sum, batch.trained).loss;
+        if !loss.is_finite() {
+            return Err(self.blamed(batch, step, loss));
+        }
+        self.check_gradients(step)?;
         let session = &mut self.session;
-        let (made, step) = (session.made_updates, session.made_updates + 1);
-        let loss = finite_number(step, "loss", NEXT_TOKEN.metrics(sum, trained).loss)?;
+        let made = session.made_updates;
         let lr = session.schedule.rate(made);
         self.watch.check(step, lr, session.step.loaded.device())?;
         if paced {
@@ -142,7 +147,7 @@ impl Run<'_> {
         if let Some(val_loss) = val_loss {
             self.judge(Best { step: metrics.step, epoch: metrics.epoch, val_loss })?;
         }
-        self.log.append(&metrics)?;
+        self.with_room(&mut |run| run.log.append(&metrics))?;
         let total_updates = self.session.total_updates;
         let pace = if self.updates_here > 0 { self.seconds / self.updates_here as f64 } else { metrics.step_seconds };
         let remaining_seconds = pace * total_updates.saturating_sub(metrics.step) as f64;

@@ -227,7 +227,7 @@ fn a_save_that_this_process_made_is_not_made_again_unless_it_was_damaged() {
     let mut again = |saves: &mut Saves| {
         let written = saves.write(1, &mut |folder| {
             writes += 1;
-            fs::write(folder.join("state"), "x").map_err(not_saved)
+            fs::write(folder.join("state"), "x").map_err(TrainError::not_saved)
         });
         written.expect("saved");
         writes
