@@ -21,6 +21,7 @@ pub mod accumulate;
 pub mod adamw;
 pub mod adamw8bit;
 pub mod add;
+pub mod add_gradient;
 pub mod attention;
 pub mod attention_grad;
 pub mod batch_norm;
