@@ -3,6 +3,7 @@
 //! Invariant: a launcher's process in a build that cannot join the others refuses at once, since each would train alone and
 //! write over the others' folder.
 
+#[cfg(not(feature = "mpi"))]
 use remat_comm::{CommError, launched};
 
 #[cfg(feature = "mpi")]

@@ -136,17 +136,16 @@ impl Engine for MpiEngine {
         }
         scope(move |scope| {
             let process = |rank: usize| self.world.process_at_rank(rank as i32);
-            let receive = |(from, piece): (usize, &'_ mut [u8])| UnderWay {
-                rank: from,
-                expected: Some(piece.len()),
-                request: process(from).immediate_receive_into(scope, piece),
-            };
-            let mut under_way: Vec<_> = receives.into_iter().map(receive).collect();
-            under_way.extend(sends.into_iter().map(|(to, piece)| UnderWay {
-                rank: to,
-                expected: None,
-                request: process(to).immediate_send(scope, piece),
-            }));
+            let mut under_way = Vec::with_capacity(receives.len() + sends.len());
+            for (rank, piece) in receives {
+                let expected = Some(piece.len());
+                let request = process(rank).immediate_receive_into(scope, piece);
+                under_way.push(UnderWay { rank, expected, request });
+            }
+            for (rank, piece) in sends {
+                let request = process(rank).immediate_send(scope, piece);
+                under_way.push(UnderWay { rank, expected: None, request });
+            }
             self.wait_for(under_way, began)
         })
     }
