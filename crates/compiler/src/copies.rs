@@ -6,7 +6,7 @@
 //! value. Invariant: the graph is the one that would run without offload, so not a bit of the result changes. Look next at
 //! `offload` for what is copied.
 
-use crate::place::{Residence, alive_bytes_apart, place_apart};
+use crate::place::{Residence, alive_bytes_apart, place_apart, place_within};
 use remat_ir::{Graph, Phase, Storage, ValueId};
 use remat_plan::{Action, BufferId, DeviceProfile, Place, Plan, Prices, Queue, Slot, SpillPrices, Step, StepId, Tier};
 
@@ -106,11 +106,30 @@ fn residences(
 
 /// The plan of `base`'s graph with the candidates offloaded.
 pub(crate) fn offloaded(base: &Plan, candidates: &[OffloadCandidate], profile: &DeviceProfile, pace: Pace) -> Plan {
-    let graph = base.graph.clone();
-    let stays = residences(&graph, candidates, &profile.prices, pace);
-    let apart: Vec<(ValueId, Residence)> = stays.iter().map(|(candidate, stay)| (candidate.value, *stay)).collect();
-    let plan = place_apart(graph, &base.policy, profile, &apart);
-    with_copies(plan, &stays)
+    let stays = residences(&base.graph, candidates, &profile.prices, pace);
+    with_copies(place_apart(base.graph.clone(), &base.policy, profile, &apart(&stays)), &stays)
+}
+
+/// The same, if its arena is at most `most_bytes`.
+pub(crate) fn offloaded_within(
+    base: &Plan,
+    candidates: &[OffloadCandidate],
+    profile: &DeviceProfile,
+    pace: Pace,
+    most_bytes: usize,
+) -> Option<Plan> {
+    let stays = residences(&base.graph, candidates, &profile.prices, pace);
+    let apart = apart(&stays);
+    if alive_bytes_apart(&base.graph, profile, &apart) > most_bytes {
+        return None;
+    }
+    let placed = place_within(base.graph.clone(), &base.policy, profile, &apart, most_bytes);
+    placed.map(|plan| with_copies(plan, &stays))
+}
+
+/// Where the candidates are, as placement asks for it.
+fn apart(stays: &[(OffloadCandidate, Residence)]) -> Vec<(ValueId, Residence)> {
+    stays.iter().map(|(candidate, stay)| (candidate.value, *stay)).collect()
 }
 
 /// The most bytes that this has alive at once: its arena is no smaller.
@@ -121,8 +140,7 @@ pub(crate) fn alive_bytes_offloaded(
     pace: Pace,
 ) -> usize {
     let stays = residences(&base.graph, candidates, &profile.prices, pace);
-    let apart: Vec<(ValueId, Residence)> = stays.iter().map(|(candidate, stay)| (candidate.value, *stay)).collect();
-    alive_bytes_apart(&base.graph, profile, &apart)
+    alive_bytes_apart(&base.graph, profile, &apart(&stays))
 }
 
 /// Adds the copy steps and the waits to a plan whose residents are placed by node. The second buffers stand behind the

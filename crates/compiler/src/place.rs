@@ -36,9 +36,21 @@ pub(crate) fn place_apart(
     profile: &DeviceProfile,
     apart: &[(ValueId, Residence)],
 ) -> Plan {
+    place_within(graph, policy, profile, apart, usize::MAX).expect("every arena is small enough")
+}
+
+/// As [`place_apart`], but `None` if the arena would take more than `most_bytes`: found out before anything is placed where
+/// what is alive at once is more already.
+pub(crate) fn place_within(
+    graph: Graph,
+    policy: &Policy,
+    profile: &DeviceProfile,
+    apart: &[(ValueId, Residence)],
+    most_bytes: usize,
+) -> Option<Plan> {
     debug_assert!(profile.rules.slot_alignment_bytes.is_power_of_two());
     let Apart { allocations, second_from, last_use, first_end } = Apart::of(&graph, profile, apart);
-    let offsets = best_fit(&allocations.list, profile.rules.slot_alignment_bytes);
+    let offsets = best_fit(&allocations.list, profile.rules.slot_alignment_bytes, most_bytes)?;
     let mut buffers = Vec::new();
     let mut buffer_of = vec![None; graph.values.len()];
     for (index, value) in graph.values.iter().enumerate() {
@@ -78,7 +90,7 @@ pub(crate) fn place_apart(
         .collect();
     let ends = allocations.list.iter().zip(&offsets).map(|(allocation, offset)| offset + allocation.bytes);
     let arena_bytes = ends.max().unwrap_or(0);
-    Plan { graph, steps, buffers, arena_bytes, policy: policy.clone(), rules: profile.rules }
+    Some(Plan { graph, steps, buffers, arena_bytes, policy: policy.clone(), rules: profile.rules })
 }
 
 /// The most bytes alive at once with such values apart.
@@ -213,7 +225,7 @@ impl Allocations {
 
     /// The size of the arena that they are placed in.
     pub(crate) fn arena_bytes(&self, alignment: usize) -> usize {
-        let offsets = best_fit(&self.list, alignment);
+        let offsets = best_fit(&self.list, alignment, usize::MAX).expect("every arena is small enough");
         let ends = self.list.iter().zip(&offsets).map(|(allocation, offset)| offset + allocation.bytes);
         ends.max().unwrap_or(0)
     }
@@ -242,9 +254,15 @@ fn taken_over(
     })
 }
 
-/// Bytes alive at each node if each value takes as many as `bytes` says; two that share an allocation count once.
-pub(crate) fn alive_bytes(graph: &Graph, rules: &KernelRules, bytes: impl Fn(ValueId) -> usize) -> Vec<usize> {
+/// Bytes alive at each node of a graph in its order; and as many if each value takes what `bytes` says, where two that
+/// share an allocation count once.
+pub(crate) fn alive_bytes(
+    graph: &Graph,
+    rules: &KernelRules,
+    bytes: impl Fn(ValueId) -> usize,
+) -> (Vec<usize>, Vec<usize>) {
     let mut allocations = Allocations::of(graph, &Facts::of(graph, rules), &Sequence::once(graph));
+    let whole = alive(&allocations.list);
     let mut largest: Vec<usize> = vec![0; allocations.list.len()];
     for (value, allocation) in graph.value_ids().zip(&allocations.of_value) {
         let Some(allocation) = *allocation else { continue };
@@ -253,15 +271,19 @@ pub(crate) fn alive_bytes(graph: &Graph, rules: &KernelRules, bytes: impl Fn(Val
     }
     let values = allocations.list.iter_mut().zip(largest).filter(|(_, bytes)| *bytes > 0);
     values.for_each(|(allocation, bytes)| allocation.bytes = bytes);
-    alive(&allocations.list)
+    (whole, alive(&allocations.list))
 }
 
 /// Offsets by greedy first fit, under the best of a few sort orders; of equal ones the first. An order that reaches what
 /// is alive at once cannot be beaten, and one that is no better than the best so far is given up as soon as it shows.
-/// The later orders place what is alive at the fullest node before all else, so that nothing lies between.
-fn best_fit(allocations: &[Allocation], alignment: usize) -> Vec<usize> {
+/// The later orders place what is alive at the fullest node before all else, so that nothing lies between. `None` if none
+/// of them comes to `most_bytes` or less.
+fn best_fit(allocations: &[Allocation], alignment: usize, most_bytes: usize) -> Option<Vec<usize>> {
     let alive = alive(allocations);
     let least_bytes = alive.iter().copied().max().unwrap_or(0);
+    if least_bytes > most_bytes {
+        return None;
+    }
     let fullest = alive.iter().position(|&bytes| bytes == least_bytes).unwrap_or(0) as u32;
     let span = |a: &Allocation| u64::from(a.last - a.first) + 1;
     let elsewhere = |a: &Allocation| !(a.first..=a.last).contains(&fullest);
@@ -272,7 +294,7 @@ fn best_fit(allocations: &[Allocation], alignment: usize) -> Vec<usize> {
         3 => (elsewhere(a), Reverse(span(a)), Reverse(a.bytes), a.first),
         _ => (elsewhere(a), Reverse(a.bytes as u64), Reverse(0), a.first),
     };
-    let (mut arena, mut offsets) = (usize::MAX, Vec::new());
+    let (mut arena, mut offsets) = (most_bytes.saturating_add(1), None);
     // Of very many allocations the long-lived ones come first: what waits for backward then lies in one piece.
     let orders = if allocations.len() > MANY { [2, 3, 4, 0, 1] } else { [0, 1, 2, 3, 4] };
     for order in orders {
@@ -281,8 +303,8 @@ fn best_fit(allocations: &[Allocation], alignment: usize) -> Vec<usize> {
         }
         let mut sorted: Vec<usize> = (0..allocations.len()).collect();
         sorted.sort_by_key(|&index| key(order, &allocations[index]));
-        if let Some(better) = first_fit(allocations, &sorted, alignment, arena) {
-            (arena, offsets) = better;
+        if let Some((better, placed)) = first_fit(allocations, &sorted, alignment, arena) {
+            (arena, offsets) = (better, Some(placed));
         }
     }
     offsets

@@ -3,17 +3,31 @@
 //! Invariant: no tensor is ever held here; elements are converted to the target's dtype on the way, or quantised. (A
 //! GPT-2 weight that is quantised has to be transposed: it is read once per strip of rows that fits a bounded buffer.)
 
+use crate::adapter::BaseWeights;
 use crate::precision::write_parameter;
 use crate::rope::{LOCAL_INV_FREQ, inv_freq, inv_freq_name, is_inv_freq};
 use crate::source::Source;
 use crate::{Model, ModelError, Precision};
 use half::{bf16, f16};
+use remat_formats::FormatsError;
 use remat_ir::{Graph, SourceRole, Storage, Type};
 use remat_plan::{Device, SourceWriter};
 use remat_tensor::{DType, NotFinite, QuantFormat, QuantisedTensor, Quantiser, Shape};
 
 /// Elements of a strip of a weight that is transposed.
 const STRIP_ELEMENTS: usize = 1 << 18;
+
+impl BaseWeights for Model {
+    fn read_weight(
+        &self,
+        name: &str,
+        elements: usize,
+        sink: &mut dyn FnMut(&[f32]) -> Result<(), FormatsError>,
+    ) -> Result<(), ModelError> {
+        let tensor = self.tensor_of(name).ok_or_else(|| self.missing(name))?;
+        self.source.read_chunks(&tensor, elements, sink)
+    }
+}
 
 impl Model {
     /// Loads every base parameter that `graph` names, and its rotary frequencies: frozen weights, and trained states under
@@ -38,7 +52,7 @@ impl Model {
                         })
                     })?;
                 }
-            } else if value.storage == Storage::Weight {
+            } else if value.storage == Storage::Weight && !value.role.is_some_and(SourceRole::is_adapter_parameter) {
                 let source = device.known(Storage::Weight, &value.name)?;
                 let mut writer = SourceWriter::new(device, source);
                 self.load_weight(&value.name, &value.ty, &mut quantiser, &mut writer)?;

@@ -184,6 +184,17 @@ fn wrong_sizes_bounds_and_alignment_are_refused() {
         plan.steps[at].workspace = None;
     });
     assert!(matches!(error, CheckError::WrongSize { .. }), "{error}");
+    // More than the rules ask for is wrong, too: an arena would be larger than the step needs.
+    let error = refused(|plan| {
+        let workspace = plan.steps.iter_mut().find_map(|step| step.workspace.as_mut()).expect("cross entropy has one");
+        workspace.bytes += 64;
+    });
+    assert!(matches!(error, CheckError::WrongSize { .. }), "{error}");
+    let error = refused(|plan| {
+        let without = plan.steps.iter_mut().find(|step| step.workspace.is_none()).expect("most have none");
+        without.workspace = Some(Slot { offset: 0, bytes: 64 });
+    });
+    assert!(matches!(error, CheckError::WrongSize { .. }), "{error}");
     let error = refused(|plan| plan.buffers[0].slot.offset = plan.arena_bytes);
     assert!(matches!(error, CheckError::OutsideArena { .. }), "{error}");
     let error = refused(|plan| plan.buffers[0].slot.offset += 1);

@@ -8,6 +8,7 @@ mod attention_calls;
 mod call;
 mod copy_queue;
 mod dispatch;
+mod expert_calls;
 mod image_calls;
 mod memory;
 mod operand;

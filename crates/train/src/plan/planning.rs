@@ -198,13 +198,15 @@ pub(crate) fn fitting(
         std::iter::once(problem.graph()).chain(others.iter().map(|plan| &plan.graph)).chain(shorter).collect();
     let mut rest = MemoryAccount::beside_arena(&graphs, profile, buffers);
     let least = others.iter().map(|plan| plan.arena_bytes).max().unwrap_or(0);
+    let mut smallest = None;
     for _ in 0..ATTEMPTS {
         let Some(cap) = limit.bytes.checked_sub(rest).filter(|&cap| cap >= least) else { break };
-        let micro = match problem.plan(policy, Some(cap)) {
-            Ok(micro) => micro,
-            Err(CompileError::ArenaDoesNotFit { .. }) => break,
-            Err(error) => return Err(error.into()),
-        };
+        let micro = problem.plan_or_smallest(policy, cap)?;
+        if micro.arena_bytes > cap {
+            // Where values may leave the arena, what is tried for a cap depends on it.
+            smallest = Some(micro).filter(|_| profile.prices.spill.is_none());
+            break;
+        }
         let (micro, shorter, account) = with_shorter(micro)?;
         let needed = account.peak_bytes(domain);
         let Some(excess) = needed.checked_sub(limit.bytes).filter(|&excess| excess > 0) else {
@@ -214,7 +216,11 @@ pub(crate) fn fitting(
         let beside = needed.saturating_sub(memory::largest_arena(&micro, others));
         rest = rest.max(beside).saturating_add(excess);
     }
-    let smallest = with_shorter(problem.plan_or_smallest(policy, 0)?)?;
+    let smallest = match smallest {
+        Some(micro) => micro,
+        None => problem.plan_or_smallest(policy, 0)?,
+    };
+    let smallest = with_shorter(smallest)?;
     let needed = smallest.2.peak_bytes(domain);
     if needed <= limit.bytes { Ok(smallest) } else { Err(limit.refuse(domain, needed)) }
 }

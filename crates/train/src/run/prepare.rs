@@ -226,10 +226,13 @@ impl Prepared {
                 let states = snapshot::saved_states(&parameters, &self.config);
                 snapshot::restore(&resumed.save, &states, device)?;
                 refresh_working_copies(&parameters, device)?;
+                if let Some(lora) = self.method.adapter() {
+                    self.model.refill_adapter_start(lora, self.config.seed, device)?;
+                }
             }
             (None, Some(adapter), _) => self.model.load_adapter(adapter, &parameters, device)?,
-            (None, None, Method::Lora(_) | Method::Qlora(..)) => {
-                self.model.init_adapter(&parameters, self.config.seed, device)?;
+            (None, None, Method::Lora(lora) | Method::Qlora(lora, _)) => {
+                self.model.init_adapter(lora, &parameters, self.config.seed, device)?;
             }
             (None, None, Method::Full) => {}
         }

@@ -170,6 +170,10 @@ pub struct TrainConfig {
     #[arg(long, allow_negative_numbers = true, value_name = "RATIO", help_heading = "Optimizer")]
     pub loraplus_lr_ratio: Option<f64>,
 
+    /// Learning rate of an embedding's adapter under LoRA+, as in PEFT [default: 1e-6]
+    #[arg(long, allow_negative_numbers = true, value_name = "RATE", help_heading = "Optimizer")]
+    pub loraplus_lr_embedding: Option<f64>,
+
     /// How the learning rate goes after the warm-up
     #[arg(long, value_enum, default_value = "linear", help_heading = "Optimizer")]
     pub schedule: ScheduleKind,
@@ -345,6 +349,14 @@ impl TrainConfig {
     /// How the executor of such a run computes.
     pub(crate) fn device_options(&self) -> DeviceOptions {
         device_options(self.threads, self.isa).expect("`resolved` refuses what this machine does not have")
+    }
+
+    /// The rate of an embedding's adapter over that of the others: LoRA+ has one of its own, PEFT's 1e-6 by default.
+    pub(crate) fn loraplus_embedding_rate(&self) -> f64 {
+        match (self.loraplus_lr_ratio, self.lr) {
+            (Some(_), Some(lr)) if lr > 0.0 => self.loraplus_lr_embedding.unwrap_or(1e-6) / lr,
+            _ => 1.0,
+        }
     }
 
     /// The learning-rate schedule over `total_updates` updates.

@@ -157,6 +157,10 @@ impl TrainConfig {
             let problem = format!("is of adapters, and full fine-tuning has none; use {} lora", SettingName("method"));
             return Err(TrainError::BadFlag { key: "loraplus-lr-ratio", problem });
         }
+        if self.loraplus_lr_ratio.is_none() && self.loraplus_lr_embedding.is_some() {
+            let problem = format!("is of LoRA+; add {} 16, or leave it out", SettingName("loraplus-lr-ratio"));
+            return Err(TrainError::BadFlag { key: "loraplus-lr-embedding", problem });
+        }
         self.check_companions()?;
         if self.epochs.is_some() && self.steps.is_some() {
             return bad("steps", "given together with epochs".to_string(), "one of the two");
@@ -172,6 +176,7 @@ impl TrainConfig {
             ("alpha", self.alpha.unwrap_or(0.0)),
             ("neftune-noise-alpha", self.neftune_noise_alpha.unwrap_or(0.0)),
             ("loraplus-lr-ratio", self.loraplus_lr_ratio.unwrap_or(0.0)),
+            ("loraplus-lr-embedding", self.loraplus_lr_embedding.unwrap_or(0.0)),
         ];
         for (key, number) in numbers {
             // It is computed with in 32 bits.
