@@ -166,6 +166,11 @@ impl LoadedStep {
         self.update.as_ref().map(|update| update.program)
     }
 
+    /// The program that adds a micro-batch to the sums, where they are added up apart.
+    pub fn accumulation_program(&self) -> Option<ProgramId> {
+        self.accumulation
+    }
+
     /// Writes a micro-step's tokens.
     ///
     /// # Errors
