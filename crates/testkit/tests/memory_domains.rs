@@ -63,6 +63,7 @@ fn run(device: Option<Opener>, change: fn(TrainConfig) -> TrainConfig) -> Result
         device,
         phases_apart: false,
         disk_wait: std::time::Duration::ZERO,
+        ranks: None,
     };
     train(change(config), control, &mut planned)?;
     Ok(planned.0.expect("a run tells its plan"))

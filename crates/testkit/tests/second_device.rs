@@ -50,6 +50,7 @@ fn run(config: &TrainConfig, device: Option<Opener>, existing: Existing, checks:
         device,
         phases_apart: false,
         disk_wait: std::time::Duration::ZERO,
+        ranks: None,
     };
     train(config.clone(), control, &mut Silent).unwrap_or_else(|error| panic!("{error}"));
     let mut files = BTreeMap::new();

@@ -51,6 +51,7 @@ fn run(out: &Path, existing: Existing, trace: Option<&Path>) -> Outcome {
         device: None,
         phases_apart: false,
         disk_wait: std::time::Duration::ZERO,
+        ranks: None,
     };
     train(config(out), control, &mut AtTheTrace(&interrupt)).expect("a good run").outcome
 }

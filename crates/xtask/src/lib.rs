@@ -9,4 +9,5 @@ pub mod peers;
 pub mod prices;
 pub mod promise;
 pub mod quickstart_model;
+pub mod ranks;
 pub mod tidy;

@@ -114,6 +114,7 @@ fn tour(arguments: &QuickstartArgs) -> Result<u8, TrainError> {
                 checks: Checks::default(),
                 phases_apart: false,
                 disk_wait: std::time::Duration::ZERO,
+                ranks: None,
             },
             &mut Console::new(false),
         )?

@@ -1,6 +1,7 @@
 //! How a run is started, stopped and watched, beside its settings. Invariant: nothing here changes what is computed.
 
 use crate::folder::existing::Existing;
+use remat_comm::Engine;
 use remat_step::device::Opener;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
@@ -26,6 +27,8 @@ pub struct RunControl<'a> {
     pub phases_apart: bool,
     /// How long the run waits for room where the disk is full before it ends; zero: not at all.
     pub disk_wait: Duration,
+    /// The ranks that train together, of which this is one; none where the process trains alone.
+    pub ranks: Option<&'a dyn Engine>,
 }
 
 /// Checks of a run, for those who doubt it. They cost time; the result is the same.
