@@ -6,5 +6,6 @@ pub mod new_op;
 mod peer;
 pub mod peers;
 pub mod prices;
+pub mod ptx;
 pub mod quickstart_model;
 pub mod tidy;

@@ -1,6 +1,6 @@
 //! `cargo xtask <chore>`.
 
-use remat_xtask::{arenas, new_op, peers, prices, quickstart_model, tidy};
+use remat_xtask::{arenas, new_op, peers, prices, ptx, quickstart_model, tidy};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -9,6 +9,8 @@ tidy                                     checks floors, file heads, sizes, match
 new-op NAME                              writes the files and lines of an op, the identity to begin with
 arenas                                   every preset's arena against its lower bound (run with --release)
 peers [products] --python PATH [--model M]  the same step beside PyTorch's (run with --release; bench/peers)
+ptx [--check | --report]                 compiles the CUDA kernels into the archive, or says what they take
+ptx-soak                                 every family and method on an emulated CUDA card (minutes)
 prices [--by-op]   [MODEL:SEQ_LEN…]      predicted against measured step times (run with --release)
 quickstart-model [WORDNET_DIR [UPDATES]] makes the model and data of `remat quickstart` (run with --release)";
 
@@ -30,6 +32,8 @@ fn main() -> ExitCode {
         })),
         Some("arenas") => verdict(arenas::run()),
         Some("peers") => verdict(peers::run(&root, &arguments[1..])),
+        Some("ptx-soak") => verdict(ptx::soak(&root)),
+        Some("ptx") => verdict(ptx::run(&root, &arguments[1..])),
         Some("prices") => verdict(prices::run(&arguments[1..])),
         Some("quickstart-model") => {
             let [wordnet, work, assets] = quickstart_model::defaults(&root);
