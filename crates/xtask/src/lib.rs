@@ -8,4 +8,5 @@ pub mod peers;
 pub mod prices;
 pub mod ptx;
 pub mod quickstart_model;
+pub mod ranks;
 pub mod tidy;

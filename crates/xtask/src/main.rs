@@ -1,6 +1,6 @@
 //! `cargo xtask <chore>`.
 
-use remat_xtask::{arenas, new_op, peers, prices, ptx, quickstart_model, tidy};
+use remat_xtask::{arenas, new_op, peers, prices, ptx, quickstart_model, ranks, tidy};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -12,6 +12,7 @@ peers [products] --python PATH [--model M]  the same step beside PyTorch's (run 
 ptx [--check | --report]                 compiles the CUDA kernels into the archive, or says what they take
 ptx-soak                                 every family and method on an emulated CUDA card (minutes)
 prices [--by-op]   [MODEL:SEQ_LEN…]      predicted against measured step times (run with --release)
+ranks [openmpi] [mpich]                  trains on one to four ranks by mpirun: the same bytes; a killed rank ends all
 quickstart-model [WORDNET_DIR [UPDATES]] makes the model and data of `remat quickstart` (run with --release)";
 
 fn main() -> ExitCode {
@@ -34,6 +35,7 @@ fn main() -> ExitCode {
         Some("peers") => verdict(peers::run(&root, &arguments[1..])),
         Some("ptx-soak") => verdict(ptx::soak(&root)),
         Some("ptx") => verdict(ptx::run(&root, &arguments[1..])),
+        Some("ranks") => verdict(ranks::run(&root, &arguments[1..])),
         Some("prices") => verdict(prices::run(&arguments[1..])),
         Some("quickstart-model") => {
             let [wordnet, work, assets] = quickstart_model::defaults(&root);
