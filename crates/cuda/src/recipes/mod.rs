@@ -102,6 +102,7 @@ fn recipe(op: &Op, call: &OpTypes<'_>) -> Result<Vec<Launch>, String> {
         Op::GroupedLinearDw(op) => grouped::grouped_linear_dw(op, call),
         Op::Route(op) => grouped::route(op, call),
         Op::AdamW8bit(op) => optimizer::adamw8bit(&op.0, call),
+        Op::AddGradient(_) => pointwise::add_gradient(call),
         Op::Sgd(op) => optimizer::sgd(op, call),
         Op::Lion(op) => optimizer::lion(op, call),
         Op::Reshape(_) => rows::reshape(call),

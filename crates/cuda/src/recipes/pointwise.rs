@@ -58,6 +58,12 @@ pub fn accumulate(call: &OpTypes<'_>) -> Launches {
     Ok(vec![Launch::of("accumulate", call.named("accumulate", 1)?).write(0).read(1).u64(count).over(count)])
 }
 
+/// `add_gradient`: both are the results.
+pub fn add_gradient(call: &OpTypes<'_>) -> Launches {
+    let count = call.numel(0);
+    Ok(vec![Launch::of("add_gradient", "add_gradient_f32").write(0).write(1).u64(count).over(count)])
+}
+
 /// `column_scale`.
 pub fn column_scale(call: &OpTypes<'_>) -> Launches {
     Ok(elements("column_scale", call.named("column_scale", 0)?, call, |launch| launch.u32(call.last(0))))
