@@ -32,10 +32,14 @@ const AMPERE: &str = "NVIDIA Ampere GA102 GPU architecture, whitepaper v2.1, and
 const ADA: &str = "NVIDIA Ada GPU architecture, whitepaper v2.1, and the product page";
 const BLACKWELL: &str = "NVIDIA RTX Blackwell GPU architecture, whitepaper v1.1, and the product page";
 
-#[rustfmt::skip]
+/// Rates: GB/s of memory, TFLOP/s of bf16 and of f32.
 const fn card(
-    name: &'static str, title: &'static str, capability: [u32; 2], gib: usize, bandwidth_gb_s: f64, bf16_tflop_s: f64,
-    f32_tflop_s: f64, source: &'static str,
+    name: &'static str,
+    title: &'static str,
+    capability: [u32; 2],
+    gib: usize,
+    [bandwidth_gb_s, bf16_tflop_s, f32_tflop_s]: [f64; 3],
+    source: &'static str,
 ) -> PublishedCard {
     PublishedCard { name, title, capability, memory_mib: gib * 1024, bandwidth_gb_s, bf16_tflop_s, f32_tflop_s, source }
 }
@@ -44,21 +48,21 @@ const fn card(
 /// operations for each multiprocessor and cycle at the published boost clock, as it is of those whose is.
 #[rustfmt::skip]
 pub const CARDS: &[PublishedCard] = &[
-    card("rtx-3060", "GeForce RTX 3060 12 GB", [8, 6], 12, 360.0, 25.5, 12.7, AMPERE),
-    card("rtx-4060-ti-16gb", "GeForce RTX 4060 Ti 16 GB", [8, 9], 16, 288.0, 44.1, 22.1, ADA),
-    card("rtx-4070-ti-super", "GeForce RTX 4070 Ti SUPER", [8, 9], 16, 672.0, 88.2, 44.1, ADA),
-    card("rtx-4080", "GeForce RTX 4080", [8, 9], 16, 716.8, 97.5, 48.7, ADA),
-    card("rtx-5080", "GeForce RTX 5080", [12, 0], 16, 960.0, 112.6, 56.3, BLACKWELL),
-    card("l4", "L4", [8, 9], 24, 300.0, 121.0, 30.3, "NVIDIA L4 datasheet"),
-    card("a10", "A10", [8, 6], 24, 600.0, 125.0, 31.2, "NVIDIA A10 datasheet"),
-    card("rtx-3090", "GeForce RTX 3090", [8, 6], 24, 936.0, 71.0, 35.6, AMPERE),
-    card("rtx-4090", "GeForce RTX 4090", [8, 9], 24, 1008.0, 165.2, 82.6, ADA),
-    card("rtx-5090", "GeForce RTX 5090", [12, 0], 32, 1792.0, 209.5, 104.8, BLACKWELL),
-    card("a100-40gb", "A100 40 GB", [8, 0], 40, 1555.0, 312.0, 19.5, "NVIDIA A100 datasheet"),
-    card("l40s", "L40S", [8, 9], 48, 864.0, 362.0, 91.6, "NVIDIA L40S datasheet"),
-    card("a100-80gb", "A100 80 GB", [8, 0], 80, 2039.0, 312.0, 19.5, "NVIDIA A100 datasheet"),
-    card("h100", "H100 SXM", [9, 0], 80, 3350.0, 989.0, 67.0, "NVIDIA H100 datasheet"),
-    card("h200", "H200 SXM", [9, 0], 141, 4800.0, 989.0, 67.0, "NVIDIA H200 datasheet"),
+    card("rtx-3060", "GeForce RTX 3060 12 GB", [8, 6], 12, [360.0, 25.5, 12.7], AMPERE),
+    card("rtx-4060-ti-16gb", "GeForce RTX 4060 Ti 16 GB", [8, 9], 16, [288.0, 44.1, 22.1], ADA),
+    card("rtx-4070-ti-super", "GeForce RTX 4070 Ti SUPER", [8, 9], 16, [672.0, 88.2, 44.1], ADA),
+    card("rtx-4080", "GeForce RTX 4080", [8, 9], 16, [716.8, 97.5, 48.7], ADA),
+    card("rtx-5080", "GeForce RTX 5080", [12, 0], 16, [960.0, 112.6, 56.3], BLACKWELL),
+    card("l4", "L4", [8, 9], 24, [300.0, 121.0, 30.3], "NVIDIA L4 datasheet"),
+    card("a10", "A10", [8, 6], 24, [600.0, 125.0, 31.2], "NVIDIA A10 datasheet"),
+    card("rtx-3090", "GeForce RTX 3090", [8, 6], 24, [936.0, 71.0, 35.6], AMPERE),
+    card("rtx-4090", "GeForce RTX 4090", [8, 9], 24, [1008.0, 165.2, 82.6], ADA),
+    card("rtx-5090", "GeForce RTX 5090", [12, 0], 32, [1792.0, 209.5, 104.8], BLACKWELL),
+    card("a100-40gb", "A100 40 GB", [8, 0], 40, [1555.0, 312.0, 19.5], "NVIDIA A100 datasheet"),
+    card("l40s", "L40S", [8, 9], 48, [864.0, 362.0, 91.6], "NVIDIA L40S datasheet"),
+    card("a100-80gb", "A100 80 GB", [8, 0], 80, [2039.0, 312.0, 19.5], "NVIDIA A100 datasheet"),
+    card("h100", "H100 SXM", [9, 0], 80, [3350.0, 989.0, 67.0], "NVIDIA H100 datasheet"),
+    card("h200", "H200 SXM", [9, 0], 141, [4800.0, 989.0, 67.0], "NVIDIA H200 datasheet"),
 ];
 
 /// Memory that a context, the driver and a desktop take of a card, as far as can be said without one.

@@ -5,8 +5,8 @@ use super::tile::Tile;
 use super::walk::walk;
 use crate::call::{OpTypes, float_bytes, float_name};
 use crate::launch::Launch;
-use remat_ir::ops::{self, BinaryFunction, MatmulSize, Reduction, Relation, UnaryFunction};
 use remat_ir::axes::{around, strides, strides_within};
+use remat_ir::ops::{self, BinaryFunction, MatmulSize, Reduction, Relation, UnaryFunction};
 use remat_tensor::DType;
 
 type Launches = Result<Vec<Launch>, String>;

@@ -70,7 +70,10 @@ impl TrainConfig {
             return Err(TrainError::BadFlag { key: "device-memory", problem });
         }
         if self.device != DeviceName::Cpu && self.offload.is_some() {
-            let problem = format!("goes to a folder, which a card does not write to; leave it out, or use {} cpu", SettingName("device"));
+            let problem = format!(
+                "goes to a folder, which a card does not write to; leave it out, or use {} cpu",
+                SettingName("device")
+            );
             return Err(TrainError::BadFlag { key: "offload", problem });
         }
         self.device.options(None, self.isa, None).map(|_| ())
