@@ -2,7 +2,7 @@
 //!
 //! Invariant: it goes back when the region does.
 
-use super::device_error;
+use super::error::device_error;
 use crate::driver::{Driver, DriverError};
 use remat_plan::DeviceError;
 use std::rc::Rc;

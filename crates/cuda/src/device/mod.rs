@@ -3,6 +3,7 @@
 //! Invariant: compute and copies have a stream each, ordered by the waits of the plan alone; a run ends when both have. Look
 //! next at `program.rs` for how a step gets its addresses.
 
+mod error;
 mod ids;
 mod memory;
 mod modules;
@@ -11,6 +12,7 @@ mod sources;
 
 use crate::driver::{Card, Driver, DriverError, StreamId};
 use crate::rules::RULES;
+pub use error::device_error;
 use memory::Region;
 use modules::Modules;
 use program::{Program, ResolvedStep, Task};
@@ -35,19 +37,6 @@ pub fn profile(card: &Card) -> DeviceProfile {
         program: ProgramSizes::default(),
         rules: RULES,
         prices: Prices::nominal(1),
-    }
-}
-
-/// What a driver's failure is to whoever holds a device.
-pub fn device_error(error: DriverError) -> DeviceError {
-    let problem = error.to_string();
-    match error {
-        DriverError::OutOfMemory { bytes } => DeviceError::OutOfMemory { what: "the card", bytes },
-        DriverError::Missing { .. }
-        | DriverError::TooOld { .. }
-        | DriverError::NoCard { .. }
-        | DriverError::OldCard { .. } => DeviceError::Absent { problem },
-        DriverError::Lost { .. } | DriverError::Failed { .. } => DeviceError::Failed { problem },
     }
 }
 

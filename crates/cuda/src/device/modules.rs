@@ -2,7 +2,7 @@
 //!
 //! Invariant: a kernel's function is asked for with the most shared memory that any launch of it has.
 
-use super::device_error;
+use super::error::device_error;
 use crate::archive::embedded;
 use crate::driver::{Driver, FunctionId};
 use crate::launch::Launch;

@@ -2,7 +2,7 @@
 //!
 //! Invariant: a launch is told what it may touch: its step's operands, results and workspace, as many bytes as their types say.
 
-use super::device_error;
+use super::error::device_error;
 use super::ids::Check;
 use super::memory::Region;
 use super::modules::Modules;

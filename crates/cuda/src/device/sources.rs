@@ -3,7 +3,7 @@
 //! Invariant: one allocation for each kind, and every source at a multiple of the rules' alignment. Inputs of integers are known on
 //! the host, too, for the checks of `ids.rs`.
 
-use super::device_error;
+use super::error::device_error;
 use super::ids::Check;
 use super::memory::Region;
 use crate::driver::Driver;
