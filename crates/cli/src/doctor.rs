@@ -7,7 +7,7 @@ use crate::terminal;
 use crate::units::{bytes, counted};
 use remat_plan::{OpClass, Prices, SpillPrices};
 use remat_step::DeviceOptions;
-use remat_step::device::measure_spill;
+use remat_step::device::{Card, cuda_cards, measure_spill};
 use remat_train::{
     Isa, Machine, Measuring, Precision, PriceCorrection, PriceHistory, PriceSource, TrainError, available_bytes, build,
     device_options, group_limit_bytes, measured_profile, price_file, price_history,
@@ -186,6 +186,7 @@ fn page(found: &Found) -> String {
     if let Some(limit) = group_limit_bytes() {
         lines.push(format!("          a control group allows {}", bytes(limit)));
     }
+    lines.extend(card_lines());
     for Measured { precision, source, history, .. } in measured {
         let file = price_file(options, *precision);
         let file =
@@ -201,6 +202,31 @@ fn page(found: &Found) -> String {
     lines.push(String::new());
     lines.extend(rate_table(measured));
     lines.join("\n") + "\n"
+}
+
+/// The CUDA cards, or why there are none.
+fn card_lines() -> Vec<String> {
+    let cards = match cuda_cards() {
+        Ok(cards) if !cards.is_empty() => cards,
+        Ok(_) => return vec!["cuda      no card".to_string()],
+        Err(error) => return vec![format!("cuda      {error}")],
+    };
+    let line = |(index, card): (usize, &Card)| {
+        let Card { name, capability: [major, minor], memory_bytes, .. } = card;
+        format!("cuda:{index:<4} {name}, {}, compute capability {major}.{minor}", bytes(*memory_bytes as u64))
+    };
+    cards.iter().enumerate().map(line).collect()
+}
+
+/// What is known of a card.
+fn card_object(card: &Card) -> Value {
+    let Card { name, capability: [major, minor], memory_bytes, shared_bytes } = card;
+    json!({
+        "name": name,
+        "compute_capability": format!("{major}.{minor}"),
+        "memory_bytes": memory_bytes,
+        "shared_bytes_per_block": shared_bytes,
+    })
 }
 
 /// A line for each class, a column for each precision, as wide as its widest cell.
@@ -242,6 +268,7 @@ fn object(found: &Found) -> Value {
         "machine": machine,
         "available_bytes": available_bytes(),
         "group_limit_bytes": group_limit_bytes(),
+        "cuda": cuda_cards().unwrap_or_default().iter().map(card_object).collect::<Vec<_>>(),
         "prices": measured.iter().map(of).collect::<Vec<_>>(),
         "offload": copies.as_ref().map(|(_, prices)| prices),
     })

@@ -118,6 +118,18 @@ pub enum DeviceError {
         /// What the system said.
         problem: String,
     },
+    /// A device that is not there, or that kernels do not run on.
+    #[error("{problem}")]
+    Absent {
+        /// What is missing, and the remedy.
+        problem: String,
+    },
+    /// A device that failed.
+    #[error("{problem}")]
+    Failed {
+        /// What its driver said, and the remedy.
+        problem: String,
+    },
     /// An input that a kernel refused, such as a token id outside the vocabulary.
     #[error("{op} \"{node}\": {message}")]
     BadInput {

@@ -15,7 +15,8 @@ pub struct KernelRules {
     pub token_block: usize,
     /// How many tokens have their logits in workspace at a time.
     pub head: HeadChunk,
-    /// Shares that the gradient of attention is cut into at least, if it has as many query heads; each has workspace.
+    /// Shares that the gradient of attention is cut into at least, if it has as many query heads; each has workspace. 0 where
+    /// nothing is added up in workspace: then that holds a number for each query of each head.
     pub attention_shares: usize,
 }
 
@@ -66,6 +67,9 @@ impl KernelRules {
         match op.workspace(inputs) {
             Workspace::None => 0,
             Workspace::Logits { tokens, vocab } => tokens.min(self.head_tokens(vocab)) * vocab * size_of::<f32>(),
+            Workspace::HeadGradients { batch, queries, heads, .. } if self.attention_shares == 0 => {
+                batch * queries * heads * size_of::<f32>()
+            }
             Workspace::HeadGradients { batch, queries, keys, heads, kv_heads, head_size } => {
                 self.shares(batch, [queries, keys], heads, kv_heads, head_size).workspace_len() * size_of::<f32>()
             }

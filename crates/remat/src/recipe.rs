@@ -44,7 +44,7 @@ impl Recipe {
 
     /// Loads plans into a new device; all sources are zero.
     pub(crate) fn load(&self, plans: StepPlans) -> Result<LoadedStep, Error> {
-        let mut device = self.options.device_options().open();
+        let mut device = self.options.device_options().open()?;
         device.set_custom_kernels(self.options.kernels.clone());
         device.set_poison(self.options.poison);
         device.set_spill_folder(self.options.offload.as_deref());

@@ -35,7 +35,7 @@ impl LoadedForward {
     /// # Errors
     /// A plan that the device cannot run, memory that it does not have.
     pub fn load(plans: Vec<Plan>, options: DeviceOptions) -> Result<Self, StepError> {
-        let mut device = options.open();
+        let mut device = options.open()?;
         let programs = device.load(plans)?;
         Ok(LoadedForward { device, programs })
     }

@@ -99,7 +99,7 @@ fn a_device_says_where_it_has_allocated() {
         device.load(vec![plan.clone()]).expect("loads");
         MemoryDomain::ALL.map(|domain| device.memory().in_domain(domain))
     };
-    let here = allocated(DeviceOptions::cpu(1).at_level(Level::Portable).open());
+    let here = allocated(DeviceOptions::cpu(1).at_level(Level::Portable).open().expect("opens"));
     let there = allocated(DistantDevice::open(1, Level::Portable));
     assert!(here[0] > plan.arena_bytes, "sources count, too");
     assert_eq!((here, there), ([here[0], 0, 0], [0, here[0], 0]));

@@ -20,7 +20,7 @@ struct Counted {
 }
 
 const OPENER: Opener = Opener {
-    open: |threads, level| Box::new(Counted { device: options(threads, level).open(), bytes: 0 }),
+    open: |threads, level| Box::new(Counted { device: options(threads, level).open().expect("opens"), bytes: 0 }),
     profile: |threads, level| options(threads, level).profile(),
 };
 

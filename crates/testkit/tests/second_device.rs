@@ -160,7 +160,7 @@ fn what_is_offloaded_comes_back_the_same() {
     assert!(plan.copy_steps().count() > 4, "{} copies", plan.copy_steps().count());
     let (sources, spill) = (source_values(&plan.graph, 3), tempfile::tempdir().expect("temporary folder"));
     let [here, there] = DEVICES.map(|device| {
-        let mut device = options(device).open();
+        let mut device = options(device).open().expect("opens");
         device.set_spill_folder(Some(spill.path()));
         run_plan(device.as_mut(), plan.clone(), &sources).expect("runs")
     });

@@ -338,9 +338,12 @@ fn go_on_from(last_save: Option<&Path>) -> String {
 fn kind_of(error: &DeviceError) -> ErrorKind {
     match error {
         DeviceError::OutOfMemory { .. } | DeviceError::NoSpillSpace { .. } => ErrorKind::DoesNotFit,
-        DeviceError::BadInput { .. } | DeviceError::BadSpillFolder { .. } => ErrorKind::Input,
+        DeviceError::BadInput { .. } | DeviceError::BadSpillFolder { .. } | DeviceError::Absent { .. } => {
+            ErrorKind::Input
+        }
         DeviceError::Spill { .. } | DeviceError::Threads { .. } | DeviceError::CopyThread { .. } => ErrorKind::Failed,
-        DeviceError::Unsupported { .. }
+        DeviceError::Failed { .. }
+        | DeviceError::Unsupported { .. }
         | DeviceError::OtherRules { .. }
         | DeviceError::SourceMismatch { .. }
         | DeviceError::UnknownSource { .. } => ErrorKind::Failed,

@@ -67,6 +67,7 @@ pub use run::train::train;
 pub use settings::adapter_options::AdapterOptions;
 pub use settings::config::TrainConfig;
 pub use settings::config_file::read as read_config_file;
+pub use settings::device_name::DeviceName;
 pub use settings::isa::{Isa, device_options};
 pub use settings::kinds::{AccumulationKind, MethodKind, OptimizerKind, QuantKind, TrainedTurns};
 pub use settings::precision::{Precision, PrecisionChoice};

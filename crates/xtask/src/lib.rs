@@ -8,6 +8,7 @@ mod peer;
 pub mod peers;
 pub mod prices;
 pub mod promise;
+pub mod ptx;
 pub mod quickstart_model;
 pub mod ranks;
 pub mod tidy;

@@ -1,6 +1,6 @@
 //! `cargo xtask <chore>`.
 
-use remat_xtask::{arenas, faults, new_op, peers, prices, promise, quickstart_model, ranks, tidy};
+use remat_xtask::{arenas, faults, new_op, peers, prices, promise, ptx, quickstart_model, ranks, tidy};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -11,6 +11,8 @@ faults [--kills N]                       every file call of short runs fails or 
 promise [BINARY]                         every job in a control group of the memory that its plan promised
 arenas                                   every preset's arena against its lower bound (run with --release)
 peers [products] --python PATH [--model M]  the same step beside PyTorch's (run with --release; bench/peers)
+ptx [--check | --report]                 compiles the CUDA kernels into the archive, or says what they take
+ptx-soak                                 every family and method on an emulated CUDA card (minutes)
 prices [--by-op]   [MODEL:SEQ_LEN…]      predicted against measured step times (run with --release)
 ranks [openmpi] [mpich]                  trains on one to four ranks by mpirun: the same bytes; a killed rank ends all
 quickstart-model [WORDNET_DIR [UPDATES]] makes the model and data of `remat quickstart` (run with --release)";
@@ -35,6 +37,8 @@ fn main() -> ExitCode {
         Some("arenas") => verdict(arenas::run()),
         Some("faults") => verdict(faults::run(&root, &arguments[1..])),
         Some("peers") => verdict(peers::run(&root, &arguments[1..])),
+        Some("ptx-soak") => verdict(ptx::soak(&root)),
+        Some("ptx") => verdict(ptx::run(&root, &arguments[1..])),
         Some("ranks") => verdict(ranks::run(&root, &arguments[1..])),
         Some("prices") => verdict(prices::run(&arguments[1..])),
         Some("quickstart-model") => {

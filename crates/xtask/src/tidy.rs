@@ -10,7 +10,7 @@
 //!   kernels and its arm in dispatch; there is no other file of an op;
 //! - *facts at home*: outside `ir` single ops are named only where that is what the file is about (`SPEAK_OF_OPS`): what
 //!   all else asks of an op is on `OpDef`;
-//! - *unsafe*: only in `cpu`, and in `faults`, which is not shipped;
+//! - *unsafe*: only in `cpu`, in the driver of `cuda`, and in `faults`, which is not shipped;
 //! - *one door*: outside `cpu`, that crate is named in one file of `step`, and in testkit; outside `compiler` and `step`,
 //!   nothing is differentiated (tests aside).
 
@@ -34,6 +34,7 @@ pub const FLOORS: &[(&str, u32)] = &[
     ("data", 2),
     ("compiler", 3),
     ("cpu", 3),
+    ("cuda", 3),
     ("step", 4),
     ("train", 5),
     ("remat", 5),
@@ -52,6 +53,9 @@ const SPEAK_OF_OPS: &[&str] = &[
     "crates/cpu/src/executor/dispatch.rs",
     "crates/cpu/src/executor/support.rs",
     "crates/cpu/src/executor/resolve.rs",
+    // The same of the CUDA device; and which operands kernels index by.
+    "crates/cuda/src/recipes/",
+    "crates/cuda/src/device/ids.rs",
     // Rows are taken and put together by two ops, into zeros.
     "crates/plan/src/check/equivalence.rs",
     "crates/plan/src/tiles.rs",
@@ -193,7 +197,9 @@ fn source_faults(shown: &str, text: &str, crate_name: &str, faults: &mut Vec<Str
         let at = number + 1;
         let is_code = !line.trim_start().starts_with("//");
         let opens_device = shown.ends_with("step/src/device.rs") || crate_name == "cpu" || is_test;
-        if is_code && !opens_device && line.contains("remat_cpu") {
+        let opens_cuda = shown.ends_with("step/src/device.rs") || ["cuda", "xtask"].contains(&crate_name) || is_test;
+        let names_device = !opens_device && line.contains("remat_cpu") || !opens_cuda && line.contains("remat_cuda");
+        if is_code && names_device {
             faults.push(format!("{shown}:{at}: names a concrete device; ask for one in step/src/device.rs"));
         }
         let differentiates = ["compiler", "step"].contains(&crate_name) || is_test;
@@ -206,10 +212,10 @@ fn source_faults(shown: &str, text: &str, crate_name: &str, faults: &mut Vec<Str
         if ["todo!(", "unimplemented!(", "TODO", "FIXME"].iter().any(|marker| line.contains(marker)) {
             faults.push(format!("{shown}:{at}: an open end"));
         }
-        if is_code
-            && !["cpu", "faults"].contains(&crate_name)
-            && (line.contains("unsafe {") || line.contains("unsafe fn"))
-        {
+        let is_driver =
+            ["crates/cuda/src/driver/", "crates/cuda/tests/driver.rs"].iter().any(|at| shown.starts_with(at));
+        let may_be_unsafe = ["cpu", "faults"].contains(&crate_name) || is_driver;
+        if is_code && !may_be_unsafe && (line.contains("unsafe {") || line.contains("unsafe fn")) {
             faults.push(format!("{shown}:{at}: unsafe code outside kernels"));
         }
     }

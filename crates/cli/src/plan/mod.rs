@@ -3,6 +3,7 @@
 //! Invariant: the plan goes to stdout, as text or as one JSON object (schema 1; keys are only ever added); the exit code is
 //! 0 if it fits and 3 if it does not. One file per view: `text`, `json`, `explain`, `timeline`, `diff`.
 
+mod cards;
 mod chart;
 mod diff;
 mod explain;
@@ -16,7 +17,7 @@ use crate::{report, terminal};
 use clap::ArgMatches;
 use remat_formats::{OutputFile, Places};
 use remat_hub::Wanted;
-use remat_train::{ErrorKind, Fit, TrainError, plan};
+use remat_train::{DeviceName, ErrorKind, Fit, TrainError, plan};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
@@ -24,6 +25,8 @@ pub(crate) const AFTER_HELP: &str = "\
 Examples:
   remat plan --preset llama-3.1-8b --precision bf16 --seq-len 4096 --memory 24GiB
   remat plan --model Llama-3.2-1B --data rows.jsonl --memory 6GiB --timeline step.svg
+  remat plan --preset llama-3.1-8b --method qlora --seq-len 4096 --device rtx-3060
+  remat plan --preset llama-3.1-8b --method qlora --seq-len 4096 --device list
   remat plan --preset gpt2 --json > a.json; remat plan --preset gpt2 --rank 64 --json > b.json; remat plan --diff a.json b.json
 
 Exit codes: 0 it fits; 2 bad input or usage; 3 it does not fit.";
@@ -78,6 +81,9 @@ fn start(arguments: PlanArgs, matches: &ArgMatches) -> Result<(String, u8), Trai
     }
     let config_file = arguments.settings.file().map(Path::to_path_buf);
     let config = arguments.settings.found(matches, Wanted::Shape)?;
+    if config.device == DeviceName::List {
+        return Ok((cards::page(&config)?, 0));
+    }
     let mut places = config.inputs(config_file.as_deref());
     for (flag, path) in [("--timeline", &arguments.timeline), ("--report", &arguments.report)] {
         if let Some(path) = path {

@@ -51,6 +51,7 @@ fn verdict(plan: &RunPlan) -> String {
     let share = 100.0 * plan.trained_parameters as f64 / plan.total_parameters.max(1) as f64;
     let prices = match &config.prices {
         Some(file) => format!("of {}", file.display()),
+        None if config.device.is_published() => "estimated from the card's published rates".to_string(),
         None if plan.profile.prices.measured => "measured here".to_string(),
         None => "by arithmetic; remat doctor measures this machine's".to_string(),
     };

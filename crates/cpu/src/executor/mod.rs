@@ -12,7 +12,6 @@ mod expert_calls;
 mod image_calls;
 mod memory;
 mod operand;
-mod poison;
 mod resolve;
 mod support;
 

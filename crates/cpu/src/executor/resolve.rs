@@ -5,13 +5,12 @@
 use super::copy_queue::Copies;
 use super::memory::Region;
 use super::operand::Operand;
-use super::poison::freed;
 use super::support::supports;
 use crate::rules::RULES;
 use remat_ir::{FirstWrite, Op, OpId, SourceRole, Storage, Type, Value, ValueId};
 use remat_plan::{
     Action, CustomInputs, CustomKernel, CustomKernels, CustomOutputs, DeviceError, DeviceMemory, Place, Plan,
-    ProgramSizes,
+    ProgramSizes, freed,
 };
 use remat_plan::{Queue, Slot, SourceId, Step, TensorView, TensorViewMut, Tier};
 use std::collections::HashMap;

@@ -333,7 +333,7 @@ impl<'a> Run<'a> {
         let (problem, trained) = step.problem(&profile).expect("a graph");
         let micro = problem.plan(policy, None).expect("a plan");
         let plans = StepPlans::of(micro, Some(trained.plan_update(&profile).expect("a plan")));
-        let mut step = plans.load(options.open(), &trained.loss, &trained.dloss).expect("loads");
+        let mut step = plans.load(options.open().expect("opens"), &trained.loss, &trained.dloss).expect("loads");
         case.model.load_weights(&graph, step.device_mut()).expect("weights");
         Run { case, step, parameters }
     }

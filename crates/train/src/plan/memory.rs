@@ -107,7 +107,7 @@ impl MemoryAccount {
         let plans = || std::iter::once(&micro).chain(others);
         let resolved = plans().map(|plan| profile.program.bytes(plan)).sum();
         let graphs: Vec<&Graph> = plans().map(|plan| &plan.graph).collect();
-        let sources = SourceTotals::of(&graphs);
+        let sources = SourceTotals::of(&graphs, profile.rules.slot_alignment_bytes);
         let steps = plans().map(|plan| plan.steps.len()).sum();
         let arena = ArenaParts::of(micro, largest_arena(micro, others));
         let spill_file = plans().map(|plan| plan.spill_file_bytes()).max().unwrap_or(0);
@@ -246,7 +246,7 @@ impl MemoryAccount {
 
     /// What a run of these graphs needs beside the arena where that lies, as far as can be said before they are compiled.
     pub(crate) fn beside_arena(graphs: &[&Graph], profile: &DeviceProfile, buffers: Buffers) -> usize {
-        let sources = SourceTotals::of(graphs);
+        let sources = SourceTotals::of(graphs, profile.rules.slot_alignment_bytes);
         let of_device = sources.bytes() + profile.executor_bytes;
         match profile.tensor_domain() {
             MemoryDomain::Host => {

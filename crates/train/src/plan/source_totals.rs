@@ -7,9 +7,6 @@
 use remat_ir::{FirstWrite, Graph, SourceRole, StateRole, Storage, Value};
 use std::collections::HashSet;
 
-/// Where a source may begin.
-const ALIGNMENT_BYTES: usize = 64;
-
 /// Bytes of sources.
 #[derive(Default)]
 pub(crate) struct SourceTotals {
@@ -32,13 +29,14 @@ pub(crate) struct SourceTotals {
 }
 
 impl SourceTotals {
-    /// Of the sources of some graphs, in the order in which their plans are loaded.
-    pub(crate) fn of(graphs: &[&Graph]) -> Self {
+    /// Of the sources of some graphs, in the order in which their plans are loaded, where each begins at a multiple of so many
+    /// bytes.
+    pub(crate) fn of(graphs: &[&Graph], alignment_bytes: usize) -> Self {
         let mut totals = SourceTotals::default();
         let mut seen = HashSet::new();
         for value in graphs.iter().flat_map(|graph| &graph.values).filter(|value| value.producer.is_none()) {
             if seen.insert(value.name.as_str()) {
-                totals.count(value);
+                totals.count(value, alignment_bytes);
             }
         }
         totals
@@ -50,8 +48,8 @@ impl SourceTotals {
         of_weights + self.parameters + self.gradients + self.moments + self.caches + self.inputs
     }
 
-    fn count(&mut self, value: &Value) {
-        let bytes = value.ty.bytes().next_multiple_of(ALIGNMENT_BYTES);
+    fn count(&mut self, value: &Value, alignment_bytes: usize) {
+        let bytes = value.ty.bytes().next_multiple_of(alignment_bytes);
         let is_quantised = value.ty.dtype.quant_format().is_some();
         if is_quantised {
             self.quantised_elements += value.ty.shape.numel();

@@ -96,7 +96,7 @@ impl Trial {
     fn pass(&self, plans: &Plans, options: &DeviceOptions) -> Result<Pass, TrainError> {
         let Plans { plans, loss, dloss } = plans;
         let [micro, update] = plans.clone();
-        let mut step = StepPlans::of(micro, Some(update)).load(options.open(), loss, dloss)?;
+        let mut step = StepPlans::of(micro, Some(update)).load(options.open()?, loss, dloss)?;
         plans.iter().try_for_each(|plan| fill_with_small_numbers(step.device_mut(), &plan.graph))?;
         step.count_positions()?;
         let (steps, longest) = step.steps_of_update(1);

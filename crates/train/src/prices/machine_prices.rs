@@ -34,6 +34,9 @@ pub enum Measuring {
 
 /// The profile with prices from the cache, if it has them.
 pub fn cached_profile(options: &DeviceOptions, precision: Precision) -> Option<DeviceProfile> {
+    if let Some(prices) = options.published_prices(precision == Precision::Bf16) {
+        return Some(DeviceProfile { prices, ..options.profile() });
+    }
     let PriceCache { prices, .. } = cached(options, precision)?;
     Some(DeviceProfile { prices, ..options.profile() })
 }

@@ -29,6 +29,7 @@ pub(crate) fn fingerprint(options: &DeviceOptions, precision: Precision) -> Stri
     let cpu = machine.cpu.unwrap_or_default();
     let (isa, threads, number) = (machine.isa, machine.threads, dtype(precision));
     let commit = commit.unwrap_or("unknown");
+    let cpu = options.card_name().map_or(cpu, str::to_string);
     format!("{cpu}; {isa}; {threads} threads; {number:?}; remat {version} {commit} {build}; schema {SCHEMA}")
 }
 

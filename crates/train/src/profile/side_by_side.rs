@@ -63,7 +63,7 @@ impl LoadedPolicies {
         plans: Vec<Plan>,
         update: Plan,
     ) -> Result<Self, TrainError> {
-        let mut device = job.options.open();
+        let mut device = job.options.open()?;
         device.set_spill_folder(job.spill.map(|(folder, _)| folder));
         let (graph, count) = (plans[0].graph.clone(), plans.len());
         let micros = plans.into_iter().map(MicroPlan::longest).collect();

@@ -87,7 +87,7 @@ pub fn evaluate(
     let plan = LoadedForward::plan(graph.clone(), &request.options.profile())?;
     forward::check(model, std::slice::from_ref(&plan), request.options)?;
     let plans = StepPlans { evaluation: Some(plan), ..StepPlans::none() };
-    let mut loaded = plans.load(request.options.open(), "loss", "")?;
+    let mut loaded = plans.load(request.options.open()?, "loss", "")?;
     forward::fill(model, adapter, &graph, loaded.device_mut())?;
 
     let started = Instant::now();

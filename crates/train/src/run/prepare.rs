@@ -203,7 +203,7 @@ impl Prepared {
         let PlannedStep { micro, update, accumulation, evaluation, generation, shorter, account, trained } =
             self.planned;
         let (graph, parameters) = (micro.graph.clone(), trained.parameters);
-        let mut device = self.options.open();
+        let mut device = self.options.open()?;
         device.set_spill_folder(self.config.offload.as_deref());
         let shorter =
             shorter.into_iter().zip(&self.buckets).map(|(plan, bucket)| MicroPlan::shorter(plan, bucket.seq_len));

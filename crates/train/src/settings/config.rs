@@ -4,7 +4,8 @@
 //! `config_file` for the TOML side.
 
 use crate::settings::adapter_options::{ADAPTER_OPTIONS, AdapterOptions};
-use crate::settings::isa::{Isa, device_options};
+use crate::settings::device_name::DeviceName;
+use crate::settings::isa::Isa;
 use crate::settings::kinds::{AccumulationKind, MethodKind, OptimizerKind, QuantKind, TrainedTurns};
 use crate::settings::precision::PrecisionChoice;
 use crate::settings::schedule::{self, ScheduleKind, Warmup, whole_updates};
@@ -214,6 +215,15 @@ pub struct TrainConfig {
     #[arg(long, value_name = "FILE", help_heading = "Machine")]
     pub prices: Option<PathBuf>,
 
+    /// Device to compute on: cpu, cuda or cuda:N; to plan for a card that is not here, its name, such as rtx-4090, or list for all
+    /// that are known
+    #[arg(long, value_name = "DEVICE", default_value = "cpu", help_heading = "Machine")]
+    pub device: DeviceName,
+
+    /// Most of the device's own memory [default: what it has left]
+    #[arg(long, value_name = "SIZE", help_heading = "Machine")]
+    pub device_memory: Option<ByteSize>,
+
     /// Threads to compute with [default: all]; the result does not depend on it
     #[arg(long, value_name = "N", help_heading = "Machine")]
     pub threads: Option<usize>,
@@ -348,7 +358,9 @@ impl TrainConfig {
 
     /// How the executor of such a run computes.
     pub(crate) fn device_options(&self) -> DeviceOptions {
-        device_options(self.threads, self.isa).expect("`resolved` refuses what this machine does not have")
+        let memory = self.device_memory.map(|ByteSize(bytes)| bytes);
+        let found = self.device.options(self.threads, self.isa, memory);
+        found.expect("`resolved` refuses what this machine does not have")
     }
 
     /// The rate of an embedding's adapter over that of the others: LoRA+ has one of its own, PEFT's 1e-6 by default.

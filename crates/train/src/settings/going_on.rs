@@ -14,6 +14,7 @@ const FREE_ON_RESUME: &[&str] = &[
     "steps",
     "checkpointing",
     "memory",
+    "device-memory",
     "offload",
     "prices",
     "threads",

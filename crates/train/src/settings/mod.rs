@@ -3,6 +3,7 @@
 pub(crate) mod adapter_options;
 pub(crate) mod config;
 pub(crate) mod config_file;
+pub(crate) mod device_name;
 pub(crate) mod going_on;
 pub(crate) mod isa;
 pub(crate) mod kinds;

@@ -3,7 +3,7 @@
 //! Invariant: a value that came through [`TrainConfig::resolved`] has every rule of this file checked and every derived
 //! default filled in, and is what `config.toml` in the run folder holds.
 
-use crate::settings::isa::device_options;
+use crate::settings::device_name::DeviceName;
 use crate::settings::kinds::{MethodKind, QuantKind};
 use crate::{TrainConfig, TrainError};
 use remat_formats::SettingName;
@@ -20,6 +20,10 @@ impl TrainConfig {
     pub fn resolved(self) -> Result<Self, TrainError> {
         self.check_writable()?;
         self.check_presence()?;
+        if !self.device.runs() {
+            let problem = format!("{} is there to be planned for: give cpu or cuda, or ask remat plan", self.device);
+            return Err(TrainError::BadFlag { key: "device", problem });
+        }
         self.resolved_to_plan()
     }
 
@@ -57,6 +61,22 @@ impl TrainConfig {
             self.epochs.get_or_insert(1.0);
         }
         Ok(self)
+    }
+
+    /// Refuses a device that is not there, or memory of one that has none.
+    fn check_device(&self) -> Result<(), TrainError> {
+        if self.device == DeviceName::Cpu && self.device_memory.is_some() {
+            let problem = format!("is of a card, and the CPU has none; use {}", SettingName("memory"));
+            return Err(TrainError::BadFlag { key: "device-memory", problem });
+        }
+        if self.device != DeviceName::Cpu && self.offload.is_some() {
+            let problem = format!(
+                "goes to a folder, which a card does not write to; leave it out, or use {} cpu",
+                SettingName("device")
+            );
+            return Err(TrainError::BadFlag { key: "offload", problem });
+        }
+        self.device.options(None, self.isa, None).map(|_| ())
     }
 
     /// Refuses paths and counts that a TOML file cannot hold, or not give back.
@@ -168,7 +188,7 @@ impl TrainConfig {
         if let Some(threads) = self.threads.filter(|threads| !(1..=1024).contains(threads)) {
             return bad("threads", threads.to_string(), "1 to 1024");
         }
-        device_options(None, self.isa)?;
+        self.check_device()?;
         let numbers = [
             ("lr", self.lr.unwrap_or(0.0)),
             ("weight-decay", self.weight_decay),

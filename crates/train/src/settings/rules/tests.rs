@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::{Isa, PrecisionChoice, Warmup};
-use remat_plan::Policy;
+use remat_plan::{ByteSize, Policy};
 
 fn valid() -> TrainConfig {
     TrainConfig { model: "model".into(), data: vec!["rows.jsonl".into()], out: "out".into(), ..TrainConfig::default() }
@@ -15,6 +15,14 @@ fn derived_defaults_follow_what_they_derive_from() {
     let full = TrainConfig { method: MethodKind::Full, steps: Some(7), ..valid() }.resolved().expect("valid");
     assert_eq!((full.lr, full.epochs, full.steps), (Some(2e-5), None, Some(7)));
     assert_eq!(full.clone().resolved().expect("still valid"), full);
+}
+
+#[test]
+fn a_card_writes_to_no_folder() {
+    let device = "rtx-4090".parse().expect("a card");
+    let config = TrainConfig { device, offload: Some("folder".into()), ..valid() };
+    let error = config.resolved_to_plan().expect_err("refused").to_string();
+    assert!(error.contains("which a card does not write to"), "{error}");
 }
 
 #[test]
@@ -34,6 +42,9 @@ fn every_rule_names_its_key() {
         ("steps", TrainConfig { steps: Some(0), ..valid() }),
         ("steps", TrainConfig { steps: Some(1), epochs: Some(1.0), ..valid() }),
         ("threads", TrainConfig { threads: Some(0), ..valid() }),
+        ("device", TrainConfig { device: DeviceName::List, ..valid() }),
+        ("device", TrainConfig { device: "rtx-4090".parse().expect("a card"), ..valid() }),
+        ("device-memory", TrainConfig { device_memory: Some(ByteSize(1 << 30)), ..valid() }),
         ("lr", TrainConfig { lr: Some(f64::NAN), ..valid() }),
         ("lr", TrainConfig { lr: Some(-1.0), ..valid() }),
         ("weight-decay", TrainConfig { weight_decay: f64::INFINITY, ..valid() }),

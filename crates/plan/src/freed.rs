@@ -1,18 +1,17 @@
-//! Poison: arena bytes that no value owns are filled with ones, which are NaN in every float type, so that a use after
-//! free, or of a value never written, shows in the loss.
+//! Which slots are free after each step: what a device fills with [`POISON`](crate::POISON), so that a use after free, or of a
+//! value never written, shows in the loss.
 //!
-//! Invariant: what is poisoned after a step belongs to no value that a later step reads.
+//! Invariant: what is free after a step belongs to no value that a later step reads.
 
-use remat_plan::{Plan, Slot};
+use crate::{Buffer, Plan, Slot};
 
 /// For each step, the slots that are free once it has run.
-pub(super) fn freed(plan: &Plan) -> Vec<Vec<Slot>> {
+pub fn freed(plan: &Plan) -> Vec<Vec<Slot>> {
     let mut freed: Vec<Vec<Slot>> = plan.steps.iter().map(|step| step.workspace.into_iter().collect()).collect();
     for buffer in plan.buffers.iter().filter(|buffer| !plan.graph.outputs.contains(&buffer.value)) {
         // A result that works in place took the slot over.
-        let taken = |other: &remat_plan::Buffer| {
-            other.slot.overlaps(buffer.slot) && other.first <= buffer.last && buffer.last < other.last
-        };
+        let taken =
+            |other: &Buffer| other.slot.overlaps(buffer.slot) && other.first <= buffer.last && buffer.last < other.last;
         let passed_on = plan.buffers.iter().any(taken);
         let to_output = plan.buffers.iter().any(|other| {
             plan.graph.outputs.contains(&other.value) && other.slot.overlaps(buffer.slot) && other.first <= buffer.last
