@@ -112,10 +112,9 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
         }
     }
     /// The codes of the numbers of a map that are nearest to 256 numbers divided by one that is as large as any; of NaN
-    /// any. A number below 0 gets a code below that of 0, which is `zero`, if there is one.
+    /// any. A number below 0 gets a code below that of 0, if there is one.
     #[inline(always)]
-    unsafe fn nearest_codes(map: &DynamicMap, zero: u8, from: &[f32; 256], divisor: f32, codes: *mut u8) {
-        let _ = zero;
+    unsafe fn nearest_codes(map: &DynamicMap, from: &[f32; 256], divisor: f32, codes: *mut u8) {
         // A loop of its own, so that quotients become vectors.
         let scaled = from.map(|x| DynamicMap::quotient(x, divisor));
         for (i, x) in scaled.into_iter().enumerate() {

@@ -193,6 +193,26 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_number_below_0_keeps_its_sign_however_small_its_quotient_is() {
+        let (signed, unsigned) = (DynamicMap::signed(), DynamicMap::unsigned());
+        let zero = signed.code(0.0);
+        assert_eq!(signed.numbers[usize::from(zero)], 0.0);
+        for (x, divisor) in [(LARGEST_NEGATIVE, 4.0), (LARGEST_NEGATIVE, 1.0), (-1e-30, f32::MAX), (-1e-9, 1.0)] {
+            assert_eq!(
+                [signed.code_of_quotient(x, divisor), unsigned.code_of_quotient(x, divisor)],
+                [zero - 1, 0],
+                "{x}"
+            );
+            assert_eq!(
+                [signed.code_of_quotient(-x, divisor), unsigned.code_of_quotient(-x, divisor)],
+                [zero, 0],
+                "{x}"
+            );
+        }
+        assert_eq!([signed.code_of_quotient(-0.0, 1.0), unsigned.code_of_quotient(-0.0, 1.0)], [zero, 0]);
+    }
+
     /// What the arithmetic rests on.
     #[test]
     fn no_place_of_a_boundary_inside_a_decade_is_sure_and_every_decade_has_its_edge() {

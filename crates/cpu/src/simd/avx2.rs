@@ -200,27 +200,25 @@ impl Simd for Avx2 {
         }
     }
     #[inline(always)]
-    unsafe fn nearest_codes(map: &DynamicMap, zero: u8, from: &[f32; 256], divisor: f32, codes: *mut u8) {
+    unsafe fn nearest_codes(map: &DynamicMap, from: &[f32; 256], divisor: f32, codes: *mut u8) {
         unsafe {
-            let (tables, by) = (DecadeTables::of(map.decades()), _mm256_set1_ps(divisor));
+            let (tables, by, zero) = (DecadeTables::of(map.decades()), _mm256_set1_ps(divisor), map.code(0.0));
             // What packing by halves of a register leaves out of order.
             let order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
             for i in (0..256).step_by(32) {
-                let (mut found, mut sure) = ([_mm256_setzero_si256(); 4], [_mm256_setzero_si256(); 4]);
-                for part in 0..4 {
-                    let number = _mm256_loadu_ps(from.as_ptr().add(i + 8 * part));
-                    (found[part], sure[part]) = tables.codes(number, by, zero);
-                }
-                let words = [_mm256_packus_epi32(found[0], found[1]), _mm256_packus_epi32(found[2], found[3])];
+                let at = from.as_ptr().add(i);
+                // Each by its name: an array that the rare path walks would lie in memory.
+                let (a, sure_a) = tables.codes(_mm256_loadu_ps(at), by, zero);
+                let (b, sure_b) = tables.codes(_mm256_loadu_ps(at.add(8)), by, zero);
+                let (c, sure_c) = tables.codes(_mm256_loadu_ps(at.add(16)), by, zero);
+                let (d, sure_d) = tables.codes(_mm256_loadu_ps(at.add(24)), by, zero);
+                let words = [_mm256_packus_epi32(a, b), _mm256_packus_epi32(c, d)];
                 let bytes = _mm256_permutevar8x32_epi32(_mm256_packus_epi16(words[0], words[1]), order);
                 _mm256_storeu_si256(codes.add(i).cast(), bytes);
-                let least = [_mm256_min_epu32(sure[0], sure[1]), _mm256_min_epu32(sure[2], sure[3])];
+                let least = [_mm256_min_epu32(sure_a, sure_b), _mm256_min_epu32(sure_c, sure_d)];
                 if zeros(_mm256_min_epu32(least[0], least[1])) != 0 {
-                    let mut unsure = 0;
-                    for part in 0..4 {
-                        unsure |= u32::from(zeros(sure[part])) << (8 * part);
-                    }
-                    look_up_codes(map, from.as_ptr().add(i), divisor, unsure, codes.add(i));
+                    let unsure = u32::from_le_bytes([zeros(sure_a), zeros(sure_b), zeros(sure_c), zeros(sure_d)]);
+                    look_up_codes(map, at, divisor, unsure, codes.add(i));
                 }
             }
         }

@@ -258,9 +258,9 @@ impl Simd for Avx512 {
         }
     }
     #[inline(always)]
-    unsafe fn nearest_codes(map: &DynamicMap, zero: u8, from: &[f32; 256], divisor: f32, codes: *mut u8) {
+    unsafe fn nearest_codes(map: &DynamicMap, from: &[f32; 256], divisor: f32, codes: *mut u8) {
         unsafe {
-            let (tables, by) = (DecadeTables::of(map.decades()), _mm512_set1_ps(divisor));
+            let (tables, by, zero) = (DecadeTables::of(map.decades()), _mm512_set1_ps(divisor), map.code(0.0));
             for i in (0..256).step_by(16) {
                 let number = _mm512_loadu_ps(from.as_ptr().add(i));
                 let (code, unsure) = tables.codes(number, by, zero);
