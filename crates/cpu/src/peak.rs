@@ -91,6 +91,21 @@ pub struct SpeedProbe {
     pub share: f64,
 }
 
+impl SpeedProbe {
+    /// Whether nothing else ran: threads had their processors, which were about as fast as the fastest probe of them.
+    pub fn is_quiet(self, fastest: f64) -> bool {
+        self.share > 0.95 && self.rounds_per_second > 0.92 * fastest
+    }
+
+    /// The worse of each, of what lies between two probes.
+    pub fn worse(self, other: SpeedProbe) -> SpeedProbe {
+        SpeedProbe {
+            rounds_per_second: self.rounds_per_second.min(other.rounds_per_second),
+            share: self.share.min(other.share),
+        }
+    }
+}
+
 /// Rounds of one thread: some ten milliseconds, longer than a thread runs before another one gets its turn.
 const PROBE_ROUNDS: u32 = 1 << 22;
 

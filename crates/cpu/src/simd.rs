@@ -106,19 +106,19 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     /// 256 numbers of a map by their codes.
     #[inline(always)]
     unsafe fn look_up_numbers(map: &DynamicMap, codes: *const u8, to: &mut [f32; 256]) {
+        let numbers = map.numbers();
         for (i, to) in to.iter_mut().enumerate() {
-            *to = map.numbers()[usize::from(unsafe { *codes.add(i) })];
+            *to = numbers[usize::from(unsafe { *codes.add(i) })];
         }
     }
     /// The codes of the numbers of a map that are nearest to 256 numbers divided by one that is as large as any; of NaN
-    /// any. A number below 0 gets a code below that of 0, which is `zero`, if there is one.
+    /// any. A number below 0 gets a code below that of 0, if there is one.
     #[inline(always)]
-    unsafe fn nearest_codes(map: &DynamicMap, zero: u8, from: &[f32; 256], divisor: f32, codes: *mut u8) {
-        // Loops of their own, so that all but the table become vectors.
-        let scaled = from.map(|x| x / divisor);
-        let nearest = scaled.map(|x| map.code(x));
-        for (i, (&x, nearest)) in from.iter().zip(nearest).enumerate() {
-            unsafe { *codes.add(i) = keeping_sign(x, nearest, zero) };
+    unsafe fn nearest_codes(map: &DynamicMap, from: &[f32; 256], divisor: f32, codes: *mut u8) {
+        // A loop of its own, so that quotients become vectors.
+        let scaled = from.map(|x| DynamicMap::quotient(x, divisor));
+        for (i, x) in scaled.into_iter().enumerate() {
+            unsafe { *codes.add(i) = map.code(x) };
         }
     }
 
@@ -131,19 +131,6 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
 
     /// Runs `body` in a function of its own, compiled for this level.
     unsafe fn outline<F: Outlined>(body: F);
-}
-
-/// The code of a number, given that of the nearest one: a number below 0 gets one below that of 0, if there is one.
-#[inline(always)]
-fn keeping_sign(x: f32, nearest: u8, zero: u8) -> u8 {
-    let loses_sign = u8::from(x < 0.0) & u8::from(nearest >= zero);
-    nearest.saturating_sub(loses_sign)
-}
-
-/// One code of `Simd::nearest_codes`.
-#[cfg(target_arch = "x86_64")]
-fn nearest_code(map: &DynamicMap, zero: u8, x: f32, divisor: f32) -> u8 {
-    keeping_sign(x, map.code(x / divisor), zero)
 }
 
 /// Looks 64 codes up, one by one.

@@ -7,7 +7,7 @@ use crate::Type;
 pub struct Cost {
     /// Floating-point operations; a multiply-add counts two.
     pub flops: f64,
-    /// Bytes read and written if every operand and result moved once.
+    /// Bytes read and written if every operand and result moved once, and what is read again.
     pub bytes: f64,
     /// Elements that live and die inside the op: logits of the head, which pass through an exponential there, and numbers
     /// that a quantised weight is decoded to.
@@ -19,6 +19,11 @@ impl Cost {
     pub fn new(flops: f64, inputs: &[&Type], outputs: &[&Type]) -> Self {
         let bytes = inputs.iter().chain(outputs).map(|ty| ty.bytes() as f64).sum();
         Cost { flops, bytes, inner: 0.0 }
+    }
+
+    /// The same with so many more bytes: of operands that are read again.
+    pub fn with_bytes(self, more: usize) -> Self {
+        Cost { bytes: self.bytes + more as f64, ..self }
     }
 
     /// The same with so many elements inside.

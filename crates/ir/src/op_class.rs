@@ -40,6 +40,8 @@ classes! {
     WeightGradient "weight gradient",
     ThinWeightGradient "thin weight gradient",
     Head "head",
+    // Its weight's gradient moves whole states, which take less time than packing as many bytes of a weight.
+    HeadWeightGradient "head, weight gradient",
     Attention "attention",
     AttentionGrad "attention gradient",
     // A random number for every pair of tokens.
@@ -60,8 +62,18 @@ classes! {
     Optimizer8bit "optimizer, 8 bits",
     Add "add",
     Copy "split, concat",
-    // Everything else: sums, casts, gathers.
+    // Reads all gradients and writes one number.
+    GradNorm "gradient norm",
+    Cast "cast",
+    // Everything else: sums, gathers.
     Stream "stream",
+}
+
+impl OpClass {
+    /// Whether it is the head's: products with one logit for each token and each word.
+    pub const fn is_head(self) -> bool {
+        matches!(self, OpClass::Head | OpClass::HeadWeightGradient)
+    }
 }
 
 /// What kernels may need while they run, beside operands and results.

@@ -322,6 +322,52 @@ fn the_fused_head_is_the_loss_and_its_gradient() {
     }
 }
 
+/// Bytes that move, of an op on operands of these types.
+fn bytes(op: Op, types: &[Type]) -> f64 {
+    let inputs: Vec<&Type> = types.iter().collect();
+    let results = op.infer(&inputs).expect("valid");
+    op.cost(&inputs, &results.iter().collect::<Vec<_>>()).bytes
+}
+
+#[test]
+fn a_weight_counts_as_often_as_it_is_read_and_a_table_only_by_its_rows() {
+    let f32s = |shape: &[usize]| Type::new(DType::F32, shape.to_vec());
+    let ids = |tokens| Type::new(DType::I32, vec![1, tokens]);
+    let linear = |rows| bytes(Linear::plain(Layout::OutIn).into(), &[f32s(&[1, rows, 8]), f32s(&[16, 8])]);
+    let (row, weight) = (4.0 * (8.0 + 16.0), 4.0 * 16.0 * 8.0);
+    assert_eq!(linear(512), 512.0 * row + weight);
+    assert_eq!(linear(513), 513.0 * row + 2.0 * weight, "packed again for what does not fit a block of rows");
+
+    // The head: logits and dh for each chunk of tokens, and a state of the weight's size that is read and written.
+    let head = |tokens, dw| {
+        let op = LinearCrossEntropyGrad {
+            softcap: None,
+            bias: false,
+            low_rank: false,
+            dh: true,
+            du: false,
+            dw,
+            db: false,
+            dup: false,
+            accumulate: dw,
+        };
+        let mut types = vec![f32s(&[1, tokens, 8]), f32s(&[16, 8]), ids(tokens), f32s(&[1, tokens])];
+        types.extend(dw.then(|| f32s(&[16, 8])));
+        bytes(op.into(), &types)
+    };
+    let row = 4.0 * (8.0 + 1.0 + 1.0 + 8.0);
+    assert_eq!(head(256, false), 256.0 * row + 2.0 * weight);
+    assert_eq!(head(257, false), 257.0 * row + 4.0 * weight);
+    assert_eq!(head(257, true), 257.0 * row + (4.0 + 4.0) * weight);
+
+    // The gradient of an embedding touches the rows of its tokens, however long the table is.
+    let table = |rows| {
+        let op = EmbeddingGrad { rows, accumulate: true };
+        bytes(op.into(), &[f32s(&[1, 3, 8]), ids(3), f32s(&[rows, 8])])
+    };
+    assert_eq!(table(10), table(1000));
+}
+
 #[test]
 fn costs_count_what_the_mathematics_needs() {
     let cost = |op: Op, types: &[Type]| {

@@ -1,7 +1,7 @@
 //! Rates of a class of ops from measured steps: least squares, no term below zero.
 //!
 //! Method: seconds = flops · a + bytes · b + inner · c + d. Each squared error is weighted by 1 / seconds: large steps
-//! decide, but do not drown the small ones. Of all subsets of the four terms the non-negative solution with the least
+//! decide, but do not drown the small ones. Overhead is bounded. Of all subsets of the four terms the non-negative solution with the least
 //! error wins; with four terms that is exact and cheaper than an iteration (Lawson and Hanson, *Solving Least Squares
 //! Problems*, 1974, chapter 23). Invariant: every rate is positive and finite, whatever was measured.
 
@@ -12,6 +12,10 @@ use remat_ir::Cost;
 const UNBOUNDED: f64 = 1e18;
 
 const TERMS: usize = 4;
+
+/// What a step may cost however small it is: its dispatch and the barrier of its threads. Where all steps of a class have
+/// weights of about one size, nothing else tells what is done for each of these from what is done once.
+const MOST_OVERHEAD_SECONDS: f64 = 1e-4;
 
 /// A step's terms, and what their weighted sum should be.
 type Row = [f64; TERMS + 1];
@@ -41,8 +45,13 @@ impl Rate {
             rows.iter().map(|row| miss(row).powi(2)).sum()
         };
         let solutions = (1..1_usize << TERMS).filter_map(|subset| solved(&rows, subset));
-        let fits = |x: &[f64; TERMS]| x.iter().all(|&term| term >= 0.0 && term.is_finite());
-        let best = solutions.filter(fits).map(|x| (error(&x), x)).min_by(|a, b| a.0.total_cmp(&b.0))?.1;
+        let fits = |x: &[f64; TERMS]| {
+            x.iter().all(|&term| term >= 0.0 && term.is_finite()) && x[TERMS - 1] <= MOST_OVERHEAD_SECONDS
+        };
+        let best = solutions.filter(fits).map(|x| (error(&x), x)).min_by(|a, b| a.0.total_cmp(&b.0));
+        // Nothing but overhead is left where no step has any work.
+        let least = || rows.iter().map(|row| row[TERMS] / row[TERMS - 1]).reduce(f64::min).map(|d| [0.0, 0.0, 0.0, d]);
+        let best = best.map(|(_, x)| x).or_else(least)?;
         let rate = |seconds: f64| if seconds > 1.0 / UNBOUNDED { 1.0 / seconds } else { UNBOUNDED };
         Some(Rate {
             flops_per_second: rate(best[0]),
@@ -119,6 +128,23 @@ mod tests {
             let rates = [rate.flops_per_second, rate.bytes_per_second, rate.inner_per_second];
             assert!(rates.iter().all(|&rate| rate > 0.0 && rate.is_finite()) && rate.overhead_seconds >= 0.0);
         }
+    }
+
+    /// Weights of nearly one size, of which the smaller ones were no faster: a constant explains these best, and would say of a
+    /// weight of sixteen times the size that it takes half of its time.
+    #[test]
+    fn a_weight_of_one_size_is_no_overhead() {
+        let step = |weight: f64, tokens: f64| {
+            let cost = Cost { flops: 2.0 * weight * tokens, bytes: weight, inner: 0.0 };
+            Measured { cost, seconds: cost.flops / 3e11 + 2e7 / 8e9 }
+        };
+        let steps: Vec<Measured> = [2e7, 1.8e7]
+            .into_iter()
+            .flat_map(|weight| [24.0, 192.0, 512.0].map(|tokens| step(weight, tokens)))
+            .collect();
+        let rate = Rate::fitted(&steps).expect("steps");
+        let seconds = rate.seconds(Cost { flops: 1e10, bytes: 3.2e8, inner: 0.0 });
+        assert!((seconds / (1e10 / 3e11 + 3.2e8 / 8e9) - 1.0).abs() < 0.1, "{rate:?}");
     }
 
     #[test]

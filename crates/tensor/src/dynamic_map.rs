@@ -1,24 +1,28 @@
 //! The dynamic 8-bit maps of Dettmers et al., *8-bit Optimizers via Block-wise Quantization*, 2022, as bitsandbytes makes
 //! them: seven decades, each with twice as many numbers as the one below, and 0 and 1; signed with both signs.
 //!
-//! Invariant: [`DynamicMap::code`] is the nearest number, the lower one of two equally near. Look next at `nf4::scales`,
-//! which follows another rule for its codes, and at the op `adamw8bit`, whose moments are such codes.
+//! Invariant: [`DynamicMap::code`] is the nearest number, the lower one of two equally near, but for a number below 0 that is
+//! nearest to 0: it keeps its sign, as bitsandbytes has it. Look next at `nf4::scales`, which follows another rule for its
+//! codes, and at the op `adamw8bit`, whose moments are such codes.
 
 use crate::decades::Decades;
 use std::sync::OnceLock;
 
-/// Buckets of one sign: a float's exponent from 2^-23 on and seven bits of its fraction. No bucket holds two boundaries.
-const BUCKETS: usize = (23 << 7) + 1;
-/// The upper half of 2^-23: any magnitude below is nearer to 0 than to the smallest number.
-const FIRST_BUCKET: u32 = (127 - 23) << 7;
+/// Buckets: the upper halves of all floats, which are sign, exponent and seven bits of the fraction. No bucket holds two
+/// boundaries. Those of magnitudes that occur, some three thousand of either sign, stay in a first-level cache.
+const BUCKETS: usize = 1 << 16;
+
+/// The number below 0 that is nearest to it.
+const LARGEST_NEGATIVE: f32 = -f32::from_bits(1);
 
 /// 256 numbers of [-1, 1] in ascending order, and tables to find the nearest one.
 pub struct DynamicMap {
     numbers: [f32; 256],
-    /// `boundaries[i]` lies between numbers `i` and `i + 1`; behind the last number, infinity.
+    /// `boundaries[i]` lies between numbers `i` and `i + 1`; behind the last number, infinity. The one below 0, if there is one,
+    /// lies so near to 0 that whatever is below 0 stays there.
     boundaries: [f32; 256],
-    /// By sign and bucket: the number of boundaries that lie below the whole bucket.
-    first: [Vec<u8>; 2],
+    /// By bucket: the number of boundaries that lie below all of it.
+    first: Box<[u8; BUCKETS]>,
     /// The lower and the upper halves of the numbers' bits.
     halves: [[u16; 256]; 2],
     decades: Decades,
@@ -39,24 +43,28 @@ impl DynamicMap {
 
     fn new(numbers: [f32; 256]) -> Self {
         let boundary = |index: usize| match numbers.get(index + 1) {
+            Some(next) if *next == 0.0 => LARGEST_NEGATIVE,
             Some(next) => (numbers[index] + next) * 0.5,
             None => f32::INFINITY,
         };
         let boundaries: [f32; 256] = std::array::from_fn(boundary);
         let below = |x: f32| boundaries.partition_point(|&boundary| boundary < x) as u8;
-        // The lowest float of a bucket: of the negative ones, the one of largest magnitude.
-        let positive = (0..BUCKETS as u32).map(|bucket| match bucket {
-            0 => below(0.0),
-            _ => below(f32::from_bits((FIRST_BUCKET + bucket) << 16)),
-        });
-        let negative = (0..BUCKETS as u32).map(|bucket| below(-f32::from_bits((FIRST_BUCKET + bucket) << 16 | 0xffff)));
+        // The lowest float of a bucket: of the negative ones, the one of largest magnitude. NaN is beyond all others.
+        let lowest = |bucket: u32| f32::from_bits(bucket << 16 | if bucket >> 15 == 0 { 0 } else { 0xffff });
+        let first = |bucket: u32| match lowest(bucket) {
+            x if x.is_nan() => 255 * u8::from(x.is_sign_positive()),
+            x => below(x),
+        };
+        let first: Vec<u8> = (0..BUCKETS as u32).map(first).collect();
+        let first = first.into_boxed_slice().try_into().expect("one for each bucket");
         let halves = [0, 16].map(|shift| numbers.map(|number| (number.to_bits() >> shift) as u16));
         let zero = below(0.0);
         let decades = Decades::of(&numbers[usize::from(zero)..], &boundaries[usize::from(zero)..]);
-        DynamicMap { numbers, boundaries, first: [positive.collect(), negative.collect()], halves, decades }
+        DynamicMap { numbers, boundaries, first, halves, decades }
     }
 
     /// What the codes stand for.
+    #[inline(always)]
     pub fn numbers(&self) -> &[f32; 256] {
         &self.numbers
     }
@@ -71,14 +79,25 @@ impl DynamicMap {
         &self.decades
     }
 
-    /// Index of the number nearest to `x` in [-1, 1].
+    /// Index of the number nearest to `x` in [-1, 1]; a number below 0 gets one below that of 0, if there is one.
     #[inline(always)]
     pub fn code(&self, x: f32) -> u8 {
-        let bits = x.to_bits();
-        let bucket = ((bits & 0x7fff_ffff) >> 16).saturating_sub(FIRST_BUCKET) as usize;
-        let code = self.first[(bits >> 31) as usize][bucket.min(BUCKETS - 1)];
+        let code = self.first[(x.to_bits() >> 16) as usize];
         // The last boundary is infinite, so this stops at 255.
-        code + u8::from(self.boundaries[usize::from(code)] < x)
+        code.wrapping_add(u8::from(self.boundaries[usize::from(code)] < x))
+    }
+
+    /// The code of `x / divisor`, of the sign of `x` even where the quotient is too small for a float.
+    #[inline(always)]
+    pub fn code_of_quotient(&self, x: f32, divisor: f32) -> u8 {
+        self.code(DynamicMap::quotient(x, divisor))
+    }
+
+    /// `x / divisor`, below 0 if `x` is.
+    #[inline(always)]
+    pub fn quotient(x: f32, divisor: f32) -> f32 {
+        let quotient = x / divisor;
+        if x < 0.0 && quotient > LARGEST_NEGATIVE { LARGEST_NEGATIVE } else { quotient }
     }
 }
 
@@ -115,10 +134,12 @@ mod tests {
     use crate::Philox;
     use crate::decades::{LEAST_MAGNITUDE, PLACE_BITS, UNSURE};
 
-    /// The nearest number by looking at all of them, the lower one first.
+    /// The nearest number by looking at all of them, the lower one first; below 0 one that is, too, if there is one.
     fn nearest(map: &DynamicMap, x: f32) -> u8 {
         let boundary = |code: usize| (map.numbers[code] + map.numbers[code + 1]) * 0.5;
-        (0..255).take_while(|&code| boundary(code) < x).count() as u8
+        let nearest = (0..255).take_while(|&code| boundary(code) < x).count() as u8;
+        let loses_sign = x < 0.0 && map.numbers[usize::from(nearest)] >= 0.0;
+        nearest.saturating_sub(u8::from(loses_sign))
     }
 
     /// The place of the number nearest to `x` in [-1, 1] among those of its sign; `None` where that is not sure. Below 0 a
@@ -139,7 +160,7 @@ mod tests {
         let zero = map.code(0.0);
         // Nothing below 0 is in the map without signs: its nearest number is 0.
         let Some(place) = place(&map.decades, if zero == 0 { x.max(0.0) } else { x }) else { return false };
-        let code = if x < 0.0 { zero - place.min(u32::from(zero)) as u8 } else { zero + place as u8 };
+        let code = if x < 0.0 { zero - place.max(1).min(u32::from(zero)) as u8 } else { zero + place as u8 };
         assert_eq!(code, map.code(x), "{x}");
         true
     }
@@ -170,6 +191,26 @@ mod tests {
                 assert_eq!(map.code(map.numbers[usize::from(code)]), code);
             }
         }
+    }
+
+    #[test]
+    fn a_number_below_0_keeps_its_sign_however_small_its_quotient_is() {
+        let (signed, unsigned) = (DynamicMap::signed(), DynamicMap::unsigned());
+        let zero = signed.code(0.0);
+        assert_eq!(signed.numbers[usize::from(zero)], 0.0);
+        for (x, divisor) in [(LARGEST_NEGATIVE, 4.0), (LARGEST_NEGATIVE, 1.0), (-1e-30, f32::MAX), (-1e-9, 1.0)] {
+            assert_eq!(
+                [signed.code_of_quotient(x, divisor), unsigned.code_of_quotient(x, divisor)],
+                [zero - 1, 0],
+                "{x}"
+            );
+            assert_eq!(
+                [signed.code_of_quotient(-x, divisor), unsigned.code_of_quotient(-x, divisor)],
+                [zero, 0],
+                "{x}"
+            );
+        }
+        assert_eq!([signed.code_of_quotient(-0.0, 1.0), unsigned.code_of_quotient(-0.0, 1.0)], [zero, 0]);
     }
 
     /// What the arithmetic rests on.

@@ -219,7 +219,7 @@ fn contraction_flops(plan: &Plan) -> f64 {
         let Action::Compute(op) = action else { return 0.0 };
         let node = plan.graph.node(*op);
         let (inputs, outputs) = plan.graph.node_types(node);
-        let counts = node.op.is_contraction() || OpClass::of(&plan.graph, node) == OpClass::Head;
+        let counts = node.op.is_contraction() || OpClass::of(&plan.graph, node).is_head();
         if counts { node.op.cost(&inputs, &outputs).flops } else { 0.0 }
     };
     plan.steps.iter().map(|step| work(&step.action)).sum()

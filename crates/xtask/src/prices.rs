@@ -3,13 +3,14 @@
 //! `cargo xtask prices [--by-op] [MODEL:TOKENS[:METHOD[:PRECISION]]…]` (with `--release`) calibrates, predicts and measures
 //! in one run, under three policies per cell, with random weights. METHOD is `lora`, `nf4`, `int8`, `full` or `adamw8bit`;
 //! the last two make an update, too. Invariant: no number of a cell enters the prices; all plans of a cell take turns in
-//! one executor, so that drift of the machine hits all alike, and the median round counts.
+//! one executor, so that drift of the machine hits all alike; of rounds in which nothing else ran the median counts.
 
 use remat_model::{BatchShape, LoraConfig, Method, Precision, Quant, preset, training};
 use remat_plan::{Action, DeviceProfile, OpClass, Plan, Policy};
+use remat_step::device::{SpeedProbe, speed_probe};
 use remat_step::{
-    AdamWSettings, DeviceOptions, MicroPlan, MomentFormat, Optimizer, StepPlans, StepTrace, TrainingStep, UpdateRule,
-    fill_with_small_numbers,
+    AdamWSettings, DeviceOptions, LoadedStep, MicroPlan, MomentFormat, Optimizer, StepPlans, StepTrace, TrainingStep,
+    UpdateRule, fill_with_small_numbers,
 };
 use remat_train::calibrated_profile;
 use std::collections::BTreeMap;
@@ -37,6 +38,9 @@ const CELLS: [&str; 14] = [
 
 /// Counted rounds, after one that faults pages in.
 const ROUNDS: usize = 3;
+
+/// Rounds at most, where some of them find the machine busy.
+const MOST_ROUNDS: usize = 12;
 
 /// A cotangent and a learning rate: neither makes a number large or zero.
 const SMALL: f32 = -0.03;
@@ -126,61 +130,125 @@ fn measure(
         fill_with_small_numbers(loaded.device_mut(), &plan.graph)?;
     }
     loaded.count_positions()?;
-    let mut rounds: Vec<Vec<f64>> = vec![Vec::new(); plans.len()];
-    let mut steps: Vec<Vec<Vec<f64>>> =
-        plans.iter().chain(&update).map(|plan| vec![Vec::new(); plan.steps.len()]).collect();
-    for round in 0..=ROUNDS {
-        for (index, plan) in plans.iter().enumerate() {
-            let start = Instant::now();
-            loaded.begin_trace(StepTrace::new(plan.steps.len(), plan.steps.len()));
-            loaded.micro(index, SMALL, [0; 4])?;
-            let trace = loaded.end_trace();
-            let mut of_update = None;
-            if let Some(update) = &update {
-                loaded.begin_trace(StepTrace::new(update.steps.len(), update.steps.len()));
-                loaded.update(SMALL, 1)?;
-                of_update = loaded.end_trace();
-            }
-            if round > 0 {
-                rounds[index].push(start.elapsed().as_secs_f64());
-            }
-            for (trace, index) in [(trace, index), (of_update, plans.len())] {
-                for ran in trace.iter().flat_map(StepTrace::ran) {
-                    steps[index][ran.step.index()].push(ran.seconds);
-                }
-            }
-        }
-    }
+    let rounds = rounds(&mut loaded, &plans, update.as_ref(), options.threads)?;
     let of_update = update.as_ref().map_or(0.0, |update| update.step_seconds(&profile.prices));
     let mut errors = Vec::new();
     for (index, plan) in plans.iter().enumerate() {
-        rounds[index].sort_by(f64::total_cmp);
-        let (measured, predicted) = (rounds[index][ROUNDS / 2], plan.step_seconds(&profile.prices) + of_update);
+        let (counted, quiet) = counted(&rounds[index]);
+        let measured = median(counted.iter().map(|round| round.seconds).collect());
+        let predicted = plan.step_seconds(&profile.prices) + of_update;
         let error = 100.0 * (predicted / measured - 1.0);
         let name = ["none", "half of none", "full"][index];
-        println!("{cell:<30}{name:<14}{predicted:>10.4} s{measured:>10.4} s{error:>+8.1}%");
+        let busy = if quiet { "" } else { "  (the machine was busy)" };
+        println!("{cell:<30}{name:<14}{predicted:>10.4} s{measured:>10.4} s{error:>+8.1}%{busy}");
         errors.push(error.abs());
         if by_class && index == 0 {
-            classes(plan, &mut steps[index], profile);
+            classes(plan, &step_medians(&counted, |round| &round.micro), profile);
         }
-    }
-    if let (true, Some(update)) = (by_class, &update) {
-        println!("{cell:<30}update");
-        classes(update, &mut steps[plans.len()], profile);
+        if let (true, 2, Some(update)) = (by_class, index, &update) {
+            println!("{cell:<30}update");
+            classes(update, &step_medians(&counted, |round| &round.update), profile);
+        }
     }
     Ok(errors)
 }
 
-/// Where the error comes from.
-fn classes(plan: &Plan, seconds: &mut [Vec<f64>], profile: &DeviceProfile) {
-    // The first round faults pages in.
-    let median = |rounds: &mut Vec<f64>| {
-        rounds[1..].sort_by(f64::total_cmp);
-        rounds[rounds.len() / 2]
+/// One micro-step of a plan with its update.
+struct Round {
+    seconds: f64,
+    /// Of each step.
+    micro: Vec<f64>,
+    update: Vec<f64>,
+    /// The machine's speed at the time, the worse of before and after.
+    probe: SpeedProbe,
+}
+
+/// The rounds of each plan, in turns, until there are enough on a quiet machine. The first is left out: it faults pages in.
+fn rounds(
+    loaded: &mut LoadedStep,
+    plans: &[Plan],
+    update: Option<&Plan>,
+    threads: usize,
+) -> Result<Vec<Vec<Round>>, Box<dyn Error>> {
+    let mut rounds: Vec<Vec<Round>> = plans.iter().map(|_| Vec::new()).collect();
+    for number in 0..=MOST_ROUNDS {
+        for (index, plan) in plans.iter().enumerate() {
+            if number > ROUNDS && has_enough(&rounds[index]) {
+                continue;
+            }
+            let round = round(loaded, (index, plan), update, threads)?;
+            if number > 0 {
+                rounds[index].push(round);
+            }
+        }
+    }
+    Ok(rounds)
+}
+
+fn round(
+    loaded: &mut LoadedStep,
+    (index, plan): (usize, &Plan),
+    update: Option<&Plan>,
+    threads: usize,
+) -> Result<Round, Box<dyn Error>> {
+    let probe = || speed_probe(threads).ok_or("no threads can be started");
+    let before = probe()?;
+    let start = Instant::now();
+    let micro = traced(loaded, plan, |loaded| loaded.micro(index, SMALL, [0; 4]))?;
+    let update = match update {
+        Some(update) => traced(loaded, update, |loaded| loaded.update(SMALL, 1))?,
+        None => Vec::new(),
     };
-    let medians: Vec<f64> = seconds.iter_mut().map(median).collect();
+    let seconds = start.elapsed().as_secs_f64();
+    Ok(Round { seconds, micro, update, probe: before.worse(probe()?) })
+}
+
+/// Seconds of each step of what runs.
+fn traced<T, E: Into<Box<dyn Error>>>(
+    loaded: &mut LoadedStep,
+    plan: &Plan,
+    run: impl FnOnce(&mut LoadedStep) -> Result<T, E>,
+) -> Result<Vec<f64>, Box<dyn Error>> {
+    loaded.begin_trace(StepTrace::new(plan.steps.len(), plan.steps.len()));
+    run(loaded).map_err(Into::into)?;
+    let mut seconds = vec![0.0; plan.steps.len()];
+    for ran in loaded.end_trace().iter().flat_map(StepTrace::ran) {
+        seconds[ran.step.index()] = ran.seconds;
+    }
+    Ok(seconds)
+}
+
+/// The rounds of a quiet machine, and that they are; without any, the quickest, which stands for what it can.
+fn counted(rounds: &[Round]) -> (Vec<&Round>, bool) {
+    let fastest = rounds.iter().map(|round| round.probe.rounds_per_second).fold(0.0, f64::max);
+    let quiet: Vec<&Round> = rounds.iter().filter(|round| round.probe.is_quiet(fastest)).collect();
+    if quiet.is_empty() {
+        return (rounds.iter().min_by(|a, b| a.seconds.total_cmp(&b.seconds)).into_iter().collect(), false);
+    }
+    (quiet, true)
+}
+
+/// Whether there are enough rounds of a quiet machine.
+fn has_enough(rounds: &[Round]) -> bool {
+    let (counted, quiet) = counted(rounds);
+    quiet && counted.len() >= ROUNDS
+}
+
+fn median(mut seconds: Vec<f64>) -> f64 {
+    seconds.sort_by(f64::total_cmp);
+    seconds[seconds.len() / 2]
+}
+
+/// Of each step over the rounds.
+fn step_medians(rounds: &[&Round], of: impl Fn(&Round) -> &Vec<f64>) -> Vec<f64> {
+    let steps = 0..rounds.first().map_or(0, |round| of(round).len());
+    steps.map(|step| median(rounds.iter().map(|round| of(round)[step]).collect())).collect()
+}
+
+/// Where the error comes from.
+fn classes(plan: &Plan, seconds: &[f64], profile: &DeviceProfile) {
     let mut rows: BTreeMap<(OpClass, &str), (f64, f64, usize)> = BTreeMap::new();
-    for (step, seconds) in plan.steps.iter().zip(&medians) {
+    for (step, seconds) in plan.steps.iter().zip(seconds) {
         let Action::Compute(op) = step.action else { continue };
         let node = plan.graph.node(op);
         let row = rows.entry((OpClass::of(&plan.graph, node), node.op.name())).or_default();

@@ -243,9 +243,7 @@ unsafe fn encode<S: Simd>(map: &DynamicMap, moments: &[f32; MOMENT_BLOCK], range
         }
         let largest = range.largest();
         let divisor = if largest == 0.0 { 1.0 } else { largest };
-        // As bitsandbytes: a negative moment keeps its sign.
-        let zero_code = map.code(0.0);
-        S::nearest_codes(map, zero_code, moments, divisor, codes);
+        S::nearest_codes(map, moments, divisor, codes);
         largest
     }
 }
@@ -396,7 +394,7 @@ mod tests {
     impl Kernel for Codes<'_> {
         unsafe fn task<S: Simd>(&self, _: usize, _: &mut Scratch) {
             let mut codes = [0; MOMENT_BLOCK];
-            unsafe { S::nearest_codes(self.map, self.map.code(0.0), self.numbers, self.divisor, codes.as_mut_ptr()) };
+            unsafe { S::nearest_codes(self.map, self.numbers, self.divisor, codes.as_mut_ptr()) };
             codes.iter().enumerate().for_each(|(i, &code)| unsafe { *self.codes.at(i) = f32::from(code) });
         }
     }

@@ -3,10 +3,10 @@
 use std::arch::x86_64::*;
 
 use super::x86::{entries, intrinsics, max4, one_instruction_each, sum4, transposed_quarters};
-use super::{Kernel, Outlined, Simd, nearest_code};
+use super::{Kernel, Outlined, Simd};
 use crate::pool::Scratch;
 use remat_tensor::DynamicMap;
-use remat_tensor::decades::{Decades, LEAST_MAGNITUDE, PLACE_BITS, UNSURE};
+use remat_tensor::decades::{Decades, PLACE_BITS, UNSURE};
 
 /// AVX2 with FMA.
 #[derive(Clone, Copy)]
@@ -50,15 +50,11 @@ impl DecadeTables {
         }
     }
 
-    /// The places of eight numbers among those of their sign, and all bits of those that are not sure.
+    /// The places of eight magnitudes among the numbers of their sign, and no bit at all of those that are not sure.
+    /// `compared` decides between decades.
     #[inline(always)]
-    unsafe fn places(&self, x: __m256) -> (__m256i, __m256i) {
+    unsafe fn places(&self, magnitude: __m256i, compared: __m256i) -> (__m256i, __m256i) {
         unsafe {
-            let bits = _mm256_castps_si256(x);
-            let magnitude = _mm256_and_si256(bits, _mm256_set1_epi32(0x7fff_ffff));
-            let magnitude = _mm256_max_epi32(magnitude, _mm256_set1_epi32(LEAST_MAGNITUDE.to_bits() as i32));
-            // Of two equally near numbers the lower one: of negative ones that is the one further from 0.
-            let compared = _mm256_sub_epi32(magnitude, _mm256_srai_epi32::<31>(bits));
             let [middle, low, high, by_number, last] = self.bounds;
             let upper = _mm256_cmpgt_epi32(compared, middle);
             let beyond = _mm256_cmpgt_epi32(compared, _mm256_blendv_epi8(low, high, upper));
@@ -72,39 +68,48 @@ impl DecadeTables {
             let place = _mm256_srli_epi32::<{ PLACE_BITS as i32 }>(units);
             let place = _mm256_min_epi32(place, _mm256_permutevar8x32_epi32(self.last, decade));
             let is_one = _mm256_cmpgt_epi32(compared, last);
-            let within = _mm256_and_si256(units, _mm256_set1_epi32(UNSURE as i32));
-            let unsure = _mm256_andnot_si256(is_one, _mm256_cmpeq_epi32(within, _mm256_setzero_si256()));
-            (_mm256_blendv_epi8(place, self.one, is_one), unsure)
+            let sure = _mm256_or_si256(is_one, _mm256_and_si256(units, _mm256_set1_epi32(UNSURE as i32)));
+            (_mm256_blendv_epi8(place, self.one, is_one), sure)
         }
     }
 
-    /// The codes of eight numbers divided by one, and all bits of those that are not sure. `zero` is the code of 0.
+    /// The codes of eight numbers divided by one, and no bit at all of those that are not sure. `zero` is the code of 0.
     #[inline(always)]
     unsafe fn codes(&self, number: __m256, by: __m256, zero: u8) -> (__m256i, __m256i) {
         unsafe {
             if zero == 0 {
                 // A map without negative numbers: codes are places, and what is below 0 counts as 0.
-                return self.places(_mm256_div_ps(_mm256_max_ps(number, _mm256_setzero_ps()), by));
+                let magnitude = _mm256_castps_si256(_mm256_div_ps(_mm256_max_ps(number, _mm256_setzero_ps()), by));
+                return self.places(magnitude, magnitude);
             }
             let (zeros, one) = (_mm256_set1_epi32(i32::from(zero)), _mm256_set1_epi32(1));
             let negative = _mm256_castps_si256(_mm256_cmp_ps::<_CMP_LT_OQ>(number, _mm256_setzero_ps()));
-            let (place, unsure) = self.places(_mm256_div_ps(number, by));
+            let bits = _mm256_castps_si256(_mm256_div_ps(number, by));
+            let magnitude = _mm256_and_si256(bits, _mm256_set1_epi32(0x7fff_ffff));
+            // Of two equally near numbers the lower one: of negative ones that is the one further from 0.
+            let (place, sure) = self.places(magnitude, _mm256_sub_epi32(magnitude, _mm256_srai_epi32::<31>(bits)));
             // A number below 0 keeps its sign, and the map may have none as far below 0 as 1.
             let below = _mm256_min_epi32(_mm256_max_epi32(place, one), zeros);
             let place = _mm256_blendv_epi8(place, below, negative);
             let signed = _mm256_sub_epi32(_mm256_xor_si256(place, negative), negative);
-            (_mm256_add_epi32(zeros, signed), unsure)
+            (_mm256_add_epi32(zeros, signed), sure)
         }
     }
+}
+
+/// Which of eight words are zero.
+#[inline(always)]
+unsafe fn zeros(words: __m256i) -> u8 {
+    unsafe { _mm256_movemask_ps(_mm256_castsi256_ps(_mm256_cmpeq_epi32(words, _mm256_setzero_si256()))) as u8 }
 }
 
 /// The codes of some of 32 numbers, one by one.
 #[cold]
 #[inline(never)]
-unsafe fn look_up_codes(map: &DynamicMap, zero: u8, from: *const f32, divisor: f32, mut which: u32, codes: *mut u8) {
+unsafe fn look_up_codes(map: &DynamicMap, from: *const f32, divisor: f32, mut which: u32, codes: *mut u8) {
     while which != 0 {
         let at = which.trailing_zeros() as usize;
-        unsafe { *codes.add(at) = nearest_code(map, zero, *from.add(at), divisor) };
+        unsafe { *codes.add(at) = map.code_of_quotient(*from.add(at), divisor) };
         which &= which - 1;
     }
 }
@@ -186,32 +191,34 @@ impl Simd for Avx2 {
         let numbers = map.numbers();
         for i in (0..256).step_by(8) {
             unsafe {
-                // Eight loads take less time than one gather.
-                let at = |lane: usize| numbers[usize::from(*codes.add(i + lane))];
-                let eight = _mm256_setr_ps(at(0), at(1), at(2), at(3), at(4), at(5), at(6), at(7));
-                _mm256_storeu_ps(to.as_mut_ptr().add(i), eight);
+                // Eight loads take less time than one gather, and shifts less than eight loads of codes.
+                let eight = codes.add(i).cast::<u64>().read_unaligned();
+                let at = |lane: usize| numbers[usize::from((eight >> (8 * lane)) as u8)];
+                let found = _mm256_setr_ps(at(0), at(1), at(2), at(3), at(4), at(5), at(6), at(7));
+                _mm256_storeu_ps(to.as_mut_ptr().add(i), found);
             }
         }
     }
     #[inline(always)]
-    unsafe fn nearest_codes(map: &DynamicMap, zero: u8, from: &[f32; 256], divisor: f32, codes: *mut u8) {
+    unsafe fn nearest_codes(map: &DynamicMap, from: &[f32; 256], divisor: f32, codes: *mut u8) {
         unsafe {
-            let (tables, by) = (DecadeTables::of(map.decades()), _mm256_set1_ps(divisor));
+            let (tables, by, zero) = (DecadeTables::of(map.decades()), _mm256_set1_ps(divisor), map.code(0.0));
             // What packing by halves of a register leaves out of order.
             let order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
             for i in (0..256).step_by(32) {
-                let (mut found, mut unsure) = ([_mm256_setzero_si256(); 4], 0);
-                for part in 0..4 {
-                    let number = _mm256_loadu_ps(from.as_ptr().add(i + 8 * part));
-                    let (codes, doubts) = tables.codes(number, by, zero);
-                    found[part] = codes;
-                    unsure |= (_mm256_movemask_ps(_mm256_castsi256_ps(doubts)) as u32) << (8 * part);
-                }
-                let words = [_mm256_packus_epi32(found[0], found[1]), _mm256_packus_epi32(found[2], found[3])];
+                let at = from.as_ptr().add(i);
+                // Each by its name: an array that the rare path walks would lie in memory.
+                let (a, sure_a) = tables.codes(_mm256_loadu_ps(at), by, zero);
+                let (b, sure_b) = tables.codes(_mm256_loadu_ps(at.add(8)), by, zero);
+                let (c, sure_c) = tables.codes(_mm256_loadu_ps(at.add(16)), by, zero);
+                let (d, sure_d) = tables.codes(_mm256_loadu_ps(at.add(24)), by, zero);
+                let words = [_mm256_packus_epi32(a, b), _mm256_packus_epi32(c, d)];
                 let bytes = _mm256_permutevar8x32_epi32(_mm256_packus_epi16(words[0], words[1]), order);
                 _mm256_storeu_si256(codes.add(i).cast(), bytes);
-                if unsure != 0 {
-                    look_up_codes(map, zero, from.as_ptr().add(i), divisor, unsure, codes.add(i));
+                let least = [_mm256_min_epu32(sure_a, sure_b), _mm256_min_epu32(sure_c, sure_d)];
+                if zeros(_mm256_min_epu32(least[0], least[1])) != 0 {
+                    let unsure = u32::from_le_bytes([zeros(sure_a), zeros(sure_b), zeros(sure_c), zeros(sure_d)]);
+                    look_up_codes(map, at, divisor, unsure, codes.add(i));
                 }
             }
         }

@@ -3,7 +3,7 @@
 use std::arch::x86_64::*;
 
 use super::x86::{entries, intrinsics, max4, one_instruction_each, sum4, transposed_quarters};
-use super::{Kernel, Outlined, Simd, nearest_code};
+use super::{Kernel, Outlined, Simd};
 use crate::pool::Scratch;
 use remat_tensor::DynamicMap;
 use remat_tensor::decades::{Decades, LEAST_MAGNITUDE, PLACE_BITS, UNSURE};
@@ -129,10 +129,10 @@ impl DecadeTables {
 /// The codes of some of sixteen numbers, one by one.
 #[cold]
 #[inline(never)]
-unsafe fn look_up_codes(map: &DynamicMap, zero: u8, from: *const f32, divisor: f32, mut which: u16, codes: *mut u8) {
+unsafe fn look_up_codes(map: &DynamicMap, from: *const f32, divisor: f32, mut which: u16, codes: *mut u8) {
     while which != 0 {
         let at = which.trailing_zeros() as usize;
-        unsafe { *codes.add(at) = nearest_code(map, zero, *from.add(at), divisor) };
+        unsafe { *codes.add(at) = map.code_of_quotient(*from.add(at), divisor) };
         which &= which - 1;
     }
 }
@@ -258,15 +258,15 @@ impl Simd for Avx512 {
         }
     }
     #[inline(always)]
-    unsafe fn nearest_codes(map: &DynamicMap, zero: u8, from: &[f32; 256], divisor: f32, codes: *mut u8) {
+    unsafe fn nearest_codes(map: &DynamicMap, from: &[f32; 256], divisor: f32, codes: *mut u8) {
         unsafe {
-            let (tables, by) = (DecadeTables::of(map.decades()), _mm512_set1_ps(divisor));
+            let (tables, by, zero) = (DecadeTables::of(map.decades()), _mm512_set1_ps(divisor), map.code(0.0));
             for i in (0..256).step_by(16) {
                 let number = _mm512_loadu_ps(from.as_ptr().add(i));
                 let (code, unsure) = tables.codes(number, by, zero);
                 _mm_storeu_si128(codes.add(i).cast(), _mm512_cvtepi32_epi8(code));
                 if unsure != 0 {
-                    look_up_codes(map, zero, from.as_ptr().add(i), divisor, unsure, codes.add(i));
+                    look_up_codes(map, from.as_ptr().add(i), divisor, unsure, codes.add(i));
                 }
             }
         }

@@ -6,7 +6,7 @@
 
 use super::zeros::dtype_name;
 use super::{OpDef, float, operands, typed};
-use crate::{Array, Cost, IrError, Sample, Type, ValueId, Vjp};
+use crate::{Array, Cost, IrError, OpClass, Sample, Type, ValueId, Vjp};
 use remat_tensor::DType;
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
@@ -42,6 +42,10 @@ impl OpDef for Cast {
     /// Rounding counts as the identity. A replaced state has no cotangent: its old value is not read.
     fn row_operands(&self) -> Option<Vec<usize>> {
         (!self.into).then(|| vec![0])
+    }
+
+    fn class(&self, _inputs: &[&Type], _outputs: &[&Type]) -> OpClass {
+        OpClass::Cast
     }
 
     fn activations(&self, _operands: usize) -> Range<usize> {

@@ -52,8 +52,11 @@ impl OpDef for EmbeddingGrad {
         Err(cx.refuse("embedding_grad", "second derivatives are not supported"))
     }
 
+    /// Of a state only the rows of the ids move; without one all of the table is written first.
     fn cost(&self, inputs: &[&Type], outputs: &[&Type]) -> Cost {
-        Cost::new(inputs[0].shape.numel() as f64, inputs, outputs)
+        let table = if self.accumulate { 0 } else { outputs[0].bytes() };
+        let sums = Type::new(outputs[0].dtype, inputs[0].shape.clone());
+        Cost::new(inputs[0].shape.numel() as f64, &[inputs[0], inputs[1], &sums], &[&sums]).with_bytes(table)
     }
 
     fn eval(&self, inputs: &[&Array], results: &[&Type]) -> Vec<Array> {

@@ -3,7 +3,7 @@
 //! Operands: one or more f32 tensors. Result: f32 [1].
 
 use super::{OpDef, typed};
-use crate::{Array, Cost, IrError, Sample, Type, ValueId, Vjp};
+use crate::{Array, Cost, IrError, OpClass, Sample, Type, ValueId, Vjp};
 use remat_tensor::DType;
 use serde::{Deserialize, Serialize};
 
@@ -20,6 +20,10 @@ impl OpDef for GradNorm {
             typed(&format!("gradient {index}"), ty, DType::F32, &ty.shape)?;
         }
         Ok(vec![Type::new(DType::F32, [1])])
+    }
+
+    fn class(&self, _inputs: &[&Type], _outputs: &[&Type]) -> OpClass {
+        OpClass::GradNorm
     }
 
     fn vjp(&self, cx: &mut Vjp<'_>) -> Result<Vec<Option<ValueId>>, IrError> {

@@ -6,14 +6,14 @@
 //! w may be quantised: it stands for its decoded numbers, rounded to the dtype of x as a dense w is when it is loaded. It
 //! is frozen: there is no dW.
 
-use super::{Layout, LinearDw, BiasGrad, OpDef, finite, float, operands};
+use super::{BiasGrad, Layout, LinearDw, OpDef, finite, float, operands};
 use crate::{Array, Cost, IrError, OpClass, Sample, THIN, Type, ValueId, Vjp};
 use remat_tensor::{DType, QuantFormat, bf16};
 use serde::{Deserialize, Serialize};
 
-/// Rows that a quantised weight is decoded for at a time, so that what is decoded stays in a cache: for more of them it is
-/// decoded again.
-const ROWS_PER_DECODING: usize = 512;
+/// Rows that a weight is packed for at a time, and decoded where it is quantised, so that the rows' sums stay in a cache: for
+/// more of them it is read again.
+const ROWS_PER_PACKING: usize = 512;
 
 /// A second product, of an adapter as a rule, that is added in the same pass.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -171,13 +171,11 @@ impl OpDef for Linear {
     fn cost(&self, inputs: &[&Type], outputs: &[&Type]) -> Cost {
         let terms = inputs[0].shape.numel() + self.low_rank_operand().map_or(0, |index| inputs[index].shape.numel());
         let work = 2.0 * terms as f64 * outputs[0].shape.last() as f64;
-        let cost = Cost::new(work, inputs, outputs);
+        let times = inputs[0].shape.rows().div_ceil(ROWS_PER_PACKING).max(1);
+        let cost = Cost::new(work, inputs, outputs).with_bytes((times - 1) * inputs[1].bytes());
         match inputs[1].dtype.quant_format() {
             None => cost,
-            Some(_) => {
-                let times = inputs[0].shape.rows().div_ceil(ROWS_PER_DECODING);
-                cost.with_inner((times * inputs[1].shape.numel()) as f64)
-            }
+            Some(_) => cost.with_inner((times * inputs[1].shape.numel()) as f64),
         }
     }
 
@@ -244,9 +242,11 @@ fn quantised_samples() -> Vec<Sample> {
             };
             let low_rank = Some(LowRank { layout: Layout::InOut, beta: 0.25 });
             let adapted = Linear { low_rank, ..Linear::plain(layout) };
-            let adapted = Sample::new(adapted).normal([1, rows, fan_in]).normal(w).normal([1, rows, 5]).normal([5, fan_out]);
+            let adapted =
+                Sample::new(adapted).normal([1, rows, fan_in]).normal(w).normal([1, rows, 5]).normal([5, fan_out]);
             let full = Linear { layout, alpha: 0.5, bias: true, residual: true, low_rank: None };
-            let full = Sample::new(full).normal([1, rows, fan_in]).normal(w).normal([fan_out]).normal([1, rows, fan_out]);
+            let full =
+                Sample::new(full).normal([1, rows, fan_in]).normal(w).normal([fan_out]).normal([1, rows, fan_out]);
             samples.extend([full, adapted].map(|sample| sample.in_dtype(1, DType::Nf4Single)));
             // Plain products, and with everything added, of a w whose every group has 1 as its largest magnitude.
             let scaled = |op: Linear, group: usize| {

@@ -90,6 +90,19 @@ pub(super) fn low_rank_work(op: &LinearCrossEntropy, inputs: &[&Type]) -> f64 {
     op.u_operand().map_or(0.0, |at| product_work(inputs[at], inputs[at + 1]))
 }
 
+/// Tokens whose logits are made at a time: what executors do, or near it.
+fn chunk(vocab: usize) -> usize {
+    if vocab <= 1 << 16 { MOST_CHUNK } else { MOST_CHUNK / 2 }
+}
+
+/// Bytes that are read and written again where there are so many products with w, and its gradient is added onto a state
+/// if `dw`: each chunk of tokens goes through all of w once for each product.
+pub(super) fn bytes_again(h: &Type, w: &Type, products: usize, dw: bool) -> usize {
+    let chunks = h.shape.rows().div_ceil(chunk(w.shape[0])).max(1);
+    let state = if dw { 2 * w.shape.numel() * size_of::<f32>() } else { 0 };
+    (products * chunks - 1) * w.bytes() + (chunks - 1) * state
+}
+
 /// How many logits there are.
 pub(super) fn logits(h: &Type, w: &Type) -> f64 {
     h.shape.rows() as f64 * w.shape[0] as f64
@@ -165,6 +178,7 @@ impl OpDef for LinearCrossEntropy {
 
     fn cost(&self, inputs: &[&Type], outputs: &[&Type]) -> Cost {
         Cost::new(product_work(inputs[0], inputs[1]) + low_rank_work(self, inputs), inputs, outputs)
+            .with_bytes(bytes_again(inputs[0], inputs[1], 1, false))
             .with_inner(logits(inputs[0], inputs[1]))
     }
 

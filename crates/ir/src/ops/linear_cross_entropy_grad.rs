@@ -6,7 +6,9 @@
 //! db f32 [V] and dup f32 [V, R] are added onto in place, as far as they are wanted. Results, each if the attribute of its name
 //! is true: dh like h, du like u, dw, db, dup. The logits are made again, a chunk of tokens at a time, in workspace.
 
-use super::linear_cross_entropy::{LinearCrossEntropy, fit, is_false, logits, low_rank_work, product_work, token};
+use super::linear_cross_entropy::{
+    LinearCrossEntropy, bytes_again, fit, is_false, logits, low_rank_work, product_work, token,
+};
 use super::{Op, OpDef, operands, softcap, typed};
 use crate::{Array, Cost, IrError, OpClass, Sample, Type, ValueId, Vjp, Workspace};
 use remat_tensor::DType;
@@ -108,6 +110,19 @@ impl LinearCrossEntropyGrad {
         let low_rank = low_rank_work(&self.forward(), inputs);
         of([self.dh, self.dw]) * product_work(inputs[0], inputs[1]) + of([self.du, self.dup]) * low_rank
     }
+
+    /// Of this op, and of the one that makes the loss, too.
+    pub(super) fn cost_of(&self, inputs: &[&Type], outputs: &[&Type]) -> Cost {
+        let products = 1 + usize::from(self.dh);
+        Cost::new(self.work(inputs), inputs, outputs)
+            .with_bytes(bytes_again(inputs[0], inputs[1], products, self.dw))
+            .with_inner(logits(inputs[0], inputs[1]))
+    }
+
+    /// Of both.
+    pub(super) fn class_of(&self) -> OpClass {
+        if self.dw { OpClass::HeadWeightGradient } else { OpClass::Head }
+    }
 }
 
 impl OpDef for LinearCrossEntropyGrad {
@@ -162,7 +177,7 @@ impl OpDef for LinearCrossEntropyGrad {
     }
 
     fn class(&self, _inputs: &[&Type], _outputs: &[&Type]) -> OpClass {
-        OpClass::Head
+        self.class_of()
     }
 
     fn activations(&self, _operands: usize) -> Range<usize> {
@@ -178,7 +193,7 @@ impl OpDef for LinearCrossEntropyGrad {
     }
 
     fn cost(&self, inputs: &[&Type], outputs: &[&Type]) -> Cost {
-        Cost::new(self.work(inputs), inputs, outputs).with_inner(logits(inputs[0], inputs[1]))
+        self.cost_of(inputs, outputs)
     }
 
     fn eval(&self, inputs: &[&Array], _results: &[&Type]) -> Vec<Array> {

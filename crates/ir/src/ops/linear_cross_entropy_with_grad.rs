@@ -3,7 +3,6 @@
 //!
 //! Operands: those of `linear_cross_entropy_grad`. Results: loss, then those of the gradient.
 
-use super::linear_cross_entropy::logits;
 use super::linear_cross_entropy_grad::samples_of;
 use super::{LinearCrossEntropyGrad, Op, OpDef};
 use crate::{Array, Cost, IrError, OpClass, Sample, Type, ValueId, Vjp, Workspace};
@@ -41,7 +40,7 @@ impl OpDef for LinearCrossEntropyWithGrad {
     }
 
     fn class(&self, _inputs: &[&Type], _outputs: &[&Type]) -> OpClass {
-        OpClass::Head
+        self.0.class_of()
     }
 
     fn activations(&self, _operands: usize) -> Range<usize> {
@@ -57,7 +56,7 @@ impl OpDef for LinearCrossEntropyWithGrad {
     }
 
     fn cost(&self, inputs: &[&Type], outputs: &[&Type]) -> Cost {
-        Cost::new(self.0.work(inputs), inputs, outputs).with_inner(logits(inputs[0], inputs[1]))
+        self.0.cost_of(inputs, outputs)
     }
 
     fn eval(&self, inputs: &[&Array], results: &[&Type]) -> Vec<Array> {

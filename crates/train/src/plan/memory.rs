@@ -279,7 +279,7 @@ impl ArenaParts {
     fn of(micro: &Plan, arena_bytes: usize) -> Self {
         let kept = micro.activation_bytes().min(arena_bytes);
         let is_head = |step: &&Step| match step.action {
-            Action::Compute(op) => OpClass::of(&micro.graph, micro.graph.node(op)) == OpClass::Head,
+            Action::Compute(op) => OpClass::of(&micro.graph, micro.graph.node(op)).is_head(),
             _ => false,
         };
         let workspaces = micro.steps.iter().filter(is_head).filter_map(|step| step.workspace);

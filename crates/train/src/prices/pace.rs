@@ -9,7 +9,6 @@
 //! the account counts; prices that somebody else has changed meanwhile stay.
 
 use crate::Precision;
-use crate::prices::calibrate::is_quiet;
 use crate::prices::price_cache::PriceCorrection;
 use crate::prices::price_file::{cached, price_file};
 use crate::record::time::seconds_since_1970;
@@ -112,7 +111,7 @@ impl PaceWatch {
         self.trace = Some(trace);
         let probe = speed_probe(self.options.threads)?;
         self.fastest = self.fastest.max(probe.rounds_per_second);
-        sample.is_quiet = is_quiet(probe, self.fastest);
+        sample.is_quiet = probe.is_quiet(self.fastest);
         self.samples.push(sample);
         let quiet = self.samples.iter().filter(|sample| sample.is_quiet).count();
         if quiet < SAMPLES && self.samples.len() < MOST_TIMED {
