@@ -4,11 +4,13 @@
 //! [`run_plan`] runs a plan on a device and hands back what it computed.
 
 mod distant;
+mod faulty;
 mod random_model;
 mod run;
 mod source_values;
 
 pub use distant::DistantDevice;
+pub use faulty::FaultyDevice;
 pub use random_model::{TestModel, random_model, random_model_of, random_model_of_functions, two_layer_mlp};
 pub use run::{RunResult, fill_sources, run_plan, with_backward};
 pub use source_values::source_values;

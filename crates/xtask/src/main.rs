@@ -10,7 +10,7 @@ new-op NAME                              writes the files and lines of an op, th
 arenas                                   every preset's arena against its lower bound (run with --release)
 peers [products] --python PATH [--model M]  the same step beside PyTorch's (run with --release; bench/peers)
 prices [--by-op]   [MODEL:SEQ_LEN…]      predicted against measured step times (run with --release)
-ranks [openmpi] [mpich]                  trains on one to four ranks by mpirun: the same bytes; a killed rank ends all
+ranks [openmpi] [mpich] [SCENARIO]        trains on one to four ranks by mpirun: same bytes; what ends one ends all
 quickstart-model [WORDNET_DIR [UPDATES]] makes the model and data of `remat quickstart` (run with --release)";
 
 fn main() -> ExitCode {
