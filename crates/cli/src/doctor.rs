@@ -3,8 +3,10 @@
 //! Invariant: the page goes to stdout, as text or as one JSON object (schema 1; keys are only ever added).
 
 use crate::exit::exit_code;
+use crate::ranks;
 use crate::terminal;
 use crate::units::{bytes, counted};
+use remat_comm::{Engine, Link, gather_all, measure_links};
 use remat_plan::{OpClass, Prices, SpillPrices};
 use remat_step::DeviceOptions;
 use remat_step::device::{Card, cuda_cards, measure_spill};
@@ -15,18 +17,22 @@ use remat_train::{
 use serde_json::{Map, Value, json};
 use std::io::Write;
 use std::path::PathBuf;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 pub(crate) const AFTER_HELP: &str = "\
 Examples:
   remat doctor
   remat doctor --measure --threads 4
+  mpirun -n 2 remat doctor     # what joins the ranks, too
   remat doctor --offload /mnt/nvme --json > server.json; remat plan --prices server.json --preset llama-3.1-8b
 
 Prices are what each kind of operation costs in time. They are measured once, kept in a cache, and used by plan and train;
 different threads or another version are measured anew. A run whose steps take a tenth more or less than prices say
 corrects them. What --json prints can be given to plan, train and profile, on
 another machine too, by --prices.";
+
+/// How long a rank may be without a sign of life.
+const RANK_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Flags of `remat doctor`.
 #[derive(Debug, clap::Args)]
@@ -62,6 +68,7 @@ struct Found {
     options: DeviceOptions,
     measured: Vec<Measured>,
     copies: Option<(PathBuf, SpillPrices)>,
+    links: Vec<NamedLink>,
 }
 
 /// Prices of one number format.
@@ -73,10 +80,11 @@ struct Measured {
     history: Option<PriceHistory>,
 }
 
-/// Looks and returns the exit code.
+/// Looks and returns the exit code. Of several ranks, all measure what joins them, and rank 0 says what it found.
 pub(crate) fn run(arguments: &DoctorArgs) -> u8 {
-    match look(arguments) {
-        Ok(found) => {
+    match joined().and_then(|links| if links.speaks { look(arguments, links.all) } else { Ok(None) }) {
+        Ok(None) => 0,
+        Ok(Some(found)) => {
             let page = match arguments.json {
                 true => format!("{}\n", object(&found)),
                 false => page(&found),
@@ -92,7 +100,31 @@ pub(crate) fn run(arguments: &DoctorArgs) -> u8 {
     }
 }
 
-fn look(arguments: &DoctorArgs) -> Result<Found, TrainError> {
+/// Links between ranks, and whether this is the rank that says so; none of a process alone.
+struct Links {
+    all: Vec<NamedLink>,
+    speaks: bool,
+}
+
+/// What joins two ranks, by the names of their hosts.
+struct NamedLink {
+    hosts: [String; 2],
+    link: Link,
+}
+
+/// Measures what joins the ranks, if this process is one of several.
+fn joined() -> Result<Links, TrainError> {
+    let Some(engine) = ranks::join(RANK_TIMEOUT)? else { return Ok(Links { all: Vec::new(), speaks: true }) };
+    let links = measure_links(&engine)?;
+    let hosts: Vec<String> = gather_all(&engine, engine.host().as_bytes())?
+        .iter()
+        .map(|host| String::from_utf8_lossy(host).into_owned())
+        .collect();
+    let named = |link: Link| NamedLink { hosts: [link.from, link.to].map(|rank| hosts[rank].clone()), link };
+    Ok(Links { all: links.into_iter().map(named).collect(), speaks: engine.rank() == 0 })
+}
+
+fn look(arguments: &DoctorArgs, links: Vec<NamedLink>) -> Result<Option<Found>, TrainError> {
     let options = device_options(arguments.threads, arguments.isa)?;
     let formats = arguments.precision.map_or(vec![Precision::F32, Precision::Bf16], |precision| vec![precision]);
     let mut measured = Vec::with_capacity(formats.len());
@@ -105,7 +137,7 @@ fn look(arguments: &DoctorArgs) -> Result<Found, TrainError> {
     let copies = arguments.offload.clone().map(|folder| Ok::<_, TrainError>((measure_spill(&folder)?, folder)));
     let copies = copies.transpose()?.map(|(prices, folder)| (folder, prices));
     let machine = Machine::this(&options.level.to_string(), options.threads);
-    Ok(Found { machine, options, measured, copies })
+    Ok(Some(Found { machine, options, measured, copies, links }))
 }
 
 fn number_format(precision: Precision) -> &'static str {
@@ -174,7 +206,7 @@ fn rate(prices: &Prices, class: OpClass) -> String {
 }
 
 fn page(found: &Found) -> String {
-    let Found { machine, options, measured, copies } = found;
+    let Found { machine, options, measured, copies, links } = found;
     let known = |size: Option<u64>| size.map_or("unknown".to_string(), bytes);
     let (version, commit, build) = build();
     let mut lines = vec![
@@ -199,6 +231,11 @@ fn page(found: &Found) -> String {
         let (out, back) = (rate(copies.write_bytes_per_second), rate(copies.read_bytes_per_second));
         lines.push(format!("copies    {} · {out} out, {back} back, measured now", folder.display()));
     }
+    lines.extend(links.iter().map(|NamedLink { hosts: [from, to], link }| {
+        let (speed, wait) = (8e-9 * link.bytes_per_second, 1e6 * link.seconds);
+        let ranks = format!("ranks {} and {}", link.from, link.to);
+        format!("link      {ranks}, {from} and {to}: {speed:.2} Gbit/s in each direction, {wait:.0} µs")
+    }));
     lines.push(String::new());
     lines.extend(rate_table(measured));
     lines.join("\n") + "\n"
@@ -247,7 +284,15 @@ fn rate_table(measured: &[Measured]) -> Vec<String> {
 }
 
 fn object(found: &Found) -> Value {
-    let Found { machine, options, measured, copies } = found;
+    let Found { machine, options, measured, copies, links } = found;
+    let link = |NamedLink { hosts, link }: &NamedLink| {
+        json!({
+            "ranks": [link.from, link.to],
+            "hosts": hosts,
+            "bytes_per_second": link.bytes_per_second,
+            "seconds": link.seconds,
+        })
+    };
     let (version, commit, build) = build();
     let of = |m: &Measured| {
         let rates: Map<String, Value> =
@@ -271,5 +316,6 @@ fn object(found: &Found) -> Value {
         "cuda": cuda_cards().unwrap_or_default().iter().map(card_object).collect::<Vec<_>>(),
         "prices": measured.iter().map(of).collect::<Vec<_>>(),
         "offload": copies.as_ref().map(|(_, prices)| prices),
+        "links": links.iter().map(link).collect::<Vec<_>>(),
     })
 }

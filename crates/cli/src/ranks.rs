@@ -5,6 +5,8 @@
 
 #[cfg(not(feature = "mpi"))]
 use remat_comm::{CommError, launched};
+#[cfg(not(feature = "mpi"))]
+use std::time::Duration;
 
 #[cfg(feature = "mpi")]
 pub use with_mpi::join;
@@ -18,7 +20,7 @@ fn variable(name: &str) -> Option<String> {
 /// # Errors
 /// A launcher that has started several processes.
 #[cfg(not(feature = "mpi"))]
-pub fn join() -> Result<Option<Alone>, CommError> {
+pub fn join(_silence: Duration) -> Result<Option<Alone>, CommError> {
     launched(&variable).map_or(Ok(None), |launched| Err(launched.without_engine()))
 }
 
@@ -29,18 +31,17 @@ pub type Alone = remat_comm::ThreadEngine;
 #[cfg(feature = "mpi")]
 mod with_mpi {
     use super::variable;
-    use crate::terminal;
-    use remat_comm::{CommError, MpiEngine, launched};
+    use remat_comm::{CommError, MpiEngine, Patience, launched};
     use std::time::Duration;
 
-    /// How long a rank waits for another. While rank 0 saves or evaluates, the others wait.
-    const DEADLINE: Duration = Duration::from_secs(1800);
+    /// How long a rank that gives signs of life is waited for. While rank 0 saves or evaluates, the others wait.
+    const PROGRESS: Duration = Duration::from_secs(3600);
 
-    /// This process's rank; none where it is alone.
+    /// This process's rank; none where it is alone. No other may be without a sign of life for longer than `silence`.
     ///
     /// # Errors
     /// MPI that does not start, or that sees other processes than the launcher started.
-    pub fn join() -> Result<Option<MpiEngine>, CommError> {
-        MpiEngine::start(launched(&variable), DEADLINE, Box::new(|error| terminal::error(&error.to_string())))
+    pub fn join(silence: Duration) -> Result<Option<MpiEngine>, CommError> {
+        MpiEngine::start(launched(&variable), Patience { silence, progress: PROGRESS })
     }
 }

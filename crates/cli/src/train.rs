@@ -63,6 +63,14 @@ pub(crate) struct TrainArgs {
     #[arg(long, value_name = "SECONDS", default_value_t = 600)]
     disk_wait: u32,
 
+    /// Of several ranks (docs/clusters.md): end all of them where one has given no sign of life for so many seconds
+    #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = clap::value_parser!(u64).range(1..=86400))]
+    rank_timeout: u64,
+
+    /// Of several ranks: compare parameters, moments and weights of all after every so many updates
+    #[arg(long, value_name = "STEPS", default_value = "100", value_parser = clap::value_parser!(u64).range(1..))]
+    compare_ranks_every: u64,
+
     /// Print events as JSON lines on stdout
     #[arg(long)]
     json: bool,
@@ -76,6 +84,8 @@ pub(crate) struct TrainArgs {
 enum Output {
     Console(Console),
     Json(JsonLines),
+    /// Of a rank other than 0, which says what there is to say.
+    Nothing,
 }
 
 impl Reporter for Output {
@@ -83,6 +93,7 @@ impl Reporter for Output {
         match self {
             Output::Console(console) => console.report(event),
             Output::Json(json) => json.report(event),
+            Output::Nothing => {}
         }
     }
 }
@@ -90,34 +101,49 @@ impl Reporter for Output {
 /// Trains and returns the exit code.
 pub(crate) fn run(arguments: TrainArgs, matches: &ArgMatches) -> u8 {
     let json = arguments.json;
-    let joined = match ranks::join() {
+    let joined = match ranks::join(Duration::from_secs(arguments.rank_timeout)) {
         Ok(joined) => joined,
-        Err(error) => return failed(&error.into(), json),
+        Err(error) => return failed(&error.into(), None, json),
     };
     let engine = joined.as_ref().map(|engine| engine as &dyn Engine);
-    let mut output = if json { Output::Json(JsonLines) } else { Output::Console(Console::new(arguments.quiet)) };
+    if let Some(engine) = engine {
+        let here = of_rank(engine);
+        engine.on_failure(Box::new(move |error| terminal::error(&format!("{here}: {error}"))));
+    }
+    let mut output = match json {
+        _ if engine.is_some_and(|engine| engine.rank() > 0) => Output::Nothing,
+        true => Output::Json(JsonLines),
+        false => Output::Console(Console::new(arguments.quiet)),
+    };
     match start(arguments, matches, engine, &mut output) {
-        // What there is to say, rank 0 says.
-        Ok(_) if engine.is_some_and(|engine| engine.rank() > 0) => 0,
+        Ok(_) if matches!(output, Output::Nothing) => 0,
         Ok(summary) => {
             let report = report::train::write(&summary);
             let code = finish(&summary, &output);
             let what = report::REPORT_FILE;
             let no_report =
                 |error: TrainError| TrainError::NoRecord { out: summary.out, what, problem: error.to_string() };
-            report.map_err(no_report).map_or_else(|error| failed(&error, json), |()| code)
+            report.map_err(no_report).map_or_else(|error| failed(&error, engine, json), |()| code)
         }
         Err(error) => {
-            let code = failed(&error, json);
+            let code = failed(&error, engine, json);
             engine.inspect(|engine| engine.abandon(code));
             code
         }
     }
 }
 
-fn failed(error: &TrainError, json: bool) -> u8 {
+fn of_rank(engine: &dyn Engine) -> String {
+    format!("rank {} on {}", engine.rank(), engine.host())
+}
+
+/// Tells of the error that ended this process, and by name of the rank where there are several.
+fn failed(error: &TrainError, engine: Option<&dyn Engine>, json: bool) -> u8 {
     let code = exit_code(error.kind());
-    terminal::error(&error.to_string());
+    match engine {
+        Some(engine) => terminal::error(&format!("{}: {error}", of_rank(engine))),
+        None => terminal::error(&error.to_string()),
+    }
     if json {
         JsonLines::error(&error.to_string(), code);
     }
@@ -132,7 +158,11 @@ fn start(
 ) -> Result<Summary, TrainError> {
     let (trace, phases_apart) = (arguments.trace.clone(), arguments.phases_apart);
     let disk_wait = Duration::from_secs(arguments.disk_wait.into());
-    let checks = Checks { validate: arguments.validate, poison: arguments.poison };
+    let checks = Checks {
+        validate: arguments.validate,
+        poison: arguments.poison,
+        compare_ranks_every: arguments.compare_ranks_every,
+    };
     let config_file = arguments.settings.file().map(Path::to_path_buf);
     let force = arguments.force;
     let (config, resumes) = merged(arguments, matches, output)?;
@@ -201,6 +231,7 @@ fn finish(summary: &Summary, output: &Output) -> u8 {
     match output {
         Output::Console(console) => console.summary(summary),
         Output::Json(json) => json.summary(summary),
+        Output::Nothing => {}
     }
     match &summary.outcome {
         Outcome::Finished => 0,

@@ -390,3 +390,43 @@ fn a_preset_is_planned_in_the_format_it_is_published_in() {
     let (decimal, _) = plan("--preset gpt2 --seq-len 16 --memory 3GB");
     assert_eq!(decimal["budget_bytes"], 3_000_000_000_u64);
 }
+
+/// Every rank is planned as one process is, and the exchange beside it.
+#[test]
+fn several_ranks_are_planned_from_shapes() {
+    let flags = "--preset gpt2 --seq-len 64 --memory 64GiB --threads 1 --grad-accum 6";
+    let (alone, _) = plan(flags);
+    assert!(alone["ranks"].is_null());
+    let of = |more: &str| {
+        let (planned, code) = plan(&format!("{flags} {more}"));
+        assert_eq!(code, Some(0));
+        planned
+    };
+    let planned = of("--ranks 4 --hosts 2 --link 1Gbit/s");
+    let ranks = &planned["ranks"];
+    assert_eq!((&ranks["ranks"], &ranks["hosts"], &ranks["rounds"]), (&4.into(), &2.into(), &2.into()));
+    // Rank 0 has two micro-batches: it sends three quarters of the gradients for each, then its quarter of the sums to three.
+    let gradient_bytes = 4 * bytes(&planned["trained_parameters"]);
+    assert_eq!(bytes(&ranks["sent_bytes"]), 2 * gradient_bytes / 4 * 3 + 3 * gradient_bytes / 4);
+    // A host sends half of each gradient of its ranks to the other, four of six, and half of the sums.
+    assert_eq!(bytes(&ranks["link_bytes"]), 4 * gradient_bytes / 2 + gradient_bytes);
+    // What gradients are exchanged through is counted, on every rank.
+    let peak = bytes(&planned["peak_bytes"]);
+    assert_eq!(bytes(&ranks["host_peak_bytes"]), 2 * peak);
+    assert!(peak >= bytes(&alone["peak_bytes"]) + 2 * gradient_bytes, "{peak}");
+    let seconds = |planned: &Value| planned["ranks"]["exchange_seconds"].as_f64().expect("seconds");
+    assert!(seconds(&of("--ranks 4 --hosts 2 --link 10Gbit/s")) < seconds(&planned) / 5.0);
+    assert!(ranks["advice"][0].as_str().is_some_and(|advice| advice.contains("--grad-accum 8")), "{}", ranks["advice"]);
+    let page =
+        String::from_utf8(remat(&format!("plan {flags} --ranks 4 --hosts 2 --link 1Gbit/s")).stdout).expect("text");
+    assert!(page.contains("ranks     4 on 2 hosts") && page.contains("exchange  "), "{page}");
+    for (wrong, why) in [
+        ("--ranks 0", "at least 1"),
+        ("--ranks 2 --hosts 2", "what joins them"),
+        ("--ranks 2 --hosts 3 --link 1GB/s", "from 1 to"),
+    ] {
+        let refused = remat(&format!("plan {flags} {wrong}"));
+        assert_eq!(refused.status.code(), Some(2));
+        assert!(String::from_utf8_lossy(&refused.stderr).contains(why), "{wrong}");
+    }
+}

@@ -1,6 +1,9 @@
 //! What ranks do together, on threads.
 
-use crate::{CommError, Engine, Incoming, Outgoing, ThreadEngine, all_to_all, barrier, broadcast, gather, gather_all};
+use crate::{
+    CommError, Engine, Incoming, Outgoing, ThreadEngine, all_to_all, barrier, broadcast, gather, gather_all,
+    measure_links,
+};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -103,4 +106,14 @@ fn messages_keep_their_order_and_another_length_is_refused() {
     assert_eq!((&first, &second), (b"one", b"two"));
     let refused = engines[1].exchange(&[], &mut [Incoming { from: 0, bytes: &mut third }]);
     assert_eq!(refused, Err(CommError::Length { from: 0, sent: 5, expected: 4 }));
+}
+
+#[test]
+fn every_pair_of_ranks_has_a_link_and_all_know_it() {
+    let measured = on_ranks(4, LONG, |engine| measure_links(engine).expect("all are there"));
+    let pairs: Vec<(usize, usize)> = measured[0].iter().map(|link| (link.from, link.to)).collect();
+    assert_eq!(pairs, [(0, 1), (0, 2), (0, 3), (1, 2), (1, 3), (2, 3)]);
+    assert!(measured.iter().all(|links| *links == measured[0]));
+    assert!(measured[0].iter().all(|link| link.bytes_per_second.is_finite() && link.bytes_per_second > 0.0));
+    assert!(on_ranks(1, LONG, |engine| measure_links(engine).expect("alone")).concat().is_empty());
 }

@@ -21,6 +21,9 @@ pub struct Incoming<'a> {
     pub bytes: &'a mut [u8],
 }
 
+/// What is told of the error that ends all ranks.
+pub type OnFailure = Box<dyn Fn(&CommError) + Send>;
+
 /// A rank's end of what connects all ranks.
 pub trait Engine: Debug {
     /// This rank, from 0.
@@ -38,6 +41,10 @@ pub trait Engine: Debug {
     /// # Errors
     /// A rank that has ended, that does not answer before the deadline, or whose message has another length.
     fn exchange(&self, outgoing: &[Outgoing<'_>], incoming: &mut [Incoming<'_>]) -> Result<(), CommError>;
+
+    /// Has `tell` told, too, of an error that this engine finds while nobody waits for it, before it ends the process; one that
+    /// returns all its errors has none to tell.
+    fn on_failure(&self, tell: OnFailure);
 
     /// Says that this rank has failed, so that no other waits for it: a process whose engine can say so only by its end is
     /// ended with this exit code.

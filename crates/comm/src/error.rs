@@ -6,10 +6,24 @@ use std::time::Duration;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CommError {
     /// A rank that has ended while others wait for it.
-    #[error("rank {rank} has ended: its own error says why; run the same command again to go on from the last save")]
+    #[error(
+        "rank {rank} has ended: its own error says why, unless it was killed; run the same command again to go on from the last save"
+    )]
     Gone {
         /// The rank.
         rank: usize,
+    },
+    /// A rank that gives no sign of life.
+    #[error(
+        "rank {rank} has given no sign of life for {} s: see whether its process is stopped and its host is well, then run the \
+         same command again to go on from the last save",
+        silence.as_secs()
+    )]
+    Silent {
+        /// The rank.
+        rank: usize,
+        /// How long a rank may be silent.
+        silence: Duration,
     },
     /// A rank that neither sent nor took what it should have in time.
     #[error(

@@ -11,14 +11,22 @@ mod collectives;
 mod engine;
 mod error;
 mod launcher;
+mod links;
+#[cfg(any(feature = "mpi", test))]
+mod liveness;
 #[cfg(feature = "mpi")]
 mod mpi;
+#[cfg(feature = "mpi")]
+mod mpi_watch;
+#[cfg(any(feature = "mpi", test))]
+mod neighbour;
 mod threads;
 
 pub use collectives::{all_to_all, barrier, broadcast, gather, gather_all};
-pub use engine::{Engine, Incoming, Outgoing};
+pub use engine::{Engine, Incoming, OnFailure, Outgoing};
 pub use error::CommError;
 pub use launcher::{Launched, launched};
+pub use links::{Link, measure_links};
 #[cfg(feature = "mpi")]
-pub use mpi::MpiEngine;
+pub use mpi::{MpiEngine, Patience};
 pub use threads::ThreadEngine;

@@ -1,35 +1,50 @@
 //! MPI as the engine: Open MPI, MPICH or a vendor's, launched by its own `mpirun`, by `srun` or by an operator.
 //!
 //! Invariants: only point-to-point messages are used, so no order of a reduction is MPI's; a wait tests and sleeps, since a
-//! library that spins takes a core away from the ranks beside it; a message is sent in pieces that a C `int` can count.
+//! library that spins takes a core away from the ranks beside it; a message is sent in pieces that a C `int` can count, and
+//! that leave room between them for signs of life. Look next at `mpi_watch`, which notices a rank that is no more.
 
-use crate::engine::{Engine, Incoming, Outgoing};
+use crate::collectives::gather_all;
+use crate::engine::{Engine, Incoming, OnFailure, Outgoing};
 use crate::error::CommError;
 use crate::launcher::Launched;
+use crate::mpi_watch::{FAILED, Shared, watch};
+use crate::neighbour::Neighbour;
+use mpi::Threading;
 use mpi::environment::Universe;
 use mpi::request::{Request, Scope, scope};
 use mpi::topology::{Communicator, SimpleCommunicator};
 use mpi::traits::{Destination, Equivalence, Source};
 use std::fmt;
-use std::thread;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 /// The longest piece of a message.
-const PIECE_BYTES: usize = 1 << 30;
+const PIECE_BYTES: usize = 1 << 26;
+
+/// What marks a message that `exchange` sends.
+const DATA_TAG: i32 = 1;
 
 /// How long a wait sleeps at first, and at most, before it looks again.
 const SLEEPS: [Duration; 2] = [Duration::from_micros(20), Duration::from_millis(1)];
 
-/// What a process ends with whose ranks do not answer.
-const UNANSWERED: i32 = 1;
+/// How long ranks may be.
+#[derive(Debug, Clone, Copy)]
+pub struct Patience {
+    /// How long a rank may be silent: each says every second that it is there, whatever it computes, reads or writes.
+    pub silence: Duration,
+    /// How long a rank that is there may be waited for.
+    pub progress: Duration,
+}
 
 /// This process's rank of an MPI program.
 pub struct MpiEngine {
     world: SimpleCommunicator,
     host: String,
-    deadline: Duration,
-    /// Told of what ends this process while messages are under way.
-    on_failure: Box<dyn Fn(&CommError)>,
+    progress: Duration,
+    shared: Arc<Shared>,
+    watch: Option<JoinHandle<()>>,
     /// MPI ends when this is dropped, so it is the last field.
     _universe: Universe,
 }
@@ -41,28 +56,47 @@ impl fmt::Debug for MpiEngine {
 }
 
 impl MpiEngine {
-    /// Starts MPI; `None` where this is the only process. No wait is longer than `deadline`. Messages that are under way
-    /// cannot be taken back: where one is not answered, `on_failure` is told and all processes are ended.
+    /// Starts MPI; `None` where this is the only process. Messages that are under way cannot be taken back: where a rank has
+    /// ended or is silent, what [`Engine::on_failure`] was given is told, and all processes are ended.
     ///
     /// # Errors
-    /// MPI that was started before, or that sees other processes than the launcher started.
-    pub fn start(
-        launched: Option<Launched>,
-        deadline: Duration,
-        on_failure: Box<dyn Fn(&CommError)>,
-    ) -> Result<Option<MpiEngine>, CommError> {
-        let universe = mpi::initialize();
-        let universe =
-            universe.ok_or_else(|| CommError::NotStarted { problem: "it runs in this process already".to_string() })?;
+    /// MPI that was started before, that cannot be called by two threads in turn, or that sees other processes than the
+    /// launcher started; a rank that does not answer.
+    pub fn start(launched: Option<Launched>, patience: Patience) -> Result<Option<MpiEngine>, CommError> {
+        let not_started = |problem: &str| CommError::NotStarted { problem: problem.to_string() };
+        let started = mpi::initialize_with_threading(Threading::Serialized);
+        let (universe, threading) = started.ok_or_else(|| not_started("it runs in this process already"))?;
         let world = universe.world();
         let seen = world.size() as usize;
         if let Some(Launched { launcher, size: started, .. }) = launched.filter(|launched| launched.size != seen) {
             return Err(CommError::OtherEngine { launcher, launched: started, seen });
         }
-        let host = mpi::environment::processor_name();
-        let host = host.map_err(|error| CommError::NotStarted { problem: error.to_string() })?;
-        let engine = MpiEngine { world, host, deadline, on_failure, _universe: universe };
-        Ok((seen > 1).then_some(engine))
+        if seen == 1 {
+            return Ok(None);
+        }
+        if threading < Threading::Serialized {
+            return Err(not_started("it was built for processes of one thread"));
+        }
+        let host = mpi::environment::processor_name().map_err(|error| not_started(&error.to_string()))?;
+        let (shared, progress) = (Arc::new(Shared::default()), patience.progress);
+        let mut engine = MpiEngine { world, host, progress, shared, watch: None, _universe: universe };
+        engine.watch = Some(engine.watched(patience.silence)?);
+        Ok(Some(engine))
+    }
+
+    /// Begins to watch the other ranks.
+    fn watched(&self, silence: Duration) -> Result<JoinHandle<()>, CommError> {
+        let this = Neighbour::this().map_or_else(String::new, |this| this.to_text());
+        let all = gather_all(self, this.as_bytes())?;
+        let seen = |(rank, text): (usize, &Vec<u8>)| {
+            let text = (rank != self.rank()).then(|| String::from_utf8_lossy(text))?;
+            Neighbour::seen(&text)
+        };
+        let neighbours = all.iter().enumerate().map(seen).collect();
+        let shared = Arc::clone(&self.shared);
+        let watching = thread::Builder::new().name("ranks".to_string());
+        let watching = watching.spawn(move || watch(&shared, neighbours, silence));
+        watching.map_err(|error| CommError::NotStarted { problem: format!("no thread beside it: {error}") })
     }
 
     /// Waits until all of it is sent and received.
@@ -70,6 +104,7 @@ impl MpiEngine {
         let (mut sleep, mut refused) = (SLEEPS[0], None);
         while !under_way.is_empty() {
             let mut still = Vec::with_capacity(under_way.len());
+            let turn = self.shared.turn();
             for UnderWay { rank, expected, request } in under_way.drain(..) {
                 match request.test() {
                     Err(request) => still.push(UnderWay { rank, expected, request }),
@@ -82,11 +117,12 @@ impl MpiEngine {
                     }
                 }
             }
+            drop(turn);
             under_way = still;
             let waited = began.elapsed();
             match under_way.first() {
-                Some(first) if waited > self.deadline => {
-                    self.give_up(&CommError::TimedOut { rank: first.rank, waited })
+                Some(first) if waited > self.progress => {
+                    self.shared.give_up(&self.world, &CommError::TimedOut { rank: first.rank, waited })
                 }
                 Some(_) => thread::sleep(sleep),
                 None => {}
@@ -94,11 +130,6 @@ impl MpiEngine {
             sleep = SLEEPS[1].min(2 * sleep);
         }
         refused.map_or(Ok(()), Err)
-    }
-
-    fn give_up(&self, error: &CommError) -> ! {
-        (self.on_failure)(error);
-        self.world.abort(UNANSWERED)
     }
 }
 
@@ -137,20 +168,41 @@ impl Engine for MpiEngine {
         scope(move |scope| {
             let process = |rank: usize| self.world.process_at_rank(rank as i32);
             let mut under_way = Vec::with_capacity(receives.len() + sends.len());
+            let turn = self.shared.turn();
             for (rank, piece) in receives {
                 let expected = Some(piece.len());
-                let request = process(rank).immediate_receive_into(scope, piece);
+                let request = process(rank).immediate_receive_into_with_tag(scope, piece, DATA_TAG);
                 under_way.push(UnderWay { rank, expected, request });
             }
             for (rank, piece) in sends {
-                let request = process(rank).immediate_send(scope, piece);
+                let request = process(rank).immediate_send_with_tag(scope, piece, DATA_TAG);
                 under_way.push(UnderWay { rank, expected: None, request });
             }
+            drop(turn);
             self.wait_for(under_way, began)
         })
     }
 
+    fn on_failure(&self, tell: OnFailure) {
+        self.shared.on_failure(tell);
+    }
+
     fn abandon(&self, exit_code: u8) {
-        self.world.abort(i32::from(exit_code))
+        self.shared.abort(&self.world, exit_code)
+    }
+}
+
+impl Drop for MpiEngine {
+    /// Leaves when all other ranks do.
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.abandon(FAILED);
+        }
+        self.shared.leave();
+        if let Some(watch) = self.watch.take()
+            && watch.join().is_err()
+        {
+            self.abandon(FAILED);
+        }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Invariant: a rank whose engine is dropped has ended, and whoever waits for it is told at once.
 
-use crate::engine::{Engine, Incoming, Outgoing};
+use crate::engine::{Engine, Incoming, OnFailure, Outgoing};
 use crate::error::CommError;
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -104,6 +104,8 @@ impl Engine for ThreadEngine {
         self.shared.changed.notify_all();
         incoming.iter_mut().try_for_each(|Incoming { from, bytes }| self.receive(*from, bytes, began))
     }
+
+    fn on_failure(&self, _tell: OnFailure) {}
 
     fn abandon(&self, _exit_code: u8) {
         self.shared.mail().ended[self.rank] = true;

@@ -6,12 +6,14 @@
 mod distant;
 mod emulated;
 pub mod op_samples;
+mod faulty;
 mod random_model;
 mod run;
 mod source_values;
 
 pub use distant::DistantDevice;
 pub use emulated::EmulatedCard;
+pub use faulty::FaultyDevice;
 pub use random_model::{TestModel, random_model, random_model_of, random_model_of_functions, two_layer_mlp};
 pub use run::{RunResult, fill_sources, run_plan, with_backward};
 pub use source_values::source_values;

@@ -1,16 +1,18 @@
 //! Training on several ranks: the same bytes on one process, on two, three and four ranks, and after a restart with others;
 //! what ends a rank is known on all.
 
-use remat_comm::{CommError, ThreadEngine};
+use remat_comm::{CommError, Engine, Incoming, OnFailure, Outgoing, ThreadEngine};
 use remat_plan::Policy;
+use remat_step::device::Opener;
+use remat_testkit::FaultyDevice;
 use remat_train::{
-    AccumulationKind, Checks, Event, Existing, MethodKind, OptimizerKind, PrecisionChoice, Reporter, RunControl,
-    ScheduleKind, TrainConfig, TrainError, train,
+    AccumulationKind, Checks, Cluster, ErrorKind, Event, Existing, MethodKind, OptimizerKind, PrecisionChoice,
+    Reporter, RunControl, ScheduleKind, TrainConfig, TrainError, plan_on_ranks, train,
 };
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -48,21 +50,40 @@ fn config(model: &str, folder: &Path) -> TrainConfig {
     }
 }
 
+/// Nothing interrupts a test.
+static NEVER: AtomicBool = AtomicBool::new(false);
+
+fn control(existing: Existing, ranks: Option<&dyn Engine>) -> RunControl<'_> {
+    RunControl {
+        existing,
+        interrupt: &NEVER,
+        trace: None,
+        config_file: None,
+        checks: Checks::default(),
+        device: None,
+        phases_apart: false,
+        disk_wait: Duration::ZERO,
+        ranks,
+    }
+}
+
 /// What each of `size` ranks comes to, started with the settings that `of` gives it.
 fn on_ranks(size: usize, existing: Existing, of: impl Fn(usize) -> TrainConfig + Sync) -> Vec<Result<u64, TrainError>> {
+    on_devices(size, existing, Checks::default(), |_| None, of)
+}
+
+/// The same, each on the device that `device` gives it.
+fn on_devices(
+    size: usize,
+    existing: Existing,
+    checks: Checks,
+    device: impl Fn(usize) -> Option<Opener> + Sync,
+    of: impl Fn(usize) -> TrainConfig + Sync,
+) -> Vec<Result<u64, TrainError>> {
     let start = |config: TrainConfig, engine: Option<ThreadEngine>| {
-        let interrupt = AtomicBool::new(false);
-        let control = RunControl {
-            existing,
-            interrupt: &interrupt,
-            trace: None,
-            config_file: None,
-            checks: Checks::default(),
-            device: None,
-            phases_apart: false,
-            disk_wait: std::time::Duration::ZERO,
-            ranks: engine.as_ref().map(|engine| engine as _),
-        };
+        let engine = engine.as_ref().map(|engine| engine as &dyn Engine);
+        let device = engine.and_then(|engine| device(engine.rank()));
+        let control = RunControl { checks, device, ..control(existing, engine) };
         train(config, control, &mut Silent).map(|summary| summary.updates)
     };
     if size == 1 {
@@ -199,4 +220,94 @@ fn a_rank_that_ends_ends_all_and_each_leaves_its_error() {
         assert_eq!(written["message"]["extraInfo"]["rank"], rank);
         assert!(written["message"]["extraInfo"]["timestamp"].is_string());
     }
+}
+
+/// A bit that is flipped on one rank is found by name: at once where every update is compared, and before anything is saved
+/// where the usual ones are.
+#[test]
+fn a_rank_whose_memory_fails_is_named_and_nothing_of_it_is_saved() {
+    let parameter = "base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight";
+    let weight = "model.embed_tokens.weight";
+    let each = Checks { compare_ranks_every: 1, ..Checks::default() };
+    let usual = Checks::default();
+    let cases = [
+        (3, 1, FaultyDevice::IN_A_PARAMETER, each, parameter, "the other ranks", 4),
+        (3, 0, FaultyDevice::IN_A_PARAMETER, usual, parameter, "the other ranks", 5),
+        (2, 1, FaultyDevice::IN_A_WEIGHT, usual, weight, "rank 0", 5),
+    ];
+    for (size, faulty, opener, checks, tensor, others, update) in cases {
+        let folder = tempfile::tempdir().expect("temporary folder");
+        let config = config("llama-gqa-tied", folder.path());
+        let device = |rank: usize| (rank == faulty).then_some(opener);
+        let ended = on_devices(size, Existing::Refuse, checks, device, |_| config.clone());
+        for error in ended {
+            let error = error.expect_err("it is noticed on all ranks");
+            let expected = format!("after update {update}, \"{tensor}\" of rank {faulty} is not what {others} has");
+            assert!(error.to_string().starts_with(&expected), "{error}");
+            assert_eq!(error.kind(), ErrorKind::Numeric);
+        }
+        assert!(!config.out.join("checkpoint-5").exists(), "nothing is saved");
+    }
+}
+
+/// Counts the bytes that a rank sends in messages as long as a shard.
+#[derive(Debug)]
+struct Counting<'a> {
+    engine: ThreadEngine,
+    shard_bytes: usize,
+    sent: &'a AtomicU64,
+}
+
+impl Engine for Counting<'_> {
+    fn rank(&self) -> usize {
+        self.engine.rank()
+    }
+
+    fn size(&self) -> usize {
+        self.engine.size()
+    }
+
+    fn host(&self) -> &str {
+        self.engine.host()
+    }
+
+    fn exchange(&self, outgoing: &[Outgoing<'_>], incoming: &mut [Incoming<'_>]) -> Result<(), CommError> {
+        let shards = outgoing.iter().filter(|message| message.bytes.len() == self.shard_bytes).count();
+        self.sent.fetch_add((shards * self.shard_bytes) as u64, Ordering::Relaxed);
+        self.engine.exchange(outgoing, incoming)
+    }
+
+    fn on_failure(&self, tell: OnFailure) {
+        self.engine.on_failure(tell);
+    }
+
+    fn abandon(&self, exit_code: u8) {
+        self.engine.abandon(exit_code);
+    }
+}
+
+/// Thirteen micro-batches in four updates: the last has one, of rank 0.
+#[test]
+fn what_is_sent_is_what_is_planned() {
+    const RANKS: usize = 3;
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let config = TrainConfig { steps: Some(4), save_every: None, ..config("llama-gqa-tied", folder.path()) };
+    let cluster = Cluster::new(RANKS, 1, None).expect("ranks");
+    let planned = plan_on_ranks(config.clone(), &cluster).expect("a plan");
+    let elements = planned.trained_parameters;
+    assert_eq!(elements % RANKS, 0, "shards of one length");
+    let sent: [AtomicU64; RANKS] = Default::default();
+    thread::scope(|scope| {
+        for (rank, engine) in ThreadEngine::ranks(RANKS, DEADLINE).into_iter().enumerate() {
+            let engine = Counting { engine, shard_bytes: 4 * elements / RANKS, sent: &sent[rank] };
+            let config = config.clone();
+            scope.spawn(move || {
+                train(config, control(Existing::Refuse, Some(&engine)), &mut Silent).expect("it trains")
+            });
+        }
+    });
+    let [whole, rest] = [4, 1].map(|micro_batches| cluster.traffic(elements, micro_batches).sent_bytes);
+    let expected: Vec<u64> = whole.iter().zip(&rest).map(|(whole, rest)| 3 * whole + rest).collect();
+    assert_eq!(sent.map(AtomicU64::into_inner).to_vec(), expected);
+    assert_eq!(planned.ranks.expect("of ranks").sent_bytes, whole[0], "rank 0 has two of the four micro-batches");
 }

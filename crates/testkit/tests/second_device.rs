@@ -140,7 +140,7 @@ fn a_run_that_is_gone_on_with_elsewhere_has_the_bytes_of_one() {
 
 #[test]
 fn what_is_poisoned_or_validated_comes_out_the_same() {
-    for checks in [Checks { poison: true, validate: false }, Checks { poison: false, validate: true }] {
+    for checks in [Checks { poison: true, ..Checks::default() }, Checks { validate: true, ..Checks::default() }] {
         assert_same(&format!("{checks:?}"), |device, out| {
             let config = TrainConfig { checkpointing: Policy::Full, ..config("llama-gqa-tied", out) };
             run(&config, device, Existing::Refuse, checks)

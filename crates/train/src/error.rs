@@ -51,6 +51,12 @@ pub enum TrainError {
     )]
     RanksDiffer { what: String, rank: usize, first: String, other: String },
 
+    #[error(
+        "after update {update}, \"{tensor}\" of rank {rank} is not what {others} has: memory or a transfer has failed; look \
+         at that rank's host, then run the same command again to go on from the last save"
+    )]
+    RanksDiverged { update: u64, tensor: String, rank: usize, others: &'static str },
+
     #[error("{name} {value}: must be {rule}", name = SettingName(key))]
     OutOfRange { key: &'static str, value: String, rule: &'static str },
 
@@ -287,7 +293,9 @@ impl TrainError {
             | TrainError::OutOfReach { .. }
             | TrainError::BudgetTooSmall { .. }
             | TrainError::ForwardDoesNotFit { .. } => ErrorKind::DoesNotFit,
-            TrainError::NoToken { .. } | TrainError::LossNotFinite { .. } => ErrorKind::Numeric,
+            TrainError::NoToken { .. } | TrainError::LossNotFinite { .. } | TrainError::RanksDiverged { .. } => {
+                ErrorKind::Numeric
+            }
             TrainError::NotFinite { .. }
             | TrainError::NotANumber { .. }
             | TrainError::BadSample { .. }

@@ -31,12 +31,13 @@ pub use generate::text_stream::TextStream;
 pub use plan::alternative::Alternative;
 pub use plan::available::{available_bytes, group_limit_bytes};
 pub use plan::buckets::{BucketPlan, LengthBucket};
+pub use plan::cluster::{Cluster, LinkSpeed, RanksPlan, Traffic};
 pub use plan::limit_owner::LimitOwner;
 pub use plan::memory::{MemoryAccount, PhaseMemory};
 pub use plan::memory_part::{MemoryPart, MemoryTable, PhasePart, RunPhase};
 pub use plan::planning::{Limit, Limits};
 pub use plan::process_memory::peak_resident_bytes;
-pub use plan::run_plan::{Fit, FrontierRow, RunPlan, plan};
+pub use plan::run_plan::{Fit, FrontierRow, RunPlan, plan, plan_on_ranks};
 pub use prices::machine_prices::{
     Measuring, PriceSource, cached_profile, calibrated_profile, measured_profile, price_history,
 };

@@ -14,7 +14,7 @@ peers [products] --python PATH [--model M]  the same step beside PyTorch's (run 
 ptx [--check | --report]                 compiles the CUDA kernels into the archive, or says what they take
 ptx-soak                                 every family and method on an emulated CUDA card (minutes)
 prices [--by-op]   [MODEL:SEQ_LEN…]      predicted against measured step times (run with --release)
-ranks [openmpi] [mpich]                  trains on one to four ranks by mpirun: the same bytes; a killed rank ends all
+ranks [openmpi] [mpich] [SCENARIO]        trains on one to four ranks by mpirun: same bytes; what ends one ends all
 quickstart-model [WORDNET_DIR [UPDATES]] makes the model and data of `remat quickstart` (run with --release)";
 
 fn main() -> ExitCode {

@@ -50,6 +50,7 @@ pub(super) fn object(plan: &RunPlan, explain: bool) -> Value {
         "buckets": plan.buckets,
         "arena_over_lower_bound": plan.arena_over_lower_bound,
         "alternatives": plan.alternatives,
+        "ranks": plan.ranks,
     });
     if explain {
         let value = |value: &super::explain::Value| {

@@ -17,7 +17,7 @@ use crate::{report, terminal};
 use clap::ArgMatches;
 use remat_formats::{OutputFile, Places};
 use remat_hub::Wanted;
-use remat_train::{DeviceName, ErrorKind, Fit, TrainError, plan};
+use remat_train::{Cluster, DeviceName, ErrorKind, Fit, LinkSpeed, TrainError, plan, plan_on_ranks};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
@@ -27,6 +27,7 @@ Examples:
   remat plan --model Llama-3.2-1B --data rows.jsonl --memory 6GiB --timeline step.svg
   remat plan --preset llama-3.1-8b --method qlora --seq-len 4096 --device rtx-3060
   remat plan --preset llama-3.1-8b --method qlora --seq-len 4096 --device list
+  remat plan --preset llama-3.1-8b --method qlora --grad-accum 8 --ranks 4 --hosts 2 --link 10Gbit/s
   remat plan --preset gpt2 --json > a.json; remat plan --preset gpt2 --rank 64 --json > b.json; remat plan --diff a.json b.json
 
 Exit codes: 0 it fits; 2 bad input or usage; 3 it does not fit.";
@@ -52,6 +53,18 @@ pub(crate) struct PlanArgs {
     /// Write a page with the frontier, the timeline and the memory of every phase
     #[arg(long, value_name = "FILE.html")]
     report: Option<PathBuf>,
+
+    /// Plan for so many ranks (docs/clusters.md): threads and memory count for each
+    #[arg(long, value_name = "W")]
+    ranks: Option<usize>,
+
+    /// Hosts that the ranks are on, all like this one [default: 1]
+    #[arg(long, value_name = "H", requires = "ranks")]
+    hosts: Option<usize>,
+
+    /// What joins the hosts: the speed of each one's link, in each direction, such as 10Gbit/s or 1.2GB/s
+    #[arg(long, value_name = "SPEED", requires = "hosts")]
+    link: Option<LinkSpeed>,
 
     /// Compare two plans that --json wrote
     #[arg(long, num_args = 2, value_names = ["A", "B"])]
@@ -93,7 +106,10 @@ fn start(arguments: PlanArgs, matches: &ArgMatches) -> Result<(String, u8), Trai
     places.check()?;
     let open = |flag, path: Option<PathBuf>| path.map(|path| OutputFile::open(flag, &path)).transpose();
     let (timeline, report) = (open("--timeline", arguments.timeline)?, open("--report", arguments.report)?);
-    let plan = plan(config)?;
+    let plan = match arguments.ranks {
+        Some(ranks) => plan_on_ranks(config, &Cluster::new(ranks, arguments.hosts.unwrap_or(1), arguments.link)?)?,
+        None => plan(config)?,
+    };
     plan.notes.iter().for_each(|note| terminal::note(note));
     if let Some(file) = timeline {
         file.write(timeline::svg(&plan).as_bytes())?;

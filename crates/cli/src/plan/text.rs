@@ -3,7 +3,7 @@
 use super::chart::chart;
 use crate::memory_rows::memory_rows;
 use crate::units::{bytes, count, counted, in_tiles, seconds};
-use remat_train::{Fit, FrontierRow, MethodKind, RunPlan};
+use remat_train::{Fit, FrontierRow, MethodKind, RanksPlan, RunPlan};
 use std::fmt::Write;
 
 /// The whole page.
@@ -88,10 +88,36 @@ fn verdict(plan: &RunPlan) -> String {
             counted(plan.profile.threads, "thread")
         ),
     ];
+    lines.extend(plan.ranks.iter().flat_map(ranks));
     lines.extend(levels(micro));
     lines.extend(dearer_than_a_larger_budget(plan));
     lines.extend(offload(plan));
     lines.join("\n") + "\n"
+}
+
+/// What several ranks come to; the rest of the page is of one of them.
+fn ranks(ranks: &RanksPlan) -> Vec<String> {
+    let [hosts, per_host] = [counted(ranks.hosts, "host"), count(ranks.ranks_of_host)];
+    let mut lines = vec![
+        format!(
+            "ranks     {} on {hosts}, up to {per_host} on one, which holds {} at its peak · {} in {}",
+            ranks.ranks,
+            bytes(ranks.host_peak_bytes as u64),
+            counted(ranks.rounds, "round"),
+            "an update",
+        ),
+        format!(
+            "exchange  {} of an update's {} to exchange gradients and sums · a rank sends up to {}, a host's link carries \
+             {} · {:.2} times the speed of one rank",
+            seconds(ranks.exchange_seconds),
+            seconds(ranks.compute_seconds + ranks.exchange_seconds),
+            bytes(ranks.sent_bytes),
+            bytes(ranks.link_bytes),
+            ranks.speedup
+        ),
+    ];
+    lines.extend(ranks.advice.iter().map(|advice| format!("better    {advice}")));
+    lines
 }
 
 /// How often steps run again, where boundaries between blocks are made again from each other.

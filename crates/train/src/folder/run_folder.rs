@@ -12,6 +12,7 @@ use crate::folder::existing::Existing;
 use crate::folder::file_names::{CONFIG_FILE, EVENTS_FILE, METRICS_FILE, RECORD_FILES};
 use crate::folder::ownership::{files_of_run, foreign_save, own_files};
 use crate::folder::replaced_run::{kept, retire, set_aside};
+use crate::ranks::error_file::{self, ERRORS_FOLDER};
 use crate::settings::kinds::MethodKind;
 use crate::{TrainConfig, TrainError};
 use remat_formats::SettingName;
@@ -84,6 +85,7 @@ impl RunFolder {
             // A run may have begun and ended here since this one looked.
             refuse_content(&self.path, self.method, self.existing)?;
         }
+        error_file::clear(&self.path);
         let mut own = own_files(&self.path)?;
         own.recover()?;
         BestFolder::of(&self.path).recover()?;
@@ -190,11 +192,11 @@ fn refuse_content(path: &Path, method: MethodKind, existing: Existing) -> Result
     }
 }
 
-/// Whether there is anything in the folder but a lock and an empty listing.
+/// Whether there is anything in the folder but a lock, an empty listing and the errors of a run that did not begin.
 fn is_occupied(path: &Path) -> io::Result<bool> {
     for entry in fs::read_dir(path)? {
         let name = entry?.file_name();
-        if name != LOCK_FILE && name != LISTING_FILE {
+        if name != LOCK_FILE && name != LISTING_FILE && name != ERRORS_FOLDER {
             return Ok(true);
         }
     }

@@ -4,6 +4,7 @@ pub(crate) mod alternative;
 pub(crate) mod alternatives;
 pub(crate) mod available;
 pub(crate) mod buckets;
+pub(crate) mod cluster;
 pub(crate) mod limit_owner;
 pub(crate) mod memory;
 pub(crate) mod memory_part;

@@ -7,9 +7,11 @@
 use crate::plan::alternative::Alternative;
 use crate::plan::alternatives::{OfUpdate, Present, alternatives};
 use crate::plan::buckets::BucketPlan;
+use crate::plan::cluster::{Cluster, PartSeconds, RanksPlan, UpdateWork};
 use crate::plan::planning::{Limit, MicroStepProblem, PlannedStep, plan_step};
 use crate::plan::setting::Setting;
 use crate::plan::setup::{SetUp, SetUpFor};
+use crate::ranks::host_share::{check_on_ranks, shared};
 use crate::{MemoryAccount, PhaseMemory, TrainConfig, TrainError};
 use remat_compiler::{CompileError, Survey};
 use remat_ir::Storage;
@@ -102,6 +104,8 @@ pub struct RunPlan {
     pub frontier: Vec<FrontierRow>,
     /// What else could be chosen.
     pub alternatives: Vec<Alternative>,
+    /// What several ranks come to, of which the rest is one.
+    pub ranks: Option<RanksPlan>,
 }
 
 impl RunPlan {
@@ -116,7 +120,22 @@ impl RunPlan {
 /// # Errors
 /// Bad settings or rows, a model that cannot be planned. That it does not fit is no error but the plan's [`Fit`].
 pub fn plan(config: TrainConfig) -> Result<RunPlan, TrainError> {
-    let setup = SetUp::of(config.resolved_to_plan()?, SetUpFor::Plan)?;
+    planned(config.resolved_to_plan()?, None)
+}
+
+/// Plans one of several ranks without its weights, and what they come to together. Where the settings do not say, each has
+/// its share of this machine's threads and memory, as if every host were like this one.
+///
+/// # Errors
+/// As [`plan`].
+pub fn plan_on_ranks(config: TrainConfig, cluster: &Cluster) -> Result<RunPlan, TrainError> {
+    let config = config.resolved_to_plan()?;
+    check_on_ranks(&config)?;
+    planned(shared(config, cluster.ranks_of_host()), Some(cluster))
+}
+
+fn planned(config: TrainConfig, cluster: Option<&Cluster>) -> Result<RunPlan, TrainError> {
+    let setup = SetUp::of(config, SetUpFor::Plan(cluster.map_or(0, Cluster::ranks)))?;
     let (setting, profile) = (setup.setting(), setup.profile());
     let micro_step = MicroStepProblem::of(setting.step()?, &profile)?;
     let (planned, fits, domain) = planned_or_smallest(&setup, &micro_step, &profile)?;
@@ -137,7 +156,16 @@ pub fn plan(config: TrainConfig) -> Result<RunPlan, TrainError> {
     let tight = |limit: Limit| summary.smallest_memory_bytes > limit.bytes / 10 * 9;
     let trained_parameters = trained.parameters.iter().map(|parameter| parameter.ty.shape.numel()).sum::<usize>();
     let weights = micro.graph.values.iter().filter(|value| value.storage == Storage::Weight);
+    let seconds = summary.seconds_of_parts(micro.step_seconds(&profile.prices));
+    let peak_bytes = account.peak_bytes(MemoryDomain::Host);
+    let work = UpdateWork { micro_batches: config.grad_accum, elements: trained_parameters, seconds, peak_bytes };
+    let ranks = cluster.map(|cluster| RanksPlan::of(cluster, &work, &profile.prices));
     Ok(RunPlan {
+        step_seconds: match &ranks {
+            Some(ranks) => ranks.compute_seconds + ranks.exchange_seconds,
+            None => seconds.of_update(config.grad_accum),
+        },
+        ranks,
         model: model.folder().display().to_string(),
         family: model.config().family,
         notes: model.notes().to_vec(),
@@ -152,7 +180,6 @@ pub fn plan(config: TrainConfig) -> Result<RunPlan, TrainError> {
             Some(limit) if tight(limit) => Fit::Tight,
             _ => Fit::Fits,
         },
-        step_seconds: summary.seconds_of_update(micro.step_seconds(&profile.prices)),
         arena_over_lower_bound: micro.arena_bytes as f64 / lower_bound_bytes(&micro).max(1) as f64,
         smallest_memory_bytes: summary.smallest_memory_bytes,
         smallest_activation_bytes: summary.smallest_activation_bytes,
@@ -198,7 +225,7 @@ struct FrontierSummary {
     frontier: Vec<FrontierRow>,
     smallest_memory_bytes: usize,
     smallest_activation_bytes: usize,
-    micro_steps: f64,
+    micro_batches: usize,
     update_seconds: f64,
     /// Of what follows each micro-step.
     accumulation_seconds: f64,
@@ -229,7 +256,7 @@ impl FrontierSummary {
                 account.peak_bytes(domain)
             },
             smallest_activation_bytes,
-            micro_steps: config.grad_accum as f64,
+            micro_batches: config.grad_accum,
             update_seconds: planned.update.step_seconds(&profile.prices),
             accumulation_seconds: planned.accumulation.as_ref().map_or(0.0, |plan| plan.step_seconds(&profile.prices)),
         };
@@ -243,6 +270,10 @@ impl FrontierSummary {
     }
 
     fn seconds_of_update(&self, micro_seconds: f64) -> f64 {
-        self.micro_steps * (micro_seconds + self.accumulation_seconds) + self.update_seconds
+        self.seconds_of_parts(micro_seconds).of_update(self.micro_batches)
+    }
+
+    fn seconds_of_parts(&self, micro: f64) -> PartSeconds {
+        PartSeconds { micro, accumulation: self.accumulation_seconds, update: self.update_seconds }
     }
 }

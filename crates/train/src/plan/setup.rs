@@ -42,8 +42,8 @@ pub(crate) const DEFAULT_SEQ_LEN: usize = 1024;
 pub(crate) enum SetUpFor<'a> {
     /// A run, which may go on from a save.
     Run(Option<&'a Resumed>, RunControl<'a>),
-    /// A plan, for which weights need not be there, nor rows.
-    Plan,
+    /// A plan, for which weights need not be there, nor rows; of one of so many ranks.
+    Plan(usize),
     /// A profile, which steps on the first micro-batch.
     Profile,
 }
@@ -92,7 +92,7 @@ impl SetUpFor<'_> {
     fn needs_rows(&self, config: &TrainConfig) -> bool {
         match self {
             SetUpFor::Run(..) => true,
-            SetUpFor::Plan => config.preset.is_some() || !config.data.is_empty(),
+            SetUpFor::Plan(_) => config.preset.is_some() || !config.data.is_empty(),
             SetUpFor::Profile => !config.data.is_empty(),
         }
     }
@@ -101,12 +101,16 @@ impl SetUpFor<'_> {
         match self {
             SetUpFor::Run(Some(_), _) => Keeping::Resumed,
             SetUpFor::Run(None, _) => Keeping::Scanned,
-            SetUpFor::Plan | SetUpFor::Profile => Keeping::No,
+            SetUpFor::Plan(_) | SetUpFor::Profile => Keeping::No,
         }
     }
 
     fn ranks(&self) -> usize {
-        if let SetUpFor::Run(_, RunControl { ranks: Some(engine), .. }) = self { engine.size() } else { 0 }
+        match self {
+            SetUpFor::Run(_, RunControl { ranks: Some(engine), .. }) => engine.size(),
+            SetUpFor::Plan(ranks) => *ranks,
+            SetUpFor::Run(..) | SetUpFor::Profile => 0,
+        }
     }
 
     fn traced_micro_batches(&self, config: &TrainConfig) -> usize {
@@ -125,7 +129,7 @@ impl SetUp {
     /// Bad settings, rows or files.
     pub(crate) fn of(mut config: TrainConfig, whom: SetUpFor<'_>) -> Result<Self, TrainError> {
         let model = match whom {
-            SetUpFor::Plan => config.open_model_to_plan()?,
+            SetUpFor::Plan(_) => config.open_model_to_plan()?,
             SetUpFor::Run(..) | SetUpFor::Profile => config.open_model()?,
         };
         let resumed = if let SetUpFor::Run(resumed, _) = whom { resumed } else { None };
@@ -149,7 +153,7 @@ impl SetUp {
         let reading_bytes = if tokens.is_some() { tokenizer_reading_bytes(&config.model)? } else { 0 };
         let samples = match whom {
             SetUpFor::Profile => None,
-            SetUpFor::Run(..) | SetUpFor::Plan => SampleTexts::of(&config, &model, tokens)?,
+            SetUpFor::Run(..) | SetUpFor::Plan(_) => SampleTexts::of(&config, &model, tokens)?,
         };
         let of_length = BatchShape { batch: config.batch_size, seq_len };
         let shape = loader.as_ref().map_or(of_length, |loader| shape_of(&config, loader, seq_len));

@@ -2,14 +2,13 @@
 //!
 //! Invariant: whatever decides a byte of the result is compared; ranks that differ refuse to train, and name what differs.
 
-use crate::plan::available::available_bytes;
+use crate::ranks::host_share::{check_on_ranks, shared};
 use crate::run::prepare::Prepared;
-use crate::settings::isa::{Isa, all_threads};
-use crate::{AccumulationKind, TrainConfig, TrainError};
+use crate::settings::isa::Isa;
+use crate::{Checks, TrainConfig, TrainError};
 use clap::ValueEnum;
 use remat_comm::{Engine, gather_all};
 use remat_formats::SettingName;
-use remat_plan::ByteSize;
 use remat_step::device::Level;
 use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
@@ -22,33 +21,28 @@ const FREE: [&str; 5] = ["threads", "memory", "offload", "prices", "isa"];
 ///
 /// # Errors
 /// A setting that another rank was given otherwise.
-pub(crate) fn agree(mut config: TrainConfig, engine: &dyn Engine) -> Result<TrainConfig, TrainError> {
-    if config.accumulation == Some(AccumulationKind::Running) {
-        let problem = format!("is of one process alone; leave {} out", SettingName("accumulation"));
-        return Err(TrainError::BadFlag { key: "accumulation", problem });
-    }
+pub(crate) fn agree(mut config: TrainConfig, checks: Checks, engine: &dyn Engine) -> Result<TrainConfig, TrainError> {
+    check_on_ranks(&config)?;
     let level = config.device_options().level;
     let levels = gather_all(engine, level.name().as_bytes())?;
     let lowest = Level::ALL.into_iter().find(|level| levels.iter().any(|other| other == level.name().as_bytes()));
     if let Some(lowest) = lowest.filter(|&lowest| lowest != level) {
         config.isa = Isa::value_variants().iter().copied().find(|&isa| Level::from(isa) == lowest);
     }
-    same_settings(&config, engine)?;
+    same_settings(&config, checks, engine)?;
     let hosts = gather_all(engine, engine.host().as_bytes())?;
     let here = hosts.iter().filter(|host| *host == engine.host().as_bytes()).count();
-    config.threads.get_or_insert((all_threads() / here).max(1));
-    if let (None, Some(bytes)) = (config.memory, available_bytes()) {
-        config.memory = Some(ByteSize(bytes as usize / here));
-    }
-    Ok(config)
+    Ok(shared(config, here))
 }
 
-fn same_settings(config: &TrainConfig, engine: &dyn Engine) -> Result<(), TrainError> {
+fn same_settings(config: &TrainConfig, checks: Checks, engine: &dyn Engine) -> Result<(), TrainError> {
     let mut table = config.to_table();
     FREE.iter().for_each(|key| drop(table.remove(*key)));
     let keys = TrainConfig::keys();
     let value = |key: &String| table.get(key).map_or_else(|| "unset".to_string(), |value| value.to_string());
-    let mine: Vec<(String, String)> = keys.iter().map(|key| (SettingName(key).to_string(), value(key))).collect();
+    let mut mine: Vec<(String, String)> = keys.iter().map(|key| (SettingName(key).to_string(), value(key))).collect();
+    let every = checks.compare_ranks_every.to_string();
+    mine.push((SettingName("compare-ranks-every").to_string(), every));
     compare(&mine, engine)
 }
 

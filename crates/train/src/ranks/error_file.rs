@@ -10,7 +10,7 @@ use std::fs;
 use std::path::Path;
 
 /// The folder of the run's folder that has a file per rank.
-const ERRORS_FOLDER: &str = "errors";
+pub(crate) const ERRORS_FOLDER: &str = "errors";
 
 /// The variable that names torchelastic's file.
 const TORCHELASTIC_VARIABLE: &str = "TORCHELASTIC_ERROR_FILE";
@@ -21,11 +21,28 @@ pub(crate) fn write(error: &TrainError, rank: Option<usize>, out: &Path) {
     let text = text(error, rank.unwrap_or(0));
     if let (Some(rank), true) = (rank, out.is_dir()) {
         let folder = out.join(ERRORS_FOLDER);
-        drop(fs::create_dir_all(&folder).and_then(|()| fs::write(folder.join(format!("rank-{rank}.json")), &text)));
+        drop(fs::create_dir_all(&folder).and_then(|()| fs::write(folder.join(file_name(rank)), &text)));
     }
     if let Some(path) = std::env::var_os(TORCHELASTIC_VARIABLE) {
         drop(fs::write(path, &text));
     }
+}
+
+/// Lets go what ended an earlier run in the folder `out`, and nothing else that is there.
+pub(crate) fn clear(out: &Path) {
+    let folder = out.join(ERRORS_FOLDER);
+    for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let rank = name.to_str().and_then(|name| name.strip_prefix("rank-")?.strip_suffix(".json")?.parse().ok());
+        if rank.is_some_and(|rank| name == *file_name(rank)) {
+            drop(fs::remove_file(entry.path()));
+        }
+    }
+    drop(fs::remove_dir(&folder));
+}
+
+fn file_name(rank: usize) -> String {
+    format!("rank-{rank}.json")
 }
 
 fn text(error: &TrainError, rank: usize) -> String {

@@ -3,26 +3,29 @@
 //! Invariant: parameters and moments are on every rank what they are on rank 0, which alone evaluates, samples, saves and
 //! decides when the run ends.
 
-use crate::TrainError;
+use crate::folder::snapshot;
 use crate::ranks::rounds::Ranks;
 use crate::run::checks::finite_number;
 use crate::run::gradient_watch::GradientWatch;
 use crate::run::prepare::Prepared;
 use crate::run::report::{Outcome, Summary};
 use crate::run::session::Session;
+use crate::{Checks, TrainError};
 use remat_comm::Engine;
 use remat_model::NEXT_TOKEN;
 
 /// Follows rank 0 to the end of its run.
-pub(crate) fn follow(prepared: Prepared, engine: &dyn Engine) -> Result<Summary, TrainError> {
+pub(crate) fn follow(prepared: Prepared, engine: &dyn Engine, checks: Checks) -> Result<Summary, TrainError> {
     let phases = prepared.phases();
     let mut session = prepared.load()?;
-    let mut ranks = Ranks::new(engine, &session)?;
+    let states = snapshot::saved_states(&session.parameters, &session.config);
+    let mut ranks = Ranks::new(engine, &session, &states, checks)?;
     let mut watch = GradientWatch::new(&session.parameters, session.gradient_sum);
     let (mut batch, mut losses, mut tokens) = (session.loader.update_buffer(), Vec::new(), 0);
     if session.step.longest() > 0 && session.made_updates < session.total_updates {
         session.step.rehearse()?;
     }
+    ranks.begin(&session)?;
     let outcome = loop {
         if !ranks.decide(true)? {
             break Outcome::Finished;
@@ -37,6 +40,7 @@ pub(crate) fn follow(prepared: Prepared, engine: &dyn Engine) -> Result<Summary,
         watch.check(number, lr, session.step.loaded.device())?;
         finite_number(number, "gradient norm", session.step.run_update(lr, made)?)?;
         session.made_updates = number;
+        ranks.compare(&session)?;
         tokens += batch.tokens as u64;
     };
     Ok(Summary {

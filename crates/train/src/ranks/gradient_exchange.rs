@@ -116,7 +116,7 @@ impl GradientExchange {
 }
 
 /// Bounds of the shards of so many elements: as even as can be.
-fn shard_bounds(elements: usize, ranks: usize) -> Vec<usize> {
+pub(crate) fn shard_bounds(elements: usize, ranks: usize) -> Vec<usize> {
     let (shard, more) = (elements / ranks, elements % ranks);
     (0..=ranks).map(|rank| shard * rank + rank.min(more)).collect()
 }

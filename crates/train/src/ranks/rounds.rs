@@ -4,11 +4,12 @@
 //! before each round, so that an interrupted run stops everywhere between the same two micro-batches; losses are summed in
 //! the order of micro-batches, as in a single process.
 
-use crate::TrainError;
 use crate::ranks::gradient_exchange::GradientExchange;
+use crate::ranks::same_bytes::SameBytes;
 use crate::run::batched_step::BatchedStep;
 use crate::run::gradient_watch::GradientWatch;
 use crate::run::session::Session;
+use crate::{Checks, TrainError};
 use remat_comm::{Engine, broadcast, gather_all};
 use remat_data::{DataLoader, UpdateBatch};
 use remat_plan::DeviceError;
@@ -19,16 +20,34 @@ const LOSS_BYTES: usize = size_of::<f64>();
 pub(crate) struct Ranks<'a> {
     engine: &'a dyn Engine,
     gradients: GradientExchange,
+    same: SameBytes,
     /// What this rank tells the others of an update: whether its batches were conclusive, and its losses.
     told: Vec<u8>,
 }
 
 impl<'a> Ranks<'a> {
-    /// Of a run under way.
-    pub(crate) fn new(engine: &'a dyn Engine, session: &Session) -> Result<Self, DeviceError> {
+    /// Of a run under way, whose saves hold `states`.
+    pub(crate) fn new(
+        engine: &'a dyn Engine,
+        session: &Session,
+        states: &[String],
+        checks: Checks,
+    ) -> Result<Self, DeviceError> {
         let Session { parameters, gradient_sum, step, .. } = session;
         let gradients = GradientExchange::new(engine, parameters, *gradient_sum, step.loaded.device())?;
-        Ok(Ranks { engine, gradients, told: Vec::new() })
+        let same = SameBytes::of(session, states, checks.compare_ranks_every)?;
+        Ok(Ranks { engine, gradients, same, told: Vec::new() })
+    }
+
+    /// Holds what all ranks loaded to the others'.
+    pub(crate) fn begin(&self, session: &Session) -> Result<(), TrainError> {
+        self.same.compare(self.engine, session.step.loaded.device(), session.made_updates)
+    }
+
+    /// After an update: the same again, if it is time for it or something is written.
+    pub(crate) fn compare(&self, session: &Session) -> Result<(), TrainError> {
+        let made = session.made_updates;
+        if self.same.is_due(made) || session.is_written(made) { self.begin(session) } else { Ok(()) }
     }
 
     /// What rank 0 decides, on all ranks.

@@ -32,11 +32,20 @@ pub struct RunControl<'a> {
 }
 
 /// Checks of a run, for those who doubt it. They cost time; the result is the same.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Checks {
     /// Hold recomputed values to the forward's bits in every update, and all values to the f64 interpreter in the first
     /// two, where that is small enough to follow.
     pub validate: bool,
     /// Fill free bytes of the arena with NaN, so that a use after free shows in the loss.
     pub poison: bool,
+    /// Of several ranks: after how many updates, at least 1, they compare what all of them have to hold alike. They do so
+    /// before the first update and before whatever is written, too.
+    pub compare_ranks_every: u64,
+}
+
+impl Default for Checks {
+    fn default() -> Self {
+        Checks { validate: false, poison: false, compare_ranks_every: 100 }
+    }
 }

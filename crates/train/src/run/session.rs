@@ -38,6 +38,13 @@ pub(crate) struct Session {
     pub(crate) gradient_sum: StateRole,
 }
 
+impl Session {
+    /// Whether a save or the result follows an update that was not interrupted.
+    pub(crate) fn is_written(&self, step: u64) -> bool {
+        step == self.total_updates || self.config.save_every.is_some_and(|every| step.is_multiple_of(every))
+    }
+}
+
 /// What the lab record says of a run beside its settings and results.
 pub(crate) struct RunFacts {
     pub(crate) machine: Machine,

@@ -21,7 +21,7 @@ use crate::run::resume::{changed_length, resume};
 use crate::run::save::write_result;
 use crate::run::under_way::{Earlier, Outputs, Run, before};
 use crate::{RunPhase, TrainConfig, TrainError};
-use remat_comm::Engine;
+use remat_comm::{CommError, Engine};
 use remat_formats::OutputFile;
 use remat_formats::SettingName;
 
@@ -31,6 +31,11 @@ use remat_formats::SettingName;
 /// Bad input, before anything is written; a guard on the numbers; a disk or machine that fails; another rank that does.
 pub fn train(config: TrainConfig, control: RunControl<'_>, reporter: &mut dyn Reporter) -> Result<Summary, TrainError> {
     let out = config.out.clone();
+    if let Some(engine) = control.ranks {
+        let (rank, out) = (engine.rank(), out.clone());
+        let write = move |error: &CommError| error_file::write(&TrainError::Ranks(error.clone()), Some(rank), &out);
+        engine.on_failure(Box::new(write));
+    }
     let trained = match control.ranks {
         None => config.resolved().and_then(|config| lead(config.clone(), &config, control, reporter)),
         Some(engine) => train_on_ranks(config, control, engine, reporter),
@@ -46,7 +51,7 @@ fn train_on_ranks(
     reporter: &mut dyn Reporter,
 ) -> Result<Summary, TrainError> {
     let given = config.resolved()?;
-    let config = agree(given.clone(), engine)?;
+    let config = agree(given.clone(), control.checks, engine)?;
     if engine.rank() == 0 {
         return lead(config, &given, control, reporter);
     }
@@ -54,7 +59,7 @@ fn train_on_ranks(
     let (config, resumed) = begin(config, control, &mut saves, &mut Unheard)?;
     let prepared = prepare(config, resumed, control)?;
     compare_prepared(&prepared, engine)?;
-    follow(prepared, engine)
+    follow(prepared, engine, control.checks)
 }
 
 /// Says nothing: what there is to say, rank 0 says.
@@ -133,6 +138,9 @@ impl Run<'_> {
             self.session.step.rehearse()?;
             self.peaks.end(RunPhase::Step);
         }
+        if let Some(ranks) = &self.ranks {
+            ranks.begin(&self.session)?;
+        }
         self.note_missing_lines();
         match self.unevaluated.take() {
             Some(metrics) => self.log_update(metrics)?,
@@ -150,7 +158,7 @@ impl Run<'_> {
             }
             if self.unevaluated.is_none()
                 && self.session.config.save_every.is_some()
-                && (self.is_written(self.session.made_updates) || !self.goes_on())
+                && (self.session.is_written(self.session.made_updates) || !self.goes_on())
             {
                 self.save()?;
             }

@@ -100,6 +100,8 @@ impl<'a> Run<'a> {
         // The line of an update whose evaluation is still to come is written again, with its result.
         let logged = before(session.made_updates, unevaluated);
         let log_samples = |_: &Sampler| SampleLog::open(out, is_resumed.then_some(logged));
+        let states = snapshot::saved_states(&session.parameters, &session.config);
+        let ranks = control.ranks.map(|engine| Ranks::new(engine, &session, &states, control.checks));
         let hashes = session.evaluation.as_ref().map(|evaluation| hashes(evaluation.rows.dataset().stats()));
         Ok(Run {
             saves,
@@ -111,10 +113,10 @@ impl<'a> Run<'a> {
             }),
             best: BestFolder::of(out),
             watch: GradientWatch::new(&session.parameters, session.gradient_sum),
-            states: snapshot::saved_states(&session.parameters, &session.config),
+            states,
             checked: None,
             unevaluated,
-            ranks: control.ranks.map(|engine| Ranks::new(engine, &session)).transpose()?,
+            ranks: ranks.transpose()?,
             interrupt: control.interrupt,
             disk_wait: control.disk_wait,
             trace,
@@ -150,12 +152,6 @@ impl<'a> Run<'a> {
         let Session { config, made_updates, total_updates, .. } = &self.session;
         let held_out = self.held_out.as_ref()?;
         (made_updates < total_updates && held_out.stops(config.early_stop)).then_some(held_out.since)
-    }
-
-    /// Whether a save or the result follows an update that was not interrupted.
-    pub(crate) fn is_written(&self, step: u64) -> bool {
-        let Session { config, total_updates, .. } = &self.session;
-        step == *total_updates || config.save_every.is_some_and(|every| step.is_multiple_of(every))
     }
 
     pub(crate) fn count(&mut self, loss: f64, tokens: u64, seconds: f64) {

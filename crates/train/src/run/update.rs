@@ -46,7 +46,10 @@ impl Run<'_> {
         self.end_timing(paced)?;
         self.peaks.end(RunPhase::Step);
         let step = self.session.made_updates;
-        if self.is_written(step) {
+        if let Some(ranks) = &self.ranks {
+            ranks.compare(&self.session)?;
+        }
+        if self.session.is_written(step) {
             self.check_states()?;
         }
         self.count(loss, batch.tokens as u64, step_seconds);

@@ -1,0 +1,362 @@
+//! Ranks, hosts and what joins them, as `remat plan` is told of them; and what an update costs between them.
+//!
+//! Method: the course of `ranks::rounds`, byte by byte: per round an all-to-all of the gradients of its micro-batches, after the
+//! last one a gather of the sums. Ranks are laid on hosts one after the other, as evenly as can be. Between ranks of a host
+//! bytes are copied in memory, between hosts they go over each host's link, in both directions at once; the slowest host is
+//! waited for. Invariant: counts are exact, as `testkit/tests/ranks.rs` holds them to what an engine moves; only times are
+//! estimates.
+
+use crate::TrainError;
+use crate::ranks::gradient_exchange::shard_bounds;
+use remat_formats::SettingName;
+use remat_ir::OpClass;
+use remat_plan::Prices;
+use serde::Serialize;
+use std::str::FromStr;
+
+/// How fast a link is, in bytes a second, in each direction.
+#[derive(Debug, Clone, Copy, PartialEq, PartialOrd)]
+pub struct LinkSpeed(pub f64);
+
+/// Units of [`LinkSpeed`], and the bytes a second of one.
+const UNITS: [(&str, f64); 6] = [
+    ("Gbit/s", 1e9 / 8.0),
+    ("Mbit/s", 1e6 / 8.0),
+    ("GiB/s", (1u64 << 30) as f64),
+    ("MiB/s", (1u64 << 20) as f64),
+    ("GB/s", 1e9),
+    ("MB/s", 1e6),
+];
+
+impl FromStr for LinkSpeed {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let of = |(unit, bytes): (&str, f64)| {
+            let number = text.strip_suffix(unit)?.trim().parse::<f64>().ok()?;
+            Some(number * bytes).filter(|speed| speed.is_finite() && *speed >= 1.0)
+        };
+        let speed = UNITS.into_iter().find_map(of);
+        speed.map(LinkSpeed).ok_or_else(|| "expects a speed such as 10Gbit/s, 100Mbit/s or 1.2GB/s".to_string())
+    }
+}
+
+/// Ranks that train together.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Cluster {
+    ranks: usize,
+    hosts: usize,
+    link: Option<LinkSpeed>,
+}
+
+impl Cluster {
+    /// So many ranks on hosts that are joined by links of a speed.
+    ///
+    /// # Errors
+    /// None of them, more hosts than ranks, hosts that nothing joins.
+    pub fn new(ranks: usize, hosts: usize, link: Option<LinkSpeed>) -> Result<Self, TrainError> {
+        let refused = |key, problem: String| Err(TrainError::BadFlag { key, problem });
+        if ranks == 0 {
+            return refused("ranks", "0: must be at least 1".to_string());
+        }
+        if hosts == 0 || hosts > ranks {
+            return refused("hosts", format!("{hosts}: must be from 1 to the {ranks} of ranks"));
+        }
+        if hosts > 1 && link.is_none() {
+            return refused("hosts", format!("{hosts}: say what joins them, such as link 10Gbit/s"));
+        }
+        Ok(Cluster { ranks, hosts, link })
+    }
+
+    /// How many ranks there are.
+    pub fn ranks(&self) -> usize {
+        self.ranks
+    }
+
+    /// How many hosts there are.
+    pub fn hosts(&self) -> usize {
+        self.hosts
+    }
+
+    /// How many ranks the fullest host has.
+    pub fn ranks_of_host(&self) -> usize {
+        self.ranks.div_ceil(self.hosts)
+    }
+
+    /// The ranks of a host, one after the other.
+    fn ranks_on(&self, host: usize) -> std::ops::Range<usize> {
+        let bounds = shard_bounds(self.ranks, self.hosts);
+        bounds[host]..bounds[host + 1]
+    }
+
+    /// What an update of so many micro-batches moves, whose gradients have so many elements.
+    pub fn traffic(&self, elements: usize, micro_batches: usize) -> Traffic {
+        let Cluster { ranks, hosts, .. } = *self;
+        let bounds = shard_bounds(elements, ranks);
+        let shard = |rank: usize| ELEMENT_BYTES * (bounds[rank + 1] - bounds[rank]) as u64;
+        let host_of: Vec<usize> = (0..hosts).flat_map(|host| self.ranks_on(host).map(move |_| host)).collect();
+        let rounds = micro_batches.div_ceil(ranks);
+        let mut traffic = Traffic {
+            rounds,
+            sent_bytes: vec![0; ranks],
+            out_bytes: vec![0; hosts],
+            in_bytes: vec![0; hosts],
+            waits: Vec::new(),
+        };
+        for round in 0..rounds {
+            let senders = ranks.min(micro_batches - round * ranks);
+            traffic.add(&host_of, senders, &|_, to| shard(to));
+        }
+        traffic.add(&host_of, ranks, &|from, _| shard(from));
+        traffic
+    }
+
+    /// Seconds of all exchanges of an update, with memory that copies so many bytes a second.
+    pub fn seconds(&self, traffic: &Traffic, copied_per_second: f64) -> f64 {
+        let link = self.link.map_or(f64::INFINITY, |LinkSpeed(speed)| speed);
+        let of = |wait: &Wait| wait.link_bytes as f64 / link + COPIES * wait.memory_bytes as f64 / copied_per_second;
+        traffic.waits.iter().map(of).sum()
+    }
+}
+
+const ELEMENT_BYTES: u64 = size_of::<f32>() as u64;
+
+/// A message between ranks of a host is read and written twice: into memory that both see, and out of it.
+const COPIES: f64 = 4.0;
+
+/// What is waited for in one exchange.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Wait {
+    /// The most that crosses the link of a host in one direction.
+    link_bytes: u64,
+    /// The most that is moved within a host.
+    memory_bytes: u64,
+}
+
+/// What an update moves between ranks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Traffic {
+    /// Rounds of micro-batches.
+    pub rounds: usize,
+    /// What each rank sends.
+    pub sent_bytes: Vec<u64>,
+    /// What leaves each host.
+    pub out_bytes: Vec<u64>,
+    /// What comes to each host.
+    pub in_bytes: Vec<u64>,
+    waits: Vec<Wait>,
+}
+
+impl Traffic {
+    /// Adds an exchange in which each of the first `senders` ranks sends `bytes(from, to)` to every other.
+    fn add(&mut self, host_of: &[usize], senders: usize, bytes: &dyn Fn(usize, usize) -> u64) {
+        let hosts = self.out_bytes.len();
+        let (mut out, mut inwards, mut within) = (vec![0; hosts], vec![0; hosts], vec![0; hosts]);
+        for from in 0..senders {
+            for to in (0..host_of.len()).filter(|to| *to != from) {
+                let bytes = bytes(from, to);
+                self.sent_bytes[from] += bytes;
+                if host_of[from] == host_of[to] {
+                    within[host_of[from]] += bytes;
+                } else {
+                    out[host_of[from]] += bytes;
+                    inwards[host_of[to]] += bytes;
+                }
+            }
+        }
+        let most = |bytes: &[u64]| bytes.iter().copied().max().unwrap_or(0);
+        self.waits.push(Wait { link_bytes: most(&out).max(most(&inwards)), memory_bytes: most(&within) });
+        self.out_bytes.iter_mut().zip(&out).for_each(|(sum, bytes)| *sum += bytes);
+        self.in_bytes.iter_mut().zip(&inwards).for_each(|(sum, bytes)| *sum += bytes);
+    }
+}
+
+/// Seconds of the parts of an update.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct PartSeconds {
+    /// A micro-step.
+    pub(crate) micro: f64,
+    /// What follows each, where micro-batches are added up apart by one process.
+    pub(crate) accumulation: f64,
+    /// The optimizer.
+    pub(crate) update: f64,
+}
+
+impl PartSeconds {
+    /// Of an update of a process that trains alone.
+    pub(crate) fn of_update(self, micro_batches: usize) -> f64 {
+        micro_batches as f64 * (self.micro + self.accumulation) + self.update
+    }
+}
+
+/// What an update is, for one rank.
+pub(crate) struct UpdateWork {
+    pub(crate) micro_batches: usize,
+    /// Of all gradients together.
+    pub(crate) elements: usize,
+    pub(crate) seconds: PartSeconds,
+    /// What a rank holds at its peak.
+    pub(crate) peak_bytes: usize,
+}
+
+/// A run on several ranks, as planned.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct RanksPlan {
+    /// Ranks.
+    pub ranks: usize,
+    /// Hosts.
+    pub hosts: usize,
+    /// Ranks of the fullest host.
+    pub ranks_of_host: usize,
+    /// Peak of the fullest host: that of its ranks together.
+    pub host_peak_bytes: usize,
+    /// Rounds of an update: micro-batches over ranks.
+    pub rounds: usize,
+    /// What the rank that sends most sends in an update.
+    pub sent_bytes: u64,
+    /// What crosses the busiest link of a host in an update, in its busier direction.
+    pub link_bytes: u64,
+    /// Seconds of the micro-steps and of the optimizer.
+    pub compute_seconds: f64,
+    /// Seconds of the exchanges, in which nothing is computed.
+    pub exchange_seconds: f64,
+    /// How many updates are made in the time in which one such rank alone makes one.
+    pub speedup: f64,
+    /// What would be better.
+    pub advice: Vec<String>,
+}
+
+/// The share of an update that exchanges may take before something better is looked for.
+const LARGE_SHARE: f64 = 0.1;
+
+impl RanksPlan {
+    /// Of updates of such work on these ranks.
+    pub(crate) fn of(cluster: &Cluster, work: &UpdateWork, prices: &Prices) -> Self {
+        let UpdateWork { micro_batches, elements, seconds, peak_bytes } = *work;
+        let traffic = cluster.traffic(elements, micro_batches);
+        let copied_per_second = prices.rate(OpClass::Copy).bytes_per_second;
+        let rounds = traffic.rounds as f64;
+        let compute_seconds = match cluster.ranks {
+            1 => seconds.of_update(micro_batches),
+            ranks => {
+                // Out of the device, zeroed there, added shard by shard; at the end the sums go back.
+                let gradients = (ELEMENT_BYTES * elements as u64) as f64;
+                let of_round = 3.0 * gradients + 3.0 * gradients * micro_batches.min(ranks) as f64 / ranks as f64;
+                rounds * seconds.micro + seconds.update + (rounds * of_round + 2.0 * gradients) / copied_per_second
+            }
+        };
+        let exchange_seconds = cluster.seconds(&traffic, copied_per_second);
+        let most = |bytes: &[u64]| bytes.iter().copied().max().unwrap_or(0);
+        let mut plan = RanksPlan {
+            ranks: cluster.ranks,
+            hosts: cluster.hosts,
+            ranks_of_host: cluster.ranks_of_host(),
+            host_peak_bytes: cluster.ranks_of_host() * peak_bytes,
+            rounds: traffic.rounds,
+            sent_bytes: most(&traffic.sent_bytes),
+            link_bytes: most(&traffic.out_bytes).max(most(&traffic.in_bytes)),
+            compute_seconds,
+            exchange_seconds,
+            speedup: seconds.of_update(micro_batches) / (compute_seconds + exchange_seconds),
+            advice: Vec::new(),
+        };
+        plan.advice = plan.found_advice(cluster, micro_batches, cluster.seconds(&traffic, f64::INFINITY));
+        plan
+    }
+
+    /// `on_link` are the seconds of the exchanges between hosts.
+    fn found_advice(&self, cluster: &Cluster, micro_batches: usize, on_link: f64) -> Vec<String> {
+        let (grad_accum, batch_size) = (SettingName("grad-accum"), SettingName("batch-size"));
+        let mut advice = Vec::new();
+        let idle = self.rounds * self.ranks - micro_batches;
+        if idle > 0 {
+            let whole = self.rounds * self.ranks;
+            let what = if micro_batches < self.ranks { "ranks" } else { "ranks of the last round" };
+            advice
+                .push(format!("{grad_accum} {whole}: with {micro_batches}, {idle} of the {} {what} wait", self.ranks));
+        }
+        let step_seconds = self.compute_seconds + self.exchange_seconds;
+        let share = self.exchange_seconds / step_seconds;
+        if share > LARGE_SHARE {
+            let percent = 100.0 * share;
+            advice.push(format!(
+                "a larger {batch_size} with as many tokens to an update: exchanges take {percent:.0} % of it, and are as many as \
+                 there are rounds"
+            ));
+            if let Some(LinkSpeed(speed)) = cluster.link.filter(|_| cluster.hosts > 1) {
+                let allowed =
+                    LARGE_SHARE / (1.0 - LARGE_SHARE) * self.compute_seconds - (self.exchange_seconds - on_link);
+                if allowed > 0.0 {
+                    let needed = 8e-9 * speed * on_link / allowed;
+                    advice.push(format!("links of {needed:.1} Gbit/s: exchanges would take a tenth of an update"));
+                }
+            }
+        }
+        advice
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn speeds_have_units() {
+        for (text, speed) in [("10Gbit/s", 1.25e9), ("100Mbit/s", 1.25e7), ("1.2GB/s", 1.2e9), ("2 MiB/s", 2097152.0)] {
+            assert_eq!(text.parse(), Ok(LinkSpeed(speed)), "{text}");
+        }
+        for text in ["10", "Gbit/s", "-1GB/s", "0GB/s", "infGB/s", "10Gb/s", "nanGB/s"] {
+            assert!(text.parse::<LinkSpeed>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn every_shard_of_every_micro_batch_moves_once_and_every_sum_to_all() {
+        let link = Some(LinkSpeed(1e9));
+        for (ranks, hosts, elements, micro_batches) in
+            [(1, 1, 10, 4), (2, 2, 10, 4), (3, 2, 11, 4), (4, 2, 13, 5), (5, 5, 3, 2)]
+        {
+            let cluster = Cluster::new(ranks, hosts, link).expect("a cluster");
+            let traffic = cluster.traffic(elements, micro_batches);
+            let own = |rank: usize| shard_bounds(elements, ranks).windows(2).map(|pair| pair[1] - pair[0]).nth(rank);
+            let sent = |rank: usize| {
+                let gradients = (0..micro_batches).filter(|micro| micro % ranks == rank).count();
+                let own = own(rank).expect("a shard");
+                4 * (gradients * (elements - own) + (ranks - 1) * own) as u64
+            };
+            assert_eq!(traffic.sent_bytes, (0..ranks).map(sent).collect::<Vec<_>>());
+            assert_eq!(traffic.out_bytes.iter().sum::<u64>(), traffic.in_bytes.iter().sum::<u64>());
+            if hosts == ranks {
+                assert_eq!(traffic.out_bytes, traffic.sent_bytes, "all of it crosses a link");
+            }
+            assert_eq!(traffic.rounds, micro_batches.div_ceil(ranks));
+        }
+    }
+
+    #[test]
+    fn what_waits_and_what_exchanges_is_advised_against() {
+        let work = |micro_batches| UpdateWork {
+            micro_batches,
+            elements: 1 << 20,
+            seconds: PartSeconds { micro: 0.01, accumulation: 0.0, update: 0.01 },
+            peak_bytes: 1000,
+        };
+        let prices = Prices::nominal(1);
+        let of = |ranks, hosts, link: &str, micro_batches| {
+            let cluster = Cluster::new(ranks, hosts, link.parse().ok()).expect("a cluster");
+            RanksPlan::of(&cluster, &work(micro_batches), &prices)
+        };
+        let slow = of(4, 2, "1Gbit/s", 6);
+        assert_eq!((slow.rounds, slow.ranks_of_host, slow.host_peak_bytes), (2, 2, 2000));
+        assert!(slow.advice[0].contains(" 8: with 6, 2 of the 4 ranks of the last round wait"), "{:?}", slow.advice);
+        assert!(slow.advice[1].contains("% of it"), "{:?}", slow.advice);
+        assert_eq!(slow.advice.len(), 3, "and a link that would do: {:?}", slow.advice);
+        let fast = of(4, 2, "1000Gbit/s", 8);
+        assert!(fast.speedup > slow.speedup && fast.exchange_seconds < slow.exchange_seconds);
+        assert_eq!(of(1, 1, "", 4).exchange_seconds, 0.0);
+        assert_eq!(of(1, 1, "", 4).speedup, 1.0);
+        let refused = |ranks, hosts| Cluster::new(ranks, hosts, None).expect_err("refused").to_string();
+        assert!(refused(0, 1).contains("at least 1") && refused(2, 3).contains("from 1 to"));
+        assert!(refused(2, 2).contains("what joins them"));
+    }
+}
