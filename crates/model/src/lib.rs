@@ -29,6 +29,7 @@ mod preset;
 mod quant;
 mod quantise;
 mod rope;
+mod router_loss;
 mod source;
 mod stored;
 

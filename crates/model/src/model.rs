@@ -119,6 +119,20 @@ impl Model {
         Model { noise: alpha, ..self }
     }
 
+    /// The model with the loss that balances experts in training and evaluation, times `factor`: in place of what its
+    /// configuration says of it; 0 is none. [`Model::has_experts`] tells whether there are any.
+    pub fn with_router_loss(mut self, factor: f64) -> Self {
+        if let Some(experts) = &mut self.config.block.experts {
+            experts.router_loss = Some(factor).filter(|&factor| factor != 0.0);
+        }
+        self
+    }
+
+    /// Whether layers of it have experts.
+    pub fn has_experts(&self) -> bool {
+        self.config.block.experts.as_ref().is_some_and(|experts| experts.layers.contains(&true))
+    }
+
     /// The precision it is computed in.
     pub fn precision(&self) -> Precision {
         self.precision
