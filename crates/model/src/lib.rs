@@ -5,6 +5,7 @@
 //! beside a frozen base, and `objective` for the loss.
 
 mod adapter;
+mod added_tokens;
 mod build;
 mod companions;
 mod decoder;

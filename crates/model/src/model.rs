@@ -30,6 +30,8 @@ pub struct Model {
     pub(crate) stored: StoredQuantised,
     /// What goes beside the weights of a model that is saved; nothing of a preset.
     pub(crate) companions: Companions,
+    /// Ids of tokens that were added to its own.
+    pub(crate) added_tokens: Vec<usize>,
     notes: Vec<String>,
 }
 
@@ -62,6 +64,7 @@ impl Model {
             stored_dtype,
             stored,
             companions,
+            added_tokens: Vec::new(),
             notes,
         })
     }
@@ -100,7 +103,18 @@ impl Model {
         let source = Source::Random(graph.map(|evaluation| Vectors::of(&evaluation.graph)).unwrap_or_default());
         let companions = Companions::default();
         let (folder, notes, precision, stored_dtype) = (PathBuf::from(name), Vec::new(), Precision::F32, DType::F32);
-        Model { folder, config, source, precision, noise: 0.0, stored_dtype, stored, companions, notes }
+        Model {
+            folder,
+            config,
+            source,
+            precision,
+            noise: 0.0,
+            stored_dtype,
+            stored,
+            companions,
+            added_tokens: Vec::new(),
+            notes,
+        }
     }
 
     /// The model computed in another precision than f32; its graphs and what is loaded follow.

@@ -199,11 +199,10 @@ impl<'a> ModelBuilder<'a> {
 
     /// Takes in what a router decided, f32 scores [N, E] and choices [N, k], where a loss is made of it.
     pub fn routed(&mut self, router: &str, decided: [ValueId; 2]) -> Result<(), IrError> {
-        if let Some(mut loss) = self.router_loss.take() {
-            loss.add_layer(self, router, decided)?;
-            self.router_loss = Some(loss);
+        match &mut self.router_loss {
+            Some(loss) => loss.add_layer(&mut self.b, router, decided),
+            None => Ok(()),
         }
-        Ok(())
     }
 
     /// Refuses settings that train nothing of this graph.

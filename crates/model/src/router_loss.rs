@@ -5,7 +5,7 @@
 //! Invariant: what a layer adds is two rows of E numbers, whatever the batch; only the scores are differentiated. Without a token it
 //! is 0. Look next at `experts`, which hands over what routers decided, and at `objective`, which adds the loss.
 
-use crate::model_builder::ModelBuilder;
+use crate::graph_builder::GraphBuilder;
 use remat_ir::ops::{
     Add, Binary, BinaryFunction, Expand, GatherGrad, IGNORED, Reduce, Reduction, Reshape, Scale, TargetWeight, Unary,
     UnaryFunction, Zeros,
@@ -26,69 +26,69 @@ pub(crate) struct RouterLoss {
 }
 
 impl RouterLoss {
-    /// Declares what is read of a batch; the loss is multiplied by `factor`.
-    pub fn begin(m: &mut ModelBuilder<'_>, prefix: &str, factor: f64) -> Result<Self, IrError> {
-        let shape = m.b.ty(m.inputs.ids).shape.to_vec();
+    /// Declares what is read of a batch beside its `ids`, i32 [B, T]; the loss is multiplied by `factor`.
+    pub fn begin(b: &mut GraphBuilder, ids: ValueId, prefix: &str, factor: f64) -> Result<Self, IrError> {
+        let shape = b.ty(ids).shape.to_vec();
         let tokens: usize = shape.iter().product();
-        let given = m.b.input(&format!("{prefix}{MASK}"), Type::new(DType::I32, shape));
+        let given = b.input(&format!("{prefix}{MASK}"), Type::new(DType::I32, shape));
         let is_token = TargetWeight { ignored: 0, weighted: false };
-        let mask = m.b.op1("router_loss.is_token", is_token, &[given])?;
-        let mask = m.b.op1("router_loss.mask", Reshape { shape: vec![tokens, 1] }, &[mask])?;
+        let mask = b.op1("router_loss.is_token", is_token, &[given])?;
+        let mask = b.op1("router_loss.mask", Reshape { shape: vec![tokens, 1] }, &[mask])?;
         Ok(RouterLoss { factor, mask, layers: Vec::new() })
     }
 
     /// Takes in what a router decided: scores f32 [N, E] and choices i32 [N, k].
     pub fn add_layer(
         &mut self,
-        m: &mut ModelBuilder<'_>,
+        b: &mut GraphBuilder,
         router: &str,
         [scores, choices]: [ValueId; 2],
     ) -> Result<(), IrError> {
-        let experts = m.b.ty(scores).shape.last();
-        let [tokens, each] = m.b.ty(choices).shape[..] else { unreachable!("a router reads rows") };
-        let of_tokens = binary(m, &format!("{router}.masked"), BinaryFunction::Mul, [scores, self.mask])?;
-        let scores = m.b.op1(&format!("{router}.score_sums"), sum(vec![-2]), &[of_tokens])?;
+        let experts = b.ty(scores).shape.last();
+        let [tokens, each] = b.ty(choices).shape[..] else { unreachable!("a router reads rows") };
+        let of_tokens = binary(b, &format!("{router}.masked"), BinaryFunction::Mul, [scores, self.mask])?;
+        let scores = b.op1(&format!("{router}.score_sums"), sum(vec![-2]), &[of_tokens])?;
         let counted = Expand { shape: vec![tokens, each] };
-        let counted = m.b.op1(&format!("{router}.mask"), counted, &[self.mask])?;
+        let counted = b.op1(&format!("{router}.mask"), counted, &[self.mask])?;
         let rows = tokens * each;
-        let counted = m.b.op1(&format!("{router}.mask_rows"), Reshape { shape: vec![rows, 1] }, &[counted])?;
-        let choices = m.b.op1(&format!("{router}.choice_rows"), Reshape { shape: vec![rows] }, &[choices])?;
+        let counted = b.op1(&format!("{router}.mask_rows"), Reshape { shape: vec![rows, 1] }, &[counted])?;
+        let choices = b.op1(&format!("{router}.choice_rows"), Reshape { shape: vec![rows] }, &[choices])?;
         let counts = GatherGrad { axis: 0, size: experts };
-        let counts = m.b.op1(&format!("{router}.counts"), counts, &[counted, choices])?;
-        let counts = m.b.op1(&format!("{router}.count_row"), Reshape { shape: vec![1, experts] }, &[counts])?;
+        let counts = b.op1(&format!("{router}.counts"), counts, &[counted, choices])?;
+        let counts = b.op1(&format!("{router}.count_row"), Reshape { shape: vec![1, experts] }, &[counts])?;
         self.layers.push([scores, counts]);
         Ok(())
     }
 
     /// The loss times its factor, f32 [1]; `None` where no layer has a router.
-    pub fn finish(self, m: &mut ModelBuilder<'_>) -> Result<Option<ValueId>, IrError> {
+    pub fn finish(self, b: &mut GraphBuilder) -> Result<Option<ValueId>, IrError> {
         let RouterLoss { factor, mask, layers } = self;
         let count = layers.len();
         let Some(mut sums) = layers.first().copied() else { return Ok(None) };
         for (layer, more) in layers.into_iter().enumerate().skip(1) {
             for (name, (sum, more)) in ["scores", "counts"].into_iter().zip(sums.iter_mut().zip(more)) {
-                *sum = m.b.op1(&format!("router_loss.{name}.{layer}"), Add, &[*sum, more])?;
+                *sum = b.op1(&format!("router_loss.{name}.{layer}"), Add, &[*sum, more])?;
             }
         }
-        let experts = m.b.ty(sums[0]).shape.last();
-        let rows = rows(m, mask, count)?;
-        let mean = |m: &mut ModelBuilder<'_>, name: &str, sum| binary(m, name, BinaryFunction::Div, [sum, rows]);
-        let (scores, counts) = (mean(m, "router_loss.mean_scores", sums[0])?, mean(m, "router_loss.shares", sums[1])?);
-        let products = binary(m, "router_loss.products", BinaryFunction::Mul, [scores, counts])?;
-        let loss = m.b.op1("router_loss.sum", sum(vec![-2, -1]), &[products])?;
-        let loss = m.b.op1("router_loss.number", Reshape { shape: vec![1] }, &[loss])?;
+        let experts = b.ty(sums[0]).shape.last();
+        let rows = rows(b, mask, count)?;
+        let mean = |b: &mut GraphBuilder, name: &str, sum| binary(b, name, BinaryFunction::Div, [sum, rows]);
+        let (scores, counts) = (mean(b, "router_loss.mean_scores", sums[0])?, mean(b, "router_loss.shares", sums[1])?);
+        let products = binary(b, "router_loss.products", BinaryFunction::Mul, [scores, counts])?;
+        let loss = b.op1("router_loss.sum", sum(vec![-2, -1]), &[products])?;
+        let loss = b.op1("router_loss.number", Reshape { shape: vec![1] }, &[loss])?;
         let factor = (experts as f64 * factor) as f32;
-        Ok(Some(m.b.op1("router_loss", Scale { factor }, &[loss])?))
+        Ok(Some(b.op1("router_loss", Scale { factor }, &[loss])?))
     }
 }
 
 /// The tokens that all layers saw together, at least 1: f32 [1, 1].
-fn rows(m: &mut ModelBuilder<'_>, mask: ValueId, layers: usize) -> Result<ValueId, IrError> {
-    let tokens = m.b.op1("router_loss.tokens", sum(vec![-2]), &[mask])?;
-    let rows = m.b.op1("router_loss.all_rows", Scale { factor: layers as f32 }, &[tokens])?;
-    let zero = m.b.op1("router_loss.zero", Zeros { dtype: DType::F32, shape: vec![1, 1] }, &[])?;
-    let one = m.b.op1("router_loss.one", Unary { function: UnaryFunction::Exp }, &[zero])?;
-    binary(m, "router_loss.rows", BinaryFunction::Maximum, [rows, one])
+fn rows(b: &mut GraphBuilder, mask: ValueId, layers: usize) -> Result<ValueId, IrError> {
+    let tokens = b.op1("router_loss.tokens", sum(vec![-2]), &[mask])?;
+    let rows = b.op1("router_loss.all_rows", Scale { factor: layers as f32 }, &[tokens])?;
+    let zero = b.op1("router_loss.zero", Zeros { dtype: DType::F32, shape: vec![1, 1] }, &[])?;
+    let one = b.op1("router_loss.one", Unary { function: UnaryFunction::Exp }, &[zero])?;
+    binary(b, "router_loss.rows", BinaryFunction::Maximum, [rows, one])
 }
 
 /// How many tokens a batch trains, f32 [1], counted from their targets.
@@ -103,11 +103,11 @@ fn sum(axes: Vec<i64>) -> Reduce {
 }
 
 fn binary(
-    m: &mut ModelBuilder<'_>,
+    b: &mut GraphBuilder,
     name: &str,
     function: BinaryFunction,
-    [a, b]: [ValueId; 2],
+    operands: [ValueId; 2],
 ) -> Result<ValueId, IrError> {
-    let op = Binary::of(function, m.b.ty(a), m.b.ty(b));
-    m.b.op1(name, op, &[a, b])
+    let op = Binary::of(function, b.ty(operands[0]), b.ty(operands[1]));
+    b.op1(name, op, &operands)
 }

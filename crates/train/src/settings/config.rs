@@ -83,6 +83,11 @@ pub struct TrainConfig {
     #[arg(long, allow_negative_numbers = true, value_name = "FACTOR", help_heading = "Method")]
     pub router_aux_loss_coef: Option<f64>,
 
+    /// Add the tokens of this file to the tokenizer and the vocabulary: one a line, or of a .json file a list; their rows start as the
+    /// mean of all and are trained
+    #[arg(long, value_name = "FILE", help_heading = "Method")]
+    pub add_tokens: Option<PathBuf>,
+
     /// Modules that get an adapter: all-linear, names such as q_proj,v_proj, or a regular expression
     #[arg(long, value_name = "TARGETS", default_value = "all-linear", help_heading = "Method")]
     pub targets: String,
@@ -301,6 +306,10 @@ impl TrainConfig {
         let model = match &self.preset {
             Some(name) => Model::from_preset(name)?,
             None => open(&self.model)?,
+        };
+        let model = match &self.add_tokens {
+            Some(file) => model.with_added_tokens(file)?,
+            None => model,
         };
         let precision = self.precision.of_model(&model, self.device_options().level);
         self.precision = precision.into();
