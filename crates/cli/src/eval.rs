@@ -105,6 +105,10 @@ fn start(arguments: EvalArgs) -> Result<(EvaluationReport, DeviceOptions), Train
     data.iter().fold(places, |places, path| places.reads("--data", &remat_data::file_of(path))).check()?;
     let options = device_options(threads, isa)?;
     let model = Model::open(&model)?;
+    let model = match &adapter {
+        Some(adapter) => model.with_tokens_of(adapter)?,
+        None => model,
+    };
     model.notes().iter().for_each(|note| terminal::note(note));
     let precision = precision.of_model(&model, options.level);
     let model = model.in_precision(precision.into());

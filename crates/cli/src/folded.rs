@@ -62,6 +62,10 @@ impl FoldedArgs {
             Wanted::Shape => Model::open_to_plan(&folder)?,
             Wanted::Weights | Wanted::Adapter => Model::open(&folder)?,
         };
+        let model = match &adapter {
+            Some(adapter) => model.with_tokens_of(adapter)?,
+            None => model,
+        };
         model.notes().iter().for_each(|note| terminal::note(note));
         console::adapter_notes(&model, adapter.as_deref())?;
         Ok(Folded { model, adapter, before_bytes: peak_resident_bytes() })

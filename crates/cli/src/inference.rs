@@ -94,6 +94,10 @@ impl InferenceArgs {
         self.template.inputs(places).check()?;
         let options = device_options(self.threads, self.isa)?;
         let model = Model::open(&folder)?;
+        let model = match &adapter {
+            Some(adapter) => model.with_tokens_of(adapter)?,
+            None => model,
+        };
         model.notes().iter().for_each(|note| crate::terminal::note(note));
         crate::console::adapter_notes(&model, adapter.as_deref())?;
         let precision = self.precision.of_model(&model, options.level);
@@ -193,13 +197,18 @@ impl Asked {
     /// The token that the template ends an assistant's turn with, if that is a special one: models that were trained on
     /// the template say it, whatever their configuration calls the end of a text.
     pub(crate) fn end_of_turn(&self) -> Option<u32> {
-        const SAID: &str = "remat-answer";
-        let asked = Conversation::new(&[("user", "a"), ("assistant", SAID)]);
-        let text = self.tokens.chat().ok()?.render(&asked, false).ok()?;
-        let behind = text.rsplit_once(SAID)?.1;
-        let first = *self.tokens.tokenizer().encode(behind, false).ok()?.first()?;
-        self.tokens.tokenizer().is_special(first).then_some(first)
+        end_of_turn(&self.tokens)
     }
+}
+
+/// As [`Asked::end_of_turn`].
+fn end_of_turn(tokens: &ModelTokens) -> Option<u32> {
+    const SAID: &str = "remat-answer";
+    let asked = Conversation::new(&[("user", "a"), ("assistant", SAID)]);
+    let text = tokens.chat().ok()?.render(&asked, false).ok()?;
+    let behind = text.rsplit_once(SAID)?.1;
+    let first = *tokens.tokenizer().encode(behind, false).ok()?.first()?;
+    tokens.tokenizer().is_special(first).then_some(first)
 }
 
 /// The folder of the base that an adapter names: as a path, beside the adapter, or on the Hub.
@@ -237,6 +246,48 @@ fn one_token(tokenizer: &Tokenizer, text: &str) -> Result<u32, String> {
         ref ids => {
             let tokens = crate::units::counted(ids.len(), "token");
             Err(format!("{text:?} is {tokens} for this model; give the text of one token"))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use remat_formats::{NewToken, grow_tokenizer};
+
+    /// A tokenizer with this token beside its own, and a published template.
+    fn tokens(template: &str, special: &str) -> ModelTokens {
+        let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures");
+        let folder = fixtures.join("parity/llama-gqa-tied");
+        let token = NewToken { content: special.to_string(), special: true };
+        let grown = grow_tokenizer(&folder.join("tokenizer.json"), &[token]).expect("a new token");
+        let source =
+            std::fs::read_to_string(fixtures.join(format!("chat/templates/{template}.jinja"))).expect("a template");
+        let tokens = ModelTokens::open_with(&folder, Some(&grown.json), None).expect("a tokenizer").expect("there");
+        tokens.on_day(remat_train::today()).with_template(source)
+    }
+
+    #[test]
+    fn answers_end_with_the_token_that_each_family_ends_a_turn_with() {
+        for (template, end) in [
+            ("gemma", "<end_of_turn>"),
+            ("gemma3", "<end_of_turn>"),
+            ("phi3", "<|end|>"),
+            ("phi4_mini", "<|end|>"),
+            ("granite3", "<|end_of_text|>"),
+            ("smollm3", "<|im_end|>"),
+            ("qwen3", "<|im_end|>"),
+            ("chatml", "<|im_end|>"),
+            ("llama3", "<|eot_id|>"),
+        ] {
+            let tokens = tokens(template, end);
+            let id = tokens.tokenizer().token_to_id(end);
+            assert!(id.is_some() && end_of_turn(&tokens) == id, "{template}: {:?}, not {end}", end_of_turn(&tokens));
+        }
+        // Of these it is the tokenizer's own end of text.
+        for template in ["olmo2", "stablelm_zephyr", "zephyr", "phi2", "gpt_neoxt"] {
+            let tokens = tokens(template, "<|unused|>");
+            assert_eq!(end_of_turn(&tokens), tokens.tokenizer().eos(), "{template}");
         }
     }
 }

@@ -8,6 +8,7 @@
 //! targets        b  c  ·  e  ·  ·  ·      · = -100: a segment's last token predicts nothing
 //! positions      0  1  2  0  1  0  1
 //! segment_start  0  0  0  3  3  5  5      the padding is a segment of its own
+//! attention_mask 1  1  1  1  1  0  0
 //! ```
 
 use crate::DataError;
@@ -28,6 +29,8 @@ pub struct Batch {
     pub positions: Vec<i32>,
     /// Index within the line of the first token of the segment that each position belongs to [B, T].
     pub segment_start: Vec<i32>,
+    /// 0 in the padding, 1 elsewhere [B, T].
+    pub attention_mask: Vec<i32>,
     /// Tokens that are not padding.
     pub tokens: usize,
     /// Targets that are not -100.
@@ -45,6 +48,7 @@ impl Batch {
             targets: vec![0; cells],
             positions: vec![0; cells],
             segment_start: vec![0; cells],
+            attention_mask: vec![0; cells],
             tokens: 0,
             trained: 0,
         };
@@ -64,7 +68,7 @@ impl Batch {
 
     /// Bytes of a batch of this shape, for the memory table.
     pub fn bytes_of(batch_size: usize, seq_len: usize) -> usize {
-        4 * size_of::<i32>() * batch_size * seq_len
+        5 * size_of::<i32>() * batch_size * seq_len
     }
 
     /// Replaces the content: one sequence per line; lines without one are padding. Allocates nothing.
@@ -104,6 +108,7 @@ impl Batch {
         })?;
         targets[entry.tokens - 1] = IGNORED_LABEL;
         self.trained += entry.trained;
+        self.attention_mask[cells.clone()].fill(1);
         self.mark_segment(cells, start);
         Ok(end)
     }
@@ -112,6 +117,7 @@ impl Batch {
         let cells = line * self.seq_len + start..(line + 1) * self.seq_len;
         self.ids[cells.clone()].fill(0);
         self.targets[cells.clone()].fill(IGNORED_LABEL);
+        self.attention_mask[cells.clone()].fill(0);
         self.mark_segment(cells, start);
     }
 

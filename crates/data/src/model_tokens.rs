@@ -28,11 +28,20 @@ impl ModelTokens {
     /// # Errors
     /// A tokenizer file that cannot be read.
     pub fn open(folder: &Path, config_eos: Option<u32>) -> Result<Option<Self>, DataError> {
+        ModelTokens::open_with(folder, None, config_eos)
+    }
+
+    /// As [`ModelTokens::open`], with these bytes in place of the folder's `tokenizer.json`, if they are given.
+    ///
+    /// # Errors
+    /// As [`ModelTokens::open`].
+    pub fn open_with(folder: &Path, json: Option<&[u8]>, config_eos: Option<u32>) -> Result<Option<Self>, DataError> {
         // A link whose target is gone should be reported as such, not passed over.
-        if folder.join("tokenizer.json").symlink_metadata().is_err() {
-            return Ok(None);
-        }
-        let tokenizer = Tokenizer::from_dir(folder)?;
+        let tokenizer = match json {
+            Some(json) => Tokenizer::from_dir_with(folder, json)?,
+            None if folder.join("tokenizer.json").symlink_metadata().is_err() => return Ok(None),
+            None => Tokenizer::from_dir(folder)?,
+        };
         let eos = tokenizer.eos().or(config_eos);
         let text = |id: Option<u32>| id.and_then(|id| tokenizer.id_to_token(id));
         let special = SpecialTokens { bos: text(tokenizer.bos()), eos: text(eos), pad: text(tokenizer.pad()) };

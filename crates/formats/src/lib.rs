@@ -4,6 +4,7 @@
 //! file's size; every error names the file, and the key or tensor in it. What a tensor or key means is the business of
 //! `model`; this crate only says what the files say.
 
+mod added_tokens;
 mod atomic;
 mod bitsandbytes;
 mod config;
@@ -32,6 +33,7 @@ mod tokenizer_parts;
 mod tokenizer_size;
 mod unfinished;
 
+pub use added_tokens::{GrownTokenizer, NewToken, grow_tokenizer, read_new_tokens};
 pub use atomic::{fsync_folder, name_unnamed, sha256_file, write_atomic, write_atomic_with};
 pub use bitsandbytes::{PartContent, QuantisedInfo, QuantisedPart, quantised_parts, weight_of_part};
 pub use config::{

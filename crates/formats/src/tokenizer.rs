@@ -47,7 +47,19 @@ impl Tokenizer {
     /// # Errors
     /// A missing or malformed file; a BOS or EOS token that `tokenizer.json` does not have.
     pub fn from_dir(folder: &Path) -> Result<Self, FormatsError> {
-        let mut tokenizer = Tokenizer::from_file(&folder.join(FILE))?;
+        Tokenizer::completed(Tokenizer::from_file(&folder.join(FILE))?, folder)
+    }
+
+    /// As [`Tokenizer::from_dir`], with these bytes in place of the folder's `tokenizer.json`.
+    ///
+    /// # Errors
+    /// As [`Tokenizer::from_dir`].
+    pub fn from_dir_with(folder: &Path, bytes: &[u8]) -> Result<Self, FormatsError> {
+        Tokenizer::completed(Tokenizer::from_bytes(&folder.join(FILE), bytes)?, folder)
+    }
+
+    /// With what the files beside `tokenizer.json` say.
+    fn completed(mut tokenizer: Self, folder: &Path) -> Result<Self, FormatsError> {
         let config_path = folder.join("tokenizer_config.json");
         let map_path = folder.join("special_tokens_map.json");
         let config = json::read_optional(&config_path)?;
@@ -81,10 +93,17 @@ impl Tokenizer {
     /// A missing or malformed file.
     pub fn from_file(path: &Path) -> Result<Self, FormatsError> {
         let remedy = "save the tokenizer with transformers' save_pretrained (a fast tokenizer) into this folder";
-        let bytes = json::read_bytes(path, TOKENIZER_FILE_LIMIT_BYTES, remedy)?;
+        Tokenizer::from_bytes(path, &json::read_bytes(path, TOKENIZER_FILE_LIMIT_BYTES, remedy)?)
+    }
+
+    /// As [`Tokenizer::from_file`], of bytes that are, or are to be, at `path`.
+    ///
+    /// # Errors
+    /// Malformed bytes.
+    pub fn from_bytes(path: &Path, bytes: &[u8]) -> Result<Self, FormatsError> {
         let bad = |problem: String| FormatsError::malformed(path, format!("is not a tokenizer file: {problem}"));
-        tokenizer_parts::check(&bytes).map_err(bad)?;
-        let mut inner = guarded_on(LIBRARY, bytes.len(), || tokenizers::Tokenizer::from_bytes(&bytes)).map_err(bad)?;
+        tokenizer_parts::check(bytes).map_err(bad)?;
+        let mut inner = guarded_on(LIBRARY, bytes.len(), || tokenizers::Tokenizer::from_bytes(bytes)).map_err(bad)?;
         inner.with_padding(None);
         guarded(LIBRARY, || inner.with_truncation(None).map(|_| ())).map_err(bad)?;
         let post_processor = inner.get_post_processor().cloned();
@@ -92,7 +111,7 @@ impl Tokenizer {
         let added = inner.get_added_tokens_decoder();
         let special = added.iter().filter(|(_, token)| token.special).map(|(&id, _)| id).collect();
         let id_limit = inner.get_vocab(true).into_values().max().map_or(0, |id| id.saturating_add(1));
-        let (file_bytes, sha256) = (bytes.len() as u64, sha256_bytes(&bytes));
+        let (file_bytes, sha256) = (bytes.len() as u64, sha256_bytes(bytes));
         let (bos, eos, pad, chat_templates) = (None, None, None, ChatTemplates::default());
         let tokenizer =
             Tokenizer { inner, post_processor, special, bos, eos, pad, chat_templates, id_limit, file_bytes, sha256 };

@@ -39,7 +39,7 @@ pub use names::{NameHasher, NameMap, NameSet};
 pub use op_class::{OpClass, THIN, Workspace};
 pub use ops::{Op, OpDef};
 pub use parse::{parse, parse_with};
-pub use role::{FirstWrite, ParameterKind, RANDOM_KEY, SourceRole, StateRole};
+pub use role::{FirstWrite, ParameterKind, RANDOM_KEY, SourceRole, StateRole, TRAINED_TOKENS};
 pub use sample::Sample;
 pub use storage::Storage;
 pub use text::Text;

@@ -278,6 +278,10 @@ impl fmt::Display for SourceRole {
 /// Name of the input that keys all random ops of a run: u32 [4].
 pub const RANDOM_KEY: &str = "rng";
 
+/// Name of the input of a micro-step that says how many tokens the whole update trains, f32 [1]: the reciprocal of the loss's
+/// cotangent, or 0 where that is 0. Only losses that are not sums over tokens read it.
+pub const TRAINED_TOKENS: &str = "loss.trained_tokens";
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -7,6 +7,7 @@ use crate::decoder::{self, Hidden};
 use crate::graph_builder::Built;
 use crate::model_builder::{Base, BatchShape, ModelBuilder};
 use crate::objective::{LossOperands, NEXT_TOKEN};
+use crate::router_loss::RouterLoss;
 use crate::stored::StoredQuantised;
 use crate::{Method, ModelError, Precision};
 use remat_formats::ModelConfig;
@@ -67,9 +68,13 @@ pub(crate) fn inference(base: Base<'_>, method: &Method, shape: BatchShape) -> R
 
 /// The decoder with the objective's loss as output `loss`.
 fn loss(config: &ModelConfig, m: &mut ModelBuilder<'_>, prefix: &str) -> Result<ValueId, ModelError> {
+    let factor = config.block.experts.as_ref().and_then(|experts| experts.router_loss);
+    m.router_loss = factor.map(|factor| RouterLoss::begin(&mut m.b, m.inputs.ids, prefix, factor)).transpose()?;
     let Hidden { hidden, head, head_bias, low_rank } = decoder::forward(config, m)?;
     let softcap = config.logits_softcap.map(|cap| cap as f32);
-    let loss = NEXT_TOKEN.emit(&mut m.b, &LossOperands { hidden, head, head_bias, low_rank, softcap, prefix })?;
+    let added = m.router_loss.take().map(|loss| loss.finish(&mut m.b)).transpose()?.flatten();
+    let operands = LossOperands { hidden, head, head_bias, low_rank, softcap, added, prefix };
+    let loss = NEXT_TOKEN.emit(&mut m.b, &operands)?;
     m.b.output(loss);
     m.all_settings_used()?;
     Ok(loss)

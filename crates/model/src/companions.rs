@@ -4,7 +4,10 @@
 //! model folder.
 
 use crate::ModelError;
-use remat_formats::{FormatsError, HeldFile, SETTINGS_LIMIT_BYTES, TOKENIZER_FILE_LIMIT_BYTES, read_text_file};
+use remat_formats::{
+    FormatsError, HeldFile, SETTINGS_LIMIT_BYTES, TOKENIZER_FILE_LIMIT_BYTES, read_text_file, write_atomic,
+};
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
@@ -82,6 +85,8 @@ pub(crate) struct Companions {
     pub(crate) config: String,
     /// The others that are there, held open: they can be copied whatever becomes of the folder.
     files: Vec<(String, HeldFile)>,
+    /// What is written in place of some of them.
+    replaced: BTreeMap<String, Vec<u8>>,
 }
 
 impl Companions {
@@ -103,11 +108,21 @@ impl Companions {
             }
             files.push((name, file));
         }
-        Ok(Companions { config, files })
+        Ok(Companions { config, files, replaced: BTreeMap::new() })
     }
 
     pub(crate) fn held(&self) -> impl Iterator<Item = &HeldFile> {
         self.files.iter().map(|(_, file)| file)
+    }
+
+    /// Has other bytes written in place of a file, or beside the others.
+    pub(crate) fn replace(&mut self, name: &str, bytes: Vec<u8>) {
+        self.replaced.insert(name.to_string(), bytes);
+    }
+
+    /// What is written in place of a file.
+    pub(crate) fn replaced(&self, name: &str) -> Option<&[u8]> {
+        self.replaced.get(name).map(Vec::as_slice)
     }
 
     /// Copies all but `config.json` into a folder.
@@ -117,8 +132,10 @@ impl Companions {
 
     /// As [`Companions::copy_to`], of some names.
     pub(crate) fn copy_some_to(&self, folder: &Path, wanted: &dyn Fn(&str) -> bool) -> Result<(), ModelError> {
-        let wanted = self.files.iter().filter(|(name, _)| wanted(name));
-        wanted.into_iter().try_for_each(|(name, file)| copy_within(file, folder, name))
+        let copied = self.files.iter().filter(|(name, _)| wanted(name) && !self.replaced.contains_key(name));
+        copied.into_iter().try_for_each(|(name, file)| copy_within(file, folder, name))?;
+        let replaced = self.replaced.iter().filter(|(name, _)| wanted(name));
+        replaced.into_iter().try_for_each(|(name, bytes)| Ok(write_atomic(&folder.join(name), bytes)?))
     }
 }
 

@@ -60,6 +60,7 @@ fn routed(experts: &Experts, m: &mut ModelBuilder<'_>, path: &str, x: ValueId) -
     let route = Route { experts_per_token: experts.per_token };
     let chosen = m.b.op(&format!("{router}.route"), route, &[scores])?;
     let [choice, order, tokens, ends] = chosen[..] else { unreachable!("route has four results") };
+    m.routed(&router, [scores, choice])?;
     let weights = m.b.op1(&format!("{router}.chosen"), TakeAlongAxis { axis: 1 }, &[scores, choice])?;
     let weights = if experts.normalised { normalised(m, &router, weights)? } else { weights };
     let weights = cast(m, &format!("{router}.weights"), weights, ty.dtype)?;

@@ -31,6 +31,9 @@ impl Model {
         if declared.tie_word_embeddings && !self.config.tie_word_embeddings {
             json["tie_word_embeddings"] = false.into();
         }
+        if declared.vocab_size != self.config.vocab_size {
+            json["vocab_size"] = self.config.vocab_size.into();
+        }
         Ok(json)
     }
 

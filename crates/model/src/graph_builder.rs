@@ -53,6 +53,11 @@ impl GraphBuilder {
         Built { graph: self.b.finish(), parameters: self.parameters, random: self.rng.is_some() }
     }
 
+    /// Whether the graph is one of training.
+    pub fn is_training(&self) -> bool {
+        self.training
+    }
+
     /// A frozen weight, in the model's precision.
     pub fn frozen(&mut self, name: &str, shape: &[usize]) -> ValueId {
         self.b.weight(name, Type::new(self.precision.dtype(), shape))

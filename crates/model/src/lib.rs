@@ -5,6 +5,7 @@
 //! beside a frozen base, and `objective` for the loss.
 
 mod adapter;
+mod added_tokens;
 mod build;
 mod companions;
 mod decoder;
@@ -29,6 +30,7 @@ mod preset;
 mod quant;
 mod quantise;
 mod rope;
+mod router_loss;
 mod source;
 mod stored;
 

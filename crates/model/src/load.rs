@@ -225,8 +225,8 @@ impl Model {
         };
         let turned = ty.dtype.quant_format().is_some() && self.config.block.weights_in_out;
         let expected = if turned { Shape::from([ty.shape[1], ty.shape[0]]) } else { ty.shape.clone() };
-        if let Some(found) = self.source.shape_of(&tensor)
-            && *found != expected
+        if let Some(found) = self.source.shape_of(&tensor, self.config.vocab_size)
+            && found != expected
         {
             return Err(fail(format!("has shape {found}, config.json implies {expected}")));
         }

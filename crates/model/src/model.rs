@@ -30,6 +30,8 @@ pub struct Model {
     pub(crate) stored: StoredQuantised,
     /// What goes beside the weights of a model that is saved; nothing of a preset.
     pub(crate) companions: Companions,
+    /// Ids of tokens that were added to its own.
+    pub(crate) added_tokens: Vec<usize>,
     notes: Vec<String>,
 }
 
@@ -62,6 +64,7 @@ impl Model {
             stored_dtype,
             stored,
             companions,
+            added_tokens: Vec::new(),
             notes,
         })
     }
@@ -100,7 +103,18 @@ impl Model {
         let source = Source::Random(graph.map(|evaluation| Vectors::of(&evaluation.graph)).unwrap_or_default());
         let companions = Companions::default();
         let (folder, notes, precision, stored_dtype) = (PathBuf::from(name), Vec::new(), Precision::F32, DType::F32);
-        Model { folder, config, source, precision, noise: 0.0, stored_dtype, stored, companions, notes }
+        Model {
+            folder,
+            config,
+            source,
+            precision,
+            noise: 0.0,
+            stored_dtype,
+            stored,
+            companions,
+            added_tokens: Vec::new(),
+            notes,
+        }
     }
 
     /// The model computed in another precision than f32; its graphs and what is loaded follow.
@@ -117,6 +131,20 @@ impl Model {
     /// ±alpha/√(L·D), L being the tokens of its sequence (Jain et al., *NEFTune*, 2023). 0 is none.
     pub fn with_embedding_noise(self, alpha: f32) -> Self {
         Model { noise: alpha, ..self }
+    }
+
+    /// The model with the loss that balances experts in training and evaluation, times `factor`: in place of what its
+    /// configuration says of it; 0 is none. [`Model::has_experts`] tells whether there are any.
+    pub fn with_router_loss(mut self, factor: f64) -> Self {
+        if let Some(experts) = &mut self.config.block.experts {
+            experts.router_loss = Some(factor).filter(|&factor| factor != 0.0);
+        }
+        self
+    }
+
+    /// Whether layers of it have experts.
+    pub fn has_experts(&self) -> bool {
+        self.config.block.experts.as_ref().is_some_and(|experts| experts.layers.contains(&true))
     }
 
     /// The precision it is computed in.

@@ -6,6 +6,7 @@
 
 use crate::adapter::{AdapterStart, Adapters, BaseLinear, HeadFactors, TokenRows};
 use crate::graph_builder::GraphBuilder;
+use crate::router_loss::RouterLoss;
 use crate::stored::StoredQuantised;
 use crate::{Method, ModelError, Precision, Quant};
 use remat_formats::{ModelConfig, SettingName};
@@ -74,6 +75,8 @@ pub(crate) struct ModelBuilder<'a> {
     adapters: Adapters<'a>,
     /// Trained rows of the embedding, which a tied head has, too.
     token_rows: Option<TokenRows>,
+    /// What routers decided, where a loss that balances experts is added.
+    pub router_loss: Option<RouterLoss>,
     train_base: bool,
     noise: f32,
     stored: &'a StoredQuantised,
@@ -164,7 +167,18 @@ impl<'a> ModelBuilder<'a> {
             );
             return Err(ModelError::Setting(message));
         }
-        Ok(ModelBuilder { b, inputs, keys, adapters, token_rows: None, train_base, noise, stored, quant })
+        Ok(ModelBuilder {
+            b,
+            inputs,
+            keys,
+            adapters,
+            token_rows: None,
+            router_loss: None,
+            train_base,
+            noise,
+            stored,
+            quant,
+        })
     }
 
     /// Embeddings with the noise of training on them, if there is any (Jain et al., *NEFTune*, 2023).
@@ -180,6 +194,14 @@ impl<'a> ModelBuilder<'a> {
         match self.keys {
             Keys::Sequence(_) => self.b.ty(self.inputs.positions).shape.last(),
             Keys::Cache { capacity } => capacity,
+        }
+    }
+
+    /// Takes in what a router decided, f32 scores [N, E] and choices [N, k], where a loss is made of it.
+    pub fn routed(&mut self, router: &str, decided: [ValueId; 2]) -> Result<(), IrError> {
+        match &mut self.router_loss {
+            Some(loss) => loss.add_layer(&mut self.b, router, decided),
+            None => Ok(()),
         }
     }
 

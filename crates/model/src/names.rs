@@ -42,6 +42,8 @@ pub(crate) struct TensorNames {
     unread: Vec<String>,
     /// The head's weight.
     head: String,
+    /// Tensors with a row for each token that have more of them than the files: how many rows the files have.
+    grown: BTreeMap<String, usize>,
 }
 
 impl TensorNames {
@@ -64,12 +66,24 @@ impl TensorNames {
                 _ => unread.push(tensor.to_string()),
             }
         }
-        Ok(TensorNames { tensors, unread, head })
+        Ok(TensorNames { tensors, unread, head, grown: BTreeMap::new() })
     }
 
     /// The tensor of a parameter.
     pub fn tensor_of(&self, parameter: &str) -> Option<&str> {
         self.tensors.get(parameter).map(String::as_str)
+    }
+
+    /// Lets these parameters have more rows than the `rows` of the files.
+    pub fn grow(&mut self, parameters: impl IntoIterator<Item = String>, rows: usize) {
+        let tensors = parameters.into_iter().filter_map(|name| self.tensors.get(&name).cloned());
+        let grown: Vec<String> = tensors.collect();
+        self.grown.extend(grown.into_iter().map(|tensor| (tensor, rows)));
+    }
+
+    /// The rows that the files have of a tensor, where it has more.
+    pub fn rows_of_grown(&self, tensor: &str) -> Option<usize> {
+        self.grown.get(tensor).copied()
     }
 
     /// Ties the head to the embedding where the configuration says so and the files do not say otherwise: only one of them is

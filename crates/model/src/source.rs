@@ -71,10 +71,14 @@ impl Source {
         }
     }
 
-    /// The shape a tensor has here; `None` if it takes any.
-    pub fn shape_of(&self, tensor: &str) -> Option<&Shape> {
+    /// The shape a tensor has here; `None` if it takes any. One that grew has `vocabulary` rows.
+    pub fn shape_of(&self, tensor: &str, vocabulary: usize) -> Option<Shape> {
         match self {
-            Source::Files(files, _) => files.tensor_info(tensor).map(|info| &info.shape),
+            Source::Files(files, names) => {
+                let shape = &files.tensor_info(tensor)?.shape;
+                let grew = names.rows_of_grown(tensor).is_some_and(|rows| shape.dims().first() == Some(&rows));
+                Some(if grew { Shape::new([&[vocabulary][..], &shape[1..]].concat()) } else { shape.clone() })
+            }
             Source::Random(_) => None,
         }
     }
@@ -95,7 +99,10 @@ impl Source {
         sink: &mut dyn FnMut(&[f32]) -> Result<(), FormatsError>,
     ) -> Result<(), ModelError> {
         match self {
-            Source::Files(files, _) => Ok(files.read_chunks_as_f32(tensor, sink)?),
+            Source::Files(files, names) => match names.rows_of_grown(tensor) {
+                Some(rows) => read_grown(files, (tensor, rows), elements, sink),
+                None => Ok(files.read_chunks_as_f32(tensor, sink)?),
+            },
             Source::Random(vectors) => {
                 let mut piece = vec![0.0; PIECE.min(elements)];
                 for first in (0..elements).step_by(PIECE) {
@@ -115,7 +122,9 @@ impl Source {
         elements: usize,
         sink: &mut dyn FnMut(&[bf16]) -> Result<(), FormatsError>,
     ) -> Result<(), ModelError> {
-        if let Source::Files(files, _) = self {
+        if let Source::Files(files, names) = self
+            && names.rows_of_grown(tensor).is_none()
+        {
             return Ok(files.read_chunks_as_bf16(tensor, sink)?);
         }
         let mut rounded = Vec::new();
@@ -125,6 +134,28 @@ impl Source {
             sink(&rounded)
         })
     }
+}
+
+/// Streams a tensor that has more rows than the files: those of the files, then their mean as often as it takes.
+fn read_grown(
+    files: &ModelFiles,
+    (tensor, rows): (&str, usize),
+    elements: usize,
+    sink: &mut dyn FnMut(&[f32]) -> Result<(), FormatsError>,
+) -> Result<(), ModelError> {
+    let stored = files.tensor_info(tensor).map_or(0, |info| info.shape.numel());
+    let (width, mut at) = (stored / rows, 0);
+    let mut sums = vec![0.0f64; width];
+    files.read_chunks_as_f32(tensor, &mut |piece| {
+        for &x in piece {
+            sums[at % width] += f64::from(x);
+            at += 1;
+        }
+        sink(piece)
+    })?;
+    let mean: Vec<f32> = sums.iter().map(|sum| (sum / rows as f64) as f32).collect();
+    (at..elements).step_by(width).try_for_each(|_| sink(&mean))?;
+    Ok(())
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@
 //! [`crate::Step`] for what a graph compiles to.
 
 use crate::Error;
-use remat_ir::{Builder, Custom, CustomOp, Op, RANDOM_KEY, StateRole, Storage, Type, ValueId};
+use remat_ir::{Builder, Custom, CustomOp, Op, RANDOM_KEY, StateRole, Storage, TRAINED_TOKENS, Type, ValueId};
 use remat_tensor::{DType, Philox, stream_of_name};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -439,7 +439,7 @@ fn check_init(kind: &'static str, name: &str, ty: &Type, init: &Init) -> Result<
 pub(crate) const DLOSS: &str = "dloss";
 
 /// Names of what a training step adds to a graph, beside the states of parameters.
-const OF_TRAINING: [&str; 6] = ["lr", "step", "grad_norm", "clip_scale", DLOSS, RANDOM_KEY];
+const OF_TRAINING: [&str; 7] = ["lr", "step", "grad_norm", "clip_scale", DLOSS, RANDOM_KEY, TRAINED_TOKENS];
 
 impl Init {
     /// The elements from `first` on of a parameter of this name and type. Each name has its own stream, so that adding a

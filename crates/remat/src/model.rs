@@ -138,7 +138,8 @@ impl Model {
 
     /// Compiles a training step and loads the weights. Adapters start as PEFT's do, so that the first loss is the base's.
     /// Inputs are `ids`, `targets` (−100 where a token takes no part), `positions` and `segment_start`, i32 [B, T]; the
-    /// last two hold one sequence per row until they are written. The loss is the sum over the tokens that take part:
+    /// last two hold one sequence per row until they are written; and, of a model with experts whose configuration adds a loss
+    /// that balances them, `attention_mask`, 0 for padding and 1 elsewhere until it is written. The loss is the sum over the tokens that take part:
     /// run with [`Step::run_scaled`] and 1/tokens.
     ///
     /// # Errors
@@ -186,6 +187,9 @@ impl Model {
         let positions: Vec<i32> = (0..shape.batch).flat_map(|_| 0..shape.seq_len as i32).collect();
         if graph.find("positions").is_some() {
             step.set_input("positions", &positions)?;
+        }
+        if graph.find("attention_mask").is_some() {
+            step.set_input("attention_mask", &vec![1_i32; shape.batch * shape.seq_len])?;
         }
         Ok(step)
     }

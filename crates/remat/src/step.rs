@@ -5,7 +5,7 @@
 
 use crate::recipe::Recipe;
 use crate::{CheckpointPolicy, Error, MemoryReport};
-use remat_ir::{RANDOM_KEY, SourceRole, StateRole, Storage, Type, Value, ValueId};
+use remat_ir::{RANDOM_KEY, SourceRole, StateRole, Storage, TRAINED_TOKENS, Type, Value, ValueId};
 use remat_model::refresh_working_copies;
 use remat_plan::{Action, Device, Observer, Plan, ProgramId, Residual, SourceId, SourceWriter};
 use remat_step::LoadedStep;
@@ -516,7 +516,7 @@ impl Step {
     }
 
     fn names(&self, storage: Storage) -> String {
-        let ours = |name: &&str| *name != self.recipe.trained.dloss && *name != RANDOM_KEY;
+        let ours = |name: &&str| *name != self.recipe.trained.dloss && ![RANDOM_KEY, TRAINED_TOKENS].contains(name);
         let names: BTreeSet<&str> = self.sources_of(storage).map(|value| value.name.as_str()).filter(ours).collect();
         listed(&names.into_iter().collect::<Vec<_>>())
     }

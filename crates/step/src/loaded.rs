@@ -5,7 +5,7 @@
 
 use crate::training_step::{POSITIONS, TOKEN_INPUTS};
 use crate::{Forwards, StepError, StepPlans, StepTrace};
-use remat_ir::{RANDOM_KEY, Storage};
+use remat_ir::{RANDOM_KEY, Storage, TRAINED_TOKENS};
 use remat_plan::{Device, DeviceError, Observer, Plan, ProgramId, SourceId, Validation, ValidationError, validate};
 use std::time::Instant;
 
@@ -20,10 +20,12 @@ pub struct Tokens<'a> {
     pub positions: &'a [i32],
     /// The first token of each token's sample.
     pub segment_start: &'a [i32],
+    /// 0 for padding, 1 for all else.
+    pub attention_mask: &'a [i32],
 }
 
 /// Handles of the inputs for tokens, where a plan has them.
-type TokenHandles = [Option<SourceId>; 4];
+type TokenHandles = [Option<SourceId>; TOKEN_INPUTS.len()];
 
 /// One loaded plan of forward and backward.
 #[derive(Debug)]
@@ -58,6 +60,8 @@ pub struct LoadedStep {
     evaluation: Option<Micro>,
     forwards: Vec<ProgramId>,
     dloss: Option<SourceId>,
+    /// Where the loss reads how many tokens the update trains.
+    trained_tokens: Option<SourceId>,
     key: Option<SourceId>,
     loss: String,
     trace: Option<StepTrace>,
@@ -75,7 +79,7 @@ impl StepPlans {
     /// A plan that the device cannot run, memory that it does not have.
     pub fn load(self, mut device: Box<dyn Device>, loss: &str, dloss: &str) -> Result<LoadedStep, StepError> {
         let StepPlans { mut micros, update, accumulation, evaluation, forwards } = self;
-        let names: Vec<[String; 4]> = micros.iter().map(|micro| micro.tokens.clone()).collect();
+        let names: Vec<[String; TOKEN_INPUTS.len()]> = micros.iter().map(|micro| micro.tokens.clone()).collect();
         let (has_update, has_accumulation) = (update.is_some(), accumulation.is_some());
         let (has_evaluation, forward_count) = (evaluation.is_some(), forwards.len());
         // The longest first: what all plans share lies in its order.
@@ -89,7 +93,7 @@ impl StepPlans {
         let accumulation = programs.by_ref().take(usize::from(has_accumulation)).next();
         let evaluation = programs.by_ref().take(usize::from(has_evaluation)).next();
         let forwards = programs.by_ref().take(forward_count).collect();
-        let handles = |names: &[String; 4]| -> TokenHandles {
+        let handles = |names: &[String; TOKEN_INPUTS.len()]| -> TokenHandles {
             std::array::from_fn(|index| device.source(Storage::Input, &names[index]))
         };
         let micros =
@@ -105,6 +109,7 @@ impl StepPlans {
             update,
             accumulation,
             dloss: device.source(Storage::Input, dloss),
+            trained_tokens: device.source(Storage::Input, TRAINED_TOKENS),
             key: device.source(Storage::Input, RANDOM_KEY),
             micros,
             evaluation,
@@ -195,8 +200,9 @@ impl LoadedStep {
     }
 
     fn write_tokens(&mut self, handles: TokenHandles, tokens: Tokens<'_>) -> Result<(), StepError> {
-        let Tokens { ids, targets, positions, segment_start } = tokens;
-        for (handle, numbers) in handles.into_iter().zip([ids, targets, positions, segment_start]) {
+        let Tokens { ids, targets, positions, segment_start, attention_mask } = tokens;
+        let arrays = [ids, targets, positions, segment_start, attention_mask];
+        for (handle, numbers) in handles.into_iter().zip(arrays) {
             if let Some(source) = handle {
                 self.device.write_all(source, numbers)?;
             }
@@ -231,6 +237,9 @@ impl LoadedStep {
     pub fn prepare(&mut self, dloss: f32, key: [u32; 4]) -> Result<(), StepError> {
         if let Some(source) = self.dloss {
             self.device.write_all(source, &[dloss])?;
+        }
+        if let Some(source) = self.trained_tokens {
+            self.device.write_all(source, &[if dloss == 0.0 { 0.0 } else { 1.0 / dloss }])?;
         }
         if let Some(source) = self.key {
             self.device.write_all(source, &key)?;

@@ -10,8 +10,8 @@ use remat_plan::Plan;
 pub struct MicroPlan {
     /// The plan.
     pub plan: Plan,
-    /// Names of the inputs for ids, targets, positions and segment starts.
-    pub(crate) tokens: [String; 4],
+    /// Names of the inputs, in the order of `TOKEN_INPUTS`.
+    pub(crate) tokens: [String; TOKEN_INPUTS.len()],
 }
 
 impl MicroPlan {

@@ -10,7 +10,7 @@ use remat_ir::{Graph, Parameter, Storage, Training};
 use remat_plan::{DeviceProfile, Plan, Policy};
 
 /// Inputs of a decoder's micro-step that have one element per token, in the order of a batch's arrays.
-pub(crate) const TOKEN_INPUTS: [&str; 4] = ["ids", "targets", "positions", "segment_start"];
+pub(crate) const TOKEN_INPUTS: [&str; 5] = ["ids", "targets", "positions", "segment_start", "attention_mask"];
 
 /// Which of them are the positions.
 pub(crate) const POSITIONS: usize = 2;

@@ -5,15 +5,26 @@ mod case;
 
 use case::{Case, Run, relative_distance};
 use remat_formats::SafetensorsFile;
-use remat_model::{Precision, Quant};
+use remat_model::{LoraConfig, Method, Precision, Quant, Targets};
 use remat_plan::Policy;
 use remat_tensor::DType;
 use std::path::{Path, PathBuf};
 
 const CASES: [&str; 2] = ["llama-gqa-tied", "gpt2"];
 /// These, and a family for each way in which linears lie in a block.
-const FAMILIES: [&str; 10] =
-    ["llama-gqa-tied", "gpt2", "gemma2", "gemma3", "phi3", "stablelm", "starcoder2", "gpt_neox", "phi", "mixtral"];
+const FAMILIES: [&str; 11] = [
+    "llama-gqa-tied",
+    "gpt2",
+    "gemma2",
+    "gemma3",
+    "phi3",
+    "stablelm",
+    "starcoder2",
+    "gpt_neox",
+    "phi",
+    "mixtral",
+    "qwen2_moe",
+];
 
 const QUANTS: [Quant; 2] = [Quant::Nf4, Quant::Int8];
 
@@ -29,6 +40,12 @@ fn linear_weights(case: &Case) -> Vec<String> {
 /// The dense run on the decoded weights: GPT-2 stores them the other way round.
 fn dense_twin<'a>(case: &'a Case, quantised: &mut Run<'_>, policy: &Policy) -> Run<'a> {
     let mut dense = Run::new(case, &case.lora(), policy);
+    decode_into(case, quantised, &mut dense);
+    dense
+}
+
+/// Gives a dense run the weights that decoding a quantised one's gives.
+fn decode_into(case: &Case, quantised: &mut Run<'_>, dense: &mut Run<'_>) {
     for name in linear_weights(case) {
         let (decoded, (_, shape, _)) = (quantised.weight(&name), quantised.stored_weight(&name));
         let (out, input) = (shape[0], shape[1]);
@@ -36,7 +53,21 @@ fn dense_twin<'a>(case: &'a Case, quantised: &mut Run<'_>, policy: &Policy) -> R
         let in_out = dense.stored_weight(&name).1 != shape || name.starts_with("transformer.");
         dense.set_weight(&name, if in_out { &turned } else { &decoded });
     }
-    dense
+}
+
+/// Asserts that two runs of one adapter have the same losses and gradients, bit for bit, over three updates.
+fn assert_same_bits(what: &str, quantised: &mut Run<'_>, dense: &mut Run<'_>) {
+    for update in 0..3 {
+        let (loss, twin) = (quantised.accumulate(update), dense.accumulate(update));
+        assert_eq!(loss.to_bits(), twin.to_bits(), "{what}: update {update}: {loss}, dense {twin}");
+        for parameter in quantised.parameters() {
+            let gradient = format!("{parameter}.grad");
+            let bits = |run: &Run<'_>| run.state(&gradient).iter().map(|x| x.to_bits()).collect::<Vec<_>>();
+            assert!(bits(quantised) == bits(dense), "{what}: update {update}: {gradient} differs");
+        }
+        quantised.update(update, 1e-2);
+        dense.update(update, 1e-2);
+    }
 }
 
 #[test]
@@ -47,18 +78,25 @@ fn losses_and_gradients_have_the_bits_of_a_dense_run_on_the_decoded_weights() {
                 let case = Case::open_in(name, precision);
                 let mut quantised = Run::new(&case, &case.qlora_in(quant), &policy);
                 let mut dense = dense_twin(&case, &mut quantised, &policy);
-                for update in 0..3 {
-                    let (loss, twin) = (quantised.accumulate(update), dense.accumulate(update));
-                    assert_eq!(loss.to_bits(), twin.to_bits(), "{name} {quant} {precision}: {loss}, dense {twin}");
-                    for parameter in case.training(&case.lora()).parameters {
-                        let gradient = format!("{}.grad", parameter.name);
-                        let bits = |run: &Run<'_>| run.state(&gradient).iter().map(|x| x.to_bits()).collect::<Vec<_>>();
-                        assert_eq!(bits(&quantised), bits(&dense), "{name} {quant} {precision}: {gradient}");
-                    }
-                    quantised.update(update, 1e-2);
-                    dense.update(update, 1e-2);
-                }
+                assert_same_bits(&format!("{name} {quant} {precision}"), &mut quantised, &mut dense);
             }
+        }
+    }
+}
+
+/// Linears without an adapter are added to each other in backward, some of few columns among them.
+#[test]
+fn linears_without_adapters_have_the_bits_of_a_dense_run_too() {
+    for name in ["llama-gqa-tied", "qwen2_moe"] {
+        for precision in [Precision::F32, Precision::Bf16] {
+            let case = Case::open_in(name, precision);
+            let lora = case.lora().adapter().expect("an adapter").clone();
+            let lora = LoraConfig { targets: Targets::Names(vec!["o_proj".to_string()]), ..lora };
+            let qlora = Method::Qlora(lora.clone(), Quant::Nf4);
+            let mut quantised = Run::with_fresh_adapter(&case, &qlora, &Policy::None);
+            let mut dense = Run::with_fresh_adapter(&case, &Method::Lora(lora), &Policy::None);
+            decode_into(&case, &mut quantised, &mut dense);
+            assert_same_bits(&format!("{name} {precision}"), &mut quantised, &mut dense);
         }
     }
 }

@@ -12,7 +12,8 @@ use std::path::{Path, PathBuf};
 
 /// The models of `fixtures/parity`.
 fn cases() -> impl Iterator<Item = &'static str> {
-    include_str!("../../../fixtures/parity/cases.txt").lines()
+    let dense = include_str!("../../../fixtures/parity/cases.txt").lines();
+    dense.chain(include_str!("../../../fixtures/parity/experts.txt").lines())
 }
 
 fn folder(case: &str) -> PathBuf {

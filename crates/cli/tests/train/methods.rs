@@ -7,8 +7,15 @@ use std::path::Path;
 const COMMON: &str = "--rank 4 --batch-size 2 --grad-accum 1 --seq-len 24 --lr 5e-3 --no-shuffle --quiet";
 const LLAMA: &str = "llama-gqa-tied";
 
+/// Tokens that are added.
+macro_rules! tokens {
+    () => {
+        concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures/added_tokens/tokens.txt")
+    };
+}
+
 /// Flags of methods, and the model each is run on.
-const METHODS: [(&str, &str); 10] = [
+const METHODS: [(&str, &str); 13] = [
     (
         LLAMA,
         "--rslora --rank-pattern q_proj=2 --rank-pattern {\"mlp.up_proj\":6} --alpha-pattern v_proj=3 \
@@ -27,6 +34,9 @@ const METHODS: [(&str, &str); 10] = [
     (LLAMA, "--dora --dropout 0.1 --method qlora --precision bf16"),
     ("gpt2", "--init-lora-weights pissa_niter_2 --alpha-pattern c_attn=3"),
     (LLAMA, "--init-lora-weights olora --method qlora"),
+    (LLAMA, concat!("--targets q_proj,v_proj --precision bf16 --add-tokens ", tokens!())),
+    ("mistral", concat!("--method qlora --quant int8 --add-tokens ", tokens!())),
+    ("qwen3_moe", "--method qlora --router-aux-loss-coef 0.5 --precision bf16"),
 ];
 
 fn settings(folder: &Path) -> Value {
@@ -102,6 +112,14 @@ fn noise_is_of_training_alone() {
     // The noise is small against the embeddings' own size, and grows with alpha.
     let less = losses("--neftune-noise-alpha 0.1");
     assert!((less.0 - without.0).abs() < (with.0 - without.0).abs(), "{without:?} {less:?} {with:?}");
+}
+
+/// Whoever trains rows of tokens need not have them in the first batches, or in any.
+#[test]
+fn rows_of_tokens_that_no_text_has_may_stay_without_a_gradient() {
+    let flags = "--targets q_proj,v_proj --trainable-token-indices embed_tokens=159 --steps 4";
+    let run = Train::on("mistral", &format!("{COMMON} {flags}")).finish().train;
+    assert!(run.out().join("adapter_model.safetensors").is_file());
 }
 
 #[test]
@@ -186,6 +204,13 @@ fn what_does_not_go_together_is_refused_by_name() {
             "has an adapter; a module is trained whole or by an adapter",
         ),
         (LLAMA, "--neftune-noise-alpha -1", "--neftune-noise-alpha"),
+        (
+            LLAMA,
+            "--router-aux-loss-coef 0.1",
+            "--router-aux-loss-coef: balances the experts of a model, and this one has none",
+        ),
+        ("mixtral", "--router-aux-loss-coef -1", "--router-aux-loss-coef"),
+        (LLAMA, "--add-tokens nowhere.txt", "nowhere.txt"),
     ] {
         let train = Train::on(model, &format!("{COMMON} --steps 1"));
         let output = train.command(flags).output().expect("the binary runs");

@@ -1,10 +1,13 @@
 //! Folds an adapter's product and the linear that it is added to into one: `linear(u, b, residual = linear(x, w))`, and in
 //! backward `linear(x, w, residual = linear(u, b))`, become `linear(x, w, u, b)`. The sum of both is made in registers,
 //! and the activations are written once, not twice and read.
+//!
+//! Invariant: what is folded does not depend on whether frozen weights are quantised, so that both share their rounding points. A
+//! frozen weight is therefore never the narrow one, however few terms its product has.
 
 use super::edit::Edit;
 use remat_ir::ops::{Linear, LowRank};
-use remat_ir::{Graph, Node, Op, OpId, Users, ValueId};
+use remat_ir::{Graph, Node, Op, OpId, Storage, Users, ValueId};
 
 /// Longest sum that counts as low rank: beyond it the extra pass costs little beside the product.
 const MOST: usize = 128;
@@ -50,10 +53,17 @@ fn first_of_pair(graph: &Graph, users: &Users, node: &Node) -> Option<OpId> {
 /// The fused op of a pair, the second of which adds onto the first, and its operands.
 fn fuse(graph: &Graph, first: &Node, second: &Node) -> Option<(Linear, Vec<ValueId>)> {
     let width = |node: &Node| graph.value(node.inputs[0]).ty.shape.last();
-    let (adapter, base) = if width(first) < width(second) { (first, second) } else { (second, first) };
+    let is_frozen = |node: &Node| graph.value(node.inputs[1]).storage == Storage::Weight;
+    let (adapter, base) = match (is_frozen(first), is_frozen(second)) {
+        (false, true) => (first, second),
+        (true, false) => (second, first),
+        (true, true) => return None,
+        (false, false) if width(first) < width(second) => (first, second),
+        (false, false) if width(first) > width(second) => (second, first),
+        (false, false) => return None,
+    };
     let (narrow, wide) = (linear(adapter)?, linear(base)?);
-    let dense = graph.value(adapter.inputs[1]).ty.dtype == graph.value(adapter.inputs[0]).ty.dtype;
-    if narrow.bias || !dense || width(adapter) > MOST || width(adapter) == width(base) {
+    if narrow.bias || width(adapter) > MOST {
         return None;
     }
     // What the first of the two was added onto is what the pair is added onto.

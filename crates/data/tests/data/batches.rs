@@ -6,19 +6,24 @@ use std::path::Path;
 
 const NONE: i32 = -100;
 
+fn arrays(batch: &Batch) -> [&Vec<i32>; 5] {
+    [&batch.ids, &batch.targets, &batch.positions, &batch.segment_start, &batch.attention_mask]
+}
+
 #[test]
 fn one_sample_per_line() {
     let data = dataset(&[(vec![7, 8, 9], vec![NONE, 8, 9]), (vec![5, 6], vec![5, 6])], 4);
     let mut batch = Batch::new(3, 4);
     batch.fill(&data, &Sequences::unpacked(&data).unwrap(), &[SequenceId(1), SequenceId(0)]).unwrap();
     #[rustfmt::skip]
-    let expected: [[i32; 12]; 4] = [
+    let expected: [[i32; 12]; 5] = [
         [5, 6, 0, 0,             7, 8, 9, 0,        0, 0, 0, 0],
         [6, NONE, NONE, NONE,    8, 9, NONE, NONE,  NONE, NONE, NONE, NONE],
         [0, 1, 0, 1,             0, 1, 2, 0,        0, 1, 2, 3],
         [0, 0, 2, 2,             0, 0, 0, 3,        0, 0, 0, 0],
+        [1, 1, 0, 0,             1, 1, 1, 0,        0, 0, 0, 0],
     ];
-    assert_eq!([&batch.ids, &batch.targets, &batch.positions, &batch.segment_start], expected.each_ref());
+    assert_eq!(arrays(&batch), expected.each_ref());
     assert_eq!((batch.tokens, batch.trained), (5, 3));
 }
 
@@ -31,9 +36,14 @@ fn packed_samples_are_segments() {
     assert_eq!(sequences.len(), 2);
     let mut batch = Batch::new(1, 7);
     batch.fill(&data, &sequences, &[SequenceId(0)]).unwrap();
-    let expected: [[i32; 7]; 4] =
-        [[1, 2, 3, 4, 5, 0, 0], [2, 3, NONE, 5, NONE, NONE, NONE], [0, 1, 2, 0, 1, 0, 1], [0, 0, 0, 3, 3, 5, 5]];
-    assert_eq!([&batch.ids, &batch.targets, &batch.positions, &batch.segment_start], expected.each_ref());
+    let expected: [[i32; 7]; 5] = [
+        [1, 2, 3, 4, 5, 0, 0],
+        [2, 3, NONE, 5, NONE, NONE, NONE],
+        [0, 1, 2, 0, 1, 0, 1],
+        [0, 0, 0, 3, 3, 5, 5],
+        [1, 1, 1, 1, 1, 0, 0],
+    ];
+    assert_eq!(arrays(&batch), expected.each_ref());
     assert_eq!((batch.tokens, batch.trained), (5, 3));
 
     // The same buffer, filled again, keeps nothing of what it held.

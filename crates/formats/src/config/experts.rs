@@ -20,6 +20,8 @@ pub struct Experts {
     pub normalised: bool,
     /// Width of the expert that every token has beside its own, times a gate of its own.
     pub shared_inner_size: Option<usize>,
+    /// The factor of the loss that balances experts, where one is added in training and evaluation.
+    pub router_loss: Option<f64>,
     /// Which layers have experts; the others have the one MLP.
     pub layers: Vec<bool>,
 }
@@ -75,17 +77,21 @@ pub(super) fn read(keys: &Keys<'_>, defaults: &Defaults, layers: usize) -> Resul
     if per_token > count {
         return Err(keys.error("num_experts_per_tok", format!("is {per_token}; there are {count} experts")));
     }
-    // Without it transformers adds no loss of routers, whatever its factor is.
-    if keys.flag("output_router_logits", false)? && keys.maybe_number("router_aux_loss_coef")? != Some(0.0) {
-        let problem = "is true, which adds a loss that balances experts; this loss is not supported: set it to false";
-        return Err(keys.error("output_router_logits", problem));
+    let factor = keys.maybe_number("router_aux_loss_coef")?.unwrap_or(0.001);
+    if !(0.0..=f64::from(f32::MAX)).contains(&factor) {
+        let problem = format!("is {factor:e}; it must be at least 0 and fit 32-bit floating point");
+        return Err(keys.error("router_aux_loss_coef", problem));
     }
+    // Without the flag transformers adds no loss of routers, whatever its factor is.
+    let router_loss = Some(factor).filter(|&factor| factor != 0.0);
+    let router_loss = if keys.flag("output_router_logits", false)? { router_loss } else { None };
     Ok(Experts {
         count,
         per_token,
         inner_size: 0,
         normalised: true,
         shared_inner_size: None,
+        router_loss,
         layers: vec![true; layers],
     })
 }

@@ -7,6 +7,7 @@
 //! the context that the file claims, within which it changes nothing.
 
 use super::write::GgufEntry;
+use crate::Experts;
 use crate::{Activation, GeluForm, Mlp, ModelConfig, Norm, Positions, Projections, RopeScaling};
 
 /// A model as llama.cpp knows it.
@@ -26,6 +27,20 @@ pub struct GgufName {
     /// Of queries and keys that llama.cpp rotates in pairs: rows of a head, whose two halves are written in turns, one row
     /// of each.
     pub head_rows: Option<usize>,
+    /// Of a linear of an expert: its number. The experts' matrices are one tensor, behind each other.
+    pub expert: Option<usize>,
+}
+
+impl GgufName {
+    /// Whether llama.cpp reads it as f32: the router's, and the gate of the expert that every token has.
+    pub fn is_router(&self) -> bool {
+        self.name.contains(".ffn_gate_inp")
+    }
+
+    /// Whether llama.cpp reads a matrix of one row as a vector.
+    pub fn is_vector(&self) -> bool {
+        self.name.ends_with(".ffn_gate_inp_shexp.weight")
+    }
 }
 
 /// A family's code in llama.cpp.
@@ -45,6 +60,8 @@ struct Family {
     rope_factors: bool,
     /// Whether it reads Granite's factors.
     multipliers: bool,
+    /// Whether it divides the scores of a token's experts by their sum, of one with experts.
+    experts: Option<bool>,
 }
 
 const LLAMA: Family = Family {
@@ -55,12 +72,13 @@ const LLAMA: Family = Family {
     biases: [true; 3],
     rope_factors: true,
     multipliers: false,
+    experts: None,
 };
 
 /// Without rotation in pairs, factors and biases: what the newer families start from.
 const PLAIN: Family = Family { rotates_pairs: false, biases: [false; 3], rope_factors: false, ..LLAMA };
 
-static FAMILIES: [Family; 8] = [
+static FAMILIES: [Family; 11] = [
     LLAMA,
     Family { model_type: "mistral", ..LLAMA },
     Family { model_type: "granite", name: "granite", multipliers: true, ..LLAMA },
@@ -69,6 +87,9 @@ static FAMILIES: [Family; 8] = [
     Family { model_type: "qwen3", name: "qwen3", ..PLAIN },
     Family { model_type: "olmo2", name: "olmo2", ties_head: false, ..PLAIN },
     Family { model_type: "gpt2", name: "gpt2", biases: [true; 3], ..PLAIN },
+    Family { model_type: "mixtral", experts: Some(true), ..LLAMA },
+    Family { model_type: "qwen2_moe", name: "qwen2moe", biases: [true, false, false], experts: Some(false), ..PLAIN },
+    Family { model_type: "qwen3_moe", name: "qwen3moe", experts: Some(true), ..PLAIN },
 ];
 
 /// Every so many layers, SmolLM 3 rotates nothing in llama.cpp, whatever the configuration says.
@@ -86,6 +107,7 @@ impl GgufArchitecture {
         };
         biases_are_read(family, config)?;
         parts_are_known(family, config)?;
+        experts_are_computed(family, config)?;
         layers_are_computed(family, config)?;
         let mut architecture = GgufArchitecture { family, context: config.max_position_embeddings, notes: Vec::new() };
         architecture.scale_positions(config)?;
@@ -177,13 +199,21 @@ impl GgufArchitecture {
             entries.push(("residual_scale", number(config.block.residual_multiplier)));
             entries.push(("logit_scale", number(config.logits_divisor)));
         }
+        if let Some(experts) = &config.block.experts {
+            entries.push(("expert_count", size(experts.count)));
+            entries.push(("expert_used_count", size(experts.per_token)));
+            entries.push(("expert_feed_forward_length", size(experts.inner_size)));
+            if let Some(shared) = experts.shared_inner_size {
+                entries.push(("expert_shared_feed_forward_length", size(shared)));
+            }
+        }
         entries.into_iter().map(|(key, entry)| (format!("{}.{key}", self.family.name), entry)).collect()
     }
 
     /// What llama.cpp calls a parameter; `None` if it has none of the kind.
     pub fn tensor(&self, config: &ModelConfig, parameter: &str) -> Option<GgufName> {
         let (module, part) = parameter.rsplit_once('.')?;
-        let named = |name: String| Some(GgufName { name: format!("{name}.{part}"), head_rows: None });
+        let named = |name: String| Some(GgufName { name: format!("{name}.{part}"), head_rows: None, expert: None });
         let (names, outer) = (&config.block.names, |name: &str| config.outer(name));
         if module == "lm_head" {
             return named("output".to_string());
@@ -200,9 +230,12 @@ impl GgufArchitecture {
             return named("position_embd".to_string());
         }
         let (layer, inner) = module.strip_prefix(&outer(names.layers))?.strip_prefix('.')?.split_once('.')?;
+        if let Some((kind, expert)) = config.block.experts.as_ref().and_then(|_| of_experts(config, inner)) {
+            return Some(GgufName { name: format!("blk.{layer}.{kind}.{part}"), head_rows: None, expert });
+        }
         let (kind, heads) = self.inner(config, inner)?;
         let head_rows = heads.filter(|_| self.family.rotates_pairs).map(|()| config.head_dim);
-        Some(GgufName { name: format!("blk.{layer}.{kind}.{part}"), head_rows })
+        Some(GgufName { name: format!("blk.{layer}.{kind}.{part}"), head_rows, expert: None })
     }
 
     /// What a module of a block is called, and whether its rows are rotated.
@@ -219,13 +252,7 @@ impl GgufArchitecture {
         }
         let (part, linear) = module.split_once('.')?;
         if part == names.mlp {
-            let kind = match config.block.mlp {
-                Mlp::Gated { inner: [gate, _], .. } if linear == gate => "ffn_gate",
-                Mlp::Gated { inner: [_, up], .. } | Mlp::Plain { up, .. } if linear == up => "ffn_up",
-                Mlp::Gated { down, .. } | Mlp::Plain { down, .. } if linear == down => "ffn_down",
-                Mlp::Gated { .. } | Mlp::GatedFused { .. } | Mlp::Plain { .. } => return None,
-            };
-            return Some((kind, None));
+            return Some((of_mlp(config, linear)?, None));
         }
         if part != names.attention {
             return None;
@@ -243,6 +270,50 @@ impl GgufArchitecture {
             },
         }
     }
+}
+
+/// What a linear of an MLP is called.
+fn of_mlp(config: &ModelConfig, linear: &str) -> Option<&'static str> {
+    match config.block.mlp {
+        Mlp::Gated { inner: [gate, _], .. } if linear == gate => Some("ffn_gate"),
+        Mlp::Gated { inner: [_, up], .. } | Mlp::Plain { up, .. } if linear == up => Some("ffn_up"),
+        Mlp::Gated { down, .. } | Mlp::Plain { down, .. } if linear == down => Some("ffn_down"),
+        Mlp::Gated { .. } | Mlp::GatedFused { .. } | Mlp::Plain { .. } => None,
+    }
+}
+
+/// What a linear of a mixture of experts is called, and the number of its expert; `module` is its name in the block.
+fn of_experts(config: &ModelConfig, module: &str) -> Option<(String, Option<usize>)> {
+    let within = module.strip_prefix(config.block.names.mlp)?.strip_prefix('.')?;
+    match within {
+        Experts::ROUTER => return Some(("ffn_gate_inp".to_string(), None)),
+        Experts::SHARED_GATE => return Some(("ffn_gate_inp_shexp".to_string(), None)),
+        _ => {}
+    }
+    let (owner, linear) = within.rsplit_once('.')?;
+    let kind = of_mlp(config, linear)?;
+    if owner == Experts::SHARED {
+        return Some((format!("{kind}_shexp"), None));
+    }
+    let number = owner.strip_prefix("experts.")?.parse().ok()?;
+    Some((format!("{kind}_exps"), Some(number)))
+}
+
+/// Refuses mixtures of experts that the code of a family computes otherwise.
+fn experts_are_computed(family: &Family, config: &ModelConfig) -> Result<(), String> {
+    let (Some(experts), Some(normalised)) = (&config.block.experts, family.experts) else { return Ok(()) };
+    let name = family.name;
+    if let Some(layer) = experts.layers.iter().position(|has_experts| !has_experts) {
+        return Err(format!("layer {layer} has no experts: llama.cpp has experts in every layer of {name}"));
+    }
+    if experts.normalised != normalised {
+        let does = if normalised { "always divides" } else { "never divides" };
+        return Err(format!(
+            "norm_topk_prob = {}: llama.cpp {does} scores by their sum for {name}",
+            experts.normalised
+        ));
+    }
+    Ok(())
 }
 
 fn biases_are_read(family: &Family, config: &ModelConfig) -> Result<(), String> {

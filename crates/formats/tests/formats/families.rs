@@ -428,8 +428,8 @@ fn what_is_not_supported_of_experts_is_named() {
         ),
         (
             "qwen3_moe",
-            json!({ "output_router_logits": true }),
-            r#""output_router_logits" is true, which adds a loss that balances experts; this loss is not supported: set it to false"#,
+            json!({ "router_aux_loss_coef": -1 }),
+            r#""router_aux_loss_coef" is -1e0; it must be at least 0 and fit 32-bit floating point"#,
         ),
         ("qwen2_moe", json!({ "mlp_only_layers": 1 }), r#""mlp_only_layers" is 1; it must be a list of layers"#),
         ("qwen2_moe", json!({ "mlp_only_layers": [-1] }), r#""mlp_only_layers" has -1; it must be a list of layers"#),
@@ -442,6 +442,20 @@ fn what_is_not_supported_of_experts_is_named() {
         let error = parse(family, &keys).expect_err("an error").to_string();
         assert_eq!(error, format!("config.json: {expected}"), "{family}");
     }
-    let harmless = json!({ "output_router_logits": true, "router_aux_loss_coef": 0.0 });
-    assert_eq!(read("qwen3_moe", &harmless).block.experts.map(|experts| experts.count), Some(128));
+}
+
+#[test]
+fn routers_have_a_loss_where_their_logits_are_asked_for() {
+    for family in ["mixtral", "qwen2_moe", "qwen3_moe"] {
+        for (keys, expected) in [
+            (json!({}), None),
+            (json!({ "router_aux_loss_coef": 0.5 }), None),
+            (json!({ "output_router_logits": true }), Some(0.001)),
+            (json!({ "output_router_logits": true, "router_aux_loss_coef": 0.5 }), Some(0.5)),
+            (json!({ "output_router_logits": true, "router_aux_loss_coef": 0.0 }), None),
+        ] {
+            let experts = read(family, &keys).block.experts.expect("experts");
+            assert_eq!(experts.router_loss, expected, "{family} {keys}");
+        }
+    }
 }

@@ -48,7 +48,8 @@ impl Model {
             if !fans.contains_key(&weight) {
                 return Err(outer_module(&adapter, &module.name));
             }
-            let Some(GgufName { name, head_rows }) = architecture.tensor(&self.config, &weight) else {
+            let named = architecture.tensor(&self.config, &weight).filter(|name| name.expert.is_none());
+            let Some(GgufName { name, head_rows, .. }) = named else {
                 let problem = "has no name in llama.cpp; fold the adapter into the model first";
                 return Err(self.tensor_error(&weight, problem.to_string()));
             };

@@ -3,6 +3,7 @@
 use super::file::{GgufOptions, GgufReport, Sink, architecture, as_formats, general, open_out, write};
 use super::rows::Rows;
 use crate::merge::Merged;
+use crate::parameters::Parameter;
 use crate::rope::frequency_divisors;
 use crate::{Model, ModelError};
 use remat_formats::{
@@ -19,6 +20,8 @@ const FREQUENCIES: &str = "rope_freqs.weight";
 enum From {
     /// A parameter, by its number.
     Parameter { index: usize, head_rows: Option<usize> },
+    /// The same linear of all experts, by the numbers of the parameters.
+    Experts(Vec<usize>),
     /// Numbers that are known.
     Numbers(Vec<f32>),
 }
@@ -50,7 +53,7 @@ impl Model {
         let file_bytes = write(&file, target, &mut |number, sink| {
             write_tensor(&merged, &file.tensors[number], &sources[number], sink).map_err(&to_formats)
         })?;
-        let matrices = file.tensors.iter().filter(|spec| spec.shape.len() == 2);
+        let matrices = file.tensors.iter().filter(|spec| spec.shape.len() >= 2);
         Ok(GgufReport {
             architecture: architecture.name(),
             tensors: file.tensors.len(),
@@ -92,20 +95,28 @@ fn tensors(
     let config = &merged.config;
     let (mut specs, mut sources) = (Vec::new(), Vec::new());
     for (index, parameter) in merged.parameters.iter().enumerate() {
-        let Some(GgufName { name, head_rows }) = architecture.tensor(config, &parameter.name) else {
+        let Some(name) = architecture.tensor(config, &parameter.name) else {
             let problem = "has no name in llama.cpp; remat merge writes a folder that transformers loads";
             return Err(merged.model.tensor_error(&parameter.name, problem.to_string()));
         };
+        let (is_router, is_vector) = (name.is_router(), name.is_vector());
+        let GgufName { name, head_rows, expert } = name;
+        if expert.is_some() {
+            // Experts are parameters in order: this one goes behind those that were there.
+            add_expert((&mut specs, &mut sources), name, (index, parameter), element);
+            continue;
+        }
         // llama.cpp reads learned positions and whatever has one axis as f32.
         let element = match parameter.shape.len() {
-            2 if !name.starts_with("position_embd") => element.of_rows(parameter.shape.last()),
+            2 if !name.starts_with("position_embd") && !is_router => element.of_rows(parameter.shape.last()),
             _ => GgufElement::F32,
         };
+        let shape = if is_vector { Shape::from([parameter.shape.last()]) } else { parameter.shape.clone() };
         if name == "token_embd.weight" && config.tie_word_embeddings && architecture.repeats_tied_head() {
             specs.push(GgufSpec { name: "output.weight".to_string(), element, shape: parameter.shape.clone() });
             sources.push(From::Parameter { index, head_rows: None });
         }
-        specs.push(GgufSpec { name, element, shape: parameter.shape.clone() });
+        specs.push(GgufSpec { name, element, shape });
         sources.push(From::Parameter { index, head_rows });
     }
     if let Some(divisors) = frequency_divisors(config) {
@@ -116,10 +127,36 @@ fn tensors(
     Ok((specs, sources))
 }
 
+/// Puts the matrix of an expert behind those of the experts before it.
+fn add_expert(
+    (specs, sources): (&mut Vec<GgufSpec>, &mut Vec<From>),
+    name: String,
+    (index, parameter): (usize, &Parameter),
+    element: GgufElement,
+) {
+    let [rows, columns] = [parameter.shape[0], parameter.shape[1]];
+    // The other linears of the layer's experts may stand between.
+    let found = specs.iter().rposition(|spec| spec.name == name);
+    if let Some((spec, From::Experts(experts))) = found.map(|at| (&mut specs[at], &mut sources[at])) {
+        experts.push(index);
+        spec.shape = Shape::from([experts.len(), rows, columns]);
+        return;
+    }
+    specs.push(GgufSpec { name, element: element.of_rows(columns), shape: Shape::from([1, rows, columns]) });
+    sources.push(From::Experts(vec![index]));
+}
+
 fn write_tensor(merged: &Merged<'_>, spec: &GgufSpec, source: &From, sink: &mut Sink<'_>) -> Result<(), ModelError> {
     let out_of_range = |value: f32| merged.out_of_range(&spec.name, value, spec.element.name());
-    let columns = if spec.shape.len() == 2 { spec.shape.last() } else { 1 };
+    let columns = if spec.shape.len() >= 2 { spec.shape.last() } else { 1 };
     match source {
+        From::Experts(experts) => {
+            let mut rows = Rows::new(spec.element, columns, None, &out_of_range);
+            for &index in experts {
+                merged.stream(&merged.parameters[index], false, &mut |piece| rows.push(piece, sink))?;
+            }
+            Ok(rows.finish(sink)?)
+        }
         From::Numbers(numbers) => {
             let mut rows = Rows::new(spec.element, columns, None, &out_of_range);
             rows.push(numbers, sink)?;
@@ -136,6 +173,7 @@ fn write_tensor(merged: &Merged<'_>, spec: &GgufSpec, source: &From, sink: &mut 
 fn rows_bytes(specs: &[GgufSpec], sources: &[From]) -> usize {
     let of = |(spec, source): (&GgufSpec, &From)| match source {
         From::Parameter { head_rows, .. } => Rows::held_bytes(spec.shape.last(), *head_rows),
+        From::Experts(_) => Rows::held_bytes(spec.shape.last(), None),
         From::Numbers(_) => 0,
     };
     specs.iter().zip(sources).map(of).max().unwrap_or(0)

@@ -11,7 +11,7 @@ use crate::adapter::{
 use crate::model_builder::BatchShape;
 use crate::{LoraConfig, Method, Model, ModelError, build};
 use remat_formats::{FormatsError, ModelConfig};
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 /// Ends of the names of a module's matrices.
@@ -26,6 +26,8 @@ pub(crate) struct OpenAdapter {
     pub(crate) folder: PathBuf,
     /// The modules that it adapts.
     pub(crate) modules: Vec<AdaptedModule>,
+    /// Where each stands among them, by name: a model with experts has ten thousands.
+    places: HashMap<String, usize>,
     /// Parameters of the base that it has instead of the base.
     replaced: HashSet<String>,
     /// Whether a head that was tied to the embedding is no more.
@@ -109,12 +111,13 @@ impl OpenAdapter {
         let tokens = TrainedTokens::of_settings(&model.config, &config)?;
         let unties = model.config.tie_word_embeddings && (has_head || adapts_either || tokens.unties());
         let folder = folder.to_path_buf();
-        Ok(OpenAdapter { folder, modules, replaced, unties, has_magnitudes, embedding, tokens, weights })
+        let places = modules.iter().enumerate().map(|(place, module)| (module.name.clone(), place)).collect();
+        Ok(OpenAdapter { folder, modules, places, replaced, unties, has_magnitudes, embedding, tokens, weights })
     }
 
     /// A module that it adapts.
     pub(crate) fn module(&self, name: &str) -> Option<&AdaptedModule> {
-        self.modules.iter().find(|module| module.name == name)
+        self.places.get(name).map(|&place| &self.modules[place])
     }
 
     /// The module that a weight of the base belongs to, and that it adapts.

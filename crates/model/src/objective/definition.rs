@@ -54,6 +54,8 @@ pub(crate) struct LossOperands<'a> {
     pub low_rank: Option<HeadFactors>,
     /// What logits stay within.
     pub softcap: Option<f32>,
+    /// What is added to the mean loss of a micro-batch, f32 [1].
+    pub added: Option<ValueId>,
     /// What names of inputs begin with.
     pub prefix: &'a str,
 }

@@ -1,12 +1,15 @@
 //! Next-token cross entropy: the sum of −log p(target) over the tokens whose target is not −100.
 //!
 //! Reads i32 `targets` [B, T], the token that follows each. Invariant: the sum over all micro-batches of an update is divided
-//! once by all their trained tokens, so that accumulation does not change what is computed.
+//! once by all their trained tokens, so that accumulation does not change what is computed. What a micro-batch adds to that mean is
+//! multiplied by the tokens beforehand: in training by those of the whole update (input [`TRAINED_TOKENS`]), so that each
+//! micro-batch adds all of it, as in transformers; in evaluation by the batch's own.
 
 use super::definition::{Definition, LossOperands, Metrics, Objective};
 use crate::graph_builder::GraphBuilder;
-use remat_ir::ops::{LinearCrossEntropy, Sum};
-use remat_ir::{IrError, Type, ValueId};
+use crate::router_loss::trained_tokens;
+use remat_ir::ops::{Add, Binary, BinaryFunction, LinearCrossEntropy, Sum};
+use remat_ir::{IrError, TRAINED_TOKENS, Type, ValueId};
 use remat_tensor::DType;
 
 /// Next-token cross entropy.
@@ -20,7 +23,7 @@ impl Definition for NextToken {
     }
 
     fn emit(&self, b: &mut GraphBuilder, operands: &LossOperands<'_>) -> Result<ValueId, IrError> {
-        let &LossOperands { hidden, head, head_bias, low_rank, softcap, prefix } = operands;
+        let &LossOperands { hidden, head, head_bias, low_rank, softcap, added, prefix } = operands;
         let tokens = b.ty(hidden).shape[..2].to_vec();
         let targets = b.input(&format!("{prefix}targets"), Type::new(DType::I32, tokens));
         let op = LinearCrossEntropy { softcap, bias: head_bias.is_some(), low_rank: low_rank.is_some() };
@@ -28,7 +31,15 @@ impl Definition for NextToken {
         let operands: Vec<ValueId> =
             [hidden, head].into_iter().chain(head_bias).chain(factors).chain([targets]).collect();
         let per_token = b.op1("nll", op, &operands)?;
-        b.op1("loss", Sum, &[per_token])
+        let Some(added) = added else { return b.op1("loss", Sum, &[per_token]) };
+        let of_tokens = b.op1("nll.sum", Sum, &[per_token])?;
+        let count = match b.is_training() {
+            true => b.scalar(TRAINED_TOKENS, DType::F32),
+            false => trained_tokens(b, targets)?,
+        };
+        let product = Binary::of(BinaryFunction::Mul, b.ty(added), b.ty(count));
+        let added = b.op1("added", product, &[added, count])?;
+        b.op1("loss", Add, &[of_tokens, added])
     }
 
     fn dloss(&self, trained_tokens: usize) -> f32 {

@@ -39,6 +39,14 @@ impl Case {
         Case::of(&fixtures.join("parity").join(base), &folder, Precision::F32)
     }
 
+    /// A parity case with experts, whose reference has the loss that balances them.
+    pub fn of_router_loss(name: &str) -> Case {
+        let (case, fixtures) = (Case::open(name), Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures"));
+        let recorded = Case::of(&case.folder, &fixtures.join("router_loss").join(name), Precision::F32);
+        let factor = recorded.number(&["router_aux_loss_coef"]);
+        Case { model: recorded.model.with_router_loss(factor), folder: case.folder, ..recorded }
+    }
+
     fn of(base: &Path, folder: &Path, precision: Precision) -> Case {
         let json = std::fs::read_to_string(folder.join("reference.json")).expect("the fixtures are committed");
         Case {
@@ -133,6 +141,10 @@ impl Case {
         list.iter().map(|number| number.as_f64().expect("a number")).collect()
     }
 
+    pub fn list(&self, path: &[&str]) -> &[Json] {
+        self.at(path).as_array().unwrap_or_else(|| panic!("{path:?} is not a list"))
+    }
+
     fn settings(&self) -> AdamWSettings {
         let number = |key: &str| self.number(&["optimizer", key]) as f32;
         let betas = self.numbers(&["optimizer", "betas"]);
@@ -204,6 +216,21 @@ impl Case {
         self.model.load_adapter(folder, &training.parameters, loaded.device_mut())
     }
 
+    /// The summed loss of the base on the first micro-batch of each of these updates, as evaluation computes it.
+    pub fn evaluate(&self, updates: &[usize]) -> Vec<f32> {
+        let graph = self.model.evaluation(None, self.micro_batch(0, 0).2).expect("a graph").graph;
+        let options = DeviceOptions::cpu(2);
+        let plan = LoadedForward::plan(graph.clone(), &options.profile()).expect("a plan");
+        let plans = StepPlans { micros: Vec::new(), update: None, evaluation: Some(plan), forwards: Vec::new() };
+        let mut loaded = plans.load(options.open(), "loss", "").expect("loads");
+        self.model.load_weights(&graph, loaded.device_mut()).expect("weights");
+        let losses = updates.iter().map(|&update| {
+            let (ids, labels, shape) = self.micro_batch(update, 0);
+            loaded.evaluate(Batch::of(&ids, &labels, shape).tokens()).expect("runs")
+        });
+        losses.collect()
+    }
+
     /// The loss of the base on the first micro-batch: the mean over its trained tokens.
     pub fn base_loss(&self) -> f64 {
         let (_, labels, shape) = self.micro_batch(0, 0);
@@ -252,6 +279,7 @@ struct Batch {
     targets: Vec<i32>,
     positions: Vec<i32>,
     starts: Vec<i32>,
+    mask: Vec<i32>,
 }
 
 impl Batch {
@@ -259,12 +287,14 @@ impl Batch {
         let tokens = shape.seq_len;
         let targets = labels.chunks(tokens).flat_map(|row| row[1..].iter().copied().chain([-100]).collect::<Vec<_>>());
         let positions = (0..ids.len()).map(|i| (i % tokens) as i32).collect();
-        Batch { ids: ids.to_vec(), targets: targets.collect(), positions, starts: vec![0; ids.len()] }
+        // In the fixtures token 0 is padding and nothing else.
+        let mask = ids.iter().map(|&id| i32::from(id != 0)).collect();
+        Batch { ids: ids.to_vec(), targets: targets.collect(), positions, starts: vec![0; ids.len()], mask }
     }
 
     fn tokens(&self) -> Tokens<'_> {
-        let Batch { ids, targets, positions, starts } = self;
-        Tokens { ids, targets, positions, segment_start: starts }
+        let Batch { ids, targets, positions, starts, mask } = self;
+        Tokens { ids, targets, positions, segment_start: starts, attention_mask: mask }
     }
 }
 
@@ -410,6 +440,16 @@ impl<'a> Run<'a> {
             sum += f64::from(self.step.loss(0).expect("an output"));
         }
         sum / total as f64
+    }
+
+    /// Runs a micro-batch of padding whose loss counts for nothing, as before a run; returns that loss.
+    pub fn rehearse(&mut self) -> f32 {
+        let shape = self.case.micro_batch(0, 0).2;
+        let padding = vec![0; shape.batch * shape.seq_len];
+        let labels = vec![-100; padding.len()];
+        self.step.set_tokens(0, Batch::of(&padding, &labels, shape).tokens()).expect("written");
+        self.step.micro(0, 0.0, [0; 4]).expect("runs");
+        self.step.loss(0).expect("an output")
     }
 
     /// One optimizer step; returns the gradient norm.

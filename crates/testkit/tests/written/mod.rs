@@ -104,6 +104,13 @@ fn edit_tensors(path: &Path, edit: &str) {
                 first.into_iter().map(|(name, t)| (name.replace(".layers.0.", ".layers.3."), t.clone())).collect();
             edited.extend(again);
         }
+        "second_experts" => {
+            let first: Vec<_> = edited.iter().filter(|(name, _)| name.contains(".layers.0.mlp.")).collect();
+            let again: Vec<_> =
+                first.into_iter().map(|(name, t)| (name.replace(".layers.0.", ".layers.1."), t.clone())).collect();
+            edited.retain(|name, _| !name.contains(".layers.1.mlp."));
+            edited.extend(again);
+        }
         "more_rows" => {
             let is_it =
                 |name: &str| ["embed_tokens.weight", "wte.weight", "lm_head.weight"].iter().any(|e| name.ends_with(e));

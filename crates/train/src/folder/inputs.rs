@@ -28,6 +28,9 @@ impl TrainConfig {
         if let Some(path) = &self.init_adapter {
             places = places.reads(&name("init-adapter"), path);
         }
+        if let Some(path) = &self.add_tokens {
+            places = places.reads(&name("add-tokens"), path);
+        }
         if let Some(path) = &self.chat_template {
             places = places.reads(&name("chat-template"), path);
         }

@@ -23,7 +23,7 @@ use crate::settings::kinds::{AccumulationKind, MethodKind};
 use crate::{TrainConfig, TrainError};
 use remat_data::{Batch, DataLoader, Dataset, DatasetBuilder, LoaderOptions, ModelTokens, Order, Sample};
 use remat_formats::SettingName;
-use remat_formats::{ModelConfig, tokenizer_reading_bytes};
+use remat_formats::{TokenIndices, tokenizer_reading_bytes};
 use remat_model::{BatchShape, LoraConfig, Method, Model, Quant, Targets};
 use remat_plan::{DeviceProfile, Prices, SpillPrices};
 use remat_step::DeviceOptions;
@@ -133,6 +133,11 @@ impl SetUp {
             SetUpFor::Run(..) | SetUpFor::Profile => config.open_model()?,
         };
         let resumed = if let SetUpFor::Run(resumed, _) = whom { resumed } else { None };
+        let adapter = config.init_adapter.as_deref();
+        let model = match adapter.map(|adapter| resumed.map_or(adapter, |resumed| &resumed.save.path)) {
+            Some(adapter) if config.add_tokens.is_none() => model.with_tokens_of(adapter)?,
+            _ => model,
+        };
         let method = method_of_model(&mut config, &model, resumed)?;
         config.accumulation.get_or_insert(AccumulationKind::Apart);
         let options = whom.device_options(&config);
@@ -145,7 +150,7 @@ impl SetUp {
             model.training(&method, BatchShape { batch: 1, seq_len })?;
         }
         // One tokenizer for all rows: it may take more than the run.
-        let tokens = open_tokens(&mut config, model.config())?;
+        let tokens = open_tokens(&mut config, &model)?;
         let keeping = whom.keeping();
         let rows = RowsOf { config: &config, tokens: tokens.as_ref(), model: model.config(), seq_len, keeping };
         let loader = whom.needs_rows(&config).then(|| rows_at_position(rows, resumed)).transpose()?;
@@ -234,7 +239,7 @@ fn begins_with_both(method: &Method) -> bool {
 
 /// The method for a model. An adapter that the run starts or goes on from decides rank, alpha and targets of the settings.
 fn method_of_model(config: &mut TrainConfig, model: &Model, resumed: Option<&Resumed>) -> Result<Method, TrainError> {
-    let method = method(config, &|adapter| match &config.preset {
+    let method = method(config, model.added_rows(), &|adapter| match &config.preset {
         None => Ok(model.adapter_settings(resumed.map_or(adapter, |resumed| &resumed.save.path))?.config),
         Some(_) => {
             let (model, preset) = (SettingName("model"), SettingName("preset"));
@@ -256,8 +261,11 @@ fn method_of_model(config: &mut TrainConfig, model: &Model, resumed: Option<&Res
 }
 
 /// The method, with the settings of the adapter that the run starts or goes on from.
+///
+/// The rows of `added` tokens are trained where the settings say nothing else of embedding and head.
 fn method(
     config: &TrainConfig,
+    added: Option<TokenIndices>,
     settings_of: &dyn Fn(&Path) -> Result<LoraConfig, TrainError>,
 ) -> Result<Method, TrainError> {
     if config.method == MethodKind::Full {
@@ -286,7 +294,13 @@ fn method(
     let alpha = config.alpha.expect("`resolved` fills in alpha") as f32;
     let dropout = config.dropout as f32;
     let plain = LoraConfig { rank: config.rank, alpha, dropout, targets, ..LoraConfig::default() };
-    Ok(with(config.adapter.of_lora(plain)?))
+    let lora = config.adapter.of_lora(plain)?;
+    let names_rows = |name: &String| ["embed", "wte", "lm_head", "head"].iter().any(|part| name.contains(part));
+    let are_trained = lora.trained_tokens.is_some()
+        || lora.modules_to_save.iter().any(names_rows)
+        || (lora.targets != Targets::AllLinear && names_rows(&config.targets));
+    let trained_tokens = if are_trained { lora.trained_tokens.clone() } else { added };
+    Ok(with(LoraConfig { trained_tokens, ..lora }))
 }
 
 /// The rows to train on, at the position of the save that the run goes on from.
@@ -338,13 +352,14 @@ fn evaluation_data(rows: RowsOf<'_>) -> Result<Option<EvaluationData>, TrainErro
 
 /// The tokenizer of the model's folder, if rows or texts are read and it has one. Where its chat template asks for the day, that is
 /// part of the settings from then on.
-fn open_tokens(config: &mut TrainConfig, model: &ModelConfig) -> Result<Option<ModelTokens>, TrainError> {
+fn open_tokens(config: &mut TrainConfig, model: &Model) -> Result<Option<ModelTokens>, TrainError> {
     // A preset has no folder, and so no tokenizer: its rows are token ids.
     let are_texts = !config.data.is_empty() || !config.eval_data.is_empty() || !config.sample.is_empty();
     if config.preset.is_some() || !are_texts {
         return Ok(None);
     }
-    let tokens = ModelTokens::open(&config.model, model.eos_token_ids.first().copied())?;
+    let eos = model.config().eos_token_ids.first().copied();
+    let tokens = ModelTokens::open_with(&config.model, model.tokenizer_json(), eos)?;
     let (template, kwargs) = (config.chat_template.as_deref(), config.chat_template_kwargs.as_deref());
     let tokens = tokens.map(|tokens| tokens.with_chat(template, kwargs)).transpose()?;
     Ok(tokens.map(|tokens| match tokens.asks_for_the_day() {

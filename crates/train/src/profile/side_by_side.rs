@@ -135,6 +135,7 @@ fn random_tokens(shape: BatchShape, vocabulary: usize) -> Batch {
     batch.targets.clone_from(&batch.ids);
     batch.positions = (0..tokens).map(|i| (i % shape.seq_len) as i32).collect();
     batch.segment_start.fill(0);
+    batch.attention_mask.fill(1);
     (batch.tokens, batch.trained) = (tokens, tokens);
     batch
 }

@@ -21,8 +21,8 @@ pub(crate) struct BatchedStep {
 
 /// A batch as a step takes it.
 pub(crate) fn tokens(batch: &Batch) -> Tokens<'_> {
-    let Batch { ids, targets, positions, segment_start, .. } = batch;
-    Tokens { ids, targets, positions, segment_start }
+    let Batch { ids, targets, positions, segment_start, attention_mask, .. } = batch;
+    Tokens { ids, targets, positions, segment_start, attention_mask }
 }
 
 impl BatchedStep {

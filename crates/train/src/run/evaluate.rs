@@ -71,7 +71,8 @@ pub fn evaluate(
     let limit = request.seq_len.unwrap_or(model.config().max_position_embeddings.min(DEFAULT_SEQ_LEN));
     // Refuses a batch or sequence that cannot be before any data is read.
     model.evaluation(method.as_ref(), BatchShape { batch: *batch_size, seq_len: limit })?;
-    let tokens = ModelTokens::open(model.folder(), model.config().eos_token_ids.first().copied())?;
+    let eos = model.config().eos_token_ids.first().copied();
+    let tokens = ModelTokens::open_with(model.folder(), model.tokenizer_json(), eos)?;
     let (template, kwargs) = (request.chat_template.as_deref(), request.chat_template_kwargs.as_deref());
     let tokens = tokens.map(|tokens| tokens.with_chat(template, kwargs)).transpose()?;
     let tokens = tokens.map(|tokens| tokens.on_day(request.chat_date.unwrap_or_else(today)));

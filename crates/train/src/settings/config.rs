@@ -79,6 +79,16 @@ pub struct TrainConfig {
     #[arg(long, allow_negative_numbers = true, value_name = "ALPHA", help_heading = "Method")]
     pub neftune_noise_alpha: Option<f64>,
 
+    /// Add the loss that balances experts, times this factor, in training and evaluation; 0 for none [default: the model's
+    /// router_aux_loss_coef where its config.json has output_router_logits true, else none]
+    #[arg(long, allow_negative_numbers = true, value_name = "FACTOR", help_heading = "Method")]
+    pub router_aux_loss_coef: Option<f64>,
+
+    /// Add the tokens of this file to the tokenizer and the vocabulary: one a line, or of a .json file a list; their rows start as the
+    /// mean of all and are trained
+    #[arg(long, value_name = "FILE", help_heading = "Method")]
+    pub add_tokens: Option<PathBuf>,
+
     /// Modules that get an adapter: all-linear, names such as q_proj,v_proj, or a regular expression
     #[arg(long, value_name = "TARGETS", default_value = "all-linear", help_heading = "Method")]
     pub targets: String,
@@ -320,10 +330,22 @@ impl TrainConfig {
             Some(name) => Model::from_preset(name)?,
             None => open(&self.model)?,
         };
+        let model = match &self.add_tokens {
+            Some(file) => model.with_added_tokens(file)?,
+            None => model,
+        };
         let precision = self.precision.of_model(&model, self.device_options().level);
         self.precision = precision.into();
         let model = model.in_precision(precision.into());
         let model = model.with_embedding_noise(self.neftune_noise_alpha.unwrap_or(0.0) as f32);
+        let model = match self.router_aux_loss_coef {
+            Some(_) if !model.has_experts() => {
+                let problem = "balances the experts of a model, and this one has none; leave it out".to_string();
+                return Err(TrainError::BadFlag { key: "router-aux-loss-coef", problem });
+            }
+            Some(factor) => model.with_router_loss(factor),
+            None => model,
+        };
         Ok(if self.no_model_dropout { model.without_dropout() } else { model })
     }
 

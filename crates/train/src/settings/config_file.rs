@@ -225,6 +225,8 @@ mod tests {
             loraplus_lr_ratio: Some(2.0),
             loraplus_lr_embedding: Some(1e-5),
             neftune_noise_alpha: Some(5.0),
+            router_aux_loss_coef: Some(0.01),
+            add_tokens: Some("x".into()),
             adapter: crate::AdapterOptions {
                 init_lora_weights: Some("x".to_string()),
                 exclude_modules: Some("x".to_string()),

@@ -195,6 +195,7 @@ impl TrainConfig {
             ("clip", self.clip),
             ("alpha", self.alpha.unwrap_or(0.0)),
             ("neftune-noise-alpha", self.neftune_noise_alpha.unwrap_or(0.0)),
+            ("router-aux-loss-coef", self.router_aux_loss_coef.unwrap_or(0.0)),
             ("loraplus-lr-ratio", self.loraplus_lr_ratio.unwrap_or(0.0)),
             ("loraplus-lr-embedding", self.loraplus_lr_embedding.unwrap_or(0.0)),
         ];
