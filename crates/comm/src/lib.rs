@@ -8,6 +8,8 @@
 #[cfg(test)]
 mod collective_tests;
 mod collectives;
+#[cfg(any(feature = "mpi", all(test, target_os = "linux")))]
+mod ends;
 mod engine;
 mod error;
 mod launcher;

@@ -8,7 +8,7 @@ use crate::collectives::gather_all;
 use crate::engine::{Engine, Incoming, OnFailure, Outgoing};
 use crate::error::CommError;
 use crate::launcher::Launched;
-use crate::mpi_watch::{FAILED, Shared, watch};
+use crate::mpi_watch::{FAILED, Shared, listener, watch};
 use crate::neighbour::Neighbour;
 use mpi::Threading;
 use mpi::environment::Universe;
@@ -86,8 +86,9 @@ impl MpiEngine {
 
     /// Begins to watch the other ranks.
     fn watched(&self, silence: Duration) -> Result<JoinHandle<()>, CommError> {
-        let this = Neighbour::this().map_or_else(String::new, |this| this.to_text());
-        let all = gather_all(self, this.as_bytes())?;
+        let this = Neighbour::this();
+        let listener = this.as_ref().and_then(listener);
+        let all = gather_all(self, this.map_or_else(String::new, |this| this.to_text()).as_bytes())?;
         let seen = |(rank, text): (usize, &Vec<u8>)| {
             let text = (rank != self.rank()).then(|| String::from_utf8_lossy(text))?;
             Neighbour::seen(&text)
@@ -95,7 +96,7 @@ impl MpiEngine {
         let neighbours = all.iter().enumerate().map(seen).collect();
         let shared = Arc::clone(&self.shared);
         let watching = thread::Builder::new().name("ranks".to_string());
-        let watching = watching.spawn(move || watch(&shared, neighbours, silence));
+        let watching = watching.spawn(move || watch(&shared, neighbours, listener, silence));
         watching.map_err(|error| CommError::NotStarted { problem: format!("no thread beside it: {error}") })
     }
 

@@ -4,6 +4,7 @@
 //! Invariants: MPI is called by one thread at a time; signs of life have a tag of their own, and all that are sent are received
 //! before MPI ends, since a rank leaves when every other has said that it leaves; nothing is waited for with the turn taken.
 
+use crate::ends::{Ends, Listener};
 use crate::engine::OnFailure;
 use crate::error::CommError;
 use crate::liveness::{BEAT, Liveness};
@@ -13,7 +14,7 @@ use mpi::request::{Request, StaticScope};
 use mpi::topology::{Communicator, SimpleCommunicator};
 use mpi::traits::{Destination, Source};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -41,8 +42,16 @@ const LAST_TURN: Duration = Duration::from_secs(1);
 #[derive(Default)]
 pub(crate) struct Shared {
     turn: Mutex<()>,
-    on_failure: Mutex<Vec<OnFailure>>,
+    on_failure: Mutex<OnFailures>,
     leaves: AtomicBool,
+}
+
+/// Who is told of what ends all ranks.
+#[derive(Default)]
+struct OnFailures {
+    tell: Vec<OnFailure>,
+    /// The first error is told, and no other.
+    is_told: bool,
 }
 
 impl Shared {
@@ -53,7 +62,7 @@ impl Shared {
 
     /// Has `tell` told, too, of what ends all ranks.
     pub(crate) fn on_failure(&self, tell: OnFailure) {
-        self.on_failure.lock().unwrap_or_else(PoisonError::into_inner).push(tell);
+        self.on_failure.lock().unwrap_or_else(PoisonError::into_inner).tell.push(tell);
     }
 
     /// Has the watch say that this rank leaves.
@@ -61,10 +70,25 @@ impl Shared {
         self.leaves.store(true, Ordering::Release);
     }
 
-    /// Tells of the error, and ends all ranks. Of two threads that give up, the first does.
+    /// Tells of an error that ends all ranks, unless one was told.
+    fn tell(&self, error: &CommError) {
+        let mut told = self.on_failure.lock().unwrap_or_else(PoisonError::into_inner);
+        if !std::mem::replace(&mut told.is_told, true) {
+            // Files first: a launcher may be about to end this process.
+            told.tell.iter().rev().for_each(|tell| tell(error));
+        }
+    }
+
+    /// A rank's process has ended. It may do so only when this rank has said that it leaves, too.
+    fn ended(&self, rank: usize) {
+        if !self.leaves.load(Ordering::Acquire) {
+            self.tell(&CommError::Gone { rank });
+        }
+    }
+
+    /// Tells of the error, and ends all ranks.
     pub(crate) fn give_up(&self, world: &SimpleCommunicator, error: &CommError) -> ! {
-        let told = self.on_failure.lock().unwrap_or_else(PoisonError::into_inner);
-        told.iter().for_each(|tell| tell(error));
+        self.tell(error);
         self.abort(world, FAILED)
     }
 
@@ -83,16 +107,32 @@ impl Shared {
     }
 }
 
+/// Where other ranks of this host connect to, if there is such a thing here.
+pub(crate) fn listener(this: &Neighbour) -> Option<Listener> {
+    Listener::of(this).ok()
+}
+
 /// Watches the other ranks until all leave; does not come back from a rank that is no more.
-pub(crate) fn watch(shared: &Shared, neighbours: Vec<Option<Neighbour>>, silence: Duration) {
+pub(crate) fn watch(
+    shared: &Arc<Shared>,
+    neighbours: Vec<Option<Neighbour>>,
+    listener: Option<Listener>,
+    silence: Duration,
+) {
     let world = SimpleCommunicator::world();
     let size = world.size() as usize;
+    let told = Arc::clone(shared);
+    let ends = Ends::new(size, Box::new(move |rank| told.ended(rank)));
+    if let Some(listener) = listener {
+        ends.join(world.rank() as usize, listener, &neighbours);
+    }
     let mut watch = Watch {
         shared,
         mine: world.rank() as usize,
         sent: (0..size).map(|_| Sent::default()).collect(),
         liveness: Liveness::new(size, silence),
         neighbours,
+        ends,
         world,
     };
     let mut beats = Instant::now();
@@ -116,7 +156,7 @@ pub(crate) fn watch(shared: &Shared, neighbours: Vec<Option<Neighbour>>, silence
         if watch.is_done() {
             return;
         }
-        thread::sleep(LOOK);
+        thread::park_timeout(LOOK);
     }
 }
 
@@ -134,6 +174,7 @@ struct Watch<'a> {
     world: SimpleCommunicator,
     mine: usize,
     neighbours: Vec<Option<Neighbour>>,
+    ends: Arc<Ends>,
     liveness: Liveness,
     /// By rank.
     sent: Vec<Sent>,
@@ -143,7 +184,8 @@ impl Watch<'_> {
     /// The processes of this host.
     fn look(&mut self) -> Result<(), CommError> {
         for (rank, neighbour) in self.neighbours.iter().enumerate() {
-            let is_gone = neighbour.as_ref().is_some_and(|neighbour| !neighbour.is_running());
+            let is_gone =
+                neighbour.as_ref().is_some_and(|neighbour| self.ends.has_ended(rank) || !neighbour.is_running());
             if is_gone && !self.liveness.has_left(rank) {
                 // It may have said so before it ended.
                 self.listen();

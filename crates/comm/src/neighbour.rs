@@ -1,9 +1,10 @@
 //! Whether the process of another rank on this host still runs, as the kernel says.
 //!
-//! Invariant: only processes that see each other are watched, those of one process namespace; where there is no `/proc`,
+//! Invariant: only processes that see each other are watched, those of one namespace of processes and of networks; where there is no `/proc`,
 //! none is, and a rank's end is noticed by its silence.
 
 use std::fs;
+use std::io::Read;
 use std::path::Path;
 
 /// A process, by what no other of this machine has.
@@ -14,6 +15,8 @@ pub(crate) struct Neighbour {
     process: u32,
     /// When it was started, in ticks of the machine.
     started: u64,
+    /// What only ranks know of it.
+    word: String,
 }
 
 impl Neighbour {
@@ -21,12 +24,12 @@ impl Neighbour {
     pub(crate) fn this() -> Option<Self> {
         let process = std::process::id();
         let (_, started) = state_of(process)?;
-        Some(Neighbour { namespace: namespace()?, process, started })
+        Some(Neighbour { namespace: namespace()?, process, started, word: word()? })
     }
 
     /// As text for other ranks.
     pub(crate) fn to_text(&self) -> String {
-        format!("{} {} {}", self.namespace, self.process, self.started)
+        format!("{} {} {} {}", self.namespace, self.process, self.started, self.word)
     }
 
     /// A process that another rank wrote down, if this process can see it.
@@ -37,8 +40,19 @@ impl Neighbour {
             namespace: namespace_there.to_string(),
             process: process.parse().ok()?,
             started: started.parse().ok()?,
+            word: words.next()?.to_string(),
         };
         (namespace()? == other.namespace && other.is_running()).then_some(other)
+    }
+
+    /// Its number on this machine.
+    pub(crate) fn number(&self) -> u32 {
+        self.process
+    }
+
+    /// What only ranks know of it.
+    pub(crate) fn word(&self) -> &str {
+        &self.word
     }
 
     /// Whether it runs, or is stopped and may go on.
@@ -49,8 +63,15 @@ impl Neighbour {
 
 fn namespace() -> Option<String> {
     let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
-    let namespace = fs::read_link("/proc/self/ns/pid").ok()?;
-    Some(format!("{}/{}", boot.trim(), namespace.display()))
+    let [processes, network] = ["/proc/self/ns/pid", "/proc/self/ns/net"].map(|path| fs::read_link(path).ok());
+    Some(format!("{}/{}/{}", boot.trim(), processes?.display(), network?.display()))
+}
+
+/// Something that nobody guesses.
+fn word() -> Option<String> {
+    let mut bytes = [0; 8];
+    fs::File::open("/dev/urandom").ok()?.read_exact(&mut bytes).ok()?;
+    Some(format!("{:016x}", u64::from_le_bytes(bytes)))
 }
 
 /// The state of a process and when it was started; none of one that is gone.
