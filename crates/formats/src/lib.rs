@@ -65,4 +65,4 @@ pub use setting_name::{SettingName, Spelled, spell_settings};
 pub use tokenize::Tokens;
 pub use tokenizer::{ChatTemplates, Tokenizer};
 pub use tokenizer_size::tokenizer_reading_bytes;
-pub use unfinished::{Unfinished, unfinished_folder};
+pub use unfinished::{Unfinished, is_unfinished, unfinished_folder};

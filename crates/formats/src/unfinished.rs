@@ -154,6 +154,11 @@ enum Kind {
     Folder { process: u32 },
 }
 
+/// Whether a file or folder of this name is a result in the making, or was left of one.
+pub fn is_unfinished(name: &str) -> bool {
+    kind_of(name).is_some()
+}
+
 fn kind_of(name: &str) -> Option<Kind> {
     if let Some(numbers) = name.strip_prefix(PREFIX).and_then(|rest| rest.strip_suffix(SUFFIX)) {
         return Some(Kind::File { process: process_of(numbers)? });
@@ -267,6 +272,7 @@ mod tests {
         let before = names(folder.path());
         sweep_unfinished(folder.path());
         assert_eq!(names(folder.path()), before);
+        assert!(is_unfinished(".remat-1-2.tmp") && !is_unfinished(".remat-01-2.tmp"));
     }
 
     #[test]

@@ -67,11 +67,11 @@ fn one(job: &Job, fault: Fault, place: &str, before: &Tree, whole: &Tree) -> boo
     }
     let ended_well = output.status.code() == Some(0);
     if ended_well {
-        assert_eq!(&job.result(layer.path()), whole, "{place}: exit 0, other bytes: {said}");
+        outcome::assert_same(&job.result(layer.path()), whole, &said, &format!("{place}, exit 0"));
     } else {
         assert!(fault.kills() || said.contains("error"), "{place}: no word of what failed: {said}");
         outcome::assert_inputs_unchanged(layer.path(), before, place);
-        again(job, layer.path(), place, whole);
+        again(job, layer.path(), &format!("{place}: {said}"), whole);
     }
     outcome::assert_no_litter(layer.path(), before, &job.left(), place);
     ended_well
@@ -86,7 +86,7 @@ fn again(job: &Job, folder: &std::path::Path, place: &str, whole: &Tree) {
     let output = layer::plain(&job.arguments_again(folder)).output().expect("the binary runs");
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(0), "{place}, then again: {said}");
-    assert_eq!(&job.result(folder), whole, "{place}, then again: {said}");
+    outcome::assert_same(&job.result(folder), whole, &format!("{place}\n{said}"), &format!("{place}, then again"));
 }
 
 macro_rules! jobs {

@@ -24,6 +24,22 @@ pub fn tree(folder: &Path) -> Tree {
     found
 }
 
+/// Asserts that all of a result is there, byte for byte, and nothing else but what was `said` to be left or put aside: what
+/// could not be read at the time, say, is not taken for one's own and not removed.
+pub fn assert_same(found: &Tree, whole: &Tree, said: &str, place: &str) {
+    for (name, bytes) in whole {
+        assert!(found.get(name) == Some(bytes), "{place}: {} is not as without a fault: {said}", name.display());
+    }
+    for name in found.keys().filter(|name| !whole.contains_key(*name)) {
+        let folder = name.components().next().expect("a name").as_os_str().to_string_lossy();
+        assert!(
+            name.components().count() > 1 && said.contains(&*folder),
+            "{place}: {} is there: {said}",
+            name.display()
+        );
+    }
+}
+
 /// Asserts that what was there before is there, with the same bytes.
 pub fn assert_inputs_unchanged(folder: &Path, before: &Tree, place: &str) {
     let after = tree(folder);

@@ -354,3 +354,13 @@ fn a_run_keeps_the_number_format_that_auto_was() {
         assert_eq!(output.status.code(), Some(code), "{flags}: {}", text(&output.stderr));
     }
 }
+
+/// As one that was killed between its last save and the removal of the save before leaves two.
+#[test]
+fn a_run_that_is_done_lets_surplus_saves_go_when_it_is_resumed() {
+    let train = Train::on("llama-gqa-tied", "--method lora --rank 4 --steps 4 --save-every 2 --quiet").finish().train;
+    assert!(train.out().join("checkpoint-2").exists());
+    let output = train.resume("--save-total-limit 1");
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    assert!(!train.out().join("checkpoint-2").exists() && train.out().join("checkpoint-4").exists());
+}

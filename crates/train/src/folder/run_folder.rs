@@ -16,7 +16,7 @@ use crate::ranks::error_file::{self, ERRORS_FOLDER};
 use crate::settings::kinds::MethodKind;
 use crate::{TrainConfig, TrainError};
 use remat_formats::SettingName;
-use remat_formats::{FormatsError, LISTING_FILE, fsync_folder, lock_folder, probe_folder, write_atomic};
+use remat_formats::{FormatsError, LISTING_FILE, fsync_folder, is_unfinished, lock_folder, probe_folder, write_atomic};
 use remat_model::{ADAPTER_FILES, MODEL_FILES, companion_files};
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
@@ -192,11 +192,13 @@ fn refuse_content(path: &Path, method: MethodKind, existing: Existing) -> Result
     }
 }
 
-/// Whether there is anything in the folder but a lock, an empty listing and the errors of a run that did not begin.
+/// Whether there is anything in the folder but a lock, an empty listing, the errors of a run that did not begin and what was
+/// left of a file that a kill kept from its name: that a run was killed as it began is no reason not to begin again.
 fn is_occupied(path: &Path) -> io::Result<bool> {
     for entry in fs::read_dir(path)? {
         let name = entry?.file_name();
-        if name != LOCK_FILE && name != LISTING_FILE && name != ERRORS_FOLDER {
+        let is_left = name.to_str().is_some_and(is_unfinished);
+        if name != LOCK_FILE && name != LISTING_FILE && name != ERRORS_FOLDER && !is_left {
             return Ok(true);
         }
     }
@@ -365,5 +367,15 @@ mod tests {
         let absent = at(&root.path().join("absent"));
         let absent = RunFolder::inspect(&absent, Existing::Resume).expect_err("nothing to resume");
         assert!(matches!(absent, TrainError::OutUnwritable { .. }), "{absent}");
+    }
+
+    #[test]
+    fn what_a_kill_left_of_a_run_that_had_not_begun_is_no_content() {
+        let root = tempfile::tempdir().expect("folder");
+        let out = root.path().join("out");
+        fs::create_dir(&out).expect("created");
+        fs::write(out.join(".remat-1-0.tmp"), "half").expect("written");
+        RunFolder::inspect(&at(&out), Existing::Refuse).expect("free").create(&at(&out)).expect("made");
+        assert!(!out.join(".remat-1-0.tmp").exists(), "and it is swept");
     }
 }

@@ -19,6 +19,7 @@ use crate::run::prepare::{Prepared, prepare};
 use crate::run::report::{Event, Outcome, Reporter, Summary};
 use crate::run::resume::{changed_length, resume};
 use crate::run::save::write_result;
+use crate::run::session::Session;
 use crate::run::under_way::{Earlier, Outputs, Run, before};
 use crate::{RunPhase, TrainConfig, TrainError};
 use remat_comm::{CommError, Engine};
@@ -121,12 +122,24 @@ fn lead(
         reporter.report(Event::Note(&note));
     }
     saves.sweep();
+    if is_resumed {
+        let_surplus_go(&mut saves, &session, reporter)?;
+    }
     let held_out = session.evaluation.as_ref().map(|evaluation| evaluation.rows.dataset());
     kept_rows::keep(folder.path(), session.loader.dataset(), held_out)?;
     if let (None, Some(path)) = (&trace, control.trace) {
         trace = Some(OutputFile::open(&SettingName("trace").to_string(), path)?);
     }
     Run::new(session, Outputs { folder, saves, trace }, earlier, control, peaks, reporter)?.go()
+}
+
+/// A run that ended between a save and the removal of an older one left both, and may have no more to save.
+fn let_surplus_go(saves: &mut Saves, session: &Session, reporter: &mut dyn Reporter) -> Result<(), TrainError> {
+    if let Some(limit) = session.config.save_total_limit {
+        let notes = saves.prune(limit, session.made_updates)?;
+        notes.iter().for_each(|note| reporter.report(Event::Note(note)));
+    }
+    Ok(())
 }
 
 impl Run<'_> {
