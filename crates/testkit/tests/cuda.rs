@@ -1,7 +1,7 @@
 //! Whole models on the CUDA device, on an emulated card: the same bits under every plan and every order of warps, blocks and
 //! streams; numbers near the CPU's; allocations as planned; training runs, resumed, evaluated, generated from.
 //!
-//! A sample of it; `cargo xtask ptx-soak` runs all that is `#[ignore]`.
+//! All of it takes minutes on an interpreter: `cargo xtask ptx-soak` runs it. Ops one by one are held in `cuda/tests/samples.rs`.
 
 use remat_compiler::{compile, compile_or_smallest};
 use remat_cpu::{CpuExecutor, CpuOptions};
@@ -110,6 +110,7 @@ const F32: f64 = 2e-4;
 const BF16: f64 = 5e-2;
 
 #[test]
+#[ignore = "minutes: cargo xtask ptx-soak"]
 fn lora_of_a_llama_has_the_same_bits_under_every_plan() {
     let graph = backward("llama-gqa-tied", Precision::F32, &lora(0.1), BatchShape { batch: 2, seq_len: 9 });
     let instructions = same_under_every_plan(&graph, &policies(&graph)[..3], F32);
@@ -117,6 +118,7 @@ fn lora_of_a_llama_has_the_same_bits_under_every_plan() {
 }
 
 #[test]
+#[ignore = "minutes: cargo xtask ptx-soak"]
 fn the_whole_of_a_gpt2_is_trained_with_the_same_bits_under_every_plan() {
     let graph = backward("gpt2", Precision::Bf16, &Method::Full, BatchShape { batch: 1, seq_len: 7 });
     let instructions = same_under_every_plan(&graph, &policies(&graph)[3..], BF16);
@@ -142,6 +144,7 @@ fn every_family_and_method_has_the_same_bits_under_every_plan() {
 }
 
 #[test]
+#[ignore = "minutes: cargo xtask ptx-soak"]
 fn what_is_offloaded_comes_back_in_any_order_of_streams_and_a_missing_wait_is_seen() {
     let graph = backward("gpt2", Precision::F32, &lora(0.0), BatchShape { batch: 1, seq_len: 5 });
     let mut profile = device_profile();
@@ -166,6 +169,7 @@ fn what_is_offloaded_comes_back_in_any_order_of_streams_and_a_missing_wait_is_se
 }
 
 #[test]
+#[ignore = "minutes: cargo xtask ptx-soak"]
 fn more_than_the_card_has_is_refused_and_ids_are_checked() {
     let graph = backward("gpt2", Precision::F32, &lora(0.0), BatchShape { batch: 1, seq_len: 5 });
     let plan = compile(graph.clone(), &Policy::None, &device_profile()).expect("compiles");
@@ -239,6 +243,7 @@ fn train_on_both(model: &str, off: f64, change: impl Fn(TrainConfig) -> TrainCon
 }
 
 #[test]
+#[ignore = "minutes: cargo xtask ptx-soak"]
 fn a_run_of_qlora_trains_as_on_the_cpu_and_its_account_lies_on_the_card() {
     let account = train_on_both("qwen3", 1e-4, |config| TrainConfig { method: MethodKind::Qlora, ..config });
     assert!(account.running_bytes(MemoryDomain::Device) > 0);
