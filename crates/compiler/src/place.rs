@@ -8,10 +8,12 @@
 
 use crate::facts::Facts;
 use crate::sequence::Sequence;
+use crate::tiers::windows::Window;
 use remat_ir::{Graph, Node, OpId, Storage, ValueId};
 use remat_plan::{Action, Buffer, BufferId, DeviceProfile, Place, Plan, Policy, Queue, Slot, Step, StepId, Tier};
 use remat_plan::{KernelRules, WeightLayout, WeightOperand};
 use std::cmp::Reverse;
+use std::collections::HashMap;
 use std::ops::RangeInclusive;
 
 /// Where an offloaded value lives: until a node, and again from a later one on. Both in nodes of the graph's order.
@@ -23,21 +25,31 @@ pub(crate) struct Residence {
     pub from: u32,
 }
 
+/// What stays in the arena beside the values that nodes make there.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Stays<'a> {
+    /// Offloaded values, each with its two stays.
+    pub apart: &'a [(ValueId, Residence)],
+    /// Weights that are fetched.
+    pub windows: &'a [Window],
+}
+
+impl Stays<'_> {
+    /// Nothing.
+    pub(crate) const NONE: Stays<'static> = Stays { apart: &[], windows: &[] };
+}
+
 /// Assigns slots and writes the plan down: one compute step per node, in the graph's order.
 pub fn place(graph: Graph, policy: &Policy, profile: &DeviceProfile) -> Plan {
-    place_apart(graph, policy, profile, &[])
+    place_with(graph, policy, profile, Stays::NONE)
 }
 
 /// As [`place`], with two buffers for each value of `apart`: the second ones stand behind all first ones, in the order of
-/// `apart`. The steps that copy are not there yet.
-pub(crate) fn place_apart(
-    graph: Graph,
-    policy: &Policy,
-    profile: &DeviceProfile,
-    apart: &[(ValueId, Residence)],
-) -> Plan {
+/// `apart`, and behind them a buffer for each window. The steps that copy are not there yet.
+pub(crate) fn place_with(graph: Graph, policy: &Policy, profile: &DeviceProfile, stays: Stays<'_>) -> Plan {
     debug_assert!(profile.rules.slot_alignment_bytes.is_power_of_two());
-    let Apart { allocations, second_from, last_use, first_end } = Apart::of(&graph, profile, apart);
+    let apart = stays.apart;
+    let Apart { allocations, second_from, last_use, first_end } = Apart::of(&graph, profile, stays);
     let offsets = best_fit(&allocations.list, profile.rules.slot_alignment_bytes);
     let mut buffers = Vec::new();
     let mut buffer_of = vec![None; graph.values.len()];
@@ -61,6 +73,14 @@ pub(crate) fn place_apart(
             last: StepId(last_use[value.index()]),
         });
     }
+    let mut window_of: HashMap<(ValueId, u32), BufferId> = HashMap::new();
+    for (index, window) in stays.windows.iter().enumerate() {
+        let id = BufferId(buffers.len() as u32);
+        window_of.extend(window.readers.iter().map(|&reader| ((window.weight, reader), id)));
+        let offset = offsets[second_from + apart.len() + index];
+        let (first, last) = (StepId(window.from), StepId(window.last()));
+        buffers.push(Buffer { value: window.weight, slot: Slot { offset, bytes: window.bytes }, first, last });
+    }
     let steps = graph
         .nodes_with_ids()
         .map(|(id, node)| {
@@ -73,17 +93,21 @@ pub(crate) fn place_apart(
                 offset: offsets[allocation as usize],
                 bytes: allocations.list[allocation as usize].bytes,
             };
-            step(&graph, id, node, &buffer_at, workspace.map(slot))
+            let window_at = |weight: ValueId| window_of.get(&(weight, id.0)).copied();
+            step(&graph, id, node, (&buffer_at, &window_at), workspace.map(slot))
         })
         .collect();
     let ends = allocations.list.iter().zip(&offsets).map(|(allocation, offset)| offset + allocation.bytes);
     let arena_bytes = ends.max().unwrap_or(0);
-    Plan { graph, steps, buffers, arena_bytes, policy: policy.clone(), rules: profile.rules }
+    let mut spilled: Vec<ValueId> = stays.windows.iter().map(|window| window.weight).collect();
+    spilled.sort_unstable();
+    spilled.dedup();
+    Plan { graph, steps, buffers, arena_bytes, policy: policy.clone(), rules: profile.rules, spilled }
 }
 
-/// The most bytes alive at once with such values apart.
-pub(crate) fn alive_bytes_apart(graph: &Graph, profile: &DeviceProfile, apart: &[(ValueId, Residence)]) -> usize {
-    Apart::of(graph, profile, apart).allocations.most_alive_bytes()
+/// The most bytes alive at once with such stays.
+pub(crate) fn alive_bytes_with(graph: &Graph, profile: &DeviceProfile, stays: Stays<'_>) -> usize {
+    Apart::of(graph, profile, stays).allocations.most_alive_bytes()
 }
 
 /// What a graph in its order has to have placed if some values stay twice.
@@ -97,7 +121,7 @@ struct Apart {
 }
 
 impl Apart {
-    fn of(graph: &Graph, profile: &DeviceProfile, apart: &[(ValueId, Residence)]) -> Apart {
+    fn of(graph: &Graph, profile: &DeviceProfile, Stays { apart, windows }: Stays<'_>) -> Apart {
         let (facts, sequence) = (Facts::of(graph, &profile.rules), Sequence::once(graph));
         let last_use = last_use(graph, &facts, &sequence);
         let mut first_end = last_use.clone();
@@ -108,6 +132,9 @@ impl Apart {
             let (bytes, last) = (graph.ty(*value).bytes(), last_use[value.index()]);
             allocations.list.push(Allocation { bytes, first: residence.from, last });
         }
+        for window in windows {
+            allocations.list.push(Allocation { bytes: window.bytes, first: window.from, last: window.last() });
+        }
         Apart { allocations, second_from, last_use, first_end }
     }
 }
@@ -116,12 +143,17 @@ fn step(
     graph: &Graph,
     id: OpId,
     node: &Node,
-    buffer_at: &dyn Fn(ValueId) -> Option<BufferId>,
+    (buffer_at, window_at): (&dyn Fn(ValueId) -> Option<BufferId>, &dyn Fn(ValueId) -> Option<BufferId>),
     workspace: Option<Slot>,
 ) -> Step {
     let place = |&value: &ValueId| match graph.value(value).storage {
         Storage::Input => Place::Input(value),
-        Storage::Weight => Place::Weight(WeightOperand { value, tier: Tier::Resident, layout: WeightLayout::RowMajor }),
+        Storage::Weight => match window_at(value) {
+            Some(window) => Place::Arena(window),
+            None => {
+                Place::Weight(WeightOperand { value, tier: Tier::Resident, layout: WeightLayout::RowMajor })
+            }
+        },
         Storage::State => Place::State(graph.storage_root(value)),
         Storage::Arena => Place::Arena(buffer_at(value).expect("every arena value has a buffer")),
     };

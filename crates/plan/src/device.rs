@@ -157,7 +157,7 @@ pub trait StepMemory {
 /// What a device has allocated, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct DeviceMemory {
-    /// Where all but the spill file lies.
+    /// Where all but the files lies.
     pub domain: MemoryDomain,
     /// The arena.
     pub arena: usize,
@@ -169,14 +169,18 @@ pub struct DeviceMemory {
     pub inputs: usize,
     /// The file that offloaded values go to.
     pub spill_file: usize,
+    /// The file of weights that are not resident.
+    pub weights_file: usize,
+    /// What these are read through.
+    pub copy_buffers: usize,
 }
 
 impl DeviceMemory {
     /// What of it lies in a domain.
     pub fn in_domain(&self, domain: MemoryDomain) -> usize {
-        let DeviceMemory { domain: of, arena, weights, states, inputs, spill_file } = *self;
-        let held = if domain == of { arena + weights + states + inputs } else { 0 };
-        held + if domain == MemoryDomain::Disk { spill_file } else { 0 }
+        let DeviceMemory { domain: of, arena, weights, states, inputs, spill_file, weights_file, copy_buffers } = *self;
+        let held = if domain == of { arena + weights + states + inputs + copy_buffers } else { 0 };
+        held + if domain == MemoryDomain::Disk { spill_file + weights_file } else { 0 }
     }
 }
 

@@ -18,6 +18,8 @@ pub struct ProgramSizes {
     pub slot: usize,
     /// More, of a step that copies.
     pub copy: usize,
+    /// What weights that are not resident are read through, if a plan has such.
+    pub copy_buffers: usize,
 }
 
 impl ProgramSizes {
@@ -37,5 +39,6 @@ impl ProgramSizes {
             // A buffer or workspace is freed once.
             + (plan.buffers.len() + plan.steps.len()) * self.slot
             + copies * self.copy
+            + if plan.spilled.is_empty() { 0 } else { self.copy_buffers }
     }
 }

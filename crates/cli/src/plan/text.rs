@@ -152,7 +152,14 @@ fn offload(plan: &RunPlan) -> Option<String> {
         away => format!("{} in {}", bytes(away as u64), counted(copies, "copy step")),
     };
     let source = if plan.config.prices.is_some() { "as given" } else { "measured now" };
-    Some(format!("offload   {what} to and from {folder} · {out} out, {back} back, {source}"))
+    let weights = match plan.micro.spilled_weight_bytes() {
+        0 => String::new(),
+        away => {
+            let read = bytes(plan.micro.fetched_weight_bytes() as u64);
+            format!(" · {} of weights stay there, {read} read a micro-step", bytes(away as u64))
+        }
+    };
+    Some(format!("offload   {what} to and from {folder}{weights} · {out} out, {back} back, {source}"))
 }
 
 fn phases(plan: &RunPlan) -> String {

@@ -12,8 +12,10 @@ mod image_calls;
 mod memory;
 mod operand;
 mod poison;
+mod reserved_file;
 mod resolve;
 mod support;
+mod weights_file;
 
 pub use copy_queue::measure_spill;
 
@@ -24,7 +26,7 @@ use memory::Region;
 use remat_ir::{Storage, Type};
 use remat_plan::{CustomKernels, Device, DeviceError, DeviceMemory, DeviceProfile, Observer, POISON, Place, Plan};
 use remat_plan::{Prices, ProgramId, SourceId, StepId, StepMemory, StepTime};
-use resolve::{Program, Sources};
+use resolve::{Program, Sources, no_folder};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -160,7 +162,7 @@ impl StepMemory for Memory<'_> {
             Place::Input(id) => (Storage::Input, id),
         };
         let source = self.sources.find(storage, &self.plan.graph.value(value).name).expect("`load` has every source");
-        into.copy_from_slice(&self.sources.bytes(source)[offset..offset + into.len()]);
+        self.sources.read(source, offset, into).expect("what a step reads in place is resident");
     }
 
     fn read_arena(&self, offset: usize, into: &mut [u8]) {
@@ -195,19 +197,16 @@ impl Device for CpuExecutor {
             return Err(DeviceError::OtherRules { device: self.options.profile().name });
         }
         let arena_bytes = plans.iter().map(|plan| plan.arena_bytes).max().unwrap_or(0);
-        self.sources = Sources::of(&plans)?;
+        self.sources = Sources::of(&plans, self.spill_folder.as_deref())?;
         self.arena = Region::new(arena_bytes, "the arena")?;
         for plan in plans {
             self.programs.push(Program::resolve(plan, &mut self.arena, &mut self.sources, &self.custom)?);
         }
         let file_bytes = self.spill_file_bytes();
-        if file_bytes > 0 {
-            let none = || DeviceError::BadSpillFolder {
-                folder: String::new(),
-                problem: "the plan offloads, and no folder was named".to_string(),
-            };
-            let folder = self.spill_folder.as_ref().ok_or_else(none)?;
-            self.copy_queue = Some(CopyQueue::start(folder, file_bytes as u64)?);
+        let weights = self.sources.file().cloned();
+        if file_bytes > 0 || weights.is_some() {
+            let folder = self.spill_folder.as_ref().ok_or_else(no_folder)?;
+            self.copy_queue = Some(CopyQueue::start(folder, file_bytes as u64, weights)?);
         }
         Ok((0..self.programs.len() as u32).map(ProgramId).collect())
     }
@@ -225,13 +224,11 @@ impl Device for CpuExecutor {
     }
 
     fn write(&mut self, source: SourceId, offset: usize, bytes: &[u8]) -> Result<(), DeviceError> {
-        self.sources.bytes_mut(source)[offset..offset + bytes.len()].copy_from_slice(bytes);
-        Ok(())
+        self.sources.write(source, offset, bytes)
     }
 
     fn read(&self, source: SourceId, offset: usize, into: &mut [u8]) -> Result<(), DeviceError> {
-        into.copy_from_slice(&self.sources.bytes(source)[offset..offset + into.len()]);
-        Ok(())
+        self.sources.read(source, offset, into)
     }
 
     fn run(&mut self, program: ProgramId) -> Result<(), DeviceError> {

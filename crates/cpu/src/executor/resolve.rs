@@ -2,11 +2,12 @@
 //!
 //! Invariant: a resolved operand points at as many bytes as its type says, inside the arena or a source's own memory.
 
-use super::copy_queue::Copies;
+use super::copy_queue::{Copies, Homes};
 use super::memory::Region;
 use super::operand::Operand;
 use super::poison::freed;
 use super::support::supports;
+use super::weights_file::{BOUNCE_BYTES, WeightsFile, next_home};
 use crate::rules::RULES;
 use remat_ir::{FirstWrite, Op, OpId, SourceRole, Storage, Type, Value, ValueId};
 use remat_plan::{
@@ -14,7 +15,8 @@ use remat_plan::{
     ProgramSizes,
 };
 use remat_plan::{Queue, Slot, SourceId, Step, TensorView, TensorViewMut, Tier};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::path::Path;
 use std::sync::Arc;
 
 /// One step with its addresses.
@@ -25,6 +27,8 @@ pub(super) struct ResolvedStep {
     pub(super) workspace: (*mut u8, usize),
     /// The kernel of a custom op.
     pub(super) custom: Option<Arc<dyn CustomKernel>>,
+    /// How many rows the table has whose looked-up rows alone are the first operand, in their order.
+    pub(super) table_rows: Option<usize>,
 }
 
 /// A plan with its addresses.
@@ -53,6 +57,7 @@ impl Program {
             axis: size_of::<usize>(),
             slot: size_of::<Slot>(),
             copy: size_of::<ResolvedStep>() + size_of::<Vec<Slot>>() + Copies::COPY_BYTES,
+            copy_buffers: BOUNCE_BYTES,
         }
     };
 
@@ -71,10 +76,13 @@ impl Program {
             };
             let node = plan.graph.node(op);
             let mut operand = |place: &Place, value: ValueId| -> Result<Operand, DeviceError> {
-                let ty = plan.graph.ty(value).clone();
+                let ty = looked_up(&plan, place).unwrap_or_else(|| plan.graph.ty(value).clone());
                 let start = match *place {
                     Place::Arena(id) => arena.at(plan.buffers[id.index()].slot.offset),
-                    Place::Weight(weight) => sources.address(&plan, Storage::Weight, weight.value),
+                    Place::Weight(weight) => {
+                        sources.must_be_resident(&plan, index, weight.value)?;
+                        sources.address(&plan, Storage::Weight, weight.value)
+                    }
                     Place::State(root) => sources.address(&plan, Storage::State, root),
                     Place::Input(id) => sources.address(&plan, Storage::Input, id),
                 };
@@ -91,11 +99,26 @@ impl Program {
             let unsupported = |why| DeviceError::Unsupported { step: index, what: node.op.name().to_string(), why };
             supports(&node.op, &reads, &writes).map_err(unsupported)?;
             let custom = if let Op::Custom(op) = &node.op { Some(custom.of(op).map_err(unsupported)?) } else { None };
-            steps.push(Some(ResolvedStep { op, reads, writes, workspace, custom }));
+            let table_rows = step.reads.first().filter(|place| looked_up(&plan, place).is_some());
+            let table_rows = table_rows.map(|_| plan.graph.ty(node.inputs[0]).shape.rows());
+            steps.push(Some(ResolvedStep { op, reads, writes, workspace, custom, table_rows }));
         }
         let freed = freed(&plan);
-        let copies = Copies::of(&plan, |id| arena.at(plan.buffers[id.index()].slot.offset));
+        let copies = Copies::of(&plan, |id| arena.at(plan.buffers[id.index()].slot.offset), sources);
         Ok(Program { plan, steps, copies, freed })
+    }
+}
+
+/// The type of the looked-up rows of a weight that a place holds, if it holds such.
+fn looked_up(plan: &Plan, place: &Place) -> Option<Type> {
+    let Place::Arena(id) = *place else { return None };
+    let buffer = &plan.buffers[id.index()];
+    match plan.steps[buffer.first.index()].action {
+        Action::Fetch { value, rows: Some(ids), .. } => {
+            let table = plan.graph.ty(value);
+            Some(Type::new(table.dtype, [plan.graph.ty(ids).shape.numel(), table.shape.last()]))
+        }
+        _ => None,
     }
 }
 
@@ -104,7 +127,7 @@ fn computed(index: usize, step: &Step) -> Result<Option<OpId>, DeviceError> {
     let unsupported = |what: &str| DeviceError::Unsupported {
         step: index,
         what: what.to_string(),
-        why: "this executor has a compute queue, a copy queue for arena values, and resident weights".to_string(),
+        why: "this executor has a compute queue, a copy queue for arena values and weights, and resident weights".to_string(),
     };
     let spilled = |place: &Place| matches!(place, Place::Weight(weight) if weight.tier != Tier::Resident);
     let in_arena = |place: &Place| matches!(place, Place::Arena(_));
@@ -122,9 +145,9 @@ fn computed(index: usize, step: &Step) -> Result<Option<OpId>, DeviceError> {
 struct Source {
     storage: Storage,
     ty: Type,
-    /// Index of its kind.
-    kind: usize,
-    /// Where it begins in its kind's region.
+    /// Index of its kind; `None` for a weight that lies in the file of weights.
+    kind: Option<usize>,
+    /// Where it begins in its kind's region, or in the file.
     offset: usize,
 }
 
@@ -151,6 +174,9 @@ pub(super) struct Sources {
     all: Vec<Source>,
     /// By `kind_of`.
     kinds: [Kind; KINDS],
+    /// Bytes of the weights that are not resident, and their file.
+    file_bytes: u64,
+    file: Option<Arc<WeightsFile>>,
 }
 
 /// Index of a source's kind in [`Sources::kinds`].
@@ -173,8 +199,10 @@ fn kind_name(kind: usize) -> &'static str {
 
 impl Sources {
     /// Allocates every source of the plans, zeroed.
-    pub(super) fn of(plans: &[Plan]) -> Result<Self, DeviceError> {
+    pub(super) fn of(plans: &[Plan], folder: Option<&Path>) -> Result<Self, DeviceError> {
         let mut sources = Sources::empty();
+        let spilled = |plan: &Plan| plan.spilled.iter().map(|&id| plan.graph.value(id).name.clone()).collect::<Vec<_>>();
+        let spilled: HashSet<String> = plans.iter().flat_map(spilled).collect();
         for plan in plans {
             for value in plan.graph.values.iter().filter(|value| value.producer.is_none()) {
                 if let Some(known) = sources.by_name.get(&value.name) {
@@ -189,10 +217,18 @@ impl Sources {
                     }
                     continue;
                 }
-                let kind = kind_of(value);
-                let end = &mut sources.kinds[kind].bytes;
-                let source = Source { storage: value.storage, ty: value.ty.clone(), kind, offset: *end };
-                *end += value.ty.bytes().next_multiple_of(RULES.slot_alignment_bytes);
+                let (storage, ty, bytes) = (value.storage, value.ty.clone(), value.ty.bytes());
+                let source = if storage == Storage::Weight && spilled.contains(&value.name) {
+                    let offset = next_home(sources.file_bytes);
+                    sources.file_bytes = offset + bytes as u64;
+                    Source { storage, ty, kind: None, offset: offset as usize }
+                } else {
+                    let kind = kind_of(value);
+                    let end = &mut sources.kinds[kind].bytes;
+                    let offset = *end;
+                    *end += bytes.next_multiple_of(RULES.slot_alignment_bytes);
+                    Source { storage, ty, kind: Some(kind), offset }
+                };
                 sources.by_name.insert(value.name.clone(), SourceId(sources.all.len() as u32));
                 sources.all.push(source);
             }
@@ -200,20 +236,66 @@ impl Sources {
         for (index, kind) in sources.kinds.iter_mut().enumerate() {
             kind.region = Region::new(kind.bytes, kind_name(index))?;
         }
+        if sources.file_bytes > 0 {
+            let folder = folder.ok_or_else(no_folder)?;
+            sources.file = Some(Arc::new(WeightsFile::create(folder, sources.file_bytes)?));
+        }
         Ok(sources)
     }
 
     /// No sources at all.
     pub(super) fn empty() -> Self {
         let kinds = std::array::from_fn(|_| Kind { region: Region::empty(), bytes: 0 });
-        Sources { by_name: HashMap::new(), all: Vec::new(), kinds }
+        Sources { by_name: HashMap::new(), all: Vec::new(), kinds, file_bytes: 0, file: None }
     }
 
     fn address(&mut self, plan: &Plan, storage: Storage, id: ValueId) -> *mut u8 {
         let source = self.by_name.get(&plan.graph.value(id).name).expect("`of` allocated every source");
         let source = &self.all[source.index()];
         debug_assert_eq!(source.storage, storage);
-        self.kinds[source.kind].region.at(source.offset)
+        let kind = source.kind.expect("a weight in the file has no address, and `resolve` has asked");
+        self.kinds[kind].region.at(source.offset)
+    }
+
+    /// # Errors
+    /// A weight that another plan keeps in the file.
+    fn must_be_resident(&self, plan: &Plan, step: usize, weight: ValueId) -> Result<(), DeviceError> {
+        let name = &plan.graph.value(weight).name;
+        let resident = self.by_name.get(name).is_some_and(|id| self.all[id.index()].kind.is_some());
+        let why = "another plan that is loaded with it keeps this weight off memory: all must".to_string();
+        if resident { Ok(()) } else { Err(DeviceError::Unsupported { step, what: name.clone(), why }) }
+    }
+
+    /// The file of weights that are not resident.
+    pub(super) fn file(&self) -> Option<&Arc<WeightsFile>> {
+        self.file.as_ref()
+    }
+
+    /// Copies bytes into a source.
+    pub(super) fn write(&mut self, id: SourceId, offset: usize, bytes: &[u8]) -> Result<(), DeviceError> {
+        let source = &self.all[id.index()];
+        let range = source.bytes();
+        assert!(offset + bytes.len() <= range.len(), "bytes behind the end of a source");
+        let at = source.offset + offset;
+        match (source.kind, &self.file) {
+            (Some(kind), _) => self.kinds[kind].region.bytes_mut()[at..at + bytes.len()].copy_from_slice(bytes),
+            (None, Some(file)) => file.write(at as u64, bytes).map_err(|error| file.failed(&error))?,
+            (None, None) => unreachable!("`of` made the file"),
+        }
+        Ok(())
+    }
+
+    /// Copies bytes out of a source.
+    pub(super) fn read(&self, id: SourceId, offset: usize, into: &mut [u8]) -> Result<(), DeviceError> {
+        let source = &self.all[id.index()];
+        assert!(offset + into.len() <= source.bytes().len(), "bytes behind the end of a source");
+        let at = source.offset + offset;
+        match (source.kind, &self.file) {
+            (Some(kind), _) => into.copy_from_slice(&self.kinds[kind].region.bytes()[at..at + into.len()]),
+            (None, Some(file)) => file.read(at as u64, into).map_err(|error| file.failed(&error))?,
+            (None, None) => unreachable!("`of` made the file"),
+        }
+        Ok(())
     }
 
     pub(super) fn find(&self, storage: Storage, name: &str) -> Option<SourceId> {
@@ -224,21 +306,40 @@ impl Sources {
         &self.all[id.index()].ty
     }
 
-    pub(super) fn bytes(&self, id: SourceId) -> &[u8] {
-        let source = &self.all[id.index()];
-        &self.kinds[source.kind].region.bytes()[source.bytes()]
-    }
-
-    pub(super) fn bytes_mut(&mut self, id: SourceId) -> &mut [u8] {
-        let source = &self.all[id.index()];
-        let bytes = source.bytes();
-        &mut self.kinds[source.kind].region.bytes_mut()[bytes]
-    }
-
     /// Allocated bytes by kind.
     pub(super) fn sizes(&self) -> DeviceMemory {
         let bytes = |kinds: std::ops::Range<usize>| self.kinds[kinds].iter().map(|kind| kind.bytes).sum();
-        DeviceMemory { weights: bytes(0..1), inputs: bytes(1..2), states: bytes(2..KINDS), ..DeviceMemory::default() }
+        let (weights_file, copy_buffers) = match &self.file {
+            Some(file) => (file.bytes(), BOUNCE_BYTES),
+            None => (0, 0),
+        };
+        DeviceMemory {
+            weights: bytes(0..1),
+            inputs: bytes(1..2),
+            states: bytes(2..KINDS),
+            weights_file,
+            copy_buffers,
+            ..DeviceMemory::default()
+        }
+    }
+}
+
+impl Homes for Sources {
+    fn weight(&self, plan: &Plan, weight: ValueId) -> u64 {
+        let source = self.by_name.get(&plan.graph.value(weight).name).expect("`of` has every source");
+        self.all[source.index()].offset as u64
+    }
+
+    fn ids(&mut self, plan: &Plan, input: ValueId) -> *const i32 {
+        self.address(plan, Storage::Input, input).cast_const().cast()
+    }
+}
+
+/// Plans that copy need a folder.
+pub(super) fn no_folder() -> DeviceError {
+    DeviceError::BadSpillFolder {
+        folder: String::new(),
+        problem: "the plan offloads, and no folder was named".to_string(),
     }
 }
 

@@ -95,7 +95,8 @@ impl MemoryAccount {
         let plans = || std::iter::once(&micro).chain(others);
         let resolved = plans().map(|plan| profile.program.bytes(plan)).sum();
         let graphs: Vec<&Graph> = plans().map(|plan| &plan.graph).collect();
-        let sources = SourceTotals::of(&graphs);
+        let off = plans().flat_map(|plan| plan.spilled.iter().map(|&id| plan.graph.value(id).name.as_str())).collect();
+        let sources = SourceTotals::with_weights_off_memory(&graphs, &off);
         let steps = plans().map(|plan| plan.steps.len()).sum();
         let arena = ArenaParts::of(micro, largest_arena(micro, others));
         let spill_file = plans().map(|plan| plan.spill_file_bytes()).max().unwrap_or(0);
@@ -120,6 +121,7 @@ impl MemoryAccount {
             (host, MemoryPart::ProgramAndTokenizer, program_bytes(buffers.held_bytes(), steps)),
             (host, MemoryPart::Reserve, RESERVE_BYTES),
             (MemoryDomain::Disk, MemoryPart::SpillFile, spill_file),
+            (MemoryDomain::Disk, MemoryPart::WeightsFile, sources.weights_file),
         ] {
             rows.add(domain, part, bytes);
         }
@@ -193,7 +195,8 @@ impl MemoryAccount {
                 | MemoryPart::SampleTokenizer
                 | MemoryPart::ProgramAndTokenizer
                 | MemoryPart::Reserve
-                | MemoryPart::SpillFile,
+                | MemoryPart::SpillFile
+                | MemoryPart::WeightsFile,
                 _,
             ) => bytes,
         }

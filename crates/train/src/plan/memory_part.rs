@@ -69,6 +69,8 @@ rows! {
         Reserve "reserve" "reserve",
         /// The file that offloaded values go to.
         SpillFile "spill_file" "spill file",
+        /// The file of weights that are not in memory.
+        WeightsFile "weights_file" "weights file",
     }
 }
 
@@ -105,6 +107,8 @@ rows! {
         Reserve "reserve" "reserve",
         /// The file that offloaded values go to.
         SpillFile "spill_file" "spill file",
+        /// The file of weights that are not in memory.
+        WeightsFile "weights_file" "weights file",
     }
 }
 
@@ -125,6 +129,7 @@ impl MemoryPart {
             MemoryPart::KvCache => PhasePart::KvCache,
             MemoryPart::SampleTokenizer => PhasePart::Tokenizer,
             MemoryPart::SpillFile => PhasePart::SpillFile,
+            MemoryPart::WeightsFile => PhasePart::WeightsFile,
         }
     }
 }

@@ -7,6 +7,7 @@ pub(crate) mod buckets;
 pub(crate) mod limit_owner;
 pub(crate) mod memory;
 pub(crate) mod memory_part;
+pub(crate) mod off_memory;
 pub(crate) mod out_of_reach;
 pub(crate) mod planning;
 pub(crate) mod process_memory;

@@ -10,6 +10,7 @@ use crate::plan::buckets::{BucketPlan, LengthBucket};
 use crate::plan::limit_owner::LimitOwner;
 use crate::plan::memory;
 use crate::plan::memory::Buffers;
+use crate::plan::off_memory::OffMemory;
 use crate::plan::process_memory::resident_bytes;
 use crate::{MemoryAccount, TrainConfig, TrainError};
 use remat_compiler::{CompileError, Problem, compile_or_smallest};
@@ -77,7 +78,7 @@ impl Limits {
     }
 
     /// Refuses what does not fit where the arena does not lie: no other plan would change that.
-    fn check_beside_arena(self, account: &MemoryAccount, profile: &DeviceProfile) -> Result<(), TrainError> {
+    pub(crate) fn check_beside_arena(self, account: &MemoryAccount, profile: &DeviceProfile) -> Result<(), TrainError> {
         for domain in MemoryDomain::ALL.into_iter().filter(|&domain| domain != profile.tensor_domain()) {
             let needed_bytes = account.peak_bytes(domain);
             if let Some(limit) = self.in_domain(domain).filter(|limit| needed_bytes > limit.bytes) {
@@ -99,7 +100,7 @@ impl Limit {
         available.map(|available| of_machine(available + resident_bytes()))
     }
 
-    fn refuse(self, domain: MemoryDomain, needed_bytes: usize) -> TrainError {
+    pub(crate) fn refuse(self, domain: MemoryDomain, needed_bytes: usize) -> TrainError {
         let (limit_bytes, whose) = (self.bytes, self.whose);
         TrainError::DoesNotFit { domain, needed_bytes, limit_bytes, whose, alternatives: Vec::new() }
     }
@@ -137,7 +138,7 @@ pub(crate) struct OtherGraphs {
 /// Forward and backward of a micro-step, ready to plan, and what they train.
 pub(crate) struct MicroStepProblem<'a> {
     pub(crate) problem: Problem<'a>,
-    trained: Trained,
+    pub(crate) trained: Trained,
 }
 
 impl<'a> MicroStepProblem<'a> {
@@ -163,7 +164,12 @@ pub(crate) fn plan_step(
     let evaluation = beside.evaluation.as_ref().map(plan).transpose()?;
     let generation = beside.generation.iter().map(plan).collect::<Result<Vec<_>, _>>()?;
     let others: Vec<&Plan> = std::iter::once(&update).chain(&evaluation).chain(&generation).collect();
-    let (micro, shorter, account) = fitting((problem, &beside.shorter), &others, policy, profile, buffers, limits)?;
+    let fitted = fitting((problem, &beside.shorter), &others, policy, profile, buffers, limits);
+    if let (Err(refusal @ TrainError::DoesNotFit { .. }), Some(_)) = (&fitted, profile.prices.spill) {
+        let refusal = refusal.clone();
+        return OffMemory { config, micro_step, beside, profile, buffers, limits }.plans(&update, refusal);
+    }
+    let (micro, shorter, account) = fitted?;
     Ok(PlannedStep { micro, update, evaluation, generation, shorter, account, trained: trained.clone() })
 }
 

@@ -10,6 +10,9 @@ use std::collections::HashSet;
 /// Where a source may begin.
 const ALIGNMENT_BYTES: usize = 64;
 
+/// Where a weight may begin in a file.
+const BLOCK_BYTES: usize = 4096;
+
 /// Bytes of sources.
 #[derive(Default)]
 pub(crate) struct SourceTotals {
@@ -25,6 +28,8 @@ pub(crate) struct SourceTotals {
     pub(crate) caches: usize,
     pub(crate) inputs: usize,
     pub(crate) has_adapters: bool,
+    /// Weights that are off memory, as they lie in their file.
+    pub(crate) weights_file: usize,
     /// Masters of adapters' second matrices: zero until the first update.
     pub(crate) zero_at_first: usize,
 }
@@ -32,11 +37,17 @@ pub(crate) struct SourceTotals {
 impl SourceTotals {
     /// Of the sources of some graphs, in the order in which their plans are loaded.
     pub(crate) fn of(graphs: &[&Graph]) -> Self {
+        SourceTotals::with_weights_off_memory(graphs, &HashSet::new())
+    }
+
+    /// The same where weights of these names are in a file.
+    pub(crate) fn with_weights_off_memory(graphs: &[&Graph], off: &HashSet<&str>) -> Self {
         let mut totals = SourceTotals::default();
         let mut seen = HashSet::new();
         for value in graphs.iter().flat_map(|graph| &graph.values).filter(|value| value.producer.is_none()) {
             if seen.insert(value.name.as_str()) {
-                totals.count(value);
+                let is_off = value.storage == Storage::Weight && off.contains(value.name.as_str());
+                totals.count(value, is_off);
             }
         }
         totals
@@ -48,7 +59,7 @@ impl SourceTotals {
         of_weights + self.parameters + self.gradients + self.moments + self.caches + self.inputs
     }
 
-    fn count(&mut self, value: &Value) {
+    fn count(&mut self, value: &Value, is_off: bool) {
         let bytes = value.ty.bytes().next_multiple_of(ALIGNMENT_BYTES);
         let is_quantised = value.ty.dtype.quant_format().is_some();
         if is_quantised {
@@ -57,6 +68,10 @@ impl SourceTotals {
         }
         let first_write = value.role.map_or(FirstWrite::Load, SourceRole::first_write);
         let total = match value.storage {
+            Storage::Weight if is_off => {
+                self.weights_file += value.ty.bytes().next_multiple_of(BLOCK_BYTES);
+                return;
+            }
             Storage::Weight if is_quantised => &mut self.quantised,
             Storage::Weight => &mut self.weights,
             Storage::State => match first_write {

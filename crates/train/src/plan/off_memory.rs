@@ -1,0 +1,77 @@
+//! The plans of a run whose weights do not all stay in memory: what the compiler leaves out of it, all plans do.
+//!
+//! Invariant: the account of what is returned is within all limits; every plan of the run keeps the same weights in the file,
+//! so that evaluation, samples and saves hold the promise, too. Look next at `planning`, which asks where nothing else fits.
+
+use crate::plan::memory::Buffers;
+use crate::plan::planning::{Limits, MicroStepProblem, OtherGraphs, PlannedStep};
+use crate::{MemoryAccount, TrainConfig, TrainError};
+use remat_compiler::{CompileError, WeightsOffMemory, compile_or_smallest, simplify, with_weights_off_memory};
+use remat_ir::Graph;
+use remat_plan::{DeviceProfile, Plan};
+use remat_step::LoadedForward;
+
+/// How often plans are made anew because the account overshot.
+const ATTEMPTS: usize = 6;
+
+/// What is planned, and for what.
+pub(crate) struct OffMemory<'a> {
+    pub(crate) config: &'a TrainConfig,
+    pub(crate) micro_step: &'a MicroStepProblem<'a>,
+    pub(crate) beside: &'a OtherGraphs,
+    pub(crate) profile: &'a DeviceProfile,
+    pub(crate) buffers: Buffers,
+    pub(crate) limits: Limits,
+}
+
+impl OffMemory<'_> {
+    /// The fastest plans that were found within the limits; `refusal` is what resident weights come to.
+    pub(crate) fn plans(&self, update: &Plan, refusal: TrainError) -> Result<PlannedStep, TrainError> {
+        let (profile, problem) = (self.profile, &self.micro_step.problem);
+        let domain = profile.tensor_domain();
+        let Some(limit) = self.limits.in_domain(domain) else { return Err(refusal) };
+        let OtherGraphs { shorter, evaluation, generation } = self.beside;
+        let graphs: Vec<&Graph> =
+            [problem.graph(), &update.graph].into_iter().chain(shorter).chain(evaluation).chain(generation).collect();
+        let beside = MemoryAccount::beside_arena(&graphs, profile, self.buffers);
+        let mut rest = beside.saturating_sub(problem.weight_bytes()) + profile.program.copy_buffers;
+        for _ in 0..ATTEMPTS {
+            let Some(cap) = limit.bytes.checked_sub(rest) else { break };
+            let (micro, off) = match problem.plan_off_memory(&self.config.checkpointing, cap) {
+                Ok(found) => found,
+                Err(CompileError::ArenaDoesNotFit { smallest_bytes, .. }) => {
+                    return Err(limit.refuse(domain, rest.saturating_add(smallest_bytes)));
+                }
+                Err(error) => return Err(error.into()),
+            };
+            let planned = self.with_others(micro, update, &off)?;
+            let needed = planned.account.peak_bytes(domain);
+            let Some(excess) = needed.checked_sub(limit.bytes).filter(|&excess| excess > 0) else {
+                self.limits.check_beside_arena(&planned.account, profile)?;
+                return Ok(planned);
+            };
+            rest = rest.saturating_add(excess);
+        }
+        Err(refusal)
+    }
+
+    /// The other plans, with the same weights off memory.
+    fn with_others(&self, micro: Plan, update: &Plan, off: &WeightsOffMemory) -> Result<PlannedStep, TrainError> {
+        let (profile, beside) = (self.profile, self.beside);
+        let without = |plan: &Plan, graph: &Graph| with_weights_off_memory(plan, &simplify(graph.clone()), off, profile);
+        let forward = |graph: &Graph| -> Result<Plan, TrainError> {
+            Ok(without(&LoadedForward::plan(graph.clone(), profile)?, graph)?)
+        };
+        let in_arena = |graph: &Graph| -> Result<Plan, TrainError> {
+            let policy = &self.config.checkpointing;
+            Ok(without(&compile_or_smallest(graph.clone(), policy, profile, micro.arena_bytes)?, graph)?)
+        };
+        let evaluation = beside.evaluation.as_ref().map(forward).transpose()?;
+        let generation = beside.generation.iter().map(forward).collect::<Result<Vec<_>, _>>()?;
+        let shorter = beside.shorter.iter().map(in_arena).collect::<Result<Vec<_>, _>>()?;
+        let others: Vec<&Plan> = std::iter::once(update).chain(&evaluation).chain(&generation).chain(&shorter).collect();
+        let account = MemoryAccount::new(&micro, &others, profile, self.buffers);
+        let (update, trained) = (update.clone(), self.micro_step.trained.clone());
+        Ok(PlannedStep { micro, update, evaluation, generation, shorter, account, trained })
+    }
+}
