@@ -333,6 +333,15 @@ fn what_is_far_out_of_reach_is_refused_before_a_graph_is_built() {
             "--preset gpt2 --rank 9223372036854775807 --batch-size 9223372036854775807",
             ["--rank 9223372036854775807", "MiB"],
         ),
+        // No process has what a setting may allow.
+        (
+            "--preset gpt2 --batch-size 4611686018427387904 --memory 18446744073709551615",
+            ["--batch-size 4611686018427387904: ", "a process can have 134217728 MiB"],
+        ),
+        (
+            "--preset gpt2 --rank-pattern c_attn=9007199254740992 --memory 16GiB",
+            ["--rank-pattern 9007199254740992: adapters of that rank alone take", "16384 MiB"],
+        ),
     ] {
         let output = remat(&format!("plan {flags}"));
         let stderr = String::from_utf8_lossy(&output.stderr);
@@ -342,6 +351,27 @@ fn what_is_far_out_of_reach_is_refused_before_a_graph_is_built() {
     // What is merely too large gets a plan that says by how much.
     let output = remat("plan --preset gpt2 --seq-len 64 --rank 50000 --memory 16GiB");
     assert!(String::from_utf8_lossy(&output.stdout).starts_with("does not fit: "), "{output:?}");
+}
+
+/// At the edge of what numbers hold, with memory that would allow anything: planned, or refused by name.
+#[test]
+fn every_size_is_planned_or_refused_by_name() {
+    let counts = ["batch-size", "rank", "seq-len", "steps", "grad-accum", "save-every", "save-total-limit", "threads"];
+    let edges = ["4611686018427387904", "18446744073709551615"];
+    let all = counts.iter().flat_map(|key| edges.map(|edge| format!("--{key} {edge}")));
+    let patterns = edges.map(|edge| format!("--rank-pattern c_attn={edge}"));
+    for flag in all.chain(patterns) {
+        let memory = if flag.starts_with("--grad-accum") { "1MiB" } else { "18446744073709551615" };
+        let default = if flag.starts_with("--seq-len") { "" } else { "--seq-len 16" };
+        let output = remat(&format!("plan --preset gpt2 {default} --memory {memory} {flag}"));
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        let named = stderr.contains(flag.split([' ', '=']).next().expect("a key"));
+        match output.status.code() {
+            Some(0) => {}
+            Some(2 | 3) if stderr.is_empty() || named => {}
+            code => panic!("{flag}: {code:?}: {stderr}"),
+        }
+    }
 }
 
 #[test]

@@ -134,7 +134,7 @@ impl<'a> Selection<'a> {
 
     /// Up to `count` plans from the smallest to the fastest, each with fewer seconds than the one before it.
     pub(crate) fn frontier(&self, count: usize) -> Vec<FrontierPoint> {
-        let entries = self.problem.catalogue().frontier();
+        let entries = self.problem.catalogue().frontier(self.problem.placing());
         let last = entries.len() - 1;
         let count = count.clamp(1, entries.len());
         let picked = (0..count).map(|index| if count == 1 { last } else { index * last / (count - 1) });
@@ -161,8 +161,8 @@ impl<'a> Selection<'a> {
                 let placing = self.problem.placing();
                 let whole = self.problem.catalogue().smallest(budget.unwrap_or(usize::MAX), placing);
                 let whole = whole.map(|entry| placing.arena_bytes(entry));
-                let tiled =
-                    tiled.and_then(|tiled| tiled.chosen_from_ladder(budget, Some(0)).ok()).map(|plan| plan.arena_bytes);
+                let below_bytes = whole.unwrap_or(usize::MAX);
+                let tiled = tiled.and_then(|tiled| tiled.smallest_in_tiles(budget, below_bytes));
                 whole.into_iter().chain(tiled).min().unwrap_or(0)
             }
         };

@@ -6,7 +6,7 @@
 //! value. Invariant: the graph is the one that would run without offload, so not a bit of the result changes. Look next at
 //! `offload` for what is copied.
 
-use crate::place::{Residence, Stays, alive_bytes_with, place_with};
+use crate::place::{Residence, Stays, alive_bytes_with, place_with, place_within};
 use crate::tiers::windows::Window;
 use remat_ir::{Graph, Phase, Storage, ValueId};
 use remat_plan::{Action, BufferId, DeviceProfile, Place, Plan, Prices, Queue, Slot, SpillPrices, Step, StepId, Tier};
@@ -24,10 +24,10 @@ pub(crate) enum Pace {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct OffloadCandidate {
     pub(crate) value: ValueId,
-    made: u32,
+    pub(crate) made: u32,
     last_forward: u32,
     /// The first reader behind the forward.
-    first_backward: u32,
+    pub(crate) first_backward: u32,
 }
 
 /// Residuals of at least so many bytes that can be offloaded, in the order they are made.
@@ -66,7 +66,7 @@ fn turn(graph: &Graph) -> u32 {
 }
 
 /// Residences of the candidates: until when each stays, and from when it is back.
-fn residences(
+pub(crate) fn residences(
     graph: &Graph,
     candidates: &[OffloadCandidate],
     prices: &Prices,
@@ -107,11 +107,33 @@ fn residences(
 
 /// The plan of `base`'s graph with the candidates offloaded.
 pub(crate) fn offloaded(base: &Plan, candidates: &[OffloadCandidate], profile: &DeviceProfile, pace: Pace) -> Plan {
-    let graph = base.graph.clone();
-    let stays = residences(&graph, candidates, &profile.prices, pace);
-    let apart: Vec<(ValueId, Residence)> = stays.iter().map(|(candidate, stay)| (candidate.value, *stay)).collect();
-    let plan = place_with(graph, &base.policy, profile, Stays { apart: &apart, windows: &[] });
+    let stays = residences(&base.graph, candidates, &profile.prices, pace);
+    let apart = apart(&stays);
+    let plan = place_with(base.graph.clone(), &base.policy, profile, Stays { apart: &apart, windows: &[] });
     with_copies(plan, &stays, &[])
+}
+
+/// The same, if its arena is at most `most_bytes`.
+pub(crate) fn offloaded_within(
+    base: &Plan,
+    candidates: &[OffloadCandidate],
+    profile: &DeviceProfile,
+    pace: Pace,
+    most_bytes: usize,
+) -> Option<Plan> {
+    let stays = residences(&base.graph, candidates, &profile.prices, pace);
+    let apart = apart(&stays);
+    let both = Stays { apart: &apart, windows: &[] };
+    if alive_bytes_with(&base.graph, profile, both) > most_bytes {
+        return None;
+    }
+    let placed = place_within(base.graph.clone(), &base.policy, profile, both, most_bytes);
+    placed.map(|plan| with_copies(plan, &stays, &[]))
+}
+
+/// Where the candidates are, as placement asks for it.
+pub(crate) fn apart(stays: &[(OffloadCandidate, Residence)]) -> Vec<(ValueId, Residence)> {
+    stays.iter().map(|(candidate, stay)| (candidate.value, *stay)).collect()
 }
 
 /// The most bytes that this has alive at once: its arena is no smaller.
@@ -122,8 +144,7 @@ pub(crate) fn alive_bytes_offloaded(
     pace: Pace,
 ) -> usize {
     let stays = residences(&base.graph, candidates, &profile.prices, pace);
-    let apart: Vec<(ValueId, Residence)> = stays.iter().map(|(candidate, stay)| (candidate.value, *stay)).collect();
-    alive_bytes_with(&base.graph, profile, Stays { apart: &apart, windows: &[] })
+    alive_bytes_with(&base.graph, profile, Stays { apart: &apart(&stays), windows: &[] })
 }
 
 /// Adds the copy steps and the waits to a plan whose residents are placed by node. The second buffers stand behind the

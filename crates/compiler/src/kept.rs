@@ -95,8 +95,9 @@ impl Kept {
     }
 }
 
-/// Whether a node can be repeated: it belongs to the forward, updates nothing, and gives the same bits again.
+/// Whether a node can be repeated: it belongs to the forward, updates nothing, gives the same bits again, and decides nothing.
 pub(crate) fn may_run_again(graph: &Graph, node: &Node) -> bool {
     let updates = node.outputs.iter().any(|&output| graph.value(output).storage != Storage::Arena);
-    node.phase == Phase::Forward && !updates && node.op.donations().is_empty() && node.op.is_deterministic()
+    let gives_the_same = node.op.is_deterministic() && !node.op.is_decision();
+    node.phase == Phase::Forward && !updates && node.op.donations().is_empty() && gives_the_same
 }

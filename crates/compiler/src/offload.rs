@@ -8,7 +8,7 @@
 //! leaves and comes back.
 
 use crate::CompileError;
-use crate::copies::{OffloadCandidate, Pace, alive_bytes_offloaded, candidates, offloaded};
+use crate::copies::{OffloadCandidate, Pace, alive_bytes_offloaded, candidates, offloaded, offloaded_within};
 use crate::select::Selection;
 use crate::solve::Point;
 use remat_plan::{DeviceProfile, Plan, Policy};
@@ -145,19 +145,18 @@ impl Selection<'_> {
     }
 
     fn fewest(&self, base: &Plan, candidates: &[OffloadCandidate], limits: Limits, pace: Pace) -> Plan {
-        let plan = |count: usize| offloaded(base, &candidates[..count], self.profile, pace);
+        let most_bytes = limits.arena_bytes.unwrap_or(usize::MAX);
+        let within = |count: usize| offloaded_within(base, &candidates[..count], self.profile, pace, most_bytes);
         let (mut low, mut high) = (0, candidates.len());
-        let mut found = plan(high);
+        let mut found = offloaded(base, candidates, self.profile, pace);
         if !limits.met_by(&found) {
             return found;
         }
         while high - low > 1 {
             let middle = low + (high - low) / 2;
-            let tried = plan(middle);
-            if limits.met_by(&tried) {
-                (high, found) = (middle, tried);
-            } else {
-                low = middle;
+            match within(middle).filter(|plan| limits.met_by(plan)) {
+                Some(plan) => (high, found) = (middle, plan),
+                None => low = middle,
             }
         }
         found

@@ -31,6 +31,13 @@ impl Outline {
         }
     }
 
+    /// Bytes that are kept and may still be made after the forward: what sinks to its first reader.
+    pub(crate) fn sinking_bytes(&self, graph: &Graph) -> usize {
+        let sinking =
+            graph.nodes_with_ids().filter(|(id, _)| self.facts.sinks(*id)).flat_map(|(_, node)| &node.outputs);
+        sinking.map(|&value| self.facts.arena_bytes(value)).sum()
+    }
+
     /// What runs, in which order.
     pub(crate) fn sequence(&self, graph: &Graph, kept: &Kept) -> Sequence {
         sequence_behind(&self.forward, graph, kept).scheduled(graph, &self.facts)

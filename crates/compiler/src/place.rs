@@ -47,67 +47,99 @@ pub fn place(graph: Graph, policy: &Policy, profile: &DeviceProfile) -> Plan {
 /// As [`place`], with two buffers for each value of `apart`: the second ones stand behind all first ones, in the order of
 /// `apart`, and behind them a buffer for each window. The steps that copy are not there yet.
 pub(crate) fn place_with(graph: Graph, policy: &Policy, profile: &DeviceProfile, stays: Stays<'_>) -> Plan {
+    place_within(graph, policy, profile, stays, usize::MAX).expect("every arena is small enough")
+}
+
+/// As [`place_with`], but `None` if the arena would take more than `most_bytes`: found out before anything is placed where
+/// what is alive at once is more already.
+pub(crate) fn place_within(
+    graph: Graph,
+    policy: &Policy,
+    profile: &DeviceProfile,
+    stays: Stays<'_>,
+    most_bytes: usize,
+) -> Option<Plan> {
     debug_assert!(profile.rules.slot_alignment_bytes.is_power_of_two());
-    let apart = stays.apart;
-    let Apart { allocations, second_from, last_use, first_end } = Apart::of(&graph, profile, stays);
-    let offsets = best_fit(&allocations.list, profile.rules.slot_alignment_bytes);
-    let mut buffers = Vec::new();
-    let mut buffer_of = vec![None; graph.values.len()];
-    for (index, value) in graph.values.iter().enumerate() {
-        let (Some(allocation), Some((producer, _))) = (allocations.of_value[index], value.producer) else { continue };
-        buffer_of[index] = Some(BufferId(buffers.len() as u32));
-        buffers.push(Buffer {
-            value: ValueId(index as u32),
-            slot: Slot { offset: offsets[allocation as usize], bytes: value.ty.bytes() },
-            first: StepId(producer.0),
-            last: StepId(first_end[index]),
-        });
-    }
-    let mut second_of = vec![None; graph.values.len()];
-    for (index, (value, residence)) in apart.iter().enumerate() {
-        second_of[value.index()] = Some((residence.from, BufferId(buffers.len() as u32)));
-        buffers.push(Buffer {
-            value: *value,
-            slot: Slot { offset: offsets[second_from + index], bytes: graph.ty(*value).bytes() },
-            first: StepId(residence.from),
-            last: StepId(last_use[value.index()]),
-        });
-    }
-    let mut window_of: HashMap<(ValueId, u32), BufferId> = HashMap::new();
-    for (index, window) in stays.windows.iter().enumerate() {
-        let id = BufferId(buffers.len() as u32);
-        window_of.extend(window.readers.iter().map(|&reader| ((window.weight, reader), id)));
-        let offset = offsets[second_from + apart.len() + index];
-        let (first, last) = (StepId(window.from), StepId(window.last()));
-        buffers.push(Buffer { value: window.weight, slot: Slot { offset, bytes: window.bytes }, first, last });
-    }
-    let steps = graph
-        .nodes_with_ids()
-        .map(|(id, node)| {
-            let buffer_at = |value: ValueId| match second_of[value.index()] {
-                Some((from, second)) if id.0 >= from => Some(second),
-                _ => buffer_of[value.index()],
-            };
-            let workspace = allocations.workspace[id.index()];
-            let slot = |allocation: u32| Slot {
-                offset: offsets[allocation as usize],
-                bytes: allocations.list[allocation as usize].bytes,
-            };
-            let window_at = |weight: ValueId| window_of.get(&(weight, id.0)).copied();
-            step(&graph, id, node, (&buffer_at, &window_at), workspace.map(slot))
-        })
-        .collect();
+    let apart = Apart::of(&graph, profile, stays);
+    let allocations = &apart.allocations;
+    let offsets = best_fit(&allocations.list, profile.rules.slot_alignment_bytes, most_bytes)?;
+    let residents = Residents::of(&graph, &apart, &offsets, stays);
+    let slot = |allocation: u32| Slot {
+        offset: offsets[allocation as usize],
+        bytes: allocations.list[allocation as usize].bytes,
+    };
+    let step = |(id, node): (OpId, &Node)| {
+        let workspace = allocations.workspace[id.index()].map(slot);
+        step(&graph, id, node, &|value| residents.at(value, id), workspace)
+    };
+    let steps = graph.nodes_with_ids().map(step).collect();
     let ends = allocations.list.iter().zip(&offsets).map(|(allocation, offset)| offset + allocation.bytes);
     let arena_bytes = ends.max().unwrap_or(0);
     let mut spilled: Vec<ValueId> = stays.windows.iter().map(|window| window.weight).collect();
     spilled.sort_unstable();
     spilled.dedup();
-    Plan { graph, steps, buffers, arena_bytes, policy: policy.clone(), rules: profile.rules, spilled }
+    let buffers = residents.buffers;
+    Some(Plan { graph, steps, buffers, arena_bytes, policy: policy.clone(), rules: profile.rules, spilled })
+}
+
+/// The buffers of a plan, and which of them holds a value at which node.
+struct Residents {
+    buffers: Vec<Buffer>,
+    buffer_of: Vec<Option<BufferId>>,
+    /// The second buffer of a value, and from which node on it is the one.
+    second_of: HashMap<ValueId, (u32, BufferId)>,
+    /// By weight and reader.
+    window_of: HashMap<(ValueId, u32), BufferId>,
+}
+
+impl Residents {
+    fn of(graph: &Graph, apart: &Apart, offsets: &[usize], stays: Stays<'_>) -> Residents {
+        let Apart { allocations, second_from, last_use, first_end } = apart;
+        let mut buffers = Vec::new();
+        let mut buffer_of = vec![None; graph.values.len()];
+        for (index, value) in graph.values.iter().enumerate() {
+            let (Some(allocation), Some((producer, _))) = (allocations.of_value[index], value.producer) else {
+                continue;
+            };
+            buffer_of[index] = Some(BufferId(buffers.len() as u32));
+            let slot = Slot { offset: offsets[allocation as usize], bytes: value.ty.bytes() };
+            let (first, last) = (StepId(producer.0), StepId(first_end[index]));
+            buffers.push(Buffer { value: ValueId(index as u32), slot, first, last });
+        }
+        let mut second_of = HashMap::new();
+        let mut later = offsets[*second_from..].iter();
+        for ((value, residence), &offset) in stays.apart.iter().zip(&mut later) {
+            second_of.insert(*value, (residence.from, BufferId(buffers.len() as u32)));
+            let slot = Slot { offset, bytes: graph.ty(*value).bytes() };
+            let (first, last) = (StepId(residence.from), StepId(last_use[value.index()]));
+            buffers.push(Buffer { value: *value, slot, first, last });
+        }
+        let mut window_of = HashMap::new();
+        for (window, &offset) in stays.windows.iter().zip(&mut later) {
+            let id = BufferId(buffers.len() as u32);
+            window_of.extend(window.readers.iter().map(|&reader| ((window.weight, reader), id)));
+            let (first, last) = (StepId(window.from), StepId(window.last()));
+            buffers.push(Buffer { value: window.weight, slot: Slot { offset, bytes: window.bytes }, first, last });
+        }
+        Residents { buffers, buffer_of, second_of, window_of }
+    }
+
+    /// The buffer that holds a value where a node reads or makes it.
+    fn at(&self, value: ValueId, node: OpId) -> Option<BufferId> {
+        let second = || self.second_of.get(&value).filter(|(from, _)| node.0 >= *from).map(|&(_, second)| second);
+        let window = self.window_of.get(&(value, node.0)).copied();
+        window.or_else(second).or(self.buffer_of[value.index()])
+    }
 }
 
 /// The most bytes alive at once with such stays.
 pub(crate) fn alive_bytes_with(graph: &Graph, profile: &DeviceProfile, stays: Stays<'_>) -> usize {
     Apart::of(graph, profile, stays).allocations.most_alive_bytes()
+}
+
+/// Bytes alive at each node with such stays; the last nodes, where nothing is, may be missing.
+pub(crate) fn alive_at_nodes(graph: &Graph, profile: &DeviceProfile, stays: Stays<'_>) -> Vec<usize> {
+    alive(&Apart::of(graph, profile, stays).allocations.list)
 }
 
 /// What a graph in its order has to have placed if some values stay twice.
@@ -139,23 +171,22 @@ impl Apart {
     }
 }
 
+/// The step of a node; `held` says which buffer holds a value there, of those in the arena.
 fn step(
     graph: &Graph,
     id: OpId,
     node: &Node,
-    (buffer_at, window_at): (&dyn Fn(ValueId) -> Option<BufferId>, &dyn Fn(ValueId) -> Option<BufferId>),
+    held: &dyn Fn(ValueId) -> Option<BufferId>,
     workspace: Option<Slot>,
 ) -> Step {
-    let place = |&value: &ValueId| match graph.value(value).storage {
-        Storage::Input => Place::Input(value),
-        Storage::Weight => match window_at(value) {
-            Some(window) => Place::Arena(window),
-            None => {
-                Place::Weight(WeightOperand { value, tier: Tier::Resident, layout: WeightLayout::RowMajor })
-            }
-        },
-        Storage::State => Place::State(graph.storage_root(value)),
-        Storage::Arena => Place::Arena(buffer_at(value).expect("every arena value has a buffer")),
+    let place = |&value: &ValueId| match (graph.value(value).storage, held(value)) {
+        (Storage::Input, _) => Place::Input(value),
+        (Storage::Weight | Storage::Arena, Some(buffer)) => Place::Arena(buffer),
+        (Storage::Weight, None) => {
+            Place::Weight(WeightOperand { value, tier: Tier::Resident, layout: WeightLayout::RowMajor })
+        }
+        (Storage::State, _) => Place::State(graph.storage_root(value)),
+        (Storage::Arena, None) => unreachable!("every arena value has a buffer"),
     };
     Step {
         action: Action::Compute(id),
@@ -245,7 +276,7 @@ impl Allocations {
 
     /// The size of the arena that they are placed in.
     pub(crate) fn arena_bytes(&self, alignment: usize) -> usize {
-        let offsets = best_fit(&self.list, alignment);
+        let offsets = best_fit(&self.list, alignment, usize::MAX).expect("every arena is small enough");
         let ends = self.list.iter().zip(&offsets).map(|(allocation, offset)| offset + allocation.bytes);
         ends.max().unwrap_or(0)
     }
@@ -274,9 +305,15 @@ fn taken_over(
     })
 }
 
-/// Bytes alive at each node if each value takes as many as `bytes` says; two that share an allocation count once.
-pub(crate) fn alive_bytes(graph: &Graph, rules: &KernelRules, bytes: impl Fn(ValueId) -> usize) -> Vec<usize> {
+/// Bytes alive at each node of a graph in its order; and as many if each value takes what `bytes` says, where two that
+/// share an allocation count once.
+pub(crate) fn alive_bytes(
+    graph: &Graph,
+    rules: &KernelRules,
+    bytes: impl Fn(ValueId) -> usize,
+) -> (Vec<usize>, Vec<usize>) {
     let mut allocations = Allocations::of(graph, &Facts::of(graph, rules), &Sequence::once(graph));
+    let whole = alive(&allocations.list);
     let mut largest: Vec<usize> = vec![0; allocations.list.len()];
     for (value, allocation) in graph.value_ids().zip(&allocations.of_value) {
         let Some(allocation) = *allocation else { continue };
@@ -285,15 +322,19 @@ pub(crate) fn alive_bytes(graph: &Graph, rules: &KernelRules, bytes: impl Fn(Val
     }
     let values = allocations.list.iter_mut().zip(largest).filter(|(_, bytes)| *bytes > 0);
     values.for_each(|(allocation, bytes)| allocation.bytes = bytes);
-    alive(&allocations.list)
+    (whole, alive(&allocations.list))
 }
 
 /// Offsets by greedy first fit, under the best of a few sort orders; of equal ones the first. An order that reaches what
 /// is alive at once cannot be beaten, and one that is no better than the best so far is given up as soon as it shows.
-/// The later orders place what is alive at the fullest node before all else, so that nothing lies between.
-fn best_fit(allocations: &[Allocation], alignment: usize) -> Vec<usize> {
+/// The later orders place what is alive at the fullest node before all else, so that nothing lies between. `None` if none
+/// of them comes to `most_bytes` or less.
+fn best_fit(allocations: &[Allocation], alignment: usize, most_bytes: usize) -> Option<Vec<usize>> {
     let alive = alive(allocations);
     let least_bytes = alive.iter().copied().max().unwrap_or(0);
+    if least_bytes > most_bytes {
+        return None;
+    }
     let fullest = alive.iter().position(|&bytes| bytes == least_bytes).unwrap_or(0) as u32;
     let span = |a: &Allocation| u64::from(a.last - a.first) + 1;
     let elsewhere = |a: &Allocation| !(a.first..=a.last).contains(&fullest);
@@ -304,7 +345,7 @@ fn best_fit(allocations: &[Allocation], alignment: usize) -> Vec<usize> {
         3 => (elsewhere(a), Reverse(span(a)), Reverse(a.bytes), a.first),
         _ => (elsewhere(a), Reverse(a.bytes as u64), Reverse(0), a.first),
     };
-    let (mut arena, mut offsets) = (usize::MAX, Vec::new());
+    let (mut arena, mut offsets) = (most_bytes.saturating_add(1), None);
     // Of very many allocations the long-lived ones come first: what waits for backward then lies in one piece.
     let orders = if allocations.len() > MANY { [2, 3, 4, 0, 1] } else { [0, 1, 2, 3, 4] };
     for order in orders {
@@ -313,8 +354,8 @@ fn best_fit(allocations: &[Allocation], alignment: usize) -> Vec<usize> {
         }
         let mut sorted: Vec<usize> = (0..allocations.len()).collect();
         sorted.sort_by_key(|&index| key(order, &allocations[index]));
-        if let Some(better) = first_fit(allocations, &sorted, alignment, arena) {
-            (arena, offsets) = better;
+        if let Some((better, placed)) = first_fit(allocations, &sorted, alignment, arena) {
+            (arena, offsets) = (better, Some(placed));
         }
     }
     offsets

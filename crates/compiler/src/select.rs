@@ -5,6 +5,7 @@
 //! Look next at `answer` for what is made of the plans that are found here.
 
 use crate::catalogue::Entry;
+use crate::place::{Stays, place_within};
 use crate::solve::Point;
 use crate::tile::Tiling;
 use crate::verified::verified;
@@ -97,7 +98,7 @@ impl<'a> Selection<'a> {
             }
         }
         let (budget, cap) = (budget.unwrap_or(usize::MAX), cap.unwrap_or(usize::MAX));
-        let fitting = catalogue.fitting(budget, cap).find(fits);
+        let fitting = catalogue.fitting(budget, cap, placing).find(fits);
         let entry =
             fitting.or_else(|| catalogue.smallest(budget, placing)).expect("what keeps everything keeps no more");
         Ok(self.plan_of(&entry.point))
@@ -130,46 +131,74 @@ impl<'a> Selection<'a> {
         ladder
     }
 
-    /// The fastest plan in tiles under both limits; the smallest found if none meets the cap.
-    pub(crate) fn chosen_from_ladder(&self, budget: Option<usize>, cap: Option<usize>) -> Result<Plan, CompileError> {
+    /// The part of it that keeps no more than a budget.
+    fn ladder_within(&self, budget: Option<usize>, capped: bool) -> Result<Vec<&'a Point>, CompileError> {
         let budget_bytes = budget.unwrap_or(usize::MAX);
         let keeps = |point: &&'a Point| self.kept_bytes(point) <= budget_bytes;
-        let mut ladder = self.ladder(cap.is_some());
+        let mut ladder = self.ladder(capped);
         if !ladder.iter().any(&keeps) {
             // What keeps least of all is not among those for caps.
             ladder = self.ladder(false);
         }
         let within = ladder.partition_point(keeps);
-        match (&ladder[..within], cap) {
-            ([], _) => {
-                let smallest_bytes = ladder.first().map_or(0, |point| self.kept_bytes(point));
-                Err(CompileError::BudgetDoesNotFit { budget_bytes, smallest_bytes })
-            }
-            ([.., last], None) => Ok(self.plan_of(last)),
-            (points, Some(cap)) => Ok(self.fitting(points, cap)),
+        if within == 0 {
+            let smallest_bytes = ladder.first().map_or(0, |point| self.kept_bytes(point));
+            return Err(CompileError::BudgetDoesNotFit { budget_bytes, smallest_bytes });
         }
+        ladder.truncate(within);
+        Ok(ladder)
+    }
+
+    /// The fastest plan in tiles under both limits; the smallest found if none meets the cap.
+    fn chosen_from_ladder(&self, budget: Option<usize>, cap: Option<usize>) -> Result<Plan, CompileError> {
+        let points = self.ladder_within(budget, cap.is_some())?;
+        Ok(match cap {
+            Some(cap) => self.fitting(&points, cap),
+            None => self.plan_of(points[points.len() - 1]),
+        })
+    }
+
+    /// The smallest arena of the plans in tiles that keep no more than a budget, if it takes fewer than `below_bytes`.
+    pub(crate) fn smallest_in_tiles(&self, budget: Option<usize>, below_bytes: usize) -> Option<usize> {
+        let points = self.ladder_within(budget, true).ok()?;
+        let smallest = self.smallest_below(grid(points.len()).into_iter().map(|index| points[index]), below_bytes);
+        smallest.map(|plan| plan.arena_bytes)
     }
 
     /// The fastest plan found with an arena of at most `cap`, or the smallest found. Compiles some plans of a fixed grid
     /// from the fastest down to the first that fits, then bisects between that and the one before: O(log points) plans. A
-    /// plan whose kept bytes alone exceed the cap cannot fit and is not compiled.
+    /// plan whose kept bytes alone exceed the cap cannot fit and is not compiled, unless it can be the smallest.
     fn fitting(&self, points: &[&Point], cap: usize) -> Plan {
-        let last = points.len() - 1;
-        let steps = last.min(GRID);
-        let grid: Vec<usize> = (0..=steps).map(|index| index * last / steps.max(1)).collect();
-        let mut high = last + 1;
-        for &index in grid.iter().rev() {
-            if let Some(plan) = self.fitting_plan(points[index], cap) {
-                return self.bisected(points, cap, (index, high), plan);
+        let (possible, others): (Vec<usize>, Vec<usize>) =
+            grid(points.len()).into_iter().partition(|&index| self.kept_bytes(points[index]) <= cap);
+        let mut high = others.first().copied().unwrap_or(points.len());
+        let mut smallest: Option<Plan> = None;
+        for &index in possible.iter().rev() {
+            let least = smallest.as_ref().map_or(usize::MAX, |smallest| smallest.arena_bytes);
+            if let Some(plan) = self.plan_within(points[index], least.max(cap)) {
+                if plan.arena_bytes <= cap {
+                    return self.bisected(points, cap, (index, high), plan);
+                }
+                // Of equal ones the one that keeps less.
+                smallest = Some(plan);
             }
             high = index;
         }
-        // Kept bytes rise along the frontier, so only its beginning can hold the smallest arena.
-        let mut smallest = self.plan_of(points[0]);
-        for &index in &grid[1..] {
-            if self.kept_bytes(points[index]) < smallest.arena_bytes {
-                let plan = self.plan_of(points[index]);
-                smallest = if plan.arena_bytes < smallest.arena_bytes { plan } else { smallest };
+        let least = smallest.as_ref().map_or(usize::MAX, |smallest| smallest.arena_bytes);
+        let other = self.smallest_below(others.iter().map(|&index| points[index]), least);
+        other.or(smallest).expect("the first of the grid is compiled")
+    }
+
+    /// The smallest plan of points that keep more and more, if its arena takes fewer than `below_bytes`. Only the first ones
+    /// can be that.
+    fn smallest_below<'b>(&self, points: impl Iterator<Item = &'b Point>, mut below_bytes: usize) -> Option<Plan> {
+        let mut smallest = None;
+        for point in points {
+            if self.kept_bytes(point) < below_bytes
+                && let Some(plan) = self.plan_within(point, below_bytes - 1)
+            {
+                below_bytes = plan.arena_bytes;
+                smallest = Some(plan);
             }
         }
         smallest
@@ -177,8 +206,12 @@ impl<'a> Selection<'a> {
 
     /// The plan of a point, if its arena is at most `cap`.
     fn fitting_plan(&self, point: &Point, cap: usize) -> Option<Plan> {
-        let possible = self.kept_bytes(point) <= cap;
-        possible.then(|| self.plan_of(point)).filter(|plan| plan.arena_bytes <= cap)
+        (self.kept_bytes(point) <= cap).then(|| self.plan_within(point, cap)).flatten()
+    }
+
+    /// The plan of a point, if its arena is at most `most_bytes`.
+    fn plan_within(&self, point: &Point, most_bytes: usize) -> Option<Plan> {
+        place_within(self.written(&point.kept(self.source)), self.policy, self.profile, Stays::NONE, most_bytes)
     }
 
     /// Between `low`, which fits and is `found`, and `high`, which does not.
@@ -198,13 +231,24 @@ impl<'a> Selection<'a> {
 
     /// Rematerialised, cut into tiles if so chosen, scheduled and placed.
     pub(crate) fn laid_out(&self, kept: &Kept) -> Plan {
-        let graph = match self.tiling {
+        place(self.written(kept), self.policy, self.profile)
+    }
+
+    /// The graph that is placed.
+    fn written(&self, kept: &Kept) -> Graph {
+        match self.tiling {
             None => self.problem.outline().sequence(self.source, kept).graph(self.source),
             Some(tiling) => {
                 let kept = tiling.kept(kept.clone());
                 verified(tiling.scheduled(verified(rematerialise(self.source, &kept)), self.profile))
             }
-        };
-        place(graph, self.policy, self.profile)
+        }
     }
+}
+
+/// Which of so many plans are tried first, from the first to the last.
+fn grid(count: usize) -> Vec<usize> {
+    let last = count - 1;
+    let steps = last.min(GRID);
+    (0..=steps).map(|index| index * last / steps.max(1)).collect()
 }

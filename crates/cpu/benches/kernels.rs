@@ -182,9 +182,9 @@ fn head_input_gradient(bencher: Bencher<'_, '_>) {
     let (pool, h, weight) = (ThreadPool::new(1), values(size.tokens * MODEL), values(size.vocab * MODEL));
     let targets: Vec<i32> = (0..size.tokens as i32).collect();
     let (dloss, mut workspace, mut dh) = (vec![1e-3; size.tokens], vec![0.0; size.workspace_len()], h.clone());
-    let head = Head { size, softcap: None, h: &h, weight: &weight, bias: None, targets: &targets };
+    let head = Head { size, softcap: None, h: &h, weight: &weight, bias: None, low_rank: None, targets: &targets };
     bencher.counter(ItemsCount::new(4 * size.tokens * MODEL * size.vocab)).bench_local(|| {
-        let grad = HeadGrad { dh: Some(&mut dh), dw: None, db: None, accumulate: false };
+        let grad = HeadGrad { dh: Some(&mut dh), ..HeadGrad::default() };
         linear_cross_entropy_grad(&pool, head, &dloss, &mut workspace, grad);
     });
 }

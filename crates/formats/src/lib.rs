@@ -34,7 +34,7 @@ mod tokenizer_size;
 pub use atomic::{fsync_folder, name_unnamed, sha256_file, write_atomic, write_atomic_with};
 pub use bitsandbytes::{PartContent, QuantisedInfo, QuantisedPart, quantised_parts, weight_of_part};
 pub use config::{
-    Activation, BlockSpec, Dropouts, GeluForm, Mlp, ModelConfig, Names, Norm, NormPlaces, Positions, Preset,
+    Activation, BlockSpec, Dropouts, Experts, GeluForm, Mlp, ModelConfig, Names, Norm, NormPlaces, Positions, Preset,
     Projections, QkNorm, RopeScaling, Rotary, SlidingWindow, WindowedLayers,
 };
 pub use disk_space::{free_bytes, require_space};
@@ -53,7 +53,7 @@ pub use hub_name::hub_name;
 pub use model_files::ModelFiles;
 pub use output_file::OutputFile;
 pub use own_files::{LISTING_FILE, OwnFiles, files_below, lock_folder};
-pub use peft::{AdapterConfig, TargetModules};
+pub use peft::{AdapterConfig, TargetModules, TokenIndices};
 pub use places::{Places, probe_folder, resolve};
 pub use safetensors::{
     NamedTensor, SafetensorsFile, TensorInfo, TensorSpec, write_safetensors, write_safetensors_from,

@@ -27,6 +27,15 @@ pub enum TargetModules {
     Pattern(String),
 }
 
+/// Tokens whose rows are trained in place of the base's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TokenIndices {
+    /// Of the embedding.
+    Embedding(Vec<usize>),
+    /// By the ends of module names.
+    Modules(Vec<(String, Vec<usize>)>),
+}
+
 /// The settings of a LoRA adapter, under PEFT's names.
 #[derive(Debug, Clone, PartialEq)]
 pub struct AdapterConfig {
@@ -50,12 +59,16 @@ pub struct AdapterConfig {
     pub use_rslora: bool,
     /// Whether weights are decomposed (DoRA).
     pub use_dora: bool,
+    /// How the adapter was started, where that was by a method with a name and left the base as it was; else the default.
+    pub init_lora_weights: Option<String>,
     /// Ranks that differ, by the end of a module's name, a regular expression; the first that matches counts.
     pub rank_pattern: Vec<(String, usize)>,
     /// Alphas that differ, in the same way.
     pub alpha_pattern: Vec<(String, f64)>,
     /// Modules that were trained whole.
     pub modules_to_save: Vec<String>,
+    /// Tokens whose rows were trained.
+    pub trainable_token_indices: Option<TokenIndices>,
     /// Modules that are left out.
     pub exclude_modules: Option<TargetModules>,
     /// The only layers that are adapted; `None` if all are.
@@ -86,9 +99,11 @@ impl AdapterConfig {
             fan_in_fan_out: false,
             use_rslora: false,
             use_dora: false,
+            init_lora_weights: None,
             rank_pattern: Vec::new(),
             alpha_pattern: Vec::new(),
             modules_to_save: Vec::new(),
+            trainable_token_indices: None,
             exclude_modules: None,
             layers_to_transform: None,
             layers_pattern: Vec::new(),
@@ -131,9 +146,14 @@ impl AdapterConfig {
             fan_in_fan_out: keys.flag("fan_in_fan_out", false)?,
             use_rslora: keys.flag("use_rslora", false)?,
             use_dora: keys.flag("use_dora", false)?,
+            init_lora_weights: match keys.value("init_lora_weights") {
+                Some(Value::String(method)) => Some(method.clone()),
+                _ => None,
+            },
             rank_pattern: rank_pattern(&keys, &order.rank_pattern)?,
             alpha_pattern: alpha_pattern(&keys, &order.alpha_pattern)?,
             modules_to_save: keys.strings("modules_to_save")?,
+            trainable_token_indices: token_indices(&keys)?,
             exclude_modules: modules(&keys, "exclude_modules")?,
             layers_to_transform: layers(&keys)?,
             layers_pattern: layers_pattern(&keys)?,
@@ -167,7 +187,7 @@ impl AdapterConfig {
             "exclude_modules": self.exclude_modules.as_ref().map(value),
             "fan_in_fan_out": self.fan_in_fan_out,
             "inference_mode": true,
-            "init_lora_weights": true,
+            "init_lora_weights": self.init_lora_weights.clone().map_or(Value::Bool(true), Value::String),
             "layers_pattern": patterns,
             "layers_to_transform": self.layers_to_transform,
             "lora_alpha": number(self.lora_alpha),
@@ -182,6 +202,14 @@ impl AdapterConfig {
             "use_dora": self.use_dora,
             "use_rslora": self.use_rslora,
         });
+        match &self.trainable_token_indices {
+            None => {}
+            Some(TokenIndices::Embedding(tokens)) => json["trainable_token_indices"] = tokens.clone().into(),
+            Some(TokenIndices::Modules(modules)) => {
+                let modules = modules.iter().map(|(name, tokens)| (name.clone(), Value::from(tokens.clone())));
+                json["trainable_token_indices"] = modules.collect::<Map<String, Value>>().into();
+            }
+        }
         if self.ensure_weight_tying {
             json["ensure_weight_tying"] = true.into();
         }
@@ -208,6 +236,29 @@ fn modules(keys: &Keys<'_>, key: &str) -> Result<Option<TargetModules>, FormatsE
             Ok(Some(pattern).filter(|pattern| !pattern.is_empty()).cloned().map(TargetModules::Pattern))
         }
         Some(_) => Ok(Some(keys.strings(key)?).filter(|names| !names.is_empty()).map(TargetModules::Names)),
+    }
+}
+
+/// Tokens of the embedding, or of modules by name; none if there is nothing in it.
+fn token_indices(keys: &Keys<'_>) -> Result<Option<TokenIndices>, FormatsError> {
+    let key = "trainable_token_indices";
+    let problem = || keys.error(key, "must be a list of token ids, or an object of such lists by module");
+    let list = |value: &Value| -> Option<Vec<usize>> {
+        let number = |id: &Value| id.as_u64().and_then(|id| usize::try_from(id).ok());
+        value.as_array()?.iter().map(number).collect()
+    };
+    match keys.value(key) {
+        None => Ok(None),
+        Some(Value::Object(modules)) => {
+            let of = |(name, value): (&String, &Value)| Some((name.clone(), list(value)?));
+            let modules: Vec<_> = modules.iter().map(of).collect::<Option<_>>().ok_or_else(problem)?;
+            let modules: Vec<_> = modules.into_iter().filter(|(_, tokens)| !tokens.is_empty()).collect();
+            Ok(Some(modules).filter(|modules| !modules.is_empty()).map(TokenIndices::Modules))
+        }
+        Some(value) => {
+            let tokens = list(value).ok_or_else(problem)?;
+            Ok(Some(tokens).filter(|tokens| !tokens.is_empty()).map(TokenIndices::Embedding))
+        }
     }
 }
 
@@ -303,7 +354,7 @@ fn alpha_pattern(keys: &Keys<'_>, order: &[String]) -> Result<Vec<(String, f64)>
 }
 
 /// Keys that become fields.
-const CARRIED: [&str; 18] = [
+const CARRIED: [&str; 19] = [
     "alpha_pattern",
     "base_model_name_or_path",
     "bias",
@@ -320,6 +371,7 @@ const CARRIED: [&str; 18] = [
     "rank_pattern",
     "revision",
     "target_modules",
+    "trainable_token_indices",
     "use_dora",
     "use_rslora",
 ];
@@ -343,7 +395,7 @@ const SILENT: [&str; 13] = [
 ];
 
 /// PEFT's keys that change what an adapter computes unless they are null, false or empty.
-const CHANGING: [&str; 11] = [
+const CHANGING: [&str; 10] = [
     "alora_invocation_tokens",
     "arrow_config",
     "init_lora_weights",
@@ -352,7 +404,6 @@ const CHANGING: [&str; 11] = [
     "lora_bias",
     "monteclora_config",
     "target_parameters",
-    "trainable_token_indices",
     "use_bdlora",
     "use_qalora",
 ];

@@ -34,6 +34,14 @@ pub enum ParameterKind {
     AdapterA,
     /// The second matrix of a low-rank adapter, which writes into the module's result.
     AdapterB,
+    /// The norms that an adapter gives the rows of the weight it adapts.
+    AdapterMagnitude,
+    /// The matrix of an embedding's adapter that the token ids choose columns of.
+    EmbeddingA,
+    /// The matrix of an embedding's adapter that writes into the residual stream.
+    EmbeddingB,
+    /// Rows of an embedding or a head that are trained in place of the base's.
+    Tokens,
 }
 
 /// What a state holds of a parameter.
@@ -138,13 +146,26 @@ impl FirstWrite {
 
 impl ParameterKind {
     /// All kinds.
-    const ALL: [ParameterKind; 3] = [ParameterKind::Base, ParameterKind::AdapterA, ParameterKind::AdapterB];
+    const ALL: [ParameterKind; 7] = [
+        ParameterKind::Base,
+        ParameterKind::AdapterA,
+        ParameterKind::AdapterB,
+        ParameterKind::AdapterMagnitude,
+        ParameterKind::EmbeddingA,
+        ParameterKind::EmbeddingB,
+        ParameterKind::Tokens,
+    ];
 
     /// Whether it is part of an adapter.
     pub fn is_adapter(self) -> bool {
         match self {
             ParameterKind::Base => false,
-            ParameterKind::AdapterA | ParameterKind::AdapterB => true,
+            ParameterKind::AdapterA
+            | ParameterKind::AdapterB
+            | ParameterKind::AdapterMagnitude
+            | ParameterKind::EmbeddingA
+            | ParameterKind::EmbeddingB
+            | ParameterKind::Tokens => true,
         }
     }
 
@@ -153,6 +174,10 @@ impl ParameterKind {
             ParameterKind::Base => "base",
             ParameterKind::AdapterA => "adapter_a",
             ParameterKind::AdapterB => "adapter_b",
+            ParameterKind::AdapterMagnitude => "adapter_magnitude",
+            ParameterKind::EmbeddingA => "embedding_a",
+            ParameterKind::EmbeddingB => "embedding_b",
+            ParameterKind::Tokens => "tokens",
         }
     }
 }
@@ -206,7 +231,9 @@ impl SourceRole {
                 | StateRole::SecondMoment
                 | StateRole::FirstMomentScales
                 | StateRole::SecondMomentScales => FirstWrite::Resume,
-                StateRole::Value if kind == ParameterKind::AdapterB => FirstWrite::Adapter,
+                StateRole::Value if [ParameterKind::AdapterB, ParameterKind::EmbeddingA].contains(&kind) => {
+                    FirstWrite::Adapter
+                }
                 StateRole::Value | StateRole::WorkingCopy => FirstWrite::Load,
             },
         }

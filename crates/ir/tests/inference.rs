@@ -43,7 +43,7 @@ fn activations_may_be_bf16_while_statistics_and_gradients_stay_f32() {
     );
     assert_eq!(dw, ["f32[3, 4]"]);
     let head_grad =
-        |bias: bool| LinearCrossEntropyGrad { dh: true, dw: true, db: bias, accumulate: false, softcap: None, bias };
+        |bias: bool| LinearCrossEntropyGrad { dh: true, dw: true, db: bias, bias, ..LinearCrossEntropyGrad::NONE };
     let head =
         infer(LinearCrossEntropyWithGrad(head_grad(false)).into(), &["bf16[3, 4]", "bf16[9, 4]", "i32[3]", "f32[3]"]);
     assert_eq!(head, ["f32[3]", "bf16[3, 4]", "f32[9, 4]"]);

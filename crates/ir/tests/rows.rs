@@ -12,6 +12,8 @@ const CUT: &[&str] = &[
     "binary",
     "binary_grad",
     "cast",
+    "column_scale",
+    "column_scale_dw",
     "dropout",
     "gelu",
     "gelu_grad",

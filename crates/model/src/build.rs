@@ -67,9 +67,9 @@ pub(crate) fn inference(base: Base<'_>, method: &Method, shape: BatchShape) -> R
 
 /// The decoder with the objective's loss as output `loss`.
 fn loss(config: &ModelConfig, m: &mut ModelBuilder<'_>, prefix: &str) -> Result<ValueId, ModelError> {
-    let Hidden { hidden, head, head_bias } = decoder::forward(config, m)?;
+    let Hidden { hidden, head, head_bias, low_rank } = decoder::forward(config, m)?;
     let softcap = config.logits_softcap.map(|cap| cap as f32);
-    let loss = NEXT_TOKEN.emit(&mut m.b, &LossOperands { hidden, head, head_bias, softcap, prefix })?;
+    let loss = NEXT_TOKEN.emit(&mut m.b, &LossOperands { hidden, head, head_bias, low_rank, softcap, prefix })?;
     m.b.output(loss);
     m.all_settings_used()?;
     Ok(loss)

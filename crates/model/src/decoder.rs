@@ -5,13 +5,14 @@
 //! `before` and `after` are norms or nothing. Look next at `remat_formats::ModelConfig` for what can differ.
 
 use crate::ModelError;
+use crate::adapter::HeadFactors;
+use crate::experts;
+use crate::gate::{form, gated};
 use crate::model_builder::{Heads, ModelBuilder};
 use crate::rope::{LOCAL_INV_FREQ, inv_freq_name};
 use half::bf16;
-use remat_formats::{Activation, GeluForm, Mlp, ModelConfig, Names, Norm, NormPlaces, Positions, Projections, QkNorm};
-use remat_ir::ops::{
-    self, Add, Cast, Embedding, Geglu, Gelu, LayerNorm, Layout, Linear, RmsNorm, Rope, Scale, Softcap, Split, Swiglu,
-};
+use remat_formats::{Mlp, ModelConfig, Names, Norm, NormPlaces, Positions, Projections, QkNorm};
+use remat_ir::ops::{Add, Cast, Embedding, Gelu, LayerNorm, Layout, Linear, RmsNorm, Rope, Scale, Softcap, Split};
 use remat_ir::{IrError, Type, ValueId};
 use remat_tensor::DType;
 
@@ -23,6 +24,8 @@ pub(crate) struct Hidden {
     pub head: ValueId,
     /// The head's bias [V], where it has one.
     pub head_bias: Option<ValueId>,
+    /// What an adapter adds to the logits: the product of these.
+    pub low_rank: Option<HeadFactors>,
 }
 
 /// The graph up to the last hidden state.
@@ -46,8 +49,7 @@ pub(crate) fn forward(config: &ModelConfig, m: &mut ModelBuilder<'_>) -> Result<
             None
         }
     };
-    let x = m.b.op1(&embedding, Embedding, &[table, m.inputs.ids])?;
-    let x = m.noisy(&embedding, x)?;
+    let x = m.embedding(&embedding, table)?;
     let multiplier = embedding_multiplier(config, m.b.ty(x).dtype);
     let mut x = scaled(m, &format!("{embedding}.scaled"), x, multiplier)?;
     if let Some((path, rows)) = positions {
@@ -71,7 +73,8 @@ pub(crate) fn forward(config: &ModelConfig, m: &mut ModelBuilder<'_>) -> Result<
         false => m.parameter(&format!("{name}.weight"), &[vocab, width]),
     };
     let head_bias = config.head_bias.then(|| m.parameter(&format!("{name}.bias"), &[vocab]));
-    Ok(Hidden { hidden, head, head_bias })
+    let low_rank = m.head_factors(hidden, head)?;
+    Ok(Hidden { hidden, head, head_bias, low_rank })
 }
 
 /// The factor of embeddings of this dtype.
@@ -89,18 +92,21 @@ fn scaled(m: &mut ModelBuilder<'_>, name: &str, x: ValueId, factor: f64) -> Resu
 
 /// The graph with its head as output `logits`.
 pub(crate) fn logits(config: &ModelConfig, m: &mut ModelBuilder<'_>) -> Result<(), ModelError> {
-    let Hidden { hidden, head, head_bias } = forward(config, m)?;
+    let Hidden { hidden, head, head_bias, low_rank } = forward(config, m)?;
     let linear = Linear { bias: head_bias.is_some(), ..Linear::plain(Layout::OutIn) };
     let operands: Vec<ValueId> = [hidden, head].into_iter().chain(head_bias).collect();
     // Whoever reads logits reads f32; under bf16 they are rounded once, as all results of a linear are.
     let name = if config.logits_softcap.is_some() { "logits.uncapped" } else { "logits" };
-    let logits = match m.b.ty(hidden).dtype {
-        DType::F32 => m.b.op1(name, linear, &operands)?,
-        _ => {
-            let narrow = m.b.op1("logits.narrow", linear, &operands)?;
-            m.b.op1(name, Cast { to: DType::F32, into: false }, &[narrow])?
-        }
-    };
+    let (is_narrow, is_adapted) = (m.b.ty(hidden).dtype != DType::F32, low_rank.is_some());
+    let of_base = if is_adapted { "logits.base" } else { name };
+    let mut logits = m.b.op1(if is_narrow { "logits.narrow" } else { of_base }, linear, &operands)?;
+    if let Some((u, up)) = low_rank {
+        let added = m.b.op1("logits.adapter", Linear::plain(Layout::OutIn), &[u, up])?;
+        logits = m.b.op1(if is_narrow { "logits.adapted" } else { name }, Add, &[logits, added])?;
+    }
+    if is_narrow {
+        logits = m.b.op1(name, Cast { to: DType::F32, into: false }, &[logits])?;
+    }
     let logits = match config.logits_softcap {
         Some(cap) => m.b.op1("logits", Softcap { cap: cap as f32 }, &[logits])?,
         None => logits,
@@ -120,15 +126,15 @@ struct Decoder<'a> {
 
 impl Decoder<'_> {
     fn block(&self, m: &mut ModelBuilder<'_>, layer: usize, path: &str, x: ValueId) -> Result<ValueId, IrError> {
-        let names = &self.config.block.names;
+        let names = self.config.block.names;
         let normed = self.placed_norm(m, path, names.attention_norms.before, x)?;
         let attended = self.attention(m, layer, &format!("{path}.{}", names.attention), normed)?;
         if self.config.block.parallel_residual {
-            return self.parallel_mlp(m, path, x, normed, attended);
+            return self.parallel_mlp(m, layer, path, [x, normed, attended]);
         }
         let x = self.added(m, path, ("attn_residual", names.attention_norms), x, attended)?;
         let normed = self.placed_norm(m, path, names.mlp_norms.before, x)?;
-        let out = self.mlp(m, &format!("{path}.{}", names.mlp), normed)?;
+        let out = self.mlp_or_experts(m, layer, &format!("{path}.{}", names.mlp), normed)?;
         self.added(m, path, ("mlp_residual", names.mlp_norms), x, out)
     }
 
@@ -136,17 +142,16 @@ impl Decoder<'_> {
     fn parallel_mlp(
         &self,
         m: &mut ModelBuilder<'_>,
+        layer: usize,
         path: &str,
-        x: ValueId,
-        normed: ValueId,
-        attended: ValueId,
+        [x, normed, attended]: [ValueId; 3],
     ) -> Result<ValueId, IrError> {
         let Names { attention_norms, mlp, mlp_norms, .. } = self.config.block.names;
         let read = match mlp_norms.before {
             Some(_) => self.placed_norm(m, path, mlp_norms.before, x)?,
             None => normed,
         };
-        let out = self.mlp(m, &format!("{path}.{mlp}"), read)?;
+        let out = self.mlp_or_experts(m, layer, &format!("{path}.{mlp}"), read)?;
         let x = self.added(m, path, ("attn_residual", attention_norms), x, attended)?;
         self.added(m, path, ("mlp_residual", mlp_norms), x, out)
     }
@@ -258,6 +263,20 @@ impl Decoder<'_> {
         m.b.op1(&format!("{path}_rope"), rope, &[x, m.inputs.positions, inv_freq])
     }
 
+    /// The MLP, or the experts that stand in for it in this layer.
+    fn mlp_or_experts(
+        &self,
+        m: &mut ModelBuilder<'_>,
+        layer: usize,
+        path: &str,
+        x: ValueId,
+    ) -> Result<ValueId, IrError> {
+        match self.config.experts(layer) {
+            Some(experts) => experts::mixture(self.config, experts, m, path, x),
+            None => self.mlp(m, path, x),
+        }
+    }
+
     fn mlp(&self, m: &mut ModelBuilder<'_>, path: &str, x: ValueId) -> Result<ValueId, IrError> {
         let (config, bias) = (self.config, self.config.block.mlp_bias);
         let (width, inner) = (config.hidden_size, config.intermediate_size);
@@ -288,26 +307,5 @@ impl Decoder<'_> {
 
     fn layout(&self) -> Layout {
         if self.config.block.weights_in_out { Layout::InOut } else { Layout::OutIn }
-    }
-}
-
-/// activation(gate) · up.
-fn gated(
-    m: &mut ModelBuilder<'_>,
-    name: &str,
-    activation: Activation,
-    gate_up: [ValueId; 2],
-) -> Result<ValueId, IrError> {
-    match activation {
-        Activation::Silu => m.b.op1(name, Swiglu, &gate_up),
-        Activation::Gelu(gelu) => m.b.op1(name, Geglu { form: form(gelu) }, &gate_up),
-    }
-}
-
-/// GELU's form as ops name it.
-fn form(gelu: GeluForm) -> ops::GeluForm {
-    match gelu {
-        GeluForm::Exact => ops::GeluForm::Exact,
-        GeluForm::Tanh => ops::GeluForm::Tanh,
     }
 }

@@ -75,6 +75,14 @@ impl GraphBuilder {
         value
     }
 
+    /// A parameter that is trained and read in f32 whatever the model's precision is.
+    pub fn trained_in_f32(&mut self, name: &str, kind: ParameterKind, shape: &[usize], decay: bool) -> ValueId {
+        let precision = std::mem::replace(&mut self.precision, Precision::F32);
+        let value = self.trained(name, kind, shape, decay);
+        self.precision = precision;
+        value
+    }
+
     /// Says that the gradient of one trained parameter is a multiple of another: zero as long as that is.
     pub fn gate(&mut self, gated: &str, by: &str) {
         for parameter in self.parameters.iter_mut().filter(|parameter| parameter.name == gated) {

@@ -9,8 +9,10 @@ mod build;
 mod companions;
 mod decoder;
 mod error;
+mod experts;
 mod export;
 mod full;
+mod gate;
 mod generation;
 mod graph_builder;
 mod load;
@@ -31,7 +33,8 @@ mod source;
 mod stored;
 
 pub use adapter::{
-    ADAPTER_FILES, AdapterSettings, Layers, LoraConfig, LoraVariant, ModulePattern, Targets, TrainedBiases,
+    ADAPTER_FILES, AdapterSettings, AdapterStart, Layers, LoraConfig, LoraVariant, ModulePattern, Targets,
+    TrainedBiases,
 };
 pub use build::{Evaluation, Inference, training};
 pub use companions::{MODEL_FILES, companion_files, is_model_file};

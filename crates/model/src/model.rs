@@ -230,13 +230,33 @@ impl Model {
         self.config.linear_names()
     }
 
-    /// Initialises adapters as PEFT does. Each tensor draws from a stream of its own name, so that adding a target changes
-    /// no other.
+    /// Initialises adapters as PEFT does, on a device that holds the base already. Each tensor draws from a stream of its own
+    /// name, so that adding a target changes no other.
     ///
     /// # Errors
-    /// A state the device does not have.
-    pub fn init_adapter(&self, parameters: &[Parameter], seed: u64, device: &mut dyn Device) -> Result<(), ModelError> {
-        adapter::init(parameters, seed, device)
+    /// A source that the device does not have; a weight of the base that has no such start.
+    pub fn init_adapter(
+        &self,
+        lora: &LoraConfig,
+        parameters: &[Parameter],
+        seed: u64,
+        device: &mut dyn Device,
+    ) -> Result<(), ModelError> {
+        adapter::init((&self.config, self.precision, self), lora, parameters, seed, device)
+    }
+
+    /// Fills in what adapters took out of the base when they were initialised from this seed (PiSSA, OLoRA), for a run that
+    /// goes on from states of its own. Does nothing for adapters that took nothing.
+    ///
+    /// # Errors
+    /// As [`Model::init_adapter`].
+    pub fn refill_adapter_start(
+        &self,
+        lora: &LoraConfig,
+        seed: u64,
+        device: &mut dyn Device,
+    ) -> Result<(), ModelError> {
+        adapter::refill((&self.config, self.precision), lora, seed, device)
     }
 
     /// The adapter settings of a PEFT folder, as they match this model, and what is to be told of them.
@@ -266,7 +286,7 @@ impl Model {
         device: &mut dyn Device,
     ) -> Result<(), ModelError> {
         let adapters: Vec<_> = parameters.iter().map(|p| (p.name.as_str(), &p.ty)).collect();
-        adapter::load(&self.config, folder, &adapters, device)
+        adapter::load((&self.config, self), folder, &adapters, device)
     }
 
     /// As [`Model::load_adapter`], for the adapters that `graph` names; without gradients there are no parameters.
@@ -274,11 +294,12 @@ impl Model {
     /// # Errors
     /// As [`Model::load_adapter`].
     pub fn load_adapter_of(&self, folder: &Path, graph: &Graph, device: &mut dyn Device) -> Result<(), ModelError> {
-        adapter::load(&self.config, folder, &adapter::of_graph(graph), device)
+        adapter::load((&self.config, self), folder, &adapter::of_graph(graph), device)
     }
 
     /// Writes a PEFT adapter folder: `adapter_config.json` and `adapter_model.safetensors` (f32), and beside them the
-    /// tokenizer, template and generation settings that the adapter was trained with.
+    /// tokenizer, template and generation settings that the adapter was trained with. An adapter that took its start out of the
+    /// base's weights (PiSSA, OLoRA) is written as plain LoRA of twice its rank, for the base as it is stored.
     ///
     /// # Errors
     /// A file that cannot be written.
@@ -292,7 +313,7 @@ impl Model {
         std::fs::create_dir_all(folder).map_err(FormatsError::not_written(folder, "create the folder"))?;
         let settings = adapter::to_peft((&self.config, &self.folder), lora)?;
         let names = adapter::FileNames::of(&self.config, lora)?;
-        adapter::save(folder, &settings, &names, parameters, device)?;
+        adapter::save(folder, (settings, lora.start), &names, parameters, device)?;
         self.companions.copy_to(folder)
     }
 }

@@ -4,12 +4,12 @@
 //! Invariant: the decoder asks for a linear or an attention and does not know which of these it gets. Look next at
 //! `decoder`, which asks.
 
-use crate::adapter::Adapters;
+use crate::adapter::{AdapterStart, Adapters, BaseLinear, HeadFactors, TokenRows};
 use crate::graph_builder::GraphBuilder;
 use crate::stored::StoredQuantised;
 use crate::{Method, ModelError, Precision, Quant};
 use remat_formats::{ModelConfig, SettingName};
-use remat_ir::ops::{Attention, CacheWrite, CachedAttention, Layout, Linear};
+use remat_ir::ops::{Attention, CacheWrite, CachedAttention, Embedding, GroupedLinear, Layout};
 use remat_ir::{IrError, ParameterKind, SourceRole, Storage, Type, ValueId};
 use remat_tensor::{DType, stream_of_name};
 
@@ -72,6 +72,8 @@ pub(crate) struct ModelBuilder<'a> {
     pub inputs: Inputs,
     keys: Keys,
     adapters: Adapters<'a>,
+    /// Trained rows of the embedding, which a tied head has, too.
+    token_rows: Option<TokenRows>,
     train_base: bool,
     noise: f32,
     stored: &'a StoredQuantised,
@@ -139,6 +141,13 @@ impl<'a> ModelBuilder<'a> {
             return Err(ModelError::Setting(message));
         }
         let quant = method.and_then(Method::quant);
+        let start = method.and_then(Method::adapter).map_or(AdapterStart::Default, |lora| lora.start);
+        if let (AdapterStart::Pissa(_), Some(quant)) = (start, quant.or(stored.first())) {
+            let key = SettingName("init-lora-weights");
+            let problem =
+                format!("takes singular values out of weights of 16 or 32 bits, as in PEFT, and these are in {quant}");
+            return Err(ModelError::Setting(format!("{key} {start}: {problem}; use olora, or the unquantised model")));
+        }
         let quantised = |name: &&str| name.ends_with(".weight") && stored.dtype(name, quant).is_some();
         let linears = config.linear_names().into_iter().map(|module| format!("{module}.weight"));
         let linears: Vec<String> = linears.filter(|name| adapters.trained_base.contains(name)).collect();
@@ -155,11 +164,11 @@ impl<'a> ModelBuilder<'a> {
             );
             return Err(ModelError::Setting(message));
         }
-        Ok(ModelBuilder { b, inputs, keys, adapters, train_base, noise, stored, quant })
+        Ok(ModelBuilder { b, inputs, keys, adapters, token_rows: None, train_base, noise, stored, quant })
     }
 
     /// Embeddings with the noise of training on them, if there is any (Jain et al., *NEFTune*, 2023).
-    pub fn noisy(&mut self, path: &str, x: ValueId) -> Result<ValueId, IrError> {
+    fn noisy(&mut self, path: &str, x: ValueId) -> Result<ValueId, IrError> {
         match self.keys {
             Keys::Sequence(segment_start) => self.b.noise(&format!("{path}.noise"), x, segment_start, self.noise),
             Keys::Cache { .. } => Ok(x),
@@ -182,6 +191,31 @@ impl<'a> ModelBuilder<'a> {
     /// Whether embedding and head are one parameter where the configuration ties them.
     pub fn keeps_tie(&self) -> bool {
         self.adapters.trained_base.keeps_tie
+    }
+
+    /// The embeddings of `ids` named `path`, with the adapter and the noise of training on them.
+    pub fn embedding(&mut self, path: &str, table: ValueId) -> Result<ValueId, IrError> {
+        let (ids, sizes) = (self.inputs.ids, self.sizes_of(table));
+        let x = self.b.op1(path, Embedding, &[table, ids])?;
+        let x = self.adapters.emit_embedding(&mut self.b, path, (ids, x), sizes)?;
+        let (x, rows) = self.adapters.trained_tokens.emit_embedding(&mut self.b, path, (table, ids, x))?;
+        self.token_rows = rows;
+        self.noisy(path, x)
+    }
+
+    /// What an adapter adds to the logits of `hidden`, as two factors, if the head has one.
+    pub fn head_factors(&mut self, hidden: ValueId, head: ValueId) -> Result<Option<HeadFactors>, IrError> {
+        let sizes = self.sizes_of(head);
+        match self.adapters.emit_head(&mut self.b, hidden, sizes)? {
+            Some(factors) => Ok(Some(factors)),
+            None => self.adapters.trained_tokens.emit_head(&mut self.b, (hidden, head), self.token_rows),
+        }
+    }
+
+    /// [V, D] of a table of tokens.
+    fn sizes_of(&self, table: ValueId) -> [usize; 2] {
+        let shape = &self.b.ty(table).shape;
+        [shape[0], shape[1]]
     }
 
     /// Causal attention named `path`, of the sequence itself or over caches.
@@ -241,11 +275,28 @@ impl<'a> ModelBuilder<'a> {
             (None, Layout::OutIn) => (layout, self.parameter(&name, &[fan_out, fan_in])),
             (None, Layout::InOut) => (layout, self.parameter(&name, &[fan_in, fan_out])),
         };
-        let mut operands = vec![x, weight];
-        if bias {
-            operands.push(self.parameter(&format!("{path}.bias"), &[fan_out]));
+        let bias = bias.then(|| self.parameter(&format!("{path}.bias"), &[fan_out]));
+        let base = BaseLinear { weight, layout, bias };
+        self.adapters.emit(&mut self.b, path, (x, base), (fan_in, fan_out))
+    }
+
+    /// One linear of all experts, `modules`, on rows that are sorted by expert and end where `ends` says, with its adapters.
+    pub fn linear_of_experts(
+        &mut self,
+        path: &str,
+        modules: &[String],
+        (ends, x): (ValueId, ValueId),
+        (fan_in, fan_out): (usize, usize),
+    ) -> Result<ValueId, IrError> {
+        let mut operands = vec![ends, x];
+        for module in modules {
+            let name = format!("{module}.weight");
+            operands.push(match self.quantised(&name) {
+                Some(dtype) => self.b.weight(&name, Type::new(dtype, [fan_out, fan_in])),
+                None => self.parameter(&name, &[fan_out, fan_in]),
+            });
         }
-        let y = self.b.op1(path, Linear { bias, ..Linear::plain(layout) }, &operands)?;
-        self.adapters.emit(&mut self.b, path, (x, y), (fan_in, fan_out))
+        let y = self.b.op1(path, GroupedLinear::plain(Layout::OutIn), &operands)?;
+        self.adapters.emit_of_experts(&mut self.b, (path, modules), (ends, x, y), (fan_in, fan_out))
     }
 }

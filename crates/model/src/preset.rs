@@ -40,7 +40,8 @@ pub fn preset_json(name: &str) -> Result<&'static str, ModelError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{BatchShape, Method, Precision, training};
+    use crate::{BatchShape, LoraConfig, Method, Precision, Quant, training};
+    use remat_formats::GgufArchitecture;
     use remat_tensor::DType;
 
     #[test]
@@ -75,15 +76,44 @@ mod tests {
         }
     }
 
+    /// The words of those methods that a model of this shape can be trained by.
+    fn methods(config: &ModelConfig) -> Vec<&'static str> {
+        let lora = LoraConfig::default;
+        let all = [
+            ("full", Method::Full),
+            ("lora", Method::Lora(lora())),
+            ("qlora", Method::Qlora(lora(), Quant::default())),
+        ];
+        let shape = BatchShape { batch: 1, seq_len: 8 };
+        let is_built = |(_, method): &(&str, Method)| training(config, Precision::Bf16, method, shape).is_ok();
+        all.into_iter().filter(is_built).map(|(word, _)| word).collect()
+    }
+
+    /// The formats that linears of a model of this shape are held in when they are quantised.
+    fn quantised(config: &ModelConfig) -> Vec<&'static str> {
+        let shape = BatchShape { batch: 1, seq_len: 8 };
+        let is_held = |quant: &Quant| {
+            let method = Method::Qlora(LoraConfig::default(), *quant);
+            let graph = training(config, Precision::Bf16, &method, shape).map(|training| training.graph);
+            let dtype = quant.format().dtype();
+            graph.is_ok_and(|graph| graph.values.iter().any(|value| value.ty.dtype == dtype))
+        };
+        [Quant::Nf4, Quant::Int8].into_iter().filter(is_held).map(Quant::name).collect()
+    }
+
     #[test]
-    fn the_readme_has_every_family_and_its_presets() {
+    fn the_readme_has_every_family_and_what_can_be_done_with_it() {
         let readme = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../README.md");
         let readme = std::fs::read_to_string(readme).expect("the README");
         let rows = ModelConfig::families().map(|(model_type, title, presets)| {
+            let config = preset(presets[0].name).expect("a preset");
+            let gguf = GgufArchitecture::of(&config).map_or("–".to_string(), |known| format!("`{}`", known.name()));
+            let (methods, quantised) = (methods(&config).join(", "), quantised(&config).join(", "));
             let presets: Vec<String> = presets.iter().map(|preset| format!("`{}`", preset.name)).collect();
-            format!("| {title} | `{model_type}` | {} |\n", presets.join(", "))
+            format!("| {title} | `{model_type}` | {methods} | {quantised} | {gguf} | {} |\n", presets.join(", "))
         });
-        let table = format!("| family | `model_type` | presets |\n|---|---|---|\n{}", rows.collect::<String>());
+        let head = "| family | `model_type` | methods | quantised to | GGUF | presets |\n|---|---|---|---|---|---|\n";
+        let table = format!("{head}{}", rows.collect::<String>());
         assert!(readme.contains(&table), "README.md should have this table:\n{table}");
     }
 
@@ -116,7 +146,7 @@ mod tests {
                 }
             }
         }
-        assert!(planned >= 53, "{planned} were planned");
+        assert!(planned >= 59, "{planned} were planned");
     }
 
     #[test]

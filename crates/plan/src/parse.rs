@@ -46,7 +46,8 @@ impl Plan {
         })?;
         let rules = lines.next(rules)?;
         let graph = lines.graph(custom)?;
-        let mut plan = Plan { graph, steps: Vec::new(), buffers: Vec::new(), arena_bytes, policy, rules, spilled: Vec::new() };
+        let mut plan =
+            Plan { graph, steps: Vec::new(), buffers: Vec::new(), arena_bytes, policy, rules, spilled: Vec::new() };
         while lines.next(|text| plan.line(text))? == Some(()) {}
         lines.end()?;
         Ok(plan)

@@ -226,6 +226,14 @@ impl Plan {
         self.spilled.iter().map(|&weight| self.graph.ty(weight).bytes()).sum()
     }
 
+    /// Bytes of all weights that are resident, each rounded up to where the next may begin.
+    pub fn resident_weight_bytes(&self) -> usize {
+        let resident =
+            |id: &ValueId| self.graph.value(*id).storage == Storage::Weight && self.tier(*id) == Tier::Resident;
+        let bytes = |id: ValueId| self.graph.ty(id).bytes().next_multiple_of(self.rules.slot_alignment_bytes);
+        self.graph.value_ids().filter(resident).map(bytes).sum()
+    }
+
     /// Bytes of weights that one run fetches.
     pub fn fetched_weight_bytes(&self) -> usize {
         let of_weight = |value: ValueId| self.graph.value(value).storage == Storage::Weight;

@@ -1,5 +1,5 @@
 //! What a device holds of a loaded plan beside the plan itself and the memory that it names, as data: so much for each
-//! step, operand and copy. Invariant: the memory account and the device count by the same numbers.
+//! step, operand and copy, and once for reading weights. Invariant: the memory account and the device count by the same numbers.
 
 use crate::Plan;
 
@@ -18,7 +18,7 @@ pub struct ProgramSizes {
     pub slot: usize,
     /// More, of a step that copies.
     pub copy: usize,
-    /// What weights that are not resident are read through, if a plan has such.
+    /// Once, what weights that are not resident are read through, if any plan has such.
     pub copy_buffers: usize,
 }
 
@@ -39,6 +39,5 @@ impl ProgramSizes {
             // A buffer or workspace is freed once.
             + (plan.buffers.len() + plan.steps.len()) * self.slot
             + copies * self.copy
-            + if plan.spilled.is_empty() { 0 } else { self.copy_buffers }
     }
 }

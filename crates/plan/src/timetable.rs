@@ -24,9 +24,7 @@ impl Plan {
             let seconds = match step.action {
                 Action::Compute(op) => prices.seconds(&self.graph, self.graph.node(op)),
                 Action::Evict { value, .. } => self.graph.ty(value).bytes() as f64 / spill.write_bytes_per_second,
-                Action::Fetch { value, rows, .. } => {
-                    self.fetch_bytes(value, rows) as f64 / spill.read_bytes_per_second
-                }
+                Action::Fetch { value, rows, .. } => self.fetch_bytes(value, rows) as f64 / spill.read_bytes_per_second,
                 Action::Collective { .. } => 0.0,
             };
             let awaited = step.waits.iter().map(|wait| spans[wait.index()].end);

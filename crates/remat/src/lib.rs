@@ -112,7 +112,7 @@ pub use rules::Rules;
 pub use step::{Element, OpRuns, Step};
 
 pub use remat_ir::{Array, Cost, Custom, CustomOp, CustomOps, IrError, Phase, Type, ValueId, Vjp, ops};
-pub use remat_model::{BatchShape, LoraConfig, Method, Precision, Quant, Targets};
+pub use remat_model::{AdapterStart, BatchShape, LoraConfig, LoraVariant, Method, Precision, Quant, Targets};
 pub use remat_plan::{
     Action, CustomCall, CustomKernel, Device, Observer, OpClass, Plan, Prices, Rate, Residual, SpillPrices,
     Step as PlanStep, StepId, StepMemory, Validation,

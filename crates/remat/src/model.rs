@@ -180,7 +180,9 @@ impl Model {
         let mut step = Step::load(Recipe { graph, loss, trained, forward, weights_are_own: false, options }, policy)?;
         let (graph, parameters) = (step.plan().graph.clone(), step.recipe().trained.parameters.clone());
         model.load_weights(&graph, step.device_mut())?;
-        model.init_adapter(&parameters, seed, step.device_mut())?;
+        if let Some(lora) = method.adapter() {
+            model.init_adapter(lora, &parameters, seed, step.device_mut())?;
+        }
         let positions: Vec<i32> = (0..shape.batch).flat_map(|_| 0..shape.seq_len as i32).collect();
         if graph.find("positions").is_some() {
             step.set_input("positions", &positions)?;

@@ -52,12 +52,22 @@ pub struct AdamWSettings {
     /// The rate of an adapter's second matrices, and of vectors, over that of all else (Hayou et al., *LoRA+*, 2024), as in
     /// PEFT's `create_loraplus_optimizer`; 1.
     pub adapter_b_rate: f32,
+    /// What the learning rate of an embedding's adapter is multiplied by: LoRA+ again, where it has a rate of its own; 1.
+    pub embedding_rate: f32,
 }
 
 impl Default for AdamWSettings {
     fn default() -> Self {
         let moments = MomentFormat::F32;
-        AdamWSettings { beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.0, moments, adapter_b_rate: 1.0 }
+        AdamWSettings {
+            beta1: 0.9,
+            beta2: 0.999,
+            eps: 1e-8,
+            weight_decay: 0.0,
+            moments,
+            adapter_b_rate: 1.0,
+            embedding_rate: 1.0,
+        }
     }
 }
 
@@ -112,10 +122,14 @@ impl Optimizer {
 
     /// What a parameter's learning rate is multiplied by.
     pub(crate) fn rate_of(&self, parameter: &Parameter) -> f32 {
-        let is_second = parameter.kind == ParameterKind::AdapterB || parameter.ty.shape.len() == 1;
-        match self {
-            Optimizer::AdamW(settings) if is_second => settings.adapter_b_rate,
-            _ => 1.0,
+        let Optimizer::AdamW(settings) = self else { return 1.0 };
+        match parameter.kind {
+            ParameterKind::EmbeddingA | ParameterKind::EmbeddingB => settings.embedding_rate,
+            ParameterKind::AdapterB => settings.adapter_b_rate,
+            _ if parameter.ty.shape.len() == 1 => settings.adapter_b_rate,
+            ParameterKind::Base | ParameterKind::AdapterA | ParameterKind::AdapterMagnitude | ParameterKind::Tokens => {
+                1.0
+            }
         }
     }
 

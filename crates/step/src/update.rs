@@ -5,15 +5,15 @@
 
 use crate::{Clip, Optimizer, StepError, UpdateRule};
 use remat_ir::ops::{AdamW, AdamW8bit, Cast, ClipScale, ClipValue, GradNorm, Lion, MOMENT_BLOCK, Scale, Sgd};
-use remat_ir::{Builder, Graph, Parameter, StateRole, Type, ValueId};
+use remat_ir::{Builder, Graph, Parameter, ParameterKind, StateRole, Type, ValueId};
 use remat_tensor::DType;
 use std::collections::HashMap;
 
 /// What every parameter's update reads.
 struct Scalars {
     rate: ValueId,
-    /// That of an adapter's second matrices and of vectors, where it is another.
-    adapter_b_rate: Option<ValueId>,
+    /// The rates of parameters whose rate is a multiple of the others', by the factor.
+    multiples: Vec<(f32, ValueId)>,
     group_rates: HashMap<String, ValueId>,
     number: ValueId,
     grad_scale: ValueId,
@@ -40,7 +40,7 @@ pub fn update_graph(parameters: &[Parameter], rule: &UpdateRule) -> Result<Graph
     let number = b.scalar("step", DType::I32);
     let with_rates = rule.groups.iter().filter(|group| group.has_own_rate);
     let group_rates = with_rates.map(|group| (group.name.clone(), b.scalar(&group.rate_input(), DType::F32))).collect();
-    let adapter_b_rate = adapter_b_rate(&mut b, rate, parameters, rule)?;
+    let multiples = multiples(&mut b, rate, parameters, rule)?;
     let gradients: Vec<_> = parameters.iter().map(|parameter| state(&mut b, parameter, StateRole::Gradient)).collect();
     let norm = b.op1("grad_norm", GradNorm, &gradients)?;
     b.output(norm);
@@ -50,7 +50,7 @@ pub fn update_graph(parameters: &[Parameter], rule: &UpdateRule) -> Result<Graph
         Clip::None | Clip::Value(_) => f32::MAX,
     };
     let grad_scale = b.op1("clip_scale", ClipScale { max_norm }, &[norm])?;
-    let scalars = Scalars { rate, adapter_b_rate, group_rates, number, grad_scale };
+    let scalars = Scalars { rate, multiples, group_rates, number, grad_scale };
     for (parameter, mut gradient) in parameters.iter().zip(gradients) {
         if let Clip::Value(max_value) = rule.clip {
             let name = format!("clip_value.{}", parameter.name);
@@ -66,16 +66,25 @@ pub fn update_graph(parameters: &[Parameter], rule: &UpdateRule) -> Result<Graph
     Ok(b.finish())
 }
 
-/// The learning rate of the parameters whose rate is a multiple of the others', where there are any.
-fn adapter_b_rate(
+/// The learning rates of the parameters whose rate is a multiple of the others'.
+fn multiples(
     b: &mut Builder,
     rate: ValueId,
     parameters: &[Parameter],
     rule: &UpdateRule,
-) -> Result<Option<ValueId>, StepError> {
-    let factors = parameters.iter().map(|parameter| rule.optimizer.rate_of(parameter));
-    let factor = factors.into_iter().find(|&factor| factor != 1.0);
-    Ok(factor.map(|factor| b.op1("lr.adapter_b", Scale { factor }, &[rate])).transpose()?)
+) -> Result<Vec<(f32, ValueId)>, StepError> {
+    let mut multiples: Vec<(f32, ValueId)> = Vec::new();
+    for parameter in parameters {
+        let factor = rule.optimizer.rate_of(parameter);
+        if factor != 1.0 && multiples.iter().all(|(other, _)| *other != factor) {
+            let name = match parameter.kind {
+                ParameterKind::EmbeddingA | ParameterKind::EmbeddingB => "lr.embedding",
+                _ => "lr.adapter_b",
+            };
+            multiples.push((factor, b.op1(name, Scale { factor }, &[rate])?));
+        }
+    }
+    Ok(multiples)
 }
 
 /// The update of one parameter; returns its new value.
@@ -90,8 +99,9 @@ fn update(
     let usual_decay = if parameter.decay { rule.optimizer.weight_decay() } else { 0.0 };
     let weight_decay = group.and_then(|group| group.weight_decay).unwrap_or(usual_decay);
     let own_rate = group.and_then(|group| scalars.group_rates.get(&group.name));
+    let factor = rule.optimizer.rate_of(parameter);
     let usual_rate =
-        scalars.adapter_b_rate.filter(|_| rule.optimizer.rate_of(parameter) != 1.0).unwrap_or(scalars.rate);
+        scalars.multiples.iter().find(|(other, _)| *other == factor).map_or(scalars.rate, |(_, rate)| *rate);
     let (lr, number, grad_scale) = (own_rate.copied().unwrap_or(usual_rate), scalars.number, scalars.grad_scale);
     let value = state(b, parameter, StateRole::Value);
     let name = |op: &str| format!("{op}.{}", parameter.name);

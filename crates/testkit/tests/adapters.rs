@@ -65,7 +65,7 @@ fn a_name_that_matches_nothing_is_noted_and_an_error_if_none_does() {
     let (dir, settings) = read("llama-gqa-tied", &json!({ "target_modules": ["q_proj", "c_attn", "Wqkv"], "x": 1 }));
     let notes = settings.expect("q_proj is there").notes;
     let file = dir.path().join("adapter_config.json").display().to_string();
-    let available = "down_proj, gate_proj, k_proj, o_proj, q_proj, up_proj, v_proj";
+    let available = "down_proj, embed_tokens, gate_proj, k_proj, lm_head, o_proj, q_proj, up_proj, v_proj";
     let unknown = format!("{file}: keys that PEFT 0.21 does not know are ignored: x");
     let missing = format!("\"c_attn\", \"Wqkv\": no linear module of that name; this base model has {available}");
     assert_eq!(notes, [unknown, format!("{file}: target_modules {missing}")]);

@@ -77,6 +77,7 @@ fn training_is_byte_equal_under_every_policy_and_thread_count() {
         ("gpt2", Precision::F32),
         ("llama-gqa-tied", Precision::Bf16),
         ("gpt2", Precision::Bf16),
+        ("qwen3_moe", Precision::F32),
     ] {
         let case = Case::open_in(name, precision);
         let Method::Lora(mut lora) = case.lora() else { unreachable!("lora() makes one") };

@@ -129,6 +129,9 @@ fn what_llama_cpp_has_no_place_for_is_refused_by_name() {
     }
     let zero = refused(&json!({ "case": "qwen2", "adapter": "adapter", "settings": { "lora_alpha": 0 } }));
     assert!(zero.starts_with("adapter/adapter_config.json: lora_alpha is 0"), "{zero}");
+    let dora = json!({ "case": "llama-gqa-tied", "adapter": "../../methods/llama-gqa-tied/dora/adapter" });
+    let dora = refused(&dora);
+    assert!(dora.starts_with("adapter: is a DoRA adapter") && dora.contains("remat merge"), "{dora}");
 }
 
 #[test]

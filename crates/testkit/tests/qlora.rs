@@ -12,8 +12,8 @@ use std::path::{Path, PathBuf};
 
 const CASES: [&str; 2] = ["llama-gqa-tied", "gpt2"];
 /// These, and a family for each way in which linears lie in a block.
-const FAMILIES: [&str; 9] =
-    ["llama-gqa-tied", "gpt2", "gemma2", "gemma3", "phi3", "stablelm", "starcoder2", "gpt_neox", "phi"];
+const FAMILIES: [&str; 10] =
+    ["llama-gqa-tied", "gpt2", "gemma2", "gemma3", "phi3", "stablelm", "starcoder2", "gpt_neox", "phi", "mixtral"];
 
 const QUANTS: [Quant; 2] = [Quant::Nf4, Quant::Int8];
 

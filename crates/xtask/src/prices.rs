@@ -127,26 +127,31 @@ fn measure(
     }
     loaded.count_positions()?;
     let mut rounds: Vec<Vec<f64>> = vec![Vec::new(); plans.len()];
-    let mut steps: Vec<Vec<Vec<f64>>> = plans.iter().map(|plan| vec![Vec::new(); plan.steps.len()]).collect();
+    let mut steps: Vec<Vec<Vec<f64>>> =
+        plans.iter().chain(&update).map(|plan| vec![Vec::new(); plan.steps.len()]).collect();
     for round in 0..=ROUNDS {
         for (index, plan) in plans.iter().enumerate() {
             let start = Instant::now();
             loaded.begin_trace(StepTrace::new(plan.steps.len(), plan.steps.len()));
             loaded.micro(index, SMALL, [0; 4])?;
             let trace = loaded.end_trace();
-            if update.is_some() {
+            let mut of_update = None;
+            if let Some(update) = &update {
+                loaded.begin_trace(StepTrace::new(update.steps.len(), update.steps.len()));
                 loaded.update(SMALL, 1)?;
-            }
-            let seconds = start.elapsed().as_secs_f64();
-            for ran in trace.iter().flat_map(StepTrace::ran) {
-                steps[index][ran.step.index()].push(ran.seconds);
+                of_update = loaded.end_trace();
             }
             if round > 0 {
-                rounds[index].push(seconds);
+                rounds[index].push(start.elapsed().as_secs_f64());
+            }
+            for (trace, index) in [(trace, index), (of_update, plans.len())] {
+                for ran in trace.iter().flat_map(StepTrace::ran) {
+                    steps[index][ran.step.index()].push(ran.seconds);
+                }
             }
         }
     }
-    let of_update = update.map_or(0.0, |update| update.step_seconds(&profile.prices));
+    let of_update = update.as_ref().map_or(0.0, |update| update.step_seconds(&profile.prices));
     let mut errors = Vec::new();
     for (index, plan) in plans.iter().enumerate() {
         rounds[index].sort_by(f64::total_cmp);
@@ -159,6 +164,10 @@ fn measure(
             classes(plan, &mut steps[index], profile);
         }
     }
+    if let (true, Some(update)) = (by_class, &update) {
+        println!("{cell:<30}update");
+        classes(update, &mut steps[plans.len()], profile);
+    }
     Ok(errors)
 }
 
@@ -167,7 +176,7 @@ fn classes(plan: &Plan, seconds: &mut [Vec<f64>], profile: &DeviceProfile) {
     // The first round faults pages in.
     let median = |rounds: &mut Vec<f64>| {
         rounds[1..].sort_by(f64::total_cmp);
-        rounds[1 + ROUNDS / 2]
+        rounds[rounds.len() / 2]
     };
     let medians: Vec<f64> = seconds.iter_mut().map(median).collect();
     let mut rows: BTreeMap<(OpClass, &str), (f64, f64, usize)> = BTreeMap::new();

@@ -23,6 +23,7 @@ use std::path::{Path, PathBuf};
 pub const FLOORS: &[(&str, u32)] = &[
     ("tensor", 0),
     ("jinja", 0),
+    ("ptx", 0),
     ("formats", 1),
     ("ir", 1),
     ("report", 1),
@@ -36,6 +37,7 @@ pub const FLOORS: &[(&str, u32)] = &[
     ("train", 5),
     ("remat", 5),
     ("testkit", 6),
+    ("hostile", 6),
     ("cli", 6),
     ("xtask", 6),
 ];

@@ -17,6 +17,7 @@ mod memory;
 mod methods;
 mod offload;
 mod phases;
+mod placement;
 #[path = "../prices/mod.rs"]
 mod prices;
 mod qlora;

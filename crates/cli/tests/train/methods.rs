@@ -8,7 +8,7 @@ const COMMON: &str = "--rank 4 --batch-size 2 --grad-accum 1 --seq-len 24 --lr 5
 const LLAMA: &str = "llama-gqa-tied";
 
 /// Flags of methods, and the model each is run on.
-const METHODS: [(&str, &str); 5] = [
+const METHODS: [(&str, &str); 10] = [
     (
         LLAMA,
         "--rslora --rank-pattern q_proj=2 --rank-pattern {\"mlp.up_proj\":6} --alpha-pattern v_proj=3 \
@@ -17,7 +17,16 @@ const METHODS: [(&str, &str); 5] = [
     ("gpt2", "--bias all --loraplus-lr-ratio 8 --method qlora"),
     (LLAMA, "--modules-to-save embed_tokens,lm_head --ensure-weight-tying --targets q_proj,v_proj"),
     ("gpt2", "--neftune-noise-alpha 5 --packing"),
+    (
+        "gpt2",
+        "--targets c_attn,wte,lm_head --dropout 0.1 --loraplus-lr-ratio 4 --loraplus-lr-embedding 1e-3 --method qlora \
+         --precision bf16",
+    ),
+    (LLAMA, "--trainable-token-indices 7,3,42 --targets q_proj,v_proj --precision bf16"),
     (LLAMA, "--modules-to-save lm_head --bias none --precision bf16 --optimizer adamw8bit"),
+    (LLAMA, "--dora --dropout 0.1 --method qlora --precision bf16"),
+    ("gpt2", "--init-lora-weights pissa_niter_2 --alpha-pattern c_attn=3"),
+    (LLAMA, "--init-lora-weights olora --method qlora"),
 ];
 
 fn settings(folder: &Path) -> Value {
@@ -110,6 +119,10 @@ fn plans_count_what_a_method_trains() {
     let (plain, frozen) = trained("");
     let (fewer, _) = trained("--layers-to-transform 1");
     assert!(fewer * 2 < plain, "one layer of three: {fewer} of {plain}");
+    // What was taken out of the base is held as often as what is trained.
+    assert_eq!(trained("--init-lora-weights olora"), (plain, frozen + plain));
+    let (dora, beside) = trained("--dora");
+    assert!(dora > plain && beside == frozen, "{dora} {beside}");
     // An embedding of 160 x 64 in f32: trained in place of the frozen one if it is the head, too, else beside it.
     let table = 160 * 64 * 4;
     assert_eq!(trained("--modules-to-save embed_tokens --ensure-weight-tying"), (plain + table, frozen - table));
@@ -127,6 +140,13 @@ fn what_does_not_go_together_is_refused_by_name() {
         (LLAMA, "--targets q_proj --exclude-modules q_proj", "--targets q_proj: all that they match is excluded"),
         (LLAMA, "--layers-to-transform 3", "--layers-to-transform 3: this model has layers 0 to 2"),
         (LLAMA, "--targets .*q_proj --layers-to-transform 1", "--layers-to-transform goes with names, as in PEFT"),
+        (
+            LLAMA,
+            "--dora --init-lora-weights pissa",
+            "--init-lora-weights pissa: goes with plain LoRA, and this is dora",
+        ),
+        (LLAMA, "--init-lora-weights pissa --method qlora", "as in PEFT, and these are in nf4; use olora"),
+        (LLAMA, "--init-lora-weights corda", "--init-lora-weights: is \"corda\"; it must be default, gaussian, pissa"),
         (LLAMA, "--bias all", "--bias all: this model has no bias; leave it out"),
         (LLAMA, "--modules-to-save wte", "--modules-to-save wte: this model has no module of that name"),
         (LLAMA, "--modules-to-save q_proj", "has an adapter; a module is trained whole or by an adapter"),
@@ -140,6 +160,31 @@ fn what_does_not_go_together_is_refused_by_name() {
         (LLAMA, "--method full --bias all", "--bias: is of adapters, and full fine-tuning has none"),
         (LLAMA, "--method full --loraplus-lr-ratio 2", "--loraplus-lr-ratio: is of adapters"),
         (LLAMA, "--loraplus-lr-ratio 0", "--loraplus-lr-ratio"),
+        (LLAMA, "--loraplus-lr-embedding 1e-4", "--loraplus-lr-embedding: is of LoRA+; add --loraplus-lr-ratio 16"),
+        (LLAMA, "--trainable-token-indices 3,160", "--trainable-token-indices 160: this model has tokens 0 to 159"),
+        (LLAMA, "--trainable-token-indices 3,5,3", "--trainable-token-indices 3: given twice"),
+        (LLAMA, "--trainable-token-indices wpe=3", "--trainable-token-indices wpe: this model has rows of tokens in"),
+        (
+            LLAMA,
+            "--trainable-token-indices 3 --targets q_proj,lm_head",
+            "--trainable-token-indices lm_head is trained by an adapter or whole, too",
+        ),
+        (
+            LLAMA,
+            "--trainable-token-indices 3 --modules-to-save embed_tokens",
+            "--trainable-token-indices model.embed_tokens is trained by an adapter or whole, too",
+        ),
+        (LLAMA, "--targets q_proj,wte", "--targets wte: matches no linear module"),
+        (
+            LLAMA,
+            "--targets q_proj,lm_head --modules-to-save embed_tokens,lm_head",
+            "has an adapter; a module is trained whole or by an adapter",
+        ),
+        (
+            LLAMA,
+            "--targets embed_tokens,lm_head --modules-to-save embed_tokens --ensure-weight-tying",
+            "has an adapter; a module is trained whole or by an adapter",
+        ),
         (LLAMA, "--neftune-noise-alpha -1", "--neftune-noise-alpha"),
     ] {
         let train = Train::on(model, &format!("{COMMON} --steps 1"));

@@ -95,7 +95,7 @@ fn model_folders_that_are_incomplete_or_unknown() {
     assert_refused(&train, "", &["config.json"]);
     let (_copy, train) =
         damaged("llama-gqa-tied", |f| edit(f, "\"model_type\": \"llama\"", "\"model_type\": \"mamba\""));
-    assert_refused(&train, "", &["config.json", "mamba", "llama, mistral, qwen2, "]);
+    assert_refused(&train, "", &["config.json", "mamba", "llama, mistral, mixtral, qwen2, "]);
     let (_copy, train) =
         damaged("llama-gqa-tied", |folder| fs::write(folder.join("config.json"), "{").expect("written"));
     assert_refused(&train, "", &["config.json"]);

@@ -17,9 +17,6 @@ use remat_ir::{Graph, OpId};
 /// passed through n / 2 times.
 const SPARE: usize = 4;
 
-/// No block is passed through more often than this for one backward.
-const MOST_TIMES: usize = 16;
-
 /// A way to treat the chain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Shape {
@@ -90,8 +87,9 @@ impl Chain {
     }
 
     /// The shapes to weigh, about `most` of each kind: for budgets, where backward may hold twice as much as the forward
-    /// keeps and a little more; and for small arenas, where it holds no more than that.
-    pub(super) fn shapes(&self, most: usize) -> (Vec<Shape>, Vec<Shape>) {
+    /// keeps and a little more; and for small arenas, where it holds no more than that. None passes through a block more
+    /// often than `most_times`.
+    pub(super) fn shapes(&self, most: usize, most_times: usize) -> (Vec<Shape>, Vec<Shape>) {
         // Every number up to a third of them, and from there on ever wider apart.
         let (boundaries, near) = (self.blocks.len().saturating_sub(1), most.div_ceil(3));
         let (mut counts, mut count) = (Vec::new(), 0);
@@ -104,7 +102,7 @@ impl Chain {
         let least = least.into_iter().filter(|_| !self.blocks.is_empty());
         let budgets = counts.iter().map(|&kept| Shape { kept, held: 2 * kept + SPARE, edges: Edges::Kept });
         let arenas = counts.iter().map(|&kept| Shape { kept, held: kept, edges: Edges::Kept });
-        let often = |shape: &Shape| shape.times(self.blocks.len()) <= MOST_TIMES;
+        let often = |shape: &Shape| shape.times(self.blocks.len()) <= most_times;
         (
             least.chain(budgets).filter(often).map(|shape| shape.trimmed(self.blocks.len())).collect(),
             arenas.filter(often).collect(),

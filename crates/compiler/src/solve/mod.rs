@@ -30,6 +30,11 @@ use std::sync::Arc;
 const POINTS: usize = 1024;
 const LOOKS: usize = 1 << 20;
 
+/// No block is passed through more often than this for one backward; in a graph so large that a plan of it is several times
+/// as long as others can be, no more often than the lesser number.
+const MOST_TIMES: usize = 16;
+const LEAST_TIMES: usize = 4;
+
 /// Nodes of a graph that is small enough to weigh plans without a boundary for every region by bytes, too.
 const SMALL: usize = 1024;
 
@@ -111,10 +116,12 @@ impl Points {
             point
         };
         // Levels run several times as many nodes as the graph has.
-        let (budgets, arenas) = chain.shapes((LOOKS / 4 / graph.nodes.len().max(1)).clamp(12, 96));
+        let looks = LOOKS / 4 / graph.nodes.len().max(1);
+        let (budgets, arenas) = chain.shapes(looks.clamp(8, 96), looks.clamp(LEAST_TIMES, MOST_TIMES));
         let level = |shape: Shape| measured(Chosen::Levels(chain.clone(), shape));
         let scopes = RegionScopes::of_blocks(graph, &blocks(graph));
-        let mut others: Vec<Point> = (1..regions).take(32).map(|length| measured(Chosen::Segments(length))).collect();
+        let mut others: Vec<Point> =
+            (1..regions).take(looks.clamp(8, 32)).map(|length| measured(Chosen::Segments(length))).collect();
         if free.len() <= ALL_CHOICES {
             let free = Arc::new(free);
             others.extend((1..1u32 << free.len()).map(|mask| measured(Chosen::Again(free.clone(), mask))));
@@ -141,7 +148,7 @@ fn by_region(graph: &Graph, seconds: &[f64], solved: &Arc<Solved>, full: Point) 
     let forward = Forward::new(graph, seconds);
     let mut rerun = vec![false; forward.len()];
     let mut points = vec![full];
-    let most = (LOOKS / graph.nodes.len().max(1)).clamp(64, POINTS);
+    let most = (LOOKS / graph.nodes.len().max(1)).clamp(32, POINTS);
     for assignment in chain::assignments(&solved.choices, &solved.class_of, most) {
         solved.rerun(&assignment).for_each(|(id, again)| rerun[forward.index_of(id)] = again);
         let footprint = forward.footprint_without(&rerun);

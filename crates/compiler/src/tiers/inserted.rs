@@ -4,9 +4,8 @@
 //! next at `copies`, which writes the steps.
 
 use super::windows::Window;
-use crate::copies::{OffloadCandidate, candidates, with_copies};
-use crate::place::{Residence, Stays, place_with};
-use remat_ir::ValueId;
+use crate::copies::{OffloadCandidate, apart, candidates, with_copies};
+use crate::place::{Residence, Stays, alive_bytes_with, place_within};
 use remat_plan::{Action, DeviceProfile, Plan, Step};
 
 /// A plan, the kept values that leave its arena, and the weights that come.
@@ -18,11 +17,19 @@ pub(super) struct Inserted<'a> {
 
 impl Inserted<'_> {
     pub(super) fn plan(&self, profile: &DeviceProfile) -> Plan {
-        let apart: Vec<(ValueId, Residence)> =
-            self.stays.iter().map(|(candidate, stay)| (candidate.value, *stay)).collect();
+        self.plan_within(profile, usize::MAX).expect("every arena is small enough")
+    }
+
+    /// The same, if its arena is at most `most_bytes`.
+    pub(super) fn plan_within(&self, profile: &DeviceProfile, most_bytes: usize) -> Option<Plan> {
+        let apart = apart(self.stays);
         let stays = Stays { apart: &apart, windows: self.windows };
-        let plan = place_with(self.base.graph.clone(), &self.base.policy, profile, stays);
-        if self.stays.is_empty() && self.windows.is_empty() { plan } else { with_copies(plan, self.stays, self.windows) }
+        if alive_bytes_with(&self.base.graph, profile, stays) > most_bytes {
+            return None;
+        }
+        let placed = place_within(self.base.graph.clone(), &self.base.policy, profile, stays, most_bytes)?;
+        let copies = !self.stays.is_empty() || !self.windows.is_empty();
+        Some(if copies { with_copies(placed, self.stays, self.windows) } else { placed })
     }
 }
 

@@ -76,8 +76,8 @@ impl Tiling {
             }
         }
         // Where what is left when all is cut leaves room for a whole unit, that stays whole.
-        let least = alive_bytes(&graph, &profile.rules, |value| bytes[value.index()]).into_iter().max().unwrap_or(0);
-        let alive = alive_bytes(&graph, &profile.rules, whole);
+        let (alive, when_cut) = alive_bytes(&graph, &profile.rules, |value| bytes[value.index()]);
+        let least = when_cut.into_iter().max().unwrap_or(0);
         units.retain(|unit| {
             let (first, last) = (unit.nodes[0].index(), unit.nodes[unit.nodes.len() - 1].index());
             alive.iter().take(last + 1).skip(first).any(|&bytes| bytes > least)

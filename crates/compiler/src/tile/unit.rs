@@ -61,9 +61,29 @@ fn row_bytes(graph: &Graph, value: ValueId) -> usize {
     ty.bytes() / ty.shape.rows()
 }
 
+/// How a node reads its operands, looked up once: it is asked of every node and each of its readers.
+struct Reading {
+    /// The operands that it reads row by row.
+    by_row: Vec<usize>,
+    /// Its rows, if it can run on some of them at a time.
+    cut_rows: Option<usize>,
+}
+
+impl Reading {
+    fn of(graph: &Graph, node: &Node) -> Reading {
+        let by_row = node.op.row_operands();
+        let cut_rows = by_row.as_ref().and_then(|by_row| cut_rows(graph, node, by_row));
+        Reading { by_row: by_row.unwrap_or_default(), cut_rows }
+    }
+
+    /// Whether all that the node reads of a value it reads row by row.
+    fn reads_by_row(&self, node: &Node, value: ValueId) -> bool {
+        node.inputs.iter().enumerate().all(|(index, &input)| input != value || self.by_row.contains(&index))
+    }
+}
+
 /// The rows of a node that can run on some of them at a time; `None` if it cannot.
-fn cut_rows(graph: &Graph, node: &Node) -> Option<usize> {
-    let by_row = node.op.row_operands()?;
+fn cut_rows(graph: &Graph, node: &Node, by_row: &[usize]) -> Option<usize> {
     let rows = graph.ty(node.inputs[*by_row.first()?]).shape.rows();
     let alike = by_row.iter().all(|&index| graph.ty(node.inputs[index]).shape.rows() == rows);
     let read_whole = node
@@ -72,12 +92,6 @@ fn cut_rows(graph: &Graph, node: &Node) -> Option<usize> {
         .enumerate()
         .any(|(index, input)| !by_row.contains(&index) && by_row.iter().any(|&other| node.inputs[other] == *input));
     (alike && !read_whole).then_some(rows)
-}
-
-/// Whether all that a node reads of a value it reads row by row.
-fn reads_by_row(node: &Node, value: ValueId) -> bool {
-    let by_row = node.op.row_operands().unwrap_or_default();
-    node.inputs.iter().enumerate().all(|(index, &input)| input != value || by_row.contains(&index))
 }
 
 /// The units of a rematerialised graph. `tile_rows` says how many rows a tile has where there are so many in all.
@@ -102,7 +116,7 @@ pub(super) fn wide_values(graph: &Graph, can_be_cut: impl Fn(usize) -> bool) -> 
     let stays = |id: OpId, value: ValueId| finder.stays_inside(id, value, |user| finder.region[user.index()]);
     let mut wide = Vec::new();
     for (id, node) in graph.nodes_with_ids().filter(|(_, node)| !is_late(node)) {
-        if cut_rows(graph, node).is_some_and(&can_be_cut) {
+        if finder.readings[id.index()].cut_rows.is_some_and(&can_be_cut) {
             wide.extend(node.outputs.iter().copied().filter(|&value| stays(id, value)));
         }
     }
@@ -112,6 +126,7 @@ pub(super) fn wide_values(graph: &Graph, can_be_cut: impl Fn(usize) -> bool) -> 
 struct Finder<'a> {
     graph: &'a Graph,
     users: Users,
+    readings: Vec<Reading>,
     region: Vec<Option<RegionId>>,
     widths: Widths,
     is_output: Vec<bool>,
@@ -124,9 +139,10 @@ struct Finder<'a> {
 impl<'a> Finder<'a> {
     fn new(graph: &'a Graph) -> Self {
         let region = blocks(graph);
+        let readings: Vec<Reading> = graph.nodes.iter().map(|node| Reading::of(graph, node)).collect();
         let mut neighbours: HashMap<(RegionId, bool), Vec<OpId>> = HashMap::new();
         for (id, node) in graph.nodes_with_ids() {
-            if let (Some(region), Some(_)) = (region[id.index()], cut_rows(graph, node)) {
+            if let (Some(region), Some(_)) = (region[id.index()], readings[id.index()].cut_rows) {
                 neighbours.entry((region, is_late(node))).or_default().push(id);
             }
         }
@@ -135,12 +151,21 @@ impl<'a> Finder<'a> {
         Finder {
             graph,
             users: graph.users(),
+            readings,
             widths: Widths::of(graph, &region),
             region,
             is_output,
             taken: vec![false; graph.nodes.len()],
             neighbours,
         }
+    }
+
+    fn cut_rows(&self, id: OpId) -> Option<usize> {
+        self.readings[id.index()].cut_rows
+    }
+
+    fn reads_by_row(&self, id: OpId, value: ValueId) -> bool {
+        self.readings[id.index()].reads_by_row(self.graph.node(id), value)
     }
 
     fn place(&self, id: OpId) -> (Option<RegionId>, bool) {
@@ -160,7 +185,7 @@ impl<'a> Finder<'a> {
         }
         let mut joined: Vec<(OpId, usize)> = Vec::new();
         for (id, node) in graph.nodes_with_ids() {
-            let Some(rows) = cut_rows(graph, node) else { continue };
+            let Some(rows) = self.cut_rows(id) else { continue };
             for &value in node.outputs.iter().filter(|&&value| self.stays_inside(id, value, |id| self.place(id))) {
                 joined.push((id, rows));
                 for user in &self.users[value.index()] {
@@ -180,9 +205,8 @@ impl<'a> Finder<'a> {
 
     /// Whether a value is wide and read row by row in its producer's own place alone.
     fn stays_inside<P: PartialEq>(&self, producer: OpId, value: ValueId, place: impl Fn(OpId) -> P) -> bool {
-        let inside = |user: &OpId| {
-            let node = self.graph.node(*user);
-            place(*user) == place(producer) && cut_rows(self.graph, node).is_some() && reads_by_row(node, value)
+        let inside = |&user: &OpId| {
+            place(user) == place(producer) && self.cut_rows(user).is_some() && self.reads_by_row(user, value)
         };
         self.graph.value(value).storage == Storage::Arena
             && self.widths.is_wide(self.graph, self.region[producer.index()], value)
@@ -193,23 +217,20 @@ impl<'a> Finder<'a> {
 
     /// Whether nodes can be cut together: one number of rows, and nothing that one of them makes is read whole by another.
     fn can_be_cut(&self, nodes: &BTreeSet<OpId>, rows: usize) -> bool {
-        nodes.iter().all(|&id| {
-            let node = self.graph.node(id);
-            cut_rows(self.graph, node) == Some(rows) && self.fits_into(nodes, id)
-        })
+        nodes.iter().all(|&id| self.cut_rows(id) == Some(rows) && self.fits_into(nodes, id))
     }
 
     /// Whether nothing that a node reads whole is made by these nodes, and the other way round.
     fn fits_into(&self, nodes: &BTreeSet<OpId>, id: OpId) -> bool {
         let node = self.graph.node(id);
-        let by_row = node.op.row_operands().unwrap_or_default();
+        let by_row = &self.readings[id.index()].by_row;
         let made_here =
             |input: &ValueId| self.graph.value(*input).producer.is_some_and(|(producer, _)| nodes.contains(&producer));
         let reads_whole =
             node.inputs.iter().enumerate().any(|(index, input)| !by_row.contains(&index) && made_here(input));
         let read_whole = node.outputs.iter().any(|&output| {
-            let whole = |user: &&OpId| nodes.contains(user) && !reads_by_row(self.graph.node(**user), output);
-            self.users[output.index()].iter().any(|user| whole(&user))
+            let whole = |&user: &OpId| nodes.contains(&user) && !self.reads_by_row(user, output);
+            self.users[output.index()].iter().any(whole)
         });
         !reads_whole && !read_whole
     }
@@ -225,7 +246,7 @@ impl<'a> Finder<'a> {
         loop {
             let before = nodes.len();
             for &id in &neighbours {
-                let free = !self.taken[id.index()] && cut_rows(self.graph, self.graph.node(id)) == Some(rows);
+                let free = !self.taken[id.index()] && self.cut_rows(id) == Some(rows);
                 if free
                     && self.added_bytes(&nodes, id).is_some_and(|bytes| bytes <= slack)
                     && self.fits_into(&nodes, id)
@@ -263,7 +284,7 @@ impl<'a> Finder<'a> {
         let is_read = |value: ValueId| self.users[value.index()].iter().any(|user| nodes.contains(user));
         let (mut added, mut touches) = (0, false);
         let mut operands: Vec<ValueId> =
-            node.op.row_operands().unwrap_or_default().into_iter().map(|index| node.inputs[index]).collect();
+            self.readings[id.index()].by_row.iter().map(|&index| node.inputs[index]).collect();
         operands.sort_unstable();
         operands.dedup();
         for operand in operands {

@@ -5,8 +5,10 @@
 //! reserved in full at load, so that a disk which is too small is an error before the first step, and it has no name, so
 //! that nothing is left behind however the process ends. When nobody runs a program, no copy is under way.
 
+use super::memory::Region;
 use super::reserved_file::{PIECE_BYTES, nameless_file, refusal, reserve};
-use super::weights_file::WeightsFile;
+use super::uncached_file::UncachedFile;
+use super::weights_file::{BOUNCE_BYTES, FilePlace, WeightFiles, no_folder};
 use remat_ir::{Storage, ValueId};
 use remat_plan::{Action, BufferId, DeviceError, Place, Plan, Queue, SpillPrices};
 use std::collections::HashMap;
@@ -28,12 +30,12 @@ pub(super) enum Moved {
     Out(u64),
     /// A value back, from here in the spill file.
     Back(u64),
-    /// A weight, from here in the file of weights.
-    Weight(u64),
-    /// Rows of a weight that begins here in the file of weights, by ids.
+    /// A weight, from here in the files of weights.
+    Weight(FilePlace),
+    /// Rows of a weight, by ids.
     Rows {
         /// Where the weight begins.
-        at: u64,
+        at: FilePlace,
         /// Its rows, and the bytes of one.
         rows: usize,
         row_bytes: usize,
@@ -70,8 +72,8 @@ pub(super) struct Copies {
 
 /// Where weights that are not resident lie, and the ids that name rows of them.
 pub(super) trait Homes {
-    /// The first byte of a weight in the file of weights.
-    fn weight(&self, plan: &Plan, weight: ValueId) -> u64;
+    /// The first byte of a weight in the files of weights.
+    fn weight(&self, plan: &Plan, weight: ValueId) -> FilePlace;
     /// The elements of an input.
     fn ids(&mut self, plan: &Plan, input: ValueId) -> *const i32;
 }
@@ -136,8 +138,9 @@ impl Copies {
 
 /// What the thread copies to and from.
 struct Files {
-    spill: File,
-    weights: Option<Arc<WeightsFile>>,
+    spill: Option<File>,
+    folder: PathBuf,
+    weights: Option<Arc<WeightFiles>>,
 }
 
 #[derive(Default)]
@@ -153,7 +156,7 @@ struct State {
     /// A copy is being made.
     busy: bool,
     quit: bool,
-    failure: Option<io::Error>,
+    failure: Option<DeviceError>,
 }
 
 #[derive(Default)]
@@ -173,30 +176,37 @@ impl Shared {
     }
 }
 
-/// The thread and its file.
+/// The thread and its files.
 pub(super) struct CopyQueue {
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
-    folder: PathBuf,
 }
 
 impl CopyQueue {
-    /// With a spill file of `bytes` in a folder, and the file of weights if there is one.
+    /// With a spill file of `bytes` in a folder, if there are any, and the files of weights if there are such.
     ///
     /// # Errors
     /// A folder that cannot be written to, or has no room.
-    pub(super) fn start(folder: &Path, bytes: u64, weights: Option<Arc<WeightsFile>>) -> Result<Self, DeviceError> {
-        let file = nameless_file(folder).and_then(|file| match bytes {
-            0 => Ok(file),
-            _ => reserve(&file, bytes).map(|()| file),
-        });
-        let file = file.map_err(|error| refusal(folder, bytes, &error))?;
-        let files = Files { spill: file, weights };
+    pub(super) fn start(
+        folder: Option<&Path>,
+        bytes: u64,
+        weights: Option<Arc<WeightFiles>>,
+    ) -> Result<Self, DeviceError> {
+        let spill = match (bytes, folder) {
+            (0, _) => None,
+            (_, None) => return Err(no_folder()),
+            (_, Some(folder)) => {
+                let file = nameless_file(folder).and_then(|file| reserve(&file, bytes).map(|()| file));
+                Some(file.map_err(|error| refusal(folder, bytes, &error))?)
+            }
+        };
+        let files = Files { spill, folder: folder.map(Path::to_path_buf).unwrap_or_default(), weights };
         let shared = Arc::new(Shared::default());
         let of_thread = Arc::clone(&shared);
-        let thread = std::thread::Builder::new().name("remat-copy".to_string()).spawn(move || serve(&of_thread, &files));
+        let thread =
+            std::thread::Builder::new().name("remat-copy".to_string()).spawn(move || serve(&of_thread, &files));
         let thread = thread.map_err(|error| DeviceError::CopyThread { problem: error.to_string() })?;
-        Ok(CopyQueue { shared, thread: Some(thread), folder: folder.to_path_buf() })
+        Ok(CopyQueue { shared, thread: Some(thread) })
     }
 
     /// A run of a program begins.
@@ -226,10 +236,7 @@ impl CopyQueue {
         let mut state = self.shared.lock();
         while state.copied < copies {
             if let Some(error) = state.failure.take() {
-                return Err(DeviceError::Spill {
-                    folder: self.folder.display().to_string(),
-                    problem: error.to_string(),
-                });
+                return Err(error);
             }
             state = self.shared.wait(state);
         }
@@ -287,29 +294,38 @@ fn serve(shared: &Shared, files: &Files) {
 }
 
 impl Transfer {
-    fn carry_out(&self, files: &Files) -> io::Result<()> {
+    fn carry_out(&self, files: &Files) -> Result<(), DeviceError> {
+        let of_spill = |done: io::Result<()>| {
+            let (folder, problem) = (|| files.folder.display().to_string(), |error: io::Error| error.to_string());
+            done.map_err(|error| DeviceError::Spill { folder: folder(), problem: problem(error) })
+        };
+        let spill = || files.spill.as_ref().ok_or_else(no_folder);
         if let Moved::Out(at) = self.moved {
             // SAFETY: the bytes are in the arena, initialised, and no kernel writes them until this copy is awaited.
             let bytes = unsafe { std::slice::from_raw_parts(self.start, self.bytes) };
-            return files.spill.write_all_at(bytes, at);
+            return of_spill(spill()?.write_all_at(bytes, at));
         }
         // SAFETY: the bytes are in the arena, and no kernel touches them until this copy is awaited.
         let bytes = unsafe { std::slice::from_raw_parts_mut(self.start, self.bytes) };
-        let weights = || files.weights.as_ref().ok_or_else(|| io::Error::other("there is no file of weights"));
+        let weights = || files.weights.as_ref().ok_or_else(no_folder);
         match self.moved {
-            Moved::Weight(at) => weights()?.read(at, bytes),
+            Moved::Weight(at) => {
+                let weights = weights()?;
+                weights.read(at, bytes).map_err(|error| weights.failed(at, &error))
+            }
             Moved::Rows { at, rows, row_bytes, ids } => {
                 // SAFETY: an input of as many ids as rows fit the buffer, which is not written while a program runs.
                 let ids = unsafe { std::slice::from_raw_parts(ids, self.bytes / row_bytes.max(1)) };
-                read_rows(weights()?, (at, rows), ids, bytes)
+                let weights = weights()?;
+                read_rows(weights, (at, rows), ids, bytes).map_err(|error| weights.failed(at, &error))
             }
-            Moved::Back(at) | Moved::Out(at) => files.spill.read_exact_at(bytes, at),
+            Moved::Back(at) | Moved::Out(at) => of_spill(spill()?.read_exact_at(bytes, at)),
         }
     }
 }
 
 /// Reads the rows that ids name, each once for those of it that stand side by side. What names none, the kernel refuses.
-fn read_rows(file: &WeightsFile, (at, rows): (u64, usize), ids: &[i32], into: &mut [u8]) -> io::Result<()> {
+fn read_rows(files: &WeightFiles, (at, rows): (FilePlace, usize), ids: &[i32], into: &mut [u8]) -> io::Result<()> {
     let row_bytes = into.len() / ids.len().max(1);
     let mut before: Option<(usize, i32)> = None;
     for (index, &id) in ids.iter().enumerate() {
@@ -317,14 +333,17 @@ fn read_rows(file: &WeightsFile, (at, rows): (u64, usize), ids: &[i32], into: &m
         let to = index * row_bytes;
         match before.filter(|&(_, last)| last == id) {
             Some((from, _)) => into.copy_within(from..from + row_bytes, to),
-            None => file.read(at + (row * row_bytes) as u64, &mut into[to..to + row_bytes])?,
+            None => {
+                let place = FilePlace { at: at.at + (row * row_bytes) as u64, ..at };
+                files.read(place, &mut into[to..to + row_bytes])?;
+            }
         }
         before = Some((to, id));
     }
     Ok(())
 }
 
-/// Bytes per second of a folder's disk, out and back: a file is written and flushed, dropped from the cache, and read. On a
+/// Bytes per second of a folder's disk, out and back: a file is written and flushed, and read past the page cache. On a
 /// disk that has less room than the file takes, what it has.
 ///
 /// # Errors
@@ -335,7 +354,7 @@ pub fn measure_spill(folder: &Path) -> Result<SpillPrices, DeviceError> {
 
 fn measured(folder: &Path) -> io::Result<SpillPrices> {
     let file = nameless_file(folder)?;
-    let mut piece = vec![0x5a_u8; PIECE_BYTES];
+    let piece = vec![0x5a_u8; PIECE_BYTES];
     let mut bytes = 0;
     let start = Instant::now();
     while bytes < MEASURED_BYTES {
@@ -347,15 +366,15 @@ fn measured(folder: &Path) -> io::Result<SpillPrices> {
     }
     file.sync_data()?;
     let writing = start.elapsed().as_secs_f64();
-    #[cfg(target_os = "linux")]
-    {
-        use std::os::fd::AsRawFd;
-        // SAFETY: the descriptor is open; the call only advises.
-        unsafe { libc::posix_fadvise(file.as_raw_fd(), 0, 0, libc::POSIX_FADV_DONTNEED) };
-    }
+    let file = UncachedFile::of(file);
+    file.forget();
+    drop(piece);
+    let mut bounce = Region::new(BOUNCE_BYTES, "measuring a disk").map_err(io::Error::other)?;
+    let mut read = vec![0; BOUNCE_BYTES];
     let start = Instant::now();
-    for at in (0..bytes).step_by(PIECE_BYTES) {
-        file.read_exact_at(&mut piece, at)?;
+    for at in (0..bytes).step_by(BOUNCE_BYTES) {
+        let count = (bytes - at).min(BOUNCE_BYTES as u64) as usize;
+        file.read(bounce.bytes_mut(), at, &mut read[..count])?;
     }
     let rate = |seconds: f64| bytes as f64 / seconds.max(1e-9);
     Ok(SpillPrices {

@@ -8,11 +8,13 @@ use super::attention_calls::{
     run_attention, run_attention_grad, run_cached_attention, run_masked_attention, run_masked_attention_grad,
 };
 use super::call::Call;
+use super::expert_calls::{run_grouped_linear, run_grouped_linear_dw, run_route};
 use super::image_calls::{channel_size, conv_size, pooling, result_shape, run_batch_norm, run_batch_norm_grad};
 use super::resolve::{CustomReads, CustomWrites, ResolvedStep};
 use crate::ThreadPool;
 use crate::element::Element;
 use crate::kernels::adamw8bit::Moments;
+use crate::kernels::adapted_norm::AdaptedSize;
 use crate::kernels::cross_entropy::Targets;
 use crate::kernels::gemm::{Epilogue, Start};
 use crate::kernels::linear_cross_entropy::{Head, HeadSize};
@@ -39,6 +41,7 @@ fn compute<T: Element>(call: &Call<'_>) -> Result<(), DeviceError> {
     let pool = call.pool;
     match &call.node.op {
         Op::Zeros(_) => zeros(call),
+        Op::Selection(op) => selection(call, op),
         Op::Embedding(_) => {
             let ids = call.ids(1, call.step.table_rows.unwrap_or(call.shape(0)[0]))?;
             match call.step.table_rows {
@@ -63,6 +66,9 @@ fn compute<T: Element>(call: &Call<'_>) -> Result<(), DeviceError> {
             let (x, dy) = (call.read::<T>(0), call.read::<T>(1));
             kernels::linear_dw::linear_dw(pool, size, op.layout, x, dy, op.alpha, op.accumulate, call.write(0));
         }
+        Op::GroupedLinear(op) => run_grouped_linear::<T>(call, op)?,
+        Op::GroupedLinearDw(op) => run_grouped_linear_dw::<T>(call, op)?,
+        Op::Route(op) => run_route(call, op),
         Op::BiasGrad(op) => kernels::bias_grad::bias_grad(pool, call.read::<T>(0), op.accumulate, call.write(0)),
         Op::RmsNorm(op) => {
             let (x, w) = (call.read::<T>(0), call.read::<T>(1));
@@ -306,6 +312,19 @@ fn compute<T: Element>(call: &Call<'_>) -> Result<(), DeviceError> {
         Op::ClipValue(op) => {
             kernels::clip_value::clip_value(pool, op.max_value, call.read::<f32>(1)[0], call.write::<f32>(0))
         }
+        Op::AdaptedNorm(op) => {
+            let size = AdaptedSize { input: call.last(0), output: call.shape(1)[0], rank: call.last(1) };
+            let (a, b, w) = (call.read::<T>(0), call.read::<T>(1), call.weight::<T>(2));
+            kernels::adapted_norm::adapted_norm(pool, size, op.layout, op.scale, a, b, w, call.write(0));
+        }
+        Op::ColumnScale(_) => {
+            let (x, w, norm) = (call.shared::<T>(0), call.read::<f32>(1), call.read::<f32>(2));
+            kernels::column_scale::column_scale(pool, x, w, norm, call.out::<T>(0));
+        }
+        Op::ColumnScaleDw(op) => {
+            let (dy, x, norm) = (call.read::<T>(0), call.read::<T>(1), call.read::<f32>(2));
+            kernels::column_scale_dw::column_scale_dw(pool, dy, x, norm, op.accumulate, call.write(0));
+        }
         Op::Custom(op) => {
             let kernel = call.step.custom.as_ref().expect("`resolve` found the kernel of every custom op");
             let (inputs, mut outputs) = (CustomReads(&call.step.reads), CustomWrites(&call.step.writes));
@@ -321,6 +340,14 @@ fn zeros(call: &Call<'_>) {
     match call.step.writes[0].ty.dtype {
         DType::BF16 => kernels::zeros::zeros(call.pool, call.write::<bf16>(0)),
         _ => kernels::zeros::zeros(call.pool, call.write::<f32>(0)),
+    }
+}
+
+/// Without operands, the result says in which dtype.
+fn selection(call: &Call<'_>, op: &ops::Selection) {
+    match op.dtype {
+        DType::BF16 => kernels::selection::selection(call.pool, &op.chosen, call.write::<bf16>(0)),
+        _ => kernels::selection::selection(call.pool, &op.chosen, call.write::<f32>(0)),
     }
 }
 
@@ -346,7 +373,7 @@ fn run_linear<T: Element>(call: &Call<'_>, op: &ops::Linear) {
 /// The language-model head's operands; a target outside the vocabulary is an error, not a crash.
 fn the_head<'a, T: Element>(call: &Call<'a>, op: &ops::LinearCrossEntropy) -> Result<Head<'a, T, T>, DeviceError> {
     let bias = op.bias.then(|| call.read::<T>(2));
-    let (vocab, targets) = (call.shape(1)[0], call.ints(2 + usize::from(op.bias)));
+    let (vocab, targets) = (call.shape(1)[0], call.ints(op.targets_operand()));
     let known = |&target: &i32| target == ops::IGNORED || usize::try_from(target).is_ok_and(|t| t < vocab);
     if let Some(target) = targets.iter().find(|target| !known(target)) {
         return Err(call.bad_input(format!("target {target} lies outside the vocabulary of {vocab}")));
@@ -357,16 +384,20 @@ fn the_head<'a, T: Element>(call: &Call<'a>, op: &ops::LinearCrossEntropy) -> Re
         h: call.read::<T>(0),
         weight: call.read::<T>(1),
         bias,
+        low_rank: op.u_operand().map(|at| (call.last(at), call.read::<T>(at), call.read::<T>(at + 1))),
         targets,
     })
 }
 
 /// What the gradient writes, behind `first` other results.
 fn head_grad<'a, T: Element>(call: &Call<'a>, op: &ops::LinearCrossEntropyGrad, first: usize) -> HeadGrad<'a, T> {
+    let at = |name: &str| op.result(name).map(|result| first + result);
     HeadGrad {
-        dh: op.dh.then(|| call.write(first)),
-        dw: op.dw_result().map(|result| call.write(first + result)),
-        db: op.db_result().map(|result| call.write(first + result)),
+        dh: at("dh").map(|result| call.write(result)),
+        du: at("du").map(|result| call.write(result)),
+        dw: at("dw").map(|result| call.write(result)),
+        db: at("db").map(|result| call.write(result)),
+        dup: at("dup").map(|result| call.write(result)),
         accumulate: op.accumulate,
     }
 }

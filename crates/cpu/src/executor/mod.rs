@@ -8,6 +8,7 @@ mod attention_calls;
 mod call;
 mod copy_queue;
 mod dispatch;
+mod expert_calls;
 mod image_calls;
 mod memory;
 mod operand;
@@ -15,6 +16,7 @@ mod poison;
 mod reserved_file;
 mod resolve;
 mod support;
+mod uncached_file;
 mod weights_file;
 
 pub use copy_queue::measure_spill;
@@ -24,9 +26,12 @@ use crate::{Level, ThreadPool};
 use copy_queue::CopyQueue;
 use memory::Region;
 use remat_ir::{Storage, Type};
-use remat_plan::{CustomKernels, Device, DeviceError, DeviceMemory, DeviceProfile, Observer, POISON, Place, Plan};
+use remat_plan::{
+    CustomKernels, Device, DeviceError, DeviceMemory, DeviceProfile, FileRange, Observer, POISON, Place, Plan,
+};
 use remat_plan::{Prices, ProgramId, SourceId, StepId, StepMemory, StepTime};
-use resolve::{Program, Sources, no_folder};
+use resolve::{Program, Sources};
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -71,6 +76,7 @@ pub struct CpuExecutor {
     custom: CustomKernels,
     poison: bool,
     spill_folder: Option<PathBuf>,
+    weights_in_files: HashMap<String, FileRange>,
 }
 
 impl CpuExecutor {
@@ -90,6 +96,7 @@ impl CpuExecutor {
             custom: CustomKernels::default(),
             poison: false,
             spill_folder: None,
+            weights_in_files: HashMap::new(),
             copy_queue: None,
         }
     }
@@ -179,6 +186,14 @@ impl Device for CpuExecutor {
         self.spill_folder = folder.map(Path::to_path_buf);
     }
 
+    fn set_weights_in_files(&mut self, weights: HashMap<String, FileRange>) {
+        self.weights_in_files = weights;
+    }
+
+    fn is_in_file(&self, source: SourceId) -> bool {
+        self.sources.is_in_model(source)
+    }
+
     fn set_custom_kernels(&mut self, kernels: CustomKernels) {
         self.custom = kernels;
     }
@@ -197,16 +212,15 @@ impl Device for CpuExecutor {
             return Err(DeviceError::OtherRules { device: self.options.profile().name });
         }
         let arena_bytes = plans.iter().map(|plan| plan.arena_bytes).max().unwrap_or(0);
-        self.sources = Sources::of(&plans, self.spill_folder.as_deref())?;
+        self.sources = Sources::of(&plans, self.spill_folder.as_deref(), &self.weights_in_files)?;
         self.arena = Region::new(arena_bytes, "the arena")?;
         for plan in plans {
             self.programs.push(Program::resolve(plan, &mut self.arena, &mut self.sources, &self.custom)?);
         }
         let file_bytes = self.spill_file_bytes();
-        let weights = self.sources.file().cloned();
+        let weights = self.sources.files().cloned();
         if file_bytes > 0 || weights.is_some() {
-            let folder = self.spill_folder.as_ref().ok_or_else(no_folder)?;
-            self.copy_queue = Some(CopyQueue::start(folder, file_bytes as u64, weights)?);
+            self.copy_queue = Some(CopyQueue::start(self.spill_folder.as_deref(), file_bytes as u64, weights)?);
         }
         Ok((0..self.programs.len() as u32).map(ProgramId).collect())
     }

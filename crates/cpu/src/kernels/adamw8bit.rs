@@ -159,11 +159,29 @@ impl Update<'_> {
                 v[len..].fill(0.0);
                 (m_range, v_range) = (Range::of(&m), Range::of(&v));
             }
+            self.fetch::<S, f32>(&self.p, block + 1);
+            self.fetch::<S, u8>(&self.m.codes, block + 1);
             *m_absmax = encode::<S>(self.m.map, &m, m_range, of.m_codes);
+            self.fetch::<S, f32>(&self.g, block + 1);
+            self.fetch::<S, u8>(&self.v.codes, block + 1);
             *v_absmax = encode::<S>(self.v.map, &v, v_range, of.v_codes);
         }
     }
+
+    /// Asks for a block of an array, if it is whole: while codes are computed, memory would be idle.
+    #[inline(always)]
+    unsafe fn fetch<S: Simd, T>(&self, array: &Out<'_, T>, block: usize) {
+        let from = block * MOMENT_BLOCK;
+        if from + MOMENT_BLOCK <= self.len {
+            for line in 0..MOMENT_BLOCK * size_of::<T>() / LINE {
+                unsafe { S::fetch(array.at(from).cast::<u8>().add(line * LINE)) };
+            }
+        }
+    }
 }
+
+/// Bytes of a cache line.
+const LINE: usize = 64;
 
 /// What moments lie between; 0 is among them.
 struct Range<S: Simd> {
@@ -275,6 +293,14 @@ mod tests {
         scaled.enumerate().map(|(i, g)| if i / MOMENT_BLOCK == 2 { 0.0 } else { g }).collect()
     }
 
+    /// The code of the nearest number, searched for among all; a number below 0 keeps its sign if the map has signs.
+    fn nearest(known: &[f32; 256], x: f32) -> u8 {
+        let passed = |code: &usize| (known[*code] + known[code + 1]) * 0.5 < x;
+        let nearest = (0..255).take_while(passed).count() as u8;
+        let turned = x < 0.0 && known[usize::from(nearest)] >= 0.0;
+        nearest.saturating_sub(u8::from(turned))
+    }
+
     /// Parameter, codes and scales after some updates.
     #[derive(Clone)]
     struct State {
@@ -326,10 +352,7 @@ mod tests {
                     self.absmax[k][block] = largest;
                     for i in range {
                         let x = if largest == 0.0 { 0.0 } else { moments[k][i] / largest };
-                        let passed = |code: &usize| (maps[k][*code] + maps[k][code + 1]) * 0.5 < x;
-                        let nearest = (0..255).take_while(passed).count();
-                        let turned = x < 0.0 && maps[k][nearest] >= 0.0;
-                        self.codes[k][i] = if turned { nearest as u8 - 1 } else { nearest as u8 };
+                        self.codes[k][i] = nearest(maps[k], x);
                     }
                 }
             }
@@ -360,6 +383,52 @@ mod tests {
                 }
             },
         );
+    }
+
+    /// Codes of a block in either map.
+    struct Codes<'a> {
+        numbers: &'a [f32; MOMENT_BLOCK],
+        divisor: f32,
+        map: &'static DynamicMap,
+        codes: Out<'a, f32>,
+    }
+
+    impl Kernel for Codes<'_> {
+        unsafe fn task<S: Simd>(&self, _: usize, _: &mut Scratch) {
+            let mut codes = [0; MOMENT_BLOCK];
+            unsafe { S::nearest_codes(self.map, self.map.code(0.0), self.numbers, self.divisor, codes.as_mut_ptr()) };
+            codes.iter().enumerate().for_each(|(i, &code)| unsafe { *self.codes.at(i) = f32::from(code) });
+        }
+    }
+
+    /// Around each boundary of a map, and its numbers, all times a divisor. Behind the last number there is no boundary.
+    fn around_boundaries(known: &[f32; 256], sign: f32, divisor: f32) -> Vec<[f32; MOMENT_BLOCK]> {
+        let boundary = |i: usize| (known[i] + known[(i + 1).min(255)]) * 0.5;
+        let beside =
+            |x: f32, places: i32| if x == 0.0 { x } else { f32::from_bits(x.to_bits().wrapping_add_signed(places)) };
+        let scaled = |x: f32| sign * x.clamp(-1.0, 1.0) * divisor;
+        let near = [-1, 0, 1].map(|places| std::array::from_fn(|i| scaled(beside(boundary(i), places))));
+        near.into_iter().chain([known.map(scaled)]).collect()
+    }
+
+    #[test]
+    fn numbers_and_boundaries_of_either_sign_have_their_nearest_codes_at_every_level() {
+        const DIVISOR: f32 = 4.0;
+        for map in [DynamicMap::signed(), DynamicMap::unsigned()] {
+            let known = map.numbers();
+            for numbers in [1.0, -1.0].into_iter().flat_map(|sign| around_boundaries(known, sign, DIVISOR)) {
+                let want: Vec<f32> = numbers.iter().map(|x| f32::from(nearest(known, x / DIVISOR))).collect();
+                every_level(
+                    |pool| {
+                        let mut codes = vec![0.0; MOMENT_BLOCK];
+                        let kernel = Codes { numbers: &numbers, divisor: DIVISOR, map, codes: Out::new(&mut codes) };
+                        launch(pool, 1, &kernel);
+                        vec![codes]
+                    },
+                    |level, got| assert_eq!(got[0], want, "{level}: {numbers:?}"),
+                );
+            }
+        }
     }
 
     #[test]

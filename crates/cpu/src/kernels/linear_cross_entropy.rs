@@ -1,6 +1,6 @@
 //! The language-model head and its loss in one: logits exist for a chunk of tokens at a time, never all at once.
 //!
-//! Shapes: h [N, D], weight [V, D], bias [V] if any, targets [N], loss [N]; workspace `min(N, chunk) * V` f32. The loss of a token
+//! Shapes: h [N, D], weight [V, D], bias [V] if any, an adapter's u [N, R] and up [V, R] if any, targets [N], loss [N]; workspace `min(N, chunk) * V` f32. The loss of a token
 //! is `log sum exp(logits) - logits[target]`; with a cap, a logit z is `cap tanh(z / cap)` of the product and its bias. The
 //! vocabulary is never cut for a sum. Tokens with target -100 have loss 0
 //! and gradient 0: chunks are trimmed to the rows between the first and the last trained token, which only drops exact
@@ -48,6 +48,8 @@ pub struct Head<'a, T, W> {
     pub weight: &'a [W],
     /// `[V]`, added to the logits.
     pub bias: Option<&'a [T]>,
+    /// R, u `[N, R]` and up `[V, R]`, whose product is added to the logits.
+    pub low_rank: Option<(usize, &'a [T], &'a [T])>,
     /// `[N]`; -100 for tokens that are not trained.
     pub targets: &'a [i32],
 }
@@ -58,6 +60,10 @@ impl<T: Element, W: Element> Head<'_, T, W> {
         assert_eq!(self.h.len(), tokens * hidden, "linear_cross_entropy: h is not [{tokens}, {hidden}]");
         assert_eq!(self.weight.len(), vocab * hidden, "linear_cross_entropy: weight is not [{vocab}, {hidden}]");
         assert!(self.bias.is_none_or(|bias| bias.len() == vocab), "linear_cross_entropy: bias is not [{vocab}]");
+        if let Some((rank, u, up)) = self.low_rank {
+            assert_eq!(u.len(), tokens * rank, "linear_cross_entropy: u is not [{tokens}, {rank}]");
+            assert_eq!(up.len(), vocab * rank, "linear_cross_entropy: up is not [{vocab}, {rank}]");
+        }
         assert_eq!(self.targets.len(), tokens, "linear_cross_entropy: targets are not [{tokens}]");
         assert!(workspace.len() >= self.size.workspace_len(), "linear_cross_entropy: workspace is too small");
     }
@@ -76,7 +82,12 @@ impl<T: Element, W: Element> Head<'_, T, W> {
         let HeadSize { hidden, vocab, .. } = self.size;
         let h = Matrix::rows(&self.h[rows.start * hidden..rows.end * hidden], hidden);
         let weight = Matrix::transposed(self.weight, hidden);
-        gemm(pool, [rows.len(), vocab, hidden], h, weight, Epilogue::default(), logits);
+        gemm(pool, [rows.len(), vocab, hidden], h, weight, Epilogue::default(), &mut *logits);
+        if let Some((rank, u, up)) = self.low_rank {
+            let u = Matrix::rows(&u[rows.start * rank..rows.end * rank], rank);
+            let up = Matrix::transposed(up, rank);
+            gemm(pool, [rows.len(), vocab, rank], u, up, Epilogue::scaled(1.0, true), logits);
+        }
     }
 }
 

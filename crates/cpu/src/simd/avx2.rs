@@ -77,6 +77,25 @@ impl DecadeTables {
             (_mm256_blendv_epi8(place, self.one, is_one), unsure)
         }
     }
+
+    /// The codes of eight numbers divided by one, and all bits of those that are not sure. `zero` is the code of 0.
+    #[inline(always)]
+    unsafe fn codes(&self, number: __m256, by: __m256, zero: u8) -> (__m256i, __m256i) {
+        unsafe {
+            if zero == 0 {
+                // A map without negative numbers: codes are places, and what is below 0 counts as 0.
+                return self.places(_mm256_div_ps(_mm256_max_ps(number, _mm256_setzero_ps()), by));
+            }
+            let (zeros, one) = (_mm256_set1_epi32(i32::from(zero)), _mm256_set1_epi32(1));
+            let negative = _mm256_castps_si256(_mm256_cmp_ps::<_CMP_LT_OQ>(number, _mm256_setzero_ps()));
+            let (place, unsure) = self.places(_mm256_div_ps(number, by));
+            // A number below 0 keeps its sign, and the map may have none as far below 0 as 1.
+            let below = _mm256_min_epi32(_mm256_max_epi32(place, one), zeros);
+            let place = _mm256_blendv_epi8(place, below, negative);
+            let signed = _mm256_sub_epi32(_mm256_xor_si256(place, negative), negative);
+            (_mm256_add_epi32(zeros, signed), unsure)
+        }
+    }
 }
 
 /// The codes of some of 32 numbers, one by one.
@@ -163,23 +182,29 @@ impl Simd for Avx2 {
         }
     }
     #[inline(always)]
+    unsafe fn look_up_numbers(map: &DynamicMap, codes: *const u8, to: &mut [f32; 256]) {
+        let numbers = map.numbers();
+        for i in (0..256).step_by(8) {
+            unsafe {
+                // Eight loads take less time than one gather.
+                let at = |lane: usize| numbers[usize::from(*codes.add(i + lane))];
+                let eight = _mm256_setr_ps(at(0), at(1), at(2), at(3), at(4), at(5), at(6), at(7));
+                _mm256_storeu_ps(to.as_mut_ptr().add(i), eight);
+            }
+        }
+    }
+    #[inline(always)]
     unsafe fn nearest_codes(map: &DynamicMap, zero: u8, from: &[f32; 256], divisor: f32, codes: *mut u8) {
         unsafe {
             let (tables, by) = (DecadeTables::of(map.decades()), _mm256_set1_ps(divisor));
-            let (zeros, one) = (_mm256_set1_epi32(i32::from(zero)), _mm256_set1_epi32(1));
             // What packing by halves of a register leaves out of order.
             let order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
             for i in (0..256).step_by(32) {
                 let (mut found, mut unsure) = ([_mm256_setzero_si256(); 4], 0);
                 for part in 0..4 {
                     let number = _mm256_loadu_ps(from.as_ptr().add(i + 8 * part));
-                    let negative = _mm256_castps_si256(_mm256_cmp_ps::<_CMP_LT_OQ>(number, _mm256_setzero_ps()));
-                    let (place, doubts) = tables.places(_mm256_div_ps(number, by));
-                    // A number below 0 keeps its sign, and the map may have none as far below 0 as 1.
-                    let below = _mm256_min_epi32(_mm256_max_epi32(place, one), zeros);
-                    let place = _mm256_blendv_epi8(place, below, negative);
-                    let signed = _mm256_sub_epi32(_mm256_xor_si256(place, negative), negative);
-                    found[part] = _mm256_add_epi32(zeros, signed);
+                    let (codes, doubts) = tables.codes(number, by, zero);
+                    found[part] = codes;
                     unsure |= (_mm256_movemask_ps(_mm256_castsi256_ps(doubts)) as u32) << (8 * part);
                 }
                 let words = [_mm256_packus_epi32(found[0], found[1]), _mm256_packus_epi32(found[2], found[3])];

@@ -106,6 +106,24 @@ impl DecadeTables {
             (place, _mm512_testn_epi32_mask(units, _mm512_set1_epi32(UNSURE as i32)))
         }
     }
+
+    /// The codes of sixteen numbers divided by one, and which of them are not sure. `zero` is the code of 0.
+    #[inline(always)]
+    unsafe fn codes(&self, number: __m512, by: __m512, zero: u8) -> (__m512i, __mmask16) {
+        unsafe {
+            if zero == 0 {
+                // A map without negative numbers: codes are places, and what is below 0 counts as 0.
+                return self.places(_mm512_div_ps(_mm512_max_ps(number, _mm512_setzero_ps()), by));
+            }
+            let (zeros, one) = (_mm512_set1_epi32(i32::from(zero)), _mm512_set1_epi32(1));
+            let negative = _mm512_cmp_ps_mask::<_CMP_LT_OQ>(number, _mm512_setzero_ps());
+            let (place, unsure) = self.places(_mm512_div_ps(number, by));
+            // A number below 0 keeps its sign, and the map may have none as far below 0 as 1.
+            let place = _mm512_mask_max_epi32(place, negative, place, one);
+            let place = _mm512_mask_min_epi32(place, negative, place, zeros);
+            (_mm512_mask_sub_epi32(_mm512_add_epi32(zeros, place), negative, zeros, place), unsure)
+        }
+    }
 }
 
 /// The codes of some of sixteen numbers, one by one.
@@ -243,15 +261,9 @@ impl Simd for Avx512 {
     unsafe fn nearest_codes(map: &DynamicMap, zero: u8, from: &[f32; 256], divisor: f32, codes: *mut u8) {
         unsafe {
             let (tables, by) = (DecadeTables::of(map.decades()), _mm512_set1_ps(divisor));
-            let (zeros, one) = (_mm512_set1_epi32(i32::from(zero)), _mm512_set1_epi32(1));
             for i in (0..256).step_by(16) {
                 let number = _mm512_loadu_ps(from.as_ptr().add(i));
-                let negative = _mm512_cmp_ps_mask::<_CMP_LT_OQ>(number, _mm512_setzero_ps());
-                let (place, unsure) = tables.places(_mm512_div_ps(number, by));
-                // A number below 0 keeps its sign, and the map may have none as far below 0 as 1.
-                let place = _mm512_mask_max_epi32(place, negative, place, one);
-                let place = _mm512_mask_min_epi32(place, negative, place, zeros);
-                let code = _mm512_mask_sub_epi32(_mm512_add_epi32(zeros, place), negative, zeros, place);
+                let (code, unsure) = tables.codes(number, by, zero);
                 _mm_storeu_si128(codes.add(i).cast(), _mm512_cvtepi32_epi8(code));
                 if unsure != 0 {
                     look_up_codes(map, zero, from.as_ptr().add(i), divisor, unsure, codes.add(i));

@@ -68,7 +68,7 @@ fn renderings_are_those_of_transformers() {
             }
         }
     }
-    assert!(rendered >= 180 && refused >= 10, "{rendered} renderings, {refused} refusals");
+    assert!(rendered >= 350 && refused >= 40, "{rendered} renderings, {refused} refusals");
 }
 
 #[test]
@@ -82,7 +82,7 @@ fn a_template_sees_the_day_that_it_is_given() {
 /// One token per character, and one for each special token of the published templates.
 pub struct Characters;
 
-const SPECIAL: [&str; 15] = [
+const SPECIAL: [&str; 21] = [
     "<|im_start|>",
     "<|im_end|>",
     "<|begin_of_text|>",
@@ -98,6 +98,12 @@ const SPECIAL: [&str; 15] = [
     "<｜Assistant｜>",
     "<｜User｜>",
     "<｜end▁of▁sentence｜>",
+    "<bos>",
+    "<start_of_turn>",
+    "<end_of_turn>",
+    "<|start_of_role|>",
+    "<|end_of_role|>",
+    "<|end_of_text|>",
 ];
 
 impl TokenSource for Characters {
@@ -206,6 +212,60 @@ fn the_assistants_turns_and_their_ends_are_trained() {
         ),
         "{text}"
     );
+}
+
+/// A chat of every family that has a format for it: how it is rendered is held to transformers above.
+#[test]
+fn the_turns_of_every_familys_format_are_trained() {
+    let check = |name: &str, expected: &str| {
+        let (text, terminated) = marked(&template(name), &two_turns(), TrainOn::Assistant).unwrap();
+        assert_eq!(text, expected, "{name}");
+        assert!(terminated, "{name}");
+    };
+    check(
+        "gemma3",
+        "<bos><start_of_turn>user\nS\n\nq<end_of_turn>\n<start_of_turn>model\n⟦one<end_of_turn>⟧\n\
+         <start_of_turn>user\none?<end_of_turn>\n<start_of_turn>model\n⟦one<end_of_turn>⟧\n",
+    );
+    check(
+        "phi4_mini",
+        "<|system|>S<|end|><|user|>q<|end|><|assistant|>⟦one<|end|>⟧<|user|>one?<|end|><|assistant|>\
+         ⟦one<|end|>⟧<|endoftext|>",
+    );
+    check(
+        "olmo2",
+        "<|endoftext|><|system|>\nS\n<|user|>\nq\n<|assistant|>\n⟦one<|endoftext|>⟧\n<|user|>\none?\n\
+         <|assistant|>\n⟦one<|endoftext|>⟧",
+    );
+    check(
+        "granite3",
+        "<|start_of_role|>system<|end_of_role|>S<|end_of_text|>\n<|start_of_role|>user<|end_of_role|>q<|end_of_text|>\n\
+         <|start_of_role|>assistant<|end_of_role|>⟦one<|end_of_text|>⟧\n\
+         <|start_of_role|>user<|end_of_role|>one?<|end_of_text|>\n\
+         <|start_of_role|>assistant<|end_of_role|>⟦one<|end_of_text|>⟧\n",
+    );
+    check(
+        "smollm3",
+        "<|im_start|>system\n## Metadata\n\nReasoning Mode: /think\n\n## Custom Instructions\n\nS\n\n<|im_end|>\n\
+         <|im_start|>user\nq<|im_end|>\n<|im_start|>assistant\n⟦one<|im_end|>⟧\n\
+         <|im_start|>user\none?<|im_end|>\n<|im_start|>assistant\n⟦one<|im_end|>⟧\n",
+    );
+    check(
+        "stablelm_zephyr",
+        "<|system|>\nS<|endoftext|>\n<|user|>\nq<|endoftext|>\n<|assistant|>\n⟦one<|endoftext|>⟧\n\
+         <|user|>\none?<|endoftext|>\n<|assistant|>\n⟦one<|endoftext|>⟧\n",
+    );
+    // The prompt ends in a colon, so the space is part of the answer's first token; neither has a place for a system prompt.
+    check("gpt_neoxt", "<human>: q\n<bot>:⟦ one<|endoftext|>⟧\n<human>: one?\n<bot>:⟦ one<|endoftext|>⟧\n");
+    check("phi2", "Instruct: q\nOutput:⟦ one<|endoftext|>⟧\nInstruct: one?\nOutput:⟦ one<|endoftext|>⟧\n");
+    // The first Gemma refuses a system prompt, in its own words.
+    let gemma = template("gemma");
+    let refused = marked(&gemma, &two_turns(), TrainOn::Assistant).unwrap_err();
+    assert!(refused.contains("System role not supported"), "{refused}");
+    let one = row(r#"{"messages": [{"role": "user", "content": " q "}, {"role": "assistant", "content": "one "}]}"#);
+    let (text, _) = marked(&gemma, &one, TrainOn::Assistant).unwrap();
+    let expected = "<bos><start_of_turn>user\nq<end_of_turn>\n<start_of_turn>model\n⟦one<end_of_turn>⟧\n";
+    assert_eq!(text, expected);
 }
 
 #[test]

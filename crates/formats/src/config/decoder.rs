@@ -108,6 +108,7 @@ fn block(norm_eps: f64) -> BlockSpec {
         output_bias: false,
         mlp: Mlp::Gated { inner: ["gate_proj", "up_proj"], down: "down_proj", activation: Activation::Silu },
         mlp_bias: false,
+        experts: None,
         residual_multiplier: 1.0,
         parallel_residual: false,
         weights_in_out: false,

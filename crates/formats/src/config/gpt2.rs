@@ -63,6 +63,7 @@ fn read(keys: &Keys<'_>) -> Result<ModelConfig, FormatsError> {
             output_bias: true,
             mlp: Mlp::Plain { up: "c_fc", down: "c_proj", gelu: gelu(keys, "activation_function", GeluForm::Tanh)? },
             mlp_bias: true,
+            experts: None,
             residual_multiplier: 1.0,
             parallel_residual: false,
             weights_in_out: true,

@@ -6,6 +6,7 @@
 
 mod activation;
 mod decoder;
+mod experts;
 mod family;
 mod gemma;
 mod gemma2;
@@ -15,12 +16,15 @@ mod gpt_neox;
 mod granite;
 mod llama;
 mod mistral;
+mod mixtral;
 mod most;
 mod olmo2;
 mod phi;
 mod phi3;
 mod qwen2;
+mod qwen2_moe;
 mod qwen3;
+mod qwen3_moe;
 mod rope;
 mod rotary;
 mod sliding_window;
@@ -31,6 +35,7 @@ mod starcoder2;
 mod stored_dtype;
 
 pub use activation::{Activation, GeluForm};
+pub use experts::Experts;
 pub use family::Preset;
 pub use rotary::{RopeScaling, Rotary};
 pub use sliding_window::{SlidingWindow, WindowedLayers};
@@ -48,8 +53,11 @@ use std::path::Path;
 const FAMILIES: &[Family] = &[
     llama::LLAMA,
     mistral::MISTRAL,
+    mixtral::MIXTRAL,
     qwen2::QWEN2,
+    qwen2_moe::QWEN2_MOE,
     qwen3::QWEN3,
+    qwen3_moe::QWEN3_MOE,
     olmo2::OLMO2,
     granite::GRANITE,
     smollm3::SMOLLM3,

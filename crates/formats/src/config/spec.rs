@@ -4,6 +4,7 @@
 //! some families differ in it. Look next at `llama.rs` for a family, and at the crate `model` for the builder.
 
 use super::activation::{Activation, GeluForm};
+use super::experts::Experts;
 use super::rotary::Rotary;
 use super::sliding_window::SlidingWindow;
 
@@ -99,6 +100,8 @@ pub struct BlockSpec {
     pub mlp: Mlp,
     /// Whether its linears have biases.
     pub mlp_bias: bool,
+    /// The experts that stand in for it in some or all layers.
+    pub experts: Option<Experts>,
     /// Factor of what attention and MLP add.
     pub residual_multiplier: f64,
     /// Whether the MLP reads what the block reads, and not what attention has added to; without a norm of its own before it,
@@ -289,15 +292,39 @@ impl ModelConfig {
         format!("{}.weight", self.outer(self.block.names.embedding))
     }
 
-    /// Full names of the linear modules of all blocks, in graph order.
+    /// The experts of a layer, where it has any.
+    pub fn experts(&self, layer: usize) -> Option<&Experts> {
+        self.block.experts.as_ref().filter(|experts| experts.layers.get(layer).copied().unwrap_or(false))
+    }
+
+    /// Full names of the linear modules of all blocks, in graph order. Routers are none of them: they choose, are never quantised
+    /// and have no adapter.
     pub fn linear_names(&self) -> Vec<String> {
+        (0..self.num_hidden_layers).flat_map(|layer| self.linears_of_layer(layer).concat()).collect()
+    }
+
+    /// The linears of experts that run as one: full names, those of all experts of one layer and place together.
+    pub fn expert_linears(&self) -> Vec<Vec<String>> {
+        let names = self.block.mlp.names();
+        let of_layer = |layer: usize| {
+            let mlp = format!("{}.{}", self.layer(layer), self.block.names.mlp);
+            let experts = self.experts(layer);
+            names.iter().filter_map(move |name| Some(experts?.of_linear(&mlp, name))).collect::<Vec<_>>()
+        };
+        (0..self.num_hidden_layers).flat_map(of_layer).collect()
+    }
+
+    /// The linears of one layer, those of experts that run as one together.
+    fn linears_of_layer(&self, layer: usize) -> Vec<Vec<String>> {
         let BlockSpec { names: Names { attention, output, mlp, .. }, projections, mlp: linears, .. } = &self.block;
-        let of_attention = projections.names().iter().chain([output]).map(|name| format!("{attention}.{name}"));
-        let of_mlp = linears.names().into_iter().map(|name| format!("{mlp}.{name}"));
-        let of_block: Vec<String> = of_attention.chain(of_mlp).collect();
-        let layers = (0..self.num_hidden_layers).map(|layer| self.layer(layer));
-        layers
-            .flat_map(|layer| of_block.iter().map(move |name| format!("{layer}.{name}")).collect::<Vec<_>>())
-            .collect()
+        let path = self.layer(layer);
+        let of_attention =
+            projections.names().iter().chain([output]).map(|name| vec![format!("{path}.{attention}.{name}")]);
+        let mlp = format!("{path}.{mlp}");
+        let of_mlp = match self.experts(layer) {
+            None => linears.names().into_iter().map(|name| vec![format!("{mlp}.{name}")]).collect(),
+            Some(experts) => experts.linears(&mlp, &linears.names()),
+        };
+        of_attention.chain(of_mlp).collect()
     }
 }

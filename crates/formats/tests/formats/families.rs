@@ -376,3 +376,72 @@ fn families_with_layer_norm_have_their_own_keys() {
     assert_eq!(starcoder.dropout, Dropouts { embedding: 0.2, attention: 0.0, residual: 0.1 });
     assert_eq!((starcoder.window(3), starcoder.tie_word_embeddings, starcoder.block.mlp_bias), (Some(8), true, false));
 }
+
+#[test]
+fn families_with_experts_have_their_own_keys() {
+    let experts = |family: &str, keys: &Value| read(family, keys).block.experts.expect("experts");
+    let mixtral = experts("mixtral", &json!({ "num_hidden_layers": 3 }));
+    assert_eq!((mixtral.count, mixtral.per_token, mixtral.inner_size, mixtral.normalised), (8, 2, 14336, true));
+    assert_eq!((mixtral.shared_inner_size, &mixtral.layers[..]), (None, &[true; 3][..]));
+    assert_eq!(windows("mixtral", &json!({}), 1), [None]);
+    assert_eq!(windows("mixtral", &json!({ "sliding_window": 8 }), 2), [Some(8); 2]);
+    let qwen2 = experts("qwen2_moe", &json!({}));
+    assert_eq!((qwen2.count, qwen2.per_token, qwen2.inner_size, qwen2.normalised), (60, 4, 1408, false));
+    assert_eq!((qwen2.shared_inner_size, read("qwen2_moe", &json!({})).block.qkv_bias), (Some(5632), true));
+    let qwen3 = experts("qwen3_moe", &json!({ "norm_topk_prob": true, "num_experts": 16 }));
+    assert_eq!((qwen3.count, qwen3.per_token, qwen3.inner_size, qwen3.normalised), (16, 8, 768, true));
+    assert_eq!(qwen3.shared_inner_size, None);
+    // Either name of the key; layers counted from 1, some of them taken out.
+    let keys = json!({
+        "num_local_experts": 9, "num_hidden_layers": 6, "decoder_sparse_step": 2, "mlp_only_layers": [3, 77],
+    });
+    for family in ["qwen2_moe", "qwen3_moe"] {
+        let sparse = experts(family, &keys);
+        assert_eq!((sparse.count, &sparse.layers[..]), (9, &[false, true, false, false, false, true][..]), "{family}");
+    }
+    let window = json!({ "use_sliding_window": true, "sliding_window": 8, "max_window_layers": 3 });
+    assert_eq!(windows("qwen3_moe", &window, 2), [Some(8); 2]);
+    assert_eq!(windows("qwen2_moe", &window, 5), [Some(8), None, Some(8), None, None]);
+}
+
+#[test]
+fn linears_of_experts_are_known_by_layer_and_place() {
+    let config = read("qwen2_moe", &json!({ "num_hidden_layers": 2, "num_experts": 4, "mlp_only_layers": [0] }));
+    let names = config.linear_names();
+    assert_eq!(names.len(), 7 + 4 + 3 * 4 + 3 + 1);
+    assert_eq!(names[4], "model.layers.0.mlp.gate_proj");
+    let experts = config.expert_linears();
+    assert_eq!((experts.len(), experts[2][3].as_str()), (3, "model.layers.1.mlp.experts.3.down_proj"));
+    let first_shared = "model.layers.1.mlp.shared_expert.gate_proj";
+    assert_eq!((names[23].as_str(), names[26].as_str()), (first_shared, "model.layers.1.mlp.shared_expert_gate"));
+    assert!(!names.iter().any(|name| name.ends_with("mlp.gate")), "a router is no linear");
+}
+
+#[test]
+fn what_is_not_supported_of_experts_is_named() {
+    for (family, keys, expected) in [
+        ("mixtral", json!({ "num_experts_per_tok": 9 }), r#""num_experts_per_tok" is 9; there are 8 experts"#),
+        (
+            "mixtral",
+            json!({ "router_jitter_noise": 0.1 }),
+            r#""router_jitter_noise" is not 0; noise on what routers read is not supported"#,
+        ),
+        (
+            "qwen3_moe",
+            json!({ "output_router_logits": true }),
+            r#""output_router_logits" is true, which adds a loss that balances experts; this loss is not supported: set it to false"#,
+        ),
+        ("qwen2_moe", json!({ "mlp_only_layers": 1 }), r#""mlp_only_layers" is 1; it must be a list of layers"#),
+        ("qwen2_moe", json!({ "mlp_only_layers": [-1] }), r#""mlp_only_layers" has -1; it must be a list of layers"#),
+        (
+            "qwen3_moe",
+            json!({ "num_experts": 4096, "moe_intermediate_size": 2048 }),
+            r#""num_experts" and the experts' width: 4096 experts of 2048 are wider than 4194304"#,
+        ),
+    ] {
+        let error = parse(family, &keys).expect_err("an error").to_string();
+        assert_eq!(error, format!("config.json: {expected}"), "{family}");
+    }
+    let harmless = json!({ "output_router_logits": true, "router_aux_loss_coef": 0.0 });
+    assert_eq!(read("qwen3_moe", &harmless).block.experts.map(|experts| experts.count), Some(128));
+}

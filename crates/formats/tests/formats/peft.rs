@@ -1,7 +1,7 @@
 //! `adapter_config.json`: what PEFT writes is read, what is written PEFT reads.
 
 use crate::bytes::{fixture, folder, message};
-use remat_formats::{AdapterConfig, FormatsError, TargetModules};
+use remat_formats::{AdapterConfig, FormatsError, TargetModules, TokenIndices};
 use serde_json::{Value, json};
 use std::path::Path;
 
@@ -92,7 +92,8 @@ fn keys_that_change_the_adapter_are_told_from_unknown_ones() {
         "from_the_future": 3,
     }));
     let config = config.expect("parsed");
-    assert_eq!(config.unsupported, ["init_lora_weights", "lora_bias", "trainable_token_indices"]);
+    assert_eq!(config.unsupported, ["init_lora_weights", "lora_bias"]);
+    assert_eq!(config.trainable_token_indices, Some(TokenIndices::Embedding(vec![1, 2])));
     assert_eq!(config.unknown, ["from_the_future"]);
     for plain in [json!(true), json!(false), json!("gaussian"), json!(null)] {
         let config = parse(&json!({ "target_modules": ["q_proj"], "init_lora_weights": plain })).expect("parsed");

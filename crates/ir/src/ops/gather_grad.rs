@@ -1,7 +1,8 @@
 //! `gather_grad`: the gradient of `gather`: each slice of dy is added onto the slice of dx that it was taken from, in the
 //! order of ids.
 //!
-//! Operands: dy, ids i32 [..]. Result: dx of dy's dtype, whose axis `axis` has `size` slices. Sums are rounded once.
+//! Operands: dy, ids i32 [..]. Result: dx of dy's dtype, whose axis `axis` has `size` slices. Sums are rounded once. In a forward it
+//! adds up slices by their numbers, as `torch.index_add` does; its derivative is `gather`.
 
 use super::gather::has_axis;
 use super::{Gather, OpDef, float, integer, operands};
@@ -39,7 +40,10 @@ impl OpDef for GatherGrad {
     }
 
     fn vjp(&self, cx: &mut Vjp<'_>) -> Result<Vec<Option<ValueId>>, IrError> {
-        Err(cx.refuse("gather_grad", "second derivatives are not supported"))
+        let dx = cx.dy("gather_grad")?;
+        let ddy =
+            if cx.needs[0] { Some(cx.emit1("dx", Gather { axis: self.axis }, &[dx, cx.inputs[1]])?) } else { None };
+        Ok(vec![ddy, None])
     }
 
     fn cost(&self, inputs: &[&Type], outputs: &[&Type]) -> Cost {

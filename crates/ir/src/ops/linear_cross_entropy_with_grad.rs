@@ -3,7 +3,7 @@
 //!
 //! Operands: those of `linear_cross_entropy_grad`. Results: loss, then those of the gradient.
 
-use super::linear_cross_entropy::{before_targets, logits, product_work};
+use super::linear_cross_entropy::logits;
 use super::linear_cross_entropy_grad::samples_of;
 use super::{LinearCrossEntropyGrad, Op, OpDef};
 use crate::{Array, Cost, IrError, OpClass, Sample, Type, ValueId, Vjp, Workspace};
@@ -36,9 +36,8 @@ impl OpDef for LinearCrossEntropyWithGrad {
     }
 
     fn accumulating(&self) -> Option<(Op, usize)> {
-        let Self(LinearCrossEntropyGrad { dh, dw, db, accumulate, .. }) = *self;
         let op = Self(LinearCrossEntropyGrad { accumulate: true, ..self.0.clone() });
-        ((dw || db) && !accumulate).then(|| (op.into(), 1 + usize::from(dh)))
+        (self.0.has_parameters() && !self.0.accumulate).then(|| (op.into(), 1 + self.0.first_of_parameters()))
     }
 
     fn class(&self, _inputs: &[&Type], _outputs: &[&Type]) -> OpClass {
@@ -46,7 +45,7 @@ impl OpDef for LinearCrossEntropyWithGrad {
     }
 
     fn activations(&self, _operands: usize) -> Range<usize> {
-        0..before_targets(self.0.bias)
+        0..self.0.forward().targets_operand()
     }
 
     fn workspace(&self, inputs: &[&Type]) -> Workspace {
@@ -58,8 +57,7 @@ impl OpDef for LinearCrossEntropyWithGrad {
     }
 
     fn cost(&self, inputs: &[&Type], outputs: &[&Type]) -> Cost {
-        Cost::new(self.0.products() * product_work(inputs[0], inputs[1]), inputs, outputs)
-            .with_inner(logits(inputs[0], inputs[1]))
+        Cost::new(self.0.work(inputs), inputs, outputs).with_inner(logits(inputs[0], inputs[1]))
     }
 
     fn eval(&self, inputs: &[&Array], results: &[&Type]) -> Vec<Array> {

@@ -57,6 +57,12 @@ pub trait OpDef: Clone + PartialEq {
         true
     }
 
+    /// Whether its results are choices among alternatives, which a policy keeps whatever they cost: they are small, and what
+    /// follows from one is never made from another.
+    fn is_decision(&self) -> bool {
+        false
+    }
+
     /// The same op that adds its gradients of parameters onto states, its last operands, one for each; and the index of its
     /// first such result. `None` for an op that makes none, or adds them already.
     fn accumulating(&self) -> Option<(Op, usize)> {
@@ -186,6 +192,9 @@ macro_rules! ops {
             fn is_deterministic(&self) -> bool {
                 match self { $(Op::$variant(op) => op.is_deterministic(),)* Op::Custom(op) => op.is_deterministic() }
             }
+            fn is_decision(&self) -> bool {
+                match self { $(Op::$variant(op) => op.is_decision(),)* Op::Custom(op) => op.is_decision() }
+            }
             fn accumulating(&self) -> Option<(Op, usize)> {
                 match self { $(Op::$variant(op) => op.accumulating(),)* Op::Custom(op) => op.accumulating() }
             }
@@ -235,6 +244,9 @@ ops! {
     EmbeddingGrad embedding_grad,
     Linear linear,
     LinearDw linear_dw,
+    GroupedLinear grouped_linear,
+    GroupedLinearDw grouped_linear_dw,
+    Route route,
     BiasGrad bias_grad,
     RmsNorm rms_norm,
     RmsNormGrad rms_norm_grad,
@@ -317,6 +329,10 @@ ops! {
     Sgd sgd,
     Lion lion,
     ClipValue clip_value,
+    AdaptedNorm adapted_norm,
+    ColumnScale column_scale,
+    ColumnScaleDw column_scale_dw,
+    Selection selection,
 }
 
 pub use adamw8bit::MOMENT_BLOCK;

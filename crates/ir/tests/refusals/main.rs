@@ -32,7 +32,7 @@ fn adamw() -> AdamW {
 }
 
 fn refusals() -> Vec<(Op, &'static str, &'static str)> {
-    let lce = |dh, dw, accumulate| LinearCrossEntropyGrad { dh, dw, db: false, accumulate, softcap: None, bias: false };
+    let lce = |dh, dw, accumulate| LinearCrossEntropyGrad { dh, dw, accumulate, ..LinearCrossEntropyGrad::NONE };
     vec![
         (Add.into(), "f32[2] f32[]", "operand 1 f32[] has no axes; a scalar has shape [1]"),
         (Add.into(), "f32[0] f32[0]", "operand 0 f32[0] has an axis of size 0"),
@@ -42,6 +42,16 @@ fn refusals() -> Vec<(Op, &'static str, &'static str)> {
         (Add.into(), "f32[2]", "expects 2 operands, got 1"),
         (Zeros { dtype: DType::F32, shape: vec![] }.into(), "", "result 0 f32[] has no axes; a scalar has shape [1]"),
         (Zeros { dtype: DType::U8, shape: vec![3, 0] }.into(), "", "result 0 u8[3, 0] has an axis of size 0"),
+        (
+            Selection { dtype: DType::F32, rows: 3, chosen: vec![1, 3] }.into(),
+            "",
+            "attribute chosen holds 3, and there are 3 rows",
+        ),
+        (
+            Selection { dtype: DType::I32, rows: 3, chosen: vec![1] }.into(),
+            "",
+            "attribute dtype = i32 must be f32 or bf16",
+        ),
         (Embedding.into(), "f32[7, 4] f32[2, 3]", "ids f32[2, 3] must be i32"),
         (Embedding.into(), "f32[7] i32[2, 3]", "table f32[7] must have 2 axes"),
         (
@@ -95,6 +105,18 @@ fn refusals() -> Vec<(Op, &'static str, &'static str)> {
             "x f32[2, 4] and dy f32[3, 3] must have the same rows",
         ),
         (BiasGrad { accumulate: true }.into(), "f32[2, 4] bf16[4]", "the gradient bf16[4] must be f32[4]"),
+        (
+            AdaptedNorm { layout: Layout::OutIn, scale: 1.0 }.into(),
+            "f32[2, 4] f32[3, 2] f32[3, 5]",
+            "the last axis of a f32[2, 4] does not match w f32[3, 5], whose input size is 5",
+        ),
+        (
+            AdaptedNorm { layout: Layout::InOut, scale: 1.0 }.into(),
+            "bf16[2, 4] f32[3, 2] bf16[4, 3]",
+            "b f32[3, 2] must be bf16[3, 2]",
+        ),
+        (ColumnScale.into(), "bf16[2, 4] bf16[4] f32[4]", "w bf16[4] must be f32[4]"),
+        (ColumnScaleDw { accumulate: false }.into(), "f32[2, 4] f32[2, 4] f32[3]", "norm f32[3] must be f32[4]"),
         (
             RmsNorm { eps: 1e-5, unit_offset: false }.into(),
             "f32[2, 4] f32[3]",
@@ -267,7 +289,7 @@ fn refusals() -> Vec<(Op, &'static str, &'static str)> {
             "dy f32[3] and gate f32[2] must have one type",
         ),
         (
-            LinearCrossEntropy { softcap: Some(-1.0), bias: false }.into(),
+            LinearCrossEntropy { softcap: Some(-1.0), ..LinearCrossEntropy::PLAIN }.into(),
             "f32[2, 4] f32[9, 4] i32[2]",
             "attribute softcap = -1 must be a finite number above 0",
         ),
@@ -304,9 +326,24 @@ fn refusals() -> Vec<(Op, &'static str, &'static str)> {
             "attribute db needs bias",
         ),
         (
-            LinearCrossEntropy { softcap: None, bias: true }.into(),
+            LinearCrossEntropy { bias: true, ..LinearCrossEntropy::PLAIN }.into(),
             "f32[3, 4] f32[9, 4] f32[4] i32[3]",
             "bias f32[4] must be f32[9]",
+        ),
+        (
+            LinearCrossEntropy { low_rank: true, ..LinearCrossEntropy::PLAIN }.into(),
+            "f32[3, 4] f32[9, 4] f32[3, 2] f32[8, 2] i32[3]",
+            "up f32[8, 2] must be f32[9, 2]",
+        ),
+        (
+            LinearCrossEntropy { low_rank: true, ..LinearCrossEntropy::PLAIN }.into(),
+            "f32[3, 4] f32[9, 4] f32[3, 5] f32[9, 2] i32[3]",
+            "u f32[3, 5] must be f32[3, 2]",
+        ),
+        (
+            LinearCrossEntropyGrad { dup: true, ..lce(true, true, false) }.into(),
+            "f32[3, 4] f32[9, 4] i32[3] f32[3]",
+            "attributes du and dup need low_rank",
         ),
         (lce(true, true, false).into(), "f32[3, 4] f32[9, 4] i32[3] f32[1]", "dloss f32[1] must be f32[3]"),
         (

@@ -43,5 +43,32 @@ pub fn refusals() -> Vec<(Op, &'static str, &'static str)> {
         ),
         (MaskedFill { value: f32::NAN, filled: true }.into(), "f32[3] i32[3]", "attribute value must be a number"),
         (Softmax { log: true }.into(), "i32[3]", "x i32[3] must hold real numbers"),
+        (Route { experts_per_token: 2 }.into(), "bf16[4, 8]", "scores bf16[4, 8] must be f32 with at least one axis"),
+        (
+            Route { experts_per_token: 9 }.into(),
+            "f32[4, 8]",
+            "attribute experts_per_token = 9 must be from 1 to the 8 experts of f32[4, 8]",
+        ),
+        (GroupedLinear::plain(Layout::OutIn).into(), "i32[2] f32[3, 4] f32[5, 4]", "expects 4 operands, got 3"),
+        (
+            GroupedLinear::plain(Layout::OutIn).into(),
+            "i32[2] f32[3, 4] f32[5, 4] f32[6, 4]",
+            "the weights f32[5, 4] and f32[6, 4] must be of one type",
+        ),
+        (
+            GroupedLinear::plain(Layout::OutIn).into(),
+            "i32[1] f32[1, 3, 4] f32[5, 4]",
+            "ends i32[1] must have one axis, and x f32[1, 3, 4] two",
+        ),
+        (
+            GroupedLinearDw { layout: Layout::OutIn, alpha: 1.0, groups: 3, accumulate: false }.into(),
+            "i32[2] f32[3, 4] f32[3, 5]",
+            "attribute groups = 3 does not fit ends i32[2]",
+        ),
+        (
+            GroupedLinearDw { layout: Layout::OutIn, alpha: 1.0, groups: 2, accumulate: true }.into(),
+            "i32[2] f32[3, 4] f32[3, 5] f32[5, 4]",
+            "expects 5 operands, got 4",
+        ),
     ]
 }

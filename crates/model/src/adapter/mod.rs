@@ -4,46 +4,64 @@
 //! nothing is an error, never a run that trains less than was asked for. A kind of adapter is one file and its line in
 //! `table`; look next at `lora`, and at `settings` for what is read of a folder.
 
+mod adapter_start;
+mod base_weights;
+mod decomposition;
+mod dora;
+mod embedding;
+mod expert_groups;
 mod file_names;
 mod layers;
 mod lora;
+mod origin;
+mod outer_modules;
 mod patterns;
 mod selection;
 mod settings;
+mod start;
 mod table;
 mod targets;
 mod trained_base;
 mod trained_biases;
+mod trained_tokens;
 mod variant;
+mod weight_reader;
 
+pub use adapter_start::AdapterStart;
+pub(crate) use base_weights::BaseWeights;
+pub(crate) use dora::MAGNITUDE;
+pub(crate) use embedding::HeadFactors;
 pub(crate) use file_names::{FileNames, PREFIX};
 pub use layers::Layers;
+pub(crate) use outer_modules::{HEAD_MODULE, embedding_module};
 pub use patterns::ModulePattern;
 pub(crate) use selection::AdaptedModule;
 pub use settings::AdapterSettings;
 pub(crate) use settings::{check as check_settings, read as read_settings, to_peft};
+pub(crate) use start::{init, refill};
+pub(crate) use targets::Targetable;
 pub use targets::Targets;
 use trained_base::TrainedBase;
 pub use trained_biases::TrainedBiases;
+pub(crate) use trained_tokens::{TokenRows, TrainedTokens};
 pub use variant::{LoraConfig, LoraVariant};
 
 use crate::ModelError;
 use crate::graph_builder::GraphBuilder;
-use crate::precision::{refresh_working_copies, write_parameter, write_parameters};
+use crate::precision::{write_parameter, write_parameters};
+use half::{bf16, f16};
 use remat_formats::{AdapterConfig, FormatsError, ModelConfig, SafetensorsFile};
-use remat_ir::{Graph, IrError, Parameter, ParameterKind, Storage, Type, Value, ValueId};
-use remat_plan::{Device, SourceWriter};
-use remat_tensor::{Philox, stream_of_name};
+use remat_ir::{Graph, IrError, Parameter, Storage, Type, Value, ValueId};
+use remat_plan::Device;
 use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::Path;
-use table::VARIANTS;
-use variant::{AdaptedLinear, Start};
+pub(crate) use variant::BaseLinear;
+use variant::{AdaptedExperts, AdaptedLinear};
 
 const WEIGHTS: &str = "adapter_model.safetensors";
 /// Files of an adapter's folder as they are written here.
 pub const ADAPTER_FILES: &[&str] = &["adapter_config.json", WEIGHTS];
-/// Elements that are initialised at a time.
-const PIECE: usize = 1 << 14;
 /// Names of unmatched tensors that a message lists; the rest are counted.
 const SHOWN_KEYS: usize = 8;
 
@@ -51,7 +69,10 @@ const SHOWN_KEYS: usize = 8;
 pub(crate) struct Adapters<'a> {
     config: Option<&'a LoraConfig>,
     modules: Vec<AdaptedModule>,
+    /// Places in `modules`.
+    by_name: BTreeMap<String, usize>,
     pub trained_base: TrainedBase,
+    pub trained_tokens: TrainedTokens,
 }
 
 impl<'a> Adapters<'a> {
@@ -61,56 +82,80 @@ impl<'a> Adapters<'a> {
     /// Settings that name what is not there, or that do not go together.
     pub fn new(config: Option<&'a LoraConfig>, base: &ModelConfig) -> Result<Self, ModelError> {
         let Some(config) = config else {
-            return Ok(Adapters { config: None, modules: Vec::new(), trained_base: TrainedBase::none(base) });
+            let (trained_base, trained_tokens) = (TrainedBase::none(base), TrainedTokens::default());
+            let (modules, by_name) = (Vec::new(), BTreeMap::new());
+            return Ok(Adapters { config: None, modules, by_name, trained_base, trained_tokens });
         };
-        let linears = base.linear_names();
-        config.targets.check_names("targets", &linears)?;
-        let modules = config.modules(&linears)?;
+        let targetable = Targetable::of(base);
+        config.targets.check_names("targets", &targetable)?;
+        let modules = config.modules(&targetable)?;
         let names = modules.iter().map(|module| module.name.clone()).collect();
         let trained_base = TrainedBase::of(base, config, names)?;
-        Ok(Adapters { config: Some(config), modules, trained_base })
+        expert_groups::check(config, &modules, base)?;
+        embedding::check(base, config, &modules, &trained_base)?;
+        let trained_tokens = TrainedTokens::of_settings(base, config)?;
+        let by_name = modules.iter().enumerate().map(|(index, module)| (module.name.clone(), index)).collect();
+        Ok(Adapters { config: Some(config), modules, by_name, trained_base, trained_tokens })
     }
 
-    /// The result of a linear with its adapter, if it has one.
+    /// The embeddings `y` of `ids` with the adapter of the embedding, if there is one; sizes are [V, D].
+    pub fn emit_embedding(
+        &self,
+        g: &mut GraphBuilder,
+        path: &str,
+        embedded: (ValueId, ValueId),
+        sizes: [usize; 2],
+    ) -> Result<ValueId, IrError> {
+        embedding::emit_embedding(g, &self.modules, path, embedded, sizes)
+    }
+
+    /// What the adapter of the head adds to the logits of `hidden`, if there is one; sizes are [V, D].
+    pub fn emit_head(
+        &self,
+        g: &mut GraphBuilder,
+        hidden: ValueId,
+        sizes: [usize; 2],
+    ) -> Result<Option<HeadFactors>, IrError> {
+        let Some(config) = self.config else { return Ok(None) };
+        embedding::emit_head(g, (config, &self.modules), hidden, sizes)
+    }
+
+    /// The result of a linear, with its adapter if it has one.
     pub fn emit(
         &self,
         b: &mut GraphBuilder,
         path: &str,
-        (x, y): (ValueId, ValueId),
+        (x, base): (ValueId, BaseLinear),
         (fan_in, fan_out): (usize, usize),
     ) -> Result<ValueId, IrError> {
-        let module = self.modules.iter().find(|module| module.name == path);
-        let (Some(config), Some(&AdaptedModule { rank, scale, .. })) = (self.config, module) else { return Ok(y) };
+        let (Some(config), Some(&AdaptedModule { rank, scale, .. })) = (self.config, self.module(path)) else {
+            return base.emit(b, path, x);
+        };
         let (prefix, dropout) = (format!("{PREFIX}{path}"), config.dropout);
-        let linear = AdaptedLinear { path, prefix, x, y, rank, scale, dropout, fan_in, fan_out };
+        let is_origin_taken = config.start.takes_from_base();
+        let linear = AdaptedLinear { path, prefix, x, base, is_origin_taken, rank, scale, dropout, fan_in, fan_out };
         config.variant.0.emit(b, &linear)
     }
-}
 
-/// What an adapter's tensor starts with; `None` for a parameter of the base.
-fn start_of(kind: ParameterKind) -> Option<Start> {
-    let mut tensors = VARIANTS.iter().flat_map(|variant| variant.0.tensors());
-    tensors.find(|tensor| tensor.kind == kind).map(|tensor| tensor.start)
-}
-
-/// Initialises adapters as PEFT does. Each tensor draws from a stream of its own name, so that adding a target changes no
-/// other; what starts at zero is left as the device has it.
-pub(crate) fn init(parameters: &[Parameter], seed: u64, device: &mut dyn Device) -> Result<(), ModelError> {
-    for parameter in parameters.iter().filter(|parameter| start_of(parameter.kind) == Some(Start::KaimingUniform)) {
-        let bound = 1.0 / (parameter.ty.shape.last() as f32).sqrt();
-        let philox = Philox::new(seed, stream_of_name(&parameter.name));
-        let state = device.known(Storage::State, &parameter.name)?;
-        let mut writer = SourceWriter::new(device, state);
-        let mut piece = Vec::with_capacity(PIECE);
-        for first in (0..parameter.ty.shape.numel()).step_by(PIECE) {
-            let end = (first + PIECE).min(parameter.ty.shape.numel());
-            piece.clear();
-            piece.extend((first..end).map(|i| (2.0 * philox.uniform(i as u64) - 1.0) * bound));
-            writer.push(&piece);
-        }
-        writer.finish()?;
+    /// The result of one linear of all experts with their adapters, if they have any.
+    pub fn emit_of_experts(
+        &self,
+        b: &mut GraphBuilder,
+        (path, modules): (&str, &[String]),
+        (ends, x, y): (ValueId, ValueId, ValueId),
+        (fan_in, fan_out): (usize, usize),
+    ) -> Result<ValueId, IrError> {
+        // `check` has seen that all of them are like the first, and that there is a form for experts.
+        let first = modules.first().and_then(|module| self.module(module));
+        let (Some(config), Some(&AdaptedModule { rank, scale, .. })) = (self.config, first) else { return Ok(y) };
+        let Some(emit) = config.variant.0.of_experts() else { return Ok(y) };
+        let (prefixes, dropout) = (modules.iter().map(|module| format!("{PREFIX}{module}")).collect(), config.dropout);
+        emit(b, &AdaptedExperts { path, prefixes, ends, x, y, rank, scale, dropout, fan_in, fan_out })
     }
-    refresh_working_copies(parameters, device)
+
+    fn module(&self, name: &str) -> Option<&AdaptedModule> {
+        self.by_name.get(name).map(|&index| &self.modules[index])
+    }
 }
 
 /// What `graph` reads of an adapter's folder, with types: adapters, and states of the base that are trained beside them.
@@ -118,7 +163,7 @@ pub(crate) fn init(parameters: &[Parameter], seed: u64, device: &mut dyn Device)
 pub(crate) fn of_graph(graph: &Graph) -> Vec<(&str, &Type)> {
     let is_trained = |value: &&Value| {
         let is_state = value.storage == Storage::State;
-        value.role.is_some_and(|role| role.is_adapter_parameter() || (is_state && role.is_base_parameter()))
+        is_state && value.role.is_some_and(|role| role.is_adapter_parameter() || role.is_base_parameter())
     };
     let adapters = graph.values.iter().filter(is_trained);
     adapters.filter_map(|value| Some((value.parameter()?, &value.ty))).collect()
@@ -126,13 +171,14 @@ pub(crate) fn of_graph(graph: &Graph) -> Vec<(&str, &Type)> {
 
 /// Reads the weights of these adapters into the device's states. Each must be in the file, and nothing else.
 pub(crate) fn load(
-    base: &ModelConfig,
+    (base, base_weights): (&ModelConfig, &dyn BaseWeights),
     folder: &Path,
     adapters: &[(&str, &Type)],
     device: &mut dyn Device,
 ) -> Result<(), ModelError> {
     let names = FileNames::of(base, &read_settings(base, folder)?.config)?;
     let weights = AdapterWeights::open(folder, &names, adapters)?;
+    weights.check_copies(&names, base_weights)?;
     for (name, _) in adapters {
         write_parameter(name, device, &mut |sink| {
             Ok(weights.file.read_chunks_as_f32(weights.tensor_of(name), &mut |piece| {
@@ -165,7 +211,9 @@ impl AdapterWeights {
         let stored = stored_names(&file).map_err(|(tensor, problem)| fail(&tensor, problem))?;
         let wanted: Vec<_> = adapters.iter().map(|(state, ty)| (*state, *ty, names.of_state(state))).collect();
         // Keys that match nothing say most about what is wrong (another base, another prefix), so they come first.
-        let matches = |name: &str| wanted.iter().any(|(.., names)| names.iter().any(|wanted| wanted == name));
+        let is_copy = |name: &str| names.copies().iter().any(|(_, copy)| copy == name);
+        let matches =
+            |name: &str| is_copy(name) || wanted.iter().any(|(.., names)| names.iter().any(|wanted| wanted == name));
         let extra: Vec<&str> =
             stored.iter().filter(|(name, _)| !matches(name)).map(|(_, tensor)| tensor.as_str()).collect();
         if !extra.is_empty() {
@@ -186,7 +234,44 @@ impl AdapterWeights {
             }
             by_state.insert(state.to_string(), tensor.clone());
         }
+        let copies =
+            names.copies().iter().filter_map(|(weight, copy)| Some((weight.clone(), stored.get(copy)?.clone())));
+        by_state.extend(copies);
         Ok(AdapterWeights { file, stored: by_state })
+    }
+
+    /// Refuses copies of the base's embedding and head that are not what this base has: the adapter was made on another.
+    ///
+    /// # Errors
+    /// Such a copy; a read that fails.
+    pub(crate) fn check_copies(&self, names: &FileNames, base: &dyn BaseWeights) -> Result<(), ModelError> {
+        for (weight, _) in names.copies().iter().filter(|(weight, _)| self.stored.contains_key(weight)) {
+            // A copy may be rounded as the model was that PEFT had; nothing is held of either.
+            let (mut of_copy, mut elements) = (DefaultHasher::new(), 0);
+            self.stream(weight, &mut |piece| {
+                piece.iter().for_each(|x| x.to_bits().hash(&mut of_copy));
+                elements += piece.len();
+                Ok(())
+            })?;
+            let roundings: [fn(f32) -> f32; 3] = [|x| x, |x| bf16::from_f32(x).to_f32(), |x| f16::from_f32(x).to_f32()];
+            let (mut of_base, mut at) = (roundings.map(|_| DefaultHasher::new()), 0);
+            base.read_weight(weight, elements, &mut |piece| {
+                for (hasher, rounded) in of_base.iter_mut().zip(roundings) {
+                    piece.iter().for_each(|&x| rounded(x).to_bits().hash(hasher));
+                }
+                at += piece.len();
+                Ok(())
+            })?;
+            if at != elements || of_base.iter().all(|hasher| hasher.finish() != of_copy.finish()) {
+                let problem = "is a copy of another base's weight: give the base that the adapter was made on";
+                return Err(ModelError::Tensor {
+                    folder: self.file.path().display().to_string(),
+                    tensor: self.tensor_of(weight).to_string(),
+                    problem: problem.to_string(),
+                });
+            }
+        }
+        Ok(())
     }
 
     /// The file's name of a tensor that was checked.
@@ -223,6 +308,11 @@ fn stored_names(file: &SafetensorsFile) -> Result<BTreeMap<String, String>, (Str
         let name = match tensor.strip_suffix(".default.weight") {
             Some(module) => format!("{module}.weight"),
             None => tensor.strip_suffix(".default").unwrap_or(tensor).to_string(),
+        };
+        // In memory the norms are the weight of a module of their own.
+        let name = match name.strip_suffix(".weight") {
+            Some(norms) if norms.ends_with(&format!(".{MAGNITUDE}")) => norms.to_string(),
+            _ => name,
         };
         if let Some(other) = stored.insert(name, tensor.to_string()) {
             return Err((tensor.to_string(), format!("and \"{other}\" are one tensor twice: keep one of them")));
@@ -262,14 +352,18 @@ fn unmatched(path: &Path, extra: &[&str], of: usize, example: Option<&str>) -> M
     ModelError::Adapter { folder: path.display().to_string(), problem }
 }
 
-/// Writes a PEFT folder: settings and weights (f32).
+/// Writes a PEFT folder: settings and weights (f32), for the base as it is stored whatever adapters started with.
 pub(crate) fn save(
     folder: &Path,
-    settings: &AdapterConfig,
+    (settings, start): (AdapterConfig, AdapterStart),
     names: &FileNames,
     parameters: &[Parameter],
     device: &dyn Device,
 ) -> Result<(), ModelError> {
+    if start.takes_from_base() {
+        origin::of_file(settings).write(folder)?;
+        return origin::write(&folder.join(WEIGHTS), names, parameters, device);
+    }
     settings.write(folder)?;
     let of_file = parameters.iter().flat_map(|parameter| {
         names.of_state(&parameter.name).into_iter().map(move |name| (name, parameter)).collect::<Vec<_>>()

@@ -4,7 +4,7 @@
 //! them. Look next at `targets` for names and patterns, and at `patterns` for what differs by module.
 
 use super::patterns::Patterns;
-use super::targets::{Targets, no_target};
+use super::targets::{Targetable, Targets, no_target};
 use super::variant::LoraConfig;
 use crate::ModelError;
 
@@ -22,20 +22,20 @@ pub(crate) struct AdaptedModule {
 }
 
 impl LoraConfig {
-    /// Those of `linears` (full module names) that have an adapter, in their order.
+    /// Those of a base's modules that have an adapter, in their order.
     ///
     /// # Errors
     /// A pattern that does not parse or takes too long; a combination that PEFT refuses; nothing that is meant.
-    pub(crate) fn modules(&self, linears: &[String]) -> Result<Vec<AdaptedModule>, ModelError> {
+    pub(crate) fn modules(&self, modules: &Targetable) -> Result<Vec<AdaptedModule>, ModelError> {
         self.check()?;
         if let (Some(_), Targets::Pattern(pattern)) = (&self.layers.only, &self.targets) {
             return Err(ModelError::LayersOfPattern { pattern: pattern.clone() });
         }
         let excluded = match &self.exclude {
-            Some(exclude) => exclude.matching("exclude-modules", linears)?,
+            Some(exclude) => exclude.matching("exclude-modules", modules)?,
             None => Vec::new(),
         };
-        let targets = self.targets.matching("targets", linears)?;
+        let targets = self.targets.matching("targets", modules)?;
         let is_meant = |module: &&String| !excluded.contains(module) && self.layers.contain(module);
         let ranks = Patterns::new("rank-pattern", &self.rank_pattern)?;
         let alphas = Patterns::new("alpha-pattern", &self.alpha_pattern)?;
@@ -44,10 +44,10 @@ impl LoraConfig {
             let alpha = alphas.of("alpha-pattern", name)?.unwrap_or(self.alpha);
             Ok(AdaptedModule { name: name.clone(), rank, scale: self.scale_of(rank, alpha), alpha })
         };
-        let modules: Vec<_> = targets.iter().filter(is_meant).map(module).collect::<Result<_, ModelError>>()?;
-        match (modules.is_empty(), targets.is_empty()) {
-            (false, _) => Ok(modules),
-            (true, true) => Err(no_target("targets", &self.targets.to_string(), linears)),
+        let adapted: Vec<_> = targets.iter().filter(is_meant).map(module).collect::<Result<_, ModelError>>()?;
+        match (adapted.is_empty(), targets.is_empty()) {
+            (false, _) => Ok(adapted),
+            (true, true) => Err(no_target("targets", &self.targets.to_string(), modules)),
             (true, false) => Err(ModelError::AllExcluded { targets: self.targets.to_string() }),
         }
     }

@@ -3,12 +3,16 @@
 //! Invariants: modules are matched as PEFT matches them, here and now, so that every complaint names the file; what PEFT
 //! tolerates with a warning is a note, what changes the adapter and is not supported is refused by name.
 
+use super::adapter_start::AdapterStart;
 use super::file_names::FileNames;
 use super::layers::Layers;
+use super::outer_modules::HEAD_MODULE;
 use super::patterns::sorted;
+use super::selection::AdaptedModule;
 use super::table::VARIANTS;
-use super::targets::{Targets, ends_with_name, kinds};
+use super::targets::{Targetable, Targets, ends_with_name, kinds};
 use super::trained_base::ties_by_name;
+use super::trained_tokens::TrainedTokens;
 use super::variant::LoraConfig;
 use crate::ModelError;
 use remat_formats::{AdapterConfig, ModelConfig, SettingName, TargetModules, hub_name};
@@ -44,16 +48,19 @@ fn interpreted(base: &ModelConfig, config: AdapterConfig, notes: &mut Vec<String
     if config.peft_type != "LORA" {
         return Err(format!("peft_type is {}: only LORA adapters are supported", config.peft_type));
     }
+    if config.unsupported.iter().any(|key| key == "init_lora_weights") {
+        return Err("init_lora_weights names a start that changes the base's weights, which this folder does not have; let PEFT \
+                    save it for the original base (save_pretrained with path_initial_model_for_weight_conversion), or merge it \
+                    into the base with PEFT first"
+            .to_string());
+    }
     if let Some(key) = config.unsupported.first() {
         return Err(format!("{key} makes the adapter more than plain LoRA, which is not supported"));
     }
     let Some(&variant) = VARIANTS.iter().find(|variant| variant.0.is_meant_by(&config)) else {
-        return Err(format!("use_dora is true: DoRA is not supported; {MERGE}"));
+        return Err(format!("is of a kind of LoRA that is not supported; {MERGE}"));
     };
-    if config.fan_in_fan_out != base.block.weights_in_out {
-        let (is, right) = (config.fan_in_fan_out, base.block.weights_in_out);
-        notes.push(format!("fan_in_fan_out is {is}; for this base model it is {right}, as PEFT would set it, too"));
-    }
+    let fan_in_fan_out = config.fan_in_fan_out;
     if !config.unknown.is_empty() {
         notes.push(format!("keys that PEFT 0.21 does not know are ignored: {}", config.unknown.join(", ")));
     }
@@ -75,26 +82,39 @@ fn interpreted(base: &ModelConfig, config: AdapterConfig, notes: &mut Vec<String
         bias: config.bias.parse().map_err(|problem| format!("bias {problem}"))?,
         modules_to_save: config.modules_to_save,
         ensure_weight_tying: config.ensure_weight_tying,
+        start: match config.init_lora_weights.as_deref() {
+            Some("gaussian") => AdapterStart::Gaussian,
+            _ => AdapterStart::Default,
+        },
+        trained_tokens: config.trainable_token_indices,
         variant,
     };
     if lora.ensure_weight_tying && !(base.tie_word_embeddings && ties_by_name(&lora.modules_to_save)) {
         notes
             .push("ensure_weight_tying: nothing that modules_to_save names is tied by it, in PEFT neither".to_string());
     }
-    let linears = base.linear_names();
-    let modules = lora.modules(&linears).map_err(|error| in_words_of_peft(error, &linears))?;
-    for (key, name) in lora.unused_patterns(&modules).map_err(|error| in_words_of_peft(error, &linears))? {
+    let targetable = Targetable::of(base);
+    let modules = lora.modules(&targetable).map_err(|error| in_words_of_peft(error, &targetable))?;
+    // Of modules of both layouts neither value is wrong: PEFT sets it anew for each.
+    let right = is_fan_in_fan_out(base, &modules);
+    if fan_in_fan_out != right && right == base.block.weights_in_out {
+        notes.push(format!(
+            "fan_in_fan_out is {fan_in_fan_out}; for this base model it is {right}, as PEFT would set it, too"
+        ));
+    }
+    for (key, name) in lora.unused_patterns(&modules).map_err(|error| in_words_of_peft(error, &targetable))? {
         notes.push(format!("{} \"{name}\": matches no module that has an adapter", peft_key(key)));
     }
-    FileNames::of(base, &lora).map_err(|error| in_words_of_peft(error, &linears))?;
+    FileNames::of(base, &lora).map_err(|error| in_words_of_peft(error, &targetable))?;
+    TrainedTokens::of_settings(base, &lora).map_err(|error| in_words_of_peft(error, &targetable))?;
     Ok(lora)
 }
 
 /// Refuses settings that name what the base does not have, although others of them match.
 pub(crate) fn check(base: &ModelConfig, lora: &LoraConfig) -> Result<(), ModelError> {
-    let linears = base.linear_names();
-    lora.targets.check_names("targets", &linears)?;
-    lora.exclude.as_ref().map_or(Ok(()), |exclude| exclude.check_names("exclude-modules", &linears))?;
+    let targetable = Targetable::of(base);
+    lora.targets.check_names("targets", &targetable)?;
+    lora.exclude.as_ref().map_or(Ok(()), |exclude| exclude.check_names("exclude-modules", &targetable))?;
     if lora.ensure_weight_tying && !(base.tie_word_embeddings && ties_by_name(&lora.modules_to_save)) {
         let (key, saved) = (SettingName("ensure-weight-tying"), SettingName("modules-to-save"));
         let why = match base.tie_word_embeddings {
@@ -108,7 +128,7 @@ pub(crate) fn check(base: &ModelConfig, lora: &LoraConfig) -> Result<(), ModelEr
         let (key, last) = (SettingName("layers-to-transform"), layers - 1);
         return Err(ModelError::Setting(format!("{key} {layer}: this model has layers 0 to {last}")));
     }
-    match lora.unused_patterns(&lora.modules(&linears)?)?.first() {
+    match lora.unused_patterns(&lora.modules(&targetable)?)?.first() {
         None => Ok(()),
         Some((key, name)) => {
             let problem = "matches no module that has an adapter; it is the end of a module's name";
@@ -117,14 +137,19 @@ pub(crate) fn check(base: &ModelConfig, lora: &LoraConfig) -> Result<(), ModelEr
     }
 }
 
+/// Whether PEFT leaves `fan_in_fan_out` set: GPT-2's linears are stored so, and its head, the last module that PEFT meets, is not.
+fn is_fan_in_fan_out(base: &ModelConfig, modules: &[AdaptedModule]) -> bool {
+    base.block.weights_in_out && !modules.iter().any(|module| module.name == HEAD_MODULE)
+}
+
 /// PEFT's key of a setting.
 fn peft_key(key: &str) -> String {
     if key == "targets" { "target_modules".to_string() } else { key.replace('-', "_") }
 }
 
 /// A complaint about settings, as of the file that they are in.
-fn in_words_of_peft(error: ModelError, linears: &[String]) -> String {
-    let available = || format!("this base model has {}", kinds(linears).join(", "));
+fn in_words_of_peft(error: ModelError, modules: &Targetable) -> String {
+    let available = || format!("this base model has {}", kinds(modules.all()).join(", "));
     match error {
         ModelError::BadRegex { key, given, problem } => {
             format!("{} \"{given}\": not a usable regular expression: {problem}", peft_key(key))
@@ -157,16 +182,16 @@ fn as_modules(targets: &Targets, base: &ModelConfig) -> TargetModules {
 
 /// The targets that the base has; others are noted, unless there is none.
 fn targets(base: &ModelConfig, config: &AdapterConfig, notes: &mut Vec<String>) -> Targets {
-    let linears = base.linear_names();
+    let modules = Targetable::of(base);
     match &config.target_modules {
         TargetModules::Pattern(pattern) if pattern == "all-linear" => Targets::AllLinear,
         TargetModules::Pattern(pattern) => Targets::Pattern(pattern.clone()),
         TargetModules::Names(names) => {
-            let is_there = |name: &&String| linears.iter().any(|module| ends_with_name(module, name));
+            let is_there = |name: &&String| modules.all().iter().any(|module| ends_with_name(module, name));
             let (found, missing): (Vec<_>, Vec<_>) = names.iter().partition(is_there);
             if !missing.is_empty() && !found.is_empty() {
                 let missing = missing.iter().map(|name| format!("\"{name}\"")).collect::<Vec<_>>().join(", ");
-                let available = kinds(&linears).join(", ");
+                let available = kinds(modules.all()).join(", ");
                 notes.push(format!(
                     "target_modules {missing}: no linear module of that name; this base model has {available}"
                 ));
@@ -190,10 +215,12 @@ pub(crate) fn to_peft(
         Some((name, commit)) => (name, Some(commit)),
         None => (base_folder.display().to_string(), None),
     };
-    let modules: Vec<String> = lora.modules(&base.linear_names())?.into_iter().map(|module| module.name).collect();
+    let modules = lora.modules(&Targetable::of(base))?;
+    let fan_in_fan_out = is_fan_in_fan_out(base, &modules);
+    let modules: Vec<String> = modules.into_iter().map(|module| module.name).collect();
     let alphas = sorted(&lora.alpha_pattern, &modules).into_iter().map(|(name, alpha)| (name, f64::from(alpha)));
     Ok(AdapterConfig {
-        fan_in_fan_out: base.block.weights_in_out,
+        fan_in_fan_out,
         base_model_name_or_path: Some(base_name),
         revision,
         exclude_modules: lora.exclude.as_ref().map(|exclude| as_modules(exclude, base)),
@@ -204,6 +231,7 @@ pub(crate) fn to_peft(
         bias: lora.bias.to_string(),
         modules_to_save: lora.modules_to_save.clone(),
         ensure_weight_tying: lora.ensure_weight_tying,
+        trainable_token_indices: lora.trained_tokens.clone(),
         ..lora.variant.0.to_peft(lora, targets)
     })
 }

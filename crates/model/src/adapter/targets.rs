@@ -2,12 +2,41 @@
 //!
 //! Invariant: a pattern, whoever wrote it, is given up after a bounded number of steps.
 
+use super::outer_modules::{HEAD_MODULE, embedding_module};
 use crate::ModelError;
 use fancy_regex::{Regex, RegexBuilder};
+use remat_formats::ModelConfig;
 use std::fmt;
 
 /// Steps back that a pattern may take on one module's name: names are short, so what needs more is made to be slow.
 const BACKTRACK_LIMIT: usize = 100_000;
+
+/// The modules of a base that can have an adapter, by their names in transformers' model.
+pub(crate) struct Targetable {
+    /// The linears of all blocks, then the embedding and the head.
+    names: Vec<String>,
+    linears: usize,
+}
+
+impl Targetable {
+    /// Of a base.
+    pub(crate) fn of(base: &ModelConfig) -> Self {
+        let mut names = base.linear_names();
+        let linears = names.len();
+        names.extend([embedding_module(base), HEAD_MODULE.to_string()]);
+        Targetable { names, linears }
+    }
+
+    /// All of them.
+    pub(super) fn all(&self) -> &[String] {
+        &self.names
+    }
+
+    /// The linears of all blocks.
+    pub(super) fn linears(&self) -> &[String] {
+        &self.names[..self.linears]
+    }
+}
 
 /// Which linear modules get an adapter.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,32 +86,33 @@ impl std::str::FromStr for Targets {
 }
 
 impl Targets {
-    /// Those of `linears` (full module names) that are meant; a message names the setting by `key`.
+    /// Those of a base's modules that are meant; a message names the setting by `key`.
     ///
     /// # Errors
     /// A pattern that does not parse or takes too long.
-    pub(super) fn matching(&self, key: &'static str, linears: &[String]) -> Result<Vec<String>, ModelError> {
+    pub(super) fn matching(&self, key: &'static str, modules: &Targetable) -> Result<Vec<String>, ModelError> {
+        let all = modules.all();
         match self {
-            Targets::AllLinear => Ok(linears.to_vec()),
+            Targets::AllLinear => Ok(modules.linears().to_vec()),
             Targets::Names(names) => {
                 let is_meant = |module: &&String| names.iter().any(|name| ends_with_name(module, name));
-                Ok(linears.iter().filter(is_meant).cloned().collect())
+                Ok(all.iter().filter(is_meant).cloned().collect())
             }
             Targets::Pattern(pattern) => {
-                let matched = Pattern::new(pattern).and_then(|whole| whole.among(linears));
+                let matched = Pattern::new(pattern).and_then(|whole| whole.among(all));
                 matched.map_err(|problem| ModelError::BadRegex { key, given: pattern.clone(), problem })
             }
         }
     }
 
-    /// Refuses a name that none of `linears` has.
+    /// Refuses a name that none of a base's modules has.
     ///
     /// # Errors
     /// That.
-    pub(super) fn check_names(&self, key: &'static str, linears: &[String]) -> Result<(), ModelError> {
+    pub(super) fn check_names(&self, key: &'static str, modules: &Targetable) -> Result<(), ModelError> {
         let Targets::Names(names) = self else { return Ok(()) };
-        let is_missing = |name: &&String| !linears.iter().any(|module| ends_with_name(module, name));
-        names.iter().find(is_missing).map_or(Ok(()), |name| Err(no_target(key, name, linears)))
+        let is_missing = |name: &&String| !modules.all().iter().any(|module| ends_with_name(module, name));
+        names.iter().find(is_missing).map_or(Ok(()), |name| Err(no_target(key, name, modules)))
     }
 }
 
@@ -121,8 +151,8 @@ pub(super) fn ends_with_name(module: &str, name: &str) -> bool {
 }
 
 /// The error of a target that matches nothing.
-pub(super) fn no_target(key: &'static str, given: &str, linears: &[String]) -> ModelError {
-    ModelError::NoTarget { key, given: given.to_string(), available: kinds(linears).join(", ") }
+pub(super) fn no_target(key: &'static str, given: &str, modules: &Targetable) -> ModelError {
+    ModelError::NoTarget { key, given: given.to_string(), available: kinds(modules.all()).join(", ") }
 }
 
 /// The last components of module names, once each.

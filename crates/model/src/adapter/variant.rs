@@ -3,13 +3,15 @@
 //! Invariant: nothing outside a variant's own file knows its tensors, how they start or what they compute. Look next at
 //! `lora` for the first of them, and at `adapter` for the table.
 
+use super::adapter_start::AdapterStart;
 use super::layers::Layers;
 use super::patterns::ModulePattern;
 use super::targets::Targets;
 use super::trained_biases::TrainedBiases;
 use crate::ModelError;
 use crate::graph_builder::GraphBuilder;
-use remat_formats::{AdapterConfig, SettingName, TargetModules};
+use remat_formats::{AdapterConfig, SettingName, TargetModules, TokenIndices};
+use remat_ir::ops::{Layout, Linear};
 use remat_ir::{IrError, ParameterKind, ValueId};
 use std::fmt;
 
@@ -40,6 +42,10 @@ pub struct LoraConfig {
     pub modules_to_save: Vec<String>,
     /// Whether an embedding and a head that are tied stay so where one of them is trained whole; else each is its own.
     pub ensure_weight_tying: bool,
+    /// What adapters start with.
+    pub start: AdapterStart,
+    /// Tokens whose rows of the embedding or the head are trained in place of the base's.
+    pub trained_tokens: Option<TokenIndices>,
     /// What an adapter computes.
     pub variant: LoraVariant,
 }
@@ -64,6 +70,11 @@ impl LoraConfig {
         if !(0.0..1.0).contains(&self.dropout) {
             let message = format!("{} {}: must be at least 0 and below 1", SettingName("dropout"), self.dropout);
             return Err(ModelError::Setting(message));
+        }
+        if self.start.takes_from_base() && !self.variant.0.may_take_from_base() {
+            let (key, start) = (SettingName("init-lora-weights"), self.start);
+            let problem = format!("goes with plain LoRA, and this is {}; leave one of them out", self.variant.0.name());
+            return Err(ModelError::Setting(format!("{key} {start}: {problem}")));
         }
         Ok(())
     }
@@ -99,8 +110,45 @@ pub(crate) trait Variant: Sync {
     /// What it keeps beside each linear.
     fn tensors(&self) -> &'static [AdapterTensor];
 
+    /// Whether it can start with a part of the base's weight that is taken out of that.
+    fn may_take_from_base(&self) -> bool {
+        false
+    }
+
     /// Emits the linear's result with the adapter in it.
     fn emit(&self, b: &mut GraphBuilder, linear: &AdaptedLinear<'_>) -> Result<ValueId, IrError>;
+
+    /// What emits the result of one linear of all experts with their adapters in it; `None` where there is no such form.
+    fn of_experts(&self) -> Option<EmitOfExperts> {
+        None
+    }
+}
+
+/// Emits the result of one linear of all experts with their adapters in it.
+pub(crate) type EmitOfExperts = fn(&mut GraphBuilder, &AdaptedExperts<'_>) -> Result<ValueId, IrError>;
+
+/// One linear of all experts, each with an adapter.
+pub(crate) struct AdaptedExperts<'a> {
+    /// What the experts' linears are called together.
+    pub path: &'a str,
+    /// What each module's tensors begin with in PEFT's file.
+    pub prefixes: Vec<String>,
+    /// Where each expert's rows end.
+    pub ends: ValueId,
+    /// Its operand.
+    pub x: ValueId,
+    /// Its own result.
+    pub y: ValueId,
+    /// Width of the bottleneck.
+    pub rank: usize,
+    /// Factor of what the adapters add.
+    pub scale: f32,
+    /// Dropout on the adapters' input.
+    pub dropout: f32,
+    /// Width of the operand.
+    pub fan_in: usize,
+    /// Width of the result.
+    pub fan_out: usize,
 }
 
 /// A tensor that an adapter keeps beside a linear.
@@ -116,8 +164,12 @@ pub(crate) struct AdapterTensor {
 pub(crate) enum Start {
     /// Uniform in ±1/√in: Kaiming's with a = √5.
     KaimingUniform,
+    /// Normal, of mean 0 and deviation 1.
+    Normal,
     /// Zeros.
     Zeros,
+    /// The norms of the rows of the base's weight.
+    RowNorms,
 }
 
 /// A linear that has an adapter.
@@ -128,8 +180,10 @@ pub(crate) struct AdaptedLinear<'a> {
     pub prefix: String,
     /// Its operand.
     pub x: ValueId,
-    /// Its own result.
-    pub y: ValueId,
+    /// Its own parameters.
+    pub base: BaseLinear,
+    /// Whether what the adapter starts with is taken out of its weight.
+    pub is_origin_taken: bool,
     /// Width of the bottleneck.
     pub rank: usize,
     /// Factor of what the adapter adds.
@@ -140,4 +194,23 @@ pub(crate) struct AdaptedLinear<'a> {
     pub fan_in: usize,
     /// Width of the result.
     pub fan_out: usize,
+}
+
+/// The parameters of a linear of the base.
+#[derive(Clone, Copy)]
+pub(crate) struct BaseLinear {
+    /// Its weight, perhaps quantised.
+    pub weight: ValueId,
+    /// How that is stored.
+    pub layout: Layout,
+    /// Its bias, if it has one.
+    pub bias: Option<ValueId>,
+}
+
+impl BaseLinear {
+    /// Emits its result for an operand.
+    pub fn emit(&self, b: &mut GraphBuilder, path: &str, x: ValueId) -> Result<ValueId, IrError> {
+        let operands: Vec<ValueId> = [x, self.weight].into_iter().chain(self.bias).collect();
+        b.op1(path, Linear { bias: self.bias.is_some(), ..Linear::plain(self.layout) }, &operands)
+    }
 }

@@ -36,7 +36,8 @@ impl Model {
         let target = open_out(self, Some(adapter), out, options.replace)?;
         let architecture = architecture(self)?;
         let adapter = OpenAdapter::open(self, adapter)?;
-        refuse_trained_base(&adapter)?;
+        refuse_trained_base(self, &adapter)?;
+        refuse_magnitudes(&adapter)?;
         let alpha = alpha_of(&adapter)?;
         let fans = self.parameters()?.into_iter().filter(|parameter| parameter.is_linear);
         let fans: HashMap<String, (usize, usize)> =
@@ -44,6 +45,9 @@ impl Model {
         let (mut specs, mut linears) = (Vec::new(), Vec::new());
         for module in &adapter.modules {
             let (weight, rank) = (format!("{}.weight", module.name), module.rank);
+            if !fans.contains_key(&weight) {
+                return Err(outer_module(&adapter, &module.name));
+            }
             let Some(GgufName { name, head_rows }) = architecture.tensor(&self.config, &weight) else {
                 let problem = "has no name in llama.cpp; fold the adapter into the model first";
                 return Err(self.tensor_error(&weight, problem.to_string()));
@@ -126,9 +130,28 @@ fn alpha_of(adapter: &OpenAdapter) -> Result<f32, ModelError> {
     }
 }
 
+/// Refuses DoRA, whose norms llama.cpp has no place for.
+fn refuse_magnitudes(adapter: &OpenAdapter) -> Result<(), ModelError> {
+    if !adapter.has_magnitudes {
+        return Ok(());
+    }
+    let problem = "is a DoRA adapter, whose norms a GGUF adapter cannot hold; fold the adapter into the model: remat merge, or \
+                   remat export of the model with the adapter";
+    Err(ModelError::Adapter { folder: adapter.folder.display().to_string(), problem: problem.to_string() })
+}
+
+/// The error of an adapter of the embedding or the head, which llama.cpp reads in another layout, or not where they are tied.
+fn outer_module(adapter: &OpenAdapter, module: &str) -> ModelError {
+    let problem = format!(
+        "adapts {module}, which is not written as a GGUF adapter; fold the adapter into the model: remat merge, or remat \
+         export of the model with the adapter"
+    );
+    ModelError::Adapter { folder: adapter.folder.display().to_string(), problem }
+}
+
 /// Refuses what llama.cpp has no place for in an adapter.
-fn refuse_trained_base(adapter: &OpenAdapter) -> Result<(), ModelError> {
-    let Some(parameter) = adapter.replaces_some() else { return Ok(()) };
+fn refuse_trained_base(base: &Model, adapter: &OpenAdapter) -> Result<(), ModelError> {
+    let Some(parameter) = adapter.replaces_some(&base.config) else { return Ok(()) };
     let problem = format!(
         "has parameters of the base itself ({parameter}), which a GGUF adapter cannot hold; fold the adapter into the model: \
          remat merge, or remat export of the model with the adapter"

@@ -65,17 +65,38 @@ impl<'a> Merged<'a> {
             adapter.stream(&parameter.name, sink)?;
             return Ok(change);
         }
+        let rows = self.adapter.as_ref().map(|adapter| adapter.token_rows(&self.config, &parameter.name));
+        if let Some(rows) = rows.transpose()?.flatten() {
+            let (mut at, mut elements) = (0, Vec::new());
+            self.read_base(parameter, in_out, &mut |piece| {
+                elements.clear();
+                elements.extend_from_slice(piece);
+                rows.put(at, &mut elements);
+                at += piece.len();
+                sink(&elements)
+            })?;
+            return Ok(change);
+        }
         let Some((adapter, module)) = self.adapter_of(parameter) else {
             self.read_base(parameter, in_out, sink)?;
             return Ok(change);
         };
+        let in_out = parameter.is_linear && in_out;
         let mut low_rank = adapter.low_rank(module, fans(parameter), in_out)?;
+        if low_rank.is_to_measure() {
+            let mut at = 0;
+            self.read_base(parameter, in_out, &mut |piece| {
+                low_rank.measure(at, piece);
+                at += piece.len();
+                Ok(())
+            })?;
+        }
         let (mut at, mut elements) = (0, Vec::new());
         self.read_base(parameter, in_out, &mut |piece| {
             elements.clear();
             elements.extend_from_slice(piece);
             change.base += piece.iter().map(|&x| f64::from(x) * f64::from(x)).sum::<f64>();
-            change.added += low_rank.add(at, &mut elements);
+            change.added += low_rank.fold(at, &mut elements);
             at += piece.len();
             sink(&elements)
         })?;
@@ -84,9 +105,8 @@ impl<'a> Merged<'a> {
 
     /// The adapter of a parameter and its module, where it has one.
     pub(crate) fn adapter_of(&self, parameter: &Parameter) -> Option<(&OpenAdapter, &AdaptedModule)> {
-        let module = parameter.name.strip_suffix(".weight").filter(|_| parameter.is_linear)?;
         let adapter = self.adapter.as_ref()?;
-        Some((adapter, adapter.module(module)?))
+        Some((adapter, adapter.module_of_weight(&self.config, &parameter.name)?))
     }
 
     /// Whether the files hold a parameter quantised.
@@ -100,7 +120,10 @@ impl<'a> Merged<'a> {
             let stored = self.model.stored.get(&parameter.name);
             let codes = stored.and_then(|stored| stored.info.format.bytes(&stored.info.shape)).unwrap_or(0);
             let adapter = self.adapter_of(parameter);
-            codes + adapter.map_or(0, |(_, module)| OpenAdapter::held_bytes(module, fans(parameter), in_out))
+            codes
+                + adapter.map_or(0, |(_, module)| {
+                    OpenAdapter::held_bytes(module, fans(parameter), parameter.is_linear && in_out)
+                })
         };
         PIECES_BYTES + self.parameters.iter().map(of).max().unwrap_or(0)
     }

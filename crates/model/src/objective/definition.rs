@@ -1,5 +1,6 @@
 //! What an objective says about itself.
 
+use crate::adapter::HeadFactors;
 use crate::graph_builder::GraphBuilder;
 use remat_ir::{IrError, ValueId};
 use std::fmt;
@@ -49,6 +50,8 @@ pub(crate) struct LossOperands<'a> {
     pub head: ValueId,
     /// The head's bias [V], where it has one.
     pub head_bias: Option<ValueId>,
+    /// What an adapter adds to the logits: u [B, T, r] times up [V, r].
+    pub low_rank: Option<HeadFactors>,
     /// What logits stay within.
     pub softcap: Option<f32>,
     /// What names of inputs begin with.

@@ -20,11 +20,13 @@ impl Definition for NextToken {
     }
 
     fn emit(&self, b: &mut GraphBuilder, operands: &LossOperands<'_>) -> Result<ValueId, IrError> {
-        let LossOperands { hidden, head, head_bias, softcap, prefix } = operands;
-        let tokens = b.ty(*hidden).shape[..2].to_vec();
+        let &LossOperands { hidden, head, head_bias, low_rank, softcap, prefix } = operands;
+        let tokens = b.ty(hidden).shape[..2].to_vec();
         let targets = b.input(&format!("{prefix}targets"), Type::new(DType::I32, tokens));
-        let op = LinearCrossEntropy { softcap: *softcap, bias: head_bias.is_some() };
-        let operands: Vec<ValueId> = [*hidden, *head].into_iter().chain(*head_bias).chain([targets]).collect();
+        let op = LinearCrossEntropy { softcap, bias: head_bias.is_some(), low_rank: low_rank.is_some() };
+        let factors = low_rank.into_iter().flat_map(|(u, up)| [u, up]);
+        let operands: Vec<ValueId> =
+            [hidden, head].into_iter().chain(head_bias).chain(factors).chain([targets]).collect();
         let per_token = b.op1("nll", op, &operands)?;
         b.op1("loss", Sum, &[per_token])
     }

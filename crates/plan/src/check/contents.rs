@@ -97,7 +97,9 @@ impl Contents<'_> {
     ) -> Result<(), CheckError> {
         let graph = &self.plan.graph;
         let are_ids = |ids: ValueId| {
-            graph.value(ids).storage == Storage::Input && graph.ty(ids).dtype == DType::I32 && graph.ty(value).shape.len() == 2
+            graph.value(ids).storage == Storage::Input
+                && graph.ty(ids).dtype == DType::I32
+                && graph.ty(value).shape.len() == 2
         };
         if tier != Tier::Spill || self.plan.tier(value) != tier || !rows.is_none_or(are_ids) {
             return Err(CheckError::NotInTier { step: at as u32, value: self.name(value) });

@@ -89,7 +89,7 @@ fn residents(plan: &Plan) -> Result<Vec<Resident>, CheckError> {
             _ => 0,
         };
         let slot = step.workspace.unwrap_or(Slot { offset: 0, bytes: 0 });
-        if slot.bytes < needed {
+        if slot.bytes != needed {
             return Err(CheckError::WrongSize { value: workspace_of(at), needed, bytes: slot.bytes });
         }
         if slot.bytes > 0 {

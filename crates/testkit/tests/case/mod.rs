@@ -115,6 +115,11 @@ impl Case {
         self.tensors.names()
     }
 
+    /// Whether something was recorded under these keys.
+    pub fn has(&self, path: &[&str]) -> bool {
+        !self.at(path).is_null()
+    }
+
     fn at(&self, path: &[&str]) -> &Json {
         path.iter().fold(&self.json, |json, key| &json[*key])
     }
@@ -137,6 +142,7 @@ impl Case {
             eps: number("eps"),
             weight_decay: number("weight_decay"),
             adapter_b_rate: self.at(&["loraplus_lr_ratio"]).as_f64().unwrap_or(1.0) as f32,
+            embedding_rate: self.at(&["loraplus_embedding_rate"]).as_f64().unwrap_or(1.0) as f32,
             ..AdamWSettings::default()
         }
     }
@@ -169,7 +175,7 @@ impl Case {
         self.model.load_weights(&graph, loaded.device_mut()).expect("weights");
         if method.adapter().is_some() {
             let training = self.model.training(method, shape).expect("a graph");
-            self.load_adapter(adapter, &training.parameters, loaded.device_mut());
+            self.start_adapter(adapter, method, &training.parameters, loaded.device_mut());
         }
         let batch = Batch::of(&ids, &labels, shape);
         for (name, numbers) in [("ids", &batch.ids), ("positions", &batch.positions), ("segment_start", &batch.starts)]
@@ -185,11 +191,17 @@ impl Case {
 
     /// Loads an adapter's folder onto the first micro-batch's graph.
     pub fn try_load_adapter(&self, folder: &str) -> Result<(), remat_model::ModelError> {
-        let training = self.training(&self.adapter(folder));
+        self.try_load_adapter_of(&self.folder.join(folder))
+    }
+
+    /// The same of a folder anywhere.
+    pub fn try_load_adapter_of(&self, folder: &Path) -> Result<(), remat_model::ModelError> {
+        let settings = self.model.adapter_settings(folder).expect("an adapter").config;
+        let training = self.training(&Method::Lora(settings));
         let options = DeviceOptions::cpu(1);
         let plan = LoadedForward::plan(training.graph.clone(), &options.profile()).expect("a plan");
         let mut loaded = LoadedForward::load(vec![plan], options).expect("loads");
-        self.model.load_adapter(&self.folder.join(folder), &training.parameters, loaded.device_mut())
+        self.model.load_adapter(folder, &training.parameters, loaded.device_mut())
     }
 
     /// The loss of the base on the first micro-batch: the mean over its trained tokens.
@@ -217,6 +229,16 @@ impl Case {
     /// The model.
     pub fn model(&self) -> &Model {
         &self.model
+    }
+
+    /// Loads an adapter of a folder, or makes one that takes its start out of the base.
+    fn start_adapter(&self, folder: &str, method: &Method, parameters: &[Parameter], device: &mut dyn Device) {
+        match method.adapter() {
+            Some(lora) if lora.start.takes_from_base() => {
+                self.model.init_adapter(lora, parameters, 300, device).unwrap_or_else(|error| panic!("{error}"));
+            }
+            _ => self.load_adapter(folder, parameters, device),
+        }
     }
 
     fn load_adapter(&self, folder: &str, parameters: &[Parameter], device: &mut dyn Device) {
@@ -269,6 +291,36 @@ impl<'a> Run<'a> {
         threads: usize,
         moments: MomentFormat,
     ) -> Run<'a> {
+        let mut run = Run::of_base(case, method, policy, threads, moments);
+        if method.adapter().is_some() {
+            case.start_adapter("adapter", method, &run.parameters, run.step.device_mut());
+        }
+        run
+    }
+
+    /// With an adapter of a folder.
+    pub fn of_adapter(case: &'a Case, method: &Method, folder: &str) -> Run<'a> {
+        let mut run = Run::of_base(case, method, &Policy::None, 2, MomentFormat::F32);
+        case.load_adapter(folder, &run.parameters, run.step.device_mut());
+        run
+    }
+
+    /// With an adapter that was initialised and not trained.
+    pub fn with_fresh_adapter(case: &'a Case, method: &Method, policy: &Policy) -> Run<'a> {
+        let mut run = Run::of_base(case, method, policy, 2, MomentFormat::F32);
+        let (lora, parameters) = (method.adapter().expect("an adapter"), &run.parameters);
+        case.model.init_adapter(lora, parameters, 300, run.step.device_mut()).unwrap_or_else(|error| panic!("{error}"));
+        run
+    }
+
+    /// Initialises an adapter.
+    pub fn try_init(case: &'a Case, method: &Method) -> Result<(), remat_model::ModelError> {
+        let mut run = Run::of_base(case, method, &Policy::None, 1, MomentFormat::F32);
+        let (lora, parameters) = (method.adapter().expect("an adapter"), &run.parameters);
+        case.model.init_adapter(lora, parameters, 300, run.step.device_mut())
+    }
+
+    fn of_base(case: &'a Case, method: &Method, policy: &Policy, threads: usize, moments: MomentFormat) -> Run<'a> {
         let (_, _, shape) = case.micro_batch(0, 0);
         let training = case.model.training(method, shape).expect("a graph");
         let (graph, parameters) = (training.graph.clone(), training.parameters.clone());
@@ -283,9 +335,6 @@ impl<'a> Run<'a> {
         let plans = StepPlans::of(micro, Some(trained.plan_update(&profile).expect("a plan")));
         let mut step = plans.load(options.open(), &trained.loss, &trained.dloss).expect("loads");
         case.model.load_weights(&graph, step.device_mut()).expect("weights");
-        if method.adapter().is_some() {
-            case.load_adapter("adapter", &parameters, step.device_mut());
-        }
         Run { case, step, parameters }
     }
 
@@ -372,6 +421,13 @@ impl<'a> Run<'a> {
 /// |a − b| / |b| in the Euclidean norm.
 /// The models of `fixtures/parity`.
 pub fn cases() -> impl Iterator<Item = &'static str> {
+    dense_cases().chain(include_str!("../../../../fixtures/parity/experts.txt").lines())
+}
+
+/// Those without experts. A router's choice is discrete, and rounding changes it of some tokens: in bf16 transformers' own
+/// logits of the families with experts lie up to 5.5 % from those in f32 where 2 to 6 % of the choices of a layer change
+/// (six batches of random ids on these fixtures), and within 2 % elsewhere.
+pub fn dense_cases() -> impl Iterator<Item = &'static str> {
     include_str!("../../../../fixtures/parity/cases.txt").lines()
 }
 

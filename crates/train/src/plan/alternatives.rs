@@ -192,9 +192,10 @@ fn changes(present: &Present<'_>) -> Vec<Change> {
         let shape = BatchShape { seq_len: shorter, ..shape };
         changes.push(Change { shape, activations, ..same(flag("seq-len", shorter)) });
     }
-    if shape.batch > 1 {
+    // Of more sequences than there are numbers, no other split makes the same update.
+    if let Some(sequences) = config.grad_accum.checked_mul(shape.batch).filter(|_| shape.batch > 1) {
         let batch = shape.batch / 2;
-        let accumulated = (config.grad_accum * shape.batch).div_ceil(batch);
+        let accumulated = sequences.div_ceil(batch);
         let config = TrainConfig { batch_size: batch, grad_accum: accumulated, ..config.clone() };
         let activations = batch as f64 / shape.batch as f64;
         let flags = format!("{} {}", flag("batch-size", batch), flag("grad-accum", accumulated));

@@ -59,6 +59,8 @@ rows! {
         Data "data" "data",
         /// The times of one update's steps.
         Trace "trace" "trace",
+        /// What weights that are not in memory are read through.
+        CopyBuffers "copy_buffers" "copy buffers",
         /// Keys and values of the tokens of a sample.
         KvCache "kv_cache" "kv cache of samples",
         /// The tokenizer that samples are read and written with, and their buffers.
@@ -113,6 +115,11 @@ rows! {
 }
 
 impl MemoryPart {
+    /// Whether it is a file, and so no memory.
+    pub fn is_file(self) -> bool {
+        matches!(self, MemoryPart::SpillFile | MemoryPart::WeightsFile)
+    }
+
     /// The row of a phase that it is part of.
     pub(crate) fn in_phase(self, trains_adapters: bool) -> PhasePart {
         match self {
@@ -123,7 +130,7 @@ impl MemoryPart {
             MemoryPart::KeptActivations => PhasePart::Activations,
             MemoryPart::HeadWorkspace => PhasePart::Head,
             MemoryPart::Transient => PhasePart::Transient,
-            MemoryPart::KernelScratch | MemoryPart::ResolvedPlans => PhasePart::Workspace,
+            MemoryPart::KernelScratch | MemoryPart::ResolvedPlans | MemoryPart::CopyBuffers => PhasePart::Workspace,
             MemoryPart::Inputs | MemoryPart::Data | MemoryPart::Trace => PhasePart::DataBuffers,
             MemoryPart::ProgramAndTokenizer | MemoryPart::Reserve => PhasePart::Reserve,
             MemoryPart::KvCache => PhasePart::KvCache,
@@ -131,6 +138,13 @@ impl MemoryPart {
             MemoryPart::SpillFile => PhasePart::SpillFile,
             MemoryPart::WeightsFile => PhasePart::WeightsFile,
         }
+    }
+}
+
+impl PhasePart {
+    /// Whether it is a file, and so no memory.
+    pub fn is_file(self) -> bool {
+        matches!(self, PhasePart::SpillFile | PhasePart::WeightsFile)
     }
 }
 

@@ -9,6 +9,8 @@ pub(crate) mod memory;
 pub(crate) mod memory_part;
 pub(crate) mod off_memory;
 pub(crate) mod out_of_reach;
+pub(crate) mod placed_weights;
+pub(crate) mod placement;
 pub(crate) mod planning;
 pub(crate) mod process_memory;
 pub(crate) mod program_memory;

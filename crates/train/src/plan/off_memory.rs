@@ -3,12 +3,13 @@
 //! Invariant: the account of what is returned is within all limits; every plan of the run keeps the same weights in the file,
 //! so that evaluation, samples and saves hold the promise, too. Look next at `planning`, which asks where nothing else fits.
 
+use crate::plan::limit_owner::LimitOwner;
 use crate::plan::memory::Buffers;
-use crate::plan::planning::{Limits, MicroStepProblem, OtherGraphs, PlannedStep};
+use crate::plan::planning::{Limit, Limits, MicroStepProblem, OtherGraphs, PlannedStep};
 use crate::{MemoryAccount, TrainConfig, TrainError};
 use remat_compiler::{CompileError, WeightsOffMemory, compile_or_smallest, simplify, with_weights_off_memory};
 use remat_ir::Graph;
-use remat_plan::{DeviceProfile, Plan};
+use remat_plan::{DeviceProfile, MemoryDomain, Plan};
 use remat_step::LoadedForward;
 
 /// How often plans are made anew because the account overshot.
@@ -25,19 +26,25 @@ pub(crate) struct OffMemory<'a> {
 }
 
 impl OffMemory<'_> {
-    /// The fastest plans that were found within the limits; `refusal` is what resident weights come to.
-    pub(crate) fn plans(&self, update: &Plan, refusal: TrainError) -> Result<PlannedStep, TrainError> {
+    /// The fastest plans that were found within the limits.
+    ///
+    /// # Errors
+    /// Limits that no plan meets, with what the smallest takes; what cannot be compiled.
+    pub(crate) fn plans(&self, update: &Plan) -> Result<PlannedStep, TrainError> {
         let (profile, problem) = (self.profile, &self.micro_step.problem);
         let domain = profile.tensor_domain();
-        let Some(limit) = self.limits.in_domain(domain) else { return Err(refusal) };
+        let unlimited = Limit { bytes: usize::MAX, whose: LimitOwner::Process };
+        let limit = self.limits.in_domain(domain).unwrap_or(unlimited);
+        let file_bytes = self.limits.in_domain(MemoryDomain::Disk).map_or(usize::MAX, |limit| limit.bytes);
         let OtherGraphs { shorter, evaluation, generation } = self.beside;
         let graphs: Vec<&Graph> =
             [problem.graph(), &update.graph].into_iter().chain(shorter).chain(evaluation).chain(generation).collect();
+        let choice = problem.off_memory(&self.config.checkpointing, &self.micro_step.pinned);
         let beside = MemoryAccount::beside_arena(&graphs, profile, self.buffers);
         let mut rest = beside.saturating_sub(problem.weight_bytes()) + profile.program.copy_buffers;
+        let mut needed = usize::MAX;
         for _ in 0..ATTEMPTS {
-            let Some(cap) = limit.bytes.checked_sub(rest) else { break };
-            let (micro, off) = match problem.plan_off_memory(&self.config.checkpointing, cap) {
+            let (micro, off) = match choice.plan(limit.bytes.saturating_sub(rest), file_bytes) {
                 Ok(found) => found,
                 Err(CompileError::ArenaDoesNotFit { smallest_bytes, .. }) => {
                     return Err(limit.refuse(domain, rest.saturating_add(smallest_bytes)));
@@ -45,20 +52,21 @@ impl OffMemory<'_> {
                 Err(error) => return Err(error.into()),
             };
             let planned = self.with_others(micro, update, &off)?;
-            let needed = planned.account.peak_bytes(domain);
+            needed = planned.account.peak_bytes(domain);
             let Some(excess) = needed.checked_sub(limit.bytes).filter(|&excess| excess > 0) else {
                 self.limits.check_beside_arena(&planned.account, profile)?;
                 return Ok(planned);
             };
             rest = rest.saturating_add(excess);
         }
-        Err(refusal)
+        Err(limit.refuse(domain, needed))
     }
 
     /// The other plans, with the same weights off memory.
     fn with_others(&self, micro: Plan, update: &Plan, off: &WeightsOffMemory) -> Result<PlannedStep, TrainError> {
         let (profile, beside) = (self.profile, self.beside);
-        let without = |plan: &Plan, graph: &Graph| with_weights_off_memory(plan, &simplify(graph.clone()), off, profile);
+        let without =
+            |plan: &Plan, graph: &Graph| with_weights_off_memory(plan, &simplify(graph.clone()), off, profile);
         let forward = |graph: &Graph| -> Result<Plan, TrainError> {
             Ok(without(&LoadedForward::plan(graph.clone(), profile)?, graph)?)
         };
@@ -69,8 +77,10 @@ impl OffMemory<'_> {
         let evaluation = beside.evaluation.as_ref().map(forward).transpose()?;
         let generation = beside.generation.iter().map(forward).collect::<Result<Vec<_>, _>>()?;
         let shorter = beside.shorter.iter().map(in_arena).collect::<Result<Vec<_>, _>>()?;
-        let others: Vec<&Plan> = std::iter::once(update).chain(&evaluation).chain(&generation).chain(&shorter).collect();
-        let account = MemoryAccount::new(&micro, &others, profile, self.buffers);
+        let others: Vec<&Plan> =
+            std::iter::once(update).chain(&evaluation).chain(&generation).chain(&shorter).collect();
+        let account =
+            MemoryAccount::with_files(&micro, &others, profile, self.buffers, &self.micro_step.pinned.in_files);
         let (update, trained) = (update.clone(), self.micro_step.trained.clone());
         Ok(PlannedStep { micro, update, evaluation, generation, shorter, account, trained })
     }

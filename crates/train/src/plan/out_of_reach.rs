@@ -18,16 +18,26 @@ const LARGE_BYTES: usize = 4 << 30;
 /// Bytes of an adapter's element at least: itself and its gradient in 32 bits, two moments in 8.
 const ADAPTER_ELEMENT_BYTES: usize = 10;
 
-/// Where the system does not say what it has.
+/// What no process can address, whatever a setting allows; and where the system does not say what it has.
 const NO_PROCESS: Limit = Limit { bytes: 1 << 47, whose: LimitOwner::Process };
 
-/// Refuses a rank whose adapters alone are out of reach. Each linear has the residual stream on one side at least.
+/// Refuses a rank whose adapters alone are out of reach. Each linear has the residual stream on one side at least. Of a
+/// pattern it is known that some module has its rank, and then of no module that it has the rank of all.
 pub(crate) fn refuse_rank(model: &Model, method: &Method, limit: Option<Limit>) -> Result<(), TrainError> {
     let Some(lora) = method.adapter() else { return Ok(()) };
-    let modules = if lora.targets == Targets::AllLinear { model.linear_names().len() } else { 1 };
-    let elements = lora.rank.saturating_mul(model.config().hidden_size).saturating_mul(modules);
-    let needed_bytes = elements.saturating_mul(ADAPTER_ELEMENT_BYTES);
-    check("rank", lora.rank, "adapters of that rank", needed_bytes, limit)
+    let bytes_of = |rank: usize, modules: usize| {
+        let elements = rank.saturating_mul(model.config().hidden_size).saturating_mul(modules);
+        elements.saturating_mul(ADAPTER_ELEMENT_BYTES)
+    };
+    for &(_, rank) in &lora.rank_pattern {
+        check("rank-pattern", rank, "adapters of that rank", bytes_of(rank, 1), limit)?;
+    }
+    if !lora.rank_pattern.is_empty() {
+        return Ok(());
+    }
+    let is_everywhere = lora.targets == Targets::AllLinear && lora.exclude.is_none() && lora.layers.only.is_none();
+    let modules = if is_everywhere { model.linear_names().len() } else { 1 };
+    check("rank", lora.rank, "adapters of that rank", bytes_of(lora.rank, modules), limit)
 }
 
 /// Refuses a micro-batch whose residual stream alone is out of reach: in backward a block holds it and its gradient.
@@ -53,7 +63,7 @@ fn check(
     needed_bytes: usize,
     limit: Option<Limit>,
 ) -> Result<(), TrainError> {
-    let Limit { bytes, whose } = limit.unwrap_or(NO_PROCESS);
+    let Limit { bytes, whose } = limit.filter(|limit| limit.bytes < NO_PROCESS.bytes).unwrap_or(NO_PROCESS);
     if needed_bytes < LARGE_BYTES || needed_bytes / FAR <= bytes {
         return Ok(());
     }

@@ -11,9 +11,11 @@ use crate::plan::limit_owner::LimitOwner;
 use crate::plan::memory;
 use crate::plan::memory::Buffers;
 use crate::plan::off_memory::OffMemory;
+use crate::plan::placement::pinned;
 use crate::plan::process_memory::resident_bytes;
+use crate::plan::setting::Setting;
 use crate::{MemoryAccount, TrainConfig, TrainError};
-use remat_compiler::{CompileError, Problem, compile_or_smallest};
+use remat_compiler::{CompileError, Pinned, Problem, compile_or_smallest};
 use remat_ir::Graph;
 use remat_plan::{ByteSize, DeviceProfile, MemoryDomain, Plan, Policy};
 use remat_step::{LoadedForward, Trained, TrainingStep};
@@ -44,19 +46,22 @@ pub struct Limit {
     pub whose: LimitOwner,
 }
 
-/// The limit of each kind of memory that has one. A disk has none here: the spill file is reserved before the first step,
-/// and the disk itself refuses it.
+/// The limit of each kind of memory that has one. A disk without one refuses by itself: files are reserved before the first
+/// step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Limits {
     host: Option<Limit>,
     device: Option<Limit>,
+    disk: Option<Limit>,
 }
 
 impl Limits {
     /// Of the settings and of a device of this profile.
     pub(crate) fn of(config: &TrainConfig, profile: &DeviceProfile) -> Self {
         let device = profile.own_memory_bytes.map(|bytes| Limit { bytes, whose: LimitOwner::Device });
-        Limits { host: Limit::of_host(config), device }
+        let disk = config.max_memory.and_then(|limits| limits.disk);
+        let disk = disk.map(|ByteSize(bytes)| Limit { bytes, whose: LimitOwner::DiskSetting });
+        Limits { host: Limit::of_host(config), device, disk }
     }
 
     /// The limit of one kind of memory.
@@ -64,16 +69,16 @@ impl Limits {
         match domain {
             MemoryDomain::Host => self.host,
             MemoryDomain::Device => self.device,
-            MemoryDomain::Disk => None,
+            MemoryDomain::Disk => self.disk,
         }
     }
 
-    /// The same with another limit of the host's or a device's memory.
+    /// The same with another limit of one kind of memory.
     pub(crate) fn with(self, domain: MemoryDomain, limit: Limit) -> Self {
         match domain {
             MemoryDomain::Host => Limits { host: Some(limit), ..self },
             MemoryDomain::Device => Limits { device: Some(limit), ..self },
-            MemoryDomain::Disk => self,
+            MemoryDomain::Disk => Limits { disk: Some(limit), ..self },
         }
     }
 
@@ -94,6 +99,9 @@ impl Limit {
     fn of_host(config: &TrainConfig) -> Option<Limit> {
         if let Some(ByteSize(bytes)) = config.memory {
             return Some(Limit { bytes, whose: LimitOwner::Setting });
+        }
+        if let Some(ByteSize(bytes)) = config.max_memory.and_then(|limits| limits.host) {
+            return Some(Limit { bytes, whose: LimitOwner::HostSetting });
         }
         let available = available_bytes();
         let of_machine = |available: u64| Limit { bytes: available as usize, whose: LimitOwner::Machine };
@@ -139,12 +147,19 @@ pub(crate) struct OtherGraphs {
 pub(crate) struct MicroStepProblem<'a> {
     pub(crate) problem: Problem<'a>,
     pub(crate) trained: Trained,
+    /// Weights whose place is given.
+    pub(crate) pinned: Pinned,
 }
 
 impl<'a> MicroStepProblem<'a> {
-    pub(crate) fn of(step: TrainingStep, profile: &'a DeviceProfile) -> Result<Self, TrainError> {
+    /// Of a setting's step.
+    ///
+    /// # Errors
+    /// A step that cannot be planned, a map of modules that cannot be followed.
+    pub(crate) fn of(step: TrainingStep, setting: Setting<'_>, profile: &'a DeviceProfile) -> Result<Self, TrainError> {
         let (problem, trained) = step.problem(profile)?;
-        Ok(MicroStepProblem { problem, trained })
+        let pinned = pinned(setting, problem.graph())?;
+        Ok(MicroStepProblem { problem, trained, pinned })
     }
 }
 
@@ -158,19 +173,56 @@ pub(crate) fn plan_step(
     limits: Limits,
 ) -> Result<PlannedStep, TrainError> {
     let policy = &config.checkpointing;
-    let MicroStepProblem { problem, trained } = micro_step;
+    let MicroStepProblem { problem, trained, pinned } = micro_step;
     let update = trained.plan_update(profile)?;
     let plan = |graph: &Graph| LoadedForward::plan(graph.clone(), profile);
     let evaluation = beside.evaluation.as_ref().map(plan).transpose()?;
     let generation = beside.generation.iter().map(plan).collect::<Result<Vec<_>, _>>()?;
     let others: Vec<&Plan> = std::iter::once(&update).chain(&evaluation).chain(&generation).collect();
-    let fitted = fitting((problem, &beside.shorter), &others, policy, profile, buffers, limits);
-    if let (Err(refusal @ TrainError::DoesNotFit { .. }), Some(_)) = (&fitted, profile.prices.spill) {
-        let refusal = refusal.clone();
-        return OffMemory { config, micro_step, beside, profile, buffers, limits }.plans(&update, refusal);
+    let off_memory = OffMemory { config, micro_step, beside, profile, buffers, limits };
+    if !pinned.on_disk.is_empty() {
+        return off_memory.plans(&update);
     }
-    let (micro, shorter, account) = fitted?;
-    Ok(PlannedStep { micro, update, evaluation, generation, shorter, account, trained: trained.clone() })
+    let fitted = fitting((problem, &beside.shorter), &others, policy, profile, buffers, limits);
+    let resident = fitted.map(|(micro, shorter, account)| {
+        let (update, evaluation, generation) = (update.clone(), evaluation.clone(), generation.clone());
+        PlannedStep { micro, update, evaluation, generation, shorter, account, trained: trained.clone() }
+    });
+    let asked = match &resident {
+        // Nothing can be faster than a plan that repeats and moves nothing.
+        Ok(planned) => prices_decide(&planned.micro),
+        Err(error) => matches!(error, TrainError::DoesNotFit { .. }),
+    };
+    if !asked || profile.prices.spill.is_none() {
+        return resident;
+    }
+    faster(resident, off_memory.plans(&update), profile)
+}
+
+/// Whether a plan was searched for by price, because a limit lets it repeat or move something: nothing else asks what an op
+/// costs.
+pub(crate) fn prices_decide(micro: &Plan) -> bool {
+    let searched = matches!(micro.policy, Policy::Auto | Policy::Budget(_));
+    micro.copy_steps().next().is_some() || (searched && micro.recomputed_steps().next().is_some())
+}
+
+/// The faster of two plans, weights resident in one and some off memory in the other; where neither fits, the refusal of the
+/// one that needs less.
+fn faster(
+    resident: Result<PlannedStep, TrainError>,
+    off_memory: Result<PlannedStep, TrainError>,
+    profile: &DeviceProfile,
+) -> Result<PlannedStep, TrainError> {
+    let seconds = |planned: &PlannedStep| planned.micro.step_seconds(&profile.prices);
+    match (resident, off_memory) {
+        (Ok(resident), Ok(off_memory)) if seconds(&off_memory) < seconds(&resident) => Ok(off_memory),
+        (Err(TrainError::DoesNotFit { .. }), Ok(off_memory)) => Ok(off_memory),
+        (
+            Err(TrainError::DoesNotFit { needed_bytes: of_resident, .. }),
+            Err(refusal @ TrainError::DoesNotFit { needed_bytes, .. }),
+        ) if needed_bytes < of_resident => Err(refusal),
+        (resident, _) => resident,
+    }
 }
 
 /// The plans of the micro-step, the longest and shorter ones, whose account is within the limits. The longest shapes the
@@ -199,13 +251,15 @@ pub(crate) fn fitting(
         std::iter::once(problem.graph()).chain(others.iter().map(|plan| &plan.graph)).chain(shorter).collect();
     let mut rest = MemoryAccount::beside_arena(&graphs, profile, buffers);
     let least = others.iter().map(|plan| plan.arena_bytes).max().unwrap_or(0);
+    let mut smallest = None;
     for _ in 0..ATTEMPTS {
         let Some(cap) = limit.bytes.checked_sub(rest).filter(|&cap| cap >= least) else { break };
-        let micro = match problem.plan(policy, Some(cap)) {
-            Ok(micro) => micro,
-            Err(CompileError::ArenaDoesNotFit { .. }) => break,
-            Err(error) => return Err(error.into()),
-        };
+        let micro = problem.plan_or_smallest(policy, cap)?;
+        if micro.arena_bytes > cap {
+            // Where values may leave the arena, what is tried for a cap depends on it.
+            smallest = Some(micro).filter(|_| profile.prices.spill.is_none());
+            break;
+        }
         let (micro, shorter, account) = with_shorter(micro)?;
         let needed = account.peak_bytes(domain);
         let Some(excess) = needed.checked_sub(limit.bytes).filter(|&excess| excess > 0) else {
@@ -215,7 +269,11 @@ pub(crate) fn fitting(
         let beside = needed.saturating_sub(memory::largest_arena(&micro, others));
         rest = rest.max(beside).saturating_add(excess);
     }
-    let smallest = with_shorter(problem.plan_or_smallest(policy, 0)?)?;
+    let smallest = match smallest {
+        Some(micro) => micro,
+        None => problem.plan_or_smallest(policy, 0)?,
+    };
+    let smallest = with_shorter(smallest)?;
     let needed = smallest.2.peak_bytes(domain);
     if needed <= limit.bytes { Ok(smallest) } else { Err(limit.refuse(domain, needed)) }
 }

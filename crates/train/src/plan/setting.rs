@@ -33,6 +33,7 @@ pub(crate) fn update_rule(config: &TrainConfig) -> UpdateRule {
         weight_decay: config.weight_decay as f32,
         moments: config.optimizer.into(),
         adapter_b_rate: config.loraplus_lr_ratio.unwrap_or(1.0) as f32,
+        embedding_rate: config.loraplus_embedding_rate() as f32,
         ..AdamWSettings::default()
     });
     let clip = if config.clip > 0.0 { Clip::Norm(config.clip as f32) } else { Clip::None };

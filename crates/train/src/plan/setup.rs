@@ -148,7 +148,9 @@ impl SetUp {
         };
         let of_length = BatchShape { batch: config.batch_size, seq_len };
         let shape = loader.as_ref().map_or(of_length, |loader| shape_of(&config, loader, seq_len));
-        refuse_tokens(&config, &model, shape, limit)?;
+        for shape in evaluation.iter().map(|data| data.shape).chain([shape]) {
+            refuse_tokens(&config, &model, shape, limit)?;
+        }
         let no_rows = BTreeMap::new();
         let lengths = loader.as_ref().map_or(&no_rows, DataLoader::sequence_lengths);
         let buckets = buckets(lengths, shape.batch, shape.seq_len);
@@ -161,7 +163,7 @@ impl SetUp {
             sampling_bytes: samples.as_ref().map_or(0, |samples| reading_bytes + samples.bytes()),
             measuring_bytes: 0,
             traced_micro_batches: whom.traced_micro_batches(&config),
-            adapter_is_read: resumed.is_some() || config.init_adapter.is_some(),
+            adapter_is_read: resumed.is_some() || config.init_adapter.is_some() || begins_with_both(&method),
         };
         let (limits, prices) = (Limits::of(&config, &options.profile()), given_prices(&config)?);
         let spill = spill_prices(&config, prices.as_ref())?;
@@ -213,6 +215,11 @@ impl SetUp {
             generation: generation.into_iter().flat_map(|graphs| [graphs.prefill, graphs.decode]).collect(),
         })
     }
+}
+
+/// Whether both matrices of new adapters are written before the first step, and not the first alone.
+fn begins_with_both(method: &Method) -> bool {
+    method.adapter().is_some_and(|lora| lora.start.takes_from_base())
 }
 
 /// The method for a model. An adapter that the run starts or goes on from decides rank, alpha and targets of the settings.

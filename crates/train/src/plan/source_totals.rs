@@ -37,17 +37,21 @@ pub(crate) struct SourceTotals {
 impl SourceTotals {
     /// Of the sources of some graphs, in the order in which their plans are loaded.
     pub(crate) fn of(graphs: &[&Graph]) -> Self {
-        SourceTotals::with_weights_off_memory(graphs, &HashSet::new())
+        SourceTotals::with_weights_off_memory(graphs, &HashSet::new(), &HashSet::new())
     }
 
-    /// The same where weights of these names are in a file.
-    pub(crate) fn with_weights_off_memory(graphs: &[&Graph], off: &HashSet<&str>) -> Self {
+    /// The same where weights of the names `off` are not in memory, and of these the ones `in_files` in the model's files.
+    pub(crate) fn with_weights_off_memory(graphs: &[&Graph], off: &HashSet<&str>, in_files: &HashSet<String>) -> Self {
         let mut totals = SourceTotals::default();
         let mut seen = HashSet::new();
         for value in graphs.iter().flat_map(|graph| &graph.values).filter(|value| value.producer.is_none()) {
             if seen.insert(value.name.as_str()) {
                 let is_off = value.storage == Storage::Weight && off.contains(value.name.as_str());
-                totals.count(value, is_off);
+                match is_off {
+                    true if in_files.contains(&value.name) => {}
+                    true => totals.weights_file += value.ty.bytes().next_multiple_of(BLOCK_BYTES),
+                    false => totals.count(value),
+                }
             }
         }
         totals
@@ -59,7 +63,7 @@ impl SourceTotals {
         of_weights + self.parameters + self.gradients + self.moments + self.caches + self.inputs
     }
 
-    fn count(&mut self, value: &Value, is_off: bool) {
+    fn count(&mut self, value: &Value) {
         let bytes = value.ty.bytes().next_multiple_of(ALIGNMENT_BYTES);
         let is_quantised = value.ty.dtype.quant_format().is_some();
         if is_quantised {
@@ -68,10 +72,6 @@ impl SourceTotals {
         }
         let first_write = value.role.map_or(FirstWrite::Load, SourceRole::first_write);
         let total = match value.storage {
-            Storage::Weight if is_off => {
-                self.weights_file += value.ty.bytes().next_multiple_of(BLOCK_BYTES);
-                return;
-            }
             Storage::Weight if is_quantised => &mut self.quantised,
             Storage::Weight => &mut self.weights,
             Storage::State => match first_write {

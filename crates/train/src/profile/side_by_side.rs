@@ -6,7 +6,7 @@ use crate::profile::job::ProfileJob;
 use crate::run::batched_step::tokens;
 use remat_data::Batch;
 use remat_ir::{Phase, Storage};
-use remat_model::{BatchShape, NEXT_TOKEN};
+use remat_model::{AdapterStart, BatchShape, LoraConfig, NEXT_TOKEN};
 use remat_plan::{Action, Device, DeviceProfile, Observer, POISON, Plan, Slot, StepId, StepMemory};
 use remat_step::{LoadedStep, MicroPlan, StepPlans, Trained};
 use remat_tensor::Philox;
@@ -70,8 +70,10 @@ impl LoadedPolicies {
         let plans = StepPlans { micros, update: Some(update), evaluation: None, forwards: Vec::new() };
         let mut loaded = plans.load(device, &trained.loss, &trained.dloss)?;
         job.model.load_weights(&graph, loaded.device_mut())?;
-        if job.method.adapter().is_some() {
-            job.model.init_adapter(&trained.parameters, 0, loaded.device_mut())?;
+        if let Some(lora) = job.method.adapter() {
+            // Which numbers are multiplied changes no time, and some starts take long to find.
+            let lora = LoraConfig { start: AdapterStart::Default, ..lora.clone() };
+            job.model.init_adapter(&lora, &trained.parameters, 0, loaded.device_mut())?;
         }
         let random;
         let batch = match job.batch {

@@ -8,11 +8,13 @@
 //! - all in an update whose trained tokens stand at the first position of their sample, where attention looks at one key
 //!   only, so that no query or key can matter.
 //!
+//! Rows of tokens that are trained alone are not watched: an embedding's have no gradient until the rows' text has one of them.
+//!
 //! Invariant: nothing is read once every parameter has passed.
 
 use crate::TrainError;
 use remat_data::{Batch, IGNORED_LABEL};
-use remat_ir::{Parameter, StateRole, Storage};
+use remat_ir::{Parameter, ParameterKind, StateRole, Storage};
 use remat_plan::{Device, DeviceError};
 
 /// A parameter and the one that its gradient is a multiple of, if there is one.
@@ -36,7 +38,8 @@ impl GradientWatch {
     /// Watches all of them.
     pub(crate) fn new(parameters: &[Parameter]) -> Self {
         let watched = |p: &Parameter| Watched { name: p.name.clone(), gated_by: p.gated_by.clone() };
-        GradientWatch { pending: parameters.iter().map(watched).collect(), conclusive: false, moved: false }
+        let all = parameters.iter().filter(|parameter| parameter.kind != ParameterKind::Tokens);
+        GradientWatch { pending: all.map(watched).collect(), conclusive: false, moved: false }
     }
 
     /// Takes note of a micro-batch of the present update.

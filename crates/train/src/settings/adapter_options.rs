@@ -5,8 +5,8 @@
 
 use crate::TrainError;
 use crate::settings::kinds::BiasKind;
-use remat_formats::SettingName;
-use remat_model::{Layers, LoraConfig, ModulePattern, Targets};
+use remat_formats::{SettingName, TokenIndices};
+use remat_model::{AdapterStart, Layers, LoraConfig, LoraVariant, ModulePattern, Targets};
 use serde::{Deserialize, Serialize};
 use std::fmt::Display;
 use std::str::FromStr;
@@ -21,6 +21,15 @@ pub struct AdapterOptions {
     /// Scale adapters by ALPHA / √R instead of ALPHA / R (rsLoRA)
     #[arg(long, help_heading = "Method")]
     pub rslora: bool,
+
+    /// Train a norm for each row of the adapted weights, too (DoRA)
+    #[arg(long, help_heading = "Method")]
+    pub dora: bool,
+
+    /// What adapters start with: default, gaussian, pissa, pissa_niter_N or olora; the last three take their start out of the
+    /// base's weights, and are saved as plain LoRA of twice the rank
+    #[arg(long, value_name = "START", help_heading = "Method")]
+    pub init_lora_weights: Option<String>,
 
     /// Rank of some modules, as q_proj=8 or a JSON object; NAME is the end of a module's name or a regular expression, and
     /// the first that matches counts; may be given several times
@@ -55,14 +64,21 @@ pub struct AdapterOptions {
     /// named is trained as a copy of its own, as in PEFT
     #[arg(long, help_heading = "Method")]
     pub ensure_weight_tying: bool,
+
+    /// Tokens whose rows of the embedding, and of a head that is tied to it, are trained alone: ids such as 3,5, or
+    /// NAME=IDS with embed_tokens or lm_head for NAME; may be given several times
+    #[arg(long, value_name = "IDS", help_heading = "Method")]
+    pub trainable_token_indices: Vec<String>,
 }
 
 /// The flags' identifiers, for flags that exclude all of them.
-pub(crate) const ADAPTER_OPTIONS: [&str; 12] = [
+pub(crate) const ADAPTER_OPTIONS: [&str; 15] = [
     "rank",
     "alpha",
     "targets",
     "rslora",
+    "dora",
+    "init_lora_weights",
     "rank_pattern",
     "alpha_pattern",
     "exclude_modules",
@@ -71,6 +87,7 @@ pub(crate) const ADAPTER_OPTIONS: [&str; 12] = [
     "bias",
     "modules_to_save",
     "ensure_weight_tying",
+    "trainable_token_indices",
 ];
 
 impl AdapterOptions {
@@ -97,8 +114,12 @@ impl AdapterOptions {
                 "says how {saved} trains a tied head; add {saved} lm_head"
             )));
         }
+        let start = self.init_lora_weights.as_deref().map(AdapterStart::from_str).transpose();
+        let start = start.map_err(bad("init-lora-weights"))?;
         Ok(LoraConfig {
             rank_stabilised: self.rslora,
+            variant: if self.dora { LoraVariant::DORA } else { plain.variant },
+            start: start.unwrap_or_default(),
             exclude,
             layers: Layers { only, pattern },
             rank_pattern: pattern_of(&self.rank_pattern).map_err(bad("rank-pattern"))?,
@@ -106,6 +127,7 @@ impl AdapterOptions {
             bias: self.bias.into(),
             modules_to_save: self.modules_to_save.clone(),
             ensure_weight_tying: self.ensure_weight_tying,
+            trained_tokens: tokens_of(&self.trainable_token_indices).map_err(bad("trainable-token-indices"))?,
             ..plain
         })
     }
@@ -115,6 +137,10 @@ impl AdapterOptions {
         let numbers = |layers: &Vec<usize>| layers.iter().map(usize::to_string).collect::<Vec<_>>().join(",");
         AdapterOptions {
             rslora: lora.rank_stabilised,
+            dora: lora.variant == LoraVariant::DORA,
+            init_lora_weights: Some(lora.start)
+                .filter(|start| *start != AdapterStart::Default)
+                .map(|start| start.to_string()),
             rank_pattern: texts_of(&lora.rank_pattern),
             alpha_pattern: texts_of(&lora.alpha_pattern),
             exclude_modules: lora.exclude.as_ref().map(ToString::to_string),
@@ -123,6 +149,7 @@ impl AdapterOptions {
             bias: lora.bias.into(),
             modules_to_save: lora.modules_to_save.clone(),
             ensure_weight_tying: lora.ensure_weight_tying,
+            trainable_token_indices: lora.trained_tokens.as_ref().map(texts_of_tokens).unwrap_or_default(),
         }
     }
 
@@ -130,6 +157,8 @@ impl AdapterOptions {
     pub(crate) fn given(&self) -> Option<&'static str> {
         let given = [
             ("rslora", self.rslora),
+            ("dora", self.dora),
+            ("init-lora-weights", self.init_lora_weights.is_some()),
             ("rank-pattern", !self.rank_pattern.is_empty()),
             ("alpha-pattern", !self.alpha_pattern.is_empty()),
             ("exclude-modules", self.exclude_modules.is_some()),
@@ -138,6 +167,7 @@ impl AdapterOptions {
             ("bias", self.bias != BiasKind::None),
             ("modules-to-save", !self.modules_to_save.is_empty()),
             ("ensure-weight-tying", self.ensure_weight_tying),
+            ("trainable-token-indices", !self.trainable_token_indices.is_empty()),
         ];
         given.iter().find(|(_, is_given)| *is_given).map(|(key, _)| *key)
     }
@@ -148,6 +178,10 @@ impl AdapterOptions {
         if self.rslora {
             words.push("rsLoRA".to_string());
         }
+        if self.dora {
+            words.push("DoRA".to_string());
+        }
+        words.extend(self.init_lora_weights.iter().map(|start| format!("start {start}")));
         for (name, pattern) in [("rank", &self.rank_pattern), ("alpha", &self.alpha_pattern)] {
             words.extend(pattern.iter().map(|entry| format!("{name} of {entry}")));
         }
@@ -160,6 +194,7 @@ impl AdapterOptions {
             let tied = if self.ensure_weight_tying { " tied" } else { "" };
             words.push(format!("{} whole{tied}", self.modules_to_save.join(" and ")));
         }
+        words.extend(self.trainable_token_indices.iter().map(|tokens| format!("tokens {tokens}")));
         words.iter().map(|word| format!(", {word}")).collect()
     }
 }
@@ -206,6 +241,41 @@ fn pattern_of<T: FromStr>(texts: &[String]) -> Result<ModulePattern<T>, String> 
     Ok(pattern)
 }
 
+/// Token ids, or NAME=IDS, of which each name is given once.
+fn tokens_of(texts: &[String]) -> Result<Option<TokenIndices>, String> {
+    let ids = |text: &str| -> Result<Vec<usize>, String> {
+        let id = |part: &str| part.trim().parse().ok();
+        let ids: Option<Vec<usize>> = text.split(',').map(id).collect();
+        ids.ok_or_else(|| format!("'{text}' is no list of token ids; give such as 3,5 or lm_head=3,5"))
+    };
+    match texts {
+        [] => Ok(None),
+        [text] if !text.contains('=') => Ok(Some(TokenIndices::Embedding(ids(text)?))),
+        _ => {
+            let mut modules: Vec<(String, Vec<usize>)> = Vec::new();
+            for text in texts {
+                let Some((name, list)) = text.split_once('=') else {
+                    return Err(format!("'{text}' beside others must say of which module, as in embed_tokens={text}"));
+                };
+                if modules.iter().any(|(other, _)| other == name) {
+                    return Err(format!("'{name}' is given twice; give one list of it"));
+                }
+                modules.push((name.to_string(), ids(list)?));
+            }
+            modules.sort();
+            Ok(Some(TokenIndices::Modules(modules)))
+        }
+    }
+}
+
+fn texts_of_tokens(tokens: &TokenIndices) -> Vec<String> {
+    let list = |ids: &[usize]| ids.iter().map(usize::to_string).collect::<Vec<_>>().join(",");
+    match tokens {
+        TokenIndices::Embedding(ids) => vec![list(ids)],
+        TokenIndices::Modules(modules) => modules.iter().map(|(name, ids)| format!("{name}={}", list(ids))).collect(),
+    }
+}
+
 fn texts_of<T: Display>(pattern: &ModulePattern<T>) -> Vec<String> {
     pattern.iter().map(|(name, value)| format!("{name}={value}")).collect()
 }
@@ -217,6 +287,8 @@ mod tests {
     fn options() -> AdapterOptions {
         AdapterOptions {
             rslora: true,
+            dora: true,
+            init_lora_weights: Some("gaussian".into()),
             rank_pattern: vec!["q_proj=8".into(), r#"{"layers\\.1\\..*": 2}"#.into()],
             alpha_pattern: vec!["a=b=0.5".into()],
             exclude_modules: Some("k_proj,mlp.up_proj".into()),
@@ -225,6 +297,7 @@ mod tests {
             bias: BiasKind::LoraOnly,
             modules_to_save: vec!["embed_tokens".into()],
             ensure_weight_tying: true,
+            trainable_token_indices: vec!["lm_head=3,5".into()],
         }
     }
 
@@ -267,6 +340,10 @@ mod tests {
             "`layers-pattern`: given without `layers-to-transform`: must be both; add `layers-to-transform` LAYERS",
         );
         refused(
+            with(&|o| o.trainable_token_indices = vec!["3,x".into()]),
+            "`trainable-token-indices`: '3,x' is no list of token ids; give such as 3,5 or lm_head=3,5",
+        );
+        refused(
             with(&|o| o.ensure_weight_tying = true),
             "`ensure-weight-tying`: says how `modules-to-save` trains a tied head; add `modules-to-save` lm_head",
         );
@@ -276,8 +353,8 @@ mod tests {
     fn words_tell_what_is_not_plain() {
         assert_eq!(AdapterOptions::default().words(), "");
         let words = AdapterOptions { rank_pattern: vec!["q_proj=8".into()], ..options() }.words();
-        let expected = ", rsLoRA, rank of q_proj=8, alpha of a=b=0.5, without k_proj,mlp.up_proj, layers 0,2-4, \
-                        biases lora_only, embed_tokens whole tied";
+        let expected = ", rsLoRA, DoRA, start gaussian, rank of q_proj=8, alpha of a=b=0.5, without k_proj,mlp.up_proj, layers 0,2-4, \
+                        biases lora_only, embed_tokens whole tied, tokens lm_head=3,5";
         assert_eq!(words, expected);
     }
 }

@@ -4,8 +4,10 @@
 //! `config_file` for the TOML side.
 
 use crate::settings::adapter_options::{ADAPTER_OPTIONS, AdapterOptions};
+use crate::settings::device_map::DeviceMap;
 use crate::settings::isa::{Isa, device_options};
 use crate::settings::kinds::{MethodKind, OptimizerKind, QuantKind, TrainedTurns};
+use crate::settings::max_memory::MaxMemory;
 use crate::settings::precision::PrecisionChoice;
 use crate::settings::schedule::{self, ScheduleKind, Warmup, whole_updates};
 use crate::{Precision, Schedule, TrainError};
@@ -165,6 +167,10 @@ pub struct TrainConfig {
     #[arg(long, allow_negative_numbers = true, value_name = "RATIO", help_heading = "Optimizer")]
     pub loraplus_lr_ratio: Option<f64>,
 
+    /// Learning rate of an embedding's adapter under LoRA+, as in PEFT [default: 1e-6]
+    #[arg(long, allow_negative_numbers = true, value_name = "RATE", help_heading = "Optimizer")]
+    pub loraplus_lr_embedding: Option<f64>,
+
     /// How the learning rate goes after the warm-up
     #[arg(long, value_enum, default_value = "linear", help_heading = "Optimizer")]
     pub schedule: ScheduleKind,
@@ -195,10 +201,19 @@ pub struct TrainConfig {
     #[arg(long, value_name = "SIZE", help_heading = "Machine")]
     pub memory: Option<ByteSize>,
 
-    /// Folder on a fast disk, or in memory as /dev/shm is, for kept values that find no room: they are copied out and back
-    /// while the step computes, where that is faster than recomputing or nothing else fits; nothing stays there
+    /// Most memory of each kind: host is --memory, disk what may lie in files of --offload, as host=6GiB,disk=40GiB
+    #[arg(long, value_name = "KIND=SIZE,…", help_heading = "Machine")]
+    pub max_memory: Option<MaxMemory>,
+
+    /// Folder on a fast disk, or in memory as /dev/shm is, for kept values and frozen weights that find no room: they are
+    /// copied while the step computes, where that is faster than recomputing or nothing else fits; nothing stays there
     #[arg(long, value_name = "DIR", help_heading = "Machine")]
     pub offload: Option<PathBuf>,
+
+    /// Where frozen weights lie: auto places all by what it costs; a JSON file of modules, each "host" or "disk", is
+    /// followed, and auto places the others; the result does not depend on it
+    #[arg(long, value_name = "auto|FILE", help_heading = "Machine")]
+    pub device_map: Option<DeviceMap>,
 
     /// What operations and copies to --offload's folder cost, as remat doctor --json printed it, in place of this machine's
     /// measured prices; the result does not depend on it
@@ -332,6 +347,14 @@ impl TrainConfig {
     /// How the executor of such a run computes.
     pub(crate) fn device_options(&self) -> DeviceOptions {
         device_options(self.threads, self.isa).expect("`resolved` refuses what this machine does not have")
+    }
+
+    /// The rate of an embedding's adapter over that of the others: LoRA+ has one of its own, PEFT's 1e-6 by default.
+    pub(crate) fn loraplus_embedding_rate(&self) -> f64 {
+        match (self.loraplus_lr_ratio, self.lr) {
+            (Some(_), Some(lr)) if lr > 0.0 => self.loraplus_lr_embedding.unwrap_or(1e-6) / lr,
+            _ => 1.0,
+        }
     }
 
     /// The learning-rate schedule over `total_updates` updates.

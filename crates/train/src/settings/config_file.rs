@@ -222,8 +222,10 @@ mod tests {
             steps: Some(1),
             lr: Some(1.0),
             loraplus_lr_ratio: Some(2.0),
+            loraplus_lr_embedding: Some(1e-5),
             neftune_noise_alpha: Some(5.0),
             adapter: crate::AdapterOptions {
+                init_lora_weights: Some("x".to_string()),
                 exclude_modules: Some("x".to_string()),
                 layers_to_transform: Some("0".to_string()),
                 ..crate::AdapterOptions::default()
@@ -231,6 +233,8 @@ mod tests {
             threads: Some(1),
             isa: Some(crate::Isa::Avx2),
             memory: Some(ByteSize(1 << 30)),
+            max_memory: Some(crate::MaxMemory { disk: Some(ByteSize(1)), ..Default::default() }),
+            device_map: Some(crate::DeviceMap::Auto),
             offload: Some("x".into()),
             eval_every: Some(1),
             early_stop: Some(1),
@@ -254,7 +258,8 @@ mod tests {
     fn the_readme_has_every_flag_of_methods() {
         let command = TrainConfig::augment_args(clap::Command::new("train"));
         let is_method = |argument: &&clap::Arg| {
-            argument.get_help_heading() == Some("Method") || argument.get_id() == "loraplus_lr_ratio"
+            let id = argument.get_id().as_str();
+            argument.get_help_heading() == Some("Method") || id.starts_with("loraplus_lr")
         };
         let rows = command.get_arguments().filter(is_method).map(|argument| {
             let help = argument.get_help().map(ToString::to_string).unwrap_or_default().replace('|', "or");

@@ -14,6 +14,8 @@ const FREE_ON_RESUME: &[&str] = &[
     "steps",
     "checkpointing",
     "memory",
+    "max-memory",
+    "device-map",
     "offload",
     "prices",
     "threads",

@@ -79,7 +79,7 @@ impl<'a, T: Element> QuantisedMatrix<'a, T> {
 
     /// Decodes `count` elements of a stored row.
     #[inline(always)]
-    unsafe fn run<S: Simd>(&self, row: usize, from: usize, count: usize, to: *mut T) {
+    pub(crate) unsafe fn run<S: Simd>(&self, row: usize, from: usize, count: usize, to: *mut T) {
         let first = row * self.width + from;
         unsafe {
             match &self.tensor {
