@@ -3,7 +3,7 @@
 //! Invariant: whoever holds a [`Device`] does not know which it is. Look next at `remat_plan::Device` for what it can do.
 
 use remat_cpu::{CpuExecutor, CpuOptions};
-use remat_plan::{Device, DeviceError, DeviceProfile, SpillPrices};
+use remat_plan::{Device, DeviceError, DeviceProfile, FileRange, SpillPrices};
 use std::path::Path;
 
 pub use remat_cpu::{Level, SpeedProbe, multiplier_peak, release_freed_memory, speed_probe};
@@ -73,6 +73,14 @@ impl DeviceOptions {
     pub fn profile(&self) -> DeviceProfile {
         (self.opener.profile)(self.threads, self.level)
     }
+}
+
+/// Bytes per second of a range of a file, past the page cache; of 32 MiB of it at most.
+///
+/// # Errors
+/// A file that cannot be read.
+pub fn measure_reads(range: &FileRange) -> Result<f64, DeviceError> {
+    remat_cpu::measure_reads(range)
 }
 
 /// What copies to a folder and back cost: a file of 32 MiB is written there, read and gone.

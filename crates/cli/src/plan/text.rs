@@ -142,7 +142,9 @@ fn mean_micro_step(plan: &RunPlan) -> f64 {
 
 /// What goes out of the arena and back, if the settings name a folder for it.
 fn offload(plan: &RunPlan) -> Option<String> {
-    let folder = plan.config.offload.as_ref()?.display();
+    let Some(folder) = plan.config.offload.as_ref().map(|folder| folder.display()) else {
+        return from_files(plan);
+    };
     let spill = plan.profile.prices.spill?;
     let rate = |rate: f64| format!("{}/s", bytes(rate as u64));
     let (out, back) = (rate(spill.write_bytes_per_second), rate(spill.read_bytes_per_second));
@@ -160,6 +162,14 @@ fn offload(plan: &RunPlan) -> Option<String> {
         }
     };
     Some(format!("offload   {what} to and from {folder}{weights} · {out} out, {back} back, {source}"))
+}
+
+/// What is read from the model's own files, where there is no folder.
+fn from_files(plan: &RunPlan) -> Option<String> {
+    let rate = bytes(plan.profile.prices.file_reads? as u64);
+    let away = bytes(plan.micro.spilled_weight_bytes() as u64);
+    let read = bytes(plan.micro.fetched_weight_bytes() as u64);
+    Some(format!("weights   {away} stay in the model's files, {read} read a micro-step · {rate}/s, measured now"))
 }
 
 fn phases(plan: &RunPlan) -> String {

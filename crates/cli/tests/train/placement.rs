@@ -174,7 +174,7 @@ fn what_cannot_be_followed_is_refused_with_its_line() {
     assert!(map("{\"model.layers.0\": 0}", "").contains("map.json:1: \"model.layers.0\": there is no tier 0"));
     assert!(map("{\"model.layers.0\": \"disk\"}", "--method full").contains("is trained"));
     let file = disk.beside.path().join("map.json");
-    let alone = refused(&format!("--device-map {}", file.display()));
+    let alone = refused(&format!("--precision bf16 --device-map {}", file.display()));
     assert!(alone.contains("--offload DIR"), "{alone}");
     assert!(refused("--device-map /no/such/map").contains("--device-map: /no/such/map"));
     assert!(refused("--max-memory gpu=1GiB").contains("there is no memory 'gpu'"));
@@ -212,4 +212,17 @@ fn auto_and_limits_by_kind_mean_what_memory_means() {
     let (memory, by_kind) = (json("--memory 2GiB"), json("--max-memory host=2GiB,disk=1GiB --device-map auto"));
     assert_eq!(memory["arena_bytes"], by_kind["arena_bytes"]);
     assert_eq!((&memory["placement"], &memory["fits"]), (&json!([]), &by_kind["fits"]));
+}
+
+#[test]
+fn without_a_folder_weights_may_stay_in_the_models_own_files() {
+    let disk = Disk::new();
+    let file = disk.beside.path().join("map.json");
+    std::fs::write(&file, "{\"model.layers\": \"disk\"}").expect("written");
+    let flags = "--method lora --rank 4 --steps 2 --json";
+    let off = Train::on("llama-gqa-tied", &format!("{flags} --device-map {}", file.display())).finish();
+    assert!(number(&planned(&off)["off_memory_weight_bytes"]) > 0);
+    let resident = Train::on("llama-gqa-tied", &format!("{flags} --device-map auto")).finish();
+    assert_eq!(number(&planned(&resident)["off_memory_weight_bytes"]), 0, "all of it fits");
+    assert!(off.train.bytes(ADAPTER) == resident.train.bytes(ADAPTER));
 }

@@ -15,6 +15,8 @@ pub(super) struct Outlook<'a> {
     graph: &'a Graph,
     stays: &'a [(OffloadCandidate, Residence)],
     spill: SpillPrices,
+    /// Bytes of weights per second.
+    weight_reads: f64,
     /// By node, its seconds without any wait.
     seconds: Vec<f64>,
     /// By node, bytes that are alive there, without windows.
@@ -30,7 +32,7 @@ impl<'a> Outlook<'a> {
         let spill = profile.prices.spill.unwrap_or_else(SpillPrices::nominal);
         let seconds = graph.nodes.iter().map(|node| profile.prices.seconds(graph, node)).collect();
         let alive = alive_at_nodes(graph, profile, Stays { apart: &apart(stays), windows: &[] });
-        Outlook { graph, stays, spill, seconds, alive }
+        Outlook { graph, stays, spill, weight_reads: profile.prices.weight_reads(), seconds, alive }
     }
 
     /// The most bytes alive at once.
@@ -51,10 +53,12 @@ impl<'a> Outlook<'a> {
     /// Seconds of a run, kernels and copies on their two queues as `copies` lines them up.
     pub(super) fn seconds(&self, windows: &[Window]) -> f64 {
         let bytes_of = |(candidate, _): &(OffloadCandidate, Residence)| self.graph.ty(candidate.value).bytes();
-        // From which node, before which reader, how many bytes.
-        let mut coming: Vec<(u32, u32, usize)> =
-            self.stays.iter().map(|stay| (stay.1.from, stay.0.first_backward, bytes_of(stay))).collect();
-        coming.extend(windows.iter().map(|window| (window.from, window.first(), window.bytes)));
+        let back = |stay| bytes_of(stay) as f64 / self.spill.read_bytes_per_second;
+        // From which node, before which reader, how many seconds.
+        let mut coming: Vec<(u32, u32, f64)> =
+            self.stays.iter().map(|stay| (stay.1.from, stay.0.first_backward, back(stay))).collect();
+        let read = |window: &Window| window.bytes as f64 / self.weight_reads;
+        coming.extend(windows.iter().map(|window| (window.from, window.first(), read(window))));
         let mut going: Vec<(u32, usize)> = self.stays.iter().map(|stay| (stay.0.made, bytes_of(stay))).collect();
         coming.sort_by_key(|&(from, first, _)| (from, first));
         going.sort_by_key(|&(made, _)| made);
@@ -62,8 +66,8 @@ impl<'a> Outlook<'a> {
         let (mut computed, mut copied) = (0.0_f64, 0.0_f64);
         let mut there: Vec<f64> = vec![0.0; self.seconds.len()];
         for (node, seconds) in self.seconds.iter().enumerate() {
-            while let Some((_, first, bytes)) = coming.next_if(|&(from, ..)| from as usize == node) {
-                copied = copied.max(computed) + bytes as f64 / self.spill.read_bytes_per_second;
+            while let Some((_, first, seconds)) = coming.next_if(|&(from, ..)| from as usize == node) {
+                copied = copied.max(computed) + seconds;
                 there[first as usize] = copied;
             }
             computed = computed.max(there[node]) + seconds;

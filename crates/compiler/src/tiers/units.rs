@@ -5,7 +5,7 @@
 //! head, last. Invariant: the order depends on the graph and on what is pinned, never on a limit, so that a lower limit
 //! only ever adds to what is off memory.
 
-use remat_ir::{Graph, Op, OpId, Storage, ValueId};
+use remat_ir::{Graph, Node, OpDef, OpId, Storage, ValueId};
 use std::collections::{BTreeMap, HashSet};
 
 /// Where a weight may begin in a file.
@@ -54,7 +54,7 @@ pub(super) fn units(graph: &Graph, pinned: &Pinned, alignment: usize) -> (Option
         if pinned.on_disk.contains(&value.name) {
             forced.push(id);
         } else if value.ty.bytes() >= LEAST_BYTES && !pinned.in_memory.contains(&value.name) {
-            let is_lookup = |op: &OpId| matches!(graph.node(*op).op, Op::Embedding(_));
+            let is_lookup = |op: &OpId| looks_up(graph.node(*op), id);
             match graph.outermost_region(graph.node(first).region) {
                 _ if readers.iter().all(is_lookup) => tables.push(id),
                 Some(region) => blocks.entry(region.0).or_default().push(id),
@@ -73,6 +73,11 @@ pub(super) fn units(graph: &Graph, pinned: &Pinned, alignment: usize) -> (Option
     let spread = spread(blocks.len()).into_iter().map(|index| blocks[index].clone());
     let all = tables.into_iter().map(|id| vec![id]).chain(spread).chain(others.into_iter().map(|id| vec![id]));
     ((!forced.is_empty()).then(|| unit(forced)), all.map(unit).collect())
+}
+
+/// Whether a node reads only rows of a weight that it looks up.
+fn looks_up(node: &Node, weight: ValueId) -> bool {
+    node.op.looks_up().is_some_and(|(table, _)| node.inputs[table] == weight)
 }
 
 /// The names of some units.

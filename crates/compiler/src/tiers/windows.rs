@@ -5,8 +5,8 @@
 //! these meet. A table whose rows are looked up comes by those rows. Each stay begins as early as the bandwidth asks for, but
 //! with no more bytes fetched ahead of their reader than it is allowed. Look next at `copies` for the steps.
 
-use remat_ir::{Graph, Node, Op, OpId, Phase, Storage, ValueId};
-use remat_plan::{Prices, SpillPrices};
+use remat_ir::{Graph, Node, OpDef, OpId, Phase, Storage, ValueId};
+use remat_plan::Prices;
 use remat_tensor::DType;
 
 /// A stay of a weight in the arena, in nodes of the graph's order.
@@ -41,10 +41,10 @@ fn is_late(node: &Node) -> bool {
 
 /// The ids by whose rows a node reads a weight, where it only looks rows up.
 fn looked_up(graph: &Graph, node: &Node, weight: ValueId) -> Option<ValueId> {
-    let Op::Embedding(_) = node.op else { return None };
-    let ids = node.inputs[1];
+    let (table, ids) = node.op.looks_up()?;
+    let ids = node.inputs[ids];
     let fetchable = graph.value(ids).storage == Storage::Input && graph.ty(ids).dtype == DType::I32;
-    (fetchable && node.inputs[0] == weight).then_some(ids)
+    (fetchable && node.inputs[table] == weight).then_some(ids)
 }
 
 /// The stays of weights in the order of their first readers; each begins at its reader.
@@ -101,7 +101,7 @@ fn block_of(graph: &Graph, id: OpId) -> Option<u32> {
 /// Lets each stay begin as early as its bytes take to come, with at most `ahead_bytes` of others' and its own bytes there
 /// before their reader.
 pub(crate) fn begin_ahead(graph: &Graph, windows: &mut [Window], prices: &Prices, ahead_bytes: usize) {
-    let spill = prices.spill.unwrap_or_else(SpillPrices::nominal);
+    let bytes_per_second = prices.weight_reads();
     let mut now = 0.0;
     let mut starts: Vec<f64> = Vec::with_capacity(graph.nodes.len());
     for node in &graph.nodes {
@@ -111,7 +111,7 @@ pub(crate) fn begin_ahead(graph: &Graph, windows: &mut [Window], prices: &Prices
     let mut end = f64::INFINITY;
     let mut begins = vec![0; windows.len()];
     for (window, begin) in windows.iter().zip(&mut begins).rev() {
-        end = f64::min(end, starts[window.first() as usize]) - window.bytes as f64 / spill.read_bytes_per_second;
+        end = f64::min(end, starts[window.first() as usize]) - window.bytes as f64 / bytes_per_second;
         *begin = starts.partition_point(|&start| start <= end).saturating_sub(1) as u32;
     }
     let (mut oldest, mut ahead) = (0, 0);
@@ -133,6 +133,7 @@ pub(crate) fn begin_ahead(graph: &Graph, windows: &mut [Window], prices: &Prices
 #[cfg(test)]
 mod tests {
     use super::*;
+    use remat_plan::SpillPrices;
 
     fn window(at: u32, bytes: usize) -> Window {
         Window { weight: ValueId(at), rows: None, bytes, from: at, readers: vec![at] }

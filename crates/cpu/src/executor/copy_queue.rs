@@ -10,7 +10,7 @@ use super::reserved_file::{PIECE_BYTES, nameless_file, refusal, reserve};
 use super::uncached_file::UncachedFile;
 use super::weights_file::{BOUNCE_BYTES, FilePlace, WeightFiles, no_folder};
 use remat_ir::{Storage, ValueId};
-use remat_plan::{Action, BufferId, DeviceError, Place, Plan, Queue, SpillPrices};
+use remat_plan::{Action, BufferId, DeviceError, FileRange, Place, Plan, Queue, SpillPrices};
 use std::collections::HashMap;
 use std::fs::File;
 use std::io;
@@ -352,6 +352,30 @@ pub fn measure_spill(folder: &Path) -> Result<SpillPrices, DeviceError> {
     measured(folder).map_err(|error| refusal(folder, PIECE_BYTES as u64, &error))
 }
 
+/// Bytes per second of a range of a file, read past the page cache; of so much of it as measuring a folder reads, at most.
+///
+/// # Errors
+/// A file that cannot be read.
+pub fn measure_reads(range: &FileRange) -> Result<f64, DeviceError> {
+    let bytes = range.bytes.min(MEASURED_BYTES);
+    let measured =
+        range.file.try_clone().and_then(|file| seconds_to_read(&UncachedFile::of(file), range.offset, bytes));
+    let failed =
+        |error: io::Error| DeviceError::Spill { folder: range.path.display().to_string(), problem: error.to_string() };
+    Ok(bytes as f64 / measured.map_err(failed)?.max(1e-9))
+}
+
+fn seconds_to_read(file: &UncachedFile, at: u64, bytes: u64) -> io::Result<f64> {
+    let mut bounce = Region::new(BOUNCE_BYTES, "measuring a disk").map_err(io::Error::other)?;
+    let mut read = vec![0; BOUNCE_BYTES];
+    let start = Instant::now();
+    for done in (0..bytes).step_by(BOUNCE_BYTES) {
+        let count = (bytes - done).min(BOUNCE_BYTES as u64) as usize;
+        file.read(bounce.bytes_mut(), at + done, &mut read[..count])?;
+    }
+    Ok(start.elapsed().as_secs_f64())
+}
+
 fn measured(folder: &Path) -> io::Result<SpillPrices> {
     let file = nameless_file(folder)?;
     let piece = vec![0x5a_u8; PIECE_BYTES];
@@ -369,16 +393,7 @@ fn measured(folder: &Path) -> io::Result<SpillPrices> {
     let file = UncachedFile::of(file);
     file.forget();
     drop(piece);
-    let mut bounce = Region::new(BOUNCE_BYTES, "measuring a disk").map_err(io::Error::other)?;
-    let mut read = vec![0; BOUNCE_BYTES];
-    let start = Instant::now();
-    for at in (0..bytes).step_by(BOUNCE_BYTES) {
-        let count = (bytes - at).min(BOUNCE_BYTES as u64) as usize;
-        file.read(bounce.bytes_mut(), at, &mut read[..count])?;
-    }
+    let reading = seconds_to_read(&file, 0, bytes)?;
     let rate = |seconds: f64| bytes as f64 / seconds.max(1e-9);
-    Ok(SpillPrices {
-        write_bytes_per_second: rate(writing),
-        read_bytes_per_second: rate(start.elapsed().as_secs_f64()),
-    })
+    Ok(SpillPrices { write_bytes_per_second: rate(writing), read_bytes_per_second: rate(reading) })
 }

@@ -19,7 +19,7 @@ mod support;
 mod uncached_file;
 mod weights_file;
 
-pub use copy_queue::measure_spill;
+pub use copy_queue::{measure_reads, measure_spill};
 
 use crate::rules::RULES;
 use crate::{Level, ThreadPool};

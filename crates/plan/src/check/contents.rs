@@ -7,7 +7,7 @@
 use super::CheckError;
 use super::order::Order;
 use crate::{Action, BufferId, Collective, Place, Plan, Step, Tier};
-use remat_ir::{Op, Storage, ValueId};
+use remat_ir::{OpDef, Storage, ValueId};
 use remat_tensor::DType;
 use std::collections::HashMap;
 
@@ -126,7 +126,7 @@ impl Contents<'_> {
         let Some(ids) = rows else { return true };
         let Action::Compute(op) = step.action else { return false };
         let node = self.plan.graph.node(op);
-        matches!(node.op, Op::Embedding(_)) && index == 0 && node.inputs[1] == ids
+        node.op.looks_up().is_some_and(|(table, by)| table == index && node.inputs[by] == ids)
     }
 
     /// A step begins the life of a buffer: the one that the buffer names, and no other before.

@@ -11,6 +11,7 @@ pub(crate) mod off_memory;
 pub(crate) mod out_of_reach;
 pub(crate) mod placed_weights;
 pub(crate) mod placement;
+pub(crate) mod plan_step;
 pub(crate) mod planning;
 pub(crate) mod process_memory;
 pub(crate) mod program_memory;

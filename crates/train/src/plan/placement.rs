@@ -17,6 +17,12 @@ use remat_ir::{Graph, SourceRole, Storage, Value};
 pub(crate) fn pinned(setting: Setting<'_>, graph: &Graph) -> Result<Pinned, TrainError> {
     let mut pinned = Pinned::default();
     pinned.in_files.extend(setting.model.weights_in_files(graph)?.into_keys());
+    if setting.config.offload.is_none() {
+        // There is no place for what would have to be written.
+        let weights = graph.values.iter().filter(|value| value.storage == Storage::Weight);
+        let written = weights.map(|value| &value.name).filter(|name| !pinned.in_files.contains(*name));
+        pinned.in_memory.extend(written.cloned().collect::<Vec<_>>());
+    }
     if let Some(DeviceMap::File(path)) = &setting.config.device_map {
         follow(&ModuleMap::read(path)?, setting.config, graph, &mut pinned)?;
     }
@@ -36,8 +42,13 @@ fn follow(map: &ModuleMap, config: &TrainConfig, graph: &Graph, pinned: &mut Pin
         if module.tier == ModuleTier::Disk && held.all(|value| value.storage != Storage::Weight) {
             return Err(map.refuse(&module.name, "is trained, and what is trained stays in memory"));
         }
-        if module.tier == ModuleTier::Disk && config.offload.is_none() {
-            let problem = format!("is to lie on the disk, and no folder is named; add {} DIR", SettingName("offload"));
+        let mut held = base.iter().filter(|value| module.holds(parameter_of(value)));
+        let written = held.any(|value| value.storage == Storage::Weight && !pinned.in_files.contains(&value.name));
+        if module.tier == ModuleTier::Disk && written && config.offload.is_none() {
+            let problem = format!(
+                "is to lie on the disk, and the model's files do not hold it as it is read; add {} DIR",
+                SettingName("offload")
+            );
             return Err(map.refuse(&module.name, &problem));
         }
     }

@@ -10,7 +10,6 @@ use crate::plan::buckets::{BucketPlan, LengthBucket};
 use crate::plan::limit_owner::LimitOwner;
 use crate::plan::memory;
 use crate::plan::memory::Buffers;
-use crate::plan::off_memory::OffMemory;
 use crate::plan::placement::pinned;
 use crate::plan::process_memory::resident_bytes;
 use crate::plan::setting::Setting;
@@ -18,7 +17,7 @@ use crate::{MemoryAccount, TrainConfig, TrainError};
 use remat_compiler::{CompileError, Pinned, Problem, compile_or_smallest};
 use remat_ir::Graph;
 use remat_plan::{ByteSize, DeviceProfile, MemoryDomain, Plan, Policy};
-use remat_step::{LoadedForward, Trained, TrainingStep};
+use remat_step::{Trained, TrainingStep};
 
 /// How often a plan is made anew because the account overshot.
 const ATTEMPTS: usize = 4;
@@ -160,68 +159,6 @@ impl<'a> MicroStepProblem<'a> {
         let (problem, trained) = step.problem(profile)?;
         let pinned = pinned(setting, problem.graph())?;
         Ok(MicroStepProblem { problem, trained, pinned })
-    }
-}
-
-/// Compiles the micro-steps, the update, the evaluation and what samples.
-pub(crate) fn plan_step(
-    config: &TrainConfig,
-    micro_step: &MicroStepProblem<'_>,
-    beside: &OtherGraphs,
-    profile: &DeviceProfile,
-    buffers: Buffers,
-    limits: Limits,
-) -> Result<PlannedStep, TrainError> {
-    let policy = &config.checkpointing;
-    let MicroStepProblem { problem, trained, pinned } = micro_step;
-    let update = trained.plan_update(profile)?;
-    let plan = |graph: &Graph| LoadedForward::plan(graph.clone(), profile);
-    let evaluation = beside.evaluation.as_ref().map(plan).transpose()?;
-    let generation = beside.generation.iter().map(plan).collect::<Result<Vec<_>, _>>()?;
-    let others: Vec<&Plan> = std::iter::once(&update).chain(&evaluation).chain(&generation).collect();
-    let off_memory = OffMemory { config, micro_step, beside, profile, buffers, limits };
-    if !pinned.on_disk.is_empty() {
-        return off_memory.plans(&update);
-    }
-    let fitted = fitting((problem, &beside.shorter), &others, policy, profile, buffers, limits);
-    let resident = fitted.map(|(micro, shorter, account)| {
-        let (update, evaluation, generation) = (update.clone(), evaluation.clone(), generation.clone());
-        PlannedStep { micro, update, evaluation, generation, shorter, account, trained: trained.clone() }
-    });
-    let asked = match &resident {
-        // Nothing can be faster than a plan that repeats and moves nothing.
-        Ok(planned) => prices_decide(&planned.micro),
-        Err(error) => matches!(error, TrainError::DoesNotFit { .. }),
-    };
-    if !asked || profile.prices.spill.is_none() {
-        return resident;
-    }
-    faster(resident, off_memory.plans(&update), profile)
-}
-
-/// Whether a plan was searched for by price, because a limit lets it repeat or move something: nothing else asks what an op
-/// costs.
-pub(crate) fn prices_decide(micro: &Plan) -> bool {
-    let searched = matches!(micro.policy, Policy::Auto | Policy::Budget(_));
-    micro.copy_steps().next().is_some() || (searched && micro.recomputed_steps().next().is_some())
-}
-
-/// The faster of two plans, weights resident in one and some off memory in the other; where neither fits, the refusal of the
-/// one that needs less.
-fn faster(
-    resident: Result<PlannedStep, TrainError>,
-    off_memory: Result<PlannedStep, TrainError>,
-    profile: &DeviceProfile,
-) -> Result<PlannedStep, TrainError> {
-    let seconds = |planned: &PlannedStep| planned.micro.step_seconds(&profile.prices);
-    match (resident, off_memory) {
-        (Ok(resident), Ok(off_memory)) if seconds(&off_memory) < seconds(&resident) => Ok(off_memory),
-        (Err(TrainError::DoesNotFit { .. }), Ok(off_memory)) => Ok(off_memory),
-        (
-            Err(TrainError::DoesNotFit { needed_bytes: of_resident, .. }),
-            Err(refusal @ TrainError::DoesNotFit { needed_bytes, .. }),
-        ) if needed_bytes < of_resident => Err(refusal),
-        (resident, _) => resident,
     }
 }
 

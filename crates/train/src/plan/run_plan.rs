@@ -8,7 +8,8 @@ use crate::plan::alternative::Alternative;
 use crate::plan::alternatives::{Present, alternatives};
 use crate::plan::buckets::BucketPlan;
 use crate::plan::placed_weights::{PlacedWeights, placed_weights};
-use crate::plan::planning::{Limit, MicroStepProblem, PlannedStep, plan_step};
+use crate::plan::plan_step::plan_step;
+use crate::plan::planning::{Limit, MicroStepProblem, PlannedStep};
 use crate::plan::setting::Setting;
 use crate::plan::setup::{SetUp, SetUpFor};
 use crate::{MemoryAccount, MemoryPart, PhaseMemory, TrainConfig, TrainError};
@@ -226,14 +227,14 @@ impl FrontierSummary {
         let peak = |arena_bytes: usize| {
             (beside + arena_bytes.max(planned.update.arena_bytes)).max(account.earlier_bytes(of_arena))
         };
-        let off_memory = match profile.prices.spill {
-            Some(_) => {
+        let off_memory = match profile.prices.reads_weights() {
+            true => {
                 let choice = micro_step.problem.off_memory(&config.checkpointing, &micro_step.pinned);
                 let weights = micro_step.problem.weight_bytes();
                 let taken = choice.smallest_bytes(usize::MAX).saturating_add(profile.program.copy_buffers);
                 (beside - weights).saturating_add(taken).max(account.earlier_bytes(of_arena))
             }
-            None => usize::MAX,
+            false => usize::MAX,
         };
         let mut summary = FrontierSummary {
             frontier: Vec::new(),

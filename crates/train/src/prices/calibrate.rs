@@ -246,7 +246,7 @@ fn fitted(by_class: &HashMap<OpClass, Vec<Measured>>, options: &DeviceOptions) -
         fitted(class).unwrap_or(nominal.rate(class))
     };
     let rates = OpClass::ALL.iter().map(rate).collect();
-    Prices { rates, measured: true, spill: None }
+    Prices { rates, measured: true, spill: None, file_reads: None }
 }
 
 fn median(seconds: &mut [f64]) -> f64 {

@@ -10,13 +10,13 @@ use crate::plan::buckets::{BucketPlan, LengthBucket};
 use crate::plan::memory;
 use crate::plan::memory::Buffers;
 use crate::plan::placed_weights::placed_weights;
-use crate::plan::planning::{Limit, Limits, MicroStepProblem, PlannedStep, plan_step, prices_decide};
+use crate::plan::plan_step::{plan_step, prices_decide};
+use crate::plan::planning::{Limit, Limits, MicroStepProblem, PlannedStep};
 use crate::plan::program_memory::{MEASURING_BYTES, RESERVE_BYTES};
 use crate::plan::setting::update_rule;
 use crate::plan::setup::{EvaluationData, SetUp, SetUpFor};
 use crate::prices::machine_prices::{Measuring, measured_profile};
 use crate::prices::pace::PaceWatch;
-use crate::prices::spill::with_spill;
 use crate::record::bound_by::{bound_by, limiting};
 use crate::record::lab_record::PlanRecord;
 use crate::record::machine::Machine;
@@ -82,7 +82,7 @@ pub(crate) fn prepare(
         let buffers = Buffers { measuring_bytes, ..*buffers };
         if has_room_to_measure(limits.in_domain(MemoryDomain::Host), buffers, step.steps()) {
             let measured = measured_profile(options, config.number_format(), Measuring::IfDoubtful)?.0;
-            let measured = with_spill(measured, setup.spill);
+            let measured = setup.with_copies(measured);
             match planned(&measured, buffers) {
                 Ok(better) => (profile, step) = (measured, better),
                 // The plan by arithmetic fits, so a limit that is just enough for it stays enough.

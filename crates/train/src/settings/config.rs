@@ -210,8 +210,8 @@ pub struct TrainConfig {
     #[arg(long, value_name = "DIR", help_heading = "Machine")]
     pub offload: Option<PathBuf>,
 
-    /// Where frozen weights lie: auto places all by what it costs; a JSON file of modules, each "host" or "disk", is
-    /// followed, and auto places the others; the result does not depend on it
+    /// Where frozen weights lie: auto places them by what it costs, without --offload in memory or the model's own files; a
+    /// JSON file of modules, each "host" or "disk", is followed, and auto places the others; the result does not depend on it
     #[arg(long, value_name = "auto|FILE", help_heading = "Machine")]
     pub device_map: Option<DeviceMap>,
 
