@@ -18,7 +18,7 @@ use remat_plan::{DeviceProfile, Plan, Policy, check};
 use search::Search;
 use units::units;
 pub use units::{Pinned, WeightsOffMemory};
-use windows::{begin_ahead, windows};
+use windows::{begin_ahead, starts, windows};
 
 /// The plan of the same graph with these weights off memory where it has them; `source` is what the plan computes.
 ///
@@ -32,7 +32,7 @@ pub fn with_weights_off_memory(
 ) -> Result<Plan, CompileError> {
     let is_off = |weight: ValueId| off.weights.contains(&base.graph.value(weight).name);
     let mut windows = windows(&base.graph, &is_off);
-    begin_ahead(&base.graph, &mut windows, &profile.prices, off.ahead_bytes);
+    begin_ahead(&starts(&base.graph, &profile.prices), &mut windows, &profile.prices, off.ahead_bytes);
     let plan = Inserted { base, stays: &stays_of(base), windows: &windows }.plan(profile);
     check(&plan, source)?;
     Ok(plan)
@@ -64,6 +64,11 @@ impl Problem<'_> {
 }
 
 impl OffMemoryPlans<'_> {
+    /// The least that weights off memory of any plan take in a file.
+    pub fn least_file_bytes(&self) -> usize {
+        self.search.least_file_bytes()
+    }
+
     /// The least that arena and resident weights of any plan take together whose other weights take at most `file_bytes`.
     pub fn smallest_bytes(&self, file_bytes: usize) -> usize {
         self.search.smallest_bytes(file_bytes)

@@ -82,7 +82,7 @@ impl<'a> Outlook<'a> {
 #[cfg(test)]
 mod tests {
     use super::super::inserted::Inserted;
-    use super::super::windows::{begin_ahead, windows};
+    use super::super::windows::{begin_ahead, starts, windows};
     use super::*;
     use remat_plan::Policy;
     use std::fmt::Write;
@@ -111,7 +111,7 @@ mod tests {
             let base = crate::compile(graph.clone(), &Policy::None, &profile).expect("compiles");
             for ahead_bytes in [0, 16 << 10, 64 << 10] {
                 let mut some = windows(&base.graph, &|weight| weight.0 % 2 == 1);
-                begin_ahead(&base.graph, &mut some, &profile.prices, ahead_bytes);
+                begin_ahead(&starts(&base.graph, &profile.prices), &mut some, &profile.prices, ahead_bytes);
                 let outlook = Outlook::of(&base.graph, &[], &profile);
                 let plan = Inserted { base: &base, stays: &[], windows: &some }.plan(&profile);
                 assert_eq!(outlook.seconds(&some), plan.step_seconds(&profile.prices), "{rate} {ahead_bytes}");

@@ -9,7 +9,7 @@
 use super::inserted::{Inserted, stays_of};
 use super::outlook::Outlook;
 use super::units::{Unit, WeightsOffMemory, names_of};
-use super::windows::{Window, begin_ahead, windows};
+use super::windows::{Window, begin_ahead, starts, windows};
 use crate::copies::{OffloadCandidate, Pace, candidates, residences};
 use crate::place::Residence;
 use remat_plan::{DeviceProfile, Plan};
@@ -84,13 +84,14 @@ impl<'a> Search<'a> {
         let base = self.bases.len() - 1;
         let Base { plan, ways } = &self.bases[base];
         let outlooks: Vec<Outlook<'_>> = ways.iter().map(|way| Outlook::of(&plan.graph, way, self.profile)).collect();
+        let starts = starts(&plan.graph, &self.profile.prices);
         let half_bytes = middle_bytes(&self.units).div_ceil(2);
         for &level in levels {
             let at_readers = self.windows(plan, level);
             let resident_bytes = self.resident_bytes(level);
             for ahead_bytes in AHEAD.map(|halves| halves * half_bytes) {
                 let mut windows = at_readers.clone();
-                begin_ahead(&plan.graph, &mut windows, &self.profile.prices, ahead_bytes);
+                begin_ahead(&starts, &mut windows, &self.profile.prices, ahead_bytes);
                 for (way, outlook) in outlooks.iter().enumerate() {
                     let (seconds, bytes) = (outlook.seconds(&windows), resident_bytes + outlook.alive_bytes(&windows));
                     self.candidates.push(Candidate { base, way, level, ahead_bytes, seconds, bytes });
@@ -116,12 +117,18 @@ impl<'a> Search<'a> {
         self.units[..level].iter().map(|unit| unit.file_bytes).sum()
     }
 
+    /// Of the candidates, the least that one has in a file; 0 if there are none.
+    pub(super) fn least_file_bytes(&self) -> usize {
+        self.candidates.iter().map(|candidate| self.file_bytes(candidate.level)).min().unwrap_or(0)
+    }
+
     /// What a candidate comes to, if its arena and resident weights take at most `limit_bytes`.
     fn placed(&self, candidate: &Candidate, limit_bytes: usize) -> Option<Plan> {
         let most_bytes = limit_bytes.checked_sub(self.resident_bytes(candidate.level))?;
         let Base { plan, ways } = &self.bases[candidate.base];
         let mut windows = self.windows(plan, candidate.level);
-        begin_ahead(&plan.graph, &mut windows, &self.profile.prices, candidate.ahead_bytes);
+        let starts = starts(&plan.graph, &self.profile.prices);
+        begin_ahead(&starts, &mut windows, &self.profile.prices, candidate.ahead_bytes);
         Inserted { base: plan, stays: &ways[candidate.way], windows: &windows }.plan_within(self.profile, most_bytes)
     }
 

@@ -98,16 +98,21 @@ fn block_of(graph: &Graph, id: OpId) -> Option<u32> {
     graph.outermost_region(graph.node(id).region).map(|region| region.0)
 }
 
-/// Lets each stay begin as early as its bytes take to come, with at most `ahead_bytes` of others' and its own bytes there
-/// before their reader.
-pub(crate) fn begin_ahead(graph: &Graph, windows: &mut [Window], prices: &Prices, ahead_bytes: usize) {
-    let bytes_per_second = prices.weight_reads();
+/// When each node begins if nothing waits, in seconds.
+pub(crate) fn starts(graph: &Graph, prices: &Prices) -> Vec<f64> {
     let mut now = 0.0;
     let mut starts: Vec<f64> = Vec::with_capacity(graph.nodes.len());
     for node in &graph.nodes {
         starts.push(now);
         now += prices.seconds(graph, node);
     }
+    starts
+}
+
+/// Lets each stay begin as early as its bytes take to come, with at most `ahead_bytes` of others' and its own bytes there
+/// before their reader. `starts` says when each node begins.
+pub(crate) fn begin_ahead(starts: &[f64], windows: &mut [Window], prices: &Prices, ahead_bytes: usize) {
+    let bytes_per_second = prices.weight_reads();
     let mut end = f64::INFINITY;
     let mut begins = vec![0; windows.len()];
     for (window, begin) in windows.iter().zip(&mut begins).rev() {
@@ -152,9 +157,10 @@ mod tests {
         let mut prices = Prices::nominal(1);
         prices.spill = Some(SpillPrices { write_bytes_per_second: 1e3, read_bytes_per_second: 1e3 });
         let mut some: Vec<Window> = (1..6).map(|at| window(at, 100)).collect();
-        begin_ahead(&graph, &mut some, &prices, 200);
+        let starts = starts(&graph, &prices);
+        begin_ahead(&starts, &mut some, &prices, 200);
         assert_eq!(some.iter().map(|w| w.from).collect::<Vec<_>>(), [0, 0, 1, 2, 3]);
-        begin_ahead(&graph, &mut some, &prices, 0);
+        begin_ahead(&starts, &mut some, &prices, 0);
         assert!(some.iter().all(|w| w.from == w.first()));
     }
 }

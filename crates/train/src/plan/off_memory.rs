@@ -35,11 +35,15 @@ impl OffMemory<'_> {
         let domain = profile.tensor_domain();
         let unlimited = Limit { bytes: usize::MAX, whose: LimitOwner::Process };
         let limit = self.limits.in_domain(domain).unwrap_or(unlimited);
-        let file_bytes = self.limits.in_domain(MemoryDomain::Disk).map_or(usize::MAX, |limit| limit.bytes);
+        let disk = self.limits.in_domain(MemoryDomain::Disk);
+        let file_bytes = disk.map_or(usize::MAX, |limit| limit.bytes);
         let OtherGraphs { shorter, evaluation, generation } = self.beside;
         let graphs: Vec<&Graph> =
             [problem.graph(), &update.graph].into_iter().chain(shorter).chain(evaluation).chain(generation).collect();
         let choice = problem.off_memory(&self.config.checkpointing, &self.micro_step.pinned);
+        if let Some(disk) = disk.filter(|disk| choice.least_file_bytes() > disk.bytes) {
+            return Err(disk.refuse(MemoryDomain::Disk, choice.least_file_bytes()));
+        }
         let beside = MemoryAccount::beside_arena(&graphs, profile, self.buffers);
         let mut rest = beside.saturating_sub(problem.weight_bytes()) + profile.program.copy_buffers;
         let mut needed = usize::MAX;

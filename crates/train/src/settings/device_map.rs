@@ -182,7 +182,7 @@ mod tests {
             ("{\"a\": ", "line 1"),
         ] {
             let error = read(text).expect_err(text);
-            assert!(error.starts_with("device-map: ") && error.contains(problem), "{error}");
+            assert!(error.starts_with("`device-map`: ") && error.contains(problem), "{error}");
         }
         assert!(ModuleMap::read(Path::new("/no/such/map.json")).is_err());
     }
