@@ -22,6 +22,7 @@ const PAGES: [&str; 13] = [
     "watching.md",
     "merge-and-export.md",
     "methods.md",
+    "clusters.md",
 ];
 
 fn root() -> PathBuf {

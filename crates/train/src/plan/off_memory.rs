@@ -19,6 +19,8 @@ const ATTEMPTS: usize = 6;
 pub(crate) struct OffMemory<'a> {
     pub(crate) config: &'a TrainConfig,
     pub(crate) micro_step: &'a MicroStepProblem<'a>,
+    /// The update, and what adds micro-batches up if that is a plan of its own.
+    pub(crate) of_update: (&'a Plan, Option<&'a Plan>),
     pub(crate) beside: &'a OtherGraphs,
     pub(crate) profile: &'a DeviceProfile,
     pub(crate) buffers: Buffers,
@@ -30,7 +32,7 @@ impl OffMemory<'_> {
     ///
     /// # Errors
     /// Limits that no plan meets, with what the smallest takes; what cannot be compiled.
-    pub(crate) fn plans(&self, update: &Plan) -> Result<PlannedStep, TrainError> {
+    pub(crate) fn plans(&self) -> Result<PlannedStep, TrainError> {
         let (profile, problem) = (self.profile, &self.micro_step.problem);
         let domain = profile.tensor_domain();
         let unlimited = Limit { bytes: usize::MAX, whose: LimitOwner::Process };
@@ -38,8 +40,10 @@ impl OffMemory<'_> {
         let disk = self.limits.in_domain(MemoryDomain::Disk);
         let file_bytes = disk.map_or(usize::MAX, |limit| limit.bytes);
         let OtherGraphs { shorter, evaluation, generation } = self.beside;
-        let graphs: Vec<&Graph> =
-            [problem.graph(), &update.graph].into_iter().chain(shorter).chain(evaluation).chain(generation).collect();
+        let (update, accumulation) = self.of_update;
+        let of_update = std::iter::once(update).chain(accumulation).map(|plan| &plan.graph);
+        let others = of_update.chain(shorter).chain(evaluation).chain(generation);
+        let graphs: Vec<&Graph> = std::iter::once(problem.graph()).chain(others).collect();
         let choice = problem.off_memory(&self.config.checkpointing, &self.micro_step.pinned);
         if let Some(disk) = disk.filter(|disk| choice.least_file_bytes() > disk.bytes) {
             return Err(disk.refuse(MemoryDomain::Disk, choice.least_file_bytes()));
@@ -55,7 +59,7 @@ impl OffMemory<'_> {
                 }
                 Err(error) => return Err(error.into()),
             };
-            let planned = self.with_others(micro, update, &off)?;
+            let planned = self.with_others(micro, &off)?;
             needed = planned.account.peak_bytes(domain);
             let Some(excess) = needed.checked_sub(limit.bytes).filter(|&excess| excess > 0) else {
                 self.limits.check_beside_arena(&planned.account, profile)?;
@@ -67,7 +71,7 @@ impl OffMemory<'_> {
     }
 
     /// The other plans, with the same weights off memory.
-    fn with_others(&self, micro: Plan, update: &Plan, off: &WeightsOffMemory) -> Result<PlannedStep, TrainError> {
+    fn with_others(&self, micro: Plan, off: &WeightsOffMemory) -> Result<PlannedStep, TrainError> {
         let (profile, beside) = (self.profile, self.beside);
         let without =
             |plan: &Plan, graph: &Graph| with_weights_off_memory(plan, &simplify(graph.clone()), off, profile);
@@ -81,11 +85,13 @@ impl OffMemory<'_> {
         let evaluation = beside.evaluation.as_ref().map(forward).transpose()?;
         let generation = beside.generation.iter().map(forward).collect::<Result<Vec<_>, _>>()?;
         let shorter = beside.shorter.iter().map(in_arena).collect::<Result<Vec<_>, _>>()?;
-        let others: Vec<&Plan> =
-            std::iter::once(update).chain(&evaluation).chain(&generation).chain(&shorter).collect();
+        let (update, accumulation) = self.of_update;
+        let of_update = std::iter::once(update).chain(accumulation);
+        let others: Vec<&Plan> = of_update.chain(&evaluation).chain(&generation).chain(&shorter).collect();
         let account =
             MemoryAccount::with_files(&micro, &others, profile, self.buffers, &self.micro_step.pinned.in_files);
-        let (update, trained) = (update.clone(), self.micro_step.trained.clone());
-        Ok(PlannedStep { micro, update, evaluation, generation, shorter, account, trained })
+        let (update, accumulation) = (update.clone(), accumulation.cloned());
+        let trained = self.micro_step.trained.clone();
+        Ok(PlannedStep { micro, update, accumulation, evaluation, generation, shorter, account, trained })
     }
 }

@@ -23,19 +23,22 @@ pub(crate) fn plan_step(
 ) -> Result<PlannedStep, TrainError> {
     let policy = &config.checkpointing;
     let MicroStepProblem { problem, trained, pinned } = micro_step;
-    let update = trained.plan_update(profile)?;
+    let (update, accumulation) = (trained.plan_update(profile)?, trained.plan_accumulation(profile)?);
     let plan = |graph: &Graph| LoadedForward::plan(graph.clone(), profile);
     let evaluation = beside.evaluation.as_ref().map(plan).transpose()?;
     let generation = beside.generation.iter().map(plan).collect::<Result<Vec<_>, _>>()?;
-    let others: Vec<&Plan> = std::iter::once(&update).chain(&evaluation).chain(&generation).collect();
-    let off_memory = OffMemory { config, micro_step, beside, profile, buffers, limits };
+    let others: Vec<&Plan> =
+        std::iter::once(&update).chain(&accumulation).chain(&evaluation).chain(&generation).collect();
+    let of_update = (&update, accumulation.as_ref());
+    let off_memory = OffMemory { config, micro_step, of_update, beside, profile, buffers, limits };
     if !pinned.on_disk.is_empty() {
-        return off_memory.plans(&update);
+        return off_memory.plans();
     }
     let fitted = fitting((problem, &beside.shorter), &others, policy, profile, buffers, limits);
     let resident = fitted.map(|(micro, shorter, account)| {
-        let (update, evaluation, generation) = (update.clone(), evaluation.clone(), generation.clone());
-        PlannedStep { micro, update, evaluation, generation, shorter, account, trained: trained.clone() }
+        let (update, accumulation) = (update.clone(), accumulation.clone());
+        let (evaluation, generation, trained) = (evaluation.clone(), generation.clone(), trained.clone());
+        PlannedStep { micro, update, accumulation, evaluation, generation, shorter, account, trained }
     });
     let asked = match &resident {
         // Nothing can be faster than a plan that repeats and moves nothing.
@@ -45,7 +48,7 @@ pub(crate) fn plan_step(
     if !asked || !profile.prices.reads_weights() {
         return resident;
     }
-    faster(resident, off_memory.plans(&update), profile)
+    faster(resident, off_memory.plans(), profile)
 }
 
 /// Whether a plan was searched for by price, because a limit lets it repeat or move something: nothing else asks what an op

@@ -26,6 +26,8 @@ const ATTEMPTS: usize = 4;
 pub(crate) struct PlannedStep {
     pub(crate) micro: Plan,
     pub(crate) update: Plan,
+    /// What follows each micro-step, where micro-batches are added up apart.
+    pub(crate) accumulation: Option<Plan>,
     /// Of the held-out rows, if there are any.
     pub(crate) evaluation: Option<Plan>,
     /// Of the texts that are sampled, if there are any: of a prompt's chunk and of one token.
@@ -116,7 +118,8 @@ impl Limit {
 impl PlannedStep {
     /// All plans but that of the longest micro-step.
     pub(crate) fn others(&self) -> Vec<&Plan> {
-        std::iter::once(&self.update).chain(&self.evaluation).chain(&self.generation).chain(&self.shorter).collect()
+        let of_update = std::iter::once(&self.update).chain(&self.accumulation);
+        of_update.chain(&self.evaluation).chain(&self.generation).chain(&self.shorter).collect()
     }
 
     /// Steps of all plans together.
