@@ -137,7 +137,8 @@ fn each_missing_wait_of_an_offloaded_plan_is_refused() {
 fn a_weight_off_memory_is_fetched_from_where_it_is_declared_before_whoever_reads_it() {
     let (plan, source) = valid_of("weights");
     let fetches = |step: &Step| matches!(step.action, Action::Fetch { .. });
-    let is_read = |step: &Step| step.queue == Queue::Compute && step.waits.iter().any(|on| fetches(&plan.steps[on.index()]));
+    let is_read =
+        |step: &Step| step.queue == Queue::Compute && step.waits.iter().any(|on| fetches(&plan.steps[on.index()]));
     let readers: Vec<usize> = (0..plan.steps.len()).filter(|&at| is_read(&plan.steps[at])).collect();
     assert!(readers.len() >= 3, "rows, and weights forward and backward");
     for reader in readers {
