@@ -72,7 +72,7 @@ impl Reporter for JsonLines {
 }
 
 fn planned(plan: &PlannedRun<'_>) -> Value {
-    let in_memory = MemoryPart::ALL.iter().filter(|part| **part != MemoryPart::SpillFile);
+    let in_memory = MemoryPart::ALL.iter().filter(|part| !part.is_file());
     let row = |&part: &MemoryPart| (part.json_name().to_string(), json!(plan.memory.bytes_of(part)));
     let rows: Map<String, Value> = in_memory.map(row).collect();
     let files = |files: &[SampleStats]| files.iter().map(file).collect::<Vec<Value>>();
@@ -93,6 +93,8 @@ fn planned(plan: &PlannedRun<'_>) -> Value {
         "recomputed_steps": plan.recomputed_steps,
         "tiles": plan.tiles,
         "offloaded_bytes": plan.offloaded_bytes,
+        "off_memory_weight_bytes": plan.off_memory_weight_bytes,
+        "read_weight_bytes": plan.read_weight_bytes,
         "arena_bytes": plan.arena_bytes,
         "buckets": plan.buckets,
         "planned_peak_bytes": plan.memory.planned_peak_bytes(),

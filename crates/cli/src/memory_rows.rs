@@ -15,7 +15,7 @@ pub(crate) struct MemoryRow {
 pub(crate) fn memory_rows(phases: &[PhaseMemory], peak: &str) -> Vec<MemoryRow> {
     let row =
         |name: String, of: &dyn Fn(&PhaseMemory) -> usize| MemoryRow { name, bytes: phases.iter().map(of).collect() };
-    let in_memory = PhasePart::ALL.iter().filter(|part| **part != PhasePart::SpillFile);
+    let in_memory = PhasePart::ALL.iter().filter(|part| !part.is_file());
     let parts = in_memory.map(|&part| row(part.words().to_string(), &|phase| phase.rows.of(part)));
     let [host, device, disk] =
         MemoryDomain::ALL.map(|domain| row(domain.name().to_string(), &|phase| phase.rows.in_domain(domain)));

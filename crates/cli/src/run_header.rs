@@ -87,8 +87,15 @@ fn planned(plan: &PlannedRun<'_>) -> String {
         0 => String::new(),
         away => format!(", {} offloaded", bytes(away as u64)),
     };
+    let weights = match plan.off_memory_weight_bytes {
+        0 => String::new(),
+        off => {
+            let read = bytes(plan.read_weight_bytes as u64);
+            format!(", {} of weights off memory ({read} read a micro-step)", bytes(off as u64))
+        }
+    };
     format!(
-        "plan      checkpointing {}: {}, {} recomputed{}{away}, arena {} · {}, {}",
+        "plan      checkpointing {}: {}, {} recomputed{}{away}{weights}, arena {} · {}, {}",
         plan.config.checkpointing,
         counted(plan.plan_steps, "step"),
         plan.recomputed_steps,
@@ -119,7 +126,7 @@ fn memory_table(account: &MemoryAccount) -> Vec<String> {
     lines.extend(held.filter(|(_, held)| *held > 0).map(|(part, held)| {
         let bits = account.bits_per_quantised_parameter().filter(|_| part == MemoryPart::QuantisedWeights);
         let bits = bits.map_or(String::new(), |bits| format!(", {bits:.3} bits per parameter"));
-        let on_disk = if part == MemoryPart::SpillFile { ", on disk" } else { "" };
+        let on_disk = if part.is_file() { ", on disk" } else { "" };
         format!("          {:>11}  {}{bits}{on_disk}", bytes(held as u64), part.words())
     }));
     lines

@@ -16,7 +16,7 @@ Examples:
 The keys are the flags of remat train; in the file, write `#:schema ./remat.schema.json` in the first line.";
 
 /// Texts that settings of some form want.
-const FORMS: [&str; 5] = ["x", "1GiB", "2026-01-31", "prompt=column", "{}"];
+const FORMS: [&str; 6] = ["x", "1GiB", "host=1GiB", "2026-01-31", "prompt=column", "{}"];
 
 /// Prints the schema and returns the exit code.
 pub(crate) fn run() -> u8 {

@@ -6,7 +6,8 @@
 //! value. Invariant: the graph is the one that would run without offload, so not a bit of the result changes. Look next at
 //! `offload` for what is copied.
 
-use crate::place::{Residence, alive_bytes_apart, place_apart, place_within};
+use crate::place::{Residence, Stays, alive_bytes_with, place_with, place_within};
+use crate::tiers::windows::Window;
 use remat_ir::{Graph, Phase, Storage, ValueId};
 use remat_plan::{Action, BufferId, DeviceProfile, Place, Plan, Prices, Queue, Slot, SpillPrices, Step, StepId, Tier};
 
@@ -23,10 +24,10 @@ pub(crate) enum Pace {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct OffloadCandidate {
     pub(crate) value: ValueId,
-    made: u32,
+    pub(crate) made: u32,
     last_forward: u32,
     /// The first reader behind the forward.
-    first_backward: u32,
+    pub(crate) first_backward: u32,
 }
 
 /// Residuals of at least so many bytes that can be offloaded, in the order they are made.
@@ -65,7 +66,7 @@ fn turn(graph: &Graph) -> u32 {
 }
 
 /// Residences of the candidates: until when each stays, and from when it is back.
-fn residences(
+pub(crate) fn residences(
     graph: &Graph,
     candidates: &[OffloadCandidate],
     prices: &Prices,
@@ -107,7 +108,9 @@ fn residences(
 /// The plan of `base`'s graph with the candidates offloaded.
 pub(crate) fn offloaded(base: &Plan, candidates: &[OffloadCandidate], profile: &DeviceProfile, pace: Pace) -> Plan {
     let stays = residences(&base.graph, candidates, &profile.prices, pace);
-    with_copies(place_apart(base.graph.clone(), &base.policy, profile, &apart(&stays)), &stays)
+    let apart = apart(&stays);
+    let plan = place_with(base.graph.clone(), &base.policy, profile, Stays { apart: &apart, windows: &[] });
+    with_copies(plan, &stays, &[])
 }
 
 /// The same, if its arena is at most `most_bytes`.
@@ -120,15 +123,16 @@ pub(crate) fn offloaded_within(
 ) -> Option<Plan> {
     let stays = residences(&base.graph, candidates, &profile.prices, pace);
     let apart = apart(&stays);
-    if alive_bytes_apart(&base.graph, profile, &apart) > most_bytes {
+    let both = Stays { apart: &apart, windows: &[] };
+    if alive_bytes_with(&base.graph, profile, both) > most_bytes {
         return None;
     }
-    let placed = place_within(base.graph.clone(), &base.policy, profile, &apart, most_bytes);
-    placed.map(|plan| with_copies(plan, &stays))
+    let placed = place_within(base.graph.clone(), &base.policy, profile, both, most_bytes);
+    placed.map(|plan| with_copies(plan, &stays, &[]))
 }
 
 /// Where the candidates are, as placement asks for it.
-fn apart(stays: &[(OffloadCandidate, Residence)]) -> Vec<(ValueId, Residence)> {
+pub(crate) fn apart(stays: &[(OffloadCandidate, Residence)]) -> Vec<(ValueId, Residence)> {
     stays.iter().map(|(candidate, stay)| (candidate.value, *stay)).collect()
 }
 
@@ -140,14 +144,19 @@ pub(crate) fn alive_bytes_offloaded(
     pace: Pace,
 ) -> usize {
     let stays = residences(&base.graph, candidates, &profile.prices, pace);
-    alive_bytes_apart(&base.graph, profile, &apart(&stays))
+    alive_bytes_with(&base.graph, profile, Stays { apart: &apart(&stays), windows: &[] })
 }
 
 /// Adds the copy steps and the waits to a plan whose residents are placed by node. The second buffers stand behind the
-/// first ones, in the order of `stays`.
-fn with_copies(plan: Plan, stays: &[(OffloadCandidate, Residence)]) -> Plan {
-    let Plan { graph, steps: computed, mut buffers, arena_bytes, policy, rules } = plan;
-    let seconds_from = buffers.len() - stays.len();
+/// first ones, in the order of `stays`, and behind them those of the windows of weights.
+pub(crate) fn with_copies(plan: Plan, stays: &[(OffloadCandidate, Residence)], windows: &[Window]) -> Plan {
+    let Plan { graph, steps: computed, mut buffers, arena_bytes, policy, rules, spilled } = plan;
+    let seconds_from = buffers.len() - stays.len() - windows.len();
+    let coming_back = |index: usize| match windows.get(index.wrapping_sub(stays.len())) {
+        Some(window) => (window.from, window.first()),
+        None => (stays[index].1.from, stays[index].0.first_backward),
+    };
+    let fetched = stays.len() + windows.len();
     let mut buffer_of = vec![None; graph.values.len()];
     for (index, buffer) in buffers[..seconds_from].iter().enumerate().rev() {
         buffer_of[buffer.value.index()] = Some(index);
@@ -155,33 +164,28 @@ fn with_copies(plan: Plan, stays: &[(OffloadCandidate, Residence)]) -> Plan {
     let first_buffer = |(candidate, _): &(OffloadCandidate, Residence)| buffer_of[candidate.value.index()];
     let firsts: Vec<usize> = stays.iter().map(|stay| first_buffer(stay).expect("a residual has one")).collect();
     // Both lists are walked once beside the nodes.
-    let sorted = |key: &dyn Fn(usize) -> (u32, u32)| {
-        let mut order: Vec<usize> = (0..stays.len()).collect();
+    let sorted = |count: usize, key: &dyn Fn(usize) -> (u32, u32)| {
+        let mut order: Vec<usize> = (0..count).collect();
         order.sort_by_key(|&index| (key(index), index));
         order.into_iter().peekable()
     };
-    let mut coming = sorted(&|index| (stays[index].1.from, stays[index].0.first_backward));
-    let mut going = sorted(&|index| (stays[index].0.made, 0));
-    let mut steps: Vec<Step> = Vec::with_capacity(computed.len() + 2 * stays.len());
+    let mut coming = sorted(fetched, &coming_back);
+    let mut going = sorted(stays.len(), &|index| (stays[index].0.made, 0));
+    let mut steps: Vec<Step> = Vec::with_capacity(computed.len() + stays.len() + fetched);
     let mut step_of = vec![StepId(0); computed.len()];
-    let (mut evict_of, mut fetch_of) = (vec![StepId(0); stays.len()], vec![StepId(0); stays.len()]);
-    let copy = |action, reads, writes, wait: StepId| Step {
-        action,
-        queue: Queue::Copy,
-        reads,
-        writes,
-        workspace: None,
-        waits: vec![wait],
-        signals: true,
-    };
+    let (mut evict_of, mut fetch_of) = (vec![StepId(0); stays.len()], vec![StepId(0); fetched]);
     for (node, step) in computed.into_iter().enumerate() {
-        while let Some(index) = coming.next_if(|&index| stays[index].1.from as usize == node) {
-            let before = step_of[node - 1];
+        while let Some(index) = coming.next_if(|&index| coming_back(index).0 as usize == node) {
+            // What its bytes held before was read by then; nothing did before the first node.
+            let before: Vec<StepId> = node.checked_sub(1).map(|before| step_of[before]).into_iter().collect();
             let second = Place::Arena(BufferId((seconds_from + index) as u32));
-            let action = Action::Fetch { value: stays[index].0.value, tier: Tier::Spill };
+            let window = windows.get(index.wrapping_sub(stays.len()));
+            let value = window.map_or_else(|| stays[index].0.value, |window| window.weight);
+            let rows = window.and_then(|window| window.rows);
+            let action = Action::Fetch { value, tier: Tier::Spill, rows };
             fetch_of[index] = StepId(steps.len() as u32);
-            steps.push(copy(action, Vec::new(), vec![second], before));
-            steps[before.index()].signals = true;
+            before.iter().for_each(|before| steps[before.index()].signals = true);
+            steps.push(copy_step(action, rows.map(Place::Input).into_iter().collect(), vec![second], before));
         }
         step_of[node] = StepId(steps.len() as u32);
         steps.push(step);
@@ -189,7 +193,7 @@ fn with_copies(plan: Plan, stays: &[(OffloadCandidate, Residence)]) -> Plan {
             let first = Place::Arena(BufferId(firsts[index] as u32));
             let action = Action::Evict { value: stays[index].0.value, tier: Tier::Spill };
             evict_of[index] = StepId(steps.len() as u32);
-            steps.push(copy(action, vec![first], Vec::new(), step_of[node]));
+            steps.push(copy_step(action, vec![first], Vec::new(), vec![step_of[node]]));
             steps[step_of[node].index()].signals = true;
         }
     }
@@ -200,14 +204,24 @@ fn with_copies(plan: Plan, stays: &[(OffloadCandidate, Residence)]) -> Plan {
             None => step_of[buffer.first.index()],
         };
     }
-    for (index, (candidate, _)) in stays.iter().enumerate() {
-        let reader = step_of[candidate.first_backward as usize].index();
-        steps[reader].waits.push(fetch_of[index]);
+    for (index, &fetch) in fetch_of.iter().enumerate() {
+        let reader = step_of[coming_back(index).1 as usize].index();
+        steps[reader].waits.push(fetch);
     }
-    let mut plan = Plan { graph, steps, buffers, arena_bytes, policy, rules };
-    let taken = taken(&plan);
-    for (&first, &evict) in firsts.iter().zip(&evict_of) {
-        if let Some(taker) = first_taker(&plan, &taken, first) {
+    let mut plan = Plan { graph, steps, buffers, arena_bytes, policy, rules, spilled };
+    wait_for_evictions(&mut plan, &firsts, &evict_of);
+    plan
+}
+
+fn copy_step(action: Action, reads: Vec<Place>, writes: Vec<Place>, waits: Vec<StepId>) -> Step {
+    Step { action, queue: Queue::Copy, reads, writes, workspace: None, waits, signals: true }
+}
+
+/// Lets the first kernel that writes into bytes of what is copied out wait for that copy.
+fn wait_for_evictions(plan: &mut Plan, firsts: &[usize], evict_of: &[StepId]) {
+    let taken = taken(plan);
+    for (&first, &evict) in firsts.iter().zip(evict_of) {
+        if let Some(taker) = first_taker(plan, &taken, first) {
             plan.steps[taker].waits.push(evict);
         }
     }
@@ -215,7 +229,6 @@ fn with_copies(plan: Plan, stays: &[(OffloadCandidate, Residence)]) -> Plan {
         step.waits.sort_unstable();
         step.waits.dedup();
     }
-    plan
 }
 
 /// Which bytes kernels begin to use, in the order of the steps.

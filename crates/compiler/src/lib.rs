@@ -31,6 +31,7 @@ mod sequence;
 mod simplify;
 mod solve;
 mod survey;
+mod tiers;
 mod tile;
 mod verified;
 
@@ -44,6 +45,7 @@ pub use rematerialise::rematerialise;
 pub use schedule::schedule;
 pub use simplify::simplify;
 pub use survey::{FrontierPoint, Survey};
+pub use tiers::{OffMemoryPlans, Pinned, WeightsOffMemory, with_weights_off_memory};
 
 use remat_ir::{Graph, ValueId};
 use remat_plan::{DeviceProfile, Plan, Policy};

@@ -94,8 +94,16 @@ impl Selection<'_> {
         unlimited || !searched || plan.recomputed_steps().next().is_none()
     }
 
+    /// Whether a plan keeps no more than the policy's budget, if it has one.
+    pub(crate) fn keeps_its_budget(&self, plan: &Plan) -> bool {
+        match self.policy {
+            Policy::Budget(bytes) => plan.activation_bytes() <= *bytes,
+            _ => true,
+        }
+    }
+
     /// Plans to offload from: the policy's own; for `auto` and a budget, from everything kept to block inputs only.
-    fn bases(&self) -> impl Iterator<Item = Plan> {
+    pub(crate) fn bases(&self) -> impl Iterator<Item = Plan> {
         let searched = matches!(self.policy, Policy::Auto | Policy::Budget(_));
         let named = if searched { vec![&Policy::None, &Policy::Full] } else { vec![self.policy] };
         let points: &[Point] = if searched { self.steady_points() } else { &[] };

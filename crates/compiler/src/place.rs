@@ -8,10 +8,12 @@
 
 use crate::facts::Facts;
 use crate::sequence::Sequence;
+use crate::tiers::windows::Window;
 use remat_ir::{Graph, Node, OpId, Storage, ValueId};
 use remat_plan::{Action, Buffer, BufferId, DeviceProfile, Place, Plan, Policy, Queue, Slot, Step, StepId, Tier};
 use remat_plan::{KernelRules, WeightLayout, WeightOperand};
 use std::cmp::Reverse;
+use std::collections::HashMap;
 use std::ops::RangeInclusive;
 
 /// Where an offloaded value lives: until a node, and again from a later one on. Both in nodes of the graph's order.
@@ -23,79 +25,121 @@ pub(crate) struct Residence {
     pub from: u32,
 }
 
+/// What stays in the arena beside the values that nodes make there.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Stays<'a> {
+    /// Offloaded values, each with its two stays.
+    pub apart: &'a [(ValueId, Residence)],
+    /// Weights that are fetched.
+    pub windows: &'a [Window],
+}
+
+impl Stays<'_> {
+    /// Nothing.
+    pub(crate) const NONE: Stays<'static> = Stays { apart: &[], windows: &[] };
+}
+
 /// Assigns slots and writes the plan down: one compute step per node, in the graph's order.
 pub fn place(graph: Graph, policy: &Policy, profile: &DeviceProfile) -> Plan {
-    place_apart(graph, policy, profile, &[])
+    place_with(graph, policy, profile, Stays::NONE)
 }
 
 /// As [`place`], with two buffers for each value of `apart`: the second ones stand behind all first ones, in the order of
-/// `apart`. The steps that copy are not there yet.
-pub(crate) fn place_apart(
-    graph: Graph,
-    policy: &Policy,
-    profile: &DeviceProfile,
-    apart: &[(ValueId, Residence)],
-) -> Plan {
-    place_within(graph, policy, profile, apart, usize::MAX).expect("every arena is small enough")
+/// `apart`, and behind them a buffer for each window. The steps that copy are not there yet.
+pub(crate) fn place_with(graph: Graph, policy: &Policy, profile: &DeviceProfile, stays: Stays<'_>) -> Plan {
+    place_within(graph, policy, profile, stays, usize::MAX).expect("every arena is small enough")
 }
 
-/// As [`place_apart`], but `None` if the arena would take more than `most_bytes`: found out before anything is placed where
+/// As [`place_with`], but `None` if the arena would take more than `most_bytes`: found out before anything is placed where
 /// what is alive at once is more already.
 pub(crate) fn place_within(
     graph: Graph,
     policy: &Policy,
     profile: &DeviceProfile,
-    apart: &[(ValueId, Residence)],
+    stays: Stays<'_>,
     most_bytes: usize,
 ) -> Option<Plan> {
     debug_assert!(profile.rules.slot_alignment_bytes.is_power_of_two());
-    let Apart { allocations, second_from, last_use, first_end } = Apart::of(&graph, profile, apart);
+    let apart = Apart::of(&graph, profile, stays);
+    let allocations = &apart.allocations;
     let offsets = best_fit(&allocations.list, profile.rules.slot_alignment_bytes, most_bytes)?;
-    let mut buffers = Vec::new();
-    let mut buffer_of = vec![None; graph.values.len()];
-    for (index, value) in graph.values.iter().enumerate() {
-        let (Some(allocation), Some((producer, _))) = (allocations.of_value[index], value.producer) else { continue };
-        buffer_of[index] = Some(BufferId(buffers.len() as u32));
-        buffers.push(Buffer {
-            value: ValueId(index as u32),
-            slot: Slot { offset: offsets[allocation as usize], bytes: value.ty.bytes() },
-            first: StepId(producer.0),
-            last: StepId(first_end[index]),
-        });
-    }
-    let mut second_of = vec![None; graph.values.len()];
-    for (index, (value, residence)) in apart.iter().enumerate() {
-        second_of[value.index()] = Some((residence.from, BufferId(buffers.len() as u32)));
-        buffers.push(Buffer {
-            value: *value,
-            slot: Slot { offset: offsets[second_from + index], bytes: graph.ty(*value).bytes() },
-            first: StepId(residence.from),
-            last: StepId(last_use[value.index()]),
-        });
-    }
-    let steps = graph
-        .nodes_with_ids()
-        .map(|(id, node)| {
-            let buffer_at = |value: ValueId| match second_of[value.index()] {
-                Some((from, second)) if id.0 >= from => Some(second),
-                _ => buffer_of[value.index()],
-            };
-            let workspace = allocations.workspace[id.index()];
-            let slot = |allocation: u32| Slot {
-                offset: offsets[allocation as usize],
-                bytes: allocations.list[allocation as usize].bytes,
-            };
-            step(&graph, id, node, &buffer_at, workspace.map(slot))
-        })
-        .collect();
+    let residents = Residents::of(&graph, &apart, &offsets, stays);
+    let slot = |allocation: u32| Slot {
+        offset: offsets[allocation as usize],
+        bytes: allocations.list[allocation as usize].bytes,
+    };
+    let step = |(id, node): (OpId, &Node)| {
+        let workspace = allocations.workspace[id.index()].map(slot);
+        step(&graph, id, node, &|value| residents.at(value, id), workspace)
+    };
+    let steps = graph.nodes_with_ids().map(step).collect();
     let ends = allocations.list.iter().zip(&offsets).map(|(allocation, offset)| offset + allocation.bytes);
     let arena_bytes = ends.max().unwrap_or(0);
-    Some(Plan { graph, steps, buffers, arena_bytes, policy: policy.clone(), rules: profile.rules })
+    let mut spilled: Vec<ValueId> = stays.windows.iter().map(|window| window.weight).collect();
+    spilled.sort_unstable();
+    spilled.dedup();
+    let buffers = residents.buffers;
+    Some(Plan { graph, steps, buffers, arena_bytes, policy: policy.clone(), rules: profile.rules, spilled })
 }
 
-/// The most bytes alive at once with such values apart.
-pub(crate) fn alive_bytes_apart(graph: &Graph, profile: &DeviceProfile, apart: &[(ValueId, Residence)]) -> usize {
-    Apart::of(graph, profile, apart).allocations.most_alive_bytes()
+/// The buffers of a plan, and which of them holds a value at which node.
+struct Residents {
+    buffers: Vec<Buffer>,
+    buffer_of: Vec<Option<BufferId>>,
+    /// The second buffer of a value, and from which node on it is the one.
+    second_of: HashMap<ValueId, (u32, BufferId)>,
+    /// By weight and reader.
+    window_of: HashMap<(ValueId, u32), BufferId>,
+}
+
+impl Residents {
+    fn of(graph: &Graph, apart: &Apart, offsets: &[usize], stays: Stays<'_>) -> Residents {
+        let Apart { allocations, second_from, last_use, first_end } = apart;
+        let mut buffers = Vec::new();
+        let mut buffer_of = vec![None; graph.values.len()];
+        for (index, value) in graph.values.iter().enumerate() {
+            let (Some(allocation), Some((producer, _))) = (allocations.of_value[index], value.producer) else {
+                continue;
+            };
+            buffer_of[index] = Some(BufferId(buffers.len() as u32));
+            let slot = Slot { offset: offsets[allocation as usize], bytes: value.ty.bytes() };
+            let (first, last) = (StepId(producer.0), StepId(first_end[index]));
+            buffers.push(Buffer { value: ValueId(index as u32), slot, first, last });
+        }
+        let mut second_of = HashMap::new();
+        let mut later = offsets[*second_from..].iter();
+        for ((value, residence), &offset) in stays.apart.iter().zip(&mut later) {
+            second_of.insert(*value, (residence.from, BufferId(buffers.len() as u32)));
+            let slot = Slot { offset, bytes: graph.ty(*value).bytes() };
+            let (first, last) = (StepId(residence.from), StepId(last_use[value.index()]));
+            buffers.push(Buffer { value: *value, slot, first, last });
+        }
+        let mut window_of = HashMap::new();
+        for (window, &offset) in stays.windows.iter().zip(&mut later) {
+            let id = BufferId(buffers.len() as u32);
+            window_of.extend(window.readers.iter().map(|&reader| ((window.weight, reader), id)));
+            let (first, last) = (StepId(window.from), StepId(window.last()));
+            buffers.push(Buffer { value: window.weight, slot: Slot { offset, bytes: window.bytes }, first, last });
+        }
+        Residents { buffers, buffer_of, second_of, window_of }
+    }
+
+    /// The buffer that holds a value where a node reads or makes it.
+    fn at(&self, value: ValueId, node: OpId) -> Option<BufferId> {
+        let second = || self.second_of.get(&value).filter(|(from, _)| node.0 >= *from).map(|&(_, second)| second);
+        let window = self.window_of.get(&(value, node.0)).copied();
+        window.or_else(second).or(self.buffer_of[value.index()])
+    }
+}
+
+/// The most bytes alive at once with such stays.
+pub(crate) fn alive_bytes_with(graph: &Graph, profile: &DeviceProfile, stays: Stays<'_>) -> usize {
+    Apart::of(graph, profile, stays).allocations.most_alive_bytes()
+}
+
+/// Bytes alive at each node with such stays; the last nodes, where nothing is, may be missing.
+pub(crate) fn alive_at_nodes(graph: &Graph, profile: &DeviceProfile, stays: Stays<'_>) -> Vec<usize> {
+    alive(&Apart::of(graph, profile, stays).allocations.list)
 }
 
 /// What a graph in its order has to have placed if some values stay twice.
@@ -109,7 +153,7 @@ struct Apart {
 }
 
 impl Apart {
-    fn of(graph: &Graph, profile: &DeviceProfile, apart: &[(ValueId, Residence)]) -> Apart {
+    fn of(graph: &Graph, profile: &DeviceProfile, Stays { apart, windows }: Stays<'_>) -> Apart {
         let (facts, sequence) = (Facts::of(graph, &profile.rules), Sequence::once(graph));
         let last_use = last_use(graph, &facts, &sequence);
         let mut first_end = last_use.clone();
@@ -120,22 +164,29 @@ impl Apart {
             let (bytes, last) = (graph.ty(*value).bytes(), last_use[value.index()]);
             allocations.list.push(Allocation { bytes, first: residence.from, last });
         }
+        for window in windows {
+            allocations.list.push(Allocation { bytes: window.bytes, first: window.from, last: window.last() });
+        }
         Apart { allocations, second_from, last_use, first_end }
     }
 }
 
+/// The step of a node; `held` says which buffer holds a value there, of those in the arena.
 fn step(
     graph: &Graph,
     id: OpId,
     node: &Node,
-    buffer_at: &dyn Fn(ValueId) -> Option<BufferId>,
+    held: &dyn Fn(ValueId) -> Option<BufferId>,
     workspace: Option<Slot>,
 ) -> Step {
-    let place = |&value: &ValueId| match graph.value(value).storage {
-        Storage::Input => Place::Input(value),
-        Storage::Weight => Place::Weight(WeightOperand { value, tier: Tier::Resident, layout: WeightLayout::RowMajor }),
-        Storage::State => Place::State(graph.storage_root(value)),
-        Storage::Arena => Place::Arena(buffer_at(value).expect("every arena value has a buffer")),
+    let place = |&value: &ValueId| match (graph.value(value).storage, held(value)) {
+        (Storage::Input, _) => Place::Input(value),
+        (Storage::Weight | Storage::Arena, Some(buffer)) => Place::Arena(buffer),
+        (Storage::Weight, None) => {
+            Place::Weight(WeightOperand { value, tier: Tier::Resident, layout: WeightLayout::RowMajor })
+        }
+        (Storage::State, _) => Place::State(graph.storage_root(value)),
+        (Storage::Arena, None) => unreachable!("every arena value has a buffer"),
     };
     Step {
         action: Action::Compute(id),

@@ -5,7 +5,7 @@
 //! Look next at `answer` for what is made of the plans that are found here.
 
 use crate::catalogue::Entry;
-use crate::place::place_within;
+use crate::place::{Stays, place_within};
 use crate::solve::Point;
 use crate::tile::Tiling;
 use crate::verified::verified;
@@ -211,7 +211,7 @@ impl<'a> Selection<'a> {
 
     /// The plan of a point, if its arena is at most `most_bytes`.
     pub(crate) fn plan_within(&self, point: &Point, most_bytes: usize) -> Option<Plan> {
-        place_within(self.written(&point.kept(self.source)), self.policy, self.profile, &[], most_bytes)
+        place_within(self.written(&point.kept(self.source)), self.policy, self.profile, Stays::NONE, most_bytes)
     }
 
     /// Between `low`, which fits and is `found`, and `high`, which does not.

@@ -5,7 +5,7 @@
 mod case_file;
 
 use case_file::CaseFile;
-use remat_compiler::{compile_within, simplify};
+use remat_compiler::{Pinned, Problem, compile_within, simplify};
 use remat_plan::{DeviceProfile, KernelRules, Plan, SpillPrices, check};
 use std::str::FromStr;
 
@@ -16,7 +16,7 @@ fn setting<T: FromStr>(case: &CaseFile, word: &str) -> Option<T> {
 }
 
 fn compiled(case: &CaseFile) -> Plan {
-    const KNOWN: [&str; 5] = ["#", "policy", "limit", "token_block", "spill"];
+    const KNOWN: [&str; 6] = ["#", "policy", "limit", "token_block", "spill", "weights"];
     let unknown = case.head.iter().find(|line| !line.split(' ').next().is_some_and(|word| KNOWN.contains(&word)));
     assert_eq!(unknown, None, "{}: not a setting", case.path.display());
     let mut profile = DeviceProfile::generic();
@@ -26,6 +26,11 @@ fn compiled(case: &CaseFile) -> Plan {
     profile.prices.spill =
         setting(case, "spill").map(|rate| SpillPrices { write_bytes_per_second: rate, read_bytes_per_second: rate });
     let policy = setting(case, "policy").unwrap_or_else(|| panic!("{}: no policy", case.path.display()));
+    if let Some(limit) = setting(case, "weights") {
+        let problem = Problem::new(case.graph(), &profile).expect("a problem");
+        let plan = problem.off_memory(&policy, &Pinned::default()).plan(limit, usize::MAX);
+        return plan.unwrap_or_else(|error| panic!("{}: {error}", case.path.display())).0;
+    }
     let plan = compile_within(case.graph(), &policy, &profile, setting(case, "limit"));
     plan.unwrap_or_else(|error| panic!("{}: {error}", case.path.display()))
 }
@@ -91,6 +96,7 @@ fn the_cases_show_every_kind_of_plan() {
     assert!(plan("levels").most_repetitions() > 1);
     assert!(plan("tiles").tiles() > 1);
     assert!(plan("offload").offloaded_bytes() > 0);
+    assert!(plan("weights").spilled_weight_bytes() > 0 && plan("weights").to_string().contains(" rows %"));
     assert!(CaseFile::named("lora").simplified.is_some_and(|text| text.contains("low_rank")));
     assert!(CaseFile::named("qlora").graph.contains("nf4["));
     for case in CaseFile::all() {

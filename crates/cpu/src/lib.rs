@@ -30,7 +30,7 @@ mod vector_math;
 
 pub use allocator::release_freed_memory;
 pub use element::Element;
-pub use executor::{CpuExecutor, CpuOptions, measure_spill};
+pub use executor::{CpuExecutor, CpuOptions, measure_reads, measure_spill};
 pub use level::Level;
 pub use peak::{SpeedProbe, multiplier_peak, speed_probe};
 pub use pool::{SCRATCH_BYTES_PER_THREAD, Scratch, ThreadPool};

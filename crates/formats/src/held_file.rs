@@ -65,6 +65,14 @@ impl HeldFile {
         self.file.metadata().is_ok_and(same)
     }
 
+    /// The same open file, to be read by someone else.
+    ///
+    /// # Errors
+    /// Too many open files.
+    pub fn handle(&self) -> Result<File, FormatsError> {
+        self.file.try_clone().map_err(FormatsError::io(&self.path, "open the file"))
+    }
+
     /// Fills `target` with the bytes at `at`.
     ///
     /// # Errors

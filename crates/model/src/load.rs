@@ -10,9 +10,13 @@ use crate::source::Source;
 use crate::{Model, ModelError, Precision};
 use half::{bf16, f16};
 use remat_formats::FormatsError;
-use remat_ir::{Graph, SourceRole, Storage, Type};
-use remat_plan::{Device, SourceWriter};
+use remat_ir::{Graph, SourceRole, Storage, Type, Value};
+use remat_plan::{Device, FileRange, SourceWriter};
 use remat_tensor::{DType, NotFinite, QuantFormat, QuantisedTensor, Quantiser, Shape};
+use std::collections::HashMap;
+use std::fs::File;
+use std::path::PathBuf;
+use std::sync::Arc;
 
 /// Elements of a strip of a weight that is transposed.
 const STRIP_ELEMENTS: usize = 1 << 18;
@@ -54,12 +58,42 @@ impl Model {
                 }
             } else if value.storage == Storage::Weight && !value.role.is_some_and(SourceRole::is_adapter_parameter) {
                 let source = device.known(Storage::Weight, &value.name)?;
+                if device.is_in_file(source) {
+                    continue;
+                }
                 let mut writer = SourceWriter::new(device, source);
                 self.load_weight(&value.name, &value.ty, &mut quantiser, &mut writer)?;
                 writer.finish()?;
             }
         }
         Ok(())
+    }
+
+    /// The frozen weights of `graph` that lie in the files byte for byte as its kernels read them.
+    ///
+    /// # Errors
+    /// Too many open files.
+    pub fn weights_in_files(&self, graph: &Graph) -> Result<HashMap<String, FileRange>, ModelError> {
+        let Source::Files(files, _) = &self.source else { return Ok(HashMap::new()) };
+        let mut opened: HashMap<PathBuf, Arc<File>> = HashMap::new();
+        let mut found = HashMap::new();
+        let is_weight = |value: &&Value| value.storage == Storage::Weight && value.producer.is_none();
+        for value in graph.values.iter().filter(is_weight).filter(|value| !is_inv_freq(&value.name)) {
+            let is_base = value.role.is_some_and(SourceRole::is_base_parameter);
+            let Some(tensor) = self.tensor_of(&value.name).filter(|_| is_base) else { continue };
+            let Some(info) = files.tensor_info(&tensor) else { continue };
+            if info.dtype != Some(value.ty.dtype) || info.shape != value.ty.shape {
+                continue;
+            }
+            let file = files.file_of(&tensor)?;
+            let path = file.path().to_path_buf();
+            let file = match opened.get(&path) {
+                Some(file) => Arc::clone(file),
+                None => Arc::clone(opened.entry(path.clone()).or_insert(Arc::new(file.held().handle()?))),
+            };
+            found.insert(value.name.clone(), FileRange { file, path, offset: info.offset, bytes: info.bytes });
+        }
+        Ok(found)
     }
 
     /// Fills in the rotary frequencies for sequences of these lengths, where the device's plans read them: plans of several

@@ -7,7 +7,10 @@
 
 use crate::{CustomKernels, DeviceProfile, MemoryDomain, Place, Plan, StepId};
 use remat_ir::{Storage, Type};
-use std::path::Path;
+use std::collections::HashMap;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// Index of a loaded plan.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -169,7 +172,7 @@ pub trait StepMemory {
 /// What a device has allocated, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct DeviceMemory {
-    /// Where all but the spill file lies.
+    /// Where all but the files lies.
     pub domain: MemoryDomain,
     /// The arena.
     pub arena: usize,
@@ -181,15 +184,32 @@ pub struct DeviceMemory {
     pub inputs: usize,
     /// The file that offloaded values go to.
     pub spill_file: usize,
+    /// The file of weights that are not resident.
+    pub weights_file: usize,
+    /// What these are read through.
+    pub copy_buffers: usize,
 }
 
 impl DeviceMemory {
     /// What of it lies in a domain.
     pub fn in_domain(&self, domain: MemoryDomain) -> usize {
-        let DeviceMemory { domain: of, arena, weights, states, inputs, spill_file } = *self;
-        let held = if domain == of { arena + weights + states + inputs } else { 0 };
-        held + if domain == MemoryDomain::Disk { spill_file } else { 0 }
+        let DeviceMemory { domain: of, arena, weights, states, inputs, spill_file, weights_file, copy_buffers } = *self;
+        let held = if domain == of { arena + weights + states + inputs + copy_buffers } else { 0 };
+        held + if domain == MemoryDomain::Disk { spill_file + weights_file } else { 0 }
     }
+}
+
+/// Bytes of an open file.
+#[derive(Debug, Clone)]
+pub struct FileRange {
+    /// The file, held open: whatever its path leads to by now.
+    pub file: Arc<File>,
+    /// The path that it was opened by.
+    pub path: PathBuf,
+    /// The first byte.
+    pub offset: u64,
+    /// How many.
+    pub bytes: u64,
 }
 
 /// Holds tensors and runs plans.
@@ -199,6 +219,15 @@ pub trait Device {
 
     /// The folder that offloaded values go to; to be given before plans are loaded that have such.
     fn set_spill_folder(&mut self, folder: Option<&Path>);
+
+    /// Weights by name that lie in files as kernels read them: those of them that plans keep off memory are read from there;
+    /// to be given before plans are loaded. A device may do without.
+    fn set_weights_in_files(&mut self, _weights: HashMap<String, FileRange>) {}
+
+    /// Whether a source is read from such a file, and so must not be written.
+    fn is_in_file(&self, _source: SourceId) -> bool {
+        false
+    }
 
     /// Kernels for custom ops; to be given before plans are loaded.
     fn set_custom_kernels(&mut self, kernels: CustomKernels);
@@ -221,7 +250,7 @@ pub trait Device {
     /// Element type and shape of a source.
     fn source_type(&self, source: SourceId) -> &Type;
 
-    /// Copies bytes into a source, from its byte `offset` on. Panics if they do not fit it.
+    /// Copies bytes into a source, from its byte `offset` on. Panics if they do not fit it, or it lies in a file.
     ///
     /// # Errors
     /// A device that was lost.

@@ -28,7 +28,9 @@ mod validate;
 pub use byte_size::ByteSize;
 pub use check::{CheckError, check};
 pub use custom::{CustomCall, CustomInputs, CustomKernel, CustomKernels, CustomOutputs, TensorView, TensorViewMut};
-pub use device::{Device, DeviceError, DeviceMemory, Observer, POISON, ProgramId, SourceId, StepMemory, StepTime};
+pub use device::{
+    Device, DeviceError, DeviceMemory, FileRange, Observer, POISON, ProgramId, SourceId, StepMemory, StepTime,
+};
 pub use fit::Measured;
 pub use freed::freed;
 pub use kernel_rules::{AttentionShares, HeadChunk, KernelRules};

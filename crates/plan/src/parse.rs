@@ -46,7 +46,8 @@ impl Plan {
         })?;
         let rules = lines.next(rules)?;
         let graph = lines.graph(custom)?;
-        let mut plan = Plan { graph, steps: Vec::new(), buffers: Vec::new(), arena_bytes, policy, rules };
+        let mut plan =
+            Plan { graph, steps: Vec::new(), buffers: Vec::new(), arena_bytes, policy, rules, spilled: Vec::new() };
         while lines.next(|text| plan.line(text))? == Some(()) {}
         lines.end()?;
         Ok(plan)
@@ -59,6 +60,14 @@ impl Plan {
             id => Err(format!("{sign}{id} must be {sign}{next}: buffers and steps are numbered in order")),
         };
         match text.rest().chars().next() {
+            Some('w') if self.steps.is_empty() && self.buffers.is_empty() && self.spilled.is_empty() => {
+                text.expect("weights")?;
+                self.spilled = text.items("(", ")", value)?;
+                text.expect("in spill")?;
+                if self.spilled.is_empty() {
+                    return Err("a line of weights names none: leave it out".to_string());
+                }
+            }
             Some('b') if self.steps.is_empty() => {
                 numbered(text, "b", self.buffers.len())?;
                 self.buffers.push(buffer(text)?);
@@ -181,7 +190,9 @@ fn action(text: &mut Text<'_>) -> Result<Action, String> {
         "fetch" => {
             let value = value(text)?;
             text.expect("from ")?;
-            Ok(Action::Fetch { value, tier: tier(text.word())? })
+            let tier = tier(text.word())?;
+            let rows = if text.eat("rows ") { Some(self::value(text)?) } else { None };
+            Ok(Action::Fetch { value, tier, rows })
         }
         "all_reduce" => Ok(Action::Collective { value: value(text)?, kind: Collective::AllReduce }),
         word => Err(format!("'{word}' is not what a step does (#, evict, fetch, all_reduce)")),

@@ -4,7 +4,7 @@
 //! that hold its value at that moment; two buffers alive at once share no byte, except where an op works in place.
 
 use crate::{KernelRules, Policy};
-use remat_ir::{Graph, OpId, ValueId};
+use remat_ir::{Graph, OpId, Storage, ValueId};
 use std::fmt;
 
 /// Index of a step in [`Plan::steps`].
@@ -50,8 +50,8 @@ impl Slot {
     }
 }
 
-/// One residence of an arena value: where its bytes are, and from which step to which. An offloaded value has a second
-/// buffer after it was fetched.
+/// One residence of a value in the arena: where its bytes are, and from which step to which. An offloaded value has a second
+/// buffer after it was fetched; a weight that lies in a tier has one for each time it is fetched.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Buffer {
     /// The value held.
@@ -154,12 +154,14 @@ pub enum Action {
         /// Where it goes.
         tier: Tier,
     },
-    /// Copies an evicted value back into the arena (`writes[0]`).
+    /// Copies an evicted value, or a weight that lies in a tier, into the arena (`writes[0]`).
     Fetch {
         /// The value.
         value: ValueId,
         /// Where it comes from.
         tier: Tier,
+        /// Of a weight, the rows that these ids (`reads[0]`, an input) name, in their order; all of it if `None`.
+        rows: Option<ValueId>,
     },
     /// Combines a value over ranks in place (`reads[0]` and `writes[0]` are one place).
     Collective {
@@ -204,12 +206,53 @@ pub struct Plan {
     pub policy: Policy,
     /// The rules of the kernels that it is made for.
     pub rules: KernelRules,
+    /// Weights that lie in [`Tier::Spill`], in ascending order; all others are resident.
+    pub spilled: Vec<ValueId>,
 }
 
 impl Plan {
     /// The buffer that holds a value at the end of the plan, if it is an arena value.
     pub fn final_buffer(&self, value: ValueId) -> Option<&Buffer> {
         self.buffers.iter().rfind(|buffer| buffer.value == value)
+    }
+
+    /// Where a weight lies.
+    pub fn tier(&self, weight: ValueId) -> Tier {
+        if self.spilled.binary_search(&weight).is_ok() { Tier::Spill } else { Tier::Resident }
+    }
+
+    /// Bytes of all weights that lie in a tier.
+    pub fn spilled_weight_bytes(&self) -> usize {
+        self.spilled.iter().map(|&weight| self.graph.ty(weight).bytes()).sum()
+    }
+
+    /// Bytes of all weights that are resident, each rounded up to where the next may begin.
+    pub fn resident_weight_bytes(&self) -> usize {
+        let resident =
+            |id: &ValueId| self.graph.value(*id).storage == Storage::Weight && self.tier(*id) == Tier::Resident;
+        let bytes = |id: ValueId| self.graph.ty(id).bytes().next_multiple_of(self.rules.slot_alignment_bytes);
+        self.graph.value_ids().filter(resident).map(bytes).sum()
+    }
+
+    /// Bytes of weights that one run fetches.
+    pub fn fetched_weight_bytes(&self) -> usize {
+        let of_weight = |value: ValueId| self.graph.value(value).storage == Storage::Weight;
+        let bytes = |step: &Step| match (step.action, step.writes.first()) {
+            (Action::Fetch { value, .. }, Some(Place::Arena(id))) if of_weight(value) => {
+                self.buffers[id.index()].slot.bytes
+            }
+            _ => 0,
+        };
+        self.steps.iter().map(bytes).sum()
+    }
+
+    /// Bytes of a fetch: of the whole value, or of as many rows as there are ids.
+    pub fn fetch_bytes(&self, value: ValueId, rows: Option<ValueId>) -> usize {
+        let ty = self.graph.ty(value);
+        match rows {
+            None => ty.bytes(),
+            Some(ids) => self.graph.ty(ids).shape.numel() * (ty.bytes() / ty.shape.rows().max(1)),
+        }
     }
 
     /// Steps that repeat a forward node.

@@ -52,6 +52,9 @@ pub struct Prices {
     /// not kept with the other prices.
     #[serde(skip)]
     pub spill: Option<SpillPrices>,
+    /// Bytes per second that come from the model's own files, where weights may be read from there and there is no spill tier.
+    #[serde(skip)]
+    pub file_reads: Option<f64>,
 }
 
 /// How fast values go to the spill tier and come back.
@@ -92,7 +95,7 @@ impl Prices {
             overhead_seconds: 2e-6,
         };
         let rates = OpClass::ALL.iter().map(rate).collect();
-        Prices { rates, measured: false, spill: None }
+        Prices { rates, measured: false, spill: None, file_reads: None }
     }
 
     /// Whether a machine could have these prices: every class, positive finite rates, an overhead below a second.
@@ -104,6 +107,17 @@ impl Prices {
                     && (0.0..1.0).contains(&of.overhead_seconds)
             })
             && self.spill.is_none_or(|of| [of.write_bytes_per_second, of.read_bytes_per_second].into_iter().all(rate))
+    }
+
+    /// Whether weights may lie off memory.
+    pub fn reads_weights(&self) -> bool {
+        self.spill.is_some() || self.file_reads.is_some()
+    }
+
+    /// Bytes per second of weights that come into the arena.
+    pub fn weight_reads(&self) -> f64 {
+        let read = |spill: SpillPrices| spill.read_bytes_per_second;
+        self.spill.map(read).or(self.file_reads).unwrap_or_else(|| read(SpillPrices::nominal()))
     }
 
     /// The rates of a class.

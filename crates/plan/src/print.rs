@@ -1,5 +1,5 @@
-//! The text form of a plan, for people, snapshots and `parse`: policy, arena, rules, the graph, then a line for each buffer
-//! and each step.
+//! The text form of a plan, for people, snapshots and `parse`: policy, arena, rules, the graph, the weights that are not
+//! resident if there are any, then a line for each buffer and each step.
 //!
 //! Invariant: `plan.to_string().parse() == Ok(plan)`.
 
@@ -14,6 +14,10 @@ impl fmt::Display for Plan {
         writeln!(f, "  {}", self.rules)?;
         for line in self.graph.to_string().lines() {
             writeln!(f, "  {line}")?;
+        }
+        if !self.spilled.is_empty() {
+            let weights: Vec<String> = self.spilled.iter().map(|weight| format!("%{}", weight.0)).collect();
+            writeln!(f, "  weights({}) in {}", weights.join(", "), Tier::Spill)?;
         }
         for (index, buffer) in self.buffers.iter().enumerate() {
             writeln!(f, "  b{index} {buffer}")?;
@@ -65,7 +69,10 @@ impl fmt::Display for Action {
         match self {
             Action::Compute(op) => write!(f, "#{}", op.0),
             Action::Evict { value, tier } => write!(f, "evict %{} to {tier}", value.0),
-            Action::Fetch { value, tier } => write!(f, "fetch %{} from {tier}", value.0),
+            Action::Fetch { value, tier, rows: None } => write!(f, "fetch %{} from {tier}", value.0),
+            Action::Fetch { value, tier, rows: Some(ids) } => {
+                write!(f, "fetch %{} from {tier} rows %{} ", value.0, ids.0)
+            }
             Action::Collective { value, kind: Collective::AllReduce } => write!(f, "all_reduce %{}", value.0),
         }
     }

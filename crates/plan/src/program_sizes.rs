@@ -1,5 +1,5 @@
 //! What a device holds of a loaded plan beside the plan itself and the memory that it names, as data: so much for each
-//! step, operand and copy. Invariant: the memory account and the device count by the same numbers.
+//! step, operand and copy, and once for reading weights. Invariant: the memory account and the device count by the same numbers.
 
 use crate::Plan;
 
@@ -18,6 +18,8 @@ pub struct ProgramSizes {
     pub slot: usize,
     /// More, of a step that copies.
     pub copy: usize,
+    /// Once, what weights that are not resident are read through, if any plan has such.
+    pub copy_buffers: usize,
 }
 
 impl ProgramSizes {

@@ -4,6 +4,7 @@
 //! sum over the steps. Look next at `price` for what a step takes.
 
 use crate::{Action, Plan, Prices, Queue, SpillPrices};
+use remat_ir::Storage;
 
 /// Seconds from the start of a run.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -24,6 +25,9 @@ impl Plan {
             let seconds = match step.action {
                 Action::Compute(op) => prices.seconds(&self.graph, self.graph.node(op)),
                 Action::Evict { value, .. } => self.graph.ty(value).bytes() as f64 / spill.write_bytes_per_second,
+                Action::Fetch { value, rows, .. } if self.graph.value(value).storage == Storage::Weight => {
+                    self.fetch_bytes(value, rows) as f64 / prices.weight_reads()
+                }
                 Action::Fetch { value, .. } => self.graph.ty(value).bytes() as f64 / spill.read_bytes_per_second,
                 Action::Collective { .. } => 0.0,
             };

@@ -4,7 +4,7 @@ mod case_file;
 
 use case_file::CaseFile;
 use remat_ir::{Graph, Op, OpDef, Phase};
-use remat_plan::{Action, BufferId, CheckError, Place, Plan, Slot, Step, StepId, Tier, check};
+use remat_plan::{Action, BufferId, CheckError, Place, Plan, Queue, Slot, Step, StepId, Tier, check};
 
 /// The valid plan of a case, and the graph that it computes.
 fn valid_of(name: &str) -> (Plan, Graph) {
@@ -131,6 +131,51 @@ fn each_missing_wait_of_an_offloaded_plan_is_refused() {
         *tier = Tier::Resident;
     }
     assert!(matches!(check(&never_evicted, &source), Err(CheckError::NotYetComputed { .. })));
+}
+
+#[test]
+fn a_weight_off_memory_is_fetched_from_where_it_is_declared_before_whoever_reads_it() {
+    let (plan, source) = valid_of("weights");
+    let fetches = |step: &Step| matches!(step.action, Action::Fetch { .. });
+    let is_read =
+        |step: &Step| step.queue == Queue::Compute && step.waits.iter().any(|on| fetches(&plan.steps[on.index()]));
+    let readers: Vec<usize> = (0..plan.steps.len()).filter(|&at| is_read(&plan.steps[at])).collect();
+    assert!(readers.len() >= 3, "rows, and weights forward and backward");
+    for reader in readers {
+        let mut raced = plan.clone();
+        raced.steps[reader].waits.clear();
+        let error = check(&raced, &source).expect_err("a race");
+        assert!(matches!(error, CheckError::MissingWait { .. }), "without the waits of step {reader}: {error}");
+    }
+    let refused = |mutate: &dyn Fn(&mut Plan)| {
+        let mut plan = plan.clone();
+        mutate(&mut plan);
+        check(&plan, &source).expect_err("the mutated plan must be refused")
+    };
+    let rows = plan.steps.iter().position(|step| matches!(step.action, Action::Fetch { rows: Some(_), .. }));
+    let whole = plan.steps.iter().position(|step| matches!(step.action, Action::Fetch { rows: None, .. }));
+    let (rows, whole) = (rows.expect("rows"), whole.expect("a weight"));
+    let set = |plan: &mut Plan, at: usize, to: (Option<Tier>, Option<Option<remat_ir::ValueId>>)| {
+        let Action::Fetch { tier, rows, .. } = &mut plan.steps[at].action else { panic!("a fetch") };
+        (*tier, *rows) = (to.0.unwrap_or(*tier), to.1.unwrap_or(*rows));
+    };
+    let undeclared = refused(&|plan| plan.spilled.truncate(2));
+    assert!(matches!(undeclared, CheckError::NotInTier { .. }), "{undeclared}");
+    let elsewhere = refused(&|plan| set(plan, whole, (Some(Tier::Resident), None)));
+    assert!(matches!(elsewhere, CheckError::NotInTier { .. }), "{elsewhere}");
+    let by_no_ids = refused(&|plan| set(plan, rows, (None, Some(Some(remat_ir::ValueId(1))))));
+    assert!(matches!(by_no_ids, CheckError::NotInTier { .. }), "ids are whole numbers: {by_no_ids}");
+    let whole_table = refused(&|plan| set(plan, rows, (None, Some(None))));
+    assert!(matches!(whole_table, CheckError::Graph(_)), "no operands: {whole_table}");
+    let some_rows = refused(&|plan| {
+        set(plan, whole, (None, Some(Some(remat_ir::ValueId(0)))));
+        plan.steps[whole].reads = vec![Place::Input(remat_ir::ValueId(0))];
+    });
+    assert!(matches!(some_rows, CheckError::WrongPlace { .. } | CheckError::WrongSize { .. }), "{some_rows}");
+    for listed in [vec![plan.spilled[1], plan.spilled[0]], vec![remat_ir::ValueId(0)], vec![remat_ir::ValueId(99)]] {
+        let error = refused(&|plan| plan.spilled.clone_from(&listed));
+        assert!(matches!(error, CheckError::Named(_)), "{listed:?}: {error}");
+    }
 }
 
 /// One plan for each name and number that leads nowhere.

@@ -23,7 +23,8 @@ fn rich_plan() -> Plan {
         waits: Vec::new(),
         signals: true,
     });
-    plan.steps.push(Step { action: Action::Fetch { value, tier: Tier::Resident }, ..plan.steps[1].clone() });
+    plan.steps
+        .push(Step { action: Action::Fetch { value, tier: Tier::Resident, rows: None }, ..plan.steps[1].clone() });
     plan.steps.push(Step { action: Action::Compute(OpId(u32::MAX)), queue: Queue::Copy, ..plan.steps[2].clone() });
     for step in &mut plan.steps {
         for place in &mut step.reads {

@@ -6,7 +6,7 @@ use remat_cpu::{CpuExecutor, CpuOptions};
 use remat_cuda::driver::Driver;
 use remat_cuda::driver::real::{RealDriver, cards, initialised};
 use remat_cuda::{CudaDevice, device_error};
-use remat_plan::{Device, DeviceError, DeviceProfile, Prices, SpillPrices};
+use remat_plan::{Device, DeviceError, DeviceProfile, FileRange, Prices, SpillPrices};
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::Mutex;
@@ -186,6 +186,14 @@ impl DeviceOptions {
 /// Why there are none: no driver, or one that is too old.
 pub fn cuda_cards() -> Result<Vec<Card>, DeviceError> {
     initialised().and_then(|library| cards(&library)).map_err(device_error)
+}
+
+/// Bytes per second of a range of a file, past the page cache; of 32 MiB of it at most.
+///
+/// # Errors
+/// A file that cannot be read.
+pub fn measure_reads(range: &FileRange) -> Result<f64, DeviceError> {
+    remat_cpu::measure_reads(range)
 }
 
 /// What copies to a folder and back cost: a file of 32 MiB is written there, read and gone.

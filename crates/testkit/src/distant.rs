@@ -6,8 +6,8 @@
 use remat_cpu::{CpuExecutor, CpuOptions, Level};
 use remat_ir::{Storage, Type};
 use remat_plan::{
-    CustomKernels, Device, DeviceError, DeviceMemory, DeviceProfile, MemoryDomain, Observer, Place, Plan, ProgramId,
-    SourceId, StepId, StepMemory, StepTime,
+    CustomKernels, Device, DeviceError, DeviceMemory, DeviceProfile, FileRange, MemoryDomain, Observer, Place, Plan,
+    ProgramId, SourceId, StepId, StepMemory, StepTime,
 };
 use remat_step::device::Opener;
 use std::collections::HashMap;
@@ -76,6 +76,14 @@ impl Device for DistantDevice {
     fn set_spill_folder(&mut self, folder: Option<&Path>) {
         let folder = folder.map(Path::to_path_buf);
         self.order(move |executor| executor.set_spill_folder(folder.as_deref()));
+    }
+
+    fn set_weights_in_files(&mut self, weights: HashMap<String, FileRange>) {
+        self.order(move |executor| executor.set_weights_in_files(weights));
+    }
+
+    fn is_in_file(&self, source: SourceId) -> bool {
+        self.order(move |executor| executor.is_in_file(source))
     }
 
     fn set_custom_kernels(&mut self, kernels: CustomKernels) {

@@ -45,6 +45,9 @@ pub fn fill_sources(
 ) -> Result<(), DeviceError> {
     for value in graph.values.iter().filter(|value| value.producer.is_none()) {
         let source = device.known(value.storage, &value.name)?;
+        if device.is_in_file(source) {
+            continue;
+        }
         device.write_all(source, sources[&value.name].to_host(&value.ty).as_bytes())?;
     }
     Ok(())

@@ -170,7 +170,7 @@ fn a_missing_or_late_fetch_is_refused() {
     for fetch in fetches(&plan) {
         // In place of the fetch, a copy of the same bytes to nowhere: the numbers of all steps stay.
         let missing = refused(&plan, &source, |plan| {
-            let Action::Fetch { value, tier } = plan.steps[fetch].action else { unreachable!() };
+            let Action::Fetch { value, tier, .. } = plan.steps[fetch].action else { unreachable!() };
             plan.steps[fetch].action = Action::Evict { value, tier };
             plan.steps[fetch].reads = std::mem::take(&mut plan.steps[fetch].writes);
         });

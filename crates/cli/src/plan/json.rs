@@ -44,6 +44,9 @@ pub(super) fn object(plan: &RunPlan, explain: bool) -> Value {
         "tiles": plan.micro.tiles(),
         "offloaded_bytes": plan.micro.offloaded_bytes(),
         "copy_steps": plan.micro.copy_steps().count(),
+        "off_memory_weight_bytes": plan.micro.spilled_weight_bytes(),
+        "read_weight_bytes": plan.micro.fetched_weight_bytes(),
+        "placement": plan.placement,
         "offload": prices.spill,
         "phases": plan.phases().iter().map(of_phase).collect::<Vec<_>>(),
         "frontier": plan.frontier.iter().map(point).collect::<Vec<_>>(),
@@ -70,7 +73,7 @@ pub(super) fn object(plan: &RunPlan, explain: bool) -> Value {
 
 /// A phase: its parts in memory, and what it holds of each kind.
 fn of_phase(phase: &PhaseMemory) -> Value {
-    let in_memory = PhasePart::ALL.iter().filter(|part| **part != PhasePart::SpillFile);
+    let in_memory = PhasePart::ALL.iter().filter(|part| !part.is_file());
     let part = |&part: &PhasePart| (part.json_name().to_string(), json!(phase.rows.of(part)));
     let parts: Map<String, Value> = in_memory.map(part).collect();
     let domain = |domain: MemoryDomain| (domain.name().to_string(), json!(phase.rows.in_domain(domain)));

@@ -8,6 +8,7 @@ mod chart;
 mod diff;
 mod explain;
 mod json;
+mod placement;
 mod text;
 mod timeline;
 
@@ -42,9 +43,10 @@ pub(crate) struct PlanArgs {
     #[arg(long)]
     json: bool,
 
-    /// List every value that backward reads: its bytes, whether it is kept, recomputed or offloaded, and why
-    #[arg(long)]
-    explain: bool,
+    /// List every value that backward reads: its bytes, whether it is kept, recomputed or offloaded, and why; or, with
+    /// placement, where frozen weights lie
+    #[arg(long, value_enum, value_name = "WHAT", num_args = 0..=1, default_missing_value = "values")]
+    explain: Option<Explained>,
 
     /// Draw the arena over the time of a micro-step
     #[arg(long, value_name = "FILE.svg")]
@@ -69,6 +71,15 @@ pub(crate) struct PlanArgs {
     /// Compare two plans that --json wrote
     #[arg(long, num_args = 2, value_names = ["A", "B"])]
     diff: Option<Vec<PathBuf>>,
+}
+
+/// What is explained.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Explained {
+    /// What backward reads
+    Values,
+    /// Where weights lie
+    Placement,
 }
 
 /// Plans and returns the exit code.
@@ -118,9 +129,10 @@ fn start(arguments: PlanArgs, matches: &ArgMatches) -> Result<(String, u8), Trai
         file.write(report::plan::html(&plan, &text::page(&plan)).as_bytes())?;
     }
     let page = match (arguments.json, arguments.explain) {
-        (true, explain) => format!("{}\n", json::object(&plan, explain)),
-        (false, true) => text::page(&plan) + &explain::table(&plan),
-        (false, false) => text::page(&plan),
+        (true, explained) => format!("{}\n", json::object(&plan, explained == Some(Explained::Values))),
+        (false, Some(Explained::Values)) => text::page(&plan) + &explain::table(&plan),
+        (false, Some(Explained::Placement)) => text::page(&plan) + &placement::table(&plan),
+        (false, None) => text::page(&plan),
     };
     let code = if plan.fit == Fit::DoesNotFit { exit_code(ErrorKind::DoesNotFit) } else { 0 };
     Ok((page, code))

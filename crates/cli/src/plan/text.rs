@@ -169,7 +169,9 @@ fn mean_micro_step(plan: &RunPlan) -> f64 {
 
 /// What goes out of the arena and back, if the settings name a folder for it.
 fn offload(plan: &RunPlan) -> Option<String> {
-    let folder = plan.config.offload.as_ref()?.display();
+    let Some(folder) = plan.config.offload.as_ref().map(|folder| folder.display()) else {
+        return from_files(plan);
+    };
     let spill = plan.profile.prices.spill?;
     let rate = |rate: f64| format!("{}/s", bytes(rate as u64));
     let (out, back) = (rate(spill.write_bytes_per_second), rate(spill.read_bytes_per_second));
@@ -179,7 +181,22 @@ fn offload(plan: &RunPlan) -> Option<String> {
         away => format!("{} in {}", bytes(away as u64), counted(copies, "copy step")),
     };
     let source = if plan.config.prices.is_some() { "as given" } else { "measured now" };
-    Some(format!("offload   {what} to and from {folder} · {out} out, {back} back, {source}"))
+    let weights = match plan.micro.spilled_weight_bytes() {
+        0 => String::new(),
+        away => {
+            let read = bytes(plan.micro.fetched_weight_bytes() as u64);
+            format!(" · {} of weights stay there, {read} read a micro-step", bytes(away as u64))
+        }
+    };
+    Some(format!("offload   {what} to and from {folder}{weights} · {out} out, {back} back, {source}"))
+}
+
+/// What is read from the model's own files, where there is no folder.
+fn from_files(plan: &RunPlan) -> Option<String> {
+    let rate = bytes(plan.profile.prices.file_reads? as u64);
+    let away = bytes(plan.micro.spilled_weight_bytes() as u64);
+    let read = bytes(plan.micro.fetched_weight_bytes() as u64);
+    Some(format!("weights   {away} stay in the model's files, {read} read a micro-step · {rate}/s, measured now"))
 }
 
 fn phases(plan: &RunPlan) -> String {

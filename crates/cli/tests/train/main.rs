@@ -18,6 +18,7 @@ mod memory;
 mod methods;
 mod offload;
 mod phases;
+mod placement;
 #[path = "../prices/mod.rs"]
 mod prices;
 mod qlora;

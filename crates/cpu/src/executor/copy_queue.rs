@@ -5,10 +5,14 @@
 //! reserved in full at load, so that a disk which is too small is an error before the first step, and it has no name, so
 //! that nothing is left behind however the process ends. When nobody runs a program, no copy is under way.
 
-use remat_ir::ValueId;
-use remat_plan::{Action, BufferId, DeviceError, Place, Plan, Queue, SpillPrices};
+use super::memory::Region;
+use super::reserved_file::{PIECE_BYTES, nameless_file, refusal, reserve};
+use super::uncached_file::UncachedFile;
+use super::weights_file::{BOUNCE_BYTES, FilePlace, WeightFiles, no_folder};
+use remat_ir::{Storage, ValueId};
+use remat_plan::{Action, BufferId, DeviceError, FileRange, Place, Plan, Queue, SpillPrices};
 use std::collections::HashMap;
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -16,21 +20,37 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
-/// The file is reserved and measured in pieces of this size.
-const PIECE_BYTES: usize = 1 << 20;
-
 /// What measuring writes and reads.
 const MEASURED_BYTES: u64 = 32 << 20;
+
+/// What a copy copies.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Moved {
+    /// A value out of the arena, to here in the spill file.
+    Out(u64),
+    /// A value back, from here in the spill file.
+    Back(u64),
+    /// A weight, from here in the files of weights.
+    Weight(FilePlace),
+    /// Rows of a weight, by ids.
+    Rows {
+        /// Where the weight begins.
+        at: FilePlace,
+        /// Its rows, and the bytes of one.
+        rows: usize,
+        row_bytes: usize,
+        /// An input of as many ids as rows are fetched.
+        ids: *const i32,
+    },
+}
 
 /// One copy.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Transfer {
-    /// Out of the arena, or back into it.
-    pub(super) out: bool,
+    pub(super) moved: Moved,
+    /// The bytes of the arena.
     pub(super) start: *mut u8,
     pub(super) bytes: usize,
-    /// Where in the file.
-    pub(super) at: u64,
     /// How many kernels have to have run before.
     pub(super) after: u32,
 }
@@ -46,8 +66,16 @@ unsafe impl Sync for Transfer {}
 pub(super) struct Copies {
     pub(super) transfers: Arc<Vec<Transfer>>,
     pub(super) awaited: Vec<u32>,
-    /// What they need of the file.
+    /// What they need of the spill file.
     pub(super) file_bytes: u64,
+}
+
+/// Where weights that are not resident lie, and the ids that name rows of them.
+pub(super) trait Homes {
+    /// The first byte of a weight in the files of weights.
+    fn weight(&self, plan: &Plan, weight: ValueId) -> FilePlace;
+    /// The elements of an input.
+    fn ids(&mut self, plan: &Plan, input: ValueId) -> *const i32;
 }
 
 impl Copies {
@@ -55,7 +83,7 @@ impl Copies {
     pub(super) const COPY_BYTES: usize = size_of::<Transfer>();
 
     /// Of a checked plan; `address` gives the bytes of a step's operand or result.
-    pub(super) fn of(plan: &Plan, mut address: impl FnMut(BufferId) -> *mut u8) -> Self {
+    pub(super) fn of(plan: &Plan, mut address: impl FnMut(BufferId) -> *mut u8, sources: &mut impl Homes) -> Self {
         let (mut kernels, mut copies) = (0, 0);
         // How many steps of its own queue have run when a step has.
         let mut count: Vec<u32> = Vec::with_capacity(plan.steps.len());
@@ -67,9 +95,9 @@ impl Copies {
             let of_queue = |queue| step.waits.iter().filter(move |wait| plan.steps[wait.index()].queue == queue);
             let of_copies = of_queue(Queue::Copy).map(|wait| count[wait.index()]).max().unwrap_or(0);
             let of_kernels = of_queue(Queue::Compute).map(|wait| count[wait.index()]).max().unwrap_or(0);
-            let (value, place, out) = match step.action {
-                Action::Evict { value, .. } => (value, step.reads.first(), true),
-                Action::Fetch { value, .. } => (value, step.writes.first(), false),
+            let (value, place, out, rows) = match step.action {
+                Action::Evict { value, .. } => (value, step.reads.first(), true, None),
+                Action::Fetch { value, rows, .. } => (value, step.writes.first(), false, rows),
                 Action::Compute(_) | Action::Collective { .. } => {
                     kernels += 1;
                     count.push(kernels);
@@ -82,15 +110,37 @@ impl Copies {
             awaited.push(0);
             let Some(Place::Arena(buffer)) = place else { continue };
             let bytes = plan.buffers[buffer.index()].slot.bytes;
+            let (start, after) = (address(*buffer), of_kernels);
+            if plan.graph.value(value).storage == Storage::Weight {
+                let at = sources.weight(plan, value);
+                let moved = match rows {
+                    None => Moved::Weight(at),
+                    Some(ids) => {
+                        let (ty, count) = (plan.graph.ty(value), plan.graph.ty(ids).shape.numel());
+                        let row_bytes = bytes / count.max(1);
+                        Moved::Rows { at, rows: ty.shape.rows(), row_bytes, ids: sources.ids(plan, ids) }
+                    }
+                };
+                transfers.push(Transfer { moved, start, bytes, after });
+                continue;
+            }
             let at = *homes.entry(value).or_insert_with(|| {
                 let at = file_bytes;
                 file_bytes += bytes as u64;
                 at
             });
-            transfers.push(Transfer { out, start: address(*buffer), bytes, at, after: of_kernels });
+            let moved = if out { Moved::Out(at) } else { Moved::Back(at) };
+            transfers.push(Transfer { moved, start, bytes, after });
         }
         Copies { transfers: Arc::new(transfers), awaited, file_bytes }
     }
+}
+
+/// What the thread copies to and from.
+struct Files {
+    spill: Option<File>,
+    folder: PathBuf,
+    weights: Option<Arc<WeightFiles>>,
 }
 
 #[derive(Default)]
@@ -106,7 +156,7 @@ struct State {
     /// A copy is being made.
     busy: bool,
     quit: bool,
-    failure: Option<io::Error>,
+    failure: Option<DeviceError>,
 }
 
 #[derive(Default)]
@@ -126,26 +176,37 @@ impl Shared {
     }
 }
 
-/// The thread and its file.
+/// The thread and its files.
 pub(super) struct CopyQueue {
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
-    folder: PathBuf,
 }
 
 impl CopyQueue {
-    /// With a file of `bytes` in a folder.
+    /// With a spill file of `bytes` in a folder, if there are any, and the files of weights if there are such.
     ///
     /// # Errors
     /// A folder that cannot be written to, or has no room.
-    pub(super) fn start(folder: &Path, bytes: u64) -> Result<Self, DeviceError> {
-        let file = nameless_file(folder).and_then(|file| reserve(&file, bytes).map(|()| file));
-        let file = file.map_err(|error| refusal(folder, bytes, &error))?;
+    pub(super) fn start(
+        folder: Option<&Path>,
+        bytes: u64,
+        weights: Option<Arc<WeightFiles>>,
+    ) -> Result<Self, DeviceError> {
+        let spill = match (bytes, folder) {
+            (0, _) => None,
+            (_, None) => return Err(no_folder()),
+            (_, Some(folder)) => {
+                let file = nameless_file(folder).and_then(|file| reserve(&file, bytes).map(|()| file));
+                Some(file.map_err(|error| refusal(folder, bytes, &error))?)
+            }
+        };
+        let files = Files { spill, folder: folder.map(Path::to_path_buf).unwrap_or_default(), weights };
         let shared = Arc::new(Shared::default());
         let of_thread = Arc::clone(&shared);
-        let thread = std::thread::Builder::new().name("remat-copy".to_string()).spawn(move || serve(&of_thread, &file));
+        let thread =
+            std::thread::Builder::new().name("remat-copy".to_string()).spawn(move || serve(&of_thread, &files));
         let thread = thread.map_err(|error| DeviceError::CopyThread { problem: error.to_string() })?;
-        Ok(CopyQueue { shared, thread: Some(thread), folder: folder.to_path_buf() })
+        Ok(CopyQueue { shared, thread: Some(thread) })
     }
 
     /// A run of a program begins.
@@ -175,10 +236,7 @@ impl CopyQueue {
         let mut state = self.shared.lock();
         while state.copied < copies {
             if let Some(error) = state.failure.take() {
-                return Err(DeviceError::Spill {
-                    folder: self.folder.display().to_string(),
-                    problem: error.to_string(),
-                });
+                return Err(error);
             }
             state = self.shared.wait(state);
         }
@@ -209,7 +267,7 @@ impl Drop for CopyQueue {
 }
 
 /// What the thread does.
-fn serve(shared: &Shared, file: &File) {
+fn serve(shared: &Shared, files: &Files) {
     let mut state = shared.lock();
     loop {
         if state.quit {
@@ -224,7 +282,7 @@ fn serve(shared: &Shared, file: &File) {
         };
         state.busy = true;
         drop(state);
-        let done = transfer.carry_out(file);
+        let done = transfer.carry_out(files);
         state = shared.lock();
         state.busy = false;
         match done {
@@ -236,73 +294,56 @@ fn serve(shared: &Shared, file: &File) {
 }
 
 impl Transfer {
-    fn carry_out(&self, file: &File) -> io::Result<()> {
-        if self.out {
+    fn carry_out(&self, files: &Files) -> Result<(), DeviceError> {
+        let of_spill = |done: io::Result<()>| {
+            let (folder, problem) = (|| files.folder.display().to_string(), |error: io::Error| error.to_string());
+            done.map_err(|error| DeviceError::Spill { folder: folder(), problem: problem(error) })
+        };
+        let spill = || files.spill.as_ref().ok_or_else(no_folder);
+        if let Moved::Out(at) = self.moved {
             // SAFETY: the bytes are in the arena, initialised, and no kernel writes them until this copy is awaited.
             let bytes = unsafe { std::slice::from_raw_parts(self.start, self.bytes) };
-            file.write_all_at(bytes, self.at)
-        } else {
-            // SAFETY: the bytes are in the arena, and no kernel touches them until this copy is awaited.
-            let bytes = unsafe { std::slice::from_raw_parts_mut(self.start, self.bytes) };
-            file.read_exact_at(bytes, self.at)
+            return of_spill(spill()?.write_all_at(bytes, at));
+        }
+        // SAFETY: the bytes are in the arena, and no kernel touches them until this copy is awaited.
+        let bytes = unsafe { std::slice::from_raw_parts_mut(self.start, self.bytes) };
+        let weights = || files.weights.as_ref().ok_or_else(no_folder);
+        match self.moved {
+            Moved::Weight(at) => {
+                let weights = weights()?;
+                weights.read(at, bytes).map_err(|error| weights.failed(at, &error))
+            }
+            Moved::Rows { at, rows, row_bytes, ids } => {
+                // SAFETY: an input of as many ids as rows fit the buffer, which is not written while a program runs.
+                let ids = unsafe { std::slice::from_raw_parts(ids, self.bytes / row_bytes.max(1)) };
+                let weights = weights()?;
+                read_rows(weights, (at, rows), ids, bytes).map_err(|error| weights.failed(at, &error))
+            }
+            Moved::Back(at) | Moved::Out(at) => of_spill(spill()?.read_exact_at(bytes, at)),
         }
     }
 }
 
-/// Why a folder will not do.
-fn refusal(folder: &Path, bytes: u64, error: &io::Error) -> DeviceError {
-    let (folder, problem) = (folder.display().to_string(), error.to_string());
-    match error.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
-            DeviceError::NoSpillSpace { folder, bytes, problem }
+/// Reads the rows that ids name, each once for those of it that stand side by side. What names none, the kernel refuses.
+fn read_rows(files: &WeightFiles, (at, rows): (FilePlace, usize), ids: &[i32], into: &mut [u8]) -> io::Result<()> {
+    let row_bytes = into.len() / ids.len().max(1);
+    let mut before: Option<(usize, i32)> = None;
+    for (index, &id) in ids.iter().enumerate() {
+        let Some(row) = usize::try_from(id).ok().filter(|&row| row < rows) else { continue };
+        let to = index * row_bytes;
+        match before.filter(|&(_, last)| last == id) {
+            Some((from, _)) => into.copy_within(from..from + row_bytes, to),
+            None => {
+                let place = FilePlace { at: at.at + (row * row_bytes) as u64, ..at };
+                files.read(place, &mut into[to..to + row_bytes])?;
+            }
         }
-        _ => DeviceError::BadSpillFolder { folder, problem },
-    }
-}
-
-/// A file in a folder that never had a name, or, where the file system cannot do that, loses it at once.
-fn nameless_file(folder: &Path) -> io::Result<File> {
-    #[cfg(target_os = "linux")]
-    {
-        use std::os::unix::fs::OpenOptionsExt;
-        let nameless = OpenOptions::new().read(true).write(true).custom_flags(libc::O_TMPFILE).open(folder);
-        match nameless {
-            Err(error) if matches!(error.raw_os_error(), Some(libc::EOPNOTSUPP | libc::EISDIR | libc::ENOENT)) => {}
-            other => return other,
-        }
-    }
-    let path = folder.join(format!(".remat-spill-{}-{:?}", std::process::id(), std::thread::current().id()));
-    let file = OpenOptions::new().read(true).write(true).create_new(true).open(&path)?;
-    std::fs::remove_file(&path)?;
-    Ok(file)
-}
-
-/// Makes room for the whole file: asks the file system for it; where that cannot promise any, writes it once.
-fn reserve(file: &File, bytes: u64) -> io::Result<()> {
-    #[cfg(target_os = "linux")]
-    {
-        use std::os::fd::AsRawFd;
-        let length = libc::off_t::try_from(bytes).map_err(|_| io::Error::from(io::ErrorKind::FileTooLarge))?;
-        // SAFETY: the descriptor is open; no memory is involved.
-        let refused = unsafe { libc::fallocate(file.as_raw_fd(), 0, 0, length) } != 0;
-        let error = io::Error::last_os_error();
-        match error.raw_os_error() {
-            Some(libc::EOPNOTSUPP | libc::ENOSYS | libc::EINVAL | libc::EINTR) if refused => {}
-            _ if refused => return Err(error),
-            _ => return Ok(()),
-        }
-    }
-    let piece = vec![0_u8; PIECE_BYTES];
-    let mut at = 0;
-    while at < bytes {
-        let length = (bytes - at).min(PIECE_BYTES as u64);
-        file.write_all_at(&piece[..length as usize], at)?;
-        at += length;
+        before = Some((to, id));
     }
     Ok(())
 }
 
-/// Bytes per second of a folder's disk, out and back: a file is written and flushed, dropped from the cache, and read. On a
+/// Bytes per second of a folder's disk, out and back: a file is written and flushed, and read past the page cache. On a
 /// disk that has less room than the file takes, what it has.
 ///
 /// # Errors
@@ -311,9 +352,33 @@ pub fn measure_spill(folder: &Path) -> Result<SpillPrices, DeviceError> {
     measured(folder).map_err(|error| refusal(folder, PIECE_BYTES as u64, &error))
 }
 
+/// Bytes per second of a range of a file, read past the page cache; of so much of it as measuring a folder reads, at most.
+///
+/// # Errors
+/// A file that cannot be read.
+pub fn measure_reads(range: &FileRange) -> Result<f64, DeviceError> {
+    let bytes = range.bytes.min(MEASURED_BYTES);
+    let measured =
+        range.file.try_clone().and_then(|file| seconds_to_read(&UncachedFile::of(file), range.offset, bytes));
+    let failed =
+        |error: io::Error| DeviceError::Spill { folder: range.path.display().to_string(), problem: error.to_string() };
+    Ok(bytes as f64 / measured.map_err(failed)?.max(1e-9))
+}
+
+fn seconds_to_read(file: &UncachedFile, at: u64, bytes: u64) -> io::Result<f64> {
+    let mut bounce = Region::new(BOUNCE_BYTES, "measuring a disk").map_err(io::Error::other)?;
+    let mut read = vec![0; BOUNCE_BYTES];
+    let start = Instant::now();
+    for done in (0..bytes).step_by(BOUNCE_BYTES) {
+        let count = (bytes - done).min(BOUNCE_BYTES as u64) as usize;
+        file.read(bounce.bytes_mut(), at + done, &mut read[..count])?;
+    }
+    Ok(start.elapsed().as_secs_f64())
+}
+
 fn measured(folder: &Path) -> io::Result<SpillPrices> {
     let file = nameless_file(folder)?;
-    let mut piece = vec![0x5a_u8; PIECE_BYTES];
+    let piece = vec![0x5a_u8; PIECE_BYTES];
     let mut bytes = 0;
     let start = Instant::now();
     while bytes < MEASURED_BYTES {
@@ -325,19 +390,10 @@ fn measured(folder: &Path) -> io::Result<SpillPrices> {
     }
     file.sync_data()?;
     let writing = start.elapsed().as_secs_f64();
-    #[cfg(target_os = "linux")]
-    {
-        use std::os::fd::AsRawFd;
-        // SAFETY: the descriptor is open; the call only advises.
-        unsafe { libc::posix_fadvise(file.as_raw_fd(), 0, 0, libc::POSIX_FADV_DONTNEED) };
-    }
-    let start = Instant::now();
-    for at in (0..bytes).step_by(PIECE_BYTES) {
-        file.read_exact_at(&mut piece, at)?;
-    }
+    let file = UncachedFile::of(file);
+    file.forget();
+    drop(piece);
+    let reading = seconds_to_read(&file, 0, bytes)?;
     let rate = |seconds: f64| bytes as f64 / seconds.max(1e-9);
-    Ok(SpillPrices {
-        write_bytes_per_second: rate(writing),
-        read_bytes_per_second: rate(start.elapsed().as_secs_f64()),
-    })
+    Ok(SpillPrices { write_bytes_per_second: rate(writing), read_bytes_per_second: rate(reading) })
 }

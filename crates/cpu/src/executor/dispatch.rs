@@ -43,8 +43,11 @@ fn compute<T: Element>(call: &Call<'_>) -> Result<(), DeviceError> {
         Op::Zeros(_) => zeros(call),
         Op::Selection(op) => selection(call, op),
         Op::Embedding(_) => {
-            let ids = call.ids(1, call.shape(0)[0])?;
-            kernels::embedding::embedding(pool, call.last(0), ids, call.read::<T>(0), call.write::<T>(0));
+            let ids = call.ids(1, call.step.table_rows.unwrap_or(call.shape(0)[0]))?;
+            match call.step.table_rows {
+                Some(_) => call.write::<T>(0).copy_from_slice(call.read::<T>(0)),
+                None => kernels::embedding::embedding(pool, call.last(0), ids, call.read::<T>(0), call.write::<T>(0)),
+            }
         }
         Op::EmbeddingGrad(op) => {
             let ids = call.ids(1, op.rows)?;

@@ -12,19 +12,25 @@ mod expert_calls;
 mod image_calls;
 mod memory;
 mod operand;
+mod reserved_file;
 mod resolve;
 mod support;
+mod uncached_file;
+mod weights_file;
 
-pub use copy_queue::measure_spill;
+pub use copy_queue::{measure_reads, measure_spill};
 
 use crate::rules::RULES;
 use crate::{Level, ThreadPool};
 use copy_queue::CopyQueue;
 use memory::Region;
 use remat_ir::{Storage, Type};
-use remat_plan::{CustomKernels, Device, DeviceError, DeviceMemory, DeviceProfile, Observer, POISON, Place, Plan};
+use remat_plan::{
+    CustomKernels, Device, DeviceError, DeviceMemory, DeviceProfile, FileRange, Observer, POISON, Place, Plan,
+};
 use remat_plan::{Prices, ProgramId, SourceId, StepId, StepMemory, StepTime};
 use resolve::{Program, Sources};
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -69,6 +75,7 @@ pub struct CpuExecutor {
     custom: CustomKernels,
     poison: bool,
     spill_folder: Option<PathBuf>,
+    weights_in_files: HashMap<String, FileRange>,
 }
 
 impl CpuExecutor {
@@ -88,6 +95,7 @@ impl CpuExecutor {
             custom: CustomKernels::default(),
             poison: false,
             spill_folder: None,
+            weights_in_files: HashMap::new(),
             copy_queue: None,
         }
     }
@@ -160,7 +168,7 @@ impl StepMemory for Memory<'_> {
             Place::Input(id) => (Storage::Input, id),
         };
         let source = self.sources.find(storage, &self.plan.graph.value(value).name).expect("`load` has every source");
-        into.copy_from_slice(&self.sources.bytes(source)[offset..offset + into.len()]);
+        self.sources.read(source, offset, into).expect("what a step reads in place is resident");
     }
 
     fn read_arena(&self, offset: usize, into: &mut [u8]) {
@@ -175,6 +183,14 @@ impl Device for CpuExecutor {
 
     fn set_spill_folder(&mut self, folder: Option<&Path>) {
         self.spill_folder = folder.map(Path::to_path_buf);
+    }
+
+    fn set_weights_in_files(&mut self, weights: HashMap<String, FileRange>) {
+        self.weights_in_files = weights;
+    }
+
+    fn is_in_file(&self, source: SourceId) -> bool {
+        self.sources.is_in_model(source)
     }
 
     fn set_custom_kernels(&mut self, kernels: CustomKernels) {
@@ -195,19 +211,15 @@ impl Device for CpuExecutor {
             return Err(DeviceError::OtherRules { device: self.options.profile().name });
         }
         let arena_bytes = plans.iter().map(|plan| plan.arena_bytes).max().unwrap_or(0);
-        self.sources = Sources::of(&plans)?;
+        self.sources = Sources::of(&plans, self.spill_folder.as_deref(), &self.weights_in_files)?;
         self.arena = Region::new(arena_bytes, "the arena")?;
         for plan in plans {
             self.programs.push(Program::resolve(plan, &mut self.arena, &mut self.sources, &self.custom)?);
         }
         let file_bytes = self.spill_file_bytes();
-        if file_bytes > 0 {
-            let none = || DeviceError::BadSpillFolder {
-                folder: String::new(),
-                problem: "the plan offloads, and no folder was named".to_string(),
-            };
-            let folder = self.spill_folder.as_ref().ok_or_else(none)?;
-            self.copy_queue = Some(CopyQueue::start(folder, file_bytes as u64)?);
+        let weights = self.sources.files().cloned();
+        if file_bytes > 0 || weights.is_some() {
+            self.copy_queue = Some(CopyQueue::start(self.spill_folder.as_deref(), file_bytes as u64, weights)?);
         }
         Ok((0..self.programs.len() as u32).map(ProgramId).collect())
     }
@@ -225,13 +237,11 @@ impl Device for CpuExecutor {
     }
 
     fn write(&mut self, source: SourceId, offset: usize, bytes: &[u8]) -> Result<(), DeviceError> {
-        self.sources.bytes_mut(source)[offset..offset + bytes.len()].copy_from_slice(bytes);
-        Ok(())
+        self.sources.write(source, offset, bytes)
     }
 
     fn read(&self, source: SourceId, offset: usize, into: &mut [u8]) -> Result<(), DeviceError> {
-        into.copy_from_slice(&self.sources.bytes(source)[offset..offset + into.len()]);
-        Ok(())
+        self.sources.read(source, offset, into)
     }
 
     fn run(&mut self, program: ProgramId) -> Result<(), DeviceError> {

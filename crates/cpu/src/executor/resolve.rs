@@ -2,18 +2,20 @@
 //!
 //! Invariant: a resolved operand points at as many bytes as its type says, inside the arena or a source's own memory.
 
-use super::copy_queue::Copies;
+use super::copy_queue::{Copies, Homes};
 use super::memory::Region;
 use super::operand::Operand;
 use super::support::supports;
+use super::weights_file::{BOUNCE_BYTES, FilePlace, WRITTEN, WeightFiles, next_home};
 use crate::rules::RULES;
 use remat_ir::{FirstWrite, Op, OpId, SourceRole, Storage, Type, Value, ValueId};
 use remat_plan::{
-    Action, CustomInputs, CustomKernel, CustomKernels, CustomOutputs, DeviceError, DeviceMemory, Place, Plan,
-    ProgramSizes, freed,
+    Action, CustomInputs, CustomKernel, CustomKernels, CustomOutputs, DeviceError, DeviceMemory, FileRange, Place,
+    Plan, ProgramSizes, freed,
 };
 use remat_plan::{Queue, Slot, SourceId, Step, TensorView, TensorViewMut, Tier};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::path::Path;
 use std::sync::Arc;
 
 /// One step with its addresses.
@@ -24,6 +26,8 @@ pub(super) struct ResolvedStep {
     pub(super) workspace: (*mut u8, usize),
     /// The kernel of a custom op.
     pub(super) custom: Option<Arc<dyn CustomKernel>>,
+    /// How many rows the table has whose looked-up rows alone are the first operand, in their order.
+    pub(super) table_rows: Option<usize>,
 }
 
 /// A plan with its addresses.
@@ -52,6 +56,7 @@ impl Program {
             axis: size_of::<usize>(),
             slot: size_of::<Slot>(),
             copy: size_of::<ResolvedStep>() + size_of::<Vec<Slot>>() + Copies::COPY_BYTES,
+            copy_buffers: BOUNCE_BYTES,
         }
     };
 
@@ -70,10 +75,13 @@ impl Program {
             };
             let node = plan.graph.node(op);
             let mut operand = |place: &Place, value: ValueId| -> Result<Operand, DeviceError> {
-                let ty = plan.graph.ty(value).clone();
+                let ty = looked_up(&plan, place).unwrap_or_else(|| plan.graph.ty(value).clone());
                 let start = match *place {
                     Place::Arena(id) => arena.at(plan.buffers[id.index()].slot.offset),
-                    Place::Weight(weight) => sources.address(&plan, Storage::Weight, weight.value),
+                    Place::Weight(weight) => {
+                        sources.must_be_resident(&plan, index, weight.value)?;
+                        sources.address(&plan, Storage::Weight, weight.value)
+                    }
                     Place::State(root) => sources.address(&plan, Storage::State, root),
                     Place::Input(id) => sources.address(&plan, Storage::Input, id),
                 };
@@ -90,11 +98,26 @@ impl Program {
             let unsupported = |why| DeviceError::Unsupported { step: index, what: node.op.name().to_string(), why };
             supports(&node.op, &reads, &writes).map_err(unsupported)?;
             let custom = if let Op::Custom(op) = &node.op { Some(custom.of(op).map_err(unsupported)?) } else { None };
-            steps.push(Some(ResolvedStep { op, reads, writes, workspace, custom }));
+            let table_rows = step.reads.first().filter(|place| looked_up(&plan, place).is_some());
+            let table_rows = table_rows.map(|_| plan.graph.ty(node.inputs[0]).shape.rows());
+            steps.push(Some(ResolvedStep { op, reads, writes, workspace, custom, table_rows }));
         }
         let freed = freed(&plan);
-        let copies = Copies::of(&plan, |id| arena.at(plan.buffers[id.index()].slot.offset));
+        let copies = Copies::of(&plan, |id| arena.at(plan.buffers[id.index()].slot.offset), sources);
         Ok(Program { plan, steps, copies, freed })
+    }
+}
+
+/// The type of the looked-up rows of a weight that a place holds, if it holds such.
+fn looked_up(plan: &Plan, place: &Place) -> Option<Type> {
+    let Place::Arena(id) = *place else { return None };
+    let buffer = &plan.buffers[id.index()];
+    match plan.steps[buffer.first.index()].action {
+        Action::Fetch { value, rows: Some(ids), .. } => {
+            let table = plan.graph.ty(value);
+            Some(Type::new(table.dtype, [plan.graph.ty(ids).shape.numel(), table.shape.last()]))
+        }
+        _ => None,
     }
 }
 
@@ -103,7 +126,8 @@ fn computed(index: usize, step: &Step) -> Result<Option<OpId>, DeviceError> {
     let unsupported = |what: &str| DeviceError::Unsupported {
         step: index,
         what: what.to_string(),
-        why: "this executor has a compute queue, a copy queue for arena values, and resident weights".to_string(),
+        why: "this executor has a compute queue, a copy queue for arena values and weights, and resident weights"
+            .to_string(),
     };
     let spilled = |place: &Place| matches!(place, Place::Weight(weight) if weight.tier != Tier::Resident);
     let in_arena = |place: &Place| matches!(place, Place::Arena(_));
@@ -121,10 +145,18 @@ fn computed(index: usize, step: &Step) -> Result<Option<OpId>, DeviceError> {
 struct Source {
     storage: Storage,
     ty: Type,
-    /// Index of its kind.
-    kind: usize,
-    /// Where it begins in its kind's region.
+    home: Home,
+    /// Where it begins there.
     offset: usize,
+}
+
+/// Where a source lies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Home {
+    /// In the region of this kind.
+    Memory(usize),
+    /// A weight in this one of the files of weights.
+    File(usize),
 }
 
 impl Source {
@@ -150,6 +182,8 @@ pub(super) struct Sources {
     all: Vec<Source>,
     /// By `kind_of`.
     kinds: [Kind; KINDS],
+    /// Of weights that are not resident.
+    files: Option<Arc<WeightFiles>>,
 }
 
 /// Index of a source's kind in [`Sources::kinds`].
@@ -171,48 +205,140 @@ fn kind_name(kind: usize) -> &'static str {
 }
 
 impl Sources {
-    /// Allocates every source of the plans, zeroed.
-    pub(super) fn of(plans: &[Plan]) -> Result<Self, DeviceError> {
+    /// Allocates every source of the plans, zeroed. Weights that are not resident lie in the model's files where `in_model`
+    /// says so, all others in a file in the folder.
+    pub(super) fn of(
+        plans: &[Plan],
+        folder: Option<&Path>,
+        in_model: &HashMap<String, FileRange>,
+    ) -> Result<Self, DeviceError> {
         let mut sources = Sources::empty();
+        let spilled =
+            |plan: &Plan| plan.spilled.iter().map(|&id| plan.graph.value(id).name.clone()).collect::<Vec<_>>();
+        let spilled: HashSet<String> = plans.iter().flat_map(spilled).collect();
+        let mut files = FilesOfModel::default();
+        let mut file_bytes = 0;
         for plan in plans {
             for value in plan.graph.values.iter().filter(|value| value.producer.is_none()) {
-                if let Some(known) = sources.by_name.get(&value.name) {
-                    let known = &sources.all[known.index()];
-                    if known.ty != value.ty || known.storage != value.storage {
-                        let describe = |ty: &Type, storage: Storage| format!("{} {ty}", storage.name());
-                        return Err(DeviceError::SourceMismatch {
-                            name: value.name.clone(),
-                            first: describe(&known.ty, known.storage),
-                            second: describe(&value.ty, value.storage),
-                        });
-                    }
+                if sources.is_known(value)? {
                     continue;
                 }
-                let kind = kind_of(value);
-                let end = &mut sources.kinds[kind].bytes;
-                let source = Source { storage: value.storage, ty: value.ty.clone(), kind, offset: *end };
-                *end += value.ty.bytes().next_multiple_of(RULES.slot_alignment_bytes);
+                let bytes = value.ty.bytes();
+                let is_off = value.storage == Storage::Weight && spilled.contains(&value.name);
+                let (home, offset) = match in_model.get(&value.name).filter(|range| range.bytes == bytes as u64) {
+                    Some(range) if is_off => (Home::File(files.index_of(range)), range.offset as usize),
+                    _ if is_off => {
+                        let offset = next_home(file_bytes);
+                        file_bytes = offset + bytes as u64;
+                        (Home::File(WRITTEN), offset as usize)
+                    }
+                    _ => {
+                        let kind = kind_of(value);
+                        let end = &mut sources.kinds[kind].bytes;
+                        let offset = *end;
+                        *end += bytes.next_multiple_of(RULES.slot_alignment_bytes);
+                        (Home::Memory(kind), offset)
+                    }
+                };
                 sources.by_name.insert(value.name.clone(), SourceId(sources.all.len() as u32));
-                sources.all.push(source);
+                sources.all.push(Source { storage: value.storage, ty: value.ty.clone(), home, offset });
             }
         }
         for (index, kind) in sources.kinds.iter_mut().enumerate() {
             kind.region = Region::new(kind.bytes, kind_name(index))?;
         }
+        if !spilled.is_empty() {
+            sources.files = Some(Arc::new(WeightFiles::open(folder, file_bytes, &files.ranges)?));
+        }
         Ok(sources)
+    }
+
+    /// Whether a plan before has this source.
+    ///
+    /// # Errors
+    /// As something else.
+    fn is_known(&self, value: &Value) -> Result<bool, DeviceError> {
+        let Some(known) = self.by_name.get(&value.name).map(|known| &self.all[known.index()]) else { return Ok(false) };
+        if known.ty == value.ty && known.storage == value.storage {
+            return Ok(true);
+        }
+        let describe = |ty: &Type, storage: Storage| format!("{} {ty}", storage.name());
+        Err(DeviceError::SourceMismatch {
+            name: value.name.clone(),
+            first: describe(&known.ty, known.storage),
+            second: describe(&value.ty, value.storage),
+        })
     }
 
     /// No sources at all.
     pub(super) fn empty() -> Self {
         let kinds = std::array::from_fn(|_| Kind { region: Region::empty(), bytes: 0 });
-        Sources { by_name: HashMap::new(), all: Vec::new(), kinds }
+        Sources { by_name: HashMap::new(), all: Vec::new(), kinds, files: None }
     }
 
     fn address(&mut self, plan: &Plan, storage: Storage, id: ValueId) -> *mut u8 {
         let source = self.by_name.get(&plan.graph.value(id).name).expect("`of` allocated every source");
         let source = &self.all[source.index()];
         debug_assert_eq!(source.storage, storage);
-        self.kinds[source.kind].region.at(source.offset)
+        match source.home {
+            Home::Memory(kind) => self.kinds[kind].region.at(source.offset),
+            Home::File(_) => unreachable!("a weight in a file has no address, and `resolve` has asked"),
+        }
+    }
+
+    /// # Errors
+    /// A weight that another plan keeps in the file.
+    fn must_be_resident(&self, plan: &Plan, step: usize, weight: ValueId) -> Result<(), DeviceError> {
+        let name = &plan.graph.value(weight).name;
+        let resident = self.by_name.get(name).is_some_and(|id| matches!(self.all[id.index()].home, Home::Memory(_)));
+        let why = "another plan that is loaded with it keeps this weight off memory: all must".to_string();
+        if resident { Ok(()) } else { Err(DeviceError::Unsupported { step, what: name.clone(), why }) }
+    }
+
+    /// The files of weights that are not resident.
+    pub(super) fn files(&self) -> Option<&Arc<WeightFiles>> {
+        self.files.as_ref()
+    }
+
+    /// Whether a source lies in a file of the model, and so is never written.
+    pub(super) fn is_in_model(&self, id: SourceId) -> bool {
+        matches!(self.all[id.index()].home, Home::File(file) if file != WRITTEN)
+    }
+
+    fn opened(&self) -> &WeightFiles {
+        self.files.as_ref().expect("`of` opened the files of what lies in them")
+    }
+
+    /// Copies bytes into a source.
+    pub(super) fn write(&mut self, id: SourceId, offset: usize, bytes: &[u8]) -> Result<(), DeviceError> {
+        let source = &self.all[id.index()];
+        let range = source.bytes();
+        assert!(offset + bytes.len() <= range.len(), "bytes behind the end of a source");
+        let at = source.offset + offset;
+        match source.home {
+            Home::Memory(kind) => self.kinds[kind].region.bytes_mut()[at..at + bytes.len()].copy_from_slice(bytes),
+            Home::File(file) => {
+                assert!(file == WRITTEN, "a weight in a file of the model is not written");
+                let failed = |error| self.opened().failed(FilePlace { file, at: at as u64 }, &error);
+                self.opened().write(at as u64, bytes).map_err(failed)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Copies bytes out of a source.
+    pub(super) fn read(&self, id: SourceId, offset: usize, into: &mut [u8]) -> Result<(), DeviceError> {
+        let source = &self.all[id.index()];
+        assert!(offset + into.len() <= source.bytes().len(), "bytes behind the end of a source");
+        let at = source.offset + offset;
+        match source.home {
+            Home::Memory(kind) => into.copy_from_slice(&self.kinds[kind].region.bytes()[at..at + into.len()]),
+            Home::File(file) => {
+                let place = FilePlace { file, at: at as u64 };
+                self.opened().read(place, into).map_err(|error| self.opened().failed(place, &error))?;
+            }
+        }
+        Ok(())
     }
 
     pub(super) fn find(&self, storage: Storage, name: &str) -> Option<SourceId> {
@@ -223,21 +349,54 @@ impl Sources {
         &self.all[id.index()].ty
     }
 
-    pub(super) fn bytes(&self, id: SourceId) -> &[u8] {
-        let source = &self.all[id.index()];
-        &self.kinds[source.kind].region.bytes()[source.bytes()]
-    }
-
-    pub(super) fn bytes_mut(&mut self, id: SourceId) -> &mut [u8] {
-        let source = &self.all[id.index()];
-        let bytes = source.bytes();
-        &mut self.kinds[source.kind].region.bytes_mut()[bytes]
-    }
-
     /// Allocated bytes by kind.
     pub(super) fn sizes(&self) -> DeviceMemory {
         let bytes = |kinds: std::ops::Range<usize>| self.kinds[kinds].iter().map(|kind| kind.bytes).sum();
-        DeviceMemory { weights: bytes(0..1), inputs: bytes(1..2), states: bytes(2..KINDS), ..DeviceMemory::default() }
+        let (weights_file, copy_buffers) = match &self.files {
+            Some(files) => (files.written_file_bytes(), BOUNCE_BYTES),
+            None => (0, 0),
+        };
+        DeviceMemory {
+            weights: bytes(0..1),
+            inputs: bytes(1..2),
+            states: bytes(2..KINDS),
+            weights_file,
+            copy_buffers,
+            ..DeviceMemory::default()
+        }
+    }
+}
+
+/// The files of the model that weights lie in, in the order of their numbers behind that of the written one.
+#[derive(Default)]
+struct FilesOfModel<'a> {
+    /// One range of each.
+    ranges: Vec<&'a FileRange>,
+}
+
+impl<'a> FilesOfModel<'a> {
+    fn index_of(&mut self, range: &'a FileRange) -> usize {
+        let known = self.ranges.iter().position(|known| Arc::ptr_eq(&known.file, &range.file));
+        let index = known.unwrap_or_else(|| {
+            self.ranges.push(range);
+            self.ranges.len() - 1
+        });
+        WRITTEN + 1 + index
+    }
+}
+
+impl Homes for Sources {
+    fn weight(&self, plan: &Plan, weight: ValueId) -> FilePlace {
+        let source = self.by_name.get(&plan.graph.value(weight).name).expect("`of` has every source");
+        let source = &self.all[source.index()];
+        match source.home {
+            Home::File(file) => FilePlace { file, at: source.offset as u64 },
+            Home::Memory(_) => unreachable!("what a plan fetches is off memory in all plans"),
+        }
+    }
+
+    fn ids(&mut self, plan: &Plan, input: ValueId) -> *const i32 {
+        self.address(plan, Storage::Input, input).cast_const().cast()
     }
 }
 

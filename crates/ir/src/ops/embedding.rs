@@ -33,6 +33,10 @@ impl OpDef for Embedding {
         0..1
     }
 
+    fn looks_up(&self) -> Option<(usize, usize)> {
+        Some((0, 1))
+    }
+
     fn vjp(&self, cx: &mut Vjp<'_>) -> Result<Vec<Option<ValueId>>, IrError> {
         let dy = cx.dy("embedding")?;
         let rows = cx.builder.ty(cx.inputs[0]).shape[0];

@@ -32,6 +32,11 @@ pub trait OpDef: Clone + PartialEq {
         Vec::new()
     }
 
+    /// (table, ids): of that operand only the rows are read that these ids name, in their order.
+    fn looks_up(&self) -> Option<(usize, usize)> {
+        None
+    }
+
     /// The operands whose row i (rows: all axes but the last, flattened) is all that row i of each result needs of them; the
     /// other operands are read whole. Where results are donated, they are sums over rows instead, and a call on later rows
     /// continues them. `None` for an op that joins rows in any other way. Such an op can run on a few rows at a time.
@@ -176,6 +181,9 @@ macro_rules! ops {
             }
             fn in_place(&self) -> Vec<(usize, usize)> {
                 match self { $(Op::$variant(op) => op.in_place(),)* Op::Custom(op) => op.in_place() }
+            }
+            fn looks_up(&self) -> Option<(usize, usize)> {
+                match self { $(Op::$variant(op) => op.looks_up(),)* Op::Custom(op) => op.looks_up() }
             }
             fn row_operands(&self) -> Option<Vec<usize>> {
                 match self { $(Op::$variant(op) => op.row_operands(),)* Op::Custom(op) => op.row_operands() }

@@ -1,12 +1,14 @@
 //! Rule 3: every operand is in the place the step reads it from, when it reads it.
 //!
 //! Method: walk the steps once, remembering who wrote each buffer, which value each state now holds and who touched it,
-//! and what was evicted; each use must be ordered after its definition by the happens-before relation.
+//! and what was evicted; a weight that is not
+//! resident is read from a buffer that it was fetched into, from the tier that the plan declares; each use must be ordered after its definition by the happens-before relation.
 
 use super::CheckError;
 use super::order::Order;
 use crate::{Action, BufferId, Collective, Place, Plan, Step, Tier};
-use remat_ir::{Storage, ValueId};
+use remat_ir::{OpDef, Storage, ValueId};
+use remat_tensor::DType;
 use std::collections::HashMap;
 
 struct Contents<'a> {
@@ -18,6 +20,8 @@ struct Contents<'a> {
     state_users: Vec<Vec<usize>>,
     state_writer: Vec<Option<usize>>,
     evicted: HashMap<(ValueId, Tier), usize>,
+    /// Of a buffer that holds looked-up rows of a weight, by which ids.
+    rows_of: Vec<Option<ValueId>>,
 }
 
 pub(super) fn check(plan: &Plan, order: &Order) -> Result<(), CheckError> {
@@ -30,6 +34,7 @@ pub(super) fn check(plan: &Plan, order: &Order) -> Result<(), CheckError> {
         state_users: vec![Vec::new(); values],
         state_writer: vec![None; values],
         evicted: HashMap::new(),
+        rows_of: vec![None; plan.buffers.len()],
     };
     for (at, step) in plan.steps.iter().enumerate() {
         contents.step(at, step)?;
@@ -57,8 +62,14 @@ impl Contents<'_> {
                 self.evicted.insert((value, tier), at);
                 Ok(())
             }
-            Action::Fetch { value, tier } => {
+            Action::Fetch { value, tier, rows } if self.plan.graph.value(value).storage == Storage::Weight => {
+                self.fetch_weight(at, step, value, tier, rows)
+            }
+            Action::Fetch { value, tier, rows } => {
                 self.counts(at, step, 0, 1)?;
+                if rows.is_some() {
+                    return Err(CheckError::NotInTier { step: at as u32, value: self.name(value) });
+                }
                 let Some(&evict) = self.evicted.get(&(value, tier)) else {
                     return Err(CheckError::NotYetComputed { step: at as u32, value: self.name(value) });
                 };
@@ -73,6 +84,61 @@ impl Contents<'_> {
                 self.read(at, step, 0, value)
             }
         }
+    }
+
+    /// A weight, or the rows of it that an input's ids name, comes from the tier that the plan says it lies in.
+    fn fetch_weight(
+        &mut self,
+        at: usize,
+        step: &Step,
+        value: ValueId,
+        tier: Tier,
+        rows: Option<ValueId>,
+    ) -> Result<(), CheckError> {
+        let graph = &self.plan.graph;
+        let are_ids = |ids: ValueId| {
+            graph.value(ids).storage == Storage::Input
+                && graph.ty(ids).dtype == DType::I32
+                && graph.ty(value).shape.len() == 2
+        };
+        if tier != Tier::Spill || self.plan.tier(value) != tier || !rows.is_none_or(are_ids) {
+            return Err(CheckError::NotInTier { step: at as u32, value: self.name(value) });
+        }
+        self.counts(at, step, usize::from(rows.is_some()), 1)?;
+        if let Some(ids) = rows {
+            self.read(at, step, 0, ids)?;
+        }
+        let Place::Arena(id) = step.writes[0] else { return Err(self.wrong_place(at, step, 0, value)) };
+        if !self.holds(id, value) {
+            return Err(self.wrong_place(at, step, 0, value));
+        }
+        let buffer = &self.plan.buffers[id.index()];
+        let needed = self.plan.fetch_bytes(value, rows);
+        if buffer.slot.bytes != needed {
+            return Err(CheckError::WrongSize { value: self.name(value), needed, bytes: buffer.slot.bytes });
+        }
+        self.rows_of[id.index()] = rows;
+        self.begins(at, id)
+    }
+
+    /// Whether a read of these rows is what a lookup by the same ids makes of them.
+    fn looks_up(&self, step: &Step, index: usize, rows: Option<ValueId>) -> bool {
+        let Some(ids) = rows else { return true };
+        let Action::Compute(op) = step.action else { return false };
+        let node = self.plan.graph.node(op);
+        node.op.looks_up().is_some_and(|(table, by)| table == index && node.inputs[by] == ids)
+    }
+
+    /// A step begins the life of a buffer: the one that the buffer names, and no other before.
+    fn begins(&mut self, at: usize, id: BufferId) -> Result<(), CheckError> {
+        let buffer = &self.plan.buffers[id.index()];
+        let first = buffer.first;
+        if first.index() != at || self.writer[id.index()].is_some() {
+            let value = self.name(buffer.value);
+            return Err(CheckError::WrongWriter { buffer: id.0, value, step: at as u32, first: first.0 });
+        }
+        self.writer[id.index()] = Some(at);
+        Ok(())
     }
 
     fn counts(&self, at: usize, step: &Step, reads: usize, writes: usize) -> Result<(), CheckError> {
@@ -90,8 +156,17 @@ impl Contents<'_> {
         let graph = &self.plan.graph;
         match (graph.value(value).storage, step.reads[index]) {
             (Storage::Input, Place::Input(id)) if id == value => Ok(()),
-            (Storage::Weight, Place::Weight(weight)) if weight.value == value && weight.tier == Tier::Resident => {
+            (Storage::Weight, Place::Weight(weight))
+                if weight.value == value
+                    && weight.tier == Tier::Resident
+                    && self.plan.tier(value) == Tier::Resident =>
+            {
                 Ok(())
+            }
+            (Storage::Weight, Place::Arena(id))
+                if self.holds(id, value) && self.looks_up(step, index, self.rows_of[id.index()]) =>
+            {
+                self.read_buffer(at, id, value)
             }
             (Storage::State, Place::State(root)) if root == graph.storage_root(value) => {
                 let holds = self.state_holds[root.index()];
@@ -136,15 +211,7 @@ impl Contents<'_> {
                 self.state_writer[root.index()] = Some(at);
                 Ok(())
             }
-            (Storage::Arena, Place::Arena(id)) if self.holds(id, value) => {
-                let first = self.plan.buffers[id.index()].first;
-                if first.index() != at || self.writer[id.index()].is_some() {
-                    let value = self.name(value);
-                    return Err(CheckError::WrongWriter { buffer: id.0, value, step: at as u32, first: first.0 });
-                }
-                self.writer[id.index()] = Some(at);
-                Ok(())
-            }
+            (Storage::Arena, Place::Arena(id)) if self.holds(id, value) => self.begins(at, id),
             _ => Err(self.wrong_place(at, step, index, value)),
         }
     }

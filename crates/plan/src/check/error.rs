@@ -24,6 +24,8 @@ pub enum CheckError {
     WrongPlace { step: u32, node: String, index: usize, value: String },
     #[error("step {step} reads \"{value}\" before it is computed")]
     NotYetComputed { step: u32, value: String },
+    #[error("step {step} fetches \"{value}\" from a tier that it does not lie in, or rows that cannot be fetched")]
+    NotInTier { step: u32, value: String },
     #[error("step {step} reads \"{value}\" from buffer {buffer}, which was freed after step {last}")]
     UseAfterFree { step: u32, value: String, buffer: u32, last: u32 },
     #[error("step {step} reads \"{value}\" from a state that now holds \"{holds}\"")]

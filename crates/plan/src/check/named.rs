@@ -4,7 +4,7 @@
 
 use super::CheckError;
 use crate::{Action, Place, Plan, Slot, Step};
-use remat_ir::ValueId;
+use remat_ir::{Storage, ValueId};
 
 pub(super) fn check(plan: &Plan) -> Result<(), CheckError> {
     for (index, buffer) in plan.buffers.iter().enumerate() {
@@ -14,6 +14,13 @@ pub(super) fn check(plan: &Plan) -> Result<(), CheckError> {
         if buffer.first > buffer.last || buffer.last.index() >= plan.steps.len() {
             let (first, last) = (buffer.first.0, buffer.last.0);
             return Err(CheckError::Named(format!("buffer {index} lives from step {first} to step {last}")));
+        }
+    }
+    for (index, &weight) in plan.spilled.iter().enumerate() {
+        value(plan, weight, || "the list of weights that are not resident".to_string())?;
+        let is_weight = plan.graph.value(weight).storage == Storage::Weight;
+        if !is_weight || index.checked_sub(1).is_some_and(|before| plan.spilled[before] >= weight) {
+            return Err(CheckError::Named(format!("%{} is no weight, or listed out of order", weight.0)));
         }
     }
     for (at, step) in plan.steps.iter().enumerate() {
@@ -29,7 +36,11 @@ fn step(plan: &Plan, at: usize, step: &Step) -> Result<(), CheckError> {
             return Err(CheckError::Named(format!("step {at} computes node #{}, which does not exist", op.0)));
         }
         Action::Compute(_) => {}
-        Action::Evict { value: moved, .. } | Action::Fetch { value: moved, .. } => value(plan, moved, of)?,
+        Action::Evict { value: moved, .. } => value(plan, moved, of)?,
+        Action::Fetch { value: moved, rows, .. } => {
+            value(plan, moved, of)?;
+            rows.map_or(Ok(()), |ids| value(plan, ids, of))?;
+        }
         Action::Collective { value: combined, .. } => value(plan, combined, of)?,
     }
     for place in step.reads.iter().chain(&step.writes) {

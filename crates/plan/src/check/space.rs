@@ -9,7 +9,7 @@
 use super::CheckError;
 use super::order::Order;
 use crate::{Action, Place, Plan, Queue, Slot};
-use remat_ir::OpDef;
+use remat_ir::{OpDef, Storage};
 use std::collections::{BTreeMap, BTreeSet};
 
 struct Resident {
@@ -61,7 +61,8 @@ fn residents(plan: &Plan) -> Result<Vec<Resident>, CheckError> {
     for (index, buffer) in plan.buffers.iter().enumerate() {
         let value = plan.graph.value(buffer.value);
         let needed = value.ty.bytes();
-        if buffer.slot.bytes != needed {
+        // How many bytes of a weight are fetched, rule 3 has compared.
+        if value.storage != Storage::Weight && buffer.slot.bytes != needed {
             return Err(CheckError::WrongSize { value: value.name.clone(), needed, bytes: buffer.slot.bytes });
         }
         residents.push(Resident {

@@ -5,7 +5,7 @@
 mod simulate;
 
 use remat_ir::{Array, Graph};
-use remat_plan::{BufferId, CheckError, Place, Plan, StepId, Tier, WeightOperand, check};
+use remat_plan::{Action, BufferId, CheckError, Place, Plan, StepId, Tier, WeightOperand, check};
 use simulate::{reference, simulate};
 
 /// Bytes that choices are made from; when they run out, the first choice is taken.
@@ -89,7 +89,7 @@ impl Seed {
 fn change(plan: &mut Plan, draw: &mut Draw<'_>) {
     let (step, buffer) = (draw.below(plan.steps.len()), draw.below(plan.buffers.len()));
     let other = draw.below(plan.steps.len());
-    match draw.below(11) {
+    match draw.below(12) {
         0 => plan.buffers[buffer].slot.offset = draw.below(plan.arena_bytes / 64 + 2) * 64,
         1 => plan.buffers[buffer].slot.offset = plan.buffers[draw.below(plan.buffers.len())].slot.offset,
         2 => plan.buffers[buffer].last = StepId(other as u32),
@@ -117,12 +117,40 @@ fn change(plan: &mut Plan, draw: &mut Draw<'_>) {
             plan.buffers[buffer].value = plan.buffers[b].value;
             plan.buffers[b].value = a;
         }
-        _ => plan.steps.swap(step, other),
+        10 => plan.steps.swap(step, other),
+        _ => elsewhere(plan, draw),
     }
     if draw.below(2) == 0 {
         let workspaces = plan.steps.iter().filter_map(|step| step.workspace);
         plan.arena_bytes =
             plan.buffers.iter().map(|buffer| buffer.slot).chain(workspaces).map(|s| s.end()).max().unwrap_or(0);
+    }
+}
+
+/// Another place for a weight, or other rows of it.
+fn elsewhere(plan: &mut Plan, draw: &mut Draw<'_>) {
+    let value = remat_ir::ValueId(draw.below(plan.graph.values.len()) as u32);
+    let fetches: Vec<usize> =
+        (0..plan.steps.len()).filter(|&at| matches!(plan.steps[at].action, Action::Fetch { .. })).collect();
+    match draw.below(3) {
+        0 => {
+            let listed = plan.spilled.binary_search(&value);
+            match listed {
+                Ok(at) => drop(plan.spilled.drain(at..=at)),
+                Err(at) => plan.spilled.insert(at, value),
+            }
+        }
+        changed if !fetches.is_empty() => {
+            let step = &mut plan.steps[fetches[draw.below(fetches.len())]];
+            if let Action::Fetch { tier, rows, .. } = &mut step.action {
+                match changed {
+                    1 => *tier = [Tier::Resident, Tier::Spill][draw.below(2)],
+                    _ if rows.is_some() => (*rows, step.reads) = (None, Vec::new()),
+                    _ => (*rows, step.reads) = (Some(value), vec![Place::Input(value)]),
+                }
+            }
+        }
+        _ => {}
     }
 }
 

@@ -110,6 +110,18 @@ impl Machine<'_> {
         }
     }
 
+    /// A weight; where only looked-up rows come, all others are NaN.
+    fn fetched(&self, value: ValueId, rows: Option<ValueId>, reads: &[Array]) -> Array {
+        let mut array = self.sources[&self.plan.graph.value(value).name].clone();
+        if rows.is_some() {
+            let fetched: Vec<usize> = reads[0].data.iter().map(|&id| id as usize).collect();
+            for row in (0..array.rows()).filter(|row| !fetched.contains(row)) {
+                array.row_mut(row).fill(f64::NAN);
+            }
+        }
+        array
+    }
+
     fn wipe(&mut self, slot: Slot) {
         for (held, buffer) in self.buffers.iter_mut().zip(&self.plan.buffers) {
             if buffer.slot.overlaps(slot) {
@@ -141,7 +153,10 @@ impl Machine<'_> {
                 self.away.insert((value, tier), reads[0].clone());
                 Vec::new()
             }
-            Action::Fetch { value, tier } => {
+            Action::Fetch { value, rows, .. } if self.plan.graph.value(value).storage == Storage::Weight => {
+                vec![self.fetched(value, rows, &reads)]
+            }
+            Action::Fetch { value, tier, .. } => {
                 vec![self.away.get(&(value, tier)).ok_or("fetches what is not there")?.clone()]
             }
             // One rank alone.

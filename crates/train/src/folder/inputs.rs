@@ -4,6 +4,7 @@
 
 use crate::folder::file_names::EVENTS_FILE;
 use crate::folder::ownership::run_files;
+use crate::settings::device_map::DeviceMap;
 use crate::{TrainConfig, TrainError};
 use remat_data::file_of;
 use remat_formats::SettingName;
@@ -33,6 +34,9 @@ impl TrainConfig {
         }
         if let Some(path) = &self.chat_template {
             places = places.reads(&name("chat-template"), path);
+        }
+        if let Some(DeviceMap::File(path)) = &self.device_map {
+            places = places.reads(&name("device-map"), path);
         }
         match config_file {
             Some(path) => places.reads(&name("config"), path),

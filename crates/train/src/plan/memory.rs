@@ -13,6 +13,7 @@ use crate::ranks::gradient_exchange::GradientExchange;
 use remat_ir::Graph;
 use remat_plan::{Action, DeviceProfile, MemoryDomain, OpClass, Plan, Step};
 use remat_step::StepTrace;
+use std::collections::HashSet;
 
 /// Buffers that weights are read through, one piece after the other: as they are stored, and as numbers.
 const LOAD_BUFFER_BYTES: usize = 3 << 20;
@@ -104,10 +105,24 @@ impl PhaseMemory {
 impl MemoryAccount {
     /// Of a run of these plans, the update's and others beside the micro-step's, on a device of this profile.
     pub(crate) fn new(micro: &Plan, others: &[&Plan], profile: &DeviceProfile, buffers: Buffers) -> Self {
+        MemoryAccount::with_files(micro, others, profile, buffers, &HashSet::new())
+    }
+
+    /// The same where weights of these names lie in the model's own files as they are read.
+    pub(crate) fn with_files(
+        micro: &Plan,
+        others: &[&Plan],
+        profile: &DeviceProfile,
+        buffers: Buffers,
+        in_files: &HashSet<String>,
+    ) -> Self {
         let plans = || std::iter::once(&micro).chain(others);
         let resolved = plans().map(|plan| profile.program.bytes(plan)).sum();
         let graphs: Vec<&Graph> = plans().map(|plan| &plan.graph).collect();
-        let sources = SourceTotals::of(&graphs, profile.rules.slot_alignment_bytes);
+        let off = plans().flat_map(|plan| plan.spilled.iter().map(|&id| plan.graph.value(id).name.as_str()));
+        let off: HashSet<&str> = off.collect();
+        let alignment_bytes = profile.rules.slot_alignment_bytes;
+        let sources = SourceTotals::with_weights_off_memory(&graphs, alignment_bytes, &off, in_files);
         let steps = plans().map(|plan| plan.steps.len()).sum();
         let arena = ArenaParts::of(micro, largest_arena(micro, others));
         let spill_file = plans().map(|plan| plan.spill_file_bytes()).max().unwrap_or(0);
@@ -126,6 +141,7 @@ impl MemoryAccount {
             (device, MemoryPart::Inputs, sources.inputs),
             (device, MemoryPart::KernelScratch, profile.executor_bytes),
             (host, MemoryPart::ResolvedPlans, resolved),
+            (host, MemoryPart::CopyBuffers, if off.is_empty() { 0 } else { profile.program.copy_buffers }),
             (host, MemoryPart::Data, buffers.data_bytes),
             (host, MemoryPart::Trace, buffers.trace_bytes(micro, others)),
             (device, MemoryPart::KvCache, sources.caches),
@@ -133,6 +149,7 @@ impl MemoryAccount {
             (host, MemoryPart::ProgramAndTokenizer, program_bytes(buffers.held_bytes(), steps)),
             (host, MemoryPart::Reserve, RESERVE_BYTES),
             (MemoryDomain::Disk, MemoryPart::SpillFile, spill_file),
+            (MemoryDomain::Disk, MemoryPart::WeightsFile, sources.weights_file),
         ] {
             rows.add(domain, part, bytes);
         }
@@ -202,11 +219,13 @@ impl MemoryAccount {
                 | MemoryPart::Inputs
                 | MemoryPart::KernelScratch
                 | MemoryPart::ResolvedPlans
+                | MemoryPart::CopyBuffers
                 | MemoryPart::Data
                 | MemoryPart::SampleTokenizer
                 | MemoryPart::ProgramAndTokenizer
                 | MemoryPart::Reserve
-                | MemoryPart::SpillFile,
+                | MemoryPart::SpillFile
+                | MemoryPart::WeightsFile,
                 _,
             ) => bytes,
         }

@@ -59,6 +59,8 @@ rows! {
         Data "data" "data",
         /// The times of one update's steps.
         Trace "trace" "trace",
+        /// What weights that are not in memory are read through.
+        CopyBuffers "copy_buffers" "copy buffers",
         /// Keys and values of the tokens of a sample.
         KvCache "kv_cache" "kv cache of samples",
         /// The tokenizer that samples are read and written with, and their buffers.
@@ -69,6 +71,8 @@ rows! {
         Reserve "reserve" "reserve",
         /// The file that offloaded values go to.
         SpillFile "spill_file" "spill file",
+        /// The file of weights that are not in memory.
+        WeightsFile "weights_file" "weights file",
     }
 }
 
@@ -105,10 +109,17 @@ rows! {
         Reserve "reserve" "reserve",
         /// The file that offloaded values go to.
         SpillFile "spill_file" "spill file",
+        /// The file of weights that are not in memory.
+        WeightsFile "weights_file" "weights file",
     }
 }
 
 impl MemoryPart {
+    /// Whether it is a file, and so no memory.
+    pub fn is_file(self) -> bool {
+        matches!(self, MemoryPart::SpillFile | MemoryPart::WeightsFile)
+    }
+
     /// The row of a phase that it is part of.
     pub(crate) fn in_phase(self, trains_adapters: bool) -> PhasePart {
         match self {
@@ -119,13 +130,21 @@ impl MemoryPart {
             MemoryPart::KeptActivations => PhasePart::Activations,
             MemoryPart::HeadWorkspace => PhasePart::Head,
             MemoryPart::Transient => PhasePart::Transient,
-            MemoryPart::KernelScratch | MemoryPart::ResolvedPlans => PhasePart::Workspace,
+            MemoryPart::KernelScratch | MemoryPart::ResolvedPlans | MemoryPart::CopyBuffers => PhasePart::Workspace,
             MemoryPart::Inputs | MemoryPart::Data | MemoryPart::Trace => PhasePart::DataBuffers,
             MemoryPart::ProgramAndTokenizer | MemoryPart::Reserve => PhasePart::Reserve,
             MemoryPart::KvCache => PhasePart::KvCache,
             MemoryPart::SampleTokenizer => PhasePart::Tokenizer,
             MemoryPart::SpillFile => PhasePart::SpillFile,
+            MemoryPart::WeightsFile => PhasePart::WeightsFile,
         }
+    }
+}
+
+impl PhasePart {
+    /// Whether it is a file, and so no memory.
+    pub fn is_file(self) -> bool {
+        matches!(self, PhasePart::SpillFile | PhasePart::WeightsFile)
     }
 }
 

@@ -10,12 +10,14 @@ use crate::plan::buckets::{BucketPlan, LengthBucket};
 use crate::plan::limit_owner::LimitOwner;
 use crate::plan::memory;
 use crate::plan::memory::Buffers;
+use crate::plan::placement::pinned;
 use crate::plan::process_memory::resident_bytes;
+use crate::plan::setting::Setting;
 use crate::{MemoryAccount, TrainConfig, TrainError};
-use remat_compiler::{CompileError, Problem, compile_or_smallest};
+use remat_compiler::{CompileError, Pinned, Problem, compile_or_smallest};
 use remat_ir::Graph;
 use remat_plan::{ByteSize, DeviceProfile, MemoryDomain, Plan, Policy};
-use remat_step::{LoadedForward, Trained, TrainingStep};
+use remat_step::{Trained, TrainingStep};
 
 /// How often a plan is made anew because the account overshot.
 const ATTEMPTS: usize = 4;
@@ -45,19 +47,22 @@ pub struct Limit {
     pub whose: LimitOwner,
 }
 
-/// The limit of each kind of memory that has one. A disk has none here: the spill file is reserved before the first step,
-/// and the disk itself refuses it.
+/// The limit of each kind of memory that has one. A disk without one refuses by itself: files are reserved before the first
+/// step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Limits {
     host: Option<Limit>,
     device: Option<Limit>,
+    disk: Option<Limit>,
 }
 
 impl Limits {
     /// Of the settings and of a device of this profile.
     pub(crate) fn of(config: &TrainConfig, profile: &DeviceProfile) -> Self {
         let device = profile.own_memory_bytes.map(|bytes| Limit { bytes, whose: LimitOwner::Device });
-        Limits { host: Limit::of_host(config), device }
+        let disk = config.max_memory.and_then(|limits| limits.disk);
+        let disk = disk.map(|ByteSize(bytes)| Limit { bytes, whose: LimitOwner::DiskSetting });
+        Limits { host: Limit::of_host(config), device, disk }
     }
 
     /// The limit of one kind of memory.
@@ -65,21 +70,21 @@ impl Limits {
         match domain {
             MemoryDomain::Host => self.host,
             MemoryDomain::Device => self.device,
-            MemoryDomain::Disk => None,
+            MemoryDomain::Disk => self.disk,
         }
     }
 
-    /// The same with another limit of the host's or a device's memory.
+    /// The same with another limit of one kind of memory.
     pub(crate) fn with(self, domain: MemoryDomain, limit: Limit) -> Self {
         match domain {
             MemoryDomain::Host => Limits { host: Some(limit), ..self },
             MemoryDomain::Device => Limits { device: Some(limit), ..self },
-            MemoryDomain::Disk => self,
+            MemoryDomain::Disk => Limits { disk: Some(limit), ..self },
         }
     }
 
     /// Refuses what does not fit where the arena does not lie: no other plan would change that.
-    fn check_beside_arena(self, account: &MemoryAccount, profile: &DeviceProfile) -> Result<(), TrainError> {
+    pub(crate) fn check_beside_arena(self, account: &MemoryAccount, profile: &DeviceProfile) -> Result<(), TrainError> {
         for domain in MemoryDomain::ALL.into_iter().filter(|&domain| domain != profile.tensor_domain()) {
             let needed_bytes = account.peak_bytes(domain);
             if let Some(limit) = self.in_domain(domain).filter(|limit| needed_bytes > limit.bytes) {
@@ -96,12 +101,15 @@ impl Limit {
         if let Some(ByteSize(bytes)) = config.memory {
             return Some(Limit { bytes, whose: LimitOwner::Setting });
         }
+        if let Some(ByteSize(bytes)) = config.max_memory.and_then(|limits| limits.host) {
+            return Some(Limit { bytes, whose: LimitOwner::HostSetting });
+        }
         let available = available_bytes();
         let of_machine = |available: u64| Limit { bytes: available as usize, whose: LimitOwner::Machine };
         available.map(|available| of_machine(available + resident_bytes()))
     }
 
-    fn refuse(self, domain: MemoryDomain, needed_bytes: usize) -> TrainError {
+    pub(crate) fn refuse(self, domain: MemoryDomain, needed_bytes: usize) -> TrainError {
         let (limit_bytes, whose) = (self.bytes, self.whose);
         TrainError::DoesNotFit { domain, needed_bytes, limit_bytes, whose, alternatives: Vec::new() }
     }
@@ -140,36 +148,21 @@ pub(crate) struct OtherGraphs {
 /// Forward and backward of a micro-step, ready to plan, and what they train.
 pub(crate) struct MicroStepProblem<'a> {
     pub(crate) problem: Problem<'a>,
-    trained: Trained,
+    pub(crate) trained: Trained,
+    /// Weights whose place is given.
+    pub(crate) pinned: Pinned,
 }
 
 impl<'a> MicroStepProblem<'a> {
-    pub(crate) fn of(step: TrainingStep, profile: &'a DeviceProfile) -> Result<Self, TrainError> {
+    /// Of a setting's step.
+    ///
+    /// # Errors
+    /// A step that cannot be planned, a map of modules that cannot be followed.
+    pub(crate) fn of(step: TrainingStep, setting: Setting<'_>, profile: &'a DeviceProfile) -> Result<Self, TrainError> {
         let (problem, trained) = step.problem(profile)?;
-        Ok(MicroStepProblem { problem, trained })
+        let pinned = pinned(setting, problem.graph())?;
+        Ok(MicroStepProblem { problem, trained, pinned })
     }
-}
-
-/// Compiles the micro-steps, the update, the evaluation and what samples.
-pub(crate) fn plan_step(
-    config: &TrainConfig,
-    micro_step: &MicroStepProblem<'_>,
-    beside: &OtherGraphs,
-    profile: &DeviceProfile,
-    buffers: Buffers,
-    limits: Limits,
-) -> Result<PlannedStep, TrainError> {
-    let policy = &config.checkpointing;
-    let MicroStepProblem { problem, trained } = micro_step;
-    let (update, accumulation) = (trained.plan_update(profile)?, trained.plan_accumulation(profile)?);
-    let plan = |graph: &Graph| LoadedForward::plan(graph.clone(), profile);
-    let evaluation = beside.evaluation.as_ref().map(plan).transpose()?;
-    let generation = beside.generation.iter().map(plan).collect::<Result<Vec<_>, _>>()?;
-    let others: Vec<&Plan> =
-        std::iter::once(&update).chain(&accumulation).chain(&evaluation).chain(&generation).collect();
-    let (micro, shorter, account) = fitting((problem, &beside.shorter), &others, policy, profile, buffers, limits)?;
-    let trained = trained.clone();
-    Ok(PlannedStep { micro, update, accumulation, evaluation, generation, shorter, account, trained })
 }
 
 /// The plans of the micro-step, the longest and shorter ones, whose account is within the limits. The longest shapes the

@@ -8,11 +8,13 @@ use crate::plan::alternative::Alternative;
 use crate::plan::alternatives::{OfUpdate, Present, alternatives};
 use crate::plan::buckets::BucketPlan;
 use crate::plan::cluster::{Cluster, PartSeconds, RanksPlan, UpdateWork};
-use crate::plan::planning::{Limit, MicroStepProblem, PlannedStep, plan_step};
+use crate::plan::placed_weights::{PlacedWeights, placed_weights};
+use crate::plan::plan_step::plan_step;
+use crate::plan::planning::{Limit, MicroStepProblem, PlannedStep};
 use crate::plan::setting::Setting;
 use crate::plan::setup::{SetUp, SetUpFor};
 use crate::ranks::host_share::{check_on_ranks, shared};
-use crate::{MemoryAccount, PhaseMemory, TrainConfig, TrainError};
+use crate::{MemoryAccount, MemoryPart, PhaseMemory, TrainConfig, TrainError};
 use remat_compiler::{CompileError, Survey};
 use remat_ir::Storage;
 use remat_model::BatchShape;
@@ -86,6 +88,8 @@ pub struct RunPlan {
     pub fit: Fit,
     /// The micro-step's plan; the smallest if it does not fit.
     pub micro: Plan,
+    /// Where frozen weights lie, where some are off memory.
+    pub placement: Vec<PlacedWeights>,
     /// The update's plan.
     pub update: Plan,
     /// What the run would hold.
@@ -137,7 +141,7 @@ pub fn plan_on_ranks(config: TrainConfig, cluster: &Cluster) -> Result<RunPlan, 
 fn planned(config: TrainConfig, cluster: Option<&Cluster>) -> Result<RunPlan, TrainError> {
     let setup = SetUp::of(config, SetUpFor::Plan(cluster.map_or(0, Cluster::ranks)))?;
     let (setting, profile) = (setup.setting(), setup.profile());
-    let micro_step = MicroStepProblem::of(setting.step()?, &profile)?;
+    let micro_step = MicroStepProblem::of(setting.step()?, setting, &profile)?;
     let (planned, fits, domain) = planned_or_smallest(&setup, &micro_step, &profile)?;
     let buckets = planned.bucket_plans(&setup.buckets, &profile);
     let mut summary = FrontierSummary::of(setting, &micro_step, &planned, &profile, domain)?;
@@ -150,6 +154,7 @@ fn planned(config: TrainConfig, cluster: Option<&Cluster>) -> Result<RunPlan, Tr
     let of_update = OfUpdate { update: &update, accumulation: accumulation.as_ref() };
     let present = Present { setting, profile: &profile, problem, parameters, micro: &micro, of_update };
     let alternatives = alternatives(&present)?;
+    let placement = placed_weights(&micro, &micro_step.pinned.in_files);
     drop(micro_step);
     let SetUp { config, model, shape, limits, .. } = setup;
     let limit = limits.in_domain(domain);
@@ -186,6 +191,7 @@ fn planned(config: TrainConfig, cluster: Option<&Cluster>) -> Result<RunPlan, Tr
         frontier: summary.frontier,
         buckets,
         alternatives,
+        placement,
         micro,
         update,
         account,
@@ -244,14 +250,26 @@ impl FrontierSummary {
             micro_step.problem.survey(&config.checkpointing, POINTS)?;
         let arena_bytes = planned.micro.arena_bytes.max(planned.update.arena_bytes);
         let (account, of_arena) = (&planned.account, profile.tensor_domain());
-        let beside = account.running_bytes(of_arena) - arena_bytes;
+        // Of the frontier, where all weights are resident.
+        let resident = micro_step.problem.weight_bytes() - planned.micro.resident_weight_bytes();
+        let copy_buffers = account.bytes_of(MemoryPart::CopyBuffers);
+        let beside = account.running_bytes(of_arena) - arena_bytes + resident - copy_buffers;
         let peak = |arena_bytes: usize| {
             (beside + arena_bytes.max(planned.update.arena_bytes)).max(account.earlier_bytes(of_arena))
+        };
+        let off_memory = match profile.prices.reads_weights() {
+            true => {
+                let choice = micro_step.problem.off_memory(&config.checkpointing, &micro_step.pinned);
+                let weights = micro_step.problem.weight_bytes();
+                let taken = choice.smallest_bytes(usize::MAX).saturating_add(profile.program.copy_buffers);
+                (beside - weights).saturating_add(taken).max(account.earlier_bytes(of_arena))
+            }
+            false => usize::MAX,
         };
         let mut summary = FrontierSummary {
             frontier: Vec::new(),
             smallest_memory_bytes: if domain == of_arena {
-                peak(smallest_arena_bytes)
+                peak(smallest_arena_bytes).min(off_memory)
             } else {
                 account.peak_bytes(domain)
             },

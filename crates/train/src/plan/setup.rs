@@ -15,7 +15,7 @@ use crate::plan::planning::{Limits, OtherGraphs};
 use crate::plan::setting::Setting;
 use crate::prices::given_prices::given_prices;
 use crate::prices::machine_prices::cached_profile;
-use crate::prices::spill::{spill_prices, with_spill};
+use crate::prices::spill::{file_reads, spill_prices, with_spill};
 use crate::record::time::today;
 use crate::run::control::RunControl;
 use crate::settings::adapter_options::AdapterOptions;
@@ -71,6 +71,8 @@ pub(crate) struct SetUp {
     pub(crate) prices: Option<Prices>,
     /// What copies to the settings' folder cost, if they name one.
     pub(crate) spill: Option<SpillPrices>,
+    /// Bytes per second of the model's files, where weights may be read from there alone.
+    pub(crate) file_reads: Option<f64>,
 }
 
 /// Held-out rows and the shape they are evaluated in.
@@ -182,6 +184,10 @@ impl SetUp {
         };
         let (limits, prices) = (Limits::of(&config, &options.profile()), given_prices(&config)?);
         let spill = spill_prices(&config, prices.as_ref())?;
+        let file_reads = match config.device_map {
+            Some(_) => file_reads(&config, &model, &model.training(&method, shape)?.graph)?,
+            None => None,
+        };
         Ok(SetUp {
             config,
             model,
@@ -196,6 +202,7 @@ impl SetUp {
             limits,
             prices,
             spill,
+            file_reads,
         })
     }
 
@@ -212,7 +219,13 @@ impl SetUp {
                 cached_profile(&self.options, self.config.number_format()).unwrap_or_else(|| self.options.profile())
             }
         };
-        with_spill(profile, self.spill)
+        self.with_copies(profile)
+    }
+
+    /// A profile with the prices of copies.
+    pub(crate) fn with_copies(&self, profile: DeviceProfile) -> DeviceProfile {
+        let profile = with_spill(profile, self.spill);
+        DeviceProfile { prices: Prices { file_reads: self.file_reads, ..profile.prices }, ..profile }
     }
 
     /// What is planned beside the longest micro-step and the update.

@@ -7,6 +7,9 @@
 use remat_ir::{FirstWrite, Graph, SourceRole, StateRole, Storage, Value};
 use std::collections::HashSet;
 
+/// Where a weight may begin in a file.
+const BLOCK_BYTES: usize = 4096;
+
 /// Bytes of sources.
 #[derive(Default)]
 pub(crate) struct SourceTotals {
@@ -24,6 +27,8 @@ pub(crate) struct SourceTotals {
     pub(crate) caches: usize,
     pub(crate) inputs: usize,
     pub(crate) has_adapters: bool,
+    /// Weights that are off memory, as they lie in their file.
+    pub(crate) weights_file: usize,
     /// Masters of adapters' second matrices: zero until the first update.
     pub(crate) zero_at_first: usize,
 }
@@ -32,11 +37,26 @@ impl SourceTotals {
     /// Of the sources of some graphs, in the order in which their plans are loaded, where each begins at a multiple of so many
     /// bytes.
     pub(crate) fn of(graphs: &[&Graph], alignment_bytes: usize) -> Self {
+        SourceTotals::with_weights_off_memory(graphs, alignment_bytes, &HashSet::new(), &HashSet::new())
+    }
+
+    /// The same where weights of the names `off` are not in memory, and of these the ones `in_files` in the model's files.
+    pub(crate) fn with_weights_off_memory(
+        graphs: &[&Graph],
+        alignment_bytes: usize,
+        off: &HashSet<&str>,
+        in_files: &HashSet<String>,
+    ) -> Self {
         let mut totals = SourceTotals::default();
         let mut seen = HashSet::new();
         for value in graphs.iter().flat_map(|graph| &graph.values).filter(|value| value.producer.is_none()) {
             if seen.insert(value.name.as_str()) {
-                totals.count(value, alignment_bytes);
+                let is_off = value.storage == Storage::Weight && off.contains(value.name.as_str());
+                match is_off {
+                    true if in_files.contains(&value.name) => {}
+                    true => totals.weights_file += value.ty.bytes().next_multiple_of(BLOCK_BYTES),
+                    false => totals.count(value, alignment_bytes),
+                }
             }
         }
         totals

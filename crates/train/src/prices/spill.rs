@@ -1,11 +1,13 @@
-//! With `--offload DIR`: what copies to that folder cost, given or measured.
+//! With `--offload DIR`: what copies to that folder cost, given or measured; without it, what reading the model's files does.
 //!
-//! Invariant: a profile without a folder has no spill tier, and so no plan of it copies anything. Look next at
+//! Invariant: a profile without a folder has no spill tier, and so no plan of it copies kept values. Look next at
 //! `remat_step::device::measure_spill` for how a folder is measured.
 
 use crate::{TrainConfig, TrainError};
+use remat_ir::Graph;
+use remat_model::Model;
 use remat_plan::{DeviceProfile, Prices, SpillPrices};
-use remat_step::device::measure_spill;
+use remat_step::device::{measure_reads, measure_spill};
 
 /// Prices of the settings' folder, if they name one: the given ones, or a file of 32 MiB is written, read and gone.
 ///
@@ -20,4 +22,18 @@ pub(crate) fn spill_prices(config: &TrainConfig, given: Option<&Prices>) -> Resu
 /// The profile with these prices of copies.
 pub(crate) fn with_spill(profile: DeviceProfile, spill: Option<SpillPrices>) -> DeviceProfile {
     DeviceProfile { prices: Prices { spill, ..profile.prices }, ..profile }
+}
+
+/// Bytes per second of the model's own files, where the settings let weights lie there and name no folder: some of the largest
+/// weight are read.
+///
+/// # Errors
+/// A file that cannot be read.
+pub(crate) fn file_reads(config: &TrainConfig, model: &Model, graph: &Graph) -> Result<Option<f64>, TrainError> {
+    if config.offload.is_some() || config.device_map.is_none() {
+        return Ok(None);
+    }
+    let ranges = model.weights_in_files(graph)?;
+    let largest = ranges.values().max_by_key(|range| (range.bytes, range.offset));
+    Ok(largest.map(measure_reads).transpose()?)
 }

@@ -64,6 +64,7 @@ impl Profiled {
                 offloaded_bytes: row.offloaded_bytes,
                 arena_bytes: row.arena_bytes,
                 activation_bytes: row.activation_bytes,
+                placement: Vec::new(),
             },
             observed: Observed {
                 steps: self.repeats as u64,

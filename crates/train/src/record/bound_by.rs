@@ -36,7 +36,9 @@ fn constraint(part: MemoryPart) -> Option<&'static str> {
         // What the program itself takes is nothing to choose, and a file is no memory.
         MemoryPart::KernelScratch
         | MemoryPart::ResolvedPlans
+        | MemoryPart::WeightsFile
         | MemoryPart::Trace
+        | MemoryPart::CopyBuffers
         | MemoryPart::ProgramAndTokenizer
         | MemoryPart::Reserve
         | MemoryPart::SpillFile => None,

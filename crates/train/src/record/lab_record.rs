@@ -2,6 +2,7 @@
 //!
 //! Invariant: everything in it was read, measured or computed in this run; what is not known is null, never guessed.
 
+use crate::plan::placed_weights::PlacedWeights;
 use crate::profile::row::{ProfileRow, RefusedPolicy};
 use crate::record::machine::Machine;
 use crate::run::held_out::Best;
@@ -44,6 +45,9 @@ pub struct PlanRecord {
     pub offloaded_bytes: usize,
     pub arena_bytes: usize,
     pub activation_bytes: usize,
+    /// Where frozen weights lie, where some are off memory.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub placement: Vec<PlacedWeights>,
 }
 
 /// What is kept of a run's best evaluation.

@@ -9,13 +9,14 @@ use crate::plan::alternatives::with_alternatives;
 use crate::plan::buckets::{BucketPlan, LengthBucket};
 use crate::plan::memory;
 use crate::plan::memory::Buffers;
-use crate::plan::planning::{Limit, Limits, MicroStepProblem, PlannedStep, plan_step};
+use crate::plan::placed_weights::placed_weights;
+use crate::plan::plan_step::{plan_step, prices_decide};
+use crate::plan::planning::{Limit, Limits, MicroStepProblem, PlannedStep};
 use crate::plan::program_memory::{MEASURING_BYTES, RESERVE_BYTES};
 use crate::plan::setting::update_rule;
 use crate::plan::setup::{EvaluationData, SetUp, SetUpFor};
 use crate::prices::machine_prices::{Measuring, measured_profile};
 use crate::prices::pace::PaceWatch;
-use crate::prices::spill::with_spill;
 use crate::record::bound_by::{bound_by, limiting};
 use crate::record::lab_record::PlanRecord;
 use crate::record::machine::Machine;
@@ -29,9 +30,10 @@ use crate::{MemoryPart, PhaseMemory, TrainConfig, TrainError};
 use remat_data::{Batch, DataLoader};
 use remat_ir::Storage;
 use remat_model::{BatchShape, Method, Model, refresh_working_copies};
-use remat_plan::{DeviceProfile, MemoryDomain, Plan, Policy, Prices};
+use remat_plan::{DeviceProfile, MemoryDomain, Prices};
 use remat_step::device::release_freed_memory;
 use remat_step::{DeviceOptions, MicroPlan, StepPlans, TrainingStep};
+use std::collections::HashSet;
 
 /// A run that is ready to be loaded.
 pub(crate) struct Prepared {
@@ -49,6 +51,8 @@ pub(crate) struct Prepared {
     options: DeviceOptions,
     limits: Limits,
     planned: PlannedStep,
+    /// Weights that the model's files hold as they are read.
+    in_files: HashSet<String>,
     /// The prices that it was planned with, if they are this machine's own.
     own_prices: Option<Prices>,
 }
@@ -67,7 +71,7 @@ pub(crate) fn prepare(
     let SetUp { config, options, limits, buffers, .. } = &setup;
     let planned = |profile: &DeviceProfile, buffers: Buffers| {
         let step = TrainingStep::new(training.clone(), Some(&update_rule(config)))?;
-        let micro_step = MicroStepProblem::of(step, profile)?;
+        let micro_step = MicroStepProblem::of(step, setting, profile)?;
         plan_step(config, &micro_step, &beside, profile, buffers, *limits)
             .map_err(|error| with_alternatives(error, setting, profile))
     };
@@ -78,7 +82,7 @@ pub(crate) fn prepare(
         let buffers = Buffers { measuring_bytes, ..*buffers };
         if has_room_to_measure(limits.in_domain(MemoryDomain::Host), buffers, step.steps()) {
             let measured = measured_profile(options, config.number_format(), Measuring::IfDoubtful)?.0;
-            let measured = with_spill(measured, setup.spill);
+            let measured = setup.with_copies(measured);
             match planned(&measured, buffers) {
                 Ok(better) => (profile, step) = (measured, better),
                 // The plan by arithmetic fits, so a limit that is just enough for it stays enough.
@@ -87,6 +91,10 @@ pub(crate) fn prepare(
             }
         }
     }
+    let in_files = match step.micro.spilled.is_empty() {
+        true => HashSet::new(),
+        false => setup.model.weights_in_files(&step.micro.graph)?.into_keys().collect(),
+    };
     let bucket_plans = step.bucket_plans(&setup.buckets, &profile);
     let own_prices = (setup.prices.is_none() && control.device.is_none()).then_some(profile.prices);
     let SetUp { config, model, method, shape, loader, evaluation, samples, buckets, options, limits, .. } = setup;
@@ -108,14 +116,9 @@ pub(crate) fn prepare(
         options,
         limits,
         planned: step,
+        in_files,
         own_prices,
     })
-}
-
-/// Whether the plan was searched for by price: nothing else asks what an op costs.
-fn prices_decide(micro: &Plan) -> bool {
-    let searched = matches!(micro.policy, Policy::Auto | Policy::Budget(_));
-    micro.copy_steps().next().is_some() || (searched && micro.recomputed_steps().next().is_some())
 }
 
 /// Whether measuring prices now leaves the promise of the limit alone. `buffers` count what it takes.
@@ -144,6 +147,8 @@ impl Prepared {
             recomputed_steps: self.planned.micro.recomputed_steps().count(),
             tiles: self.planned.micro.tiles(),
             offloaded_bytes: self.planned.micro.offloaded_bytes(),
+            off_memory_weight_bytes: self.planned.micro.spilled_weight_bytes(),
+            read_weight_bytes: self.planned.micro.fetched_weight_bytes(),
             buckets: &self.bucket_plans,
             arena_bytes: self.arena_bytes(),
             memory: &self.planned.account,
@@ -192,6 +197,7 @@ impl Prepared {
                 offloaded_bytes: micro.offloaded_bytes(),
                 arena_bytes: self.arena_bytes(),
                 activation_bytes: account.bytes_of(MemoryPart::KeptActivations),
+                placement: placed_weights(micro, &self.in_files),
             },
             bound_by: bound_by(account, limiting(self.limits.in_domain(self.options.profile().tensor_domain()), micro)),
         }
@@ -205,6 +211,9 @@ impl Prepared {
         let (graph, parameters) = (micro.graph.clone(), trained.parameters);
         let mut device = self.options.open()?;
         device.set_spill_folder(self.config.offload.as_deref());
+        if !micro.spilled.is_empty() {
+            device.set_weights_in_files(self.model.weights_in_files(&graph)?);
+        }
         let shorter =
             shorter.into_iter().zip(&self.buckets).map(|(plan, bucket)| MicroPlan::shorter(plan, bucket.seq_len));
         let micros = shorter.chain([MicroPlan::longest(micro)]).collect();

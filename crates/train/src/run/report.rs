@@ -80,6 +80,10 @@ pub struct PlannedRun<'a> {
     pub tiles: usize,
     /// Bytes that a micro-step copies out of the arena, and back.
     pub offloaded_bytes: usize,
+    /// Bytes of frozen weights that are not in memory.
+    pub off_memory_weight_bytes: usize,
+    /// What of them a micro-step reads.
+    pub read_weight_bytes: usize,
     /// Micro-batches by length, the shortest first, each with its plan; one where all are of one length.
     pub buckets: &'a [BucketPlan],
     /// Size of the arena.

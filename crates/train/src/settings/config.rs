@@ -4,9 +4,11 @@
 //! `config_file` for the TOML side.
 
 use crate::settings::adapter_options::{ADAPTER_OPTIONS, AdapterOptions};
+use crate::settings::device_map::DeviceMap;
 use crate::settings::device_name::DeviceName;
-use crate::settings::isa::Isa;
+use crate::settings::isa::{Isa, device_options};
 use crate::settings::kinds::{AccumulationKind, MethodKind, OptimizerKind, QuantKind, TrainedTurns};
+use crate::settings::max_memory::MaxMemory;
 use crate::settings::precision::PrecisionChoice;
 use crate::settings::schedule::{self, ScheduleKind, Warmup, whole_updates};
 use crate::{Precision, Schedule, TrainError};
@@ -215,10 +217,19 @@ pub struct TrainConfig {
     #[arg(long, value_name = "SIZE", help_heading = "Machine")]
     pub memory: Option<ByteSize>,
 
-    /// Folder on a fast disk, or in memory as /dev/shm is, for kept values that find no room: they are copied out and back
-    /// while the step computes, where that is faster than recomputing or nothing else fits; nothing stays there
+    /// Most memory of each kind: host is --memory, disk what may lie in files of --offload, as host=6GiB,disk=40GiB
+    #[arg(long, value_name = "KIND=SIZE,…", help_heading = "Machine")]
+    pub max_memory: Option<MaxMemory>,
+
+    /// Folder on a fast disk, or in memory as /dev/shm is, for kept values and frozen weights that find no room: they are
+    /// copied while the step computes, where that is faster than recomputing or nothing else fits; nothing stays there
     #[arg(long, value_name = "DIR", help_heading = "Machine")]
     pub offload: Option<PathBuf>,
+
+    /// Where frozen weights lie: auto places them by what it costs, without --offload in memory or the model's own files; a
+    /// JSON file of modules, each "host" or "disk", is followed, and auto places the others; the result does not depend on it
+    #[arg(long, value_name = "auto|FILE", help_heading = "Machine")]
+    pub device_map: Option<DeviceMap>,
 
     /// What operations and copies to --offload's folder cost, as remat doctor --json printed it, in place of this machine's
     /// measured prices; the result does not depend on it

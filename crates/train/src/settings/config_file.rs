@@ -236,6 +236,8 @@ mod tests {
             threads: Some(1),
             isa: Some(crate::Isa::Avx2),
             memory: Some(ByteSize(1 << 30)),
+            max_memory: Some(crate::MaxMemory { disk: Some(ByteSize(1)), ..Default::default() }),
+            device_map: Some(crate::DeviceMap::Auto),
             offload: Some("x".into()),
             eval_every: Some(1),
             early_stop: Some(1),

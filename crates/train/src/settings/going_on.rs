@@ -15,6 +15,8 @@ const FREE_ON_RESUME: &[&str] = &[
     "checkpointing",
     "memory",
     "device-memory",
+    "max-memory",
+    "device-map",
     "offload",
     "prices",
     "threads",

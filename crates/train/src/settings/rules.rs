@@ -3,8 +3,11 @@
 //! Invariant: a value that came through [`TrainConfig::resolved`] has every rule of this file checked and every derived
 //! default filled in, and is what `config.toml` in the run folder holds.
 
+use crate::settings::device_map::DeviceMap;
 use crate::settings::device_name::DeviceName;
+use crate::settings::isa::device_options;
 use crate::settings::kinds::{MethodKind, QuantKind};
+use crate::settings::max_memory::MaxMemory;
 use crate::{TrainConfig, TrainError};
 use remat_formats::SettingName;
 
@@ -95,7 +98,9 @@ impl TrainConfig {
     fn check_paths(&self) -> Result<(), TrainError> {
         let single =
             [("model", Some(&self.model)), ("out", Some(&self.out)), ("init-adapter", self.init_adapter.as_ref())];
-        let others = [("offload", self.offload.as_ref()), ("tensorboard", self.tensorboard.as_ref())];
+        let map = if let Some(DeviceMap::File(path)) = &self.device_map { Some(path) } else { None };
+        let others =
+            [("offload", self.offload.as_ref()), ("tensorboard", self.tensorboard.as_ref()), ("device-map", map)];
         let single = single.into_iter().chain(others);
         let paths = single.filter_map(|(key, path)| Some((key, path?)));
         let lists = [("data", &self.data), ("eval-data", &self.eval_data)];
@@ -182,6 +187,10 @@ impl TrainConfig {
             return Err(TrainError::BadFlag { key: "loraplus-lr-embedding", problem });
         }
         self.check_companions()?;
+        if let (Some(_), Some(MaxMemory { host: Some(host), .. })) = (self.memory, self.max_memory) {
+            let problem = format!("host={host} and {} are one limit; give one of them", SettingName("memory"));
+            return Err(TrainError::BadFlag { key: "max-memory", problem });
+        }
         if self.epochs.is_some() && self.steps.is_some() {
             return bad("steps", "given together with epochs".to_string(), "one of the two");
         }

@@ -1,0 +1,168 @@
+//! Files of weights that are not resident: one that is written at load, and those of the model itself where they hold the very
+//! bytes that kernels read. The copy queue reads both in every run.
+//!
+//! Invariants: the written file has no name and is reserved whole before anything is written to it; the model's files are
+//! held open and only read; all are read past the page cache through one buffer, which is counted. Look next at
+//! `uncached_file`.
+
+use super::memory::Region;
+use super::reserved_file::{nameless_file, refusal, reserve};
+use super::uncached_file::{BLOCK_BYTES, UncachedFile};
+use remat_plan::{DeviceError, FileRange};
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// The buffer that reads go through.
+pub(super) const BOUNCE_BYTES: usize = 2 << 20;
+
+/// Written bytes after which the cache is asked to let go of them.
+const WRITTEN_BYTES: usize = 16 << 20;
+
+/// Where a source of so many bytes begins that follows `end`.
+pub(super) fn next_home(end: u64) -> u64 {
+    end.next_multiple_of(BLOCK_BYTES as u64)
+}
+
+/// Where a weight begins: in which of [`WeightFiles`], and at which byte.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct FilePlace {
+    pub(super) file: usize,
+    pub(super) at: u64,
+}
+
+/// Index of the file that is written at load.
+pub(super) const WRITTEN: usize = 0;
+
+/// The files, and what goes through them.
+pub(super) struct WeightFiles {
+    /// The one that is written, if there is one, then the model's.
+    files: Vec<(Option<UncachedFile>, PathBuf)>,
+    written_file_bytes: u64,
+    buffer: Mutex<Buffer>,
+}
+
+struct Buffer {
+    region: Region,
+    /// Written, and not yet dropped from the cache.
+    written: usize,
+}
+
+impl WeightFiles {
+    /// Reserves a file of so many bytes in a folder, if there are any, and opens the model's.
+    ///
+    /// # Errors
+    /// A folder that cannot be written to, or has no room; a file that cannot be opened; memory for the buffer.
+    pub(super) fn open(folder: Option<&Path>, bytes: u64, model: &[&FileRange]) -> Result<Self, DeviceError> {
+        let bytes = next_home(bytes);
+        let written = match (bytes, folder) {
+            (0, _) => (None, PathBuf::new()),
+            (_, None) => return Err(no_folder()),
+            (_, Some(folder)) => {
+                let file = nameless_file(folder).and_then(|file| reserve(&file, bytes).map(|()| file));
+                let file = file.map_err(|error| refusal(folder, bytes, &error))?;
+                (Some(UncachedFile::of(file)), folder.to_path_buf())
+            }
+        };
+        let mut files = vec![written];
+        for FileRange { file, path, .. } in model {
+            let file = file.try_clone().map_err(|error| failed(path, &error))?;
+            files.push((Some(UncachedFile::of(file)), path.clone()));
+        }
+        let region = Region::new(BOUNCE_BYTES, "the buffer that weights are read through")?;
+        Ok(WeightFiles { files, written_file_bytes: bytes, buffer: Mutex::new(Buffer { region, written: 0 }) })
+    }
+
+    /// Size of the file that is written.
+    pub(super) fn written_file_bytes(&self) -> usize {
+        self.written_file_bytes as usize
+    }
+
+    /// Why a copy of a weight failed.
+    pub(super) fn failed(&self, place: FilePlace, error: &io::Error) -> DeviceError {
+        failed(&self.files[place.file].1, error)
+    }
+
+    fn buffer(&self) -> MutexGuard<'_, Buffer> {
+        // The buffer's bytes are nobody's between two reads.
+        self.buffer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn file(&self, index: usize) -> io::Result<&UncachedFile> {
+        self.files[index].0.as_ref().ok_or_else(|| io::Error::other("there is no file of weights"))
+    }
+
+    /// Writes bytes of the file that is written, from `at` on.
+    pub(super) fn write(&self, at: u64, bytes: &[u8]) -> io::Result<()> {
+        self.file(WRITTEN)?.cached().write_all_at(bytes, at)?;
+        let mut buffer = self.buffer();
+        buffer.written += bytes.len();
+        if buffer.written >= WRITTEN_BYTES {
+            self.flush(&mut buffer)?;
+        }
+        Ok(())
+    }
+
+    /// Lets the cache go of everything that was written.
+    fn flush(&self, buffer: &mut Buffer) -> io::Result<()> {
+        if buffer.written > 0 {
+            buffer.written = 0;
+            let file = self.file(WRITTEN)?;
+            file.cached().sync_data()?;
+            file.forget();
+        }
+        Ok(())
+    }
+
+    /// Reads bytes from a place on.
+    pub(super) fn read(&self, place: FilePlace, into: &mut [u8]) -> io::Result<()> {
+        let mut buffer = self.buffer();
+        self.flush(&mut buffer)?;
+        self.file(place.file)?.read(buffer.region.bytes_mut(), place.at, into)
+    }
+}
+
+fn failed(path: &Path, error: &io::Error) -> DeviceError {
+    DeviceError::Spill { folder: path.display().to_string(), problem: error.to_string() }
+}
+
+/// Plans that copy need a folder.
+pub(super) fn no_folder() -> DeviceError {
+    DeviceError::BadSpillFolder {
+        folder: String::new(),
+        problem: "the plan offloads, and no folder was named".to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_written_comes_back_whatever_its_range() {
+        let bytes: Vec<u8> = (0..BOUNCE_BYTES + 12_345).map(|index| (index * 31 % 251) as u8).collect();
+        let files = WeightFiles::open(Some(&std::env::temp_dir()), bytes.len() as u64 + 100, &[]).expect("room");
+        files.write(100, &bytes[..5000]).expect("written");
+        files.write(5100, &bytes[5000..]).expect("written");
+        let place = |at: usize| FilePlace { file: WRITTEN, at: at as u64 };
+        for (from, to) in [(0, bytes.len()), (1, 2), (4096 - 100, 4097), (BOUNCE_BYTES - 3, bytes.len()), (7, 7)] {
+            let mut read = vec![0; to - from];
+            files.read(place(100 + from), &mut read).expect("read");
+            assert!(read == bytes[from..to], "{from} to {to}");
+        }
+        files.write(200, &[7; 3]).expect("written");
+        let mut read = [0; 3];
+        files.read(place(200), &mut read).expect("read");
+        assert_eq!(read, [7; 3], "what is written after a read is read");
+        let past_end = files.read(place(files.written_file_bytes()), &mut [0; 10]).expect_err("there is nothing");
+        assert_eq!(past_end.kind(), io::ErrorKind::UnexpectedEof);
+    }
+
+    #[test]
+    fn without_a_folder_there_is_no_file_to_write() {
+        assert!(matches!(WeightFiles::open(None, 1, &[]), Err(DeviceError::BadSpillFolder { .. })));
+        let files = WeightFiles::open(None, 0, &[]).expect("nothing to reserve");
+        assert!(files.write(0, &[1]).is_err() && files.written_file_bytes() == 0);
+    }
+}
