@@ -34,6 +34,7 @@ mod profile;
 mod progress;
 mod quantize;
 mod quickstart;
+mod ranks;
 mod record;
 mod report;
 mod run_header;

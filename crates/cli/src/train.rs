@@ -7,8 +7,9 @@ use crate::exit::{INTERRUPTED, exit_code};
 use crate::json_lines::JsonLines;
 use crate::settings::SettingsArgs;
 use crate::terminal;
-use crate::{report, signals};
+use crate::{ranks, report, signals};
 use clap::ArgMatches;
+use remat_comm::Engine;
 use remat_hub::Wanted;
 use remat_train::{
     CONFIG_FILE, Checks, Event, Existing, Outcome, Reporter, RunControl, Summary, TrainConfig, TrainError,
@@ -84,8 +85,15 @@ impl Reporter for Output {
 /// Trains and returns the exit code.
 pub(crate) fn run(arguments: TrainArgs, matches: &ArgMatches) -> u8 {
     let json = arguments.json;
+    let joined = match ranks::join() {
+        Ok(joined) => joined,
+        Err(error) => return failed(&error.into(), json),
+    };
+    let engine = joined.as_ref().map(|engine| engine as &dyn Engine);
     let mut output = if json { Output::Json(JsonLines) } else { Output::Console(Console::new(arguments.quiet)) };
-    match start(arguments, matches, &mut output) {
+    match start(arguments, matches, engine, &mut output) {
+        // What there is to say, rank 0 says.
+        Ok(_) if engine.is_some_and(|engine| engine.rank() > 0) => 0,
         Ok(summary) => {
             let report = report::train::write(&summary);
             let code = finish(&summary, &output);
@@ -94,7 +102,11 @@ pub(crate) fn run(arguments: TrainArgs, matches: &ArgMatches) -> u8 {
                 |error: TrainError| TrainError::NoRecord { out: summary.out, what, problem: error.to_string() };
             report.map_err(no_report).map_or_else(|error| failed(&error, json), |()| code)
         }
-        Err(error) => failed(&error, json),
+        Err(error) => {
+            let code = failed(&error, json);
+            engine.inspect(|engine| engine.abandon(code));
+            code
+        }
     }
 }
 
@@ -107,7 +119,12 @@ fn failed(error: &TrainError, json: bool) -> u8 {
     code
 }
 
-fn start(arguments: TrainArgs, matches: &ArgMatches, output: &mut Output) -> Result<Summary, TrainError> {
+fn start(
+    arguments: TrainArgs,
+    matches: &ArgMatches,
+    ranks: Option<&dyn Engine>,
+    output: &mut Output,
+) -> Result<Summary, TrainError> {
     let (trace, phases_apart) = (arguments.trace.clone(), arguments.phases_apart);
     let checks = Checks { validate: arguments.validate, poison: arguments.poison };
     let config_file = arguments.settings.file().map(Path::to_path_buf);
@@ -126,6 +143,7 @@ fn start(arguments: TrainArgs, matches: &ArgMatches, output: &mut Output) -> Res
         checks,
         device: None,
         phases_apart,
+        ranks,
     };
     train(config, control, output)
 }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 /// The pages, in the order of the guide.
-const PAGES: [&str; 12] = [
+const PAGES: [&str; 13] = [
     "README.md",
     "checkpointing.md",
     "own-model.md",
@@ -21,6 +21,7 @@ const PAGES: [&str; 12] = [
     "watching.md",
     "merge-and-export.md",
     "methods.md",
+    "clusters.md",
 ];
 
 fn root() -> PathBuf {

@@ -7,8 +7,8 @@ use crate::select::Selection;
 use crate::{CompileError, FrontierPoint, Kept, Problem, Survey};
 use remat_plan::{DeviceProfile, Plan, Policy, Prices, SpillPrices};
 
-/// How often a plan in tiles that takes too much memory is tried again with less to keep.
-const TRIES: usize = 4;
+/// How many plans in tiles that take too much memory are passed over for what keeps less; of the known models 17 at most.
+const TRIES: usize = 64;
 
 impl Problem<'_> {
     /// The plan of a policy, with an arena of at most `arena_cap_bytes` if that is given.
@@ -96,28 +96,27 @@ impl<'a> Selection<'a> {
 
     /// The plan in tiles for a budget in place of the one that was found, where that is below what a boundary per block
     /// takes, or slower: cutting rows frees bytes of the last block, and those buy boundaries and what else blocks keep.
-    /// What keeps less than a boundary per block takes no more memory than that either: it gets less to keep by what it
-    /// takes too much.
+    /// What keeps less than a boundary per block takes no more memory than that either: of what the budget and smaller ones
+    /// get it is the first that does not, so that a smaller budget never gets a faster plan.
     fn within_in_tiles(&self, budget_bytes: usize, found: &Plan, cap: Option<usize>) -> Option<Plan> {
         if self.freed_bytes() == 0 {
             return None;
         }
         let points = self.problem.points();
         let by_region_bytes = points.by_region.first().map_or(0, |point| point.footprint.activation_bytes);
+        let (full_bytes, full_arena_bytes) = self.problem.full();
         let mut to_keep = budget_bytes;
         for _ in 0..TRIES {
             let entry =
                 self.problem.catalogue().within(to_keep.saturating_add(self.freed_bytes()), self.problem.placing())?;
-            let plan = self.plan_of(&entry.point);
-            let kept_bytes = plan.activation_bytes();
-            let (full_bytes, full_arena_bytes) = self.problem.full();
-            let excess = plan.arena_bytes.saturating_sub(full_arena_bytes);
-            if kept_bytes >= full_bytes || excess == 0 {
-                let fits = cap.is_none_or(|cap| plan.arena_bytes <= cap) && kept_bytes <= budget_bytes;
+            let kept_bytes = self.kept_bytes(&entry.point);
+            let most_bytes = if kept_bytes < full_bytes { full_arena_bytes } else { usize::MAX };
+            if let Some(plan) = self.plan_within(&entry.point, most_bytes) {
+                let fits = cap.is_none_or(|cap| plan.arena_bytes <= cap) && plan.activation_bytes() <= budget_bytes;
                 let is_better = budget_bytes < by_region_bytes || self.seconds(&plan) < self.seconds(found);
                 return (fits && is_better).then_some(plan);
             }
-            to_keep = kept_bytes.min(to_keep).saturating_sub(excess);
+            to_keep = kept_bytes.checked_sub(1)?;
         }
         None
     }

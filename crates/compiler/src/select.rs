@@ -109,7 +109,7 @@ impl<'a> Selection<'a> {
     }
 
     /// What a plan of the point keeps.
-    fn kept_bytes(&self, point: &Point) -> usize {
+    pub(crate) fn kept_bytes(&self, point: &Point) -> usize {
         point.footprint.activation_bytes.saturating_sub(self.freed_bytes())
     }
 
@@ -210,7 +210,7 @@ impl<'a> Selection<'a> {
     }
 
     /// The plan of a point, if its arena is at most `most_bytes`.
-    fn plan_within(&self, point: &Point, most_bytes: usize) -> Option<Plan> {
+    pub(crate) fn plan_within(&self, point: &Point, most_bytes: usize) -> Option<Plan> {
         place_within(self.written(&point.kept(self.source)), self.policy, self.profile, &[], most_bytes)
     }
 

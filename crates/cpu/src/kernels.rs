@@ -22,6 +22,7 @@ pub mod adamw;
 pub mod adamw8bit;
 pub mod adapted_norm;
 pub mod add;
+pub mod add_gradient;
 pub mod attention;
 pub mod attention_grad;
 pub mod batch_norm;

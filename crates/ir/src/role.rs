@@ -49,8 +49,11 @@ pub enum ParameterKind {
 pub enum StateRole {
     /// The parameter itself, in f32.
     Value,
-    /// The sum of its gradients since the last update.
+    /// The sum of its gradients since the last update; where each micro-batch is added to a [`StateRole::GradientSum`], the
+    /// gradient of the present one.
     Gradient,
+    /// The sum of the gradients of micro-batches, each of which began at zero.
+    GradientSum,
     /// The first moment, or its codes.
     FirstMoment,
     /// The second moment, or its codes.
@@ -65,9 +68,10 @@ pub enum StateRole {
 
 impl StateRole {
     /// All roles.
-    pub const ALL: [StateRole; 7] = [
+    pub const ALL: [StateRole; 8] = [
         StateRole::Value,
         StateRole::Gradient,
+        StateRole::GradientSum,
         StateRole::FirstMoment,
         StateRole::SecondMoment,
         StateRole::FirstMomentScales,
@@ -76,8 +80,9 @@ impl StateRole {
     ];
 
     /// The states that training adds to a parameter computed in f32.
-    pub const ADDED: [StateRole; 5] = [
+    pub const ADDED: [StateRole; 6] = [
         StateRole::Gradient,
+        StateRole::GradientSum,
         StateRole::FirstMoment,
         StateRole::SecondMoment,
         StateRole::FirstMomentScales,
@@ -103,12 +108,18 @@ impl StateRole {
         match self {
             StateRole::Value => ("", ""),
             StateRole::Gradient => ("gradient", ".grad"),
+            StateRole::GradientSum => ("gradient_sum", ".grad_sum"),
             StateRole::FirstMoment => ("first_moment", ".m"),
             StateRole::SecondMoment => ("second_moment", ".v"),
             StateRole::FirstMomentScales => ("first_moment_scales", ".m_absmax"),
             StateRole::SecondMomentScales => ("second_moment_scales", ".v_absmax"),
             StateRole::WorkingCopy => ("working_copy", ".bf16"),
         }
+    }
+
+    /// Whether it is of gradients, which are zero between two updates.
+    pub fn is_gradient(self) -> bool {
+        matches!(self, StateRole::Gradient | StateRole::GradientSum)
     }
 
     /// Whether it is the optimizer's: kept from update to update, and in a save.
@@ -118,7 +129,7 @@ impl StateRole {
             | StateRole::SecondMoment
             | StateRole::FirstMomentScales
             | StateRole::SecondMomentScales => true,
-            StateRole::Value | StateRole::Gradient | StateRole::WorkingCopy => false,
+            StateRole::Value | StateRole::Gradient | StateRole::GradientSum | StateRole::WorkingCopy => false,
         }
     }
 }
@@ -226,7 +237,7 @@ impl SourceRole {
                 FirstWrite::Load
             }
             SourceRole::Parameter(kind, role) => match role {
-                StateRole::Gradient => FirstWrite::Step,
+                StateRole::Gradient | StateRole::GradientSum => FirstWrite::Step,
                 StateRole::FirstMoment
                 | StateRole::SecondMoment
                 | StateRole::FirstMomentScales

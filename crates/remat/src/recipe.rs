@@ -28,7 +28,7 @@ pub(crate) struct Recipe {
 impl Options {
     /// How an update is made, if there is an optimizer.
     pub(crate) fn rule(&self, groups: Vec<Group>) -> Option<UpdateRule> {
-        self.optimizer.map(|optimizer| UpdateRule { optimizer, clip: self.clip, groups })
+        self.optimizer.map(|optimizer| UpdateRule { clip: self.clip, groups, ..UpdateRule::of(optimizer) })
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Invariant: no number is denormal, infinite or not a number, and none becomes so in a few updates.
 
-use remat_ir::{Graph, SourceRole, StateRole};
+use remat_ir::{Graph, SourceRole};
 use remat_plan::{Device, DeviceError, SourceWriter};
 use remat_tensor::DType;
 
@@ -21,7 +21,7 @@ pub fn fill_with_small_numbers(device: &mut dyn Device, graph: &Graph) -> Result
     for value in graph.values.iter().filter(|value| value.producer.is_none()) {
         let source = device.known(value.storage, &value.name)?;
         let zero_at_first = match value.role {
-            Some(SourceRole::Parameter(_, role)) => role == StateRole::Gradient || role.is_moment(),
+            Some(SourceRole::Parameter(_, role)) => role.is_gradient() || role.is_moment(),
             _ => false,
         };
         let (elements, mut writer) = (value.ty.shape.numel(), SourceWriter::new(device, source));

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! Training (a graph, its loss, what is trained) + optimizer
-//!   └─ TrainingStep::new      forward and backward, the update
+//!   └─ TrainingStep::new      forward and backward, the update, the sum over micro-batches
 //!        └─ problem(profile)  plans within a limit
 //!             └─ StepPlans::load(device) ─▶ LoadedStep { micro, update, evaluate, trace, validate }
 //! ```
@@ -10,6 +10,7 @@
 //! Invariants: nowhere else is a graph differentiated or a step driven; the concrete device is named in [`device`] alone.
 //! Look next at `training_step` for the graphs and at `loaded` for what a loaded step does.
 
+mod accumulate;
 pub mod device;
 mod error;
 mod fill;
@@ -22,14 +23,15 @@ mod trace;
 mod training_step;
 mod update;
 
+pub use accumulate::accumulation_graph;
 pub use device::DeviceOptions;
 pub use error::StepError;
 pub use fill::fill_with_small_numbers;
 pub use forward::{Forwards, LoadedForward};
 pub use loaded::{LoadedStep, Tokens};
 pub use optimizer::{
-    AdamWSettings, Clip, Group, LEAST_8BIT_ELEMENTS, LionSettings, MomentFormat, Optimizer, SgdSettings, UpdateRule,
-    rate_input,
+    Accumulation, AdamWSettings, Clip, Group, LEAST_8BIT_ELEMENTS, LionSettings, MomentFormat, Optimizer, SgdSettings,
+    UpdateRule, rate_input,
 };
 pub use plans::{MicroPlan, StepPlans};
 pub use schedule::{Decay, Schedule};

@@ -56,6 +56,7 @@ pub struct LoadedStep {
     device: Box<dyn Device>,
     micros: Vec<Micro>,
     update: Option<Update>,
+    accumulation: Option<ProgramId>,
     evaluation: Option<Micro>,
     forwards: Vec<ProgramId>,
     dloss: Option<SourceId>,
@@ -77,17 +78,19 @@ impl StepPlans {
     /// # Errors
     /// A plan that the device cannot run, memory that it does not have.
     pub fn load(self, mut device: Box<dyn Device>, loss: &str, dloss: &str) -> Result<LoadedStep, StepError> {
-        let StepPlans { mut micros, update, evaluation, forwards } = self;
+        let StepPlans { mut micros, update, accumulation, evaluation, forwards } = self;
         let names: Vec<[String; TOKEN_INPUTS.len()]> = micros.iter().map(|micro| micro.tokens.clone()).collect();
-        let (has_update, has_evaluation, forward_count) = (update.is_some(), evaluation.is_some(), forwards.len());
+        let (has_update, has_accumulation) = (update.is_some(), accumulation.is_some());
+        let (has_evaluation, forward_count) = (evaluation.is_some(), forwards.len());
         // The longest first: what all plans share lies in its order.
         let last = micros.pop();
         let first = last.map(|micro| micro.plan);
-        let others = update.into_iter().chain(evaluation).chain(forwards);
+        let others = update.into_iter().chain(accumulation).chain(evaluation).chain(forwards);
         let plans = first.into_iter().chain(others).chain(micros.into_iter().map(|micro| micro.plan));
         let mut programs = device.load(plans.collect())?.into_iter();
         let longest = programs.by_ref().take(usize::from(!names.is_empty())).next();
         let update = programs.by_ref().take(usize::from(has_update)).next();
+        let accumulation = programs.by_ref().take(usize::from(has_accumulation)).next();
         let evaluation = programs.by_ref().take(usize::from(has_evaluation)).next();
         let forwards = programs.by_ref().take(forward_count).collect();
         let handles = |names: &[String; TOKEN_INPUTS.len()]| -> TokenHandles {
@@ -104,6 +107,7 @@ impl StepPlans {
         });
         Ok(LoadedStep {
             update,
+            accumulation,
             dloss: device.source(Storage::Input, dloss),
             trained_tokens: device.source(Storage::Input, TRAINED_TOKENS),
             key: device.source(Storage::Input, RANDOM_KEY),
@@ -157,13 +161,19 @@ impl LoadedStep {
     /// Every plan of it.
     pub fn plans(&self) -> impl Iterator<Item = &Plan> {
         let micros = self.micros.iter().chain(&self.evaluation).map(|micro| micro.program);
-        let programs = micros.chain(self.update_program()).chain(self.forwards.iter().copied());
+        let programs =
+            micros.chain(self.update_program()).chain(self.accumulation).chain(self.forwards.iter().copied());
         programs.map(|program| self.device.plan(program))
     }
 
     /// The program of the update.
     pub fn update_program(&self) -> Option<ProgramId> {
         self.update.as_ref().map(|update| update.program)
+    }
+
+    /// The program that adds a micro-batch to the sums, where they are added up apart.
+    pub fn accumulation_program(&self) -> Option<ProgramId> {
+        self.accumulation
     }
 
     /// Writes a micro-step's tokens.
@@ -200,7 +210,8 @@ impl LoadedStep {
         Ok(())
     }
 
-    /// Runs a micro-step on the present inputs: adds the gradients of `dloss` · loss onto their states. `key` is that of the
+    /// Runs a micro-step on the present inputs: adds the gradients of `dloss` · loss onto their states, or, where micro-batches
+    /// are added up apart, onto zeros, for [`LoadedStep::accumulate`] to add them to their sums. `key` is that of the
     /// random ops.
     ///
     /// # Errors
@@ -208,6 +219,15 @@ impl LoadedStep {
     pub fn micro(&mut self, micro: usize, dloss: f32, key: [u32; 4]) -> Result<(), StepError> {
         self.prepare(dloss, key)?;
         self.run(self.micros[micro].program)
+    }
+
+    /// Adds the gradients of the micro-step that has just run to the sums of the update, and zeroes them; nothing where
+    /// micro-steps add onto the sums themselves.
+    ///
+    /// # Errors
+    /// A value that differs where the step is validated.
+    pub fn accumulate(&mut self) -> Result<(), StepError> {
+        self.accumulation.map_or(Ok(()), |program| self.run(program))
     }
 
     /// Writes the cotangent of the loss and the key of the random ops, for a run that is driven from outside.
@@ -303,7 +323,8 @@ impl LoadedStep {
     pub fn steps_of_update(&self, micro_batches: usize) -> (usize, usize) {
         let micro = (0..self.micros.len()).map(|micro| self.micro_plan(micro).steps.len()).max().unwrap_or(0);
         let update = self.update_plan().map_or(0, |plan| plan.steps.len());
-        (micro_batches * micro + update, micro.max(update))
+        let accumulation = self.accumulation.map_or(0, |program| self.device.plan(program).steps.len());
+        (micro_batches * (micro + accumulation) + update, micro.max(update).max(accumulation))
     }
 
     /// Holds recomputed values of every run from now on to the forward's bits and, `against_reference` and where that can

@@ -186,6 +186,27 @@ pub fn rate_input(group: &str) -> String {
     format!("lr.{group}")
 }
 
+/// How the gradients of several micro-batches of an update become one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Accumulation {
+    /// Each micro-step adds onto the gradients of those before it, wherever its backward makes a part of them.
+    #[default]
+    Running,
+    /// The gradient of each micro-batch begins at zero and is added to the sum once, in the order of micro-batches, so that
+    /// the sum is the same wherever each was computed. It takes one more set of gradients.
+    Apart,
+}
+
+impl Accumulation {
+    /// The state that an update reads gradients from, and zeroes.
+    pub fn sum(self) -> StateRole {
+        match self {
+            Accumulation::Running => StateRole::Gradient,
+            Accumulation::Apart => StateRole::GradientSum,
+        }
+    }
+}
+
 /// How an update is made.
 #[derive(Debug, Clone, PartialEq)]
 pub struct UpdateRule {
@@ -195,12 +216,14 @@ pub struct UpdateRule {
     pub clip: Clip,
     /// Groups; a parameter is in one of them at most.
     pub groups: Vec<Group>,
+    /// How micro-batches add up.
+    pub accumulation: Accumulation,
 }
 
 impl UpdateRule {
-    /// Of an optimizer, with the usual clipping and no groups.
+    /// Of an optimizer, with the usual clipping, no groups and one sum of gradients.
     pub fn of(optimizer: Optimizer) -> Self {
-        UpdateRule { optimizer, clip: Clip::default(), groups: Vec::new() }
+        UpdateRule { optimizer, clip: Clip::default(), groups: Vec::new(), accumulation: Accumulation::default() }
     }
 
     /// The group of a parameter.

@@ -33,6 +33,8 @@ pub struct StepPlans {
     pub micros: Vec<MicroPlan>,
     /// The update.
     pub update: Option<Plan>,
+    /// What follows each micro-step, where micro-batches are added up apart.
+    pub accumulation: Option<Plan>,
     /// The loss of held-out rows.
     pub evaluation: Option<Plan>,
     /// Other plans without backward, such as those of generation.
@@ -42,11 +44,11 @@ pub struct StepPlans {
 impl StepPlans {
     /// Nothing: a device that holds as good as no memory.
     pub fn none() -> Self {
-        StepPlans { micros: Vec::new(), update: None, evaluation: None, forwards: Vec::new() }
+        StepPlans { micros: Vec::new(), update: None, accumulation: None, evaluation: None, forwards: Vec::new() }
     }
 
     /// Of one micro-step.
     pub fn of(micro: Plan, update: Option<Plan>) -> Self {
-        StepPlans { micros: vec![MicroPlan::longest(micro)], update, evaluation: None, forwards: Vec::new() }
+        StepPlans { micros: vec![MicroPlan::longest(micro)], update, ..StepPlans::none() }
     }
 }

@@ -3,7 +3,7 @@
 //! Invariant: gradients of parameters are added onto states, so that micro-batches add up; gradients of other values are
 //! outputs of each run. Look next at `plans` for what is loaded.
 
-use crate::{StepError, UpdateRule, update_graph};
+use crate::{Accumulation, StepError, UpdateRule, accumulation_graph, update_graph};
 use remat_compiler::{Choice, CompileError};
 use remat_compiler::{Problem, Target, compile, compile_keeping, differentiate};
 use remat_ir::{Graph, Parameter, Storage, Training};
@@ -50,6 +50,8 @@ pub struct Trained {
     pub random: bool,
     /// The update of all parameters, where there is an optimizer.
     pub update: Option<Graph>,
+    /// What follows each micro-step, where micro-batches are added up apart.
+    pub accumulation: Option<Graph>,
 }
 
 impl TrainingStep {
@@ -73,7 +75,10 @@ impl TrainingStep {
         let gradients = gradients.collect();
         let update = rule.filter(|_| !parameters.is_empty());
         let update = update.map(|rule| update_graph(&parameters, rule)).transpose()?;
-        let trained = Trained { loss: loss_name, dloss: dloss_name, parameters, gradients, random, update };
+        let apart = rule.is_some_and(|rule| rule.accumulation == Accumulation::Apart) && !parameters.is_empty();
+        let accumulation = apart.then(|| accumulation_graph(&parameters)).transpose()?;
+        let (loss, dloss) = (loss_name, dloss_name);
+        let trained = Trained { loss, dloss, parameters, gradients, random, update, accumulation };
         Ok(TrainingStep { graph: gradient.graph, trained })
     }
 
@@ -121,6 +126,15 @@ impl Trained {
     pub fn plan_update(&self, profile: &DeviceProfile) -> Result<Plan, StepError> {
         let update = self.update.clone().ok_or(StepError::NothingTrained)?;
         Ok(compile(update, &Policy::None, profile)?)
+    }
+
+    /// The plan of what follows each micro-step, where micro-batches are added up apart.
+    ///
+    /// # Errors
+    /// A malformed graph.
+    pub fn plan_accumulation(&self, profile: &DeviceProfile) -> Result<Option<Plan>, StepError> {
+        let plan = |graph: &Graph| compile(graph.clone(), &Policy::None, profile);
+        Ok(self.accumulation.as_ref().map(plan).transpose()?)
     }
 }
 

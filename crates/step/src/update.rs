@@ -19,7 +19,8 @@ struct Scalars {
     grad_scale: ValueId,
 }
 
-/// The update of all parameters. States: each parameter, `<name>.grad`, zeroed by it, and what the optimizer keeps: of AdamW
+/// The update of all parameters. States: each parameter, `<name>.grad` (`<name>.grad_sum` where micro-batches are added up
+/// apart), zeroed by it, and what the optimizer keeps: of AdamW
 /// `<name>.m` and `<name>.v`, of Lion and of momentum `<name>.m`.
 /// Moments of 8 bits also have `<name>.m_absmax` and `<name>.v_absmax`.
 /// Under bf16 also `<name>.bf16`, the working copy, made anew from the updated parameter.
@@ -41,7 +42,8 @@ pub fn update_graph(parameters: &[Parameter], rule: &UpdateRule) -> Result<Graph
     let with_rates = rule.groups.iter().filter(|group| group.has_own_rate);
     let group_rates = with_rates.map(|group| (group.name.clone(), b.scalar(&group.rate_input(), DType::F32))).collect();
     let multiples = multiples(&mut b, rate, parameters, rule)?;
-    let gradients: Vec<_> = parameters.iter().map(|parameter| state(&mut b, parameter, StateRole::Gradient)).collect();
+    let gradients: Vec<_> =
+        parameters.iter().map(|parameter| state(&mut b, parameter, rule.accumulation.sum())).collect();
     let norm = b.op1("grad_norm", GradNorm, &gradients)?;
     b.output(norm);
     let max_norm = match rule.clip {

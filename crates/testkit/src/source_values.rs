@@ -1,6 +1,6 @@
 //! Values for a graph's sources: random numbers for parameters, valid ids, positions and segments for the inputs.
 
-use remat_ir::{Array, Graph, SourceRole, StateRole, Value};
+use remat_ir::{Array, Graph, SourceRole, Value};
 use remat_tensor::{DType, Philox, stream_of_name};
 use std::collections::HashMap;
 
@@ -39,7 +39,7 @@ fn array(value: &Value, seed: u64) -> Array {
 /// Whether it is a gradient or a moment.
 fn is_zero_at_first(role: Option<SourceRole>) -> bool {
     match role {
-        Some(SourceRole::Parameter(_, state)) => state == StateRole::Gradient || state.is_moment(),
+        Some(SourceRole::Parameter(_, state)) => state.is_gradient() || state.is_moment(),
         _ => false,
     }
 }

@@ -62,6 +62,7 @@ fn run(device: Option<Opener>, change: fn(TrainConfig) -> TrainConfig) -> Result
         checks: Checks::default(),
         device,
         phases_apart: false,
+        ranks: None,
     };
     train(change(config), control, &mut planned)?;
     Ok(planned.0.expect("a run tells its plan"))

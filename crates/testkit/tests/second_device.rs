@@ -49,6 +49,7 @@ fn run(config: &TrainConfig, device: Option<Opener>, existing: Existing, checks:
         checks,
         device,
         phases_apart: false,
+        ranks: None,
     };
     train(config.clone(), control, &mut Silent).unwrap_or_else(|error| panic!("{error}"));
     let mut files = BTreeMap::new();

@@ -3,6 +3,7 @@
 
 use crate::plan::alternative::{Alternative, listed};
 use crate::plan::limit_owner::LimitOwner;
+use remat_comm::CommError;
 use remat_compiler::CompileError;
 use remat_data::DataError;
 use remat_formats::FormatsError;
@@ -38,6 +39,15 @@ pub enum TrainError {
         SettingName(examples[0].0), listed_examples(examples), examples[0].0, SettingName("config")
     )]
     Unset { examples: &'static [(&'static str, &'static str)] },
+
+    #[error(transparent)]
+    Ranks(#[from] CommError),
+
+    #[error(
+        "ranks 0 and {rank} were not started alike: {what} is {first} on rank 0 and {other} on rank {rank}; start all of them \
+         by one command, on the same files"
+    )]
+    RanksDiffer { what: String, rank: usize, first: String, other: String },
 
     #[error("{name} {value}: must be {rule}", name = SettingName(key))]
     OutOfRange { key: &'static str, value: String, rule: &'static str },
@@ -214,6 +224,8 @@ impl TrainError {
             | TrainError::ResumeChanged { .. }
             | TrainError::BadSave { .. }
             | TrainError::BadFlag { .. }
+            | TrainError::RanksDiffer { .. }
+            | TrainError::Ranks(CommError::WithoutEngine { .. } | CommError::OtherEngine { .. })
             | TrainError::Data(_) => ErrorKind::Input,
             TrainError::Formats(error) | TrainError::Model(ModelError::Formats(error)) => match error {
                 FormatsError::NotWritten { .. } => ErrorKind::Failed,
@@ -221,6 +233,7 @@ impl TrainError {
             },
             TrainError::Model(ModelError::Device(error)) | TrainError::Device(error) => kind_of(error),
             TrainError::Model(_) => ErrorKind::Input,
+            TrainError::Ranks(_) => ErrorKind::Failed,
             TrainError::Hub { source, .. } if source.is_input() => ErrorKind::Input,
             TrainError::Hub { .. } => ErrorKind::Failed,
             TrainError::Compile(CompileError::Plan(_)) => ErrorKind::Failed,

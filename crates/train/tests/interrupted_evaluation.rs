@@ -50,6 +50,7 @@ fn run(out: &Path, existing: Existing, trace: Option<&Path>) -> Outcome {
         checks,
         device: None,
         phases_apart: false,
+        ranks: None,
     };
     train(config(out), control, &mut AtTheTrace(&interrupt)).expect("a good run").outcome
 }

@@ -67,6 +67,7 @@ fn a_plan_says_what_its_run_says() {
             checks,
             device: None,
             phases_apart: false,
+            ranks: None,
         };
         train(config, control, &mut run).unwrap_or_else(|error| panic!("{index}: {error}"));
         assert_eq!(parts(&planned), parts(&run.0), "settings {index}");

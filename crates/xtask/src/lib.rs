@@ -7,4 +7,5 @@ mod peer;
 pub mod peers;
 pub mod prices;
 pub mod quickstart_model;
+pub mod ranks;
 pub mod tidy;

@@ -1,6 +1,6 @@
 //! `cargo xtask <chore>`.
 
-use remat_xtask::{arenas, new_op, peers, prices, quickstart_model, tidy};
+use remat_xtask::{arenas, new_op, peers, prices, quickstart_model, ranks, tidy};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -10,6 +10,7 @@ new-op NAME                              writes the files and lines of an op, th
 arenas                                   every preset's arena against its lower bound (run with --release)
 peers [products] --python PATH [--model M]  the same step beside PyTorch's (run with --release; bench/peers)
 prices [--by-op]   [MODEL:SEQ_LEN…]      predicted against measured step times (run with --release)
+ranks [openmpi] [mpich]                  trains on one to four ranks by mpirun: the same bytes; a killed rank ends all
 quickstart-model [WORDNET_DIR [UPDATES]] makes the model and data of `remat quickstart` (run with --release)";
 
 fn main() -> ExitCode {
@@ -30,6 +31,7 @@ fn main() -> ExitCode {
         })),
         Some("arenas") => verdict(arenas::run()),
         Some("peers") => verdict(peers::run(&root, &arguments[1..])),
+        Some("ranks") => verdict(ranks::run(&root, &arguments[1..])),
         Some("prices") => verdict(prices::run(&arguments[1..])),
         Some("quickstart-model") => {
             let [wordnet, work, assets] = quickstart_model::defaults(&root);

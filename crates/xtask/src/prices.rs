@@ -120,7 +120,7 @@ fn measure(
     let plans = [none, problem.plan(&half, None)?, problem.plan(&Policy::Full, None)?];
     let update = trained.plan_update(profile).ok();
     let micros = plans.iter().cloned().map(MicroPlan::longest).collect();
-    let loaded = StepPlans { micros, update: update.clone(), evaluation: None, forwards: Vec::new() };
+    let loaded = StepPlans { micros, update: update.clone(), ..StepPlans::none() };
     let mut loaded = loaded.load(options.open(), &trained.loss, &trained.dloss)?;
     for plan in plans.iter().take(1).chain(&update) {
         fill_with_small_numbers(loaded.device_mut(), &plan.graph)?;

@@ -27,6 +27,7 @@ pub const FLOORS: &[(&str, u32)] = &[
     ("formats", 1),
     ("ir", 1),
     ("report", 1),
+    ("comm", 1),
     ("hub", 1),
     ("plan", 2),
     ("model", 3),

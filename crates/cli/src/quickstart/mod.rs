@@ -113,6 +113,7 @@ fn tour(arguments: &QuickstartArgs) -> Result<u8, TrainError> {
                 config_file: None,
                 checks: Checks::default(),
                 phases_apart: false,
+                ranks: None,
             },
             &mut Console::new(false),
         )?

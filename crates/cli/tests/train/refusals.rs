@@ -225,3 +225,20 @@ fn counts_that_a_file_cannot_hold() {
         &["--warmup 92233720", "a whole number of updates, or a share"],
     );
 }
+
+/// Each of the processes would train alone, and write over the others' folder.
+#[test]
+fn a_launcher_that_this_build_cannot_talk_to() {
+    let launchers = [
+        ("Open MPI", [("OMPI_COMM_WORLD_SIZE", "2"), ("OMPI_COMM_WORLD_RANK", "1")].as_slice()),
+        ("MPICH", &[("PMI_SIZE", "2"), ("PMI_RANK", "0")]),
+        ("Slurm", &[("SLURM_STEP_ID", "0"), ("SLURM_STEP_NUM_TASKS", "2"), ("SLURM_PROCID", "0")]),
+        ("torchrun", &[("WORLD_SIZE", "2"), ("RANK", "0")]),
+    ];
+    for (launcher, variables) in launchers {
+        let train = Train::on("llama-gqa-tied", "--steps 1");
+        let output = train.command("").envs(variables.iter().copied()).output().expect("the binary runs");
+        assert_message(&output, 2, &[launcher, "one of 2", "--features mpi"]);
+        assert!(!train.out().exists(), "a refused run leaves nothing behind");
+    }
+}

@@ -14,11 +14,14 @@ fn a_trace_has_every_step_of_one_update_and_changes_nothing() {
     let trace: Value = serde_json::from_slice(&std::fs::read(&file).expect("written")).expect("JSON");
     let events = trace["traceEvents"].as_array().expect("events");
     let of = |phase: &str| events.iter().filter(|event| event["args"]["phase"] == phase).count() as u64;
-    // Two micro-steps of the plan, then the update.
+    // Two micro-steps of the plan, each added to the sum, then the update.
     let micro = 2 * planned["plan_steps"].as_u64().expect("a count");
     assert_eq!(of("forward") + of("backward") + of("recompute"), micro);
     assert_eq!(of("recompute"), 2 * planned["recomputed_steps"].as_u64().expect("a count"));
-    assert!(of("update") > 0);
+    assert!(of("update") > 0 && of("accumulation") > 0);
+    assert_eq!(of("accumulation") % 2, 0);
+    let phases = ["forward", "backward", "recompute", "accumulation", "update"];
+    assert_eq!(phases.map(of).iter().sum::<u64>(), events.len() as u64);
     let mut end = 0.0;
     for event in events {
         let (start, duration) = (event["ts"].as_f64().expect("µs"), event["dur"].as_f64().expect("µs"));

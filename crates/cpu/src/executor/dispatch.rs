@@ -304,6 +304,7 @@ fn compute<T: Element>(call: &Call<'_>) -> Result<(), DeviceError> {
         Op::TakeAlongAxisGrad(op) => arrays::take_along_axis_grad::<T>(call, op)?,
         Op::Select(_) => arrays::select::<T>(call)?,
         Op::MaskedFill(op) => arrays::masked_fill::<T>(call, op)?,
+        Op::AddGradient(_) => kernels::add_gradient::add_gradient(call.pool, call.write(0), call.write(1)),
         Op::Sgd(op) => run_sgd(call, op),
         Op::Lion(op) => run_lion(call, op),
         Op::ClipValue(op) => {

@@ -326,6 +326,7 @@ ops! {
     TakeAlongAxisGrad take_along_axis_grad,
     Select select,
     MaskedFill masked_fill,
+    AddGradient add_gradient,
     Sgd sgd,
     Lion lion,
     ClipValue clip_value,

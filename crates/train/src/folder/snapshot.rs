@@ -15,7 +15,7 @@ use crate::folder::saves::Save;
 use crate::run::held_out::HeldOut;
 use crate::run::step_metrics::StepMetrics;
 use crate::settings::config_file;
-use crate::{TrainConfig, TrainError};
+use crate::{AccumulationKind, TrainConfig, TrainError};
 use remat_data::SamplerState;
 use remat_formats::{SafetensorsFile, TensorSpec, write_safetensors_from};
 use remat_ir::{Parameter, Storage};
@@ -128,7 +128,9 @@ pub(crate) struct Resumed {
 
 /// The settings and the position of a save.
 pub(crate) fn read(save: &Save) -> Result<Snapshot, TrainError> {
-    let config = TrainConfig::from_file(&save.path.join(CONFIG_FILE))?;
+    let mut config = TrainConfig::from_file(&save.path.join(CONFIG_FILE))?;
+    // Runs that were begun before this was recorded added up so.
+    config.accumulation.get_or_insert(AccumulationKind::Running);
     let path = save.path.join(DATA_STATE_FILE);
     let text = config_file::read(&path)?;
     let state: DataState = serde_json::from_str(&text)

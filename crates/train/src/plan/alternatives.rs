@@ -34,25 +34,32 @@ impl Setting<'_> {
     fn figures(&self, present: &Present<'_>, policy: &Policy, cap: Option<usize>) -> Result<Figures, TrainError> {
         let training = self.training()?;
         // Most changes train the same parameters, and so have the same update.
-        let same_update = same_parameters(&training.parameters, present.parameters);
+        let same_update = same_parameters(&training.parameters, present.parameters)
+            && self.config.accumulation_rule() == present.setting.config.accumulation_rule();
         let (problem, trained) =
             TrainingStep::new(training, (!same_update).then(|| update_rule(self.config)).as_ref())?
                 .problem(present.profile)?;
-        let update = if same_update { None } else { Some(trained.plan_update(present.profile)?) };
+        let other = (!same_update).then(|| trained.plan_update(present.profile)).transpose()?;
+        let accumulation = trained.plan_accumulation(present.profile)?;
         let micro = match cap {
             Some(cap) => problem.plan_or_smallest(policy, cap)?,
             None => problem.plan(policy, None)?,
         };
-        Ok(self.of(&micro, update.as_ref().unwrap_or(present.update), present.profile))
+        let other = other.as_ref().map(|update| OfUpdate { update, accumulation: accumulation.as_ref() });
+        Ok(self.of(&micro, other.unwrap_or(present.of_update), present.profile))
     }
 
-    fn of(&self, micro: &Plan, update: &Plan, profile: &DeviceProfile) -> Figures {
-        let account = MemoryAccount::new(micro, &[update], profile, Buffers::default());
+    fn of(&self, micro: &Plan, of_update: OfUpdate<'_>, profile: &DeviceProfile) -> Figures {
+        let OfUpdate { update, accumulation } = of_update;
+        let others: Vec<&Plan> = std::iter::once(update).chain(accumulation).collect();
+        let account = MemoryAccount::new(micro, &others, profile, Buffers::default());
         // What the process holds anyway is the same on both sides, up to when it is measured.
         let domain = profile.tensor_domain();
         let same = account.rows.bytes(domain, MemoryPart::ProgramAndTokenizer);
         let accumulated = self.config.grad_accum as f64;
-        let seconds = accumulated * micro.step_seconds(&profile.prices) + update.step_seconds(&profile.prices);
+        let seconds_of = |plan: &Plan| plan.step_seconds(&profile.prices);
+        let of_micro_batch = seconds_of(micro) + accumulation.map_or(0.0, seconds_of);
+        let seconds = accumulated * of_micro_batch + seconds_of(update);
         Figures {
             sources_and_arena_bytes: account.running_bytes(domain) - same,
             arena_bytes: micro.arena_bytes,
@@ -73,6 +80,14 @@ struct Change {
     spill: Option<SpillPrices>,
 }
 
+/// The plans of an update beside its micro-steps.
+#[derive(Clone, Copy)]
+pub(crate) struct OfUpdate<'a> {
+    pub(crate) update: &'a Plan,
+    /// What follows each micro-step, where micro-batches are added up apart.
+    pub(crate) accumulation: Option<&'a Plan>,
+}
+
 /// The plan that alternatives are compared with.
 #[derive(Clone, Copy)]
 pub(crate) struct Present<'a> {
@@ -82,7 +97,7 @@ pub(crate) struct Present<'a> {
     pub(crate) problem: &'a Problem<'a>,
     pub(crate) parameters: &'a [Parameter],
     pub(crate) micro: &'a Plan,
-    pub(crate) update: &'a Plan,
+    pub(crate) of_update: OfUpdate<'a>,
 }
 
 /// Whether both have one update.
@@ -95,8 +110,8 @@ fn same_parameters(a: &[Parameter], b: &[Parameter]) -> bool {
 
 /// Alternatives to a plan, those that cost least first. None that saves nothing.
 pub(crate) fn alternatives(present: &Present<'_>) -> Result<Vec<Alternative>, TrainError> {
-    let &Present { setting, profile, problem, micro, update, .. } = present;
-    let now = setting.of(micro, update, profile);
+    let &Present { setting, profile, problem, micro, of_update, .. } = present;
+    let now = setting.of(micro, of_update, profile);
     let named = match &micro.policy {
         Policy::Budget(_) | Policy::Auto if micro.recomputed_steps().next().is_none() => Policy::None,
         policy => policy.clone(),
@@ -108,9 +123,9 @@ pub(crate) fn alternatives(present: &Present<'_>) -> Result<Vec<Alternative>, Tr
         match (change.spill, &change.policy, &named) {
             (Some(spill), _, _) => {
                 let micro = problem.smallest_offloading(&named, spill)?;
-                Ok(setting.of(&micro, update, &with_spill(profile.clone(), Some(spill))))
+                Ok(setting.of(&micro, of_update, &with_spill(profile.clone(), Some(spill))))
             }
-            (None, Some(policy), _) => Ok(setting.of(&problem.plan(policy, None)?, update, profile)),
+            (None, Some(policy), _) => Ok(setting.of(&problem.plan(policy, None)?, of_update, profile)),
             (None, None, Policy::Budget(_) | Policy::Auto) => changed.figures(present, &Policy::Auto, smaller()),
             (None, None, policy) if offloads => changed.figures(present, policy, smaller()),
             (None, None, policy) => changed.figures(present, policy, None),
@@ -274,5 +289,7 @@ fn to_smallest(
         None => setting.config.checkpointing.clone(),
     };
     let (micro, update) = (&problem.plan_or_smallest(&policy, 0)?, &trained.plan_update(profile)?);
-    alternatives(&Present { setting, profile, problem: &problem, parameters: &trained.parameters, micro, update })
+    let accumulation = trained.plan_accumulation(profile)?;
+    let of_update = OfUpdate { update, accumulation: accumulation.as_ref() };
+    alternatives(&Present { setting, profile, problem: &problem, parameters: &trained.parameters, micro, of_update })
 }

@@ -9,6 +9,7 @@
 use crate::plan::memory_part::{MemoryPart, MemoryTable, PhasePart, RunPhase};
 use crate::plan::program_memory::{RESERVE_BYTES, earlier_bytes, program_bytes};
 use crate::plan::source_totals::SourceTotals;
+use crate::ranks::gradient_exchange::GradientExchange;
 use remat_ir::Graph;
 use remat_plan::{Action, DeviceProfile, MemoryDomain, OpClass, Plan, Step};
 use remat_step::StepTrace;
@@ -32,6 +33,8 @@ pub(crate) struct Buffers {
     pub(crate) measuring_bytes: usize,
     /// Micro-batches whose steps are timed with those of their update.
     pub(crate) traced_micro_batches: usize,
+    /// How many ranks exchange gradients; 0 of a process that trains alone.
+    pub(crate) ranks: usize,
     /// Whether the run starts from an adapter that was trained before, so that all of it is written at load.
     pub(crate) adapter_is_read: bool,
 }
@@ -47,10 +50,19 @@ impl Buffers {
         self.data_bytes + self.sampling_bytes
     }
 
+    /// What gradients are exchanged through.
+    fn exchange_bytes(self, sources: &SourceTotals) -> usize {
+        if self.ranks > 1 { GradientExchange::bytes(sources.gradients_of_micro_batch, self.ranks) } else { 0 }
+    }
+
     fn trace_bytes(self, micro: &Plan, others: &[&Plan]) -> usize {
         let most = others.iter().map(|plan| plan.steps.len()).fold(micro.steps.len(), usize::max);
         match (self.traced_micro_batches, others.first()) {
-            (1.., Some(update)) => StepTrace::bytes(self.traced_micro_batches * most + update.steps.len(), most),
+            // What may follow each micro-step has a step per parameter, as the update has one and more.
+            (1.., Some(update)) => {
+                let steps = self.traced_micro_batches * (most + update.steps.len()) + update.steps.len();
+                StepTrace::bytes(steps, most)
+            }
             _ => 0,
         }
     }
@@ -106,6 +118,7 @@ impl MemoryAccount {
             (device, MemoryPart::QuantisedWeights, sources.quantised),
             (device, MemoryPart::TrainedParameters, sources.parameters),
             (device, MemoryPart::Gradients, sources.gradients),
+            (host, MemoryPart::Gradients, buffers.exchange_bytes(&sources)),
             (device, MemoryPart::Optimizer, sources.moments),
             (device, MemoryPart::KeptActivations, arena.kept),
             (device, MemoryPart::HeadWorkspace, arena.head),
@@ -239,7 +252,11 @@ impl MemoryAccount {
             MemoryDomain::Host => {
                 // Every node is a step or more.
                 let steps = graphs.iter().map(|graph| graph.nodes.len()).sum();
-                of_device + buffers.held_bytes() + program_bytes(buffers.held_bytes(), steps) + RESERVE_BYTES
+                of_device
+                    + buffers.exchange_bytes(&sources)
+                    + buffers.held_bytes()
+                    + program_bytes(buffers.held_bytes(), steps)
+                    + RESERVE_BYTES
             }
             MemoryDomain::Device | MemoryDomain::Disk => of_device,
         }

@@ -24,6 +24,8 @@ const ATTEMPTS: usize = 4;
 pub(crate) struct PlannedStep {
     pub(crate) micro: Plan,
     pub(crate) update: Plan,
+    /// What follows each micro-step, where micro-batches are added up apart.
+    pub(crate) accumulation: Option<Plan>,
     /// Of the held-out rows, if there are any.
     pub(crate) evaluation: Option<Plan>,
     /// Of the texts that are sampled, if there are any: of a prompt's chunk and of one token.
@@ -108,7 +110,8 @@ impl Limit {
 impl PlannedStep {
     /// All plans but that of the longest micro-step.
     pub(crate) fn others(&self) -> Vec<&Plan> {
-        std::iter::once(&self.update).chain(&self.evaluation).chain(&self.generation).chain(&self.shorter).collect()
+        let of_update = std::iter::once(&self.update).chain(&self.accumulation);
+        of_update.chain(&self.evaluation).chain(&self.generation).chain(&self.shorter).collect()
     }
 
     /// Steps of all plans together.
@@ -158,13 +161,15 @@ pub(crate) fn plan_step(
 ) -> Result<PlannedStep, TrainError> {
     let policy = &config.checkpointing;
     let MicroStepProblem { problem, trained } = micro_step;
-    let update = trained.plan_update(profile)?;
+    let (update, accumulation) = (trained.plan_update(profile)?, trained.plan_accumulation(profile)?);
     let plan = |graph: &Graph| LoadedForward::plan(graph.clone(), profile);
     let evaluation = beside.evaluation.as_ref().map(plan).transpose()?;
     let generation = beside.generation.iter().map(plan).collect::<Result<Vec<_>, _>>()?;
-    let others: Vec<&Plan> = std::iter::once(&update).chain(&evaluation).chain(&generation).collect();
+    let others: Vec<&Plan> =
+        std::iter::once(&update).chain(&accumulation).chain(&evaluation).chain(&generation).collect();
     let (micro, shorter, account) = fitting((problem, &beside.shorter), &others, policy, profile, buffers, limits)?;
-    Ok(PlannedStep { micro, update, evaluation, generation, shorter, account, trained: trained.clone() })
+    let trained = trained.clone();
+    Ok(PlannedStep { micro, update, accumulation, evaluation, generation, shorter, account, trained })
 }
 
 /// The plans of the micro-step, the longest and shorter ones, whose account is within the limits. The longest shapes the

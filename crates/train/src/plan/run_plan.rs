@@ -5,7 +5,7 @@
 //! next at `planning` for the limit and at `alternatives`.
 
 use crate::plan::alternative::Alternative;
-use crate::plan::alternatives::{Present, alternatives};
+use crate::plan::alternatives::{OfUpdate, Present, alternatives};
 use crate::plan::buckets::BucketPlan;
 use crate::plan::planning::{Limit, MicroStepProblem, PlannedStep, plan_step};
 use crate::plan::setting::Setting;
@@ -126,9 +126,10 @@ pub fn plan(config: TrainConfig) -> Result<RunPlan, TrainError> {
         // That plan is the smallest, and its account what the same command succeeds with.
         summary.smallest_memory_bytes = planned.account.peak_bytes(domain);
     }
-    let PlannedStep { micro, update, account, trained, .. } = planned;
+    let PlannedStep { micro, update, accumulation, account, trained, .. } = planned;
     let (problem, parameters) = (&micro_step.problem, &trained.parameters[..]);
-    let present = Present { setting, profile: &profile, problem, parameters, micro: &micro, update: &update };
+    let of_update = OfUpdate { update: &update, accumulation: accumulation.as_ref() };
+    let present = Present { setting, profile: &profile, problem, parameters, micro: &micro, of_update };
     let alternatives = alternatives(&present)?;
     drop(micro_step);
     let SetUp { config, model, shape, limits, .. } = setup;
@@ -199,6 +200,8 @@ struct FrontierSummary {
     smallest_activation_bytes: usize,
     micro_steps: f64,
     update_seconds: f64,
+    /// Of what follows each micro-step.
+    accumulation_seconds: f64,
 }
 
 impl FrontierSummary {
@@ -228,6 +231,7 @@ impl FrontierSummary {
             smallest_activation_bytes,
             micro_steps: config.grad_accum as f64,
             update_seconds: planned.update.step_seconds(&profile.prices),
+            accumulation_seconds: planned.accumulation.as_ref().map_or(0.0, |plan| plan.step_seconds(&profile.prices)),
         };
         let row = |point: &remat_compiler::FrontierPoint| FrontierRow {
             peak_bytes: peak(point.arena_bytes),
@@ -239,6 +243,6 @@ impl FrontierSummary {
     }
 
     fn seconds_of_update(&self, micro_seconds: f64) -> f64 {
-        self.micro_steps * micro_seconds + self.update_seconds
+        self.micro_steps * (micro_seconds + self.accumulation_seconds) + self.update_seconds
     }
 }

@@ -37,5 +37,5 @@ pub(crate) fn update_rule(config: &TrainConfig) -> UpdateRule {
         ..AdamWSettings::default()
     });
     let clip = if config.clip > 0.0 { Clip::Norm(config.clip as f32) } else { Clip::None };
-    UpdateRule { clip, ..UpdateRule::of(optimizer) }
+    UpdateRule { clip, accumulation: config.accumulation_rule(), ..UpdateRule::of(optimizer) }
 }

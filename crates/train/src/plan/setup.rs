@@ -19,7 +19,7 @@ use crate::prices::spill::{spill_prices, with_spill};
 use crate::record::time::today;
 use crate::run::control::RunControl;
 use crate::settings::adapter_options::AdapterOptions;
-use crate::settings::kinds::MethodKind;
+use crate::settings::kinds::{AccumulationKind, MethodKind};
 use crate::{TrainConfig, TrainError};
 use remat_data::{Batch, DataLoader, Dataset, DatasetBuilder, LoaderOptions, ModelTokens, Order, Sample};
 use remat_formats::SettingName;
@@ -105,6 +105,10 @@ impl SetUpFor<'_> {
         }
     }
 
+    fn ranks(&self) -> usize {
+        if let SetUpFor::Run(_, RunControl { ranks: Some(engine), .. }) = self { engine.size() } else { 0 }
+    }
+
     fn traced_micro_batches(&self, config: &TrainConfig) -> usize {
         match self {
             SetUpFor::Run(_, RunControl { trace: Some(_), .. }) => config.grad_accum,
@@ -131,6 +135,7 @@ impl SetUp {
             _ => model,
         };
         let method = method_of_model(&mut config, &model, resumed)?;
+        config.accumulation.get_or_insert(AccumulationKind::Apart);
         let options = whom.device_options(&config);
         // Where the tensors are to lie.
         let limit = Limits::of(&config, &options.profile()).in_domain(options.profile().tensor_domain());
@@ -168,6 +173,7 @@ impl SetUp {
             sampling_bytes: samples.as_ref().map_or(0, |samples| reading_bytes + samples.bytes()),
             measuring_bytes: 0,
             traced_micro_batches: whom.traced_micro_batches(&config),
+            ranks: whom.ranks(),
             adapter_is_read: resumed.is_some() || config.init_adapter.is_some() || begins_with_both(&method),
         };
         let (limits, prices) = (Limits::of(&config, &options.profile()), given_prices(&config)?);

@@ -67,7 +67,7 @@ impl LoadedPolicies {
         device.set_spill_folder(job.spill.map(|(folder, _)| folder));
         let (graph, count) = (plans[0].graph.clone(), plans.len());
         let micros = plans.into_iter().map(MicroPlan::longest).collect();
-        let plans = StepPlans { micros, update: Some(update), evaluation: None, forwards: Vec::new() };
+        let plans = StepPlans { micros, update: Some(update), ..StepPlans::none() };
         let mut loaded = plans.load(device, &trained.loss, &trained.dloss)?;
         job.model.load_weights(&graph, loaded.device_mut())?;
         if let Some(lora) = job.method.adapter() {

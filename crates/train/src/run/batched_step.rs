@@ -49,7 +49,7 @@ impl BatchedStep {
         Ok(self.loaded.micro(longest, 0.0, [0; 4])?)
     }
 
-    /// Runs one micro-batch of the update after `made` others: adds its gradients onto the accumulators and returns the
+    /// Runs one micro-batch of the update after `made` others, whose gradients are to be added to the sums, and returns the
     /// sum of its negative log-likelihoods.
     pub(crate) fn run_micro(
         &mut self,
@@ -67,6 +67,11 @@ impl BatchedStep {
         let dloss = NEXT_TOKEN.dloss(update.trained);
         self.loaded.micro(self.used, dloss, key).map_err(|error| in_update(error, made))?;
         Ok(f64::from(self.loaded.loss(self.used)?))
+    }
+
+    /// Adds the gradients of the micro-batch that has just run to the sums of the update after `made` others.
+    pub(crate) fn accumulate(&mut self, made: u64) -> Result<(), TrainError> {
+        self.loaded.accumulate().map_err(|error| in_update(error, made))
     }
 
     /// Updates all parameters by their accumulated gradients, zeroes those, and returns their norm before clipping.

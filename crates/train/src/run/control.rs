@@ -1,6 +1,7 @@
 //! How a run is started, stopped and watched, beside its settings. Invariant: nothing here changes what is computed.
 
 use crate::folder::existing::Existing;
+use remat_comm::Engine;
 use remat_step::device::Opener;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
@@ -23,6 +24,8 @@ pub struct RunControl<'a> {
     /// Whether the peak of each phase is measured by itself. The process's high-water mark is set back for it, so that
     /// whoever reads that mark from outside sees the last phase's only.
     pub phases_apart: bool,
+    /// The ranks that train together, of which this is one; none where the process trains alone.
+    pub ranks: Option<&'a dyn Engine>,
 }
 
 /// Checks of a run, for those who doubt it. They cost time; the result is the same.

@@ -87,7 +87,7 @@ pub fn evaluate(
     let graph = model.evaluation(method.as_ref(), shape)?.graph;
     let plan = LoadedForward::plan(graph.clone(), &request.options.profile())?;
     forward::check(model, std::slice::from_ref(&plan), request.options)?;
-    let plans = StepPlans { micros: Vec::new(), update: None, evaluation: Some(plan), forwards: Vec::new() };
+    let plans = StepPlans { evaluation: Some(plan), ..StepPlans::none() };
     let mut loaded = plans.load(request.options.open(), "loss", "")?;
     forward::fill(model, adapter, &graph, loaded.device_mut())?;
 

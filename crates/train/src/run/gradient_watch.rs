@@ -28,6 +28,8 @@ struct Watched {
 #[derive(Debug)]
 pub(crate) struct GradientWatch {
     pending: Vec<Watched>,
+    /// Where the gradients of an update are added up.
+    sum: StateRole,
     /// Whether the present update has a trained token with something before it.
     conclusive: bool,
     /// Whether an update with a conclusive batch and a rate above zero was made.
@@ -35,11 +37,11 @@ pub(crate) struct GradientWatch {
 }
 
 impl GradientWatch {
-    /// Watches all of them.
-    pub(crate) fn new(parameters: &[Parameter]) -> Self {
+    /// Watches all of them, whose gradients are added up in states of the role `sum`.
+    pub(crate) fn new(parameters: &[Parameter], sum: StateRole) -> Self {
         let watched = |p: &Parameter| Watched { name: p.name.clone(), gated_by: p.gated_by.clone() };
         let all = parameters.iter().filter(|parameter| parameter.kind != ParameterKind::Tokens);
-        GradientWatch { pending: all.map(watched).collect(), conclusive: false, moved: false }
+        GradientWatch { pending: all.map(watched).collect(), sum, conclusive: false, moved: false }
     }
 
     /// Takes note of a micro-batch of the present update.
@@ -50,6 +52,16 @@ impl GradientWatch {
         }
     }
 
+    /// Whether a micro-batch of the present update that this process has seen was conclusive.
+    pub(crate) fn is_conclusive(&self) -> bool {
+        self.conclusive
+    }
+
+    /// Takes over whether any was, that of other ranks among them.
+    pub(crate) fn conclude(&mut self, conclusive: bool) {
+        self.conclusive = conclusive;
+    }
+
     /// Checks the accumulated gradients of update `step`, before it is made with the rate `lr`.
     pub(crate) fn check(&mut self, step: u64, lr: f64, device: &dyn Device) -> Result<(), TrainError> {
         if self.pending.is_empty() || !std::mem::take(&mut self.conclusive) {
@@ -58,7 +70,7 @@ impl GradientWatch {
         let mut still = Vec::new();
         let mut silent = Vec::new();
         for watched in self.pending.drain(..) {
-            if !is_zero(device, &StateRole::Gradient.name(&watched.name))? {
+            if !is_zero(device, &self.sum.name(&watched.name))? {
                 continue;
             }
             let gated = watched.gated_by.as_ref().map_or(Ok(false), |gate| is_zero(device, gate))?;

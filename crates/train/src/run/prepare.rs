@@ -161,6 +161,11 @@ impl Prepared {
         self.planned.account.phases()
     }
 
+    /// The update of all parameters, as text.
+    pub(crate) fn update_text(&self) -> String {
+        self.planned.trained.update.as_ref().map(ToString::to_string).unwrap_or_default()
+    }
+
     fn arena_bytes(&self) -> usize {
         memory::largest_arena(&self.planned.micro, &self.planned.others())
     }
@@ -194,15 +199,16 @@ impl Prepared {
 
     /// Allocates everything and fills it: base weights, then the adapter or the saved state.
     pub(crate) fn load(self) -> Result<Session, TrainError> {
-        let facts = self.facts();
-        let PlannedStep { micro, update, evaluation, generation, shorter, account, trained } = self.planned;
+        let (facts, gradient_sum) = (self.facts(), self.config.accumulation_rule().sum());
+        let PlannedStep { micro, update, accumulation, evaluation, generation, shorter, account, trained } =
+            self.planned;
         let (graph, parameters) = (micro.graph.clone(), trained.parameters);
         let mut device = self.options.open();
         device.set_spill_folder(self.config.offload.as_deref());
         let shorter =
             shorter.into_iter().zip(&self.buckets).map(|(plan, bucket)| MicroPlan::shorter(plan, bucket.seq_len));
         let micros = shorter.chain([MicroPlan::longest(micro)]).collect();
-        let plans = StepPlans { micros, update: Some(update), evaluation, forwards: generation };
+        let plans = StepPlans { micros, update: Some(update), accumulation, evaluation, forwards: generation };
         let mut loaded = plans.load(device, &trained.loss, &trained.dloss)?;
         let per_epoch = self.loader.updates_per_epoch() as u64;
         let held_out = self.evaluation.as_ref().map(|data| data.shape.seq_len);
@@ -250,6 +256,7 @@ impl Prepared {
             step,
             total_updates: self.total_updates,
             facts,
+            gradient_sum,
         })
     }
 }

@@ -37,6 +37,7 @@ pub(crate) fn resume(
     if config.precision == PrecisionChoice::Auto {
         config.precision = saved.precision;
     }
+    config.accumulation = config.accumulation.or(saved.accumulation);
     config.check_resumes(&saved)?;
     Ok((config, Some(Resumed { save, data, total_updates })))
 }

@@ -9,7 +9,7 @@ use crate::run::evaluate::EvaluationRows;
 use crate::run::sampler::Sampler;
 use crate::{Schedule, TrainConfig};
 use remat_data::DataLoader;
-use remat_ir::Parameter;
+use remat_ir::{Parameter, StateRole};
 use remat_model::{Method, Model};
 
 /// Held-out rows and when they are evaluated.
@@ -34,6 +34,8 @@ pub(crate) struct Session {
     pub(crate) planned_peak_bytes: u64,
     pub(crate) pace: PaceWatch,
     pub(crate) facts: RunFacts,
+    /// Where the gradients of an update are added up.
+    pub(crate) gradient_sum: StateRole,
 }
 
 /// What the lab record says of a run beside its settings and results.

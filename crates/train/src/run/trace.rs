@@ -23,7 +23,12 @@ pub(crate) fn is_due(made: u64, left: u64) -> bool {
 /// # Errors
 /// A file that cannot be written.
 pub(crate) fn write(file: OutputFile, trace: &StepTrace, step: &LoadedStep) -> Result<String, TrainError> {
-    let update = step.update_program();
+    let (update, accumulation) = (step.update_program(), step.accumulation_program());
+    let whole = |program| match Some(program) {
+        program if program == update => Some("update"),
+        program if program == accumulation => Some("accumulation"),
+        _ => None,
+    };
     let mut classes: Vec<(&'static str, f64)> = Vec::new();
     let plan_of = |ran: &Ran| step.device().plan(ran.program);
     for ran in trace.ran() {
@@ -43,7 +48,7 @@ pub(crate) fn write(file: OutputFile, trace: &StepTrace, step: &LoadedStep) -> R
         let mut write = |text: String| file.write_all(text.as_bytes());
         let mut events = || {
             write(format!("{{\"displayTimeUnit\":\"ms\",\"otherData\":{other},\"traceEvents\":["))?;
-            let events = trace.ran().iter().filter_map(|ran| event(plan_of(ran), ran, Some(ran.program) == update));
+            let events = trace.ran().iter().filter_map(|ran| event(plan_of(ran), ran, whole(ran.program)));
             for (index, event) in events.enumerate() {
                 write(format!("{}{event}", if index > 0 { ",\n" } else { "\n" }))?;
             }
@@ -63,18 +68,18 @@ fn class_of(plan: &Plan, step: StepId) -> Option<&'static str> {
     }
 }
 
-/// A step as Chrome's trace format has it.
-fn event(plan: &Plan, ran: &Ran, of_update: bool) -> Option<Value> {
+/// A step as Chrome's trace format has it. `whole` is the phase of all steps of its plan, if they have one.
+fn event(plan: &Plan, ran: &Ran, whole: Option<&str>) -> Option<Value> {
     let Action::Compute(op) = plan.steps[ran.step.index()].action else { return None };
     let graph = &plan.graph;
     let node = graph.node(op);
     let (inputs, outputs) = graph.node_types(node);
     let cost = node.op.cost(&inputs, &outputs);
-    let phase = match (node.phase, node.recompute_of) {
-        _ if of_update => "update",
-        (_, Some(_)) => "recompute",
-        (Phase::Forward, None) => "forward",
-        (Phase::Backward, None) => "backward",
+    let phase = match (whole, node.phase, node.recompute_of) {
+        (Some(phase), _, _) => phase,
+        (None, _, Some(_)) => "recompute",
+        (None, Phase::Forward, None) => "forward",
+        (None, Phase::Backward, None) => "backward",
     };
     let layer = node.region.map(|region| graph.regions[region.index()].name.as_str());
     Some(json!({

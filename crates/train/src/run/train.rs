@@ -9,6 +9,10 @@ use crate::folder::file_names::{METRICS_FILE, ROWS_FILE};
 use crate::folder::kept_rows;
 use crate::folder::run_folder::RunFolder;
 use crate::folder::saves::Saves;
+use crate::folder::snapshot::Resumed;
+use crate::ranks::agreement::{agree, compare_prepared};
+use crate::ranks::error_file;
+use crate::ranks::follow::follow;
 use crate::run::control::RunControl;
 use crate::run::phase_peaks::PhasePeaks;
 use crate::run::prepare::{Prepared, prepare};
@@ -17,25 +21,80 @@ use crate::run::resume::{changed_length, resume};
 use crate::run::save::write_result;
 use crate::run::under_way::{Earlier, Outputs, Run, before};
 use crate::{RunPhase, TrainConfig, TrainError};
+use remat_comm::Engine;
 use remat_formats::OutputFile;
 use remat_formats::SettingName;
 
-/// Trains.
+/// Trains: alone, or as one of several ranks.
 ///
 /// # Errors
-/// Bad input, before anything is written; a guard on the numbers; a disk or machine that fails.
+/// Bad input, before anything is written; a guard on the numbers; a disk or machine that fails; another rank that does.
 pub fn train(config: TrainConfig, control: RunControl<'_>, reporter: &mut dyn Reporter) -> Result<Summary, TrainError> {
-    let config = config.resolved()?;
+    let out = config.out.clone();
+    let trained = match control.ranks {
+        None => config.resolved().and_then(|config| lead(config.clone(), &config, control, reporter)),
+        Some(engine) => train_on_ranks(config, control, engine, reporter),
+    };
+    trained.inspect_err(|error| error_file::write(error, control.ranks.map(|engine| engine.rank()), &out))
+}
+
+/// Rank 0 leads: it alone writes the run's folder. The others follow.
+fn train_on_ranks(
+    config: TrainConfig,
+    control: RunControl<'_>,
+    engine: &dyn Engine,
+    reporter: &mut dyn Reporter,
+) -> Result<Summary, TrainError> {
+    let given = config.resolved()?;
+    let config = agree(given.clone(), engine)?;
+    if engine.rank() == 0 {
+        return lead(config, &given, control, reporter);
+    }
+    let mut saves = Saves::new(&config.out);
+    let (config, resumed) = begin(config, control, &mut saves, &mut Unheard)?;
+    let prepared = prepare(config, resumed, control)?;
+    compare_prepared(&prepared, engine)?;
+    follow(prepared, engine)
+}
+
+/// Says nothing: what there is to say, rank 0 says.
+struct Unheard;
+
+impl Reporter for Unheard {
+    fn report(&mut self, _: Event<'_>) {}
+}
+
+/// The settings, and the save to go on from.
+fn begin(
+    config: TrainConfig,
+    control: RunControl<'_>,
+    saves: &mut Saves,
+    reporter: &mut dyn Reporter,
+) -> Result<(TrainConfig, Option<Resumed>), TrainError> {
+    match control.existing {
+        Existing::Resume => resume(config, saves, reporter),
+        Existing::Refuse | Existing::Replace => Ok((config, None)),
+    }
+}
+
+/// Trains, and writes the run's folder. What of threads and memory is this rank's is no setting of the run, which has those
+/// that were given.
+fn lead(
+    config: TrainConfig,
+    given: &TrainConfig,
+    control: RunControl<'_>,
+    reporter: &mut dyn Reporter,
+) -> Result<Summary, TrainError> {
     let mut trace = config.trace_file(control.config_file, control.trace)?;
     let mut folder = RunFolder::inspect(&config, control.existing)?;
     let mut saves = Saves::new(&config.out);
-    let (config, resumed) = match control.existing {
-        Existing::Resume => resume(config, &mut saves, reporter)?,
-        Existing::Refuse | Existing::Replace => (config, None),
-    };
+    let (config, resumed) = begin(config, control, &mut saves, reporter)?;
     let is_resumed = resumed.is_some();
     let earlier = resumed.as_ref().map(Earlier::of);
     let prepared: Prepared = prepare(config, resumed, control)?;
+    if let Some(engine) = control.ranks {
+        compare_prepared(&prepared, engine)?;
+    }
     if prepared.loader.dataset().was_kept() {
         reporter.report(Event::Note(&format!(
             "the rows are as {ROWS_FILE} has them; the data is unchanged and not read again"
@@ -47,6 +106,7 @@ pub fn train(config: TrainConfig, control: RunControl<'_>, reporter: &mut dyn Re
     }
     let mut peaks = PhasePeaks::new(control.phases_apart, prepared.phases());
     let mut session = prepared.load()?;
+    (session.config.threads, session.config.memory) = (given.threads, given.memory);
     session.step.loaded.device_mut().set_poison(control.checks.poison);
     if control.checks.validate {
         session.step.loaded.validate(true);
@@ -80,7 +140,11 @@ impl Run<'_> {
             None => {}
         }
         while self.unevaluated.is_some() || self.goes_on() {
-            if self.unevaluated.is_some() || !self.update(&mut batch)? {
+            let is_interrupted = match self.unevaluated {
+                Some(_) => self.tell_ranks(false).map(|()| true)?,
+                None => !self.update(&mut batch)?,
+            };
+            if is_interrupted {
                 let save = self.save()?;
                 return Ok(self.summary(Outcome::Interrupted { save }));
             }
@@ -91,6 +155,7 @@ impl Run<'_> {
                 self.save()?;
             }
         }
+        self.tell_ranks(false)?;
         self.note_early_stop();
         self.check_states()?;
         self.log.sync()?;

@@ -7,6 +7,7 @@ use crate::folder::events_folder::events_folder;
 use crate::folder::run_folder::RunFolder;
 use crate::folder::saves::Saves;
 use crate::folder::snapshot::{self, DataState, Resumed};
+use crate::ranks::rounds::Ranks;
 use crate::record::time::now_utc;
 use crate::run::control::RunControl;
 use crate::run::gradient_watch::GradientWatch;
@@ -63,6 +64,8 @@ pub(crate) struct Run<'a> {
     pub(crate) checked: Option<u64>,
     /// The last update, if the evaluation after it was interrupted.
     pub(crate) unevaluated: Option<StepMetrics>,
+    /// Of a run that is on several.
+    pub(crate) ranks: Option<Ranks<'a>>,
     pub(crate) interrupt: &'a AtomicBool,
     pub(crate) trace: Option<OutputFile>,
     pub(crate) peaks: PhasePeaks,
@@ -104,10 +107,11 @@ impl<'a> Run<'a> {
                 _ => HeldOut::of(rows),
             }),
             best: BestFolder::of(out),
-            watch: GradientWatch::new(&session.parameters),
+            watch: GradientWatch::new(&session.parameters, session.gradient_sum),
             states: snapshot::saved_states(&session.parameters, &session.config),
             checked: None,
             unevaluated,
+            ranks: control.ranks.map(|engine| Ranks::new(engine, &session)).transpose()?,
             interrupt: control.interrupt,
             trace,
             folder,
@@ -124,6 +128,11 @@ impl<'a> Run<'a> {
             started_at: now_utc(),
             session,
         })
+    }
+
+    /// Tells the other ranks, if there are any, whether the run goes on.
+    pub(crate) fn tell_ranks(&self, goes_on: bool) -> Result<(), TrainError> {
+        self.ranks.as_ref().map_or(Ok(()), |ranks| ranks.decide(goes_on).map(drop))
     }
 
     /// Whether there are updates to make: not all are made, and the held-out rows are no reason to stop.

@@ -33,6 +33,7 @@ struct Computed {
 impl Run<'_> {
     /// Makes one update; false if the run was interrupted before it could be made.
     pub(crate) fn update(&mut self, batch: &mut UpdateBatch) -> Result<bool, TrainError> {
+        self.tell_ranks(true)?;
         self.peaks.begin();
         let start = Instant::now();
         self.session.loader.next_update(batch)?;
@@ -78,13 +79,20 @@ impl Run<'_> {
         if session.step.loaded.validated().is_some() {
             session.step.loaded.validate(self.updates_here < checks::REFERENCE_UPDATES);
         }
-        traced.is_none() && session.step.loaded.validated().is_none() && session.pace.is_due(self.updates_here)
+        self.ranks.is_none()
+            && traced.is_none()
+            && session.step.loaded.validated().is_none()
+            && session.pace.is_due(self.updates_here)
     }
 
     /// The sum of the negative log-likelihoods of all micro-batches, whose gradients are added up; `None` if the run was
     /// interrupted between two of them.
     fn run_micro_batches(&mut self, batch: &UpdateBatch, paced: bool) -> Result<Option<f64>, TrainError> {
         let session = &mut self.session;
+        if let Some(ranks) = &mut self.ranks {
+            let (step, made, interrupt) = ((&mut session.step, &session.loader), session.made_updates, self.interrupt);
+            return ranks.run_micro_batches(step, batch, made, &mut self.watch, &|| interrupt.load(Ordering::Relaxed));
+        }
         let mut sum = 0.0;
         for micro in 0..batch.micro_batches() {
             if self.interrupt.load(Ordering::Relaxed) {
@@ -95,6 +103,7 @@ impl Run<'_> {
                 session.pace.begin(&mut session.step.loaded);
             }
             sum += session.step.run_micro(&session.loader, batch, micro, session.made_updates)?;
+            session.step.accumulate(session.made_updates)?;
             if is_timed {
                 session.pace.pause(&mut session.step.loaded);
             }

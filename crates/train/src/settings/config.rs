@@ -5,7 +5,7 @@
 
 use crate::settings::adapter_options::{ADAPTER_OPTIONS, AdapterOptions};
 use crate::settings::isa::{Isa, device_options};
-use crate::settings::kinds::{MethodKind, OptimizerKind, QuantKind, TrainedTurns};
+use crate::settings::kinds::{AccumulationKind, MethodKind, OptimizerKind, QuantKind, TrainedTurns};
 use crate::settings::precision::PrecisionChoice;
 use crate::settings::schedule::{self, ScheduleKind, Warmup, whole_updates};
 use crate::{Precision, Schedule, TrainError};
@@ -14,7 +14,7 @@ use clap::{Args, FromArgMatches};
 use remat_data::{BadRows, Column, Day, RowOptions};
 use remat_model::{Model, ModelError, Quant};
 use remat_plan::{ByteSize, Policy};
-use remat_step::DeviceOptions;
+use remat_step::{Accumulation, DeviceOptions};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
@@ -144,6 +144,11 @@ pub struct TrainConfig {
     /// Micro-batches of an update
     #[arg(long, value_name = "K", default_value = "4", help_heading = "Batches")]
     pub grad_accum: usize,
+
+    /// How the gradients of an update's micro-batches add up: apart, each from zero and then onto the sum, which takes one more
+    /// set of gradients; or running, as runs went on from that were begun without this setting [default: apart]
+    #[arg(long, value_enum, value_name = "RULE", help_heading = "Batches")]
+    pub accumulation: Option<AccumulationKind>,
 
     /// Put several short rows into one sequence; they do not see each other
     #[arg(long, help_heading = "Batches")]
@@ -280,6 +285,14 @@ impl Default for TrainConfig {
 }
 
 impl TrainConfig {
+    /// How the gradients of an update add up. One micro-batch is its own sum.
+    pub(crate) fn accumulation_rule(&self) -> Accumulation {
+        match self.accumulation {
+            _ if self.grad_accum <= 1 => Accumulation::Running,
+            kind => kind.unwrap_or(AccumulationKind::Apart).into(),
+        }
+    }
+
     /// How rows are read.
     pub(crate) fn row_options(&self) -> RowOptions {
         let (columns, ignored) = (self.columns.clone(), self.ignore_columns.clone());

@@ -217,6 +217,7 @@ mod tests {
             chat_template: Some("x".into()),
             chat_template_kwargs: Some("{}".to_string()),
             quant: Some(crate::QuantKind::Nf4),
+            accumulation: Some(crate::AccumulationKind::Apart),
             init_adapter: Some("x".into()),
             epochs: Some(1.0),
             steps: Some(1),

@@ -3,6 +3,7 @@
 //! Invariant: a choice has the same name as a flag's value and in a file.
 
 use remat_model::{Quant, TrainedBiases};
+use remat_step::Accumulation;
 use serde::{Deserialize, Serialize};
 
 /// What is trained.
@@ -15,6 +16,25 @@ pub enum MethodKind {
     Qlora,
     /// Every parameter.
     Full,
+}
+
+/// How the gradients of an update's micro-batches add up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum AccumulationKind {
+    /// Each micro-batch's gradient begins at zero and is added to the sum once.
+    Apart,
+    /// Each micro-step adds onto the sum as it goes, as runs did that were begun before there was a choice.
+    Running,
+}
+
+impl From<AccumulationKind> for Accumulation {
+    fn from(kind: AccumulationKind) -> Self {
+        match kind {
+            AccumulationKind::Apart => Accumulation::Apart,
+            AccumulationKind::Running => Accumulation::Running,
+        }
+    }
 }
 
 /// What linears of the base are held in under qlora.

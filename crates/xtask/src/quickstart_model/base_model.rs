@@ -103,6 +103,7 @@ pub(super) fn pretrain(base: &Path, text: &Path, out: &Path, updates: u64) -> Re
         config_file: None,
         checks: remat_train::Checks::default(),
         phases_apart: false,
+        ranks: None,
     };
     let summary = remat_train::train(config, control, &mut Progress)?;
     println!("loss {:?} → {:?} in {:.0} s", summary.first_loss, summary.last_loss, summary.seconds);

@@ -1,0 +1,59 @@
+//! What a rank other than 0 does: it computes its micro-batches and makes every update, and writes nothing.
+//!
+//! Invariant: parameters and moments are on every rank what they are on rank 0, which alone evaluates, samples, saves and
+//! decides when the run ends.
+
+use crate::TrainError;
+use crate::ranks::rounds::Ranks;
+use crate::run::checks::finite_number;
+use crate::run::gradient_watch::GradientWatch;
+use crate::run::prepare::Prepared;
+use crate::run::report::{Outcome, Summary};
+use crate::run::session::Session;
+use remat_comm::Engine;
+use remat_model::NEXT_TOKEN;
+
+/// Follows rank 0 to the end of its run.
+pub(crate) fn follow(prepared: Prepared, engine: &dyn Engine) -> Result<Summary, TrainError> {
+    let phases = prepared.phases();
+    let mut session = prepared.load()?;
+    let mut ranks = Ranks::new(engine, &session)?;
+    let mut watch = GradientWatch::new(&session.parameters, session.gradient_sum);
+    let (mut batch, mut losses, mut tokens) = (session.loader.update_buffer(), Vec::new(), 0);
+    if session.step.longest() > 0 && session.made_updates < session.total_updates {
+        session.step.rehearse()?;
+    }
+    let outcome = loop {
+        if !ranks.decide(true)? {
+            break Outcome::Finished;
+        }
+        session.loader.next_update(&mut batch)?;
+        let Session { step, loader, made_updates, .. } = &mut session;
+        let sum = ranks.run_micro_batches((step, &*loader), &batch, *made_updates, &mut watch, &|| false)?;
+        let Some(sum) = sum else { break Outcome::Finished };
+        let (made, number) = (session.made_updates, session.made_updates + 1);
+        losses.push(finite_number(number, "loss", NEXT_TOKEN.metrics(sum, batch.trained).loss)?);
+        let lr = session.schedule.rate(made);
+        watch.check(number, lr, session.step.loaded.device())?;
+        finite_number(number, "gradient norm", session.step.run_update(lr, made)?)?;
+        session.made_updates = number;
+        tokens += batch.tokens as u64;
+    };
+    Ok(Summary {
+        outcome,
+        out: session.config.out,
+        updates: session.made_updates,
+        first_loss: losses.first().copied(),
+        last_loss: losses.last().copied(),
+        last_val_loss: None,
+        best: None,
+        stopped_after: None,
+        seconds: 0.0,
+        tokens,
+        peak_bytes: None,
+        planned_peak_bytes: session.planned_peak_bytes,
+        phases: Vec::new(),
+        planned_phases: phases,
+        record: None,
+    })
+}
