@@ -221,7 +221,7 @@ impl Case {
         let graph = self.model.evaluation(None, self.micro_batch(0, 0).2).expect("a graph").graph;
         let options = DeviceOptions::cpu(2);
         let plan = LoadedForward::plan(graph.clone(), &options.profile()).expect("a plan");
-        let plans = StepPlans { micros: Vec::new(), update: None, evaluation: Some(plan), forwards: Vec::new() };
+        let plans = StepPlans { evaluation: Some(plan), ..StepPlans::none() };
         let mut loaded = plans.load(options.open(), "loss", "").expect("loads");
         self.model.load_weights(&graph, loaded.device_mut()).expect("weights");
         let losses = updates.iter().map(|&update| {
