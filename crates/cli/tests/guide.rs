@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 /// The pages, in the order of the guide.
-const PAGES: [&str; 14] = [
+const PAGES: [&str; 15] = [
     "README.md",
     "checkpointing.md",
     "placement.md",
@@ -23,6 +23,7 @@ const PAGES: [&str; 14] = [
     "merge-and-export.md",
     "methods.md",
     "clusters.md",
+    "cuda.md",
 ];
 
 fn root() -> PathBuf {

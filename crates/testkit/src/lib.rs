@@ -5,8 +5,8 @@
 
 mod distant;
 mod emulated;
-pub mod op_samples;
 mod faulty;
+pub mod op_samples;
 mod random_model;
 mod run;
 mod source_values;

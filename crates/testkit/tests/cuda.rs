@@ -224,6 +224,7 @@ fn trained(config: TrainConfig, card: bool, existing: Existing) -> Told {
         device: card.then_some(EmulatedCard::OPENER),
         phases_apart: false,
         ranks: None,
+        disk_wait: std::time::Duration::ZERO,
     };
     train(config, control, &mut told).unwrap_or_else(|error| panic!("{error}"));
     told

@@ -222,7 +222,7 @@ impl Case {
         let options = DeviceOptions::cpu(2);
         let plan = LoadedForward::plan(graph.clone(), &options.profile()).expect("a plan");
         let plans = StepPlans { evaluation: Some(plan), ..StepPlans::none() };
-        let mut loaded = plans.load(options.open(), "loss", "").expect("loads");
+        let mut loaded = plans.load(options.open().expect("opens"), "loss", "").expect("loads");
         self.model.load_weights(&graph, loaded.device_mut()).expect("weights");
         let losses = updates.iter().map(|&update| {
             let (ids, labels, shape) = self.micro_batch(update, 0);

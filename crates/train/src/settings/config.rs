@@ -6,7 +6,7 @@
 use crate::settings::adapter_options::{ADAPTER_OPTIONS, AdapterOptions};
 use crate::settings::device_map::DeviceMap;
 use crate::settings::device_name::DeviceName;
-use crate::settings::isa::{Isa, device_options};
+use crate::settings::isa::Isa;
 use crate::settings::kinds::{AccumulationKind, MethodKind, OptimizerKind, QuantKind, TrainedTurns};
 use crate::settings::max_memory::MaxMemory;
 use crate::settings::precision::PrecisionChoice;

@@ -5,7 +5,6 @@
 
 use crate::settings::device_map::DeviceMap;
 use crate::settings::device_name::DeviceName;
-use crate::settings::isa::device_options;
 use crate::settings::kinds::{MethodKind, QuantKind};
 use crate::settings::max_memory::MaxMemory;
 use crate::{TrainConfig, TrainError};
