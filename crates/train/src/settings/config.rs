@@ -239,6 +239,7 @@ pub struct TrainConfig {
     /// Device to compute on: cpu, cuda or cuda:N; to plan for a card that is not here, its name, such as rtx-4090, or list for all
     /// that are known
     #[arg(long, value_name = "DEVICE", default_value = "cpu", help_heading = "Machine")]
+    #[serde(default)]
     pub device: DeviceName,
 
     /// Most of the device's own memory [default: what it has left]

@@ -238,6 +238,7 @@ mod tests {
             memory: Some(ByteSize(1 << 30)),
             max_memory: Some(crate::MaxMemory { disk: Some(ByteSize(1)), ..Default::default() }),
             device_map: Some(crate::DeviceMap::Auto),
+            device_memory: Some(ByteSize(1 << 30)),
             offload: Some("x".into()),
             eval_every: Some(1),
             early_stop: Some(1),
