@@ -1,7 +1,9 @@
 //! Cards as their maker publishes them: what `plan --device NAME` plans for where there is no card.
 //!
-//! Invariant: figures are NVIDIA's own, with where they stand; nobody measured them here. Rates are dense ones of bf16 with sums in f32,
-//! without sparsity; bandwidths and memory are those of the board. Times that follow from them are estimates.
+//! Invariant: figures are NVIDIA's own, with where they stand; nobody measured them here. Rates are dense ones of bf16 with sums
+//! in f32, without sparsity; bandwidths are those of the board. Memory is what `nvidia-smi` shows of such a card, by the least
+//! figure that is commonly reported: up to one sixteenth below the name's, where error correction takes some. Times that follow
+//! from them are estimates.
 
 use crate::driver::Card;
 use crate::rules::RULES;
@@ -16,7 +18,7 @@ pub struct PublishedCard {
     pub title: &'static str,
     /// Compute capability.
     pub capability: [u32; 2],
-    /// Memory in MiB.
+    /// Memory in MiB, as the driver counts it.
     pub memory_mib: usize,
     /// Memory bandwidth in GB/s.
     pub bandwidth_gb_s: f64,
@@ -37,32 +39,32 @@ const fn card(
     name: &'static str,
     title: &'static str,
     capability: [u32; 2],
-    gib: usize,
+    memory_mib: usize,
     [bandwidth_gb_s, bf16_tflop_s, f32_tflop_s]: [f64; 3],
     source: &'static str,
 ) -> PublishedCard {
-    PublishedCard { name, title, capability, memory_mib: gib * 1024, bandwidth_gb_s, bf16_tflop_s, f32_tflop_s, source }
+    PublishedCard { name, title, capability, memory_mib, bandwidth_gb_s, bf16_tflop_s, f32_tflop_s, source }
 }
 
 /// All of them, by memory, then by bandwidth. Of GeForce cards whose tensor rate is not published by itself it is four times 128
 /// operations for each multiprocessor and cycle at the published boost clock, as it is of those whose is.
 #[rustfmt::skip]
 pub const CARDS: &[PublishedCard] = &[
-    card("rtx-3060", "GeForce RTX 3060 12 GB", [8, 6], 12, [360.0, 25.5, 12.7], AMPERE),
-    card("rtx-4060-ti-16gb", "GeForce RTX 4060 Ti 16 GB", [8, 9], 16, [288.0, 44.1, 22.1], ADA),
-    card("rtx-4070-ti-super", "GeForce RTX 4070 Ti SUPER", [8, 9], 16, [672.0, 88.2, 44.1], ADA),
-    card("rtx-4080", "GeForce RTX 4080", [8, 9], 16, [716.8, 97.5, 48.7], ADA),
-    card("rtx-5080", "GeForce RTX 5080", [12, 0], 16, [960.0, 112.6, 56.3], BLACKWELL),
-    card("l4", "L4", [8, 9], 24, [300.0, 121.0, 30.3], "NVIDIA L4 datasheet"),
-    card("a10", "A10", [8, 6], 24, [600.0, 125.0, 31.2], "NVIDIA A10 datasheet"),
-    card("rtx-3090", "GeForce RTX 3090", [8, 6], 24, [936.0, 71.0, 35.6], AMPERE),
-    card("rtx-4090", "GeForce RTX 4090", [8, 9], 24, [1008.0, 165.2, 82.6], ADA),
-    card("rtx-5090", "GeForce RTX 5090", [12, 0], 32, [1792.0, 209.5, 104.8], BLACKWELL),
-    card("a100-40gb", "A100 40 GB", [8, 0], 40, [1555.0, 312.0, 19.5], "NVIDIA A100 datasheet"),
-    card("l40s", "L40S", [8, 9], 48, [864.0, 362.0, 91.6], "NVIDIA L40S datasheet"),
-    card("a100-80gb", "A100 80 GB", [8, 0], 80, [2039.0, 312.0, 19.5], "NVIDIA A100 datasheet"),
-    card("h100", "H100 SXM", [9, 0], 80, [3350.0, 989.0, 67.0], "NVIDIA H100 datasheet"),
-    card("h200", "H200 SXM", [9, 0], 141, [4800.0, 989.0, 67.0], "NVIDIA H200 datasheet"),
+    card("rtx-3060", "GeForce RTX 3060 12 GB", [8, 6], 12_053, [360.0, 25.5, 12.7], AMPERE),
+    card("rtx-5080", "GeForce RTX 5080", [12, 0], 16_303, [960.0, 112.6, 56.3], BLACKWELL),
+    card("rtx-4070-ti-super", "GeForce RTX 4070 Ti SUPER", [8, 9], 16_376, [672.0, 88.2, 44.1], ADA),
+    card("rtx-4080", "GeForce RTX 4080", [8, 9], 16_376, [716.8, 97.5, 48.7], ADA),
+    card("rtx-4060-ti-16gb", "GeForce RTX 4060 Ti 16 GB", [8, 9], 16_380, [288.0, 44.1, 22.1], ADA),
+    card("a10", "A10", [8, 6], 23_028, [600.0, 125.0, 31.2], "NVIDIA A10 datasheet"),
+    card("l4", "L4", [8, 9], 23_034, [300.0, 121.0, 30.3], "NVIDIA L4 datasheet"),
+    card("rtx-3090", "GeForce RTX 3090", [8, 6], 24_268, [936.0, 71.0, 35.6], AMPERE),
+    card("rtx-4090", "GeForce RTX 4090", [8, 9], 24_564, [1008.0, 165.2, 82.6], ADA),
+    card("rtx-5090", "GeForce RTX 5090", [12, 0], 32_607, [1792.0, 209.5, 104.8], BLACKWELL),
+    card("a100-40gb", "A100 40 GB", [8, 0], 40_536, [1555.0, 312.0, 19.5], "NVIDIA A100 datasheet"),
+    card("l40s", "L40S", [8, 9], 46_068, [864.0, 362.0, 91.6], "NVIDIA L40S datasheet"),
+    card("a100-80gb", "A100 80 GB", [8, 0], 81_251, [2039.0, 312.0, 19.5], "NVIDIA A100 datasheet"),
+    card("h100", "H100 SXM", [9, 0], 81_559, [3350.0, 989.0, 67.0], "NVIDIA H100 datasheet"),
+    card("h200", "H200 SXM", [9, 0], 143_771, [4800.0, 989.0, 67.0], "NVIDIA H200 datasheet"),
 ];
 
 /// Memory that a context, the driver and a desktop take of a card, as far as can be said without one.

@@ -47,7 +47,7 @@ pub(crate) fn unfinished_file(folder: &Path) -> io::Result<Unfinished> {
     )
 }
 
-/// A new folder beside `target`, as [`unfinished_file`].
+/// A new folder beside `target`, locked by its maker until it has its name.
 ///
 /// # Errors
 /// What the system refuses.

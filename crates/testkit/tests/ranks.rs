@@ -6,8 +6,8 @@ use remat_plan::Policy;
 use remat_step::device::Opener;
 use remat_testkit::FaultyDevice;
 use remat_train::{
-    AccumulationKind, Checks, Cluster, ErrorKind, Event, Existing, MethodKind, OptimizerKind, PrecisionChoice,
-    Reporter, RunControl, ScheduleKind, TrainConfig, TrainError, plan_on_ranks, train,
+    AccumulationKind, Checks, Cluster, DeviceMap, ErrorKind, Event, Existing, MethodKind, OptimizerKind,
+    PrecisionChoice, Reporter, RunControl, ScheduleKind, TrainConfig, TrainError, plan_on_ranks, train,
 };
 use std::collections::BTreeMap;
 use std::fs;
@@ -158,6 +158,22 @@ fn any_number_of_ranks_gives_the_same_bytes() {
         let alone = of(1);
         (2..=4).for_each(|size| assert_same(&format!("{what}, {size} ranks"), &alone, &of(size)));
     }
+}
+
+#[test]
+fn ranks_may_leave_weights_on_the_disk() {
+    let trained = |size: usize, on_disk: bool| {
+        let folder = tempfile::tempdir().expect("temporary folder");
+        let map = folder.path().join("map.json");
+        fs::write(&map, "{\"\": \"disk\"}").expect("written");
+        let mut config = TrainConfig { method: MethodKind::Qlora, ..config("gpt2", folder.path()) };
+        if on_disk {
+            config.offload = Some(folder.path().to_path_buf());
+            config.device_map = Some(DeviceMap::File(map));
+        }
+        trains(size, Existing::Refuse, &config)
+    };
+    assert_same("weights on the disk", &trained(1, false), &trained(2, true));
 }
 
 #[test]

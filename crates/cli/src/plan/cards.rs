@@ -44,7 +44,7 @@ fn row(card: &PublishedCard, plan: &RunPlan) -> String {
 }
 
 fn cells(card: &PublishedCard, verdict: &str, peak: &str, speed: &str, policy: &str) -> String {
-    line([card.name, &format!("{} GiB", card.memory_mib / 1024), verdict, peak, speed, policy])
+    line([card.name, &bytes((card.memory_mib as u64) << 20), verdict, peak, speed, policy])
 }
 
 fn line([card, memory, verdict, peak, speed, policy]: [&str; 6]) -> String {

@@ -12,7 +12,7 @@ use crate::driver::{Driver, EventId, PinnedId, Touch, Work};
 use crate::launch::{Argument, Launch};
 use crate::recipes::launches;
 use remat_ir::{OpId, Type, ValueId};
-use remat_plan::{Action, DeviceError, Place, Plan, Queue, Slot, Step, Tier, freed};
+use remat_plan::{Action, DeviceError, Place, Plan, Queue, Slot, Step, freed};
 use std::collections::HashMap;
 
 /// What one step does.
@@ -95,6 +95,14 @@ impl Program {
     ) -> Result<Self, DeviceError> {
         let (mut steps, mut checks, mut places) = (Vec::new(), Vec::new(), Evicted::default());
         let mut signals = Vec::new();
+        if let Some(&weight) = plan.spilled.first() {
+            let what = format!("weight \"{}\" off memory", plan.graph.value(weight).name);
+            return Err(DeviceError::Unsupported {
+                step: 0,
+                what,
+                why: "weights lie in the card's memory".to_string(),
+            });
+        }
         for (index, step) in plan.steps.iter().enumerate() {
             let signal = match step.signals {
                 true => Some(on.driver.event().map_err(device_error)?),
@@ -178,10 +186,6 @@ impl At<'_> {
             let what = node.op.own_name().to_string();
             DeviceError::Unsupported { step: self.index, what, why }
         };
-        let away = |place: &Place| matches!(place, Place::Weight(weight) if weight.tier != Tier::Resident);
-        if self.step.reads.iter().any(away) {
-            return Err(refuse("weights lie in the card's memory".to_string()));
-        }
         let (reads, writes) = (self.types(&node.inputs), self.types(&node.outputs));
         let made = launches(&node.op, &OpTypes { reads: &reads, writes: &writes }).map_err(refuse)?;
         let operands = Operands {

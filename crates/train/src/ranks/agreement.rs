@@ -14,7 +14,7 @@ use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
 
 /// Settings that may differ, since no byte of the result depends on them.
-const FREE: [&str; 5] = ["threads", "memory", "offload", "prices", "isa"];
+const FREE: [&str; 8] = ["threads", "memory", "device-memory", "max-memory", "device-map", "offload", "prices", "isa"];
 
 /// Settles what the ranks of a run share: settings that are the same, the lowest instruction set of all, and for each rank
 /// its part of the host's threads and memory, where the settings do not say.

@@ -71,12 +71,17 @@ impl TrainConfig {
             let problem = format!("is of a card, and the CPU has none; use {}", SettingName("memory"));
             return Err(TrainError::BadFlag { key: "device-memory", problem });
         }
-        if self.device != DeviceName::Cpu && self.offload.is_some() {
+        let on_disk = [
+            ("offload", self.offload.is_some()),
+            ("device-map", self.device_map.is_some()),
+            ("max-memory", self.max_memory.is_some_and(|limits| limits.disk.is_some())),
+        ];
+        if let Some((key, _)) = on_disk.into_iter().find(|(_, given)| *given && self.device != DeviceName::Cpu) {
+            let device = SettingName("device");
             let problem = format!(
-                "goes to a folder, which a card does not write to; leave it out, or use {} cpu",
-                SettingName("device")
+                "is of weights and values on a disk, which a card does not read; leave it out, or use {device} cpu"
             );
-            return Err(TrainError::BadFlag { key: "offload", problem });
+            return Err(TrainError::BadFlag { key, problem });
         }
         self.device.options(None, self.isa, None).map(|_| ())
     }

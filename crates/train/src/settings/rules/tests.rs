@@ -18,11 +18,19 @@ fn derived_defaults_follow_what_they_derive_from() {
 }
 
 #[test]
-fn a_card_writes_to_no_folder() {
+fn a_card_reads_no_disk() {
     let device = "rtx-4090".parse().expect("a card");
-    let config = TrainConfig { device, offload: Some("folder".into()), ..valid() };
-    let error = config.resolved_to_plan().expect_err("refused").to_string();
-    assert!(error.contains("which a card does not write to"), "{error}");
+    let disk = MaxMemory { disk: Some(ByteSize(1 << 30)), host: None };
+    for (key, config) in [
+        ("offload", TrainConfig { offload: Some("folder".into()), ..valid() }),
+        ("device-map", TrainConfig { device_map: Some(DeviceMap::Auto), ..valid() }),
+        ("max-memory", TrainConfig { max_memory: Some(disk), ..valid() }),
+    ] {
+        let error = TrainConfig { device, ..config }.resolved_to_plan().expect_err("refused").to_string();
+        assert!(error.contains(key) && error.contains("which a card does not read"), "{error}");
+    }
+    let host = MaxMemory { host: Some(ByteSize(1 << 30)), disk: None };
+    TrainConfig { device, max_memory: Some(host), ..valid() }.resolved_to_plan().expect("of the host's memory");
 }
 
 #[test]
