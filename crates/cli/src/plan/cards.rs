@@ -48,5 +48,5 @@ fn cells(card: &PublishedCard, verdict: &str, peak: &str, speed: &str, policy: &
 }
 
 fn line([card, memory, verdict, peak, speed, policy]: [&str; 6]) -> String {
-    format!("{card:<18}{memory:>9}  {verdict:<14}{peak:>10}{speed:>10}  {policy}").trim_end().to_string()
+    format!("{card:<18}{memory:>10}  {verdict:<14}{peak:>10}{speed:>10}  {policy}").trim_end().to_string()
 }

@@ -8,6 +8,7 @@ use crate::plan::alternative::Alternative;
 use crate::plan::memory::Buffers;
 use crate::plan::setting::{Setting, update_rule};
 use crate::prices::spill::with_spill;
+use crate::settings::device_name::DeviceName;
 use crate::settings::isa::all_threads;
 use crate::settings::kinds::{MethodKind, QuantKind};
 use crate::{MemoryAccount, MemoryPart, Precision, TrainConfig, TrainError};
@@ -247,8 +248,8 @@ fn changes(present: &Present<'_>) -> Vec<Change> {
         let flags = flag("checkpointing", format_args!("budget:{size}"));
         changes.push(Change { policy: Some(policy), ..same(flags) });
     }
-    if profile.prices.spill.is_none() {
-        // No folder is named yet, so no disk was measured.
+    if profile.prices.spill.is_none() && config.device == DeviceName::Cpu {
+        // No folder is named yet, so no disk was measured; a card takes none.
         changes.push(Change { spill: Some(SpillPrices::nominal()), ..same(flag("offload", "DIR")) });
     }
     changes
