@@ -77,9 +77,7 @@ impl Selection<'_> {
         };
         let mut least_bytes = resident.map_or(usize::MAX, &mut tried);
         for base in self.bases() {
-            for plan in self.offloading(base, limits, least_bytes) {
-                least_bytes = tried(plan);
-            }
+            least_bytes = self.offloading(base, limits, least_bytes, &mut tried);
         }
         match fastest.or(smallest) {
             Some(plan) => Ok(Plan { policy: self.policy.clone(), ..plan }),
@@ -117,14 +115,19 @@ impl Selection<'_> {
         named.into_iter().filter_map(|policy| self.with_policy(policy).whole(None).ok()).chain(spread)
     }
 
-    /// The plan with the fewest residuals offloaded that meets the limits; if none does, all that were tried: where the
-    /// arena is all that is too large, only what may take less than `least_bytes`.
-    fn offloading(&self, base: Plan, limits: Limits, mut least_bytes: usize) -> Vec<Plan> {
+    /// Tries the plan with the fewest residuals offloaded that meets the limits; if none does, all that there are: where the
+    /// arena is all that is too large, only what may take less than `least_bytes`. Returns what is the least then.
+    fn offloading(
+        &self,
+        base: Plan,
+        limits: Limits,
+        mut least_bytes: usize,
+        tried: &mut dyn FnMut(Plan) -> usize,
+    ) -> usize {
         if limits.met_by(&base) {
-            return vec![base];
+            return tried(base);
         }
         let (worthwhile, all) = (candidates(&base, LEAST_BYTES), candidates(&base, 1));
-        let mut tried = Vec::new();
         for (candidates, pace) in [(&worthwhile, Pace::Overlapped), (&worthwhile, Pace::Waiting), (&all, Pace::Waiting)]
         {
             if let (Some(cap), None) = (limits.arena_bytes, limits.activation_bytes) {
@@ -134,14 +137,13 @@ impl Selection<'_> {
                 }
             }
             let plan = self.fewest(&base, candidates, limits, pace);
-            if limits.met_by(&plan) {
-                return vec![plan];
+            let meets = limits.met_by(&plan);
+            least_bytes = least_bytes.min(tried(plan));
+            if meets {
+                return least_bytes;
             }
-            least_bytes = least_bytes.min(plan.arena_bytes);
-            tried.push(plan);
         }
-        tried.push(base);
-        tried
+        tried(base)
     }
 
     fn fewest(&self, base: &Plan, candidates: &[OffloadCandidate], limits: Limits, pace: Pace) -> Plan {

@@ -15,12 +15,14 @@ pub(crate) struct Rebuild<'a> {
 impl<'a> Rebuild<'a> {
     /// An empty copy that has all of the source's regions and source values.
     pub(crate) fn new(source: &'a Graph) -> Self {
-        let mut rebuild = Rebuild {
-            source,
-            target: Graph { regions: source.regions.clone(), ..Graph::default() },
-            values: vec![None; source.values.len()],
-            nodes: vec![None; source.nodes.len()],
+        let target = Graph {
+            values: Vec::with_capacity(source.values.len()),
+            nodes: Vec::with_capacity(source.nodes.len()),
+            regions: source.regions.clone(),
+            outputs: Vec::new(),
         };
+        let mut rebuild =
+            Rebuild { source, target, values: vec![None; source.values.len()], nodes: vec![None; source.nodes.len()] };
         for (index, value) in source.values.iter().enumerate().filter(|(_, value)| value.producer.is_none()) {
             rebuild.values[index] = Some(rebuild.push(value.clone()));
         }

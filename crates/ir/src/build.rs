@@ -3,9 +3,10 @@
 //! Invariant: what a `Builder` makes is well typed and uniquely named; `verify` proves the rest, above all that no value
 //! is read after its update in place. Look next at `ops` for the attributes of each op.
 
+use crate::names::TakenNames;
 use crate::{
-    Graph, IrError, NameMap, Node, Op, OpDef, OpId, ParameterKind, Phase, RANDOM_KEY, Region, RegionId, SourceRole,
-    StateRole, Storage, Type, Value, ValueId,
+    Graph, IrError, Node, Op, OpDef, OpId, ParameterKind, Phase, RANDOM_KEY, Region, RegionId, SourceRole, StateRole,
+    Storage, Type, Value, ValueId,
 };
 use remat_tensor::DType;
 
@@ -13,8 +14,8 @@ use remat_tensor::DType;
 #[derive(Debug, Clone, Default)]
 pub struct Builder {
     graph: Graph,
-    value_names: NameMap<String, u32>,
-    node_names: NameMap<String, u32>,
+    value_names: TakenNames,
+    node_names: TakenNames,
     region: Option<RegionId>,
     phase: Option<Phase>,
 }
@@ -27,8 +28,8 @@ impl Builder {
 
     /// Continues an existing graph, for passes that append to it.
     pub fn extend(graph: Graph) -> Self {
-        let value_names = graph.values.iter().map(|v| (v.name.clone(), 1)).collect();
-        let node_names = graph.nodes.iter().map(|n| (n.name.clone(), 1)).collect();
+        let value_names = TakenNames::of(graph.values.iter().map(|value| &value.name[..]));
+        let node_names = TakenNames::of(graph.nodes.iter().map(|node| &node.name[..]));
         Builder { graph, value_names, node_names, region: None, phase: None }
     }
 
@@ -38,7 +39,10 @@ impl Builder {
     }
 
     /// Ends construction.
-    pub fn finish(self) -> Graph {
+    pub fn finish(mut self) -> Graph {
+        // Lists that grew have up to twice the room they need, and a graph of a deep model is long.
+        self.graph.values.shrink_to_fit();
+        self.graph.nodes.shrink_to_fit();
         self.graph
     }
 
@@ -90,15 +94,15 @@ impl Builder {
     /// A source. Its name is what other plans and the device know it by, so it is never changed: `verify` refuses one that
     /// is taken, and a role that does not suit its storage.
     pub fn source(&mut self, name: &str, ty: Type, storage: Storage, role: SourceRole) -> ValueId {
+        self.value_names.take(name);
         let name = name.to_string();
-        self.value_names.insert(name.clone(), 1);
         let role = Some(role);
         self.push_value(Value { name, ty, storage, role, producer: None, donated_from: None, checkpoint_name: None })
     }
 
     /// Keeps a name for a source that is declared later: a result that would have it gets another.
-    pub fn reserve(&mut self, name: String) {
-        self.value_names.insert(name, 1);
+    pub fn reserve(&mut self, name: &str) {
+        self.value_names.take(name);
     }
 
     fn push_value(&mut self, value: Value) -> ValueId {
@@ -150,7 +154,7 @@ impl Builder {
     /// for all but the first.
     pub fn op(&mut self, name: &str, op: impl Into<Op>, inputs: &[ValueId]) -> Result<Vec<ValueId>, IrError> {
         let op = op.into();
-        let name = unique(&mut self.node_names, name);
+        let name = self.node_names.unique(name);
         let types: Vec<&Type> = inputs.iter().map(|&id| self.graph.ty(id)).collect();
         let fail = |message| IrError::Operands { op: op.name().to_string(), node: name.clone(), message };
         let results = op.infer(&types).map_err(fail)?;
@@ -160,10 +164,9 @@ impl Builder {
         for (index, ty) in results.into_iter().enumerate() {
             let donated_from = donations.iter().find(|d| d.1 == index).map(|d| inputs[d.0]);
             let value_name = match index {
-                0 => name.clone(),
-                _ => format!("{name}.{}", op.result_name(index)),
+                0 => self.value_names.unique(&name),
+                _ => self.value_names.unique(&format!("{name}.{}", op.result_name(index))),
             };
-            let value_name = unique(&mut self.value_names, &value_name);
             let storage = if donated_from.is_some() { Storage::State } else { Storage::Arena };
             outputs.push(self.push_value(Value {
                 name: value_name,
@@ -185,23 +188,6 @@ impl Builder {
     pub fn op1(&mut self, name: &str, op: impl Into<Op>, inputs: &[ValueId]) -> Result<ValueId, IrError> {
         Ok(self.op(name, op, inputs)?[0])
     }
-}
-
-fn unique(taken: &mut NameMap<String, u32>, name: &str) -> String {
-    if let Some(count) = taken.get(name).copied() {
-        let mut number = count + 1;
-        loop {
-            let candidate = format!("{name}#{number}");
-            if !taken.contains_key(&candidate) {
-                taken.insert(name.to_string(), number);
-                taken.insert(candidate.clone(), 1);
-                return candidate;
-            }
-            number += 1;
-        }
-    }
-    taken.insert(name.to_string(), 1);
-    name.to_string()
 }
 
 /// What an op's vector-Jacobian product is given: it emits backward nodes through `builder`.

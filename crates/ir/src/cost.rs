@@ -9,8 +9,8 @@ pub struct Cost {
     pub flops: f64,
     /// Bytes read and written if every operand and result moved once, and what is read again.
     pub bytes: f64,
-    /// Elements that live and die inside the op: logits of the head, which pass through an exponential there, and numbers
-    /// that a quantised weight is decoded to.
+    /// Elements that live and die inside the op: logits of the head, which pass through an exponential there, numbers
+    /// that a quantised weight is decoded to, and what is made as its transpose.
     pub inner: f64,
 }
 

@@ -5,7 +5,7 @@
 //! so that nobody can choose names which collide. Invariant: no order depends on it.
 
 use std::collections::{HashMap, HashSet};
-use std::hash::{BuildHasherDefault, Hasher};
+use std::hash::{BuildHasher, BuildHasherDefault, Hasher};
 
 /// A table whose keys are names.
 pub type NameMap<K, V> = HashMap<K, V, BuildHasherDefault<NameHasher>>;
@@ -40,16 +40,59 @@ impl Hasher for NameHasher {
         self.mix(u64::from(byte));
     }
 
+    fn write_u64(&mut self, word: u64) {
+        self.mix(word);
+    }
+
     fn finish(&self) -> u64 {
         let folded = u128::from(self.0) * u128::from(NameHasher::FACTOR);
         (folded >> 64) as u64 ^ folded as u64
     }
 }
 
+/// Names that are taken, without their letters: each by its hash of 64 bits, with the highest number that was put behind it.
+/// A name whose hash another has counts as taken, too: it gets a number, and is still unique.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct TakenNames(NameMap<u64, u32>);
+
+impl TakenNames {
+    pub(crate) fn of<'a>(names: impl ExactSizeIterator<Item = &'a str>) -> TakenNames {
+        TakenNames(names.map(|name| (TakenNames::key(name), 1)).collect())
+    }
+
+    fn key(name: &str) -> u64 {
+        BuildHasherDefault::<NameHasher>::default().hash_one(name)
+    }
+
+    /// Takes a name, whether it is taken or not.
+    pub(crate) fn take(&mut self, name: &str) {
+        self.0.insert(TakenNames::key(name), 1);
+    }
+
+    /// Takes a name, or where it is taken the first of `name#2`, `name#3` and so on that is not.
+    pub(crate) fn unique(&mut self, name: &str) -> String {
+        let key = TakenNames::key(name);
+        let Some(&count) = self.0.get(&key) else {
+            self.0.insert(key, 1);
+            return name.to_string();
+        };
+        let mut number = count + 1;
+        loop {
+            let candidate = format!("{name}#{number}");
+            let candidate_key = TakenNames::key(&candidate);
+            if !self.0.contains_key(&candidate_key) {
+                self.0.insert(key, number);
+                self.0.insert(candidate_key, 1);
+                return candidate;
+            }
+            number += 1;
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::hash::{BuildHasher, BuildHasherDefault};
 
     #[test]
     fn names_of_a_deep_model_spread_over_both_ends_of_the_hash() {

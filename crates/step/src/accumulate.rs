@@ -17,7 +17,7 @@ pub fn accumulation_graph(parameters: &[Parameter]) -> Result<Graph, StepError> 
     }
     let mut b = Builder::new();
     for parameter in parameters {
-        StateRole::ALL.iter().for_each(|role| b.reserve(parameter.state(*role)));
+        StateRole::ALL.iter().for_each(|role| b.reserve(&parameter.state(*role)));
     }
     for parameter in parameters {
         let mut state = |role| b.state_of(&parameter.name, parameter.kind, role, parameter.ty.clone());

@@ -8,6 +8,7 @@ use remat_compiler::{Choice, CompileError};
 use remat_compiler::{Problem, Target, compile, compile_keeping, differentiate};
 use remat_ir::{Graph, Parameter, Storage, Training};
 use remat_plan::{DeviceProfile, Plan, Policy};
+use std::sync::Arc;
 
 /// Inputs of a decoder's micro-step that have one element per token, in the order of a batch's arrays.
 pub(crate) const TOKEN_INPUTS: [&str; 5] = ["ids", "targets", "positions", "segment_start", "attention_mask"];
@@ -49,9 +50,9 @@ pub struct Trained {
     /// Whether random ops read a key.
     pub random: bool,
     /// The update of all parameters, where there is an optimizer.
-    pub update: Option<Graph>,
+    pub update: Option<Arc<Graph>>,
     /// What follows each micro-step, where micro-batches are added up apart.
-    pub accumulation: Option<Graph>,
+    pub accumulation: Option<Arc<Graph>>,
 }
 
 impl TrainingStep {
@@ -74,9 +75,9 @@ impl TrainingStep {
         });
         let gradients = gradients.collect();
         let update = rule.filter(|_| !parameters.is_empty());
-        let update = update.map(|rule| update_graph(&parameters, rule)).transpose()?;
+        let update = update.map(|rule| update_graph(&parameters, rule)).transpose()?.map(Arc::new);
         let apart = rule.is_some_and(|rule| rule.accumulation == Accumulation::Apart) && !parameters.is_empty();
-        let accumulation = apart.then(|| accumulation_graph(&parameters)).transpose()?;
+        let accumulation = apart.then(|| accumulation_graph(&parameters)).transpose()?.map(Arc::new);
         let (loss, dloss) = (loss_name, dloss_name);
         let trained = Trained { loss, dloss, parameters, gradients, random, update, accumulation };
         Ok(TrainingStep { graph: gradient.graph, trained })
@@ -124,8 +125,8 @@ impl Trained {
     /// # Errors
     /// A step without an optimizer, or that trains nothing.
     pub fn plan_update(&self, profile: &DeviceProfile) -> Result<Plan, StepError> {
-        let update = self.update.clone().ok_or(StepError::NothingTrained)?;
-        Ok(compile(update, &Policy::None, profile)?)
+        let update = self.update.as_deref().ok_or(StepError::NothingTrained)?;
+        Ok(compile(update.clone(), &Policy::None, profile)?)
     }
 
     /// The plan of what follows each micro-step, where micro-batches are added up apart.
@@ -134,7 +135,7 @@ impl Trained {
     /// A malformed graph.
     pub fn plan_accumulation(&self, profile: &DeviceProfile) -> Result<Option<Plan>, StepError> {
         let plan = |graph: &Graph| compile(graph.clone(), &Policy::None, profile);
-        Ok(self.accumulation.as_ref().map(plan).transpose()?)
+        Ok(self.accumulation.as_deref().map(plan).transpose()?)
     }
 }
 

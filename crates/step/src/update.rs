@@ -35,7 +35,7 @@ pub fn update_graph(parameters: &[Parameter], rule: &UpdateRule) -> Result<Graph
     }
     let mut b = Builder::new();
     for parameter in parameters {
-        StateRole::ALL.iter().for_each(|role| b.reserve(parameter.state(*role)));
+        StateRole::ALL.iter().for_each(|role| b.reserve(&parameter.state(*role)));
     }
     let rate = b.scalar("lr", DType::F32);
     let number = b.scalar("step", DType::I32);

@@ -1,16 +1,21 @@
 //! Shapes: dimensions, outermost first, row-major. Invariant: `numel` never overflows silently.
 
+use smallvec::SmallVec;
 use std::fmt;
 use std::ops::Deref;
 
+/// Axes that a shape holds without memory of its own: no shape of a model has more. A graph has a shape for each of its
+/// values and is copied by every pass.
+const INLINE_AXES: usize = 4;
+
 /// The dimensions of a tensor, outermost first. A scalar has one dimension of size 1 by convention.
 #[derive(Clone, PartialEq, Eq, Hash, Default)]
-pub struct Shape(Vec<usize>);
+pub struct Shape(SmallVec<[usize; INLINE_AXES]>);
 
 impl Shape {
     /// A shape of the given dimensions.
     pub fn new(dims: impl Into<Vec<usize>>) -> Self {
-        Shape(dims.into())
+        Shape::from(dims.into())
     }
 
     /// The dimensions, outermost first.
@@ -58,19 +63,19 @@ impl Deref for Shape {
 
 impl<const N: usize> From<[usize; N]> for Shape {
     fn from(dims: [usize; N]) -> Self {
-        Shape(dims.to_vec())
+        Shape(SmallVec::from_slice(&dims))
     }
 }
 
 impl From<Vec<usize>> for Shape {
     fn from(dims: Vec<usize>) -> Self {
-        Shape(dims)
+        Shape(SmallVec::from_slice(&dims))
     }
 }
 
 impl From<&[usize]> for Shape {
     fn from(dims: &[usize]) -> Self {
-        Shape(dims.to_vec())
+        Shape(SmallVec::from_slice(dims))
     }
 }
 

@@ -1,10 +1,11 @@
 //! Predicted against measured seconds of steps on published shapes: how far prices can be trusted.
 //!
-//! `cargo xtask prices [--by-op] [MODEL:TOKENS[:METHOD[:PRECISION]]…]` (with `--release`) calibrates, predicts and measures
+//! `cargo xtask prices [--by-op | --by-shape] [MODEL:TOKENS[:METHOD[:PRECISION]]…]` (with `--release`) calibrates, predicts and measures
 //! in one run, under three policies per cell, with random weights. METHOD is `lora`, `nf4`, `int8`, `full` or `adamw8bit`;
 //! the last two make an update, too. Invariant: no number of a cell enters the prices; all plans of a cell take turns in
 //! one executor, so that drift of the machine hits all alike; of rounds in which nothing else ran the median counts.
 
+use remat_ir::ValueId;
 use remat_model::{BatchShape, LoraConfig, Method, Precision, Quant, preset, training};
 use remat_plan::{Action, DeviceProfile, OpClass, Plan, Policy};
 use remat_step::device::{SpeedProbe, speed_probe};
@@ -36,11 +37,13 @@ const CELLS: [&str; 14] = [
     "qwen2.5-0.5b:2048:nf4",
 ];
 
-/// Counted rounds, after one that faults pages in.
+/// Counted rounds, after one that faults pages in, and seconds of them together: a step of 50 ms is told by more rounds.
 const ROUNDS: usize = 3;
+const SECONDS: f64 = 1.5;
 
-/// Rounds at most, where some of them find the machine busy.
-const MOST_ROUNDS: usize = 12;
+/// Rounds at most, where some of them find the machine busy or are short, and seconds of them.
+const MOST_ROUNDS: usize = 30;
+const MOST_SECONDS: f64 = 60.0;
 
 /// A cotangent and a learning rate: neither makes a number large or zero.
 const SMALL: f32 = -0.03;
@@ -54,7 +57,12 @@ const MOST_ANY: f64 = 20.0;
 /// # Errors
 /// A cell that is no `MODEL:SEQ_LEN`, a model that cannot be built, memory that cannot be had.
 pub fn run(arguments: &[String]) -> Result<bool, Box<dyn Error>> {
-    let by_class = arguments.iter().any(|argument| argument == "--by-op");
+    let has = |flag: &str| arguments.iter().any(|argument| argument == flag);
+    let detail = match (has("--by-op"), has("--by-shape")) {
+        (_, true) => Detail::Shape,
+        (true, false) => Detail::Op,
+        (false, false) => Detail::Step,
+    };
     let mut cells: Vec<&str> = arguments.iter().map(String::as_str).filter(|cell| !cell.starts_with("--")).collect();
     if cells.is_empty() {
         cells = CELLS.to_vec();
@@ -70,12 +78,20 @@ pub fn run(arguments: &[String]) -> Result<bool, Box<dyn Error>> {
             Entry::Occupied(entry) => entry.into_mut(),
             Entry::Vacant(entry) => entry.insert(calibrated_profile(&options, precision.into())?),
         };
-        errors.extend(measure(cell, step, options, profile, by_class)?);
+        errors.extend(measure(cell, step, options, profile, detail)?);
     }
     errors.sort_by(f64::total_cmp);
     let (median, most) = (errors[errors.len() / 2], errors[errors.len() - 1]);
     println!("{} cells: median absolute error {median:.1} %, largest {most:.1} %", errors.len());
     Ok(median <= MOST_MEDIAN && most <= MOST_ANY)
+}
+
+/// How far errors are told apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Detail {
+    Step,
+    Op,
+    Shape,
 }
 
 /// What a cell asks for.
@@ -116,7 +132,7 @@ fn measure(
     step: TrainingStep,
     options: DeviceOptions,
     profile: &DeviceProfile,
-    by_class: bool,
+    detail: Detail,
 ) -> Result<Vec<f64>, Box<dyn Error>> {
     let (problem, trained) = step.problem(profile)?;
     let none = problem.plan(&Policy::None, None)?;
@@ -142,12 +158,10 @@ fn measure(
         let busy = if quiet { "" } else { "  (the machine was busy)" };
         println!("{cell:<30}{name:<14}{predicted:>10.4} s{measured:>10.4} s{error:>+8.1}%{busy}");
         errors.push(error.abs());
-        if by_class && index == 0 {
-            classes(plan, &step_medians(&counted, |round| &round.micro), profile);
-        }
-        if let (true, 2, Some(update)) = (by_class, index, &update) {
+        classes(plan, &step_medians(&counted, |round| &round.micro), profile, detail);
+        if let (2, Some(update)) = (index, &update) {
             println!("{cell:<30}update");
-            classes(update, &step_medians(&counted, |round| &round.update), profile);
+            classes(update, &step_medians(&counted, |round| &round.update), profile, detail);
         }
     }
     Ok(errors)
@@ -231,7 +245,13 @@ fn counted(rounds: &[Round]) -> (Vec<&Round>, bool) {
 /// Whether there are enough rounds of a quiet machine.
 fn has_enough(rounds: &[Round]) -> bool {
     let (counted, quiet) = counted(rounds);
-    quiet && counted.len() >= ROUNDS
+    let seconds: f64 = counted.iter().map(|round| round.seconds).sum();
+    // A long step that keeps finding the machine busy is given up sooner.
+    quiet && counted.len() >= ROUNDS && seconds >= SECONDS || seconds_of_all(rounds) >= MOST_SECONDS
+}
+
+fn seconds_of_all(rounds: &[Round]) -> f64 {
+    rounds.iter().map(|round| round.seconds).sum()
 }
 
 fn median(mut seconds: Vec<f64>) -> f64 {
@@ -245,18 +265,26 @@ fn step_medians(rounds: &[&Round], of: impl Fn(&Round) -> &Vec<f64>) -> Vec<f64>
     steps.map(|step| median(rounds.iter().map(|round| of(round)[step]).collect())).collect()
 }
 
-/// Where the error comes from.
-fn classes(plan: &Plan, seconds: &[f64], profile: &DeviceProfile) {
-    let mut rows: BTreeMap<(OpClass, &str), (f64, f64, usize)> = BTreeMap::new();
+/// Where the error comes from: by class of op, and by the shapes of its operands where that is asked for.
+fn classes(plan: &Plan, seconds: &[f64], profile: &DeviceProfile, detail: Detail) {
+    if detail == Detail::Step {
+        return;
+    }
+    let mut rows: BTreeMap<(OpClass, &str, String), (f64, f64, usize)> = BTreeMap::new();
     for (step, seconds) in plan.steps.iter().zip(seconds) {
         let Action::Compute(op) = step.action else { continue };
         let node = plan.graph.node(op);
-        let row = rows.entry((OpClass::of(&plan.graph, node), node.op.name())).or_default();
+        let shape = |&value: &ValueId| plan.graph.ty(value).to_string();
+        let shapes = match detail {
+            Detail::Shape => node.inputs.iter().map(shape).collect::<Vec<_>>().join(" "),
+            _ => String::new(),
+        };
+        let row = rows.entry((OpClass::of(&plan.graph, node), node.op.name(), shapes)).or_default();
         *row = (row.0 + seconds, row.1 + profile.prices.seconds(&plan.graph, node), row.2 + 1);
     }
-    for ((class, op), (measured, predicted, steps)) in rows {
+    for ((class, op, shapes), (measured, predicted, steps)) in rows {
         let error = 100.0 * (predicted / measured - 1.0);
         let class = class.name();
-        println!("  {class:<28}{op:<34}{steps:>5} steps {predicted:>12.5} s {measured:>9.5} s{error:>+8.1}%");
+        println!("  {class:<28}{op:<34}{steps:>5} steps {predicted:>12.5} s {measured:>9.5} s{error:>+8.1}%  {shapes}");
     }
 }

@@ -53,7 +53,9 @@ impl Edit {
         let mut new_node: Vec<Option<OpId>> = vec![None; nodes.len()];
         let mut left: Vec<Option<Value>> = values.into_iter().map(Some).collect();
         let mut nodes: Vec<Option<Node>> = nodes.into_iter().map(Some).collect();
-        let mut graph = Graph { regions, ..Graph::default() };
+        let nodes_left = removed.iter().filter(|removed| !**removed).count();
+        let mut graph = Graph { regions, nodes: Vec::with_capacity(nodes_left), ..Graph::default() };
+        graph.values.reserve_exact(left.len());
         for (new, value) in new_value.iter_mut().zip(&mut left) {
             if let Some(source) = value.take_if(|value| value.producer.is_none()) {
                 *new = Some(ValueId(graph.values.len() as u32));

@@ -216,11 +216,16 @@ pub fn gemm_low_rank<'b, 'c, A: Element, B: Element, C: Element>(
         Right::Dense(thin) if n <= LEAST_COLS && m > n && a.col_stride != 1 && alone && C::IS_F32 => {
             let (a, b) = (thin.turned(), Right::Dense(a.turned()));
             let size = [n, m, k];
-            let grid = Grid::choose::<B>(size, pool.threads());
+            let grid = Grid::choose::<B>(size, LEAST_COLS, pool.threads());
             launch(pool, grid.tasks(), &Gemm { size, grid, a, b, c, epilogue, low_rank: None, form, transposed: true });
         }
         _ => {
-            let grid = Grid::choose::<A>(size, pool.threads());
+            let least_cols = match &b {
+                Right::Dense(_) => LEAST_COLS,
+                // Where columns are decoded by so many at a time, a task that began between would decode more of them.
+                Right::Quantised(b) => b.step(),
+            };
+            let grid = Grid::choose::<A>(size, least_cols, pool.threads());
             launch(pool, grid.tasks(), &Gemm { size, grid, a, b, c, epilogue, low_rank, form, transposed: false });
         }
     }
@@ -267,7 +272,7 @@ pub fn gemm_batch<'a, A: Element, B: Element, C: Element>(
     assert_eq!(c.len(), places * m * n, "gemm_batch: C is not a number of [{m}, {n}]");
     let form = Form::of::<A, B>(pool.level());
     // Where there is a place for every thread, none need be cut.
-    let grid = Grid::choose::<A>(size, if places >= pool.threads() { 1 } else { pool.threads() });
+    let grid = Grid::choose::<A>(size, LEAST_COLS, if places >= pool.threads() { 1 } else { pool.threads() });
     launch(pool, places * grid.tasks(), &Batch { size, grid, operands, c: c.into(), form });
 }
 
@@ -294,8 +299,8 @@ impl Grid {
     /// For sums of few terms, which are bound by writing C: whole rows for each thread, since two that write to the same
     /// pages slow each other down. Else the cut that should be done first: a task takes as long as its part of C, and as some
     /// more rows for packing its columns of B and some more columns for copying its rows of A. Threads that find no task at
-    /// the end idle, and are never equally fast: small tasks even that out.
-    fn choose<A>([m, n, k]: [usize; 3], threads: usize) -> Grid {
+    /// the end idle, and are never equally fast: small tasks even that out. Tasks have a multiple of `least_cols` columns.
+    fn choose<A>([m, n, k]: [usize; 3], least_cols: usize, threads: usize) -> Grid {
         const ROWS_FOR_PACKING: usize = 16;
         let by_rows = k <= FEW_TERMS;
         let cols_for_copying = if k * m * size_of::<A>() > CACHED { 32 } else { 8 };
@@ -309,10 +314,10 @@ impl Grid {
         let share = m.div_ceil(threads).next_multiple_of(LEAST_ROWS).min(TASK_ROWS);
         // No more than C has: small products are many, and should not pay for cuts that they cannot have.
         let all_rows = m.next_multiple_of(LEAST_ROWS).min(TASK_ROWS);
-        let most_cols = n.next_multiple_of(LEAST_COLS).min(TASK_COLS);
+        let most_cols = n.next_multiple_of(least_cols).min(TASK_COLS);
         let (least_rows, most_rows) = if by_rows { (share, share) } else { (LEAST_ROWS, all_rows) };
         let rows = (least_rows..=most_rows).step_by(LEAST_ROWS);
-        let grids = rows.flat_map(|rows| (LEAST_COLS..=most_cols).step_by(LEAST_COLS).map(move |cols| (rows, cols)));
+        let grids = rows.flat_map(|rows| (least_cols..=most_cols).step_by(least_cols).map(move |cols| (rows, cols)));
         let grid = |(rows, cols)| Grid { rows, cols, down: m.div_ceil(rows), across: n.div_ceil(cols), by_rows };
         grids.map(grid).min_by_key(seconds).expect("a task has some size")
     }

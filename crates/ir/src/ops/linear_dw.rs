@@ -9,6 +9,9 @@ use remat_tensor::DType;
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
 
+/// Columns of a kernel's panel.
+const PANEL: usize = 32;
+
 /// Attributes of `linear_dw`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -73,7 +76,10 @@ impl OpDef for LinearDw {
 
     fn cost(&self, inputs: &[&Type], outputs: &[&Type]) -> Cost {
         let work = 2.0 * inputs[0].shape.numel() as f64 * inputs[1].shape.last() as f64;
-        Cost::new(work, inputs, outputs)
+        let dw = &outputs[0].shape;
+        // Of rows that are thinner than a panel a kernel makes the transpose, and turns it.
+        let turned = if dw.last() <= PANEL && dw.rows() > dw.last() { dw.numel() } else { 0 };
+        Cost::new(work, inputs, outputs).with_inner(turned as f64)
     }
 
     fn eval(&self, inputs: &[&Array], results: &[&Type]) -> Vec<Array> {

@@ -35,20 +35,20 @@ pub(crate) fn plan_step(
         return off_memory.plans();
     }
     let fitted = fitting((problem, &beside.shorter), &others, policy, profile, buffers, limits);
-    let resident = fitted.map(|(micro, shorter, account)| {
-        let (update, accumulation) = (update.clone(), accumulation.clone());
-        let (evaluation, generation, trained) = (evaluation.clone(), generation.clone(), trained.clone());
-        PlannedStep { micro, update, accumulation, evaluation, generation, shorter, account, trained }
-    });
-    let asked = match &resident {
+    let asked = match &fitted {
         // Nothing can be faster than a plan that repeats and moves nothing.
-        Ok(planned) => prices_decide(&planned.micro),
+        Ok((micro, ..)) => prices_decide(micro),
         Err(error) => matches!(error, TrainError::DoesNotFit { .. }),
     };
-    if !asked || !profile.prices.reads_weights() {
-        return resident;
+    let other = (asked && profile.prices.reads_weights()).then(|| off_memory.plans());
+    let resident = fitted.map(|(micro, shorter, account)| {
+        let trained = trained.clone();
+        PlannedStep { micro, update, accumulation, evaluation, generation, shorter, account, trained }
+    });
+    match other {
+        Some(off_memory) => faster(resident, off_memory, profile),
+        None => resident,
     }
-    faster(resident, off_memory.plans(), profile)
 }
 
 /// Whether a plan was searched for by price, because a limit lets it repeat or move something: nothing else asks what an op

@@ -45,9 +45,13 @@ const TOKENS: [usize; 3] = [512, 192, 24];
 const LLAMA: &str = r#"{"model_type": "llama", "hidden_size": 1920, "intermediate_size": 4864, "num_hidden_layers": 1,
     "num_attention_heads": 30, "num_key_value_heads": 6, "vocab_size": 6144, "max_position_embeddings": 1024}"#;
 
-/// The same with two layers, so that weights of few bits do not stay in a cache, either.
+/// The same with more layers, so that weights of 16 bits, and of few bits, do not stay in a cache where tokens are so few
+/// that reading them is what takes time.
 const LLAMA_OF_TWO_LAYERS: &str = r#"{"model_type": "llama", "hidden_size": 1920, "intermediate_size": 4864,
     "num_hidden_layers": 2, "num_attention_heads": 30, "num_key_value_heads": 6, "vocab_size": 6144,
+    "max_position_embeddings": 1024}"#;
+const LLAMA_OF_FOUR_LAYERS: &str = r#"{"model_type": "llama", "hidden_size": 1920, "intermediate_size": 4864,
+    "num_hidden_layers": 4, "num_attention_heads": 30, "num_key_value_heads": 6, "vocab_size": 6144,
     "max_position_embeddings": 1024}"#;
 
 /// A narrower one, for the gradients of its weights.
@@ -57,7 +61,7 @@ const LLAMA_IN_FULL: &str = r#"{"model_type": "llama", "hidden_size": 1152, "int
 
 /// With dropout, as published GPT-2 models have it, and a head that no cache holds.
 const GPT2: &str = r#"{"model_type": "gpt2", "n_embd": 640, "n_layer": 4, "n_head": 10, "n_positions": 1024,
-    "vocab_size": 32768, "attn_pdrop": 0.1, "resid_pdrop": 0.1, "embd_pdrop": 0.1}"#;
+    "vocab_size": 65536, "attn_pdrop": 0.1, "resid_pdrop": 0.1, "embd_pdrop": 0.1}"#;
 
 /// A model's step.
 struct Trial {
@@ -69,15 +73,20 @@ struct Trial {
 }
 
 /// The trials: adapters at all lengths, on quantised weights at the longest and the shortest; in full at all.
-fn trials(tokens: [usize; 3]) -> Vec<Trial> {
+fn trials(tokens: [usize; 3], precision: Precision) -> Vec<Trial> {
     let lora = || LoraConfig { rank: 16, alpha: 32.0, ..LoraConfig::default() };
     let of = |config, method, tokens, moments| Trial { config, method, tokens, moments };
-    let adapters = tokens
+    let longer = match precision {
+        Precision::F32 => LLAMA,
+        Precision::Bf16 => LLAMA_OF_TWO_LAYERS,
+    };
+    let adapters = [(LLAMA, tokens[0]), (LLAMA, tokens[1]), (longer, tokens[2])]
         .into_iter()
-        .flat_map(|tokens| [LLAMA, GPT2].map(|config| of(config, Method::Lora(lora()), tokens, MomentFormat::F32)));
+        .chain(tokens.map(|tokens| (GPT2, tokens)))
+        .map(|(config, tokens)| of(config, Method::Lora(lora()), tokens, MomentFormat::F32));
     let quantised = [Quant::Nf4, Quant::Int8].into_iter().flat_map(|quant| {
         let method = Method::Qlora(lora(), quant);
-        let lengths = [(LLAMA, tokens[0]), (LLAMA_OF_TWO_LAYERS, tokens[2])];
+        let lengths = [(LLAMA, tokens[0]), (LLAMA_OF_FOUR_LAYERS, tokens[2])];
         lengths.map(|(config, tokens)| of(config, method.clone(), tokens, MomentFormat::F32))
     });
     let full = tokens.map(|tokens| (tokens, MomentFormat::F32)).into_iter().chain([(tokens[1], MomentFormat::Blocks8)]);
@@ -191,7 +200,7 @@ pub(crate) struct Calibrated {
 /// Memory that cannot be had.
 pub(crate) fn calibrate(options: &DeviceOptions, precision: Precision) -> Result<Calibrated, TrainError> {
     let tokens = if options.level == Level::Portable { TOKENS.map(|tokens| tokens / 8) } else { TOKENS };
-    let trials = trials(tokens);
+    let trials = trials(tokens, precision);
     let plans = trials.iter().map(|trial| trial.plans(precision, &options.profile()));
     let plans = plans.collect::<Result<Vec<_>, _>>()?;
     let mut passes: Vec<Vec<Pass>> = trials.iter().map(|_| Vec::with_capacity(MOST_PASSES)).collect();
@@ -273,7 +282,7 @@ mod tests {
     fn the_trials_have_every_class_of_op() {
         for precision in [Precision::F32, Precision::Bf16] {
             let mut seen = HashSet::new();
-            for trial in trials([32, 16, 8]) {
+            for trial in trials([32, 16, 8], precision) {
                 let plans = trial.plans(precision, &DeviceOptions::cpu(1).profile()).expect("plans");
                 for plan in plans.plans {
                     seen.extend(plan.graph.nodes.iter().map(|node| OpClass::of(&plan.graph, node)));

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 /// Of the file's form, and of what is measured: either may change with it.
-pub(crate) const SCHEMA: u32 = 6;
+pub(crate) const SCHEMA: u32 = 7;
 
 /// A file of prices is a few KiB; anything much larger is not one.
 pub(crate) const MOST_BYTES: u64 = 1 << 16;

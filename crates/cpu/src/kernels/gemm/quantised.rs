@@ -17,6 +17,13 @@ use crate::simd::Simd;
 const ROWS_COLS: usize = 64;
 /// Columns decoded at a time if it is stored by columns: so few that they stay in the first-level cache.
 const COLUMNS_COLS: usize = 32;
+/// Stored rows that are asked for before they are decoded. What a block reads of them lies a row apart, which nothing else brings
+/// in time once the weights of a model are more than a cache holds.
+const ROWS_AHEAD: usize = 12;
+/// The same of a block that reads longer runs.
+const COLUMNS_AHEAD: usize = 3;
+/// Bytes of a cache line.
+const LINE: usize = 64;
 /// Words of scratch for what is decoded: `2 * K_BLOCK` bf16 or `K_BLOCK` f32 per column.
 pub(super) const DECODED: usize = ROWS_COLS * K_BLOCK;
 
@@ -66,14 +73,31 @@ impl<'a, T: Element> QuantisedMatrix<'a, T> {
         unsafe {
             if self.transposed {
                 for col in 0..cols {
+                    self.fetch::<S>(j + col + COLUMNS_AHEAD, i, k);
                     self.run::<S>(j + col, i, k, to.add(col * k));
                 }
                 return Source { start: to, row_stride: 1, col_stride: k };
             }
             for row in 0..k {
+                // Behind the last row of this block come the first of the one beside it.
+                let (ahead, beside) = (row + ROWS_AHEAD, row + ROWS_AHEAD >= k);
+                self.fetch::<S>(i + if beside { ahead - k } else { ahead }, j + if beside { cols } else { 0 }, cols);
                 self.run::<S>(i + row, j, cols, to.add(row * cols));
             }
             Source { start: to, row_stride: cols, col_stride: 1 }
+        }
+    }
+
+    /// Asks for elements of a stored row; one that does not exist is no fault.
+    #[inline(always)]
+    unsafe fn fetch<S: Simd>(&self, row: usize, from: usize, count: usize) {
+        let first = row * self.width + from;
+        let (start, bytes) = match &self.tensor {
+            QuantisedView::Nf4(tensor) => (tensor.codes.as_ptr().wrapping_add(first / 2), count.div_ceil(2)),
+            QuantisedView::Int8(tensor) => (tensor.codes.as_ptr().cast::<u8>().wrapping_add(first), count),
+        };
+        for line in (0..bytes).step_by(LINE) {
+            unsafe { S::fetch(start.wrapping_add(line)) };
         }
     }
 
