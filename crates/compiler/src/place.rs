@@ -15,6 +15,7 @@ use remat_plan::{KernelRules, WeightLayout, WeightOperand};
 use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 
 /// Where an offloaded value lives: until a node, and again from a later one on. Both in nodes of the graph's order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,20 +41,20 @@ impl Stays<'_> {
 }
 
 /// Assigns slots and writes the plan down: one compute step per node, in the graph's order.
-pub fn place(graph: Graph, policy: &Policy, profile: &DeviceProfile) -> Plan {
-    place_with(graph, policy, profile, Stays::NONE)
+pub fn place(graph: impl Into<Arc<Graph>>, policy: &Policy, profile: &DeviceProfile) -> Plan {
+    place_with(graph.into(), policy, profile, Stays::NONE)
 }
 
 /// As [`place`], with two buffers for each value of `apart`: the second ones stand behind all first ones, in the order of
 /// `apart`, and behind them a buffer for each window. The steps that copy are not there yet.
-pub(crate) fn place_with(graph: Graph, policy: &Policy, profile: &DeviceProfile, stays: Stays<'_>) -> Plan {
+pub(crate) fn place_with(graph: Arc<Graph>, policy: &Policy, profile: &DeviceProfile, stays: Stays<'_>) -> Plan {
     place_within(graph, policy, profile, stays, usize::MAX).expect("every arena is small enough")
 }
 
 /// As [`place_with`], but `None` if the arena would take more than `most_bytes`: found out before anything is placed where
 /// what is alive at once is more already.
 pub(crate) fn place_within(
-    graph: Graph,
+    graph: Arc<Graph>,
     policy: &Policy,
     profile: &DeviceProfile,
     stays: Stays<'_>,

@@ -12,11 +12,11 @@ use crate::verified::verified;
 use crate::{CompileError, Kept, simplify};
 use remat_ir::{Graph, verify};
 use remat_plan::{DeviceProfile, Plan, check};
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 /// A graph, verified and simplified, of which several plans may be asked for.
 pub struct Problem<'a> {
-    pub(crate) source: Graph,
+    pub(crate) source: Arc<Graph>,
     pub(crate) profile: &'a DeviceProfile,
     outline: OnceLock<Outline>,
     points: OnceLock<Points>,
@@ -32,7 +32,7 @@ impl<'a> Problem<'a> {
     /// A malformed graph.
     pub fn new(graph: Graph, profile: &'a DeviceProfile) -> Result<Self, CompileError> {
         verify(&graph)?;
-        let source = verified(simplify(graph));
+        let source = Arc::new(verified(simplify(graph)));
         let (outline, points) = (OnceLock::new(), OnceLock::new());
         Ok(Problem {
             source,

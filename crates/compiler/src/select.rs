@@ -12,6 +12,7 @@ use crate::verified::verified;
 use crate::{CompileError, Kept, Problem, place, rematerialise};
 use remat_ir::Graph;
 use remat_plan::{DeviceProfile, Plan, Policy};
+use std::sync::Arc;
 
 /// Steps between the plans in tiles that `auto` tries before it bisects.
 const GRID: usize = 8;
@@ -235,12 +236,18 @@ impl<'a> Selection<'a> {
     }
 
     /// The graph that is placed.
-    fn written(&self, kept: &Kept) -> Graph {
+    fn written(&self, kept: &Kept) -> Arc<Graph> {
         match self.tiling {
-            None => self.problem.outline().sequence(self.source, kept).graph(self.source),
+            None => {
+                let sequence = self.problem.outline().sequence(self.source, kept);
+                if sequence.is_all_of(self.source) {
+                    return self.problem.source.clone();
+                }
+                Arc::new(sequence.graph(self.source))
+            }
             Some(tiling) => {
                 let kept = tiling.kept(kept.clone());
-                verified(tiling.scheduled(verified(rematerialise(self.source, &kept)), self.profile))
+                Arc::new(verified(tiling.scheduled(verified(rematerialise(self.source, &kept)), self.profile)))
             }
         }
     }

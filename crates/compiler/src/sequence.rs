@@ -195,6 +195,16 @@ impl Sequence {
         self.runs.iter().fold(0.0, |sum, run| sum + seconds[run.node.index()])
     }
 
+    /// Whether it is the graph as it stands: each node once, in order, and values numbered as a copy would number them,
+    /// sources first, then results as they are made.
+    pub(crate) fn is_all_of(&self, graph: &Graph) -> bool {
+        let in_order =
+            self.runs.iter().enumerate().all(|(at, run)| run.node.index() == at && run.copies_from.is_none());
+        let made = graph.nodes.iter().flat_map(|node| &node.outputs).map(|output| output.index());
+        let sources = graph.values.iter().take_while(|value| value.producer.is_none()).count();
+        in_order && self.runs.len() == graph.nodes.len() && made.eq(sources..graph.values.len())
+    }
+
     /// Written out: results of a first run keep their names, the copies' are those of [`Rebuild::recompute`].
     pub(crate) fn graph(&self, source: &Graph) -> Graph {
         let mut copy = Rebuild::new(source);

@@ -162,7 +162,7 @@ fn a_copy_that_reads_another_block_s_copy_is_refused() {
             continue;
         }
         let mut wrong = plan.clone();
-        wrong.graph.nodes[pair[1].index()].inputs[0] = one;
+        std::sync::Arc::make_mut(&mut wrong.graph).nodes[pair[1].index()].inputs[0] = one;
         let error = check(&wrong, &source).expect_err("another block's value").to_string();
         assert!(error.contains("is not"), "{error}");
         refused += 1;

@@ -9,6 +9,7 @@ use crate::{
 };
 use remat_ir::{CustomOps, Graph, IrError, OpId, Text, ValueId, parse_with};
 use std::str::FromStr;
+use std::sync::Arc;
 
 /// A text that is no plan.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -45,7 +46,7 @@ impl Plan {
             text.number()
         })?;
         let rules = lines.next(rules)?;
-        let graph = lines.graph(custom)?;
+        let graph = Arc::new(lines.graph(custom)?);
         let mut plan =
             Plan { graph, steps: Vec::new(), buffers: Vec::new(), arena_bytes, policy, rules, spilled: Vec::new() };
         while lines.next(|text| plan.line(text))? == Some(()) {}

@@ -6,6 +6,7 @@
 use crate::{KernelRules, Policy};
 use remat_ir::{Graph, OpId, Storage, ValueId};
 use std::fmt;
+use std::sync::Arc;
 
 /// Index of a step in [`Plan::steps`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -194,8 +195,8 @@ pub struct Step {
 /// A compiled step.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Plan {
-    /// What is computed, recomputed nodes included, in execution order.
-    pub graph: Graph,
+    /// What is computed, recomputed nodes included, in execution order; plans that compute the same may share it.
+    pub graph: Arc<Graph>,
     /// What to do, in order.
     pub steps: Vec<Step>,
     /// Every residence of an arena value.

@@ -114,7 +114,7 @@ impl Step {
             Storage::Weight => own_weights,
             Storage::Input | Storage::Arena => false,
         };
-        let values = self.plans().flat_map(|plan| &plan.graph.values);
+        let values = self.plans().flat_map(|plan| &*plan.graph.values);
         let sources = values.filter(|value| value.producer.is_none() && kept(value));
         sources.map(|value| Ok((value.name.clone(), self.device().known(value.storage, &value.name)?))).collect()
     }

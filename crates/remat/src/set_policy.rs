@@ -53,7 +53,7 @@ impl Step {
     /// The bytes of all sources.
     fn carried(&self) -> Result<Vec<Carried>, Error> {
         let is_source = |value: &&Value| value.producer.is_none();
-        let values = self.plans().flat_map(|plan| &plan.graph.values).filter(is_source);
+        let values = self.plans().flat_map(|plan| &*plan.graph.values).filter(is_source);
         let mut seen = BTreeSet::new();
         let values = values.filter(|value| seen.insert(value.name.as_str()));
         let device = self.device();

@@ -524,7 +524,7 @@ impl Step {
     /// What forward, backward and the evaluation read.
     fn sources_of(&self, storage: Storage) -> impl Iterator<Item = &Value> {
         let values =
-            std::iter::once(self.plan()).chain(self.loaded.forward_plans()).flat_map(|plan| &plan.graph.values);
+            std::iter::once(self.plan()).chain(self.loaded.forward_plans()).flat_map(|plan| &*plan.graph.values);
         values.filter(move |value| value.producer.is_none() && value.storage == storage)
     }
 }

@@ -25,7 +25,7 @@ impl LoadedForward {
 
     /// What plans that are loaded together take: sources and arena.
     pub fn bytes(plans: &[Plan]) -> usize {
-        let sources = plans.iter().flat_map(|plan| &plan.graph.values).filter(|value| value.producer.is_none());
+        let sources = plans.iter().flat_map(|plan| &*plan.graph.values).filter(|value| value.producer.is_none());
         let by_name: HashMap<&str, usize> = sources.map(|value| (value.name.as_str(), value.ty.bytes())).collect();
         by_name.values().sum::<usize>() + plans.iter().map(|plan| plan.arena_bytes).max().unwrap_or(0)
     }

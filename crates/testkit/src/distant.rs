@@ -97,7 +97,7 @@ impl Device for DistantDevice {
     fn load(&mut self, plans: Vec<Plan>) -> Result<Vec<ProgramId>, DeviceError> {
         self.plans.clone_from(&plans);
         let programs = self.order(move |executor| executor.load(plans))?;
-        let sources = self.plans.iter().flat_map(|plan| &plan.graph.values).filter(|value| value.producer.is_none());
+        let sources = self.plans.iter().flat_map(|plan| &*plan.graph.values).filter(|value| value.producer.is_none());
         for value in sources {
             let (key, ty) = ((value.storage, value.name.clone()), value.ty.clone());
             let asked = key.clone();

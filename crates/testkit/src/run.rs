@@ -62,7 +62,7 @@ pub fn run_plan(
     plan: Plan,
     sources: &HashMap<String, Array>,
 ) -> Result<RunResult, DeviceError> {
-    let graph: Graph = plan.graph.clone();
+    let graph: Graph = Graph::clone(&plan.graph);
     let program = device.load(vec![plan])?[0];
     fill_sources(device, &graph, sources)?;
     device.run(program)?;

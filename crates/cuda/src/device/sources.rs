@@ -51,7 +51,7 @@ impl Sources {
     pub(super) fn of(driver: &Rc<dyn Driver>, plans: &[Plan]) -> Result<Self, DeviceError> {
         let mut sources = Sources::empty();
         let mut bytes = [0; KINDS];
-        let values = plans.iter().flat_map(|plan| &plan.graph.values);
+        let values = plans.iter().flat_map(|plan| &*plan.graph.values);
         values.filter(|value| value.producer.is_none()).try_for_each(|value| sources.add(value, &mut bytes))?;
         let names = ["the weights", "the inputs", "parameters, gradients and moments"];
         for ((region, bytes), what) in sources.regions.iter_mut().zip(bytes).zip(names) {

@@ -118,7 +118,7 @@ impl MemoryAccount {
     ) -> Self {
         let plans = || std::iter::once(&micro).chain(others);
         let resolved = plans().map(|plan| profile.program.bytes(plan)).sum();
-        let graphs: Vec<&Graph> = plans().map(|plan| &plan.graph).collect();
+        let graphs: Vec<&Graph> = plans().map(|plan| &*plan.graph).collect();
         let off = plans().flat_map(|plan| plan.spilled.iter().map(|&id| plan.graph.value(id).name.as_str()));
         let off: HashSet<&str> = off.collect();
         let alignment_bytes = profile.rules.slot_alignment_bytes;

@@ -41,7 +41,7 @@ impl OffMemory<'_> {
         let file_bytes = disk.map_or(usize::MAX, |limit| limit.bytes);
         let OtherGraphs { shorter, evaluation, generation } = self.beside;
         let (update, accumulation) = self.of_update;
-        let of_update = std::iter::once(update).chain(accumulation).map(|plan| &plan.graph);
+        let of_update = std::iter::once(update).chain(accumulation).map(|plan| &*plan.graph);
         let others = of_update.chain(shorter).chain(evaluation).chain(generation);
         let graphs: Vec<&Graph> = std::iter::once(problem.graph()).chain(others).collect();
         let choice = problem.off_memory(&self.config.checkpointing, &self.micro_step.pinned);

@@ -188,7 +188,7 @@ pub(crate) fn fitting(
     };
     let Some(limit) = limits.in_domain(domain) else { return with_shorter(problem.plan(policy, None)?) };
     let graphs: Vec<&Graph> =
-        std::iter::once(problem.graph()).chain(others.iter().map(|plan| &plan.graph)).chain(shorter).collect();
+        std::iter::once(problem.graph()).chain(others.iter().map(|plan| &*plan.graph)).chain(shorter).collect();
     let mut rest = MemoryAccount::beside_arena(&graphs, profile, buffers);
     let least = others.iter().map(|plan| plan.arena_bytes).max().unwrap_or(0);
     let mut smallest = None;

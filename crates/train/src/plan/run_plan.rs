@@ -150,16 +150,19 @@ fn planned(config: TrainConfig, cluster: Option<&Cluster>) -> Result<RunPlan, Tr
         summary.smallest_memory_bytes = planned.account.peak_bytes(domain);
     }
     let PlannedStep { micro, update, accumulation, account, trained, .. } = planned;
-    let (problem, parameters) = (&micro_step.problem, &trained.parameters[..]);
+    // Of the graphs of the update their plans are left; a deep model's are large.
+    let MicroStepProblem { problem, pinned, .. } = micro_step;
+    let parameters = trained.parameters;
     let of_update = OfUpdate { update: &update, accumulation: accumulation.as_ref() };
-    let present = Present { setting, profile: &profile, problem, parameters, micro: &micro, of_update };
+    let present =
+        Present { setting, profile: &profile, problem: &problem, parameters: &parameters, micro: &micro, of_update };
     let alternatives = alternatives(&present)?;
-    let placement = placed_weights(&micro, &micro_step.pinned.in_files);
-    drop(micro_step);
+    let placement = placed_weights(&micro, &pinned.in_files);
+    drop(problem);
     let SetUp { config, model, shape, limits, .. } = setup;
     let limit = limits.in_domain(domain);
     let tight = |limit: Limit| summary.smallest_memory_bytes > limit.bytes / 10 * 9;
-    let trained_parameters = trained.parameters.iter().map(|parameter| parameter.ty.shape.numel()).sum::<usize>();
+    let trained_parameters = parameters.iter().map(|parameter| parameter.ty.shape.numel()).sum::<usize>();
     let weights = micro.graph.values.iter().filter(|value| value.storage == Storage::Weight);
     let seconds = summary.seconds_of_parts(micro.step_seconds(&profile.prices));
     let peak_bytes = account.peak_bytes(MemoryDomain::Host);
