@@ -6,6 +6,7 @@
 //! the archive follows from the sources and NVRTC's version alone.
 
 mod nvrtc;
+mod occupancy;
 mod report;
 
 use nvrtc::Nvrtc;
