@@ -2,7 +2,7 @@
 //! tokens may be split; no access of shared memory conflicts with another.
 
 use half::bf16;
-use remat_cuda::archive::embedded;
+use remat_cuda::archive::Archive;
 use remat_ptx::{Launch, Memory, Module, Ran, Region};
 
 /// Name, side and threads of a block.
@@ -11,7 +11,7 @@ const TILES: [(&str, u32, u32); 3] = [("wide", 128, 256), ("middle", 64, 128), (
 const BYTES_OF_SIDE: u32 = 2 * 3 * 32 * 2;
 
 fn module(name: &str) -> Module {
-    let (_, text) = embedded().expect("whole").into_iter().find(|(known, _)| known == name).expect("a module");
+    let text = Archive::embedded().and_then(|archive| archive.text(name)).expect("a module");
     Module::read(&text).unwrap_or_else(|error| panic!("{name}: {error}"))
 }
 

@@ -4,7 +4,6 @@
 //! All of it takes minutes on an interpreter: `cargo xtask ptx-soak` runs it. Ops one by one are held in `cuda/tests/samples.rs`.
 
 use remat_compiler::{compile, compile_or_smallest};
-use remat_cpu::{CpuExecutor, CpuOptions};
 use remat_cuda::driver::Driver;
 use remat_cuda::{CudaDevice, RULES, profile};
 use remat_ir::Graph;

@@ -12,13 +12,14 @@ use std::rc::Rc;
 /// Outputs and states after each of three runs, on a card of this seed; the sources are filled anew before each.
 fn runs(card: &Rc<EmulatedCard>, plan: &Plan, steps_alone: bool) -> Vec<Vec<u8>> {
     let mut device = CudaDevice::new(card.clone());
+    let device: &mut dyn Device = &mut device;
     device.set_poison(steps_alone);
     let graph = plan.graph.clone();
     let program = device.load(vec![plan.clone()]).expect("loads")[0];
     let mut all = Vec::new();
     for seed in 3..6 {
         let sources: HashMap<String, Array> = source_values(&graph, seed);
-        fill_sources(&mut device, &graph, &sources).expect("fills");
+        fill_sources(device, &graph, &sources).expect("fills");
         device.run(program).expect("runs");
         for &output in &graph.outputs {
             let value = graph.value(output);
