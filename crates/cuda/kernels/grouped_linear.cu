@@ -1,17 +1,7 @@
 // The linear of one expert: y = alpha · x·W for the rows of a group, which lie from the end of the group before to its own. Blocks
-// beyond them do nothing. See product.cuh.
+// beyond them do nothing. See product.cuh. In f32.
+#include "group.cuh"
 #include "product.cuh"
-
-// The rows of a group among `rows`.
-struct Group {
-    u32 first, count;
-
-    __device__ Group(const int* ends, u32 group, u32 rows) {
-        u32 before = group ? (u32)max(ends[group - 1], 0) : 0, end = min((u32)max(ends[group], 0), rows);
-        first = min(before, end);
-        count = end - first;
-    }
-};
 
 #define PARAMETERS(T)                                                                              \
     const int *ends, const T *x, T *y, u32 group, u64 w_rows, u64 w_columns, u32 m, u32 n, u32 k, float alpha
@@ -43,4 +33,4 @@ struct Group {
         RUN(TILE, SUB, T, weight)                                                                  \
     }
 #define KERNELS(T, NAME) FOR_TILES(KERNEL, T, NAME)
-FOR_FLOATS(KERNELS)
+KERNELS(float, f32)

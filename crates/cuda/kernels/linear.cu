@@ -1,4 +1,4 @@
-// y = residual + alpha · x·W + bias + beta · u·B: see product.cuh. x is [m, k]; W's element (i, o) is at i·w_rows + o·w_columns.
+// y = residual + alpha · x·W + bias + beta · u·B in f32: see product.cuh. x is [m, k]; W's element (i, o) is at i·w_rows + o·w_columns.
 #include "product.cuh"
 
 #define EPILOGUE(T)                                                                                \
@@ -34,4 +34,4 @@
         product<TILE, SUB>(x, {k, 1}, weight, {w_rows, w_columns}, y, m, n, k, e);                 \
     }
 #define KERNELS(T, NAME) FOR_TILES(DENSE, T, NAME) FOR_TILES(QUANTISED, T, NAME)
-FOR_FLOATS(KERNELS)
+KERNELS(float, f32)

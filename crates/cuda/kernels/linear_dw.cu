@@ -9,4 +9,4 @@
         product<TILE, SUB>(a, {1, m}, Dense<T>{b}, {n, 1}, c, m, n, k, e);                         \
     }
 #define KERNELS(T, NAME) FOR_TILES(KERNEL, T, NAME)
-FOR_FLOATS(KERNELS)
+KERNELS(float, f32)

@@ -1,4 +1,4 @@
-// Products of activations, one for each place of the leading axes, which broadcast: a place is a block along z. See product.cuh.
+// Products of activations, one for each place of the leading axes, which broadcast: a place is a block along z. See product.cuh. In f32.
 #include "product.cuh"
 #include "walk.cuh"
 
@@ -13,4 +13,4 @@
             y + (u64)blockIdx.z * m * n, m, n, k, e);                                              \
     }
 #define KERNELS(T, NAME) FOR_TILES(KERNEL, T, NAME)
-FOR_FLOATS(KERNELS)
+KERNELS(float, f32)

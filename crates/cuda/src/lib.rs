@@ -21,5 +21,5 @@ pub use call::OpTypes;
 pub use device::{CudaDevice, device_error, profile};
 pub use launch::{Argument, Launch};
 pub use published::{CARDS, PublishedCard, RESERVED_BYTES, published};
-pub use recipes::launches;
+pub use recipes::{dynamic_shared_bytes, launches};
 pub use rules::RULES;

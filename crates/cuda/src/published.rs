@@ -1,9 +1,12 @@
 //! Cards as their maker publishes them: what `plan --device NAME` plans for where there is no card.
 //!
-//! Invariant: figures are NVIDIA's own, with where they stand; nobody measured them here. Rates are dense ones of bf16 with sums
-//! in f32, without sparsity; bandwidths are those of the board. Memory is what `nvidia-smi` shows of such a card, by the least
-//! figure that is commonly reported: up to one sixteenth below the name's, where error correction takes some. Times that follow
-//! from them are estimates.
+//! Invariant: figures are NVIDIA's own, with the addresses where they stand; nobody measured them here. Rates are dense ones of bf16
+//! with sums in f32, without sparsity; bandwidths are those of the board. Memory is what `nvidia-smi` shows of such a card, by the
+//! least figure that is commonly reported: up to one sixteenth below the name's, where error correction takes some. Times that
+//! follow from them are estimates.
+//!
+//! Those pages could not be opened where this table was written. Bandwidth and f32 rate of the RTX 3060, RTX 5090, A10, L4 and H100
+//! and the H100's bf16 rate agree with what others publish of them; **the other figures are not confirmed by a second source**.
 
 use crate::driver::Card;
 use crate::rules::RULES;
@@ -26,13 +29,41 @@ pub struct PublishedCard {
     pub bf16_tflop_s: f64,
     /// f32 products without tensor cores, in TFLOP/s.
     pub f32_tflop_s: f64,
-    /// Where the figures stand.
-    pub source: &'static str,
+    /// Addresses of the maker's pages that the figures are of.
+    pub sources: Sources,
 }
 
-const AMPERE: &str = "NVIDIA Ampere GA102 GPU architecture, whitepaper v2.1, and the product page";
-const ADA: &str = "NVIDIA Ada GPU architecture, whitepaper v2.1, and the product page";
-const BLACKWELL: &str = "NVIDIA RTX Blackwell GPU architecture, whitepaper v1.1, and the product page";
+/// Where a card's figures stand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sources {
+    /// The product's page or data sheet: memory, bandwidth, clock, cores.
+    pub product: &'static str,
+    /// The architecture's paper, where the rate of tensor cores stands there; none where it follows from cores and clock, or stands
+    /// on the product's page.
+    pub rates: Option<&'static str>,
+    /// Whether the bf16 rate is a rule's and not the maker's own: see [`CARDS`].
+    pub derived: bool,
+}
+
+const AMPERE: &str = "https://www.nvidia.com/content/PDF/nvidia-ampere-ga-102-gpu-architecture-whitepaper-v2.1.pdf";
+const ADA: &str = "https://images.nvidia.com/aem-dam/Solutions/geforce/ada/nvidia-ada-gpu-architecture.pdf";
+const BLACKWELL: &str =
+    "https://images.nvidia.com/aem-dam/Solutions/geforce/blackwell/nvidia-rtx-blackwell-gpu-architecture.pdf";
+
+/// All figures are on one page.
+const fn page(product: &'static str) -> Sources {
+    Sources { product, rates: None, derived: false }
+}
+
+/// Rates are in a paper.
+const fn paper(product: &'static str, rates: &'static str) -> Sources {
+    Sources { product, rates: Some(rates), derived: false }
+}
+
+/// Rates follow from cores and clock.
+const fn derived(product: &'static str) -> Sources {
+    Sources { product, rates: None, derived: true }
+}
 
 /// Rates: GB/s of memory, TFLOP/s of bf16 and of f32.
 const fn card(
@@ -41,30 +72,30 @@ const fn card(
     capability: [u32; 2],
     memory_mib: usize,
     [bandwidth_gb_s, bf16_tflop_s, f32_tflop_s]: [f64; 3],
-    source: &'static str,
+    sources: Sources,
 ) -> PublishedCard {
-    PublishedCard { name, title, capability, memory_mib, bandwidth_gb_s, bf16_tflop_s, f32_tflop_s, source }
+    PublishedCard { name, title, capability, memory_mib, bandwidth_gb_s, bf16_tflop_s, f32_tflop_s, sources }
 }
 
 /// All of them, by memory, then by bandwidth. Of GeForce cards whose tensor rate is not published by itself it is four times 128
 /// operations for each multiprocessor and cycle at the published boost clock, as it is of those whose is.
 #[rustfmt::skip]
 pub const CARDS: &[PublishedCard] = &[
-    card("rtx-3060", "GeForce RTX 3060 12 GB", [8, 6], 12_053, [360.0, 25.5, 12.7], AMPERE),
-    card("rtx-5080", "GeForce RTX 5080", [12, 0], 16_303, [960.0, 112.6, 56.3], BLACKWELL),
-    card("rtx-4070-ti-super", "GeForce RTX 4070 Ti SUPER", [8, 9], 16_376, [672.0, 88.2, 44.1], ADA),
-    card("rtx-4080", "GeForce RTX 4080", [8, 9], 16_376, [716.8, 97.5, 48.7], ADA),
-    card("rtx-4060-ti-16gb", "GeForce RTX 4060 Ti 16 GB", [8, 9], 16_380, [288.0, 44.1, 22.1], ADA),
-    card("a10", "A10", [8, 6], 23_028, [600.0, 125.0, 31.2], "NVIDIA A10 datasheet"),
-    card("l4", "L4", [8, 9], 23_034, [300.0, 121.0, 30.3], "NVIDIA L4 datasheet"),
-    card("rtx-3090", "GeForce RTX 3090", [8, 6], 24_268, [936.0, 71.0, 35.6], AMPERE),
-    card("rtx-4090", "GeForce RTX 4090", [8, 9], 24_564, [1008.0, 165.2, 82.6], ADA),
-    card("rtx-5090", "GeForce RTX 5090", [12, 0], 32_607, [1792.0, 209.5, 104.8], BLACKWELL),
-    card("a100-40gb", "A100 40 GB", [8, 0], 40_536, [1555.0, 312.0, 19.5], "NVIDIA A100 datasheet"),
-    card("l40s", "L40S", [8, 9], 46_068, [864.0, 362.0, 91.6], "NVIDIA L40S datasheet"),
-    card("a100-80gb", "A100 80 GB", [8, 0], 81_251, [2039.0, 312.0, 19.5], "NVIDIA A100 datasheet"),
-    card("h100", "H100 SXM", [9, 0], 81_559, [3350.0, 989.0, 67.0], "NVIDIA H100 datasheet"),
-    card("h200", "H200 SXM", [9, 0], 143_771, [4800.0, 989.0, 67.0], "NVIDIA H200 datasheet"),
+    card("rtx-3060", "GeForce RTX 3060 12 GB", [8, 6], 12_053, [360.0, 25.5, 12.7], derived("https://www.nvidia.com/en-us/geforce/graphics-cards/30-series/rtx-3060-3060ti/")),
+    card("rtx-5080", "GeForce RTX 5080", [12, 0], 16_303, [960.0, 112.6, 56.3], paper("https://www.nvidia.com/en-us/geforce/graphics-cards/50-series/rtx-5080/", BLACKWELL)),
+    card("rtx-4070-ti-super", "GeForce RTX 4070 Ti SUPER", [8, 9], 16_376, [672.0, 88.2, 44.1], derived("https://www.nvidia.com/en-us/geforce/graphics-cards/40-series/rtx-4070-family/")),
+    card("rtx-4080", "GeForce RTX 4080", [8, 9], 16_376, [716.8, 97.5, 48.7], paper("https://www.nvidia.com/en-us/geforce/graphics-cards/40-series/rtx-4080-family/", ADA)),
+    card("rtx-4060-ti-16gb", "GeForce RTX 4060 Ti 16 GB", [8, 9], 16_380, [288.0, 44.1, 22.1], derived("https://www.nvidia.com/en-us/geforce/graphics-cards/40-series/rtx-4060-4060ti/")),
+    card("a10", "A10", [8, 6], 23_028, [600.0, 125.0, 31.2], page("https://www.nvidia.com/en-us/data-center/products/a10-gpu/")),
+    card("l4", "L4", [8, 9], 23_034, [300.0, 121.0, 30.3], page("https://www.nvidia.com/en-us/data-center/l4/")),
+    card("rtx-3090", "GeForce RTX 3090", [8, 6], 24_268, [936.0, 71.0, 35.6], paper("https://www.nvidia.com/en-us/geforce/graphics-cards/30-series/rtx-3090-3090ti/", AMPERE)),
+    card("rtx-4090", "GeForce RTX 4090", [8, 9], 24_564, [1008.0, 165.2, 82.6], paper("https://www.nvidia.com/en-us/geforce/graphics-cards/40-series/rtx-4090/", ADA)),
+    card("rtx-5090", "GeForce RTX 5090", [12, 0], 32_607, [1792.0, 209.5, 104.8], paper("https://www.nvidia.com/en-us/geforce/graphics-cards/50-series/rtx-5090/", BLACKWELL)),
+    card("a100-40gb", "A100 40 GB", [8, 0], 40_536, [1555.0, 312.0, 19.5], page("https://www.nvidia.com/en-us/data-center/a100/")),
+    card("l40s", "L40S", [8, 9], 46_068, [864.0, 362.0, 91.6], page("https://www.nvidia.com/en-us/data-center/l40s/")),
+    card("a100-80gb", "A100 80 GB", [8, 0], 81_251, [2039.0, 312.0, 19.5], page("https://www.nvidia.com/en-us/data-center/a100/")),
+    card("h100", "H100 SXM", [9, 0], 81_559, [3350.0, 989.0, 67.0], page("https://www.nvidia.com/en-us/data-center/h100/")),
+    card("h200", "H200 SXM", [9, 0], 143_771, [4800.0, 989.0, 67.0], page("https://www.nvidia.com/en-us/data-center/h200/")),
 ];
 
 /// Memory that a context, the driver and a desktop take of a card, as far as can be said without one.
@@ -136,7 +167,9 @@ mod tests {
         for card in CARDS {
             assert!(published(card.name) == Some(card) && card.card().capability >= crate::driver::OLDEST);
             assert!([true, false].into_iter().all(|narrow| card.prices(narrow).are_plausible()), "{}", card.name);
-            assert!(!card.source.is_empty() && card.bf16_tflop_s > card.f32_tflop_s);
+            assert!(
+                card.sources.product.starts_with("https://www.nvidia.com/") && card.bf16_tflop_s > card.f32_tflop_s
+            );
         }
     }
 }

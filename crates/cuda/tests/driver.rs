@@ -2,10 +2,11 @@
 //! not there, a card that is lost in a run. Each is an error that says what to do.
 
 use remat_cuda::driver::library::{Handle, Library};
-use remat_cuda::driver::real::{RealDriver, cards, initialise};
+use remat_cuda::driver::real::{Notice, RealDriver, cards, initialise};
 use remat_cuda::driver::{Driver, DriverError, Version, Work};
 use std::cell::RefCell;
 use std::ffi::{c_char, c_int, c_uint, c_void};
+use std::time::Duration;
 
 /// What the library answers, and what it was asked; one for each thread, and so for each test.
 #[derive(Debug, Clone)]
@@ -17,6 +18,7 @@ struct Answers {
     allocate: c_int,
     launch: c_int,
     synchronize: c_int,
+    capture: c_int,
     /// Calls in order.
     asked: Vec<String>,
 }
@@ -29,6 +31,7 @@ const GOOD: Answers = Answers {
     allocate: 0,
     launch: 0,
     synchronize: 0,
+    capture: 0,
     asked: Vec::new(),
 };
 
@@ -197,6 +200,27 @@ unsafe extern "C" fn record(_: Handle, _: Handle) -> c_int {
 unsafe extern "C" fn wait(_: Handle, _: Handle, _: c_uint) -> c_int {
     0
 }
+unsafe extern "C" fn begin_capture(_: Handle, mode: c_int) -> c_int {
+    answer(format!("begin capture {mode}"), |_| 0)
+}
+unsafe extern "C" fn end_capture(_: Handle, to: *mut Handle) -> c_int {
+    handle(to);
+    answer("end capture".to_string(), |answers| answers.capture)
+}
+unsafe extern "C" fn make_graph(to: *mut Handle, _: Handle, _: *mut Handle, _: *mut c_char, room: usize) -> c_int {
+    assert_eq!(room, 0);
+    answer("make graph".to_string(), |_| ());
+    handle(to)
+}
+unsafe extern "C" fn drop_recipe(_: Handle) -> c_int {
+    answer("drop recipe".to_string(), |_| 0)
+}
+unsafe extern "C" fn launch_graph(_: Handle, _: Handle) -> c_int {
+    answer("launch graph".to_string(), |answers| answers.launch)
+}
+unsafe extern "C" fn drop_graph(_: Handle) -> c_int {
+    answer("drop graph".to_string(), |_| 0)
+}
 
 const LIBRARY: Library = Library {
     init,
@@ -233,6 +257,12 @@ const LIBRARY: Library = Library {
     drop_event,
     record,
     wait,
+    begin_capture,
+    end_capture,
+    make_graph,
+    drop_recipe,
+    launch_graph,
+    drop_graph,
 };
 
 #[test]
@@ -304,6 +334,44 @@ fn what_is_made_is_given_back_and_large_shared_memory_is_asked_for_once() {
     drop(driver);
     for call in ["drop stream", "drop event", "unpin", "unload module", "release"] {
         assert_eq!(asked(call), 1, "{call}");
+    }
+}
+
+#[test]
+fn a_graph_is_made_once_launched_and_given_back() {
+    let driver = RealDriver::open(with(GOOD), 0).expect("opens");
+    let stream = driver.stream().expect("a stream");
+    driver.begin_capture(stream).expect("begins");
+    let graph = driver.end_capture(stream).expect("a graph");
+    driver.launch_graph(stream, graph).expect("launches");
+    driver.launch_graph(stream, graph).expect("launches");
+    // Mode 1 leaves other threads alone.
+    let count = |calls: [&str; 4]| calls.map(asked);
+    assert_eq!(count(["begin capture 1", "make graph", "drop recipe", "launch graph"]), [1, 1, 1, 2]);
+    drop(driver);
+    assert_eq!(asked("drop graph"), 1);
+    // `CUDA_ERROR_STREAM_CAPTURE_UNJOINED`.
+    let driver = RealDriver::open(with(Answers { capture: 904, ..GOOD }), 0).expect("opens");
+    let stream = driver.stream().expect("a stream");
+    assert!(matches!(driver.end_capture(stream), Err(DriverError::Failed { call: "cuStreamEndCapture", .. })));
+    assert_eq!(asked("make graph"), 0);
+}
+
+thread_local! {
+    static SAID: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
+}
+
+#[test]
+fn compiling_kernels_is_said_once_and_only_if_it_takes_time() {
+    let tell = |sentence: &str| SAID.with_borrow_mut(|said| said.push(sentence.to_string()));
+    for (patience, times) in [(Duration::ZERO, 1), (Duration::MAX, 0)] {
+        SAID.take();
+        let driver = RealDriver::open(with(GOOD), 0).expect("opens").with_notice(Notice { tell, patience });
+        driver.function("m", "ptx", "k", 0).expect("a function");
+        driver.function("n", "ptx", "k", 0).expect("a function");
+        let said = SAID.take();
+        assert_eq!(said.len(), times, "{said:?}");
+        assert!(said.iter().all(|sentence| sentence.starts_with("compiling kernels for GeForce RTX 4090")), "{said:?}");
     }
 }
 

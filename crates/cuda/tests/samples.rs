@@ -1,8 +1,10 @@
 //! Every op's samples on the emulated card: recipe, device, driver and PTX against the naive f64 definition.
 
-use remat_cuda::CudaDevice;
+use remat_cuda::{CudaDevice, OpTypes, dynamic_shared_bytes, launches};
+use remat_ir::ops::{Attention, AttentionGrad};
 use remat_ir::{Array, Op, OpDef, Sample};
 use remat_plan::{Device, DeviceError};
+use remat_tensor::DType;
 use remat_testkit::EmulatedCard;
 use remat_testkit::op_samples::{run_sample, samples, tolerance};
 use std::collections::BTreeSet;
@@ -65,17 +67,22 @@ fn hold(wanted: impl Fn(&Sample) -> bool) -> BTreeSet<&'static str> {
         };
         instructions += count;
         covered.insert(op);
-        let types = sample.op.infer(&sample.types.iter().collect::<Vec<_>>()).expect("a valid sample");
-        for (index, (got, want)) in results.iter().zip(&sample.eval()).enumerate() {
-            let bound = tolerance(&sample, want, types[index].dtype);
-            for (at, (&x, &y)) in got.data.iter().zip(&want.data).enumerate() {
-                let near = (x - y).abs() <= bound || (x.is_nan() && y.is_nan());
-                assert!(near, "{op}: result {index}[{at}] is {x}, not {y} (bound {bound:e})\n{sample:?}");
-            }
-        }
+        check(&sample, &results);
     }
     println!("{} ops, {instructions} thread instructions", covered.len());
     covered
+}
+
+fn check(sample: &Sample, results: &[Array]) {
+    let op = sample.op.name();
+    let types = sample.op.infer(&sample.types.iter().collect::<Vec<_>>()).expect("a valid sample");
+    for (index, (got, want)) in results.iter().zip(&sample.eval()).enumerate() {
+        let bound = tolerance(sample, want, types[index].dtype);
+        for (at, (&x, &y)) in got.data.iter().zip(&want.data).enumerate() {
+            let near = (x - y).abs() <= bound || (x.is_nan() && y.is_nan());
+            assert!(near, "{op}: result {index}[{at}] is {x}, not {y} (bound {bound:e})\n{sample:?}");
+        }
+    }
 }
 
 #[test]
@@ -84,6 +91,57 @@ fn every_op_with_a_kernel_matches_its_definition() {
     let all: BTreeSet<&str> = Op::NAMES.iter().copied().collect();
     let with = all.iter().copied().filter(|op| !WITHOUT.contains(op)).collect();
     assert!(std::env::var_os("REMAT_OP").is_some() || covered == with, "{covered:?}");
+}
+
+#[test]
+fn shared_memory_is_known_by_the_names_of_kernels() {
+    let mut seen = 0;
+    for sample in samples() {
+        let types: Vec<_> = sample.types.iter().collect();
+        let results = sample.op.infer(&types).expect("a valid sample");
+        let call = OpTypes { reads: &types, writes: &results.iter().collect::<Vec<_>>() };
+        let made = launches(&sample.op, &call).unwrap_or_default();
+        // Kernels for heads of any size are told by heads of 128.
+        for launch in made.iter().filter(|launch| !launch.kernel.starts_with("attention")) {
+            let bytes = dynamic_shared_bytes(&launch.kernel);
+            assert_eq!(launch.shared_bytes as usize, bytes, "{}", launch.kernel);
+            seen += usize::from(bytes > 0);
+        }
+    }
+    assert!(seen > 50, "{seen}");
+}
+
+/// Heads of other sizes than the samples have, with segments, a window and a soft cap.
+#[test]
+fn attention_of_larger_heads_matches_its_definition() {
+    let plain = Attention { heads: 2, kv_heads: 1, scale: 0.2, window: None, softcap: None, dropout: 0.0, stream: 0 };
+    for (size, tokens, op) in [
+        (40, 70, Attention { window: Some(33), ..plain.clone() }),
+        (68, 37, Attention { softcap: Some(2.5), ..plain.clone() }),
+        (136, 35, plain),
+    ] {
+        let start = |i: usize| if i < tokens / 3 { 0 } else { (tokens / 3) as i32 };
+        let forward = Sample::new(op.clone())
+            .normal([1, tokens, 2 * size])
+            .normal([1, tokens, size])
+            .normal([1, tokens, size])
+            .i32([1, tokens], (0..tokens).map(start).collect())
+            .with_activations(DType::BF16)
+            .expect("attention takes bf16");
+        let results = forward.eval();
+        let grad = Sample::new(AttentionGrad::of(&op)).normal([1, tokens, 2 * size]);
+        let grad = (0..3).fold(grad, |sample, index| sample.operand(&forward, index));
+        let grad = grad.array(&results[0]).array(&results[1]).operand(&forward, 3);
+        near(&forward, size as u64);
+        near(&grad.with_activations(DType::BF16).expect("takes bf16"), size as u64);
+    }
+}
+
+/// Holds one sample to its definition.
+fn near(sample: &Sample, seed: u64) -> u64 {
+    let (results, count) = run(sample, seed).unwrap_or_else(|error| panic!("{error}"));
+    check(sample, &results);
+    count
 }
 
 #[test]

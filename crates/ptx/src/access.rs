@@ -18,9 +18,13 @@ pub(crate) struct Access<'a> {
     pub params: &'a [u8],
     pub threads: u32,
     pub who: Who,
+    /// See [`crate::Ran::bank_conflicts`].
+    pub conflicts: u64,
 }
 
 const WINDOW: u64 = SHARED_BASE;
+/// The widest access, and a row of `ldmatrix`.
+const WIDE: usize = 16;
 
 impl Access<'_> {
     /// Sets who accesses from here on.
@@ -51,6 +55,9 @@ impl Access<'_> {
     pub fn run(&mut self, warp: &mut Warp, instr: &Instr, active: u32) -> LaneResult<()> {
         match *instr {
             Instr::Load { ref d, ref from, signed, wide } => {
+                if d.all_bytes() == WIDE {
+                    self.note_conflicts(warp, from, active);
+                }
                 for lane in lanes(active) {
                     let mut bytes = [0; 16];
                     let count = d.all_bytes();
@@ -59,6 +66,9 @@ impl Access<'_> {
                 }
             }
             Instr::Store { ref to, ref values } => {
+                if values.all_bytes() == WIDE {
+                    self.note_conflicts(warp, to, active);
+                }
                 for lane in lanes(active) {
                     let bytes = warp.gather(values, lane);
                     self.store(warp, to, lane, &bytes[..values.all_bytes()]).map_err(|fault| (lane, fault))?;
@@ -188,6 +198,7 @@ impl Access<'_> {
             let fault = Fault::Divergent { operation: "ldmatrix", active, expected: u32::MAX };
             return Err((active.trailing_zeros() as usize, fault));
         }
+        self.note_conflicts(warp, from, u32::MAX >> (32 - 8 * d.count));
         for (index, &row) in d.rows().iter().enumerate() {
             let mut matrix = [[0u16; 8]; 8];
             for (r, elements) in matrix.iter_mut().enumerate() {
@@ -205,6 +216,23 @@ impl Access<'_> {
             });
         }
         Ok(())
+    }
+
+    /// Counts what accesses of 16 bytes cost beyond what they must: eight lanes go together, each over four of 32 banks of four
+    /// bytes; different addresses in the same banks follow one another.
+    pub fn note_conflicts(&mut self, warp: &Warp, at: &Address, active: u32) {
+        for eight in (0..4).map(|index| active & 0xff << (8 * index)) {
+            let address = |lane| match self.resolve(warp, at, lane, WIDE) {
+                Ok((Space::Shared, address)) => Some(address / WIDE as u64),
+                _ => None,
+            };
+            let mut places: Vec<u64> = lanes(eight).filter_map(address).collect();
+            places.sort_unstable();
+            places.dedup();
+            let of_bank = |bank| places.iter().filter(|&place| place % 8 == bank).count();
+            let most = (0..8).map(of_bank).max().unwrap_or(0);
+            self.conflicts += most.saturating_sub(1) as u64;
+        }
     }
 
     /// Checks a global range against the launch's regions.

@@ -8,6 +8,9 @@ use crate::warp::{Copy, Warp, lanes};
 
 /// Runs a copy, a commit or a wait.
 pub(crate) fn run(access: &mut Access, warp: &mut Warp, instr: &Instr, active: u32) -> LaneResult<()> {
+    if let Instr::CopyAsync { ref to, bytes: 16, .. } = *instr {
+        access.note_conflicts(warp, to, active);
+    }
     for lane in lanes(active) {
         match *instr {
             Instr::CopyAsync { ref to, ref from, bytes, given } => {

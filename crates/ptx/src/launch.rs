@@ -36,6 +36,15 @@ pub struct Launch<'a> {
     pub limit: u64,
 }
 
+/// What a launch took.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Ran {
+    /// Instructions, counted for each thread.
+    pub instructions: u64,
+    /// Passes over the banks of shared memory that `ldmatrix` and accesses of 16 bytes took beyond the fewest.
+    pub bank_conflicts: u64,
+}
+
 /// What a card of sm_80 and later gives one block at most; 86, 89 and 120 give 99 KiB.
 const MOST_SHARED_BYTES: u64 = 163 << 10;
 
@@ -55,8 +64,8 @@ impl Module {
         self.programs.iter().find(|program| program.name == kernel).map(|program| program.static_shared_bytes)
     }
 
-    /// Runs a kernel to its end; gives the number of thread instructions that it took.
-    pub fn launch(&self, kernel: &str, launch: &Launch, memory: &mut Memory) -> Result<u64, PtxError> {
+    /// Runs a kernel to its end.
+    pub fn launch(&self, kernel: &str, launch: &Launch, memory: &mut Memory) -> Result<Ran, PtxError> {
         let refuse = |problem: String| PtxError::Launch { kernel: kernel.into(), problem };
         let found = self.programs.iter().find(|program| program.name == kernel);
         let program = found.ok_or_else(|| refuse("the module has no such kernel".into()))?;
@@ -68,7 +77,7 @@ impl Module {
         let [x, y, z] = launch.grid;
         memory.clock += 1;
         let launch_at = memory.clock;
-        let mut count = 0;
+        let mut ran = Ran::default();
         for linear in shuffle.order((x * y * z) as usize) {
             let linear = linear as u32;
             memory.clock += 1;
@@ -84,14 +93,16 @@ impl Module {
                 params: &params,
                 threads: 1,
                 who,
+                conflicts: 0,
             };
             let place = Place { grid: launch.grid, block: launch.block, block_index };
             let limit = launch.limit;
             let mut block = Block { program, place, linear, access, shuffle: &mut shuffle, limit, count: 0 };
             block.run()?;
-            count += block.count;
+            ran.instructions += block.count;
+            ran.bank_conflicts += block.access.conflicts;
         }
-        Ok(count)
+        Ok(ran)
     }
 }
 

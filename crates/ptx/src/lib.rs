@@ -40,5 +40,5 @@ mod types;
 mod warp;
 
 pub use error::{Fault, PtxError};
-pub use launch::{Launch, Module};
+pub use launch::{Launch, Module, Ran};
 pub use memory::{Memory, Region};

@@ -1,7 +1,7 @@
 //! Kernels as NVRTC 12 compiles them (`kernels/sample.cu`, `compute_80`), held to sums in f64.
 
 use half::bf16;
-use remat_ptx::{Launch, Memory, Module, Region};
+use remat_ptx::{Launch, Memory, Module, Ran, Region};
 use std::time::Instant;
 
 fn module() -> Module {
@@ -53,7 +53,7 @@ impl Run {
         dynamic: u32,
         arguments: &[&[u8]],
         seed: u64,
-    ) -> u64 {
+    ) -> Ran {
         let launch = Launch {
             grid,
             block: [threads, 1, 1],
@@ -71,7 +71,7 @@ impl Run {
     }
 }
 
-fn product(m: usize, n: usize, k: usize, seed: u64) -> (Vec<f32>, u64) {
+fn product(m: usize, n: usize, k: usize, seed: u64) -> (Vec<f32>, Ran) {
     let narrow = |from: usize, count: usize| -> Vec<u8> {
         (from..from + count).flat_map(|i| bf16::from_f32(value(i)).to_le_bytes()).collect()
     };
@@ -80,8 +80,8 @@ fn product(m: usize, n: usize, k: usize, seed: u64) -> (Vec<f32>, u64) {
     let y = run.output(4 * m * n);
     let sizes = [m, n, k].map(|size| (size as u32).to_le_bytes());
     let grid = [n as u32 / 32, m.div_ceil(64) as u32, 1];
-    let count = run.launch("gemm_bf16", grid, 256, 0, &[&x, &w, &y, &sizes[0], &sizes[1], &sizes[2]], seed);
-    (run.floats(y, m * n), count)
+    let ran = run.launch("gemm_bf16", grid, 256, 0, &[&x, &w, &y, &sizes[0], &sizes[1], &sizes[2]], seed);
+    (run.floats(y, m * n), ran)
 }
 
 #[test]
@@ -151,7 +151,7 @@ fn silu_rounds_to_bf16() {
 #[ignore = "a measurement"]
 fn speed() {
     let begin = Instant::now();
-    let count = product(256, 256, 512, 0).1;
+    let count = product(256, 256, 512, 0).1.instructions;
     let seconds = begin.elapsed().as_secs_f64();
     println!("{count} thread instructions in {seconds:.3} s: {:.1} M a second", count as f64 / seconds / 1e6);
     assert!(count > 1_000_000);

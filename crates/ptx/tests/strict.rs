@@ -1,9 +1,9 @@
 //! Each strictness is shown by a wrong kernel that it catches, and by its right twin that passes.
 
-use remat_ptx::{Fault, Launch, Memory, Module, PtxError, Region};
+use remat_ptx::{Fault, Launch, Memory, Module, PtxError, Ran, Region};
 
 /// Runs a body over one buffer of 1,024 bytes, the first half written, with `threads` threads and so many blocks.
-fn run(body: &str, threads: u32, blocks: u32, seed: u64) -> Result<u64, PtxError> {
+fn run(body: &str, threads: u32, blocks: u32, seed: u64) -> Result<Ran, PtxError> {
     let text = format!(
         ".version 7.0\n.target sm_80\n.address_size 64\n.visible .entry k(.param .u64 k_param_0)\n{{\n\
          .reg .pred %p<4>;\n.reg .b32 %r<16>;\n.reg .b64 %rd<16>;\n.reg .f32 %f<8>;\n\
@@ -162,4 +162,26 @@ fn what_is_not_known_is_refused_with_its_line() {
             other => panic!("{body}: {other:?}"),
         }
     }
+}
+
+#[test]
+fn bank_conflicts_are_counted() {
+    let conflicts = |body: &str| run(body, 32, 1, 0).expect("runs").bank_conflicts;
+    let fill = "shl.b32 %r5, %r1, 4;\nadd.s32 %r5, %r3, %r5;\nst.shared.v4.u32 [%r5], {%r1,%r1,%r1,%r1};\n\
+                st.shared.v4.u32 [%r5+512], {%r1,%r1,%r1,%r1};\nbar.sync 0;\n";
+    let matrix = "ldmatrix.sync.aligned.m8n8.x1.shared.b16 {%r8}, [%r6];";
+    assert_eq!(conflicts(fill), 0, "neighbours");
+    // Eight rows one behind the other; 128 bytes apart; the same mixed with the row's number.
+    assert_eq!(
+        conflicts(&format!("{fill}and.b32 %r6, %r1, 7;\nshl.b32 %r6, %r6, 4;\nadd.s32 %r6, %r3, %r6;\n{matrix}")),
+        0
+    );
+    let apart = "and.b32 %r7, %r1, 7;\nshl.b32 %r6, %r7, 7;\nadd.s32 %r6, %r3, %r6;\n";
+    assert_eq!(conflicts(&format!("{fill}{apart}{matrix}")), 7);
+    let mixed = "shl.b32 %r7, %r7, 4;\nadd.s32 %r6, %r6, %r7;\n";
+    assert_eq!(conflicts(&format!("{fill}{apart}{mixed}{matrix}")), 0);
+    // One address for all is one pass; two in the same banks are two, in each of four groups of lanes.
+    assert_eq!(conflicts(&format!("{fill}ld.shared.v4.u32 {{%r8,%r9,%r10,%r11}}, [tile];")), 0);
+    let two = "and.b32 %r6, %r1, 1;\nshl.b32 %r6, %r6, 7;\nadd.s32 %r6, %r3, %r6;\n";
+    assert_eq!(conflicts(&format!("{fill}{two}ld.shared.v4.u32 {{%r8,%r9,%r10,%r11}}, [%r6];")), 4);
 }

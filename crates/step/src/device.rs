@@ -4,9 +4,10 @@
 
 use remat_cpu::{CpuExecutor, CpuOptions};
 use remat_cuda::driver::Driver;
-use remat_cuda::driver::real::{RealDriver, cards, initialised};
+use remat_cuda::driver::real::{Notice, RealDriver, cards, initialised};
 use remat_cuda::{CudaDevice, device_error};
 use remat_plan::{Device, DeviceError, DeviceProfile, FileRange, Prices, SpillPrices};
+use std::io::Write as _;
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::Mutex;
@@ -89,6 +90,11 @@ fn open_card(index: usize) -> Result<RealDriver, DeviceError> {
     initialised().and_then(|library| RealDriver::open(library, index)).map_err(device_error)
 }
 
+/// Says something on the error stream, where there is one.
+fn note(sentence: &str) {
+    let _ = writeln!(std::io::stderr(), "note: {sentence}");
+}
+
 fn found(index: usize) -> Result<FoundCard, DeviceError> {
     let mut found = FOUND.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     if let Some(known) = found.iter().find(|card| card.index == index) {
@@ -143,7 +149,10 @@ impl DeviceOptions {
     pub fn open(&self) -> Result<Box<dyn Device>, DeviceError> {
         match self.kind {
             Kind::Opened(opener) => Ok((opener.open)(self.threads, self.level)),
-            Kind::Cuda(card) => Ok(Box::new(CudaDevice::new(Rc::new(open_card(card.index)?)))),
+            Kind::Cuda(card) => {
+                let driver = open_card(card.index)?.with_notice(Notice::to(note));
+                Ok(Box::new(CudaDevice::new(Rc::new(driver))))
+            }
             Kind::Published(card) => {
                 let problem = format!("{} is a card of the table, to plan for; to run, use cpu or cuda", card.name);
                 Err(DeviceError::Absent { problem })

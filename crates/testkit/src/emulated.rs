@@ -3,7 +3,7 @@
 //! Invariant: work on streams runs when all are waited for, in an order that a seed picks among those that streams and events allow;
 //! a launch touches what it was given and nothing else. Whatever the interpreter refuses panics: it is a fault of a kernel.
 
-use remat_cuda::driver::{Card, Driver, DriverError, EventId, FunctionId, PinnedId, StreamId, Work};
+use remat_cuda::driver::{Card, Driver, DriverError, EventId, FunctionId, GraphId, PinnedId, StreamId, Work};
 use remat_cuda::{CudaDevice, profile};
 use remat_ptx::{Launch, Memory, Module, Region};
 use remat_step::device::Opener;
@@ -26,6 +26,7 @@ pub struct EmulatedCard {
 }
 
 /// What was put on a stream.
+#[derive(Clone)]
 enum Queued {
     Launch(Work),
     Poison(u64, usize),
@@ -44,6 +45,61 @@ enum Queued {
     Record(EventId, u64),
     /// For the mark of this number.
     Wait(EventId, u64),
+    Graph(GraphId),
+}
+
+/// Work that is being captured, as it is put: with its stream.
+struct Capture {
+    origin: StreamId,
+    work: Vec<(StreamId, Queued)>,
+    /// Streams that take part.
+    inside: Vec<StreamId>,
+    /// Marks of this capture: of which stream, and behind how much of its work.
+    marks: HashMap<EventId, (StreamId, usize)>,
+    /// How much work of a stream the origin has waited for.
+    joined: HashMap<StreamId, usize>,
+}
+
+impl Capture {
+    fn of(&self, stream: StreamId) -> usize {
+        self.work.iter().filter(|(of, item)| *of == stream && !matches!(item, Queued::Record(..))).count()
+    }
+
+    /// A card captures a stream from when it waits for a mark of the capture, and lets any other run, which is never meant.
+    fn put(&mut self, stream: StreamId, item: Queued) {
+        match item {
+            Queued::Wait(event, _) => {
+                let &(from, behind) = self.marks.get(&event).expect("a capture waits for marks of its own alone");
+                if !self.inside.contains(&stream) {
+                    self.inside.push(stream);
+                }
+                if stream == self.origin {
+                    let joined = self.joined.entry(from).or_default();
+                    *joined = behind.max(*joined);
+                }
+            }
+            Queued::Record(event, _) => {
+                self.marks.insert(event, (stream, self.of(stream)));
+            }
+            _ => {}
+        }
+        assert!(self.inside.contains(&stream), "work on stream {} runs while another is captured", stream.0);
+        self.work.push((stream, item));
+    }
+
+    /// The work, if the origin has waited for all of it.
+    fn end(self) -> Result<Vec<(StreamId, Queued)>, DriverError> {
+        let open = |stream: &&StreamId| {
+            **stream != self.origin && self.of(**stream) > self.joined.get(*stream).copied().unwrap_or(0)
+        };
+        match self.inside.iter().find(open) {
+            None => Ok(self.work),
+            Some(stream) => {
+                let problem = format!("stream {} was not joined", stream.0);
+                Err(DriverError::Failed { call: "cuStreamEndCapture", problem })
+            }
+        }
+    }
 }
 
 struct State {
@@ -57,8 +113,14 @@ struct State {
     put: Vec<u64>,
     reached: Vec<u64>,
     pinned: Vec<Vec<u8>>,
+    capture: Option<Capture>,
+    graphs: Vec<Vec<(StreamId, Queued)>>,
+    launched_graphs: usize,
+    /// Whether captures end well.
+    captures: bool,
     random: u64,
     instructions: u64,
+    bank_conflicts: u64,
 }
 
 /// Modules by name, read once for all cards.
@@ -104,8 +166,13 @@ impl EmulatedCard {
             put: Vec::new(),
             reached: Vec::new(),
             pinned: Vec::new(),
+            capture: None,
+            graphs: Vec::new(),
+            launched_graphs: 0,
+            captures: true,
             random: seed.wrapping_mul(2).wrapping_add(1),
             instructions: 0,
+            bank_conflicts: 0,
         };
         EmulatedCard { card, state: RefCell::new(state) }
     }
@@ -113,6 +180,21 @@ impl EmulatedCard {
     /// Bytes that are allocated.
     pub fn held_bytes(&self) -> usize {
         self.state.borrow().held.values().sum()
+    }
+
+    /// From here on captures are refused when they end, as a driver may.
+    pub fn refuse_captures(&self) {
+        self.state.borrow_mut().captures = false;
+    }
+
+    /// Graphs that were launched.
+    pub fn launched_graphs(&self) -> usize {
+        self.state.borrow().launched_graphs
+    }
+
+    /// Passes over the banks of shared memory beyond the fewest, of the widest accesses: see [`remat_ptx::Ran`].
+    pub fn bank_conflicts(&self) -> u64 {
+        self.state.borrow().bank_conflicts
     }
 
     /// Thread instructions that ran.
@@ -131,23 +213,59 @@ impl State {
         ((z ^ (z >> 31)) % bound as u64) as usize
     }
 
-    /// Runs what is queued, one item at a time, of a stream that may go on.
+    /// Puts work on a stream, or into the graph that is being captured.
+    fn put(&mut self, stream: StreamId, item: Queued) {
+        match &mut self.capture {
+            Some(capture) => capture.put(stream, item),
+            None => self.streams[stream.0 as usize].push_back(item),
+        }
+    }
+
+    /// Runs what is queued.
     fn drain(&mut self) {
+        assert!(self.capture.is_none(), "nothing is waited for in a capture");
+        let mut streams = std::mem::take(&mut self.streams);
+        self.drain_of(&mut streams);
+        self.streams = streams;
+    }
+
+    /// One item at a time, of a stream that may go on.
+    fn drain_of(&mut self, streams: &mut [VecDeque<Queued>]) {
         loop {
             let ready = |queue: &VecDeque<Queued>| match queue.front() {
                 None => false,
                 Some(Queued::Wait(event, mark)) => self.reached[event.0 as usize] >= *mark,
                 Some(_) => true,
             };
-            let open: Vec<usize> = (0..self.streams.len()).filter(|&stream| ready(&self.streams[stream])).collect();
+            let open: Vec<usize> = (0..streams.len()).filter(|&stream| ready(&streams[stream])).collect();
             if open.is_empty() {
                 break;
             }
             let stream = open[self.below(open.len())];
-            let item = self.streams[stream].pop_front().expect("it is ready");
+            let item = streams[stream].pop_front().expect("it is ready");
             self.run(item);
         }
-        assert!(self.streams.iter().all(VecDeque::is_empty), "streams wait for each other");
+        assert!(streams.iter().all(VecDeque::is_empty), "streams wait for each other");
+    }
+
+    /// Runs a graph: its streams in any order that its own marks allow.
+    fn run_graph(&mut self, graph: GraphId) {
+        let work = self.graphs[graph.0 as usize].clone();
+        let mut streams: Vec<VecDeque<Queued>> = self.put_streams(&work);
+        for (_, item) in &work {
+            if let Queued::Record(event, _) = item {
+                self.reached[event.0 as usize] = 0;
+            }
+        }
+        self.launched_graphs += 1;
+        self.drain_of(&mut streams);
+    }
+
+    fn put_streams(&self, work: &[(StreamId, Queued)]) -> Vec<VecDeque<Queued>> {
+        let count = work.iter().map(|(stream, _)| stream.0 as usize + 1).max().unwrap_or(0);
+        let mut streams: Vec<VecDeque<Queued>> = (0..count).map(|_| VecDeque::new()).collect();
+        work.iter().for_each(|(stream, item)| streams[stream.0 as usize].push_back(item.clone()));
+        streams
     }
 
     fn run(&mut self, item: Queued) {
@@ -164,6 +282,7 @@ impl State {
             }
             Queued::Record(event, mark) => self.reached[event.0 as usize] = mark,
             Queued::Wait(..) => {}
+            Queued::Graph(graph) => self.run_graph(graph),
         }
     }
 
@@ -185,8 +304,9 @@ impl State {
             seed,
             limit: LIMIT,
         };
-        let ran = module.launch(&kernel, &launch, &mut self.memory);
-        self.instructions += ran.unwrap_or_else(|error| panic!("{error}"));
+        let ran = module.launch(&kernel, &launch, &mut self.memory).unwrap_or_else(|error| panic!("{error}"));
+        self.instructions += ran.instructions;
+        self.bank_conflicts += ran.bank_conflicts;
     }
 }
 
@@ -221,7 +341,7 @@ impl Driver for EmulatedCard {
     }
 
     fn poison(&self, stream: StreamId, address: u64, bytes: usize) -> Done {
-        self.state.borrow_mut().streams[stream.0 as usize].push_back(Queued::Poison(address, bytes));
+        self.state.borrow_mut().put(stream, Queued::Poison(address, bytes));
         Ok(())
     }
 
@@ -275,19 +395,17 @@ impl Driver for EmulatedCard {
     }
 
     fn launch(&self, stream: StreamId, work: &Work) -> Done {
-        self.state.borrow_mut().streams[stream.0 as usize].push_back(Queued::Launch(work.clone()));
+        self.state.borrow_mut().put(stream, Queued::Launch(work.clone()));
         Ok(())
     }
 
     fn copy_out(&self, stream: StreamId, from: u64, to: PinnedId, offset: usize, bytes: usize) -> Done {
-        let item = Queued::Out { from, to, offset, bytes };
-        self.state.borrow_mut().streams[stream.0 as usize].push_back(item);
+        self.state.borrow_mut().put(stream, Queued::Out { from, to, offset, bytes });
         Ok(())
     }
 
     fn copy_in(&self, stream: StreamId, from: PinnedId, offset: usize, to: u64, bytes: usize) -> Done {
-        let item = Queued::In { from, offset, to, bytes };
-        self.state.borrow_mut().streams[stream.0 as usize].push_back(item);
+        self.state.borrow_mut().put(stream, Queued::In { from, offset, to, bytes });
         Ok(())
     }
 
@@ -295,14 +413,39 @@ impl Driver for EmulatedCard {
         let mut state = self.state.borrow_mut();
         state.put[event.0 as usize] += 1;
         let mark = state.put[event.0 as usize];
-        state.streams[stream.0 as usize].push_back(Queued::Record(event, mark));
+        state.put(stream, Queued::Record(event, mark));
         Ok(())
     }
 
     fn wait(&self, stream: StreamId, event: EventId) -> Done {
         let mut state = self.state.borrow_mut();
         let mark = state.put[event.0 as usize];
-        state.streams[stream.0 as usize].push_back(Queued::Wait(event, mark));
+        state.put(stream, Queued::Wait(event, mark));
+        Ok(())
+    }
+
+    fn begin_capture(&self, stream: StreamId) -> Done {
+        let mut state = self.state.borrow_mut();
+        assert!(state.capture.is_none(), "one capture at a time");
+        let (marks, joined) = (HashMap::new(), HashMap::new());
+        state.capture = Some(Capture { origin: stream, work: Vec::new(), inside: vec![stream], marks, joined });
+        Ok(())
+    }
+
+    fn end_capture(&self, stream: StreamId) -> Result<GraphId, DriverError> {
+        let mut state = self.state.borrow_mut();
+        let capture = state.capture.take().expect("a capture was begun");
+        assert_eq!(capture.origin, stream, "a capture ends where it began");
+        let work = capture.end()?;
+        if !state.captures {
+            return Err(DriverError::Failed { call: "cuStreamEndCapture", problem: "refused".to_string() });
+        }
+        state.graphs.push(work);
+        Ok(GraphId(state.graphs.len() as u32 - 1))
+    }
+
+    fn launch_graph(&self, stream: StreamId, graph: GraphId) -> Done {
+        self.state.borrow_mut().put(stream, Queued::Graph(graph));
         Ok(())
     }
 

@@ -1,8 +1,9 @@
 //! What integration tests share. Never a dependency of a shipped crate.
 //!
 //! [`random_model`] makes small differentiable graphs with regions; [`source_values`] fills their sources;
-//! [`run_plan`] runs a plan on a device and hands back what it computed.
+//! [`run_plan`] runs a plan on a device and hands back what it computed; [`Definition`] is what it should have.
 
+mod definition;
 mod distant;
 mod emulated;
 mod faulty;
@@ -11,6 +12,7 @@ mod random_model;
 mod run;
 mod source_values;
 
+pub use definition::Definition;
 pub use distant::DistantDevice;
 pub use emulated::EmulatedCard;
 pub use faulty::FaultyDevice;

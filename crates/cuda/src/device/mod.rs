@@ -1,21 +1,24 @@
 //! The device: walks a plan's steps in order and puts their launches and copies on streams. It decides nothing.
 //!
 //! Invariant: compute and copies have a stream each, ordered by the waits of the plan alone; a run ends when both have. Look
-//! next at `program.rs` for how a step gets its addresses.
+//! next at `program.rs` for how a step gets its addresses, at `graph.rs` for how later runs are one launch.
 
 mod error;
+mod graph;
 mod ids;
 mod memory;
 mod modules;
 mod program;
 mod sources;
+mod streams;
 
-use crate::driver::{Card, Driver, DriverError, StreamId};
+use crate::driver::{Card, Driver, DriverError};
 use crate::rules::RULES;
 pub use error::device_error;
+use graph::capture;
 use memory::Region;
 use modules::Modules;
-use program::{Program, ResolvedStep, Task};
+use program::{Next, Program};
 use remat_ir::{Storage, Type};
 use remat_plan::{
     CustomKernels, Device, DeviceError, DeviceMemory, DeviceProfile, MemoryDomain, Observer, Place, Plan,
@@ -25,6 +28,7 @@ use sources::Sources;
 use std::path::Path;
 use std::rc::Rc;
 use std::time::Instant;
+use streams::Streams;
 
 /// What the compiler needs to know of a card, with nominal prices.
 pub fn profile(card: &Card) -> DeviceProfile {
@@ -46,8 +50,8 @@ pub struct CudaDevice {
     arena: Region,
     sources: Sources,
     programs: Vec<Program>,
-    /// Compute, then copies; made when plans are loaded.
-    streams: Option<[StreamId; 2]>,
+    /// Made when plans are loaded.
+    streams: Option<Streams>,
     poison: bool,
 }
 
@@ -58,21 +62,33 @@ impl CudaDevice {
         CudaDevice { driver, arena, sources, programs: Vec::new(), streams: None, poison: false }
     }
 
-    fn stream(&self, queue: Queue) -> StreamId {
-        let [compute, copies] = self.streams.expect("`load` makes them");
-        if queue == Queue::Compute { compute } else { copies }
+    fn streams(&self) -> &Streams {
+        self.streams.as_ref().expect("`load` makes them")
     }
 
-    /// Puts one step on its stream.
-    fn begin(&self, step: &ResolvedStep) -> Result<(), DriverError> {
-        let stream = self.stream(step.queue);
-        step.waits.iter().try_for_each(|&event| self.driver.wait(stream, event))?;
-        match &step.task {
-            Task::Kernels(works) => works.iter().try_for_each(|work| self.driver.launch(stream, work))?,
-            Task::Out { from, to, offset, bytes } => self.driver.copy_out(stream, *from, *to, *offset, *bytes)?,
-            Task::In { from, offset, to, bytes } => self.driver.copy_in(stream, *from, *offset, *to, *bytes)?,
+    /// Runs a program: step by step the first time, for a driver may still load kernels then, which a capture does not allow; from the
+    /// second time on as one graph.
+    fn run_as_one(&mut self, program: ProgramId) -> Result<(), DeviceError> {
+        let at = program.0 as usize;
+        let next = self.programs[at].next;
+        if next == Next::Capture {
+            self.programs[at].next = match capture(self.driver.as_ref(), self.streams(), &self.programs[at]) {
+                Ok(graph) => Next::Launch(graph),
+                Err(error @ DriverError::Lost { .. }) => return Err(device_error(error)),
+                // Steps give the same, a little later.
+                Err(_) => Next::Steps,
+            };
         }
-        step.signal.map_or(Ok(()), |event| self.driver.record(stream, event))
+        if let Next::Launch(graph) = self.programs[at].next {
+            self.sources.check_ids(&self.programs[at].checks)?;
+            let launched = self.driver.launch_graph(self.streams().of(Queue::Compute), graph);
+            return launched.and_then(|()| self.driver.synchronize()).map_err(device_error);
+        }
+        self.walk(program, false, |_, _| {})?;
+        if next == Next::First {
+            self.programs[at].next = Next::Capture;
+        }
+        Ok(())
     }
 
     /// Runs the steps in order. If `looks`, each is waited for, and `watch` told of it.
@@ -84,15 +100,15 @@ impl CudaDevice {
     ) -> Result<(), DeviceError> {
         let program = &self.programs[program.0 as usize];
         self.sources.check_ids(&program.checks)?;
-        let poison =
-            |offset: usize, bytes: usize| self.driver.poison(self.stream(Queue::Compute), self.arena.at(offset), bytes);
+        let (streams, compute) = (self.streams(), self.streams().of(Queue::Compute));
+        let poison = |offset: usize, bytes: usize| self.driver.poison(compute, self.arena.at(offset), bytes);
         let memory = Memory { plan: &program.plan, device: self };
         let walked = (|| {
             if self.poison && program.plan.arena_bytes > 0 {
                 poison(0, program.plan.arena_bytes)?;
             }
             for (index, step) in program.steps.iter().enumerate() {
-                self.begin(step)?;
+                streams.begin(self.driver.as_ref(), step)?;
                 if looks || self.poison {
                     self.driver.synchronize()?;
                     watch(&memory, StepId(index as u32));
@@ -157,7 +173,7 @@ impl Device for CudaDevice {
         }
         let driver = &self.driver;
         let arena_bytes = plans.iter().map(|plan| plan.arena_bytes).max().unwrap_or(0);
-        self.streams = Some([driver.stream().map_err(device_error)?, driver.stream().map_err(device_error)?]);
+        self.streams = Some(Streams::new(driver.as_ref()).map_err(device_error)?);
         self.sources = Sources::of(driver, &plans)?;
         self.arena = Region::new(driver, arena_bytes, "the arena")?;
         let (mut modules, mut pinned) = (Modules::embedded()?, program::Pinned::default());
@@ -190,7 +206,8 @@ impl Device for CudaDevice {
     }
 
     fn run(&mut self, program: ProgramId) -> Result<(), DeviceError> {
-        self.walk(program, false, |_, _| {})
+        // Between two steps nothing is poisoned in a graph.
+        if self.poison { self.walk(program, false, |_, _| {}) } else { self.run_as_one(program) }
     }
 
     fn run_timed(&mut self, program: ProgramId, times: &mut [StepTime]) -> Result<(), DeviceError> {

@@ -8,7 +8,7 @@ use super::memory::Region;
 use super::modules::Modules;
 use super::sources::Sources;
 use crate::call::OpTypes;
-use crate::driver::{Driver, EventId, PinnedId, Touch, Work};
+use crate::driver::{Driver, EventId, GraphId, PinnedId, Touch, Work};
 use crate::launch::{Argument, Launch};
 use crate::recipes::launches;
 use remat_ir::{OpId, Type, ValueId};
@@ -42,6 +42,19 @@ pub(super) struct ResolvedStep {
     pub(super) task: Task,
 }
 
+/// How a program's next run goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Next {
+    /// Step by step, being the first.
+    First,
+    /// Captured, then launched.
+    Capture,
+    /// Launched as one.
+    Launch(GraphId),
+    /// Step by step: the driver does not capture it.
+    Steps,
+}
+
 /// A plan with its addresses.
 pub(super) struct Program {
     pub(super) plan: Plan,
@@ -50,6 +63,7 @@ pub(super) struct Program {
     pub(super) freed: Vec<Vec<Slot>>,
     /// What inputs must be.
     pub(super) checks: Vec<Check>,
+    pub(super) next: Next,
 }
 
 /// What a plan is resolved on.
@@ -127,7 +141,7 @@ impl Program {
         }
         pinned.bytes = pinned.bytes.max(places.end);
         let freed = freed(&plan);
-        Ok(Program { plan, steps, freed, checks })
+        Ok(Program { plan, steps, freed, checks, next: Next::First })
     }
 }
 

@@ -74,4 +74,10 @@ library! {
     drop_event = "cuEventDestroy_v2"(Handle);
     record = "cuEventRecord"(Handle, Handle);
     wait = "cuStreamWaitEvent"(Handle, Handle, c_uint);
+    begin_capture = "cuStreamBeginCapture_v2"(Handle, c_int);
+    end_capture = "cuStreamEndCapture"(Handle, *mut Handle);
+    make_graph = "cuGraphInstantiate_v2"(*mut Handle, Handle, *mut Handle, *mut c_char, usize);
+    drop_recipe = "cuGraphDestroy"(Handle);
+    launch_graph = "cuGraphLaunch"(Handle, Handle);
+    drop_graph = "cuGraphExecDestroy"(Handle);
 }

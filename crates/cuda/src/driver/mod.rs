@@ -3,6 +3,7 @@
 //! Invariant: addresses are numbers that only the driver knows the meaning of; no slice of a card's memory leaves it. Work is put
 //! on streams and runs in order within one; between streams only events order it. Look next at `real.rs`.
 
+mod compiling;
 pub mod library;
 pub mod real;
 
@@ -117,6 +118,10 @@ pub struct EventId(pub u32);
 /// Memory of the host that the card can reach.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct PinnedId(pub u32);
+
+/// Work of a whole run that was put on streams once, to be launched as one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct GraphId(pub u32);
 
 /// Memory that a launch may touch; what a strict driver checks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -246,6 +251,25 @@ pub trait Driver {
     /// # Errors
     /// A lost card.
     fn wait(&self, stream: StreamId, event: EventId) -> Done;
+
+    /// What is put on this stream from here on does not run but becomes a graph; and so does what is put on a stream that has waited
+    /// for a mark of the graph. Nothing else may be asked for until it ends.
+    ///
+    /// # Errors
+    /// A driver that refuses.
+    fn begin_capture(&self, stream: StreamId) -> Done;
+
+    /// Ends it: this stream must have waited for all that others have of the graph.
+    ///
+    /// # Errors
+    /// Work that cannot be captured, or is not waited for.
+    fn end_capture(&self, stream: StreamId) -> Result<GraphId, DriverError>;
+
+    /// Puts a graph on a stream, as one piece of work.
+    ///
+    /// # Errors
+    /// A lost card.
+    fn launch_graph(&self, stream: StreamId, graph: GraphId) -> Done;
 
     /// Waits for all streams.
     ///

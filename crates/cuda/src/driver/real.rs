@@ -3,12 +3,16 @@
 //! Invariant: every handle is kept here and given back when the driver is dropped, the context last. Streams are ordinary ones, which
 //! the copies of [`Driver::write`] and [`Driver::read`] are ordered with, too.
 
+use super::compiling::compiling;
 use super::library::{Handle, Library};
-use super::{Card, Driver, DriverError, EventId, FunctionId, LEAST_VERSION, OLDEST, PinnedId, StreamId, Version, Work};
-use std::cell::RefCell;
+use super::{
+    Card, Driver, DriverError, EventId, FunctionId, GraphId, LEAST_VERSION, OLDEST, PinnedId, StreamId, Version, Work,
+};
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::ffi::{CStr, CString, c_int, c_void};
 use std::ptr::null_mut;
+use std::time::{Duration, Instant};
 
 /// `CUDA_ERROR_OUT_OF_MEMORY`.
 const OUT_OF_MEMORY: c_int = 2;
@@ -26,12 +30,39 @@ const USUAL_SHARED_BYTES: u32 = 48 << 10;
 /// `CU_EVENT_DISABLE_TIMING`.
 const WITHOUT_TIMING: u32 = 2;
 
+/// `CU_STREAM_CAPTURE_MODE_THREAD_LOCAL`: other threads may do as they like.
+const THREAD_LOCAL: c_int = 1;
+/// A module that takes as long to load is being compiled: one that the driver has in its cache takes milliseconds.
+const PATIENCE: Duration = Duration::from_millis(500);
+
 /// One card.
 pub struct RealDriver {
     library: Library,
     device: c_int,
     card: Card,
     made: RefCell<Made>,
+    /// What is told when kernels are compiled, once.
+    notice: Notice,
+    told: Cell<bool>,
+}
+
+/// To whom it is told that kernels are being compiled, and after how long.
+#[derive(Debug, Clone, Copy)]
+pub struct Notice {
+    /// Gets the sentence.
+    pub tell: fn(&str),
+    /// What loading a module may take without it.
+    pub patience: Duration,
+}
+
+impl Notice {
+    /// Tells nobody.
+    pub const NONE: Notice = Notice { tell: |_| {}, patience: PATIENCE };
+
+    /// Tells after the usual time.
+    pub fn to(tell: fn(&str)) -> Self {
+        Notice { tell, patience: PATIENCE }
+    }
 }
 
 /// Handles by the numbers that stand for them.
@@ -43,6 +74,7 @@ struct Made {
     streams: Vec<Handle>,
     events: Vec<Handle>,
     pinned: Vec<Handle>,
+    graphs: Vec<Handle>,
 }
 
 /// The driver of this machine, initialised.
@@ -141,7 +173,8 @@ impl RealDriver {
         if card.capability < OLDEST {
             return Err(DriverError::OldCard { name: card.name, capability: card.capability });
         }
-        let driver = RealDriver { library, device, card, made: RefCell::default() };
+        let (made, notice, told) = (RefCell::default(), Notice::NONE, Cell::new(false));
+        let driver = RealDriver { library, device, card, made, notice, told };
         let mut context = null_mut();
         // SAFETY: the driver writes one handle, which is made current on this thread: a driver does not leave it.
         unsafe {
@@ -149,6 +182,19 @@ impl RealDriver {
             driver.done("cuCtxSetCurrent", (library.set_context)(context))?;
         }
         Ok(driver)
+    }
+
+    /// With somebody who is told when kernels are compiled.
+    pub fn with_notice(mut self, notice: Notice) -> Self {
+        self.notice = notice;
+        self
+    }
+
+    /// Tells that kernels are being compiled, if loading one took so long.
+    fn note(&self, took: Duration) {
+        if took >= self.notice.patience && !self.told.replace(true) {
+            (self.notice.tell)(&compiling(&self.card.name, |name| std::env::var(name).ok()));
+        }
     }
 
     fn done(&self, call: &'static str, error: c_int) -> Result<(), DriverError> {
@@ -182,9 +228,10 @@ impl RealDriver {
             call: "cuModuleLoadData",
             problem: format!("module {name} has a zero byte"),
         })?;
-        let mut module = null_mut();
+        let (mut module, begun) = (null_mut(), Instant::now());
         // SAFETY: the text ends with 0; the driver writes one handle.
         let error = unsafe { (self.library.load_module)(&raw mut module, text.as_ptr().cast()) };
+        self.note(begun.elapsed());
         self.had("cuModuleLoadData", error, ptx.len())?;
         self.made.borrow_mut().modules.insert(name.to_string(), module);
         Ok(module)
@@ -266,8 +313,11 @@ impl Driver for RealDriver {
         }
         let name = CString::new(kernel).expect("kernels' names are ours");
         let (loaded, mut function) = (self.module(module, ptx)?, null_mut());
+        let begun = Instant::now();
         // SAFETY: a module of this context and a name that ends with 0; the driver writes one handle.
         let error = unsafe { (self.library.function)(&raw mut function, loaded, name.as_ptr()) };
+        // Drivers that load lazily compile here.
+        self.note(begun.elapsed());
         self.done("cuModuleGetFunction", error)?;
         self.allow_shared(function, kernel, shared_bytes)?;
         let mut made = self.made.borrow_mut();
@@ -360,6 +410,36 @@ impl Driver for RealDriver {
         self.done("cuStreamWaitEvent", unsafe { (self.library.wait)(self.stream_of(stream), self.event_of(event), 0) })
     }
 
+    fn begin_capture(&self, stream: StreamId) -> Result<(), DriverError> {
+        // SAFETY: a stream of this context and a mode that the driver knows.
+        let error = unsafe { (self.library.begin_capture)(self.stream_of(stream), THREAD_LOCAL) };
+        self.done("cuStreamBeginCapture", error)
+    }
+
+    fn end_capture(&self, stream: StreamId) -> Result<GraphId, DriverError> {
+        let (mut recipe, mut graph, mut node) = (null_mut(), null_mut(), null_mut());
+        // SAFETY: a stream of this context; the driver writes one handle.
+        let error = unsafe { (self.library.end_capture)(self.stream_of(stream), &raw mut recipe) };
+        self.done("cuStreamEndCapture", error)?;
+        // SAFETY: a graph of this context, which is of no use when its executable form is made; the driver writes two handles, and
+        // no text where there is no room for one.
+        let error = unsafe {
+            let error = (self.library.make_graph)(&raw mut graph, recipe, &raw mut node, null_mut(), 0);
+            (self.library.drop_recipe)(recipe);
+            error
+        };
+        self.done("cuGraphInstantiate", error)?;
+        let mut made = self.made.borrow_mut();
+        made.graphs.push(graph);
+        Ok(GraphId(made.graphs.len() as u32 - 1))
+    }
+
+    fn launch_graph(&self, stream: StreamId, graph: GraphId) -> Result<(), DriverError> {
+        let graph = self.made.borrow().graphs[graph.0 as usize];
+        // SAFETY: a graph and a stream of this context.
+        self.done("cuGraphLaunch", unsafe { (self.library.launch_graph)(graph, self.stream_of(stream)) })
+    }
+
     fn synchronize(&self) -> Result<(), DriverError> {
         // SAFETY: no arguments.
         self.done("cuCtxSynchronize", unsafe { (self.library.synchronize)() })
@@ -371,6 +451,9 @@ impl Drop for RealDriver {
         let (library, made) = (&self.library, self.made.get_mut());
         // SAFETY: each handle was made here and is used no more; the context goes last. Errors of a lost card are of no use.
         unsafe {
+            for graph in made.graphs.drain(..) {
+                (library.drop_graph)(graph);
+            }
             for event in made.events.drain(..) {
                 (library.drop_event)(event);
             }

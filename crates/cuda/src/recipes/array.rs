@@ -253,13 +253,13 @@ pub fn masked_fill(op: &ops::MaskedFill, call: &OpTypes<'_>) -> Launches {
 pub fn matmul(op: &ops::Matmul, call: &OpTypes<'_>) -> Launches {
     let (MatmulSize { rows, columns, terms }, batch) = op.size(call.reads[0], call.reads[1])?;
     let leading = |operand: usize| &call.shape(operand)[..call.shape(operand).len() - 2];
-    let tile = Tile::of(rows, columns);
-    let launch = Launch::of("matmul", format!("{}_{}", call.named("matmul", 0)?, tile.name)).read(0).read(1).write(0);
+    let tile = Tile::of(call.reads[0], rows, columns);
+    let launch = tile.launch(["matmul", "matmul_bf16"], "matmul", call, 0, "")?.read(0).read(1).write(0);
     let a = if op.transpose_a { [1, rows] } else { [terms, 1] };
     let b = if op.transpose_b { [1, terms] } else { [columns, 1] };
     let launch = a.into_iter().chain(b).fold(launch, Launch::u64).u32(rows).u32(columns).u32(terms);
     let places = [0, 1].map(|operand| strides_within(leading(operand), &batch));
-    let mut launch = tile.cover(launch.with(walk(&batch, &[&places[0], &places[1]])), rows, columns);
+    let mut launch = tile.cover(launch.with(walk(&batch, &[&places[0], &places[1]])), rows, columns, true);
     launch.grid[2] = crate::launch::blocks(batch.iter().product(), 1);
     Ok(vec![launch])
 }

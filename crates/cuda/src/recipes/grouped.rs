@@ -11,15 +11,14 @@ type Launches = Result<Vec<Launch>, String>;
 /// `grouped_linear`: as many blocks for each expert as if all rows were its own.
 pub fn grouped_linear(op: &ops::GroupedLinear, call: &OpTypes<'_>) -> Launches {
     let (rows, inputs, outputs) = (call.rows(1), call.last(1), call.writes[0].shape.last());
-    let tile = Tile::of(rows, outputs);
+    let tile = Tile::of(call.reads[1], rows, outputs);
     let one = |group: usize| {
-        let operand = 2 + group;
-        let stem = call.named("grouped_linear", 1)?;
-        let kernel = format!("{stem}{}_{}", format_name(call.reads[operand]), tile.name);
-        let launch = Launch::of("grouped_linear", kernel).read(0).read(1).write(0).u32(group);
+        let (operand, modules) = (2 + group, ["grouped_linear", "grouped_linear_bf16"]);
+        let format = format_name(call.reads[operand]);
+        let launch = tile.launch(modules, "grouped_linear", call, 1, format)?.read(0).read(1).write(0).u32(group);
         let launch = strides(op.layout, call.shape(operand)).into_iter().fold(launch, Launch::u64);
         let launch = weight(launch.u32(rows).u32(outputs).u32(inputs).f32(op.alpha), call, operand)?;
-        Ok(tile.cover(launch, rows, outputs))
+        Ok(tile.cover(launch, rows, outputs, format.is_empty()))
     };
     (0..call.shape(0)[0]).map(one).collect()
 }
@@ -32,14 +31,14 @@ pub fn grouped_linear_dw(op: &ops::GroupedLinearDw, call: &OpTypes<'_>) -> Launc
         Layout::InOut => [1, 2],
     };
     let (m, n, rows) = (call.last(a), call.last(b), call.rows(1));
-    let tile = Tile::of(m, n);
-    let kernel = format!("{}_{}", call.named("grouped_linear_dw", 1)?, tile.name);
+    let tile = Tile::of(call.reads[1], m, n);
+    let modules = ["grouped_linear_dw", "grouped_linear_dw_bf16"];
     let one = |group: usize| {
-        let launch = Launch::of("grouped_linear_dw", kernel.clone()).read(0).read(a).read(b).write(group);
+        let launch = tile.launch(modules, "grouped_linear_dw", call, 1, "")?.read(0).read(a).read(b).write(group);
         let launch = launch.u32(group).u32(m).u32(n).u32(rows).flag(op.accumulate).f32(op.alpha);
-        tile.cover(launch, m, n)
+        Ok(tile.cover(launch, m, n, true))
     };
-    Ok((0..op.groups).map(one).collect())
+    (0..op.groups).map(one).collect()
 }
 
 /// `route`: later launches read what earlier ones wrote.

@@ -7,10 +7,12 @@ use crate::call::{OpTypes, float_bytes};
 use crate::launch::Launch;
 use crate::rules::RULES;
 use remat_ir::ops::{self, IGNORED};
+use remat_tensor::DType;
 
 type Launches = Result<Vec<Launch>, String>;
 
-const MODULE: &str = "linear_cross_entropy";
+/// For f32, and for bf16 on tensor cores.
+const MODULES: [&str; 2] = ["linear_cross_entropy", "linear_cross_entropy_bf16"];
 
 /// `linear_cross_entropy`.
 pub fn linear_cross_entropy(op: &ops::LinearCrossEntropy, call: &OpTypes<'_>) -> Launches {
@@ -44,6 +46,10 @@ impl Head<'_> {
         self.call.shape(1)[0]
     }
 
+    fn module(&self) -> &'static str {
+        MODULES[usize::from(self.call.reads[0].dtype == DType::BF16)]
+    }
+
     /// Logits, their softmax, and what `then` does with it, chunk by chunk.
     fn chunks(&self, then: impl Fn(&Self, Chunk) -> Launches) -> Launches {
         let (tokens, step) = (self.call.rows(0), RULES.head_tokens(self.vocab()));
@@ -64,20 +70,21 @@ impl Head<'_> {
     }
 
     fn logits(&self, chunk: Chunk) -> Result<Launch, String> {
-        let (vocab, width, tile) = (self.vocab(), self.call.last(0), Tile::of(chunk.tokens, self.vocab()));
-        let launch = Launch::of(MODULE, format!("{}_{}", self.call.named("head_logits", 0)?, tile.name));
+        let (vocab, width) = (self.vocab(), self.call.last(0));
+        let tile = Tile::of(self.call.reads[0], chunk.tokens, vocab);
+        let launch = tile.launch(MODULES, "head_logits", &self.call, 0, "")?;
         let launch = self.rows_of(launch, 0, chunk).read(1);
         let (launch, rank) = match self.op.u_operand() {
             Some(at) => (self.rows_of(launch, at, chunk).read(at + 1), self.call.last(at)),
             None => (launch.null().null(), 0),
         };
         let launch = launch.workspace().u32(chunk.tokens).u32(vocab).u32(width).u32(rank);
-        Ok(tile.cover(launch, chunk.tokens, vocab))
+        Ok(tile.cover(launch, chunk.tokens, vocab, true))
     }
 
     fn softmax(&self, chunk: Chunk) -> Result<Launch, String> {
         let at = chunk.first * size_of::<f32>();
-        let launch = Launch::of(MODULE, self.call.named("head_softmax", 0)?).workspace();
+        let launch = Launch::of(self.module(), self.call.named("head_softmax", 0)?).workspace();
         let launch = launch.maybe_read(self.op.bias.then_some(2)).read_at(self.op.targets_operand(), at);
         let launch = match self.dloss {
             Some(operand) => launch.read_at(operand, at),
@@ -106,7 +113,8 @@ impl Head<'_> {
             launches.push(self.dw(result, 0, chunk, accumulate)?);
         }
         if let Some(result) = at("db") {
-            let launch = Launch::of(MODULE, "head_db").workspace().write(result).flag(accumulate);
+            let launch =
+                Launch::of(self.module(), self.call.named("head_db", 0)?).workspace().write(result).flag(accumulate);
             launches.push(launch.u32(self.vocab()).u32(chunk.tokens).over(self.vocab()));
         }
         if let Some((result, u)) = at("dup").zip(up) {
@@ -118,20 +126,20 @@ impl Head<'_> {
     /// A chunk's rows of a result: dlogits times the weight at operand `weight`.
     fn dx(&self, result: usize, weight: usize, chunk: Chunk) -> Result<Launch, String> {
         let (width, vocab) = (self.call.last(weight), self.vocab());
-        let tile = Tile::of(chunk.tokens, width);
-        let launch = Launch::of(MODULE, format!("{}_{}", self.call.named("head_dx", weight)?, tile.name));
+        let tile = Tile::of(self.call.reads[0], chunk.tokens, width);
+        let launch = tile.launch(MODULES, "head_dx", &self.call, weight, "")?;
         let offset = chunk.first * width * float_bytes(self.call.writes[result]);
         let launch = launch.workspace().read(weight).write_at(result, offset);
-        Ok(tile.cover(launch.u32(chunk.tokens).u32(width).u32(vocab), chunk.tokens, width))
+        Ok(tile.cover(launch.u32(chunk.tokens).u32(width).u32(vocab), chunk.tokens, width, true))
     }
 
     /// A result, plus a chunk's dlogitsᵀ times its rows of operand `x`.
     fn dw(&self, result: usize, x: usize, chunk: Chunk, accumulate: bool) -> Result<Launch, String> {
         let (width, vocab) = (self.call.last(x), self.vocab());
-        let tile = Tile::of(vocab, width);
-        let launch = Launch::of(MODULE, format!("{}_{}", self.call.named("head_dw", x)?, tile.name)).workspace();
+        let tile = Tile::of(self.call.reads[0], vocab, width);
+        let launch = tile.launch(MODULES, "head_dw", &self.call, x, "")?.workspace();
         let launch = self.rows_of(launch, x, chunk).write(result).u32(vocab).u32(width).u32(chunk.tokens);
-        Ok(tile.cover(launch.flag(accumulate), vocab, width))
+        Ok(tile.cover(launch.flag(accumulate), vocab, width, true))
     }
 }
 

@@ -11,10 +11,10 @@ type Launches = Result<Vec<Launch>, String>;
 /// `linear`.
 pub fn linear(op: &ops::Linear, call: &OpTypes<'_>) -> Launches {
     let (rows, inputs, outputs) = (call.rows(0), call.last(0), call.writes[0].shape.last());
-    let tile = Tile::of(rows, outputs);
-    let kernel = format!("{}{}_{}", call.named("linear", 0)?, format_name(call.reads[1]), tile.name);
+    let (tile, format) = (Tile::of(call.reads[0], rows, outputs), format_name(call.reads[1]));
     let at = op.low_rank_operand();
-    let launch = Launch::of("linear", kernel).read(0).write(0).maybe_read(op.residual_operand());
+    let launch = tile.launch(["linear", "linear_bf16"], "linear", call, 0, format)?;
+    let launch = launch.read(0).write(0).maybe_read(op.residual_operand());
     let launch = launch.maybe_read(op.bias.then_some(2)).maybe_read(at).maybe_read(at.map(|at| at + 1));
     let launch = strides(op.layout, call.shape(1)).into_iter().fold(launch, Launch::u64);
     let (rank, beta, v) = match (&op.low_rank, at) {
@@ -23,7 +23,7 @@ pub fn linear(op: &ops::Linear, call: &OpTypes<'_>) -> Launches {
     };
     let launch = v.into_iter().fold(launch, Launch::u64).u32(rows).u32(outputs).u32(inputs).u32(rank);
     let launch = weight(launch.f32(op.alpha).f32(beta), call, 1)?;
-    Ok(vec![tile.cover(launch, rows, outputs)])
+    Ok(vec![tile.cover(launch, rows, outputs, format.is_empty())])
 }
 
 /// `linear_dw`.
@@ -34,10 +34,10 @@ pub fn linear_dw(op: &ops::LinearDw, call: &OpTypes<'_>) -> Launches {
         Layout::InOut => [0, 1],
     };
     let (m, n, tokens) = (call.last(rows), call.last(columns), call.rows(0));
-    let tile = Tile::of(m, n);
-    let launch = Launch::of("linear_dw", format!("{}_{}", call.named("linear_dw", 0)?, tile.name));
+    let tile = Tile::of(call.reads[0], m, n);
+    let launch = tile.launch(["linear_dw", "linear_dw_bf16"], "linear_dw", call, 0, "")?;
     let launch = launch.read(rows).read(columns).write(0).u32(m).u32(n).u32(tokens);
-    Ok(vec![tile.cover(launch.flag(op.accumulate).f32(op.alpha), m, n)])
+    Ok(vec![tile.cover(launch.flag(op.accumulate).f32(op.alpha), m, n, true)])
 }
 
 /// `adapted_norm`.

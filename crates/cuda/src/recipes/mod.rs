@@ -33,6 +33,12 @@ pub fn launches(op: &Op, call: &OpTypes<'_>) -> Result<Vec<Launch>, String> {
     Ok(launches)
 }
 
+/// Bytes of dynamic shared memory that a kernel is launched with, by its name; of kernels that take heads of any size, for heads
+/// of 128 elements.
+pub fn dynamic_shared_bytes(kernel: &str) -> usize {
+    attention::shared_bytes(kernel).or_else(|| tile::shared_bytes(kernel)).unwrap_or(0)
+}
+
 /// Refuses activations of different dtypes, which no kernel takes.
 fn one_dtype(op: &Op, call: &OpTypes<'_>) -> Result<(), String> {
     let mut activations = call.reads[op.activations(call.reads.len())].iter();

@@ -6,10 +6,11 @@
 //! the archive follows from the sources and NVRTC's version alone.
 
 mod nvrtc;
+mod occupancy;
 mod report;
 
 use nvrtc::Nvrtc;
-use remat_cuda::archive::{pack, unpack};
+use remat_cuda::archive::{Archive, pack};
 use std::error::Error;
 use std::ffi::OsString;
 use std::fs;
@@ -33,7 +34,10 @@ pub fn run(root: &Path, arguments: &[String]) -> Outcome<bool> {
     let flag = |name: &str| arguments.iter().any(|argument| argument == name);
     if flag("--report") {
         let ptxas = found(arguments, "--ptxas", "REMAT_PTXAS", "ptxas");
-        return report::run(&ptxas, &unpack(&fs::read(archive)?)?);
+        let bytes = fs::read(archive)?;
+        let archive = Archive::read(&bytes)?;
+        let text = |name: &str| archive.text(name).map(|text| (name.to_string(), text));
+        return report::run(&ptxas, &archive.names().map(text).collect::<Result<Vec<_>, _>>()?);
     }
     let nvrtc = Nvrtc::open(&found(arguments, "--nvrtc", "REMAT_NVRTC", "libnvrtc.so.12"))?;
     let version = nvrtc.version()?;

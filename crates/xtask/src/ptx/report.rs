@@ -1,12 +1,12 @@
-//! What each kernel takes by ptxas: registers, shared bytes, spills.
+//! What each kernel takes by ptxas: registers, shared bytes, spills; and how many warps a multiprocessor has of it at a time.
 
+use super::occupancy::{ARCHITECTURES, Architecture};
+use remat_cuda::dynamic_shared_bytes;
+use std::collections::HashMap;
 use std::error::Error;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
-
-/// Where kernels will run: A100, RTX 30, RTX 40, H100, RTX 50.
-const ARCHITECTURES: [&str; 5] = ["sm_80", "sm_86", "sm_89", "sm_90", "sm_120"];
 
 /// One kernel on one architecture.
 struct Row {
@@ -29,30 +29,65 @@ pub fn run(ptxas: &Path, modules: &[(String, String)]) -> Result<bool, Box<dyn E
 }
 
 fn table(ptxas: &Path, modules: &[(String, String)], folder: &Path) -> Result<bool, Box<dyn Error>> {
-    println!("{:<8}{:<40}{:>10}{:>10}{:>10}", "", "kernel", "registers", "shared", "spilled");
+    println!("{:<8}{:<40}{:>10}{:>10}{:>10}{:>11}", "", "kernel", "registers", "shared", "spilled", "occupancy");
     let (mut kernels, mut spilling) = (0, 0);
     for architecture in ARCHITECTURES {
         for (name, text) in modules {
-            let file = folder.join(format!("{name}.ptx"));
-            fs::write(&file, text)?;
-            let arch = format!("-arch={architecture}");
-            let ran = Command::new(ptxas).args([&arch, "-v", "-o", "/dev/null"]).arg(&file).output();
-            let ran =
-                ran.map_err(|error| format!("{}: {error}; name it by --ptxas or REMAT_PTXAS", ptxas.display()))?;
-            let said = String::from_utf8_lossy(&ran.stderr).into_owned();
-            if !ran.status.success() {
-                return Err(format!("{name} for {architecture}: {said}").into());
-            }
-            for row in rows(&said) {
-                let Row { kernel, registers, shared_bytes, spilled_bytes } = row;
-                println!("{architecture:<8}{kernel:<40}{registers:>10}{shared_bytes:>10}{spilled_bytes:>10}");
+            let threads = threads(text);
+            for mut row in assembled(ptxas, architecture.name, name, text, folder)? {
+                row.shared_bytes += dynamic_shared_bytes(&row.kernel) as u32;
+                print(&architecture, &row, threads.get(&row.kernel).copied().unwrap_or(USUAL_THREADS));
                 kernels += 1;
-                spilling += usize::from(spilled_bytes > 0);
+                spilling += usize::from(row.spilled_bytes > 0);
             }
         }
     }
     println!("{kernels} kernels for {} architectures, {spilling} spill", ARCHITECTURES.len());
     Ok(spilling == 0)
+}
+
+fn print(architecture: &Architecture, row: &Row, threads: u32) {
+    let Row { kernel, registers, shared_bytes, spilled_bytes } = row;
+    let percent = 100.0 * architecture.occupancy(threads, *registers, *shared_bytes);
+    let name = architecture.name;
+    println!("{name:<8}{kernel:<40}{registers:>10}{shared_bytes:>10}{spilled_bytes:>10}{percent:>10.0}%");
+}
+
+/// What ptxas says of one module.
+fn assembled(
+    ptxas: &Path,
+    architecture: &str,
+    name: &str,
+    text: &str,
+    folder: &Path,
+) -> Result<Vec<Row>, Box<dyn Error>> {
+    let file = folder.join(format!("{name}.ptx"));
+    fs::write(&file, text)?;
+    let arch = format!("-arch={architecture}");
+    let ran = Command::new(ptxas).args([&arch, "-v", "-o", "/dev/null"]).arg(&file).output();
+    let ran = ran.map_err(|error| format!("{}: {error}; name it by --ptxas or REMAT_PTXAS", ptxas.display()))?;
+    let said = String::from_utf8_lossy(&ran.stderr).into_owned();
+    if !ran.status.success() {
+        return Err(format!("{name} for {architecture}: {said}").into());
+    }
+    Ok(rows(&said))
+}
+
+/// Threads of a block of kernels that do not say.
+const USUAL_THREADS: u32 = 256;
+
+/// Threads of a block, of kernels that say.
+fn threads(text: &str) -> HashMap<String, u32> {
+    let (mut threads, mut kernel) = (HashMap::new(), String::new());
+    for line in text.lines() {
+        if let Some(name) = line.strip_prefix(".visible .entry ") {
+            kernel = name.trim_end_matches('(').to_string();
+        } else if let Some(sizes) = line.strip_prefix(".maxntid ") {
+            let product = sizes.split(',').filter_map(|size| size.trim().parse::<u32>().ok()).product();
+            threads.insert(kernel.clone(), product);
+        }
+    }
+    threads
 }
 
 /// Reads ptxas' notes: for each kernel a line that names it, one on its stack, one on registers.
@@ -77,6 +112,12 @@ fn rows(said: &str) -> Vec<Row> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn threads_are_read() {
+        let text = ".visible .entry k(\n\t.param .u64 a\n)\n.maxntid 128, 2, 1\n{\n}\n.visible .entry l(\n)\n{\n}\n";
+        assert_eq!(threads(text), HashMap::from([("k".to_string(), 256)]));
+    }
 
     #[test]
     fn notes_of_ptxas_are_read() {
