@@ -6,7 +6,7 @@ use crate::exit::exit_code;
 use crate::ranks;
 use crate::terminal;
 use crate::units::{bytes, counted};
-use remat_comm::{Engine, Link, gather_all, measure_links};
+use remat_comm::{Engine, Link, LinkProbe, gather_all, measure_links};
 use remat_plan::{OpClass, Prices, SpillPrices};
 use remat_step::DeviceOptions;
 use remat_step::device::{Card, cuda_cards, measure_spill};
@@ -115,7 +115,7 @@ struct NamedLink {
 /// Measures what joins the ranks, if this process is one of several.
 fn joined() -> Result<Links, TrainError> {
     let Some(engine) = ranks::join(RANK_TIMEOUT)? else { return Ok(Links { all: Vec::new(), speaks: true }) };
-    let links = measure_links(&engine)?;
+    let links = measure_links(&engine, LinkProbe::THOROUGH)?;
     let hosts: Vec<String> = gather_all(&engine, engine.host().as_bytes())?
         .iter()
         .map(|host| String::from_utf8_lossy(host).into_owned())

@@ -16,6 +16,7 @@ use remat_train::{
     read_run_settings, train,
 };
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 pub(crate) const AFTER_HELP: &str = "\
@@ -67,7 +68,7 @@ pub(crate) struct TrainArgs {
     #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = clap::value_parser!(u64).range(1..=86400))]
     rank_timeout: u64,
 
-    /// Of several ranks: compare parameters, moments and weights of all after every so many updates
+    /// Of several ranks: compare parameters and weights of all after every so many updates
     #[arg(long, value_name = "STEPS", default_value = "100", value_parser = clap::value_parser!(u64).range(1..))]
     compare_ranks_every: u64,
 
@@ -105,7 +106,8 @@ pub(crate) fn run(arguments: TrainArgs, matches: &ArgMatches) -> u8 {
         Ok(joined) => joined,
         Err(error) => return failed(&error.into(), None, json),
     };
-    let engine = joined.as_ref().map(|engine| engine as &dyn Engine);
+    let joined = joined.map(|engine| Arc::new(engine) as Arc<dyn Engine>);
+    let engine = joined.as_deref();
     if let Some(engine) = engine {
         let here = of_rank(engine);
         engine.on_failure(Box::new(move |error| terminal::error(&format!("{here}: {error}"))));
@@ -115,7 +117,7 @@ pub(crate) fn run(arguments: TrainArgs, matches: &ArgMatches) -> u8 {
         true => Output::Json(JsonLines),
         false => Output::Console(Console::new(arguments.quiet)),
     };
-    match start(arguments, matches, engine, &mut output) {
+    match start(arguments, matches, joined.as_ref(), &mut output) {
         Ok(_) if matches!(output, Output::Nothing) => 0,
         Ok(summary) => {
             let report = report::train::write(&summary);
@@ -153,7 +155,7 @@ fn failed(error: &TrainError, engine: Option<&dyn Engine>, json: bool) -> u8 {
 fn start(
     arguments: TrainArgs,
     matches: &ArgMatches,
-    ranks: Option<&dyn Engine>,
+    ranks: Option<&Arc<dyn Engine>>,
     output: &mut Output,
 ) -> Result<Summary, TrainError> {
     let (trace, phases_apart) = (arguments.trace.clone(), arguments.phases_apart);

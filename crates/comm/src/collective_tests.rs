@@ -1,7 +1,7 @@
 //! What ranks do together, on threads.
 
 use crate::{
-    CommError, Engine, Incoming, Outgoing, ThreadEngine, all_to_all, barrier, broadcast, gather, gather_all,
+    CommError, Engine, Incoming, LinkProbe, Outgoing, ThreadEngine, all_to_all, barrier, broadcast, gather, gather_all,
     measure_links,
 };
 use std::thread;
@@ -110,10 +110,10 @@ fn messages_keep_their_order_and_another_length_is_refused() {
 
 #[test]
 fn every_pair_of_ranks_has_a_link_and_all_know_it() {
-    let measured = on_ranks(4, LONG, |engine| measure_links(engine).expect("all are there"));
+    let measured = on_ranks(4, LONG, |engine| measure_links(engine, LinkProbe::QUICK).expect("all are there"));
     let pairs: Vec<(usize, usize)> = measured[0].iter().map(|link| (link.from, link.to)).collect();
     assert_eq!(pairs, [(0, 1), (0, 2), (0, 3), (1, 2), (1, 3), (2, 3)]);
     assert!(measured.iter().all(|links| *links == measured[0]));
     assert!(measured[0].iter().all(|link| link.bytes_per_second.is_finite() && link.bytes_per_second > 0.0));
-    assert!(on_ranks(1, LONG, |engine| measure_links(engine).expect("alone")).concat().is_empty());
+    assert!(on_ranks(1, LONG, |engine| measure_links(engine, LinkProbe::QUICK).expect("alone")).concat().is_empty());
 }

@@ -24,8 +24,8 @@ pub struct Incoming<'a> {
 /// What is told of the error that ends all ranks.
 pub type OnFailure = Box<dyn Fn(&CommError) + Send>;
 
-/// A rank's end of what connects all ranks.
-pub trait Engine: Debug {
+/// A rank's end of what connects all ranks. One thread at a time calls it: messages between two ranks are told apart by their order.
+pub trait Engine: Debug + Send + Sync {
     /// This rank, from 0.
     fn rank(&self) -> usize;
 

@@ -28,7 +28,7 @@ pub use collectives::{all_to_all, barrier, broadcast, gather, gather_all};
 pub use engine::{Engine, Incoming, OnFailure, Outgoing};
 pub use error::CommError;
 pub use launcher::{Launched, launched};
-pub use links::{Link, measure_links};
+pub use links::{Link, LinkProbe, measure_links};
 #[cfg(feature = "mpi")]
 pub use mpi::{MpiEngine, Patience};
 pub use threads::ThreadEngine;

@@ -8,14 +8,24 @@ use crate::engine::{Engine, Incoming, Outgoing};
 use crate::error::CommError;
 use std::time::Instant;
 
-/// What a pair exchanges at a time, in each direction.
-const PROBE_BYTES: usize = 8 << 20;
+/// What a pair exchanges to be measured.
+#[derive(Debug, Clone, Copy)]
+pub struct LinkProbe {
+    /// At a time, in each direction.
+    bytes: usize,
+    /// How often; the first time connections are made.
+    times: usize,
+    /// How often a single byte.
+    short: usize,
+}
 
-/// How often a pair exchanges it; the first time connections are made.
-const PROBES: usize = 4;
+impl LinkProbe {
+    /// As good as it gets.
+    pub const THOROUGH: LinkProbe = LinkProbe { bytes: 8 << 20, times: 4, short: 16 };
 
-/// How often a pair exchanges a byte.
-const SHORT_PROBES: usize = 16;
+    /// For a start that must not wait.
+    pub const QUICK: LinkProbe = LinkProbe { bytes: 1 << 17, times: 2, short: 4 };
+}
 
 /// What joins two ranks.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -34,7 +44,7 @@ pub struct Link {
 ///
 /// # Errors
 /// As [`Engine::exchange`].
-pub fn measure_links(engine: &dyn Engine) -> Result<Vec<Link>, CommError> {
+pub fn measure_links(engine: &dyn Engine, probe: LinkProbe) -> Result<Vec<Link>, CommError> {
     let (rank, size) = (engine.rank(), engine.size());
     let pairs: Vec<(usize, usize)> = (0..size).flat_map(|from| (from + 1..size).map(move |to| (from, to))).collect();
     let mut mine: Vec<u8> = Vec::new();
@@ -42,10 +52,10 @@ pub fn measure_links(engine: &dyn Engine) -> Result<Vec<Link>, CommError> {
         barrier(engine)?;
         if rank == from || rank == to {
             let other = from + to - rank;
-            let long = fastest(engine, other, PROBE_BYTES, PROBES)?;
-            let short = fastest(engine, other, 1, SHORT_PROBES)?;
+            let long = fastest(engine, other, probe.bytes, probe.times)?;
+            let short = fastest(engine, other, 1, probe.short)?;
             if rank == from {
-                mine.extend([PROBE_BYTES as f64 / long, short].iter().flat_map(|number| number.to_le_bytes()));
+                mine.extend([probe.bytes as f64 / long, short].iter().flat_map(|number| number.to_le_bytes()));
             }
         }
     }

@@ -40,7 +40,8 @@ pub struct Patience {
 
 /// This process's rank of an MPI program.
 pub struct MpiEngine {
-    world: SimpleCommunicator,
+    rank: usize,
+    size: usize,
     host: String,
     progress: Duration,
     shared: Arc<Shared>,
@@ -53,6 +54,11 @@ impl fmt::Debug for MpiEngine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("MpiEngine").field("rank", &self.rank()).field("size", &self.size()).finish_non_exhaustive()
     }
+}
+
+/// All ranks. The handle is made anew by each thread that needs it.
+fn world() -> SimpleCommunicator {
+    SimpleCommunicator::world()
 }
 
 impl MpiEngine {
@@ -78,8 +84,8 @@ impl MpiEngine {
             return Err(not_started("it was built for processes of one thread"));
         }
         let host = mpi::environment::processor_name().map_err(|error| not_started(&error.to_string()))?;
-        let (shared, progress) = (Arc::new(Shared::default()), patience.progress);
-        let mut engine = MpiEngine { world, host, progress, shared, watch: None, _universe: universe };
+        let (shared, progress, rank) = (Arc::new(Shared::default()), patience.progress, world.rank() as usize);
+        let mut engine = MpiEngine { rank, size: seen, host, progress, shared, watch: None, _universe: universe };
         engine.watch = Some(engine.watched(patience.silence)?);
         Ok(Some(engine))
     }
@@ -123,7 +129,7 @@ impl MpiEngine {
             let waited = began.elapsed();
             match under_way.first() {
                 Some(first) if waited > self.progress => {
-                    self.shared.give_up(&self.world, &CommError::TimedOut { rank: first.rank, waited })
+                    self.shared.give_up(&world(), &CommError::TimedOut { rank: first.rank, waited })
                 }
                 Some(_) => thread::sleep(sleep),
                 None => {}
@@ -145,11 +151,11 @@ struct UnderWay<'a, S: Scope<'a>> {
 
 impl Engine for MpiEngine {
     fn rank(&self) -> usize {
-        self.world.rank() as usize
+        self.rank
     }
 
     fn size(&self) -> usize {
-        self.world.size() as usize
+        self.size
     }
 
     fn host(&self) -> &str {
@@ -167,7 +173,8 @@ impl Engine for MpiEngine {
             sends.extend(bytes.chunks(PIECE_BYTES).map(|piece| (*to, piece)));
         }
         scope(move |scope| {
-            let process = |rank: usize| self.world.process_at_rank(rank as i32);
+            let world = world();
+            let process = |rank: usize| world.process_at_rank(rank as i32);
             let mut under_way = Vec::with_capacity(receives.len() + sends.len());
             let turn = self.shared.turn();
             for (rank, piece) in receives {
@@ -189,7 +196,7 @@ impl Engine for MpiEngine {
     }
 
     fn abandon(&self, exit_code: u8) {
-        self.shared.abort(&self.world, exit_code)
+        self.shared.abort(&world(), exit_code)
     }
 }
 

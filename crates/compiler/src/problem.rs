@@ -5,6 +5,7 @@
 //! may be asked.
 
 use crate::catalogue::{Catalogue, Placing};
+use crate::collectives::on_their_queue;
 use crate::outline::Outline;
 use crate::solve::Points;
 use crate::tile::Tiling;
@@ -50,8 +51,9 @@ impl<'a> Problem<'a> {
         &self.source
     }
 
-    /// The plan, if the checker accepts it.
+    /// The plan with collectives on their queue, if the checker accepts it.
     pub(crate) fn checked(&self, plan: Plan) -> Result<Plan, CompileError> {
+        let plan = on_their_queue(plan);
         check(&plan, &self.source)?;
         Ok(plan)
     }

@@ -39,7 +39,7 @@ fn arenas_are_within_two_percent_of_the_lower_bound() {
 fn recomputed(plan: &Plan) -> impl Iterator<Item = &Node> {
     plan.recomputed_steps().filter_map(|step| match step.action {
         Action::Compute(op) => Some(plan.graph.node(op)),
-        Action::Evict { .. } | Action::Fetch { .. } | Action::Collective { .. } => None,
+        Action::Evict { .. } | Action::Fetch { .. } => None,
     })
 }
 

@@ -150,7 +150,13 @@ impl PublishedCard {
             inner_per_second: self.f32_tflop_s * 1e12 / 16.0,
             overhead_seconds: LAUNCH_SECONDS,
         };
-        Prices { rates: OpClass::ALL.iter().map(|_| rate).collect(), measured: false, spill: None, file_reads: None }
+        Prices {
+            rates: OpClass::ALL.iter().map(|_| rate).collect(),
+            measured: false,
+            spill: None,
+            file_reads: None,
+            links: None,
+        }
     }
 }
 

@@ -59,7 +59,7 @@ pub use own_files::{LISTING_FILE, OwnFiles, files_below, lock_folder};
 pub use peft::{AdapterConfig, TargetModules, TokenIndices};
 pub use places::{Places, probe_folder, resolve};
 pub use safetensors::{
-    NamedTensor, SafetensorsFile, TensorInfo, TensorSpec, write_safetensors, write_safetensors_from,
+    NamedTensor, SafetensorsFile, TensorInfo, TensorSpec, write_order, write_safetensors, write_safetensors_from,
 };
 pub use setting_name::{SettingName, Spelled, spell_settings};
 pub use tokenize::Tokens;

@@ -7,6 +7,7 @@
 mod array;
 pub mod axes;
 mod build;
+mod collective;
 mod cost;
 mod custom;
 mod error;
@@ -29,6 +30,7 @@ mod verify;
 
 pub use array::Array;
 pub use build::{Builder, Vjp};
+pub use collective::{Collective, Movement, World, pieces, shard};
 pub use cost::Cost;
 pub use custom::{Custom, CustomOp, CustomOps};
 pub use error::IrError;

@@ -112,7 +112,7 @@ fn rope_matches_transformers_and_its_inverse_undoes_it() {
 
 #[test]
 fn adamw_matches_torch_over_three_steps() {
-    let op = AdamW { beta1: 0.875, beta2: 0.96875, eps: 1.0 / 1024.0, weight_decay: 0.25 };
+    let op = AdamW { beta1: 0.875, beta2: 0.96875, eps: 1.0 / 1024.0, weight_decay: 0.25, first: 0 };
     let (mut p, mut m, mut v) = (wave(&[5], 0.7, 0.1, 1.0), Array::zeros([5]), Array::zeros([5]));
     let scalar = |x: f64| Array::new([1], vec![x]);
     for step in 0..3 {

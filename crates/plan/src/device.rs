@@ -6,6 +6,7 @@
 //! that plans of one model share weights and states. Look next at `transfer` for reading and writing elements.
 
 use crate::{CustomKernels, DeviceProfile, MemoryDomain, Place, Plan, StepId};
+use remat_comm::{CommError, Engine};
 use remat_ir::{Storage, Type};
 use std::collections::HashMap;
 use std::fs::File;
@@ -133,6 +134,9 @@ pub enum DeviceError {
         /// What its driver said, and the remedy.
         problem: String,
     },
+    /// Other ranks, without which a step cannot go on.
+    #[error(transparent)]
+    Ranks(#[from] CommError),
     /// An input that a kernel refused, such as a token id outside the vocabulary.
     #[error("{op} \"{node}\": {message}")]
     BadInput {
@@ -231,6 +235,9 @@ pub trait Device {
 
     /// Kernels for custom ops; to be given before plans are loaded.
     fn set_custom_kernels(&mut self, kernels: CustomKernels);
+
+    /// What joins this device to the other ranks; to be given before plans are loaded that do something with them.
+    fn set_ranks(&mut self, engine: Arc<dyn Engine>);
 
     /// Whether free arena bytes are filled with [`POISON`], so that a use after free shows. It costs time, not memory.
     fn set_poison(&mut self, poison: bool);

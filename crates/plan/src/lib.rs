@@ -37,11 +37,9 @@ pub use kernel_rules::{AttentionShares, HeadChunk, KernelRules};
 pub use liveness::lower_bound_bytes;
 pub use memory_domain::MemoryDomain;
 pub use parse::PlanTextError;
-pub use plan::{
-    Action, Buffer, BufferId, Collective, Place, Plan, Queue, Slot, Step, StepId, Tier, WeightLayout, WeightOperand,
-};
+pub use plan::{Action, Buffer, BufferId, Place, Plan, Queue, Slot, Step, StepId, Tier, WeightLayout, WeightOperand};
 pub use policy::Policy;
-pub use price::{Prices, Rate, SpillPrices};
+pub use price::{LinkPrices, Prices, Rate, SpillPrices};
 pub use profile::DeviceProfile;
 pub use program_sizes::ProgramSizes;
 pub use remat_ir::OpClass;

@@ -4,7 +4,7 @@
 //! Any other text is an error with its line. Nothing in it can ask for more memory than its own length.
 
 use crate::{
-    Action, Buffer, BufferId, Collective, HeadChunk, KernelRules, Place, Plan, Policy, Queue, Slot, Step, StepId, Tier,
+    Action, Buffer, BufferId, HeadChunk, KernelRules, Place, Plan, Policy, Queue, Slot, Step, StepId, Tier,
     WeightLayout, WeightOperand,
 };
 use remat_ir::{CustomOps, Graph, IrError, OpId, Text, ValueId, parse_with};
@@ -195,8 +195,7 @@ fn action(text: &mut Text<'_>) -> Result<Action, String> {
             let rows = if text.eat("rows ") { Some(self::value(text)?) } else { None };
             Ok(Action::Fetch { value, tier, rows })
         }
-        "all_reduce" => Ok(Action::Collective { value: value(text)?, kind: Collective::AllReduce }),
-        word => Err(format!("'{word}' is not what a step does (#, evict, fetch, all_reduce)")),
+        word => Err(format!("'{word}' is not what a step does (#, evict, fetch)")),
     }
 }
 

@@ -4,7 +4,7 @@
 //! that hold its value at that moment; two buffers alive at once share no byte, except where an op works in place.
 
 use crate::{KernelRules, Policy};
-use remat_ir::{Graph, OpId, Storage, ValueId};
+use remat_ir::{Graph, OpDef, OpId, Storage, ValueId};
 use std::fmt;
 use std::sync::Arc;
 
@@ -112,7 +112,7 @@ pub enum Queue {
     Compute,
     /// Transfers between tiers.
     Copy,
-    /// Collectives between ranks.
+    /// What ranks do together: nodes whose op is a collective.
     Comm,
 }
 
@@ -136,13 +136,6 @@ impl fmt::Display for Queue {
     }
 }
 
-/// An operation between ranks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Collective {
-    /// Element-wise sum over all ranks, in rank order.
-    AllReduce,
-}
-
 /// What a step does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Action {
@@ -163,13 +156,6 @@ pub enum Action {
         tier: Tier,
         /// Of a weight, the rows that these ids (`reads[0]`, an input) name, in their order; all of it if `None`.
         rows: Option<ValueId>,
-    },
-    /// Combines a value over ranks in place (`reads[0]` and `writes[0]` are one place).
-    Collective {
-        /// The value.
-        value: ValueId,
-        /// How.
-        kind: Collective,
     },
 }
 
@@ -254,6 +240,18 @@ impl Plan {
             None => ty.bytes(),
             Some(ids) => self.graph.ty(ids).shape.numel() * (ty.bytes() / ty.shape.rows().max(1)),
         }
+    }
+
+    /// What ranks do together, in order, as every one of them has to have it.
+    pub fn agreed(&self) -> Vec<String> {
+        let collective = |step: &Step| match step.action {
+            Action::Compute(op) => {
+                let node = self.graph.node(op);
+                node.op.collective().map(|collective| format!("{}: {}", node.name, collective.agreed()))
+            }
+            _ => None,
+        };
+        self.steps.iter().filter_map(collective).collect()
     }
 
     /// Steps that repeat a forward node.

@@ -5,7 +5,7 @@
 //! here hides all of one behind the other, and sums can be fitted to measured steps. Invariant: a price depends on the op
 //! and the types of its operands only, never on the plan, so that a recomputed node costs what its original costs.
 
-use remat_ir::{Cost, Graph, Node, OpClass, OpDef};
+use remat_ir::{Collective, Cost, Graph, Node, OpClass, OpDef};
 use serde::{Deserialize, Serialize};
 
 /// How fast one class runs.
@@ -55,6 +55,29 @@ pub struct Prices {
     /// Bytes per second that come from the model's own files, where weights may be read from there and there is no spill tier.
     #[serde(skip)]
     pub file_reads: Option<f64>,
+    /// How fast bytes go from one rank to another, where there are several. It belongs to those that train together, so it is not
+    /// kept either.
+    #[serde(skip)]
+    pub links: Option<LinkPrices>,
+}
+
+/// What joins ranks: of all pairs the slowest, as it is waited for.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct LinkPrices {
+    /// In each direction, while both carry something.
+    pub bytes_per_second: f64,
+    /// Of a message of no length.
+    pub seconds: f64,
+}
+
+impl LinkPrices {
+    /// What moves costs nothing.
+    pub const FREE: LinkPrices = LinkPrices { bytes_per_second: f64::INFINITY, seconds: 0.0 };
+
+    /// Of ranks of one host: memory that copies a gigabyte per second and more.
+    pub fn nominal() -> Self {
+        LinkPrices { bytes_per_second: 2e9, seconds: 50e-6 }
+    }
 }
 
 /// How fast values go to the spill tier and come back.
@@ -95,7 +118,7 @@ impl Prices {
             overhead_seconds: 2e-6,
         };
         let rates = OpClass::ALL.iter().map(rate).collect();
-        Prices { rates, measured: false, spill: None, file_reads: None }
+        Prices { rates, measured: false, spill: None, file_reads: None, links: None }
     }
 
     /// Whether a machine could have these prices: every class, positive finite rates, an overhead below a second.
@@ -127,8 +150,21 @@ impl Prices {
 
     /// Predicted seconds of one node of `graph`.
     pub fn seconds(&self, graph: &Graph, node: &Node) -> f64 {
+        if let Some(collective) = node.op.collective() {
+            return self.moving_seconds(&collective);
+        }
         let (inputs, outputs) = graph.node_types(node);
         self.rate(node.op.class(&inputs, &outputs)).seconds(node.op.cost(&inputs, &outputs))
+    }
+
+    /// Seconds of what ranks do together: each sends and receives at once, to and from all others in turn.
+    fn moving_seconds(&self, collective: &Collective<'_>) -> f64 {
+        if collective.world.is_alone() {
+            return 0.0;
+        }
+        let LinkPrices { bytes_per_second, seconds } = self.links.unwrap_or_else(LinkPrices::nominal);
+        let (sent, received) = collective.moved_elements();
+        seconds + (size_of::<f32>() * sent.max(received)) as f64 / bytes_per_second
     }
 }
 

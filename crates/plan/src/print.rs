@@ -3,7 +3,7 @@
 //!
 //! Invariant: `plan.to_string().parse() == Ok(plan)`.
 
-use crate::{Action, Buffer, Collective, HeadChunk, KernelRules, Place, Plan, Slot, Step, Tier, WeightLayout};
+use crate::{Action, Buffer, HeadChunk, KernelRules, Place, Plan, Slot, Step, Tier, WeightLayout};
 use std::fmt;
 
 impl fmt::Display for Plan {
@@ -73,7 +73,6 @@ impl fmt::Display for Action {
             Action::Fetch { value, tier, rows: Some(ids) } => {
                 write!(f, "fetch %{} from {tier} rows %{} ", value.0, ids.0)
             }
-            Action::Collective { value, kind: Collective::AllReduce } => write!(f, "all_reduce %{}", value.0),
         }
     }
 }

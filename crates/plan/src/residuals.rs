@@ -28,7 +28,7 @@ impl Plan {
     fn computed(&self) -> impl Iterator<Item = (StepId, OpId, &Node)> {
         self.steps.iter().enumerate().filter_map(|(at, step)| match step.action {
             Action::Compute(op) => Some((StepId(at as u32), op, self.graph.node(op))),
-            Action::Evict { .. } | Action::Fetch { .. } | Action::Collective { .. } => None,
+            Action::Evict { .. } | Action::Fetch { .. } => None,
         })
     }
 
@@ -58,7 +58,7 @@ impl Plan {
     pub fn offloaded_bytes(&self) -> usize {
         let bytes = |step: &Step| match step.action {
             Action::Evict { value, .. } => self.graph.ty(value).bytes(),
-            Action::Compute(_) | Action::Fetch { .. } | Action::Collective { .. } => 0,
+            Action::Compute(_) | Action::Fetch { .. } => 0,
         };
         self.steps.iter().map(bytes).sum()
     }

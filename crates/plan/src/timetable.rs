@@ -29,7 +29,6 @@ impl Plan {
                     self.fetch_bytes(value, rows) as f64 / prices.weight_reads()
                 }
                 Action::Fetch { value, .. } => self.graph.ty(value).bytes() as f64 / spill.read_bytes_per_second,
-                Action::Collective { .. } => 0.0,
             };
             let awaited = step.waits.iter().map(|wait| spans[wait.index()].end);
             let start = awaited.fold(free[step.queue.index()], f64::max);

@@ -47,7 +47,7 @@ fn copy_step(plan: &Plan, evicts: bool) -> usize {
     let copies = |step: &Step| match step.action {
         Action::Evict { .. } => evicts,
         Action::Fetch { .. } => !evicts,
-        Action::Compute(_) | Action::Collective { .. } => false,
+        Action::Compute(_) => false,
     };
     plan.steps.iter().position(copies).expect("the plan offloads")
 }

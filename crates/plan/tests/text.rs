@@ -4,7 +4,7 @@ mod case_file;
 
 use case_file::CaseFile;
 use remat_ir::{OpId, ValueId};
-use remat_plan::{Action, Collective, Place, Plan, Policy, Queue, Slot, Step, StepId, Tier};
+use remat_plan::{Action, Place, Plan, Policy, Queue, Slot, Step, StepId, Tier};
 
 /// A plan with everything that has a text, right or not.
 fn rich_plan() -> Plan {
@@ -15,7 +15,7 @@ fn rich_plan() -> Plan {
     plan.steps[0].workspace = Some(Slot { offset: 64, bytes: 0 });
     plan.steps[0].waits = vec![StepId(7), StepId(u32::MAX)];
     plan.steps.push(Step {
-        action: Action::Collective { value, kind: Collective::AllReduce },
+        action: Action::Evict { value, tier: Tier::Spill },
         queue: Queue::Comm,
         reads: vec![Place::State(value), Place::Input(value)],
         writes: Vec::new(),

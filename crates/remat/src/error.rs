@@ -115,7 +115,9 @@ impl From<StepError> for Error {
             StepError::Compile(error) => Error::Compile(error),
             StepError::Device(error) => Error::Device(error),
             StepError::Graph(error) => Error::Graph(error),
-            error @ StepError::NothingTrained => Error::NotCompiledFor(error.to_string()),
+            error @ (StepError::NothingTrained | StepError::NotSharded { .. }) => {
+                Error::NotCompiledFor(error.to_string())
+            }
             StepError::Differs(fault) => Error::Validation(fault),
         }
     }

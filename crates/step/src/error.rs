@@ -19,6 +19,14 @@ pub enum StepError {
     /// A step without anything to train.
     #[error("nothing is trainable: choose at least one parameter or adapter")]
     NothingTrained,
+    /// An optimizer whose states are not cut into shards.
+    #[error(
+        "several ranks train together with adamw or adamw8bit, not with {optimizer}: choose one of them, or train alone"
+    )]
+    NotSharded {
+        /// Its name.
+        optimizer: &'static str,
+    },
     /// A value that differs from what it should be.
     #[error("{0}")]
     Differs(String),

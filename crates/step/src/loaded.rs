@@ -3,6 +3,7 @@
 //! Invariant: driving it allocates nothing: inputs are copied in, and what comes out are single numbers. The cotangent of
 //! the loss is an input, so the sum over micro-batches is the gradient of whatever mean the caller wants.
 
+use crate::exchange::PRESENT;
 use crate::training_step::{POSITIONS, TOKEN_INPUTS};
 use crate::{Forwards, StepError, StepPlans, StepTrace};
 use remat_ir::{RANDOM_KEY, Storage, TRAINED_TOKENS};
@@ -60,6 +61,8 @@ pub struct LoadedStep {
     evaluation: Option<Micro>,
     forwards: Vec<ProgramId>,
     dloss: Option<SourceId>,
+    /// Where what follows a round of micro-batches reads how many ranks had one.
+    present: Option<SourceId>,
     /// Where the loss reads how many tokens the update trains.
     trained_tokens: Option<SourceId>,
     key: Option<SourceId>,
@@ -109,6 +112,7 @@ impl StepPlans {
             update,
             accumulation,
             dloss: device.source(Storage::Input, dloss),
+            present: device.source(Storage::Input, PRESENT),
             trained_tokens: device.source(Storage::Input, TRAINED_TOKENS),
             key: device.source(Storage::Input, RANDOM_KEY),
             micros,
@@ -228,6 +232,18 @@ impl LoadedStep {
     /// A value that differs where the step is validated.
     pub fn accumulate(&mut self) -> Result<(), StepError> {
         self.accumulation.map_or(Ok(()), |program| self.run(program))
+    }
+
+    /// The same after a round in which the first `present` ranks ran a micro-step each: all ranks call it together, and each adds
+    /// up what it owns.
+    ///
+    /// # Errors
+    /// Another rank that has ended.
+    pub fn accumulate_round(&mut self, present: usize) -> Result<(), StepError> {
+        if let Some(source) = self.present {
+            self.device.write_all(source, &[present as i32])?;
+        }
+        self.accumulate()
     }
 
     /// Writes the cotangent of the loss and the key of the random ops, for a run that is driven from outside.

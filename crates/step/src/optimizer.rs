@@ -3,7 +3,7 @@
 //! Invariant: settings say what an update computes, completely; which states that takes follows from them. Look next at
 //! `update` for the graph.
 
-use remat_ir::{Parameter, ParameterKind, StateRole};
+use remat_ir::{Parameter, ParameterKind, StateRole, World};
 
 /// How the moments of a parameter are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -218,12 +218,15 @@ pub struct UpdateRule {
     pub groups: Vec<Group>,
     /// How micro-batches add up.
     pub accumulation: Accumulation,
+    /// The ranks that make it together, each of what it owns: micro-batches then add up apart.
+    pub world: World,
 }
 
 impl UpdateRule {
-    /// Of an optimizer, with the usual clipping, no groups and one sum of gradients.
+    /// Of an optimizer and one process, with the usual clipping, no groups and one sum of gradients.
     pub fn of(optimizer: Optimizer) -> Self {
-        UpdateRule { optimizer, clip: Clip::default(), groups: Vec::new(), accumulation: Accumulation::default() }
+        let (clip, accumulation) = (Clip::default(), Accumulation::default());
+        UpdateRule { optimizer, clip, groups: Vec::new(), accumulation, world: World::ALONE }
     }
 
     /// The group of a parameter.

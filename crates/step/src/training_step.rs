@@ -3,10 +3,12 @@
 //! Invariant: gradients of parameters are added onto states, so that micro-batches add up; gradients of other values are
 //! outputs of each run. Look next at `plans` for what is loaded.
 
+use crate::exchange::exchange_graph;
+use crate::sharded_update::sharded_update_graph;
 use crate::{Accumulation, StepError, UpdateRule, accumulation_graph, update_graph};
 use remat_compiler::{Choice, CompileError};
 use remat_compiler::{Problem, Target, compile, compile_keeping, differentiate};
-use remat_ir::{Graph, Parameter, Storage, Training};
+use remat_ir::{Graph, Parameter, Storage, Training, World};
 use remat_plan::{DeviceProfile, Plan, Policy};
 use std::sync::Arc;
 
@@ -51,7 +53,7 @@ pub struct Trained {
     pub random: bool,
     /// The update of all parameters, where there is an optimizer.
     pub update: Option<Arc<Graph>>,
-    /// What follows each micro-step, where micro-batches are added up apart.
+    /// What follows each micro-step, where micro-batches are added up apart; on several ranks, each round of them.
     pub accumulation: Option<Arc<Graph>>,
 }
 
@@ -75,9 +77,19 @@ impl TrainingStep {
         });
         let gradients = gradients.collect();
         let update = rule.filter(|_| !parameters.is_empty());
-        let update = update.map(|rule| update_graph(&parameters, rule)).transpose()?.map(Arc::new);
-        let apart = rule.is_some_and(|rule| rule.accumulation == Accumulation::Apart) && !parameters.is_empty();
-        let accumulation = apart.then(|| accumulation_graph(&parameters)).transpose()?.map(Arc::new);
+        let world = update.map_or(World::ALONE, |rule| rule.world);
+        let apart = update.is_some_and(|rule| rule.accumulation == Accumulation::Apart);
+        let (update, accumulation) = match world.is_alone() {
+            true => (
+                update.map(|rule| update_graph(&parameters, rule)).transpose()?,
+                apart.then(|| accumulation_graph(&parameters)).transpose()?,
+            ),
+            false => (
+                update.map(|rule| sharded_update_graph(&parameters, rule)).transpose()?,
+                Some(exchange_graph(&parameters, world)?),
+            ),
+        };
+        let (update, accumulation) = (update.map(Arc::new), accumulation.map(Arc::new));
         let (loss, dloss) = (loss_name, dloss_name);
         let trained = Trained { loss, dloss, parameters, gradients, random, update, accumulation };
         Ok(TrainingStep { graph: gradient.graph, trained })

@@ -3,6 +3,7 @@
 //! Invariant: whatever crosses to it or back is owned, so the type checker proves that nothing outside can address its
 //! memory: what a training run does with it, it does through [`Device`]. It stands for devices whose memory is elsewhere.
 
+use remat_comm::Engine;
 use remat_cpu::{CpuExecutor, CpuOptions, Level};
 use remat_ir::{Storage, Type};
 use remat_plan::{
@@ -12,6 +13,7 @@ use remat_plan::{
 use remat_step::device::Opener;
 use std::collections::HashMap;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 
@@ -88,6 +90,10 @@ impl Device for DistantDevice {
 
     fn set_custom_kernels(&mut self, kernels: CustomKernels) {
         self.order(move |executor| executor.set_custom_kernels(kernels));
+    }
+
+    fn set_ranks(&mut self, engine: Arc<dyn Engine>) {
+        self.order(move |executor| executor.set_ranks(engine));
     }
 
     fn set_poison(&mut self, poison: bool) {

@@ -1,7 +1,9 @@
-//! A device whose memory fails once: the CPU, and after its third update one bit of what it holds is another.
+//! A device whose memory fails once: the CPU, and when a micro-step begins after its third update one bit of what it holds is
+//! another.
 //!
 //! Invariant: everything else is the CPU's. It stands for the host among several that computes wrongly without a word.
 
+use remat_comm::Engine;
 use remat_cpu::{CpuExecutor, CpuOptions, Level};
 use remat_ir::{SourceRole, StateRole, Storage, Type};
 use remat_plan::{
@@ -9,6 +11,7 @@ use remat_plan::{
 };
 use remat_step::device::Opener;
 use std::path::Path;
+use std::sync::Arc;
 
 /// The update after which it fails.
 const LAST_GOOD_UPDATE: usize = 3;
@@ -53,7 +56,10 @@ impl FaultyDevice {
     fn fail(&mut self, program: ProgramId) -> Result<(), DeviceError> {
         let mut values = self.cpu.plan(program).graph.values.iter();
         let found = values.find(|value| match self.failing {
-            Failing::Parameter => matches!(value.role, Some(SourceRole::Parameter(_, StateRole::Value))),
+            Failing::Parameter => {
+                value.storage == Storage::State
+                    && matches!(value.role, Some(SourceRole::Parameter(_, StateRole::Value)))
+            }
             Failing::Weight => value.storage == Storage::Weight,
         });
         let found = found.expect("a plan with such a source");
@@ -70,8 +76,7 @@ impl FaultyDevice {
             graph.values.iter().any(|value| value.name == "grad_norm"),
             graph.values.iter().any(|value| value.storage == Storage::Weight),
         );
-        let is_its_plan = if self.failing == Failing::Weight { has_weights } else { is_update };
-        if self.updates >= LAST_GOOD_UPDATE && is_its_plan && !self.has_failed {
+        if self.updates >= LAST_GOOD_UPDATE && has_weights && !self.has_failed {
             self.has_failed = true;
             self.fail(program)?;
         }
@@ -91,6 +96,10 @@ impl Device for FaultyDevice {
 
     fn set_custom_kernels(&mut self, kernels: CustomKernels) {
         self.cpu.set_custom_kernels(kernels);
+    }
+
+    fn set_ranks(&mut self, engine: Arc<dyn Engine>) {
+        self.cpu.set_ranks(engine);
     }
 
     fn set_poison(&mut self, poison: bool) {

@@ -1,6 +1,7 @@
 //! Switching a policy never holds two arenas: a device that counts what all of its kind have allocated.
 
 use remat::{AdamWSettings, CheckpointPolicy, DType, Graph, Init, Options};
+use remat_comm::Engine;
 use remat_ir::{Storage, Type};
 use remat_plan::{
     CustomKernels, Device, DeviceError, DeviceMemory, DeviceProfile, Observer, Plan, ProgramId, SourceId, StepTime,
@@ -8,6 +9,7 @@ use remat_plan::{
 use remat_step::DeviceOptions;
 use remat_step::device::{Level, Opener};
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 static HELD: AtomicUsize = AtomicUsize::new(0);
@@ -45,6 +47,10 @@ impl Device for Counted {
 
     fn set_custom_kernels(&mut self, kernels: CustomKernels) {
         self.device.set_custom_kernels(kernels);
+    }
+
+    fn set_ranks(&mut self, engine: Arc<dyn Engine>) {
+        self.device.set_ranks(engine);
     }
 
     fn set_poison(&mut self, poison: bool) {

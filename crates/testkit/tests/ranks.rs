@@ -6,12 +6,13 @@ use remat_plan::Policy;
 use remat_step::device::Opener;
 use remat_testkit::FaultyDevice;
 use remat_train::{
-    AccumulationKind, Checks, Cluster, DeviceMap, ErrorKind, Event, Existing, MethodKind, OptimizerKind,
+    AccumulationKind, Checks, Cluster, DeviceMap, ErrorKind, Event, Existing, MemoryPart, MethodKind, OptimizerKind,
     PrecisionChoice, Reporter, RunControl, ScheduleKind, TrainConfig, TrainError, plan_on_ranks, train,
 };
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -53,7 +54,7 @@ fn config(model: &str, folder: &Path) -> TrainConfig {
 /// Nothing interrupts a test.
 static NEVER: AtomicBool = AtomicBool::new(false);
 
-fn control(existing: Existing, ranks: Option<&dyn Engine>) -> RunControl<'_> {
+fn control(existing: Existing, ranks: Option<&Arc<dyn Engine>>) -> RunControl<'_> {
     RunControl {
         existing,
         interrupt: &NEVER,
@@ -81,9 +82,9 @@ fn on_devices(
     of: impl Fn(usize) -> TrainConfig + Sync,
 ) -> Vec<Result<u64, TrainError>> {
     let start = |config: TrainConfig, engine: Option<ThreadEngine>| {
-        let engine = engine.as_ref().map(|engine| engine as &dyn Engine);
-        let device = engine.and_then(|engine| device(engine.rank()));
-        let control = RunControl { checks, device, ..control(existing, engine) };
+        let engine = engine.map(|engine| Arc::new(engine) as Arc<dyn Engine>);
+        let device = engine.as_ref().and_then(|engine| device(engine.rank()));
+        let control = RunControl { checks, device, ..control(existing, engine.as_ref()) };
         train(config, control, &mut Silent).map(|summary| summary.updates)
     };
     if size == 1 {
@@ -178,10 +179,24 @@ fn ranks_may_leave_weights_on_the_disk() {
 
 #[test]
 fn a_run_goes_on_with_other_ranks() {
+    let adapter = |folder: &Path| TrainConfig { dropout: 0.1, ..config("llama-gqa-tied", folder) };
+    let full = |folder: &Path| TrainConfig {
+        method: MethodKind::Full,
+        optimizer: OptimizerKind::Adamw8bit,
+        precision: PrecisionChoice::Bf16,
+        clip: 0.01,
+        ..config("llama-f16", folder)
+    };
+    goes_on(&adapter);
+    goes_on(&full);
+}
+
+/// A run in four parts is the run in one.
+fn goes_on(of: &dyn Fn(&Path) -> TrainConfig) {
     let folder = tempfile::tempdir().expect("temporary folder");
     // At a constant rate a run is the beginning of a longer one.
     let schedule = ScheduleKind::Constant;
-    let whole = TrainConfig { dropout: 0.1, schedule, save_every: Some(1), ..config("llama-gqa-tied", folder.path()) };
+    let whole = TrainConfig { schedule, save_every: Some(1), ..of(folder.path()) };
     let never_stopped = trains(1, Existing::Refuse, &whole);
     let out = folder.path().join("parts");
     for (size, steps) in [(1, 1), (4, 2), (2, 3), (3, 5)] {
@@ -191,6 +206,10 @@ fn a_run_goes_on_with_other_ranks() {
             assert_eq!(updates.unwrap_or_else(|error| panic!("{size} ranks: {error}")), steps);
         }
     }
+    let record = fs::read(out.join("record.json")).expect("a record");
+    let record: serde_json::Value = serde_json::from_slice(&record).expect("JSON");
+    let hosts: Vec<_> = record["ranks"].as_array().expect("ranks").iter().map(|rank| &rank["host"]).collect();
+    assert_eq!(hosts, ["localhost"; 3]);
     assert_same("in parts", &never_stopped, &bytes_of(&out));
 }
 
@@ -238,8 +257,8 @@ fn a_rank_that_ends_ends_all_and_each_leaves_its_error() {
     }
 }
 
-/// A bit that is flipped on one rank is found by name: at once where every update is compared, and before anything is saved
-/// where the usual ones are.
+/// A bit that is flipped on one rank is found by name: of parameters before the update that would hand it on, and of weights
+/// before anything is saved. In the fourth update rank 0 alone has a micro-batch.
 #[test]
 fn a_rank_whose_memory_fails_is_named_and_nothing_of_it_is_saved() {
     let parameter = "base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight";
@@ -248,7 +267,7 @@ fn a_rank_whose_memory_fails_is_named_and_nothing_of_it_is_saved() {
     let usual = Checks::default();
     let cases = [
         (3, 1, FaultyDevice::IN_A_PARAMETER, each, parameter, "the other ranks", 4),
-        (3, 0, FaultyDevice::IN_A_PARAMETER, usual, parameter, "the other ranks", 5),
+        (3, 0, FaultyDevice::IN_A_PARAMETER, usual, parameter, "the other ranks", 3),
         (2, 1, FaultyDevice::IN_A_WEIGHT, usual, weight, "rank 0", 5),
     ];
     for (size, faulty, opener, checks, tensor, others, update) in cases {
@@ -266,15 +285,17 @@ fn a_rank_whose_memory_fails_is_named_and_nothing_of_it_is_saved() {
     }
 }
 
-/// Counts the bytes that a rank sends in messages as long as a shard.
+/// Counts the bytes that a rank sends in messages that are not small.
 #[derive(Debug)]
-struct Counting<'a> {
+struct Counting {
     engine: ThreadEngine,
-    shard_bytes: usize,
-    sent: &'a AtomicU64,
+    sent: Arc<AtomicU64>,
 }
 
-impl Engine for Counting<'_> {
+/// What ranks tell each other of an update beside what its plans move.
+const SMALL_BYTES: usize = 400;
+
+impl Engine for Counting {
     fn rank(&self) -> usize {
         self.engine.rank()
     }
@@ -288,8 +309,8 @@ impl Engine for Counting<'_> {
     }
 
     fn exchange(&self, outgoing: &[Outgoing<'_>], incoming: &mut [Incoming<'_>]) -> Result<(), CommError> {
-        let shards = outgoing.iter().filter(|message| message.bytes.len() == self.shard_bytes).count();
-        self.sent.fetch_add((shards * self.shard_bytes) as u64, Ordering::Relaxed);
+        let bytes = outgoing.iter().map(|message| message.bytes.len()).filter(|&bytes| bytes >= SMALL_BYTES);
+        self.sent.fetch_add(bytes.sum::<usize>() as u64, Ordering::Relaxed);
         self.engine.exchange(outgoing, incoming)
     }
 
@@ -302,28 +323,57 @@ impl Engine for Counting<'_> {
     }
 }
 
-/// Thirteen micro-batches in four updates: the last has one, of rank 0.
-#[test]
-fn what_is_sent_is_what_is_planned() {
-    const RANKS: usize = 3;
-    let folder = tempfile::tempdir().expect("temporary folder");
-    let config = TrainConfig { steps: Some(4), save_every: None, ..config("llama-gqa-tied", folder.path()) };
-    let cluster = Cluster::new(RANKS, 1, None).expect("ranks");
-    let planned = plan_on_ranks(config.clone(), &cluster).expect("a plan");
-    let elements = planned.trained_parameters;
-    assert_eq!(elements % RANKS, 0, "shards of one length");
-    let sent: [AtomicU64; RANKS] = Default::default();
+/// What each rank sends in so many updates.
+fn sent(ranks: usize, config: &TrainConfig) -> Vec<u64> {
+    let sent: Vec<Arc<AtomicU64>> = (0..ranks).map(|_| Arc::default()).collect();
     thread::scope(|scope| {
-        for (rank, engine) in ThreadEngine::ranks(RANKS, DEADLINE).into_iter().enumerate() {
-            let engine = Counting { engine, shard_bytes: 4 * elements / RANKS, sent: &sent[rank] };
+        for (engine, sent) in ThreadEngine::ranks(ranks, DEADLINE).into_iter().zip(&sent) {
+            let engine: Arc<dyn Engine> = Arc::new(Counting { engine, sent: Arc::clone(sent) });
             let config = config.clone();
             scope.spawn(move || {
                 train(config, control(Existing::Refuse, Some(&engine)), &mut Silent).expect("it trains")
             });
         }
     });
-    let [whole, rest] = [4, 1].map(|micro_batches| cluster.traffic(elements, micro_batches).sent_bytes);
-    let expected: Vec<u64> = whole.iter().zip(&rest).map(|(whole, rest)| 3 * whole + rest).collect();
-    assert_eq!(sent.map(AtomicU64::into_inner).to_vec(), expected);
-    assert_eq!(planned.ranks.expect("of ranks").sent_bytes, whole[0], "rank 0 has two of the four micro-batches");
+    sent.iter().map(|sent| sent.load(Ordering::Relaxed)).collect()
+}
+
+/// Thirteen micro-batches in four updates: the last has one, of rank 0. What is sent at the beginning and at the end of a run is
+/// the same however many updates it has.
+#[test]
+fn what_is_sent_is_what_is_planned() {
+    const RANKS: usize = 3;
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let config = TrainConfig { save_every: None, ..config("llama-gqa-tied", folder.path()) };
+    let cluster = Cluster::new(RANKS, 1, None).expect("ranks");
+    let planned = |grad_accum| {
+        let config = TrainConfig { grad_accum, ..config.clone() };
+        plan_on_ranks(config, &cluster).expect("a plan").ranks.expect("of ranks").traffic
+    };
+    let of = |steps: u64, out: &str| {
+        sent(RANKS, &TrainConfig { steps: Some(steps), out: folder.path().join(out), ..config.clone() })
+    };
+    let (one, four) = (of(1, "1"), of(4, "4"));
+    let (whole, rest) = (planned(4), planned(1));
+    for rank in 0..RANKS {
+        let expected = 2 * whole.sent_bytes[rank] + rest.sent_bytes[rank];
+        // Those few are among the small messages.
+        assert_eq!(four[rank] - one[rank], expected - 3 * whole.norm_bytes[rank], "rank {rank}");
+    }
+}
+
+/// What each rank keeps of the optimizer, as the account has it, gets less by as many as there are.
+#[test]
+fn moments_are_shared_out() {
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let config = TrainConfig { method: MethodKind::Full, ..config("llama-f16", folder.path()) };
+    let moments = |ranks: usize| {
+        let cluster = Cluster::new(ranks, 1, None).expect("ranks");
+        let plan = plan_on_ranks(config.clone(), &cluster).expect("a plan");
+        (plan.account.bytes_of(MemoryPart::Optimizer), plan.account.bytes_of(MemoryPart::Gradients))
+    };
+    let (alone, four) = (moments(1), moments(4));
+    assert!(4 * four.0 < alone.0 + alone.0 / 4, "{four:?} of {alone:?}");
+    // Of gradients a whole set stays, which forward and backward add onto.
+    assert!(four.1 < alone.1 * 5 / 8 + alone.1 / 16, "{four:?} of {alone:?}");
 }

@@ -351,6 +351,7 @@ fn kind_of(error: &DeviceError) -> ErrorKind {
         }
         DeviceError::Spill { .. } | DeviceError::Threads { .. } | DeviceError::CopyThread { .. } => ErrorKind::Failed,
         DeviceError::Failed { .. }
+        | DeviceError::Ranks(_)
         | DeviceError::Unsupported { .. }
         | DeviceError::OtherRules { .. }
         | DeviceError::SourceMismatch { .. }
@@ -362,9 +363,12 @@ impl From<StepError> for TrainError {
     fn from(error: StepError) -> Self {
         match error {
             StepError::Compile(error) => TrainError::Compile(error),
+            StepError::Device(DeviceError::Ranks(error)) => TrainError::Ranks(error),
             StepError::Device(error) => TrainError::Device(error),
             StepError::Graph(error) => TrainError::Model(ModelError::Graph(error)),
-            error @ StepError::NothingTrained => TrainError::Model(ModelError::Setting(error.to_string())),
+            error @ (StepError::NothingTrained | StepError::NotSharded { .. }) => {
+                TrainError::Model(ModelError::Setting(error.to_string()))
+            }
             StepError::Differs(problem) => TrainError::Invalid { step: 0, problem },
         }
     }

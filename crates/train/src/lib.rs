@@ -50,7 +50,7 @@ pub use profile::profiled::Profiled;
 pub use profile::row::{ProfileRow, RefusedPolicy};
 pub use profile::setup::{ProfileSetup, SampleRows};
 pub use profile::side_by_side::SideBySide;
-pub use record::lab_record::{AnswersRecord, BestRecord, ProfileRecord, Record, RecordKind};
+pub use record::lab_record::{AnswersRecord, BestRecord, ProfileRecord, RankRecord, Record, RecordKind};
 pub use record::machine::Machine;
 pub use record::program::{build, name_commit};
 pub use record::time::{now_utc, today};

@@ -107,7 +107,7 @@ fn ranks(ranks: &RanksPlan) -> Vec<String> {
             "an update",
         ),
         format!(
-            "exchange  {} of an update's {} to exchange gradients and sums · a rank sends up to {}, a host's link carries \
+            "exchange  {} of an update's {} to exchange gradients and parameters · a rank sends up to {}, a host's link carries \
              {} · {:.2} times the speed of one rank",
             seconds(ranks.exchange_seconds),
             seconds(ranks.compute_seconds + ranks.exchange_seconds),

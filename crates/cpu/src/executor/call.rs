@@ -80,6 +80,19 @@ impl<'a> Call<'a> {
         unsafe { std::slice::from_raw_parts_mut(result.start, result.ty.shape.numel()) }
     }
 
+    /// The bytes of result `index`, which has taken over operand `index` or gets a copy of it.
+    #[allow(clippy::mut_from_ref)]
+    pub fn write_over(&self, index: usize) -> &'a mut [u8] {
+        let (operand, result) = (&self.step.reads[index], &self.step.writes[index]);
+        let bytes = result.ty.bytes();
+        if operand.start != result.start {
+            // SAFETY: both have as many bytes, by the checked plan, and are one place or share none.
+            unsafe { std::ptr::copy_nonoverlapping(operand.start, result.start, bytes) };
+        }
+        // SAFETY: as in `write`.
+        unsafe { std::slice::from_raw_parts_mut(result.start, bytes) }
+    }
+
     /// The workspace, as f32.
     #[allow(clippy::mut_from_ref)]
     pub fn workspace(&self) -> &'a mut [f32] {

@@ -98,8 +98,8 @@ impl Copies {
             let (value, place, out, rows) = match step.action {
                 Action::Evict { value, .. } => (value, step.reads.first(), true, None),
                 Action::Fetch { value, rows, .. } => (value, step.writes.first(), false, rows),
-                Action::Compute(_) | Action::Collective { .. } => {
-                    kernels += 1;
+                Action::Compute(_) => {
+                    kernels += u32::from(step.queue == Queue::Compute);
                     count.push(kernels);
                     awaited.push(of_copies);
                     continue;

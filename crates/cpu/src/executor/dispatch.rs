@@ -10,6 +10,7 @@ use super::attention_calls::{
 use super::call::Call;
 use super::expert_calls::{run_grouped_linear, run_grouped_linear_dw, run_route};
 use super::image_calls::{channel_size, conv_size, pooling, result_shape, run_batch_norm, run_batch_norm_grad};
+use super::rank_calls::{self, present};
 use super::resolve::{CustomReads, CustomWrites, ResolvedStep};
 use crate::ThreadPool;
 use crate::element::Element;
@@ -22,13 +23,17 @@ use crate::kernels::linear_cross_entropy_grad::HeadGrad;
 use crate::kernels::{self as kernels, dropout::Dropout, linear::LinearSize};
 use half::bf16;
 use remat_ir::ops;
-use remat_ir::{Op, OpDef};
+use remat_ir::{Node, Op, OpDef};
 use remat_plan::{CustomCall, DeviceError, Plan};
 use remat_tensor::DType;
 
 /// Runs one resolved step, with the kernels of its activations' dtype.
 pub(super) fn run(pool: &ThreadPool, plan: &Plan, step: &ResolvedStep) -> Result<(), DeviceError> {
-    let node = plan.graph.node(step.op);
+    run_node(pool, plan.graph.node(step.op), step)
+}
+
+/// The same of a node wherever its plan is.
+pub(super) fn run_node(pool: &ThreadPool, node: &Node, step: &ResolvedStep) -> Result<(), DeviceError> {
     let call = Call { pool, step, node };
     match step.reads.get(node.op.activations(step.reads.len()).start).map(|operand| operand.ty.dtype) {
         Some(DType::BF16) => compute::<bf16>(&call),
@@ -258,7 +263,8 @@ fn compute<T: Element>(call: &Call<'_>) -> Result<(), DeviceError> {
         }
         Op::AdamW(op) => {
             let update = adamw_scalars(call, op, 4)?;
-            kernels::adamw::adamw(call.pool, update, call.write(0), call.write(1), call.write(2), call.write(3));
+            let (p, g) = updated(call, op);
+            kernels::adamw::adamw(call.pool, update, p, g, call.write(2), call.write(3));
         }
         Op::AdamW8bit(ops::AdamW8bit(op)) => run_adamw8bit(call, op)?,
         Op::Unary(op) => kernels::unary::unary(pool, op.function, call.shared::<T>(0), call.out::<T>(0)),
@@ -308,6 +314,19 @@ fn compute<T: Element>(call: &Call<'_>) -> Result<(), DeviceError> {
         Op::Select(_) => arrays::select::<T>(call)?,
         Op::MaskedFill(op) => arrays::masked_fill::<T>(call, op)?,
         Op::AddGradient(_) => kernels::add_gradient::add_gradient(call.pool, call.write(0), call.write(1)),
+        Op::AddParts(op) => {
+            let (own, present) = (call.last(1), present(call, 2, call.shape(1)[0])?);
+            kernels::add_parts::add_parts(pool, &call.read(1)[..present * own], own, op.first, call.write(0));
+        }
+        Op::SquareSums(op) => {
+            let gradients = op.blocks.iter().enumerate().map(|(index, &block)| (call.read(index), block));
+            kernels::square_sums::square_sums(pool, gradients, op.first, call.write_ints(0));
+        }
+        Op::NormOfSquares(op) => {
+            call.write::<f32>(0)[0] = kernels::norm_of_squares::norm_of_squares(op, call.ints(0));
+        }
+        Op::ExchangeShards(op) => rank_calls::run_exchange_shards(call, op)?,
+        Op::GatherShards(op) => rank_calls::run_gather_shards(call, op)?,
         Op::Sgd(op) => run_sgd(call, op),
         Op::Lion(op) => run_lion(call, op),
         Op::ClipValue(op) => {
@@ -471,6 +490,13 @@ fn run_adamw8bit(call: &Call<'_>, op: &ops::AdamW) -> Result<(), DeviceError> {
     let update = adamw_scalars(call, op, 6)?;
     let m = Moments { codes: call.write_bytes(2), absmax: call.write(4) };
     let v = Moments { codes: call.write_bytes(3), absmax: call.write(5) };
-    kernels::adamw8bit::adamw8bit(call.pool, update, call.write(0), call.write(1), m, v);
+    let (p, g) = updated(call, op);
+    kernels::adamw8bit::adamw8bit(call.pool, update, p, g, m, v);
     Ok(())
+}
+
+/// The elements of a parameter that a gradient is of, and the gradient.
+fn updated<'a>(call: &Call<'a>, op: &ops::AdamW) -> (&'a mut [f32], &'a mut [f32]) {
+    let (p, g) = (call.write::<f32>(0), call.write::<f32>(1));
+    (&mut p[op.first..op.first + g.len()], g)
 }

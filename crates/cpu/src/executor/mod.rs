@@ -6,12 +6,14 @@
 mod arrays;
 mod attention_calls;
 mod call;
+mod comm_queue;
 mod copy_queue;
 mod dispatch;
 mod expert_calls;
 mod image_calls;
 mod memory;
 mod operand;
+mod rank_calls;
 mod reserved_file;
 mod resolve;
 mod support;
@@ -22,16 +24,19 @@ pub use copy_queue::{measure_reads, measure_spill};
 
 use crate::rules::RULES;
 use crate::{Level, ThreadPool};
+use comm_queue::{Collectives, CommQueue, CommRun};
 use copy_queue::CopyQueue;
 use memory::Region;
+use remat_comm::Engine;
 use remat_ir::{Storage, Type};
 use remat_plan::{
     CustomKernels, Device, DeviceError, DeviceMemory, DeviceProfile, FileRange, Observer, POISON, Place, Plan,
 };
-use remat_plan::{Prices, ProgramId, SourceId, StepId, StepMemory, StepTime};
-use resolve::{Program, Sources};
+use remat_plan::{Prices, ProgramId, Queue, SourceId, StepId, StepMemory, StepTime};
+use resolve::{Beside, Program, Sources};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Instant;
 
 /// How an executor runs.
@@ -68,14 +73,19 @@ pub struct CpuExecutor {
     options: CpuOptions,
     /// There if a plan offloads. First, so that its thread ends before the arena goes.
     copy_queue: Option<CopyQueue>,
+    /// There if ranks do something together.
+    comm_queue: Option<CommQueue>,
     pool: ThreadPool,
     arena: Region,
     sources: Sources,
     programs: Vec<Program>,
+    /// What the ranks of each program do together.
+    collectives: Vec<Collectives>,
     custom: CustomKernels,
     poison: bool,
     spill_folder: Option<PathBuf>,
     weights_in_files: HashMap<String, FileRange>,
+    ranks: Option<Arc<dyn Engine>>,
 }
 
 impl CpuExecutor {
@@ -92,11 +102,14 @@ impl CpuExecutor {
             arena: Region::empty(),
             sources: Sources::empty(),
             programs: Vec::new(),
+            collectives: Vec::new(),
             custom: CustomKernels::default(),
             poison: false,
             spill_folder: None,
             weights_in_files: HashMap::new(),
+            ranks: None,
             copy_queue: None,
+            comm_queue: None,
         }
     }
 
@@ -107,7 +120,8 @@ impl CpuExecutor {
         looks: bool,
         mut watch: impl FnMut(&Memory<'_>, StepId),
     ) -> Result<(), DeviceError> {
-        let program = &self.programs[program.0 as usize];
+        let index = program.0 as usize;
+        let (program, collectives) = (&self.programs[index], &self.collectives[index]);
         if self.poison {
             self.arena.bytes_mut().fill(POISON);
         }
@@ -117,27 +131,32 @@ impl CpuExecutor {
         }
         // Whoever looks at the arena, or writes poison into it, must not meet a copy that is under way.
         let watched = self.poison || looks;
+        let mut comm = self.comm_queue.as_ref().map(|queue| queue.run(collectives, watched));
         let (mut kernels, mut begun) = (0, 0);
         for (index, step) in program.steps.iter().enumerate() {
+            let queue = program.plan.steps[index].queue;
+            let (is_copy, is_collective) = (queue == Queue::Copy, queue == Queue::Comm);
             let awaited = program.copies.awaited[index];
             let ready = match copies {
-                Some(queue) if step.is_none() && watched => {
+                Some(queue) if is_copy && watched => {
                     queue.allow(kernels, begun + 1);
                     queue.wait_for(begun + 1)
                 }
                 Some(queue) if awaited > 0 => queue.wait_for(awaited),
                 _ => Ok(()),
             };
+            let ready = ready.and_then(|()| comm.as_mut().map_or(Ok(()), |comm| comm.before(index, is_collective)));
             let ran = ready.and_then(|()| match step {
                 Some(step) => dispatch::run(&self.pool, &program.plan, step),
                 None => Ok(()),
             });
+            kernels += u32::from(step.is_some());
+            comm.iter_mut().for_each(|comm| comm.allow(kernels));
             if let Err(error) = ran {
                 copies.inspect(|queue| queue.abandon());
                 return Err(error);
             }
-            kernels += u32::from(step.is_some());
-            begun += u32::from(step.is_none());
+            begun += u32::from(is_copy);
             let memory = Memory { plan: &program.plan, arena: &self.arena, sources: &self.sources };
             watch(&memory, StepId(index as u32));
             if self.poison {
@@ -148,6 +167,7 @@ impl CpuExecutor {
                 queue.allow(kernels, u32::MAX);
             }
         }
+        comm.as_mut().map_or(Ok(()), CommRun::wait)?;
         copies.map_or(Ok(()), |queue| queue.wait_for(begun).inspect_err(|_| queue.abandon()))
     }
 }
@@ -189,6 +209,10 @@ impl Device for CpuExecutor {
         self.weights_in_files = weights;
     }
 
+    fn set_ranks(&mut self, engine: Arc<dyn Engine>) {
+        self.ranks = Some(engine);
+    }
+
     fn is_in_file(&self, source: SourceId) -> bool {
         self.sources.is_in_model(source)
     }
@@ -214,9 +238,16 @@ impl Device for CpuExecutor {
         self.sources = Sources::of(&plans, self.spill_folder.as_deref(), &self.weights_in_files)?;
         self.arena = Region::new(arena_bytes, "the arena")?;
         for plan in plans {
-            self.programs.push(Program::resolve(plan, &mut self.arena, &mut self.sources, &self.custom)?);
+            let beside = Beside { custom: &self.custom, ranks: self.ranks.as_ref() };
+            let mut program = Program::resolve(plan, &mut self.arena, &mut self.sources, beside)?;
+            self.collectives.push(Collectives::taken_from(&mut program));
+            self.programs.push(program);
         }
         let file_bytes = self.spill_file_bytes();
+        let most = self.collectives.iter().map(|collectives| collectives.all.len()).max().unwrap_or(0);
+        if most > 0 {
+            self.comm_queue = Some(CommQueue::start(most, self.options.level)?);
+        }
         let weights = self.sources.files().cloned();
         if file_bytes > 0 || weights.is_some() {
             self.copy_queue = Some(CopyQueue::start(self.spill_folder.as_deref(), file_bytes as u64, weights)?);

@@ -8,7 +8,8 @@ use super::operand::Operand;
 use super::support::supports;
 use super::weights_file::{BOUNCE_BYTES, FilePlace, WRITTEN, WeightFiles, next_home};
 use crate::rules::RULES;
-use remat_ir::{FirstWrite, Op, OpId, SourceRole, Storage, Type, Value, ValueId};
+use remat_comm::Engine;
+use remat_ir::{FirstWrite, Op, OpDef, OpId, SourceRole, Storage, Type, Value, ValueId, World};
 use remat_plan::{
     Action, CustomInputs, CustomKernel, CustomKernels, CustomOutputs, DeviceError, DeviceMemory, FileRange, Place,
     Plan, ProgramSizes, freed,
@@ -26,6 +27,8 @@ pub(super) struct ResolvedStep {
     pub(super) workspace: (*mut u8, usize),
     /// The kernel of a custom op.
     pub(super) custom: Option<Arc<dyn CustomKernel>>,
+    /// What joins the ranks, where they do something together here.
+    pub(super) engine: Option<Arc<dyn Engine>>,
     /// How many rows the table has whose looked-up rows alone are the first operand, in their order.
     pub(super) table_rows: Option<usize>,
 }
@@ -33,7 +36,7 @@ pub(super) struct ResolvedStep {
 /// A plan with its addresses.
 pub(super) struct Program {
     pub(super) plan: Plan,
-    /// `None` for a copy, which the copy queue has.
+    /// `None` for what another queue has.
     pub(super) steps: Vec<Option<ResolvedStep>>,
     /// What the copy queue does.
     pub(super) copies: Copies,
@@ -65,7 +68,7 @@ impl Program {
         plan: Plan,
         arena: &mut Region,
         sources: &mut Sources,
-        custom: &CustomKernels,
+        beside: Beside<'_>,
     ) -> Result<Self, DeviceError> {
         let mut steps = Vec::with_capacity(plan.steps.len());
         for (index, step) in plan.steps.iter().enumerate() {
@@ -97,14 +100,41 @@ impl Program {
             };
             let unsupported = |why| DeviceError::Unsupported { step: index, what: node.op.name().to_string(), why };
             supports(&node.op, &reads, &writes).map_err(unsupported)?;
-            let custom = if let Op::Custom(op) = &node.op { Some(custom.of(op).map_err(unsupported)?) } else { None };
+            let custom =
+                if let Op::Custom(op) = &node.op { Some(beside.custom.of(op).map_err(unsupported)?) } else { None };
+            let engine = beside.engine(&node.op).map_err(unsupported)?;
             let table_rows = step.reads.first().filter(|place| looked_up(&plan, place).is_some());
             let table_rows = table_rows.map(|_| plan.graph.ty(node.inputs[0]).shape.rows());
-            steps.push(Some(ResolvedStep { op, reads, writes, workspace, custom, table_rows }));
+            steps.push(Some(ResolvedStep { op, reads, writes, workspace, custom, engine, table_rows }));
         }
         let freed = freed(&plan);
         let copies = Copies::of(&plan, |id| arena.at(plan.buffers[id.index()].slot.offset), sources);
         Ok(Program { plan, steps, copies, freed })
+    }
+}
+
+/// What a plan's steps call that is not of this executor.
+#[derive(Clone, Copy)]
+pub(super) struct Beside<'a> {
+    pub(super) custom: &'a CustomKernels,
+    pub(super) ranks: Option<&'a Arc<dyn Engine>>,
+}
+
+impl Beside<'_> {
+    /// What moves the bytes of an op, if ranks do it together and this is one of several.
+    fn engine(self, op: &Op) -> Result<Option<Arc<dyn Engine>>, String> {
+        let Some(world) = op.collective().map(|collective| collective.world).filter(|world| !world.is_alone()) else {
+            return Ok(None);
+        };
+        let World { rank, size } = world;
+        match self.ranks {
+            Some(engine) if (engine.rank(), engine.size()) == (rank, size) => Ok(Some(Arc::clone(engine))),
+            Some(engine) => {
+                let (this, of) = (engine.rank(), engine.size());
+                Err(format!("the plan is of rank {rank} of {size}, and this is rank {this} of {of}"))
+            }
+            None => Err(format!("the plan is of rank {rank} of {size}, and nothing joins this device to the others")),
+        }
     }
 }
 
@@ -123,22 +153,23 @@ fn looked_up(plan: &Plan, place: &Place) -> Option<Type> {
 
 /// The node of a compute step, none for a copy of an arena value; anything else is beyond this executor.
 fn computed(index: usize, step: &Step) -> Result<Option<OpId>, DeviceError> {
-    let unsupported = |what: &str| DeviceError::Unsupported {
+    let unsupported = |what: &str| {
+        DeviceError::Unsupported {
         step: index,
         what: what.to_string(),
-        why: "this executor has a compute queue, a copy queue for arena values and weights, and resident weights"
+        why: "this executor has a compute queue, a comm queue, a copy queue for arena values and weights, and resident weights"
             .to_string(),
+    }
     };
     let spilled = |place: &Place| matches!(place, Place::Weight(weight) if weight.tier != Tier::Resident);
     let in_arena = |place: &Place| matches!(place, Place::Arena(_));
     match step.action {
-        Action::Compute(op) if step.queue == Queue::Compute && !step.reads.iter().any(spilled) => Ok(Some(op)),
+        Action::Compute(op) if step.queue != Queue::Copy && !step.reads.iter().any(spilled) => Ok(Some(op)),
         Action::Compute(_) => Err(unsupported("compute")),
         Action::Evict { .. } if step.queue == Queue::Copy && step.reads.iter().all(in_arena) => Ok(None),
         Action::Fetch { .. } if step.queue == Queue::Copy && step.writes.iter().all(in_arena) => Ok(None),
         Action::Evict { .. } => Err(unsupported("evict")),
         Action::Fetch { .. } => Err(unsupported("fetch")),
-        Action::Collective { .. } => Err(unsupported("collective")),
     }
 }
 

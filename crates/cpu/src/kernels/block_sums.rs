@@ -1,4 +1,4 @@
-//! Sums of all elements of a tensor in f64, in blocks whose size follows from the length alone.
+//! Sums of all elements of a tensor in f64, in blocks whose size follows from the length of the whole tensor alone.
 //!
 //! Invariant: a block has eight partial sums, folded in order; the blocks are added in order. No thread changes a bit.
 
@@ -7,11 +7,10 @@ use std::marker::PhantomData;
 use crate::pool::{Scratch, ThreadPool};
 use crate::shared::Out;
 use crate::simd::{Kernel, Simd, launch};
+use remat_ir::ops::{MOST_SQUARE_BLOCKS, square_block};
 
 /// Partial sums kept on the caller's stack.
-const MAX_BLOCKS: usize = 1024;
-/// Smallest number of elements per partial sum.
-const MIN_BLOCK: usize = 4096;
+const MAX_BLOCKS: usize = MOST_SQUARE_BLOCKS;
 const LANES: usize = 8;
 
 /// What is summed of an element.
@@ -66,9 +65,19 @@ impl<T: Summand> Kernel for Blocks<'_, T> {
 
 /// The sum of the summand `T` over all elements.
 pub(crate) fn block_sum<T: Summand>(pool: &ThreadPool, x: &[f32]) -> f64 {
-    let block = x.len().div_ceil(MAX_BLOCKS).next_multiple_of(MIN_BLOCK).max(MIN_BLOCK);
-    let blocks = x.len().div_ceil(block);
     let mut sums = [0.0; MAX_BLOCKS];
-    launch(pool, blocks, &Blocks { x, block, sums: Out::new(&mut sums), summand: PhantomData::<T> });
-    sums[..blocks].iter().sum()
+    sums_of_blocks::<T>(pool, x, square_block(x.len()), &mut sums).iter().sum()
+}
+
+/// The sums of blocks of so many elements each, in `sums`.
+pub(crate) fn sums_of_blocks<'a, T: Summand>(
+    pool: &ThreadPool,
+    x: &[f32],
+    block: usize,
+    sums: &'a mut [f64; MAX_BLOCKS],
+) -> &'a [f64] {
+    let blocks = x.len().div_ceil(block);
+    assert!(blocks <= MAX_BLOCKS, "{blocks} blocks of a tensor");
+    launch(pool, blocks, &Blocks { x, block, sums: Out::new(sums), summand: PhantomData::<T> });
+    &sums[..blocks]
 }

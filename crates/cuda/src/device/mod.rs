@@ -19,6 +19,7 @@ use graph::capture;
 use memory::Region;
 use modules::Modules;
 use program::{Next, Program};
+use remat_comm::Engine;
 use remat_ir::{Storage, Type};
 use remat_plan::{
     CustomKernels, Device, DeviceError, DeviceMemory, DeviceProfile, MemoryDomain, Observer, Place, Plan,
@@ -27,6 +28,7 @@ use remat_plan::{Prices, ProgramId, ProgramSizes, Queue, SourceId, StepId, StepM
 use sources::Sources;
 use std::path::Path;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Instant;
 use streams::Streams;
 
@@ -160,6 +162,10 @@ impl Device for CudaDevice {
 
     fn set_custom_kernels(&mut self, _: CustomKernels) {
         // They run on the CPU alone: a plan with a custom op is refused at load.
+    }
+
+    fn set_ranks(&mut self, _: Arc<dyn Engine>) {
+        // Several ranks train on CPUs alone: a plan of one is refused at load.
     }
 
     fn set_poison(&mut self, poison: bool) {

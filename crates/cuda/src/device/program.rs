@@ -131,10 +131,6 @@ impl Program {
                 }
                 Action::Evict { value, .. } => places.out(&plan, step, value, on.arena),
                 Action::Fetch { value, .. } => places.back(&plan, step, value, on.arena),
-                Action::Collective { .. } => {
-                    let why = "this device has no other ranks".to_string();
-                    return Err(DeviceError::Unsupported { step: index, what: "collective".to_string(), why });
-                }
             };
             let waits = step.waits.iter().map(|wait| signals[wait.index()].expect("what is waited for signals"));
             steps.push(ResolvedStep { queue: step.queue, waits: waits.collect(), signal, task });

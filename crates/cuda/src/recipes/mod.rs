@@ -136,6 +136,9 @@ fn recipe(op: &Op, call: &OpTypes<'_>) -> Result<Vec<Launch>, String> {
         | Op::Pool2d(_) | Op::Pool2dGrad(_) | Op::GroupNorm(_) | Op::GroupNormGrad(_) | Op::GroupNormDw(_)
         | Op::BatchNorm(_) | Op::BatchNormGrad(_) | Op::BatchNormDw(_) | Op::BatchNormUpdate(_) | Op::PairLoss(_)
         | Op::PairLossGrad(_) => Err("it has no CUDA kernel; train on the CPU, or without it".to_string()),
+        Op::ExchangeShards(_) | Op::AddParts(_) | Op::SquareSums(_) | Op::NormOfSquares(_) | Op::GatherShards(_) => {
+            Err("several ranks train on CPUs alone; start one process for a card".to_string())
+        }
         Op::Custom(_) => Err("kernels of custom ops run on the CPU alone".to_string()),
     }
 }

@@ -12,16 +12,23 @@ fn constants(launch: Launch, op: &ops::AdamW) -> Launch {
     launch.f64(f64::from(op.beta1)).f64(f64::from(op.beta2)).f32(op.eps).f64(f64::from(op.weight_decay))
 }
 
+/// The elements that are updated: all of a parameter.
+fn updated(call: &OpTypes<'_>) -> Result<usize, String> {
+    let count = call.numel(0);
+    let is_whole = call.numel(1) == count;
+    is_whole.then_some(count).ok_or_else(|| "there is no CUDA kernel for a part of a parameter".to_string())
+}
+
 /// `adamw`.
 pub fn adamw(op: &ops::AdamW, call: &OpTypes<'_>) -> Launches {
-    let count = call.numel(0);
+    let count = updated(call)?;
     let launch = (0..4).fold(Launch::of("adamw", "adamw_f32"), Launch::write).read(4).read(5).read(6);
     Ok(vec![constants(launch, op).u64(count).over(count)])
 }
 
 /// `adamw8bit`.
 pub fn adamw8bit(op: &ops::AdamW, call: &OpTypes<'_>) -> Launches {
-    let count = call.numel(0);
+    let count = updated(call)?;
     let launch = (0..6).fold(Launch::of("adamw8bit", "adamw8bit_f32"), Launch::write).read(6).read(7).read(8);
     let map = |map: &DynamicMap| Argument::Bytes(map.numbers().iter().flat_map(|x| x.to_le_bytes()).collect());
     let launch = constants(launch, op).u64(count).with(map(DynamicMap::signed())).with(map(DynamicMap::unsigned()));

@@ -9,7 +9,7 @@ mod header;
 mod write;
 
 pub use header::TensorInfo;
-pub use write::{NamedTensor, TensorSpec, write_safetensors, write_safetensors_from};
+pub use write::{NamedTensor, TensorSpec, write_order, write_safetensors, write_safetensors_from};
 
 use crate::error::excerpt;
 use crate::{FormatsError, HeldFile, SettingName, foreign_weights};

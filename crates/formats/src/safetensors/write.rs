@@ -63,8 +63,7 @@ pub fn write_safetensors_from<E: From<FormatsError>>(
     metadata: &[(&str, &str)],
     source: &mut dyn FnMut(usize, &mut Sink<'_>) -> Result<(), E>,
 ) -> Result<(), E> {
-    let mut order: Vec<usize> = (0..specs.len()).collect();
-    order.sort_by_key(|&index| (Reverse(specs[index].dtype.element_bytes()), specs[index].name));
+    let order = write_order(specs);
     let header = header(path, specs, &order, metadata)?;
     let failed = || FormatsError::not_written(path, "write the file");
     write_atomic_with(path, |file| {
@@ -92,6 +91,14 @@ pub fn write_safetensors_from<E: From<FormatsError>>(
 type Sink<'a> = dyn FnMut(&[u8]) -> Result<(), FormatsError> + 'a;
 
 /// The header, padded with spaces so that the data begins at a multiple of 8.
+/// The order in which tensors stand in a file, and are asked for when it is written: those of large elements first, so that each
+/// begins at a multiple of its own, and by name.
+pub fn write_order(specs: &[TensorSpec<'_>]) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..specs.len()).collect();
+    order.sort_by_key(|&index| (Reverse(specs[index].dtype.element_bytes()), specs[index].name));
+    order
+}
+
 fn header(
     path: &Path,
     specs: &[TensorSpec<'_>],

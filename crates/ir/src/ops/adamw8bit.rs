@@ -1,6 +1,6 @@
 //! `adamw8bit`: one step of AdamW on one parameter whose moments are 8-bit codes with one f32 scale per block.
 //!
-//! Operands: p, g (f32 states of one shape), m, v (u8 states of that shape), m_absmax, v_absmax (f32 states
+//! Operands: p, g (f32 states of one shape, or as `adamw` has it g of some elements of p), m, v (u8 states of g's shape), m_absmax, v_absmax (f32 states
 //! [⌈elements / 256⌉]), lr f32 [1], step i32 [1] counted from 1, grad_scale f32 [1]. Results: the new values of the states.
 //! A moment is `map[code] · absmax` of its block, m by the signed dynamic map and v by the unsigned one. p is updated by
 //! the new moments before those are rounded, as `adamw` does it. Then each block's absmax is taken, and each moment gets
@@ -26,13 +26,12 @@ impl OpDef for AdamW8bit {
     fn infer(&self, inputs: &[&Type]) -> Result<Vec<Type>, String> {
         operands(inputs, 9)?;
         self.0.check_attributes()?;
-        let p = inputs[0];
-        let blocks = [p.shape.numel().div_ceil(MOMENT_BLOCK)];
-        for (index, name) in ["p", "g"].into_iter().enumerate() {
-            typed(name, inputs[index], DType::F32, &p.shape)?;
-        }
+        let [p, g] = [inputs[0], inputs[1]];
+        self.0.check_part(p, g)?;
+        let blocks = [g.shape.numel().div_ceil(MOMENT_BLOCK)];
+        typed("g", g, DType::F32, &g.shape)?;
         for (index, name) in ["m", "v"].into_iter().enumerate() {
-            typed(name, inputs[2 + index], DType::U8, &p.shape)?;
+            typed(name, inputs[2 + index], DType::U8, &g.shape)?;
         }
         for (index, name) in ["m_absmax", "v_absmax"].into_iter().enumerate() {
             typed(name, inputs[4 + index], DType::F32, &blocks)?;
@@ -64,7 +63,7 @@ impl OpDef for AdamW8bit {
     }
 
     fn cost(&self, inputs: &[&Type], outputs: &[&Type]) -> Cost {
-        Cost::pointwise(32.0, inputs, outputs)
+        Cost::pointwise(32.0, &inputs[1..], &outputs[1..]).with_bytes(2 * inputs[1].bytes())
     }
 
     fn eval(&self, inputs: &[&Array], results: &[&Type]) -> Vec<Array> {
@@ -79,31 +78,37 @@ impl OpDef for AdamW8bit {
 
     /// Moments as earlier updates leave them: codes all over the maps, a block of zeros, and a last block that is cut off.
     fn samples() -> Vec<Sample> {
-        let of = |shape: &[usize], lr: f64, step: i32, grad_scale: f64, weight_decay: f32| {
-            let op = AdamW { beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay };
-            let numel: usize = shape.iter().product();
-            let blocks = numel.div_ceil(MOMENT_BLOCK);
-            let is_first = step == 1;
-            let codes = |factor: usize| {
-                let code = |i: usize| if is_first { 0.0 } else { (i * factor % 251 + 3) as f64 };
-                Array::new(shape, (0..numel).map(code).collect())
+        let part =
+            |whole: &[usize], first, shape: &[usize], (lr, step, grad_scale): (f64, i32, f64), weight_decay: f32| {
+                let op = AdamW { beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay, first };
+                let numel: usize = shape.iter().product();
+                let blocks = numel.div_ceil(MOMENT_BLOCK);
+                let is_first = step == 1;
+                let codes = |factor: usize| {
+                    let code = |i: usize| if is_first { 0.0 } else { (i * factor % 251 + 3) as f64 };
+                    Array::new(shape, (0..numel).map(code).collect())
+                };
+                let absmax = |scale: f64| {
+                    let of_block = |block: usize| if is_first { 0.0 } else { scale / (block + 1) as f64 };
+                    (0..blocks).map(of_block).collect::<Vec<_>>()
+                };
+                Sample::new(AdamW8bit(op))
+                    .normal(whole)
+                    .normal(shape)
+                    .u8(codes(97))
+                    .u8(codes(89))
+                    .f32([blocks], absmax(0.3))
+                    .f32([blocks], absmax(0.02))
+                    .f32([1], vec![lr])
+                    .i32([1], vec![step])
+                    .f32([1], vec![grad_scale])
             };
-            let absmax = |scale: f64| {
-                let of_block = |block: usize| if is_first { 0.0 } else { scale / (block + 1) as f64 };
-                (0..blocks).map(of_block).collect::<Vec<_>>()
-            };
-            Sample::new(AdamW8bit(op))
-                .normal(shape)
-                .normal(shape)
-                .u8(codes(97))
-                .u8(codes(89))
-                .f32([blocks], absmax(0.3))
-                .f32([blocks], absmax(0.02))
-                .f32([1], vec![lr])
-                .i32([1], vec![step])
-                .f32([1], vec![grad_scale])
-        };
-        vec![of(&[1], 1e-3, 1, 1.0, 0.0), of(&[16, 32], 2e-4, 1, 0.3, 0.1), of(&[33, 19], 1e-2, 1000, 1.0, 0.01)]
+        vec![
+            part(&[1], 0, &[1], (1e-3, 1, 1.0), 0.0),
+            part(&[16, 32], 0, &[16, 32], (2e-4, 1, 0.3), 0.1),
+            part(&[33, 19], 0, &[33, 19], (1e-2, 1000, 1.0), 0.01),
+            part(&[33, 19], 256, &[300], (1e-2, 1000, 1.0), 0.01),
+        ]
     }
 }
 

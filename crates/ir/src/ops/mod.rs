@@ -5,7 +5,7 @@
 //! and devices ask of an op, so that none of them has a list of ops.
 //! Invariant: every match on [`Op`] is exhaustive, so that a missing kernel does not compile.
 
-use crate::{Array, Cost, Custom, CustomOps, IrError, OpClass, Sample, Type, ValueId, Vjp, Workspace};
+use crate::{Array, Collective, Cost, Custom, CustomOps, IrError, OpClass, Sample, Type, ValueId, Vjp, Workspace};
 use remat_tensor::DType;
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
@@ -60,6 +60,11 @@ pub trait OpDef: Clone + PartialEq {
     /// kept under every policy.
     fn is_deterministic(&self) -> bool {
         true
+    }
+
+    /// What ranks do together here, where that is what the op does.
+    fn collective(&self) -> Option<Collective<'_>> {
+        None
     }
 
     /// Whether its results are choices among alternatives, which a policy keeps whatever they cost: they are small, and what
@@ -199,6 +204,9 @@ macro_rules! ops {
             }
             fn is_deterministic(&self) -> bool {
                 match self { $(Op::$variant(op) => op.is_deterministic(),)* Op::Custom(op) => op.is_deterministic() }
+            }
+            fn collective(&self) -> Option<Collective<'_>> {
+                match self { $(Op::$variant(op) => op.collective(),)* Op::Custom(op) => op.collective() }
             }
             fn is_decision(&self) -> bool {
                 match self { $(Op::$variant(op) => op.is_decision(),)* Op::Custom(op) => op.is_decision() }
@@ -342,6 +350,11 @@ ops! {
     ColumnScale column_scale,
     ColumnScaleDw column_scale_dw,
     Selection selection,
+    ExchangeShards exchange_shards,
+    AddParts add_parts,
+    SquareSums square_sums,
+    NormOfSquares norm_of_squares,
+    GatherShards gather_shards,
 }
 
 pub use adamw8bit::MOMENT_BLOCK;
@@ -356,6 +369,7 @@ pub use matmul::MatmulSize;
 pub use pair_loss::PairFunction;
 pub use pool2d::PoolKind;
 pub use reduce::Reduction;
+pub use square_sums::{MOST_SQUARE_BLOCKS, number_of, square_block, words_of};
 pub use unary::{Derivative, UnaryFunction};
 
 impl From<Custom> for Op {

@@ -6,7 +6,7 @@ mod numbers;
 mod walks;
 
 use remat_ir::ops::*;
-use remat_ir::{Op, OpDef, Type};
+use remat_ir::{Op, OpDef, Type, World};
 use remat_tensor::DType;
 
 fn ty(text: &str) -> Type {
@@ -27,8 +27,18 @@ fn lion(beta2: f32) -> Lion {
     Lion { beta1: 0.5, beta2, weight_decay: 0.0 }
 }
 
+/// Two ranks exchange one tensor of 9 elements.
+fn exchange(rank: usize, bounds: &[usize]) -> ExchangeShards {
+    ExchangeShards { world: World { rank, size: 2 }, lengths: vec![9], bounds: bounds.to_vec() }
+}
+
+fn gather(bounds: &[usize]) -> GatherShards {
+    let (world, lengths) = (World { rank: 0, size: 2 }, vec![9]);
+    GatherShards { world, lengths, bounds: bounds.to_vec(), in_state: true }
+}
+
 fn adamw() -> AdamW {
-    AdamW { beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.0 }
+    AdamW { beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.0, first: 0 }
 }
 
 fn refusals() -> Vec<(Op, &'static str, &'static str)> {
@@ -392,6 +402,35 @@ fn refusals() -> Vec<(Op, &'static str, &'static str)> {
             "f32[3] f32[3] f32[3] f32[3] f32[1] i32[1] f32[1]",
             "attribute beta1 = 1 must be in [0, 1)",
         ),
+        (
+            AdamW { first: 2, ..adamw() }.into(),
+            "f32[3] f32[2] f32[2] f32[2] f32[1] i32[1] f32[1]",
+            "g f32[2] must have the shape of p f32[3], or be of its elements from 2 on",
+        ),
+        (exchange(2, &[0, 5, 9]).into(), "f32[3, 3] i32[1]", "attribute world: rank 2 of 2"),
+        (exchange(1, &[0, 9]).into(), "f32[3, 3] i32[1]", "attributes lengths [9] and bounds [0, 9] must fit 2 ranks"),
+        (exchange(1, &[0, 5, 9]).into(), "f32[8] i32[1]", "gradient 0 f32[8] must have 9 elements"),
+        (exchange(1, &[0, 5, 9]).into(), "f32[9] f32[1]", "present f32[1] must be i32[1]"),
+        (gather(&[0, 5, 8]).into(), "f32[9]", "attributes lengths [9] and bounds [0, 5, 8] must fit 2 ranks"),
+        (
+            gather(&[0, 5, 9]).into(),
+            "bf16[9]",
+            "tensor 0 bf16[9] must have elements of 4 bytes, of one type with the others",
+        ),
+        (AddParts { first: 2 }.into(), "f32[3] f32[2, 4] i32[1]", "parts f32[2, 4] have no 3 columns from 2 on"),
+        (AddParts { first: 0 }.into(), "f32[3] f32[4] i32[1]", "parts f32[4] must have 2 axes"),
+        (
+            SquareSums { blocks: vec![0], first: 0, total: 1 }.into(),
+            "f32[3]",
+            "gradient 0 f32[3] cannot be cut into blocks of 0",
+        ),
+        (
+            SquareSums { blocks: vec![2], first: 1, total: 2 }.into(),
+            "f32[3]",
+            "attributes first 1 and total 2 do not fit the operands",
+        ),
+        (NormOfSquares { tensors: vec![vec![[1, 2]]] }.into(), "i32[4]", "attribute tensors: there are 2 blocks"),
+        (NormOfSquares { tensors: Vec::new() }.into(), "i32[3]", "sums i32[3] must be i32 [2 · blocks]"),
         (adamw().into(), "f32[3] f32[3] f32[2] f32[3] f32[1] i32[1] f32[1]", "m f32[2] must be f32[3]"),
         (adamw().into(), "f32[3] f32[3] f32[3] f32[3] f32[1] f32[1] f32[1]", "step f32[1] must be i32[1]"),
         (

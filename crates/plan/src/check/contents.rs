@@ -6,7 +6,7 @@
 
 use super::CheckError;
 use super::order::Order;
-use crate::{Action, BufferId, Collective, Place, Plan, Step, Tier};
+use crate::{Action, BufferId, Place, Plan, Step, Tier};
 use remat_ir::{OpDef, Storage, ValueId};
 use remat_tensor::DType;
 use std::collections::HashMap;
@@ -75,13 +75,6 @@ impl Contents<'_> {
                 };
                 self.ordered(evict, at, || self.name(value))?;
                 self.write(at, step, 0, value)
-            }
-            Action::Collective { value, kind: Collective::AllReduce } => {
-                self.counts(at, step, 1, 1)?;
-                if step.reads[0] != step.writes[0] {
-                    return Err(self.wrong_place(at, step, 0, value));
-                }
-                self.read(at, step, 0, value)
             }
         }
     }
@@ -250,7 +243,6 @@ impl Contents<'_> {
             Action::Compute(op) => self.plan.graph.node(op).name.clone(),
             Action::Evict { .. } => "evict".to_string(),
             Action::Fetch { .. } => "fetch".to_string(),
-            Action::Collective { .. } => "collective".to_string(),
         };
         CheckError::WrongPlace { step: at as u32, node, index, value: self.name(value) }
     }

@@ -14,6 +14,10 @@ pub enum CheckError {
     MissingStep { node: String },
     #[error("node \"{node}\" is computed by steps {first} and {second}")]
     RepeatedStep { node: String, first: u32, second: u32 },
+    #[error("step {step} is on the {queue} queue: what ranks do together, and nothing else, is on the comm queue")]
+    WrongQueue { step: u32, queue: String },
+    #[error("step {step} is \"{node}\", which ranks do together, where all others come to \"{expected}\"")]
+    CollectiveOutOfOrder { step: u32, node: String, expected: String },
     #[error("step {step} waits for step {on}, which does not come before it")]
     WaitsForLater { step: u32, on: u32 },
     #[error("step {step} waits for step {on}, which does not signal")]

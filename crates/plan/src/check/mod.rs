@@ -4,7 +4,8 @@
 //! 0. *names*: values, nodes, buffers and steps that the plan speaks of exist, and what it says they last is a time.
 //! 1. *equivalence*: `plan.graph` computes `source` and nothing else; a recomputed node, however
 //!    often it is repeated, repeats a source node on congruent operands; the outputs are the same.
-//! 2. *order*: every node runs in exactly one step; waits point backwards and at steps that signal.
+//! 2. *order*: every node runs in exactly one step; waits point backwards and at steps that signal; collectives run on the comm
+//!    queue in the order of the source, which is the same on every rank, and nothing else does.
 //! 3. *contents*: each operand's place holds that very value when the step runs: written before, not freed, not updated.
 //! 4. *space*: slots have the size of their value or the workspace that the rules ask for, are aligned as these say and lie
 //!    inside the arena; two that share a byte are never alive together,
@@ -32,7 +33,7 @@ use remat_ir::Graph;
 pub fn check(plan: &Plan, source: &Graph) -> Result<(), CheckError> {
     named::check(plan)?;
     equivalence::check(plan, source)?;
-    let order = order::check(plan)?;
+    let order = order::check(plan, source)?;
     contents::check(plan, &order)?;
     space::check(plan, &order)
 }

@@ -41,7 +41,6 @@ fn step(plan: &Plan, at: usize, step: &Step) -> Result<(), CheckError> {
             value(plan, moved, of)?;
             rows.map_or(Ok(()), |ids| value(plan, ids, of))?;
         }
-        Action::Collective { value: combined, .. } => value(plan, combined, of)?,
     }
     for place in step.reads.iter().chain(&step.writes) {
         match *place {

@@ -1,10 +1,12 @@
-//! Rule 2: each node runs once; and which steps are certain to have finished before which.
+//! Rule 2: each node runs once; what ranks do together runs on its own queue, in the order of the source, which is that of all
+//! ranks; and which steps are certain to have finished before which.
 //!
 //! Method: vector clocks. `known[s][q]` is how many steps of queue `q` have certainly finished when step `s` starts:
 //! those its own queue knew after its previous step, joined with what each awaited step knew when it ended.
 
 use super::CheckError;
 use crate::{Action, Plan, Queue, StepId};
+use remat_ir::{Graph, OpDef};
 
 const QUEUES: usize = Queue::ALL.len();
 
@@ -22,8 +24,9 @@ impl Order {
     }
 }
 
-pub(super) fn check(plan: &Plan) -> Result<Order, CheckError> {
+pub(super) fn check(plan: &Plan, source: &Graph) -> Result<Order, CheckError> {
     every_node_once(plan)?;
+    collectives_in_order(plan, source)?;
     let mut order = Order { known: Vec::new(), queue: Vec::new(), position: Vec::new() };
     let mut tails = [[0u32; QUEUES]; QUEUES];
     for (at, step) in plan.steps.iter().enumerate() {
@@ -66,4 +69,24 @@ fn every_node_once(plan: &Plan) -> Result<(), CheckError> {
         Some(index) => Err(CheckError::MissingStep { node: plan.graph.nodes[index].name.clone() }),
         None => Ok(()),
     }
+}
+
+/// Ranks that came to a collective in another order than the others would wait for each other, or take one's bytes for
+/// another's.
+fn collectives_in_order(plan: &Plan, source: &Graph) -> Result<(), CheckError> {
+    let mut expected = source.nodes.iter().filter(|node| node.op.collective().is_some());
+    for (at, step) in plan.steps.iter().enumerate() {
+        let node = if let Action::Compute(op) = step.action { Some(plan.graph.node(op)) } else { None };
+        let node = node.filter(|node| node.op.collective().is_some());
+        if node.is_some() != (step.queue == Queue::Comm) {
+            return Err(CheckError::WrongQueue { step: at as u32, queue: step.queue.to_string() });
+        }
+        let Some(node) = node else { continue };
+        let next = expected.next().map_or("", |next| &next.name);
+        if node.name != next {
+            let (node, expected) = (node.name.clone(), next.to_string());
+            return Err(CheckError::CollectiveOutOfOrder { step: at as u32, node, expected });
+        }
+    }
+    Ok(())
 }

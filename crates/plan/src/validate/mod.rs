@@ -38,14 +38,15 @@ pub enum ValidationError {
     Device(#[from] DeviceError),
 }
 
-/// Whether definitions can follow a graph: small enough, and without weights or states in blocks.
+/// Whether definitions can follow a graph: small enough, without weights or states in blocks, and without other ranks.
 pub fn has_reference(graph: &Graph) -> bool {
     let flops = |node: &Node| {
         let (inputs, outputs) = graph.node_types(node);
         node.op.cost(&inputs, &outputs).flops
     };
     let in_blocks = graph.values.iter().any(|value| value.ty.dtype.quant_format().is_some());
-    !in_blocks && graph.nodes.iter().map(flops).sum::<f64>() <= MOST_REFERENCE_FLOPS
+    let alone = graph.nodes.iter().all(|node| node.op.collective().is_none());
+    alone && !in_blocks && graph.nodes.iter().map(flops).sum::<f64>() <= MOST_REFERENCE_FLOPS
 }
 
 /// Runs a program once on the present inputs and compares every recomputed value, bit by bit, with what the forward made;

@@ -159,8 +159,6 @@ impl Machine<'_> {
             Action::Fetch { value, tier, .. } => {
                 vec![self.away.get(&(value, tier)).ok_or("fetches what is not there")?.clone()]
             }
-            // One rank alone.
-            Action::Collective { .. } => reads,
         };
         // A kernel may use its workspace until it has written its last result, and read its operands until then.
         for (place, array) in step.writes.iter().zip(results) {

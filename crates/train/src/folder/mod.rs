@@ -11,5 +11,6 @@ pub(crate) mod ownership;
 pub(crate) mod replaced_run;
 pub(crate) mod run_folder;
 pub(crate) mod run_settings;
+pub(crate) mod saved_states;
 pub(crate) mod saves;
 pub(crate) mod snapshot;

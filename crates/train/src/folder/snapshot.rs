@@ -11,20 +11,22 @@
 //! Invariant: gradients are not saved, because saves happen between updates, where they are zero.
 
 use crate::folder::file_names::{CONFIG_FILE, DATA_STATE_FILE, OPTIMIZER_FILE, TRAINER_STATE_FILE};
+use crate::folder::saved_states::{SavedState, specs};
 use crate::folder::saves::Save;
+use crate::ranks::whole_states::WholeStates;
 use crate::run::held_out::HeldOut;
 use crate::run::step_metrics::StepMetrics;
 use crate::settings::config_file;
 use crate::{AccumulationKind, TrainConfig, TrainError};
 use remat_data::SamplerState;
-use remat_formats::{SafetensorsFile, TensorSpec, write_safetensors_from};
-use remat_ir::{Parameter, Storage};
-use remat_plan::{Device, SourceId, SourceWriter};
-use remat_step::MomentFormat;
+use remat_formats::{SafetensorsFile, write_safetensors_from};
+use remat_ir::Storage;
+use remat_plan::{Device, SourceWriter};
 use remat_tensor::DType;
 use serde::{Deserialize, Serialize};
 use std::fs;
 use std::io::{BufWriter, Write};
+use std::ops::Range;
 use std::path::Path;
 
 /// Where the run stands in its data.
@@ -84,25 +86,17 @@ impl LogEntry {
     }
 }
 
-/// Writes everything but the model's own files. `states` are the names that [`saved_states`] gives.
+/// Writes everything but the model's own files. `states` are what `saved_states` gives, and `whole` reads them.
 pub(crate) fn write(
     folder: &Path,
-    states: &[String],
-    device: &dyn Device,
+    states: &[SavedState],
+    whole: &mut WholeStates<'_>,
     trainer: &TrainerState,
     data: &DataState,
     config: &TrainConfig,
 ) -> Result<(), TrainError> {
-    let sources = states.iter().map(|name| device.known(Storage::State, name));
-    let sources: Vec<SourceId> = sources.collect::<Result<_, _>>()?;
-    let spec = |(name, &source)| {
-        let ty = device.source_type(source);
-        TensorSpec { name, dtype: ty.dtype, shape: &ty.shape }
-    };
-    let specs: Vec<TensorSpec<'_>> = states.iter().map(String::as_str).zip(&sources).map(spec).collect();
-    let mut buffer = Vec::new();
-    let written = write_safetensors_from(&folder.join(OPTIMIZER_FILE), &specs, &[], &mut |index, sink| {
-        device.read_pieces(sources[index], &mut buffer, &mut |piece| Ok::<(), TrainError>(sink(piece)?))
+    let written = write_safetensors_from(&folder.join(OPTIMIZER_FILE), &specs(states), &[], &mut |index, sink| {
+        whole.read(index, &mut |piece| Ok::<(), TrainError>(sink(piece)?))
     });
     written.map_err(|error: TrainError| TrainError::not_saved(error))?;
     write_json(&folder.join(TRAINER_STATE_FILE), trainer)?;
@@ -149,13 +143,17 @@ fn planned_updates(save: &Save) -> Option<u64> {
     serde_json::from_str::<serde_json::Value>(&text).ok()?.get("max_steps")?.as_u64()
 }
 
-/// Puts parameters and moments back.
-pub(crate) fn restore(save: &Save, states: &[String], device: &mut dyn Device) -> Result<(), TrainError> {
+/// Puts parameters and moments back, of those that ranks have in parts what this one has.
+pub(crate) fn restore(
+    save: &Save,
+    states: &[SavedState],
+    rank: usize,
+    device: &mut dyn Device,
+) -> Result<(), TrainError> {
     let path = save.path.join(OPTIMIZER_FILE);
     let file = SafetensorsFile::open(&path)?;
-    for name in states {
-        let state = device.known(Storage::State, name)?;
-        let ty = device.source_type(state).clone();
+    for state in states {
+        let (SavedState { name, ty, .. }, held) = (state, state.held(rank));
         let fits = file.tensor_info(name).is_some_and(|info| info.shape.dims() == ty.shape.dims());
         if !fits {
             let problem = format!("has no tensor \"{name}\" of shape {}: it was saved by another run", ty.shape);
@@ -166,10 +164,14 @@ pub(crate) fn restore(save: &Save, states: &[String], device: &mut dyn Device) -
             let problem = format!("\"{name}\" is not {}: it was saved by another run", ty.dtype);
             return Err(TrainError::BadSave { path, problem });
         }
-        let mut writer = SourceWriter::new(device, state);
+        if held.is_empty() {
+            continue;
+        }
+        let source = device.known(Storage::State, name)?;
+        let mut writer = PartWriter { writer: SourceWriter::new(device, source), held, at: 0 };
         match ty.dtype {
             DType::F32 => file.read_chunks_as_f32(name, &mut |piece| {
-                writer.push(piece);
+                writer.push(bytemuck::cast_slice(piece));
                 Ok(())
             })?,
             _ => file.read_chunks(name, &mut |piece| {
@@ -177,15 +179,25 @@ pub(crate) fn restore(save: &Save, states: &[String], device: &mut dyn Device) -
                 Ok(())
             })?,
         }
-        writer.finish()?;
+        writer.writer.finish()?;
     }
     Ok(())
 }
 
-/// Names of the states that outlive an update.
-pub(crate) fn saved_states(parameters: &[Parameter], config: &TrainConfig) -> Vec<String> {
-    let moments = MomentFormat::from(config.optimizer);
-    parameters.iter().flat_map(|parameter| moments.saved(parameter).iter().map(|&role| parameter.state(role))).collect()
+/// Writes some bytes of a state, of which all pass by.
+struct PartWriter<'d> {
+    writer: SourceWriter<'d>,
+    held: Range<usize>,
+    /// How many have passed.
+    at: usize,
+}
+
+impl PartWriter<'_> {
+    fn push(&mut self, piece: &[u8]) {
+        let within = |at: usize| at.clamp(self.at, self.at + piece.len()) - self.at;
+        self.writer.push(&piece[within(self.held.start)..within(self.held.end)]);
+        self.at += piece.len();
+    }
 }
 
 fn write_json(path: &Path, value: &impl Serialize) -> Result<(), TrainError> {

@@ -38,7 +38,7 @@ impl Setting<'_> {
         let same_update = same_parameters(&training.parameters, present.parameters)
             && self.config.accumulation_rule() == present.setting.config.accumulation_rule();
         let (problem, trained) =
-            TrainingStep::new(training, (!same_update).then(|| update_rule(self.config)).as_ref())?
+            TrainingStep::new(training, (!same_update).then(|| update_rule(self.config, self.world)).as_ref())?
                 .problem(present.profile)?;
         let other = (!same_update).then(|| trained.plan_update(present.profile)).transpose()?;
         let accumulation = trained.plan_accumulation(present.profile)?;

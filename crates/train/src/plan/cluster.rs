@@ -1,16 +1,16 @@
 //! Ranks, hosts and what joins them, as `remat plan` is told of them; and what an update costs between them.
 //!
 //! Method: the course of `ranks::rounds`, byte by byte: per round an all-to-all of the gradients of its micro-batches, after the
-//! last one a gather of the sums. Ranks are laid on hosts one after the other, as evenly as can be. Between ranks of a host
+//! last one a gather of the updated parameters, and before that one of a few sums for the norm. Ranks are laid on hosts one after the other, as evenly as can be. Between ranks of a host
 //! bytes are copied in memory, between hosts they go over each host's link, in both directions at once; the slowest host is
 //! waited for. Invariant: counts are exact, as `testkit/tests/ranks.rs` holds them to what an engine moves; only times are
 //! estimates.
 
 use crate::TrainError;
-use crate::ranks::gradient_exchange::shard_bounds;
 use remat_formats::SettingName;
 use remat_ir::OpClass;
 use remat_plan::Prices;
+use remat_step::Shards;
 use serde::Serialize;
 use std::str::FromStr;
 
@@ -85,15 +85,16 @@ impl Cluster {
 
     /// The ranks of a host, one after the other.
     fn ranks_on(&self, host: usize) -> std::ops::Range<usize> {
-        let bounds = shard_bounds(self.ranks, self.hosts);
-        bounds[host]..bounds[host + 1]
+        let (each, more) = (self.ranks / self.hosts, self.ranks % self.hosts);
+        let first = |host: usize| each * host + host.min(more);
+        first(host)..first(host + 1)
     }
 
-    /// What an update of so many micro-batches moves, whose gradients have so many elements.
-    pub fn traffic(&self, elements: usize, micro_batches: usize) -> Traffic {
+    /// What an update of so many micro-batches moves, whose parameters are shared out so.
+    pub fn traffic(&self, shards: &Shards, micro_batches: usize) -> Traffic {
         let Cluster { ranks, hosts, .. } = *self;
-        let bounds = shard_bounds(elements, ranks);
-        let shard = |rank: usize| ELEMENT_BYTES * (bounds[rank + 1] - bounds[rank]) as u64;
+        let of = |of_rank: &dyn Fn(usize) -> usize| (0..ranks).map(|rank| of_rank(rank) as u64).collect::<Vec<_>>();
+        let (elements, blocks) = (of(&|rank| shards.elements(rank)), of(&|rank| shards.blocks(rank)));
         let host_of: Vec<usize> = (0..hosts).flat_map(|host| self.ranks_on(host).map(move |_| host)).collect();
         let rounds = micro_batches.div_ceil(ranks);
         let mut traffic = Traffic {
@@ -101,13 +102,15 @@ impl Cluster {
             sent_bytes: vec![0; ranks],
             out_bytes: vec![0; hosts],
             in_bytes: vec![0; hosts],
+            norm_bytes: blocks.iter().map(|blocks| SUM_BYTES * blocks * (ranks as u64 - 1)).collect(),
             waits: Vec::new(),
         };
         for round in 0..rounds {
             let senders = ranks.min(micro_batches - round * ranks);
-            traffic.add(&host_of, senders, &|_, to| shard(to));
+            traffic.add(&host_of, senders, &|_, to| ELEMENT_BYTES * elements[to]);
         }
-        traffic.add(&host_of, ranks, &|from, _| shard(from));
+        traffic.add(&host_of, ranks, &|from, _| SUM_BYTES * blocks[from]);
+        traffic.add(&host_of, ranks, &|from, _| ELEMENT_BYTES * elements[from]);
         traffic
     }
 
@@ -120,6 +123,9 @@ impl Cluster {
 }
 
 const ELEMENT_BYTES: u64 = size_of::<f32>() as u64;
+
+/// Of a block's sum of squares.
+const SUM_BYTES: u64 = size_of::<f64>() as u64;
 
 /// A message between ranks of a host is read and written twice: into memory that both see, and out of it.
 const COPIES: f64 = 4.0;
@@ -144,6 +150,8 @@ pub struct Traffic {
     pub out_bytes: Vec<u64>,
     /// What comes to each host.
     pub in_bytes: Vec<u64>,
+    /// What each rank sends for the norm of the gradients.
+    pub norm_bytes: Vec<u64>,
     waits: Vec<Wait>,
 }
 
@@ -176,25 +184,27 @@ impl Traffic {
 pub(crate) struct PartSeconds {
     /// A micro-step.
     pub(crate) micro: f64,
-    /// What follows each, where micro-batches are added up apart by one process.
+    /// What follows each, where micro-batches are added up apart; of ranks, each round of them.
     pub(crate) accumulation: f64,
     /// The optimizer.
     pub(crate) update: f64,
 }
 
 impl PartSeconds {
-    /// Of an update of a process that trains alone.
+    /// Of an update of so many micro-batches, or rounds of them.
     pub(crate) fn of_update(self, micro_batches: usize) -> f64 {
         micro_batches as f64 * (self.micro + self.accumulation) + self.update
     }
 }
 
 /// What an update is, for one rank.
-pub(crate) struct UpdateWork {
+pub(crate) struct UpdateWork<'a> {
     pub(crate) micro_batches: usize,
-    /// Of all gradients together.
-    pub(crate) elements: usize,
+    pub(crate) shards: &'a Shards,
+    /// But for what moves.
     pub(crate) seconds: PartSeconds,
+    /// Of a process that trains alone.
+    pub(crate) alone: PartSeconds,
     /// What a rank holds at its peak.
     pub(crate) peak_bytes: usize,
 }
@@ -216,14 +226,17 @@ pub struct RanksPlan {
     pub sent_bytes: u64,
     /// What crosses the busiest link of a host in an update, in its busier direction.
     pub link_bytes: u64,
-    /// Seconds of the micro-steps and of the optimizer.
+    /// Seconds of the micro-steps, of what adds up and of the optimizer.
     pub compute_seconds: f64,
-    /// Seconds of the exchanges, in which nothing is computed.
+    /// Seconds of the exchanges, if nothing were computed meanwhile.
     pub exchange_seconds: f64,
     /// How many updates are made in the time in which one such rank alone makes one.
     pub speedup: f64,
     /// What would be better.
     pub advice: Vec<String>,
+    /// All that moves.
+    #[serde(skip)]
+    pub traffic: Traffic,
 }
 
 /// The share of an update that exchanges may take before something better is looked for.
@@ -231,20 +244,11 @@ const LARGE_SHARE: f64 = 0.1;
 
 impl RanksPlan {
     /// Of updates of such work on these ranks.
-    pub(crate) fn of(cluster: &Cluster, work: &UpdateWork, prices: &Prices) -> Self {
-        let UpdateWork { micro_batches, elements, seconds, peak_bytes } = *work;
-        let traffic = cluster.traffic(elements, micro_batches);
+    pub(crate) fn of(cluster: &Cluster, work: &UpdateWork<'_>, prices: &Prices) -> Self {
+        let UpdateWork { micro_batches, shards, seconds, alone, peak_bytes } = *work;
+        let traffic = cluster.traffic(shards, micro_batches);
         let copied_per_second = prices.rate(OpClass::Copy).bytes_per_second;
-        let rounds = traffic.rounds as f64;
-        let compute_seconds = match cluster.ranks {
-            1 => seconds.of_update(micro_batches),
-            ranks => {
-                // Out of the device, zeroed there, added shard by shard; at the end the sums go back.
-                let gradients = (ELEMENT_BYTES * elements as u64) as f64;
-                let of_round = 3.0 * gradients + 3.0 * gradients * micro_batches.min(ranks) as f64 / ranks as f64;
-                rounds * seconds.micro + seconds.update + (rounds * of_round + 2.0 * gradients) / copied_per_second
-            }
-        };
+        let compute_seconds = seconds.of_update(traffic.rounds);
         let exchange_seconds = cluster.seconds(&traffic, copied_per_second);
         let most = |bytes: &[u64]| bytes.iter().copied().max().unwrap_or(0);
         let mut plan = RanksPlan {
@@ -257,10 +261,11 @@ impl RanksPlan {
             link_bytes: most(&traffic.out_bytes).max(most(&traffic.in_bytes)),
             compute_seconds,
             exchange_seconds,
-            speedup: seconds.of_update(micro_batches) / (compute_seconds + exchange_seconds),
+            speedup: alone.of_update(micro_batches) / (compute_seconds + exchange_seconds),
             advice: Vec::new(),
+            traffic,
         };
-        plan.advice = plan.found_advice(cluster, micro_batches, cluster.seconds(&traffic, f64::INFINITY));
+        plan.advice = plan.found_advice(cluster, micro_batches, cluster.seconds(&plan.traffic, f64::INFINITY));
         plan
     }
 
@@ -299,6 +304,8 @@ impl RanksPlan {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use remat_ir::{Parameter, ParameterKind, Type, ValueId};
+    use remat_tensor::DType;
 
     #[test]
     fn speeds_have_units() {
@@ -310,19 +317,38 @@ mod tests {
         }
     }
 
+    fn shards(lengths: &[usize], ranks: usize) -> Shards {
+        let parameter = |(index, &length): (usize, &usize)| Parameter {
+            name: format!("p{index}"),
+            ty: Type::new(DType::F32, [length]),
+            kind: ParameterKind::Base,
+            has_working_copy: false,
+            decay: false,
+            gated_by: None,
+            value: ValueId(0),
+            gradient: ValueId(0),
+        };
+        Shards::of(&lengths.iter().enumerate().map(parameter).collect::<Vec<_>>(), ranks)
+    }
+
     #[test]
-    fn every_shard_of_every_micro_batch_moves_once_and_every_sum_to_all() {
+    fn every_shard_of_every_micro_batch_moves_once_and_every_parameter_to_all() {
         let link = Some(LinkSpeed(1e9));
-        for (ranks, hosts, elements, micro_batches) in
-            [(1, 1, 10, 4), (2, 2, 10, 4), (3, 2, 11, 4), (4, 2, 13, 5), (5, 5, 3, 2)]
-        {
+        for (ranks, hosts, lengths, micro_batches) in [
+            (1, 1, &[10_usize][..], 4),
+            (2, 2, &[10, 5000], 4),
+            (3, 2, &[4096 * 5 + 7, 3], 4),
+            (4, 2, &[13; 6], 5),
+            (5, 5, &[3], 2),
+        ] {
             let cluster = Cluster::new(ranks, hosts, link).expect("a cluster");
-            let traffic = cluster.traffic(elements, micro_batches);
-            let own = |rank: usize| shard_bounds(elements, ranks).windows(2).map(|pair| pair[1] - pair[0]).nth(rank);
+            let shards = shards(lengths, ranks);
+            let traffic = cluster.traffic(&shards, micro_batches);
             let sent = |rank: usize| {
                 let gradients = (0..micro_batches).filter(|micro| micro % ranks == rank).count();
-                let own = own(rank).expect("a shard");
-                4 * (gradients * (elements - own) + (ranks - 1) * own) as u64
+                let (own, all) = (shards.elements(rank), lengths.iter().sum::<usize>());
+                let to_all = 4 * own + 8 * shards.blocks(rank);
+                (4 * gradients * (all - own) + (ranks - 1) * to_all) as u64
             };
             assert_eq!(traffic.sent_bytes, (0..ranks).map(sent).collect::<Vec<_>>());
             assert_eq!(traffic.out_bytes.iter().sum::<u64>(), traffic.in_bytes.iter().sum::<u64>());
@@ -335,16 +361,13 @@ mod tests {
 
     #[test]
     fn what_waits_and_what_exchanges_is_advised_against() {
-        let work = |micro_batches| UpdateWork {
-            micro_batches,
-            elements: 1 << 20,
-            seconds: PartSeconds { micro: 0.01, accumulation: 0.0, update: 0.01 },
-            peak_bytes: 1000,
-        };
         let prices = Prices::nominal(1);
         let of = |ranks, hosts, link: &str, micro_batches| {
             let cluster = Cluster::new(ranks, hosts, link.parse().ok()).expect("a cluster");
-            RanksPlan::of(&cluster, &work(micro_batches), &prices)
+            let seconds = PartSeconds { micro: 0.01, accumulation: 0.0, update: 0.01 };
+            let shards = &shards(&[1 << 20], ranks);
+            let work = UpdateWork { micro_batches, shards, seconds, alone: seconds, peak_bytes: 1000 };
+            RanksPlan::of(&cluster, &work, &prices)
         };
         let slow = of(4, 2, "1Gbit/s", 6);
         assert_eq!((slow.rounds, slow.ranks_of_host, slow.host_peak_bytes), (2, 2, 2000));

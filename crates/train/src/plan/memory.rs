@@ -9,7 +9,6 @@
 use crate::plan::memory_part::{MemoryPart, MemoryTable, PhasePart, RunPhase};
 use crate::plan::program_memory::{RESERVE_BYTES, earlier_bytes, program_bytes};
 use crate::plan::source_totals::SourceTotals;
-use crate::ranks::gradient_exchange::GradientExchange;
 use remat_ir::Graph;
 use remat_plan::{Action, DeviceProfile, MemoryDomain, OpClass, Plan, Step};
 use remat_step::StepTrace;
@@ -34,8 +33,6 @@ pub(crate) struct Buffers {
     pub(crate) measuring_bytes: usize,
     /// Micro-batches whose steps are timed with those of their update.
     pub(crate) traced_micro_batches: usize,
-    /// How many ranks exchange gradients; 0 of a process that trains alone.
-    pub(crate) ranks: usize,
     /// Whether the run starts from an adapter that was trained before, so that all of it is written at load.
     pub(crate) adapter_is_read: bool,
 }
@@ -49,11 +46,6 @@ impl Buffers {
     /// What the process has in memory already when a run is planned.
     fn held_bytes(self) -> usize {
         self.data_bytes + self.sampling_bytes
-    }
-
-    /// What gradients are exchanged through.
-    fn exchange_bytes(self, sources: &SourceTotals) -> usize {
-        if self.ranks > 1 { GradientExchange::bytes(sources.gradients_of_micro_batch, self.ranks) } else { 0 }
     }
 
     fn trace_bytes(self, micro: &Plan, others: &[&Plan]) -> usize {
@@ -133,7 +125,6 @@ impl MemoryAccount {
             (device, MemoryPart::QuantisedWeights, sources.quantised),
             (device, MemoryPart::TrainedParameters, sources.parameters),
             (device, MemoryPart::Gradients, sources.gradients),
-            (host, MemoryPart::Gradients, buffers.exchange_bytes(&sources)),
             (device, MemoryPart::Optimizer, sources.moments),
             (device, MemoryPart::KeptActivations, arena.kept),
             (device, MemoryPart::HeadWorkspace, arena.head),
@@ -271,11 +262,7 @@ impl MemoryAccount {
             MemoryDomain::Host => {
                 // Every node is a step or more.
                 let steps = graphs.iter().map(|graph| graph.nodes.len()).sum();
-                of_device
-                    + buffers.exchange_bytes(&sources)
-                    + buffers.held_bytes()
-                    + program_bytes(buffers.held_bytes(), steps)
-                    + RESERVE_BYTES
+                of_device + buffers.held_bytes() + program_bytes(buffers.held_bytes(), steps) + RESERVE_BYTES
             }
             MemoryDomain::Device | MemoryDomain::Disk => of_device,
         }

@@ -16,9 +16,10 @@ use crate::plan::setup::{SetUp, SetUpFor};
 use crate::ranks::host_share::{check_on_ranks, shared};
 use crate::{MemoryAccount, MemoryPart, PhaseMemory, TrainConfig, TrainError};
 use remat_compiler::{CompileError, Survey};
-use remat_ir::Storage;
+use remat_ir::{Storage, World};
 use remat_model::BatchShape;
 use remat_plan::{DeviceProfile, MemoryDomain, Plan, Policy, lower_bound_bytes};
+use remat_step::Shards;
 
 /// Points of the frontier that are shown.
 const POINTS: usize = 8;
@@ -139,7 +140,9 @@ pub fn plan_on_ranks(config: TrainConfig, cluster: &Cluster) -> Result<RunPlan, 
 }
 
 fn planned(config: TrainConfig, cluster: Option<&Cluster>) -> Result<RunPlan, TrainError> {
-    let setup = SetUp::of(config, SetUpFor::Plan(cluster.map_or(0, Cluster::ranks)))?;
+    let mut setup = SetUp::of(config, SetUpFor::Plan(cluster.map_or(0, Cluster::ranks)))?;
+    let shards = Shards::of(&setup.setting().training()?.parameters, setup.world.size);
+    setup.world.rank = shards.fullest();
     let (setting, profile) = (setup.setting(), setup.profile());
     let micro_step = MicroStepProblem::of(setting.step()?, setting, &profile)?;
     let (planned, fits, domain) = planned_or_smallest(&setup, &micro_step, &profile)?;
@@ -159,15 +162,19 @@ fn planned(config: TrainConfig, cluster: Option<&Cluster>) -> Result<RunPlan, Tr
     let alternatives = alternatives(&present)?;
     let placement = placed_weights(&micro, &pinned.in_files);
     drop(problem);
+    let seconds = summary.seconds_of_parts(micro.step_seconds(&profile.prices));
+    let alone = cluster.map(|_| seconds_alone(setting, seconds.micro, &profile)).transpose()?;
     let SetUp { config, model, shape, limits, .. } = setup;
     let limit = limits.in_domain(domain);
     let tight = |limit: Limit| summary.smallest_memory_bytes > limit.bytes / 10 * 9;
     let trained_parameters = parameters.iter().map(|parameter| parameter.ty.shape.numel()).sum::<usize>();
     let weights = micro.graph.values.iter().filter(|value| value.storage == Storage::Weight);
-    let seconds = summary.seconds_of_parts(micro.step_seconds(&profile.prices));
     let peak_bytes = account.peak_bytes(MemoryDomain::Host);
-    let work = UpdateWork { micro_batches: config.grad_accum, elements: trained_parameters, seconds, peak_bytes };
-    let ranks = cluster.map(|cluster| RanksPlan::of(cluster, &work, &profile.prices));
+    let (micro_batches, shards) = (config.grad_accum, &shards);
+    let ranks = cluster.zip(alone).map(|(cluster, alone)| {
+        let work = UpdateWork { micro_batches, shards, seconds, alone, peak_bytes };
+        RanksPlan::of(cluster, &work, &profile.prices)
+    });
     Ok(RunPlan {
         step_seconds: match &ranks {
             Some(ranks) => ranks.compute_seconds + ranks.exchange_seconds,
@@ -201,6 +208,15 @@ fn planned(config: TrainConfig, cluster: Option<&Cluster>) -> Result<RunPlan, Tr
         profile,
         config,
     })
+}
+
+/// Seconds of the parts of an update of the same settings by one process, whose micro-step takes so many.
+fn seconds_alone(setting: Setting<'_>, micro: f64, profile: &DeviceProfile) -> Result<PartSeconds, TrainError> {
+    let trained = Setting { world: World::ALONE, ..setting }.step()?.trained;
+    let seconds = |plan: &Plan| plan.step_seconds(&profile.prices);
+    let update = seconds(&trained.plan_update(profile)?);
+    let accumulation = trained.plan_accumulation(profile)?.as_ref().map_or(0.0, seconds);
+    Ok(PartSeconds { micro, accumulation, update })
 }
 
 /// The plan of the settings, whether it fits, and what it would be that it does not fit into; the smallest of their policy

@@ -2,7 +2,7 @@
 //! are. Look next at `planning` for the plans.
 
 use crate::{TrainConfig, TrainError};
-use remat_ir::Training;
+use remat_ir::{Training, World};
 use remat_model::{BatchShape, Method, Model};
 use remat_step::{AdamWSettings, Clip, Optimizer, TrainingStep, UpdateRule};
 
@@ -13,6 +13,8 @@ pub(crate) struct Setting<'a> {
     pub(crate) model: &'a Model,
     pub(crate) method: &'a Method,
     pub(crate) shape: BatchShape,
+    /// The ranks that train together, and which of them is planned.
+    pub(crate) world: World,
 }
 
 impl Setting<'_> {
@@ -23,12 +25,12 @@ impl Setting<'_> {
 
     /// Forward, backward and update.
     pub(crate) fn step(&self) -> Result<TrainingStep, TrainError> {
-        Ok(TrainingStep::new(self.training()?, Some(&update_rule(self.config)))?)
+        Ok(TrainingStep::new(self.training()?, Some(&update_rule(self.config, self.world)))?)
     }
 }
 
-/// How the settings say that an update is made.
-pub(crate) fn update_rule(config: &TrainConfig) -> UpdateRule {
+/// How the settings say that an update is made, by these ranks.
+pub(crate) fn update_rule(config: &TrainConfig, world: World) -> UpdateRule {
     let optimizer = Optimizer::AdamW(AdamWSettings {
         weight_decay: config.weight_decay as f32,
         moments: config.optimizer.into(),
@@ -37,5 +39,5 @@ pub(crate) fn update_rule(config: &TrainConfig) -> UpdateRule {
         ..AdamWSettings::default()
     });
     let clip = if config.clip > 0.0 { Clip::Norm(config.clip as f32) } else { Clip::None };
-    UpdateRule { clip, accumulation: config.accumulation_rule(), ..UpdateRule::of(optimizer) }
+    UpdateRule { clip, accumulation: config.accumulation_rule(), world, ..UpdateRule::of(optimizer) }
 }

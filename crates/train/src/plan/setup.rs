@@ -21,11 +21,13 @@ use crate::run::control::RunControl;
 use crate::settings::adapter_options::AdapterOptions;
 use crate::settings::kinds::{AccumulationKind, MethodKind};
 use crate::{TrainConfig, TrainError};
+use remat_comm::{Link, LinkProbe, measure_links};
 use remat_data::{Batch, DataLoader, Dataset, DatasetBuilder, LoaderOptions, ModelTokens, Order, Sample};
 use remat_formats::SettingName;
 use remat_formats::{TokenIndices, tokenizer_reading_bytes};
+use remat_ir::World;
 use remat_model::{BatchShape, LoraConfig, Method, Model, Quant, Targets};
-use remat_plan::{DeviceProfile, Prices, SpillPrices};
+use remat_plan::{DeviceProfile, LinkPrices, Prices, SpillPrices};
 use remat_step::DeviceOptions;
 use remat_tensor::{Philox, stream_of_name};
 use std::collections::BTreeMap;
@@ -73,6 +75,10 @@ pub(crate) struct SetUp {
     pub(crate) spill: Option<SpillPrices>,
     /// Bytes per second of the model's files, where weights may be read from there alone.
     pub(crate) file_reads: Option<f64>,
+    /// The ranks that train together.
+    pub(crate) world: World,
+    /// What joins them.
+    pub(crate) links: Option<LinkPrices>,
 }
 
 /// Held-out rows and the shape they are evaluated in.
@@ -107,11 +113,29 @@ impl SetUpFor<'_> {
         }
     }
 
-    fn ranks(&self) -> usize {
+    fn world(&self) -> World {
         match self {
-            SetUpFor::Run(_, RunControl { ranks: Some(engine), .. }) => engine.size(),
-            SetUpFor::Plan(ranks) => *ranks,
-            SetUpFor::Run(..) | SetUpFor::Profile => 0,
+            SetUpFor::Run(_, RunControl { ranks: Some(engine), .. }) => {
+                World { rank: engine.rank(), size: engine.size() }
+            }
+            SetUpFor::Plan(ranks) => World { rank: 0, size: (*ranks).max(1) },
+            SetUpFor::Run(..) | SetUpFor::Profile => World::ALONE,
+        }
+    }
+
+    /// What joins the ranks, measured between those of a run; what a plan moves is counted apart.
+    fn links(&self) -> Result<Option<LinkPrices>, TrainError> {
+        match self {
+            SetUpFor::Run(_, RunControl { ranks: Some(engine), .. }) => {
+                let links = measure_links(engine.as_ref(), LinkProbe::QUICK)?;
+                let slowest = |slowest: LinkPrices, link: &Link| LinkPrices {
+                    bytes_per_second: slowest.bytes_per_second.min(link.bytes_per_second),
+                    seconds: slowest.seconds.max(link.seconds),
+                };
+                Ok(Some(links.iter().fold(LinkPrices::FREE, slowest)))
+            }
+            SetUpFor::Plan(_) => Ok(Some(LinkPrices::FREE)),
+            SetUpFor::Run(..) | SetUpFor::Profile => Ok(None),
         }
     }
 
@@ -179,7 +203,6 @@ impl SetUp {
             sampling_bytes: samples.as_ref().map_or(0, |samples| reading_bytes + samples.bytes()),
             measuring_bytes: 0,
             traced_micro_batches: whom.traced_micro_batches(&config),
-            ranks: whom.ranks(),
             adapter_is_read: resumed.is_some() || config.init_adapter.is_some() || begins_with_both(&method),
         };
         let (limits, prices) = (Limits::of(&config, &options.profile()), given_prices(&config)?);
@@ -203,12 +226,14 @@ impl SetUp {
             prices,
             spill,
             file_reads,
+            world: whom.world(),
+            links: whom.links()?,
         })
     }
 
     /// What plans are made of.
     pub(crate) fn setting(&self) -> Setting<'_> {
-        Setting { config: &self.config, model: &self.model, method: &self.method, shape: self.shape }
+        Setting { config: &self.config, model: &self.model, method: &self.method, shape: self.shape, world: self.world }
     }
 
     /// The device with prices as given, from the cache, or nominal ones, and those of copies.
@@ -222,10 +247,10 @@ impl SetUp {
         self.with_copies(profile)
     }
 
-    /// A profile with the prices of copies.
+    /// A profile with the prices of copies and of what joins the ranks.
     pub(crate) fn with_copies(&self, profile: DeviceProfile) -> DeviceProfile {
         let profile = with_spill(profile, self.spill);
-        DeviceProfile { prices: Prices { file_reads: self.file_reads, ..profile.prices }, ..profile }
+        DeviceProfile { prices: Prices { file_reads: self.file_reads, links: self.links, ..profile.prices }, ..profile }
     }
 
     /// What is planned beside the longest micro-step and the update.

@@ -4,7 +4,7 @@
 //! from their first use keep them apart from what is written (`remat_ir::FirstWrite`). Invariant: a source that several
 //! plans name counts once.
 
-use remat_ir::{FirstWrite, Graph, SourceRole, StateRole, Storage, Value};
+use remat_ir::{FirstWrite, Graph, SourceRole, Storage, Value};
 use std::collections::HashSet;
 
 /// Where a weight may begin in a file.
@@ -20,8 +20,6 @@ pub(crate) struct SourceTotals {
     pub(crate) quantised_exactly: usize,
     pub(crate) parameters: usize,
     pub(crate) gradients: usize,
-    /// Those of one micro-batch alone, without rounding.
-    pub(crate) gradients_of_micro_batch: usize,
     pub(crate) moments: usize,
     /// Keys and values of generation.
     pub(crate) caches: usize,
@@ -88,9 +86,6 @@ impl SourceTotals {
             Storage::Input | Storage::Arena => &mut self.inputs,
         };
         *total += bytes;
-        if let Some(SourceRole::Parameter(_, StateRole::Gradient)) = value.role {
-            self.gradients_of_micro_batch += value.ty.bytes();
-        }
         if value.storage == Storage::State {
             self.has_adapters |= value.role.is_some_and(SourceRole::is_adapter_parameter);
             self.zero_at_first += if first_write == FirstWrite::Adapter { bytes } else { 0 };

@@ -259,7 +259,7 @@ fn fitted(by_class: &HashMap<OpClass, Vec<Measured>>, options: &DeviceOptions) -
         fitted(class).or_else(|| fitted(alike)).unwrap_or(nominal.rate(class))
     };
     let rates = OpClass::ALL.iter().map(rate).collect();
-    Prices { rates, measured: true, spill: None, file_reads: None }
+    Prices { rates, measured: true, spill: None, file_reads: None, links: None }
 }
 
 /// Of two the shorter one: what else a machine does makes a step longer and never shorter.

@@ -95,7 +95,7 @@ fn parse(text: &str, precision: Precision, threads: usize) -> Result<Prices, Str
             .ok_or_else(|| format!("has no price of \"{name}\" in {format}; write it anew {BY}"))
     };
     let rates = OpClass::ALL.iter().map(of_class).collect::<Result<Vec<_>, _>>()?;
-    let prices = Prices { rates, measured: true, spill: file.offload, file_reads: None };
+    let prices = Prices { rates, measured: true, spill: file.offload, file_reads: None, links: None };
     match prices.are_plausible() {
         true => Ok(prices),
         false => {

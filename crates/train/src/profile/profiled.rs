@@ -89,6 +89,7 @@ impl Profiled {
                 verdict: self.verdict.clone(),
             }),
             answers: None,
+            ranks: Vec::new(),
         })
     }
 }

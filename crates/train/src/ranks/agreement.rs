@@ -57,7 +57,7 @@ pub(crate) fn compare_prepared(prepared: &Prepared, engine: &dyn Engine) -> Resu
         ("the settings after the model and rows were read", settings_of(&prepared.config)),
         ("the data", position),
         ("the save to go on from", format!("update {resumed}")),
-        ("the update's graph", hash(&prepared.update_text())),
+        ("what ranks do together", hash(&prepared.agreed_text())),
     ];
     compare(&mine.map(|(what, value)| (what.to_string(), value)), engine)
 }

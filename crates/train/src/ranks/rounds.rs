@@ -1,26 +1,43 @@
 //! The micro-batches of an update on several ranks, in rounds of one for each rank.
 //!
-//! Invariants: every rank makes the same calls in the same order; rank 0 alone decides whether the run goes on, and tells it
-//! before each round, so that an interrupted run stops everywhere between the same two micro-batches; losses are summed in
-//! the order of micro-batches, as in a single process.
+//! Invariants: every rank makes the same calls in the same order; rank 0 alone decides what happens next, and tells it before each
+//! round, so that an interrupted run stops everywhere between the same two micro-batches; losses are summed in the order of
+//! micro-batches, as in a single process. What moves gradients and parameters is in the plans.
 
-use crate::ranks::gradient_exchange::GradientExchange;
+use crate::folder::saved_states::SavedState;
 use crate::ranks::same_bytes::SameBytes;
+use crate::ranks::whole_states::{self, WholeStates};
 use crate::run::batched_step::BatchedStep;
 use crate::run::gradient_watch::GradientWatch;
 use crate::run::session::Session;
 use crate::{Checks, TrainError};
 use remat_comm::{Engine, broadcast, gather_all};
 use remat_data::{DataLoader, UpdateBatch};
-use remat_plan::DeviceError;
+use remat_plan::Device;
 
 const LOSS_BYTES: usize = size_of::<f64>();
+
+/// What rank 0 has all ranks do next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Next {
+    /// The update, or its next round.
+    GoOn,
+    /// Not this update; or, before one, nothing any more.
+    Stop,
+    /// Send rank 0 what they have of the states that it saves.
+    SendStates,
+}
+
+impl Next {
+    const ALL: [Next; 3] = [Next::GoOn, Next::Stop, Next::SendStates];
+}
 
 /// This rank among the others of a run.
 pub(crate) struct Ranks<'a> {
     engine: &'a dyn Engine,
-    gradients: GradientExchange,
     same: SameBytes,
+    /// The host of each rank.
+    hosts: Vec<String>,
     /// What this rank tells the others of an update: whether its batches were conclusive, and its losses.
     told: Vec<u8>,
 }
@@ -30,13 +47,23 @@ impl<'a> Ranks<'a> {
     pub(crate) fn new(
         engine: &'a dyn Engine,
         session: &Session,
-        states: &[String],
+        states: &[SavedState],
         checks: Checks,
-    ) -> Result<Self, DeviceError> {
-        let Session { parameters, gradient_sum, step, .. } = session;
-        let gradients = GradientExchange::new(engine, parameters, *gradient_sum, step.loaded.device())?;
+    ) -> Result<Self, TrainError> {
         let same = SameBytes::of(session, states, checks.compare_ranks_every)?;
-        Ok(Ranks { engine, gradients, same, told: Vec::new() })
+        let hosts = gather_all(engine, engine.host().as_bytes())?;
+        let hosts = hosts.iter().map(|host| String::from_utf8_lossy(host).into_owned()).collect();
+        Ok(Ranks { engine, same, hosts, told: Vec::new() })
+    }
+
+    /// What joins them.
+    pub(crate) fn engine(&self) -> &'a dyn Engine {
+        self.engine
+    }
+
+    /// The host of each rank.
+    pub(crate) fn hosts(&self) -> &[String] {
+        &self.hosts
     }
 
     /// Holds what all ranks loaded to the others'.
@@ -44,21 +71,45 @@ impl<'a> Ranks<'a> {
         self.same.compare(self.engine, session.step.loaded.device(), session.made_updates)
     }
 
-    /// After an update: the same again, if it is time for it or something is written.
+    /// Before an update, which hands what a parameter's owner has to all others: the parameters again, if that takes little or it
+    /// is time for it.
+    pub(crate) fn compare_parameters(&self, device: &dyn Device, made: u64) -> Result<(), TrainError> {
+        self.same.compare_parameters(self.engine, device, made)
+    }
+
+    /// After an update: everything again, if it is time for it or something is written.
     pub(crate) fn compare(&self, session: &Session) -> Result<(), TrainError> {
         let made = session.made_updates;
         if self.same.is_due(made) || session.is_written(made) { self.begin(session) } else { Ok(()) }
     }
 
     /// What rank 0 decides, on all ranks.
-    pub(crate) fn decide(&self, goes_on: bool) -> Result<bool, TrainError> {
-        let mut decision = [u8::from(goes_on)];
+    pub(crate) fn decide(&self, next: Next) -> Result<Next, TrainError> {
+        let mut decision = [next as u8];
         broadcast(self.engine, 0, &mut decision)?;
-        Ok(decision[0] == 1)
+        Ok(Next::ALL.get(usize::from(decision[0])).copied().unwrap_or(Next::Stop))
+    }
+
+    /// On rank 0: has the others send what they have of `states`, for one reading of them.
+    pub(crate) fn whole_states<'b>(
+        &self,
+        states: &'b [SavedState],
+        device: &'b dyn Device,
+    ) -> Result<WholeStates<'b>, TrainError>
+    where
+        'a: 'b,
+    {
+        self.decide(Next::SendStates)?;
+        Ok(WholeStates::new(states, device, Some(self.engine)))
+    }
+
+    /// On the others: sends it.
+    pub(crate) fn send_states(&self, states: &[SavedState], device: &dyn Device) -> Result<(), TrainError> {
+        whole_states::send(states, device, self.engine)
     }
 
     /// The sum of the negative log-likelihoods of all micro-batches of the update after `made` others, whose gradients are
-    /// added up on all ranks; `None` if rank 0 was interrupted between two rounds.
+    /// added up by their owners; `None` if rank 0 was interrupted between two rounds.
     pub(crate) fn run_micro_batches(
         &mut self,
         (step, loader): (&mut BatchedStep, &DataLoader),
@@ -71,7 +122,8 @@ impl<'a> Ranks<'a> {
         self.told.clear();
         self.told.push(0);
         for first in (0..count).step_by(size) {
-            if !self.decide(!is_interrupted())? {
+            let next = if is_interrupted() { Next::Stop } else { Next::GoOn };
+            if self.decide(next)? != Next::GoOn {
                 return Ok(None);
             }
             let micro = first + rank;
@@ -80,9 +132,8 @@ impl<'a> Ranks<'a> {
                 self.told.extend(loss.to_le_bytes());
                 watch.see(step.batch());
             }
-            self.gradients.add(self.engine, size.min(count - first), step.loaded.device_mut())?;
+            step.accumulate_round(size.min(count - first), made)?;
         }
-        self.gradients.finish(self.engine, step.loaded.device_mut())?;
         self.told[0] = u8::from(watch.is_conclusive());
         let told = gather_all(self.engine, &self.told)?;
         watch.conclude(told.iter().any(|told| told[0] == 1));

@@ -1,11 +1,12 @@
-//! Whether what all ranks have to hold alike is alike: parameters, moments and the weights that are not trained, by their
-//! hashes.
+//! Whether what all ranks have to hold alike is alike: parameters and the weights that are not trained, by their hashes.
 //!
-//! Invariants: a bit that was flipped in the memory of one rank is always noticed, since each step of a hash can be undone; no
-//! tensor is copied whole. It is compared before the first update, every so many updates and before whatever is written, so
-//! that no save holds what one rank alone computed.
+//! Invariants: a bit that was flipped in the memory of one rank is noticed when it is next compared, since each step of a hash can be undone; no
+//! tensor is copied whole. It is compared before the first update, every so many updates and before whatever is written.
+//! Parameters are besides, where they are small, before every update, since it hands each of them from its owner to all: what
+//! was flipped before is the same everywhere behind it.
 
 use crate::TrainError;
+use crate::folder::saved_states::SavedState;
 use crate::run::session::Session;
 use remat_comm::{Engine, gather_all};
 use remat_ir::Storage;
@@ -13,23 +14,35 @@ use remat_plan::{Device, DeviceError, SourceId};
 
 /// What all ranks hold alike.
 pub(crate) struct SameBytes {
+    /// Parameters first.
     names: Vec<String>,
     sources: Vec<SourceId>,
+    parameters: usize,
     every: u64,
+    /// Whether the parameters are so small that they are compared before every update.
+    always: bool,
 }
 
+/// Parameters that are compared before every update: at the speed of memory, a few thousandths of any update's time.
+const MOST_PARAMETER_BYTES: usize = 64 << 20;
+
 impl SameBytes {
-    /// The saved states `states` of a run, and its weights; compared after every `every` updates.
-    pub(crate) fn of(session: &Session, states: &[String], every: u64) -> Result<Self, DeviceError> {
+    /// What every rank has all of: those of the saved states `states` of a run, and its weights; compared after every `every`
+    /// updates.
+    pub(crate) fn of(session: &Session, states: &[SavedState], every: u64) -> Result<Self, DeviceError> {
         let loaded = &session.step.loaded;
         let graph = &loaded.micro_plan(session.step.longest()).graph;
         let weights = graph.values.iter().filter(|value| value.storage == Storage::Weight);
         let weights = weights.map(|value| (Storage::Weight, value.name.clone()));
+        let states = states.iter().filter(|state| state.is_everywhere());
+        let bytes: usize = states.clone().map(|state| state.ty.bytes()).sum();
+        let (parameters, always) = (states.clone().count(), bytes <= MOST_PARAMETER_BYTES);
         let all: Vec<(Storage, String)> =
-            states.iter().map(|name| (Storage::State, name.clone())).chain(weights).collect();
+            states.map(|state| (Storage::State, state.name.clone())).chain(weights).collect();
         let sources = all.iter().map(|(storage, name)| loaded.device().known(*storage, name));
         let sources = sources.collect::<Result<_, _>>()?;
-        Ok(SameBytes { names: all.into_iter().map(|(_, name)| name).collect(), sources, every })
+        let names = all.into_iter().map(|(_, name)| name).collect();
+        Ok(SameBytes { names, sources, parameters, every, always })
     }
 
     /// Whether it is time, after so many updates.
@@ -42,8 +55,35 @@ impl SameBytes {
     /// # Errors
     /// A tensor that is another on one rank than on the others; every rank is told.
     pub(crate) fn compare(&self, engine: &dyn Engine, device: &dyn Device, made: u64) -> Result<(), TrainError> {
-        let (mut buffer, mut mine) = (Vec::new(), Vec::with_capacity(self.sources.len() * HASH_BYTES));
-        for &source in &self.sources {
+        self.compare_first(self.sources.len(), engine, device, made)
+    }
+
+    /// Compares the parameters before an update after `made` others, if that takes little or it is time for it.
+    ///
+    /// # Errors
+    /// As [`SameBytes::compare`].
+    pub(crate) fn compare_parameters(
+        &self,
+        engine: &dyn Engine,
+        device: &dyn Device,
+        made: u64,
+    ) -> Result<(), TrainError> {
+        if self.always || self.is_due(made) {
+            self.compare_first(self.parameters, engine, device, made)
+        } else {
+            Ok(())
+        }
+    }
+
+    fn compare_first(
+        &self,
+        count: usize,
+        engine: &dyn Engine,
+        device: &dyn Device,
+        made: u64,
+    ) -> Result<(), TrainError> {
+        let (mut buffer, mut mine) = (Vec::new(), Vec::with_capacity(count * HASH_BYTES));
+        for &source in &self.sources[..count] {
             let mut hash = Hash::default();
             device.read_pieces(source, &mut buffer, &mut |piece| {
                 hash.add(piece);

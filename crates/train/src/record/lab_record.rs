@@ -115,6 +115,14 @@ pub struct AnswersRecord {
     pub right_after: usize,
 }
 
+/// One of the ranks that trained together.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[allow(missing_docs)]
+pub struct RankRecord {
+    pub rank: usize,
+    pub host: String,
+}
+
 /// The record of one run.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[allow(missing_docs)]
@@ -132,6 +140,9 @@ pub struct Record {
     pub plan: PlanRecord,
     pub observed: Observed,
     pub bound_by: String,
+    /// The host of each rank, of a run on several.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub ranks: Vec<RankRecord>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub profile: Option<ProfileRecord>,
     #[serde(skip_serializing_if = "Option::is_none")]

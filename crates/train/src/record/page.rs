@@ -71,6 +71,10 @@ fn program_and_files(record: &Record, row: &mut dyn FnMut(&str, String)) {
     row("memory of the machine", memory_bytes.map_or("unknown".to_string(), size));
     row("backend", (*backend).to_string());
     row("GPU", gpu.clone().unwrap_or_else(|| "none used".to_string()));
+    if !record.ranks.is_empty() {
+        let hosts: Vec<&str> = record.ranks.iter().map(|rank| rank.host.as_str()).collect();
+        row("ranks", format!("{}, on {}", hosts.len(), hosts.join(", ")));
+    }
     let model = &record.model;
     row("model", format!("{} ({}, {} parameters)", model.path.display(), model.family, model.parameters));
     row("model sha256", model.sha256_or_why());

@@ -100,6 +100,11 @@ impl BatchedStep {
         self.loaded.accumulate().map_err(|error| in_update(error, made))
     }
 
+    /// The same after a round of several ranks, of which the first `present` have run a micro-batch.
+    pub(crate) fn accumulate_round(&mut self, present: usize, made: u64) -> Result<(), TrainError> {
+        self.loaded.accumulate_round(present).map_err(|error| in_update(error, made))
+    }
+
     /// Updates all parameters by their accumulated gradients, zeroes those, and returns their norm before clipping.
     /// `made` updates were made before.
     pub(crate) fn run_update(&mut self, lr: f64, made: u64) -> Result<f64, TrainError> {

@@ -4,6 +4,7 @@ use crate::folder::existing::Existing;
 use remat_comm::Engine;
 use remat_step::device::Opener;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
@@ -28,7 +29,7 @@ pub struct RunControl<'a> {
     /// How long the run waits for room where the disk is full before it ends; zero: not at all.
     pub disk_wait: Duration,
     /// The ranks that train together, of which this is one; none where the process trains alone.
-    pub ranks: Option<&'a dyn Engine>,
+    pub ranks: Option<&'a Arc<dyn Engine>>,
 }
 
 /// Checks of a run, for those who doubt it. They cost time; the result is the same.

@@ -13,6 +13,7 @@
 //! Invariant: nothing is read once every parameter has passed.
 
 use crate::TrainError;
+use remat_comm::{CommError, Engine, gather_all};
 use remat_data::{Batch, IGNORED_LABEL};
 use remat_ir::{Parameter, ParameterKind, StateRole, Storage};
 use remat_plan::{Device, DeviceError};
@@ -62,15 +63,24 @@ impl GradientWatch {
         self.conclusive = conclusive;
     }
 
-    /// Checks the accumulated gradients of update `step`, before it is made with the rate `lr`.
-    pub(crate) fn check(&mut self, step: u64, lr: f64, device: &dyn Device) -> Result<(), TrainError> {
+    /// Checks the accumulated gradients of update `step`, before it is made with the rate `lr`. On several ranks, each of which has
+    /// those of the elements that it owns, all call it together.
+    pub(crate) fn check(
+        &mut self,
+        step: u64,
+        lr: f64,
+        device: &dyn Device,
+        ranks: Option<&dyn Engine>,
+    ) -> Result<(), TrainError> {
         if self.pending.is_empty() || !std::mem::take(&mut self.conclusive) {
             return Ok(());
         }
+        let zeros = self.pending.iter().map(|watched| is_zero(device, &self.sum.name(&watched.name)));
+        let zeros = everywhere(zeros.collect::<Result<_, _>>()?, ranks)?;
         let mut still = Vec::new();
         let mut silent = Vec::new();
-        for watched in self.pending.drain(..) {
-            if !is_zero(device, &self.sum.name(&watched.name))? {
+        for (watched, is_zero_everywhere) in self.pending.drain(..).zip(zeros) {
+            if !is_zero_everywhere {
                 continue;
             }
             let gated = watched.gated_by.as_ref().map_or(Ok(false), |gate| is_zero(device, gate))?;
@@ -85,9 +95,16 @@ impl GradientWatch {
     }
 }
 
-/// Whether every element of a state is zero, of either sign.
+/// What holds on every rank.
+fn everywhere(holds: Vec<bool>, ranks: Option<&dyn Engine>) -> Result<Vec<bool>, CommError> {
+    let Some(engine) = ranks else { return Ok(holds) };
+    let all = gather_all(engine, &holds.iter().map(|&holds| u8::from(holds)).collect::<Vec<_>>())?;
+    Ok((0..holds.len()).map(|index| all.iter().all(|holds| holds.get(index) == Some(&1))).collect())
+}
+
+/// Whether every element of a state is zero, of either sign; all of none are.
 fn is_zero(device: &dyn Device, name: &str) -> Result<bool, DeviceError> {
-    let (state, mut bytes) = (device.known(Storage::State, name)?, [0; 4096]);
+    let (Some(state), mut bytes) = (device.source(Storage::State, name), [0; 4096]) else { return Ok(true) };
     let size = device.source_type(state).bytes();
     for at in (0..size).step_by(bytes.len()) {
         let piece = &mut bytes[..4096.min(size - at)];

@@ -3,6 +3,7 @@
 //! Invariant: [`prepare`] reads input and compiles, and [`Prepared::load`] fills the device; neither writes a file, so a
 //! run that is refused leaves nothing behind. All errors of a user's input come from here.
 
+use crate::folder::saved_states::saved_states;
 use crate::folder::snapshot::{self, Resumed};
 use crate::generate::sample_texts::SampleTexts;
 use crate::plan::alternatives::with_alternatives;
@@ -27,13 +28,15 @@ use crate::run::report::{Event, PlannedRun, Reporter};
 use crate::run::sampler::Sampler;
 use crate::run::session::{Evaluation, RunFacts, Session};
 use crate::{MemoryPart, PhaseMemory, TrainConfig, TrainError};
+use remat_comm::Engine;
 use remat_data::{Batch, DataLoader};
-use remat_ir::Storage;
+use remat_ir::{StateRole, Storage, World};
 use remat_model::{BatchShape, Method, Model, refresh_working_copies};
-use remat_plan::{DeviceProfile, MemoryDomain, Prices};
+use remat_plan::{DeviceProfile, MemoryDomain, Plan, Prices};
 use remat_step::device::release_freed_memory;
 use remat_step::{DeviceOptions, MicroPlan, StepPlans, TrainingStep};
 use std::collections::HashSet;
+use std::sync::Arc;
 
 /// A run that is ready to be loaded.
 pub(crate) struct Prepared {
@@ -55,6 +58,9 @@ pub(crate) struct Prepared {
     in_files: HashSet<String>,
     /// The prices that it was planned with, if they are this machine's own.
     own_prices: Option<Prices>,
+    world: World,
+    /// What joins this rank to the others, if there are any.
+    engine: Option<Arc<dyn Engine>>,
 }
 
 /// Reads all input and compiles the step.
@@ -70,7 +76,7 @@ pub(crate) fn prepare(
     let beside = setup.other_graphs()?;
     let SetUp { config, options, limits, buffers, .. } = &setup;
     let planned = |profile: &DeviceProfile, buffers: Buffers| {
-        let step = TrainingStep::new(training.clone(), Some(&update_rule(config)))?;
+        let step = TrainingStep::new(training.clone(), Some(&update_rule(config, setting.world)))?;
         let micro_step = MicroStepProblem::of(step, setting, profile)?;
         plan_step(config, &micro_step, &beside, profile, buffers, *limits)
             .map_err(|error| with_alternatives(error, setting, profile))
@@ -97,7 +103,8 @@ pub(crate) fn prepare(
     };
     let bucket_plans = step.bucket_plans(&setup.buckets, &profile);
     let own_prices = (setup.prices.is_none() && control.device.is_none()).then_some(profile.prices);
-    let SetUp { config, model, method, shape, loader, evaluation, samples, buckets, options, limits, .. } = setup;
+    let SetUp { config, model, method, shape, loader, evaluation, samples, buckets, options, limits, world, .. } =
+        setup;
     let loader = loader.expect("a run has rows");
     let per_epoch = loader.updates_per_epoch() as u64;
     let total_updates = config.total_updates(per_epoch)?;
@@ -118,6 +125,8 @@ pub(crate) fn prepare(
         planned: step,
         in_files,
         own_prices,
+        world,
+        engine: control.ranks.map(Arc::clone),
     })
 }
 
@@ -166,9 +175,11 @@ impl Prepared {
         self.planned.account.phases()
     }
 
-    /// The update of all parameters, as text.
-    pub(crate) fn update_text(&self) -> String {
-        self.planned.trained.update.as_ref().map(ToString::to_string).unwrap_or_default()
+    /// What is trained and what ranks do together, as text: the rest of an update is another on each rank.
+    pub(crate) fn agreed_text(&self) -> String {
+        let parameters = self.planned.trained.parameters.iter().map(|p| format!("{} {}", p.name, p.ty));
+        let plans = std::iter::once(&self.planned.update).chain(&self.planned.accumulation);
+        parameters.chain(plans.flat_map(Plan::agreed)).collect::<Vec<_>>().join("\n")
     }
 
     fn arena_bytes(&self) -> usize {
@@ -205,11 +216,17 @@ impl Prepared {
 
     /// Allocates everything and fills it: base weights, then the adapter or the saved state.
     pub(crate) fn load(self) -> Result<Session, TrainError> {
-        let (facts, gradient_sum) = (self.facts(), self.config.accumulation_rule().sum());
+        let (facts, world) = (self.facts(), self.world);
+        // Ranks add up apart whatever the settings say.
+        let gradient_sum =
+            if world.is_alone() { self.config.accumulation_rule().sum() } else { StateRole::GradientSum };
         let PlannedStep { micro, update, accumulation, evaluation, generation, shorter, account, trained } =
             self.planned;
         let (graph, parameters) = (micro.graph.clone(), trained.parameters);
         let mut device = self.options.open()?;
+        if let Some(engine) = self.engine {
+            device.set_ranks(engine);
+        }
         device.set_spill_folder(self.config.offload.as_deref());
         if !micro.spilled.is_empty() {
             device.set_weights_in_files(self.model.weights_in_files(&graph)?);
@@ -232,8 +249,8 @@ impl Prepared {
         self.model.load_frequencies(lengths, device)?;
         match (&self.resumed, &self.config.init_adapter, &self.method) {
             (Some(resumed), _, _) => {
-                let states = snapshot::saved_states(&parameters, &self.config);
-                snapshot::restore(&resumed.save, &states, device)?;
+                let states = saved_states(&parameters, &self.config, world);
+                snapshot::restore(&resumed.save, &states, world.rank, device)?;
                 refresh_working_copies(&parameters, device)?;
                 if let Some(lora) = self.method.adapter() {
                     self.model.refill_adapter_start(lora, self.config.seed, device)?;
@@ -266,6 +283,7 @@ impl Prepared {
             total_updates: self.total_updates,
             facts,
             gradient_sum,
+            world,
         })
     }
 }

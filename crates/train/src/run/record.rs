@@ -2,7 +2,7 @@
 
 use crate::TrainError;
 use crate::folder::file_names::{BEST_FOLDER, RECORD_FILE};
-use crate::record::lab_record::{BestRecord, ModelRecord, Observed, Record, RecordKind, data_records};
+use crate::record::lab_record::{BestRecord, ModelRecord, Observed, RankRecord, Record, RecordKind, data_records};
 use crate::record::program::build;
 use crate::run::report::Event;
 use crate::run::under_way::Run;
@@ -44,6 +44,7 @@ impl Run<'_> {
                 tokens_per_second: if self.seconds > 0.0 { self.tokens as f64 / self.seconds } else { 0.0 },
             },
             bound_by: facts.bound_by.clone(),
+            ranks: self.ranks.as_ref().map_or_else(Vec::new, |ranks| rank_records(ranks.hosts())),
             profile: None,
             answers: None,
         };
@@ -60,4 +61,9 @@ impl Run<'_> {
         written.map_err(no_record)?;
         Ok(record)
     }
+}
+
+/// The ranks of these hosts.
+fn rank_records(hosts: &[String]) -> Vec<RankRecord> {
+    hosts.iter().enumerate().map(|(rank, host)| RankRecord { rank, host: host.clone() }).collect()
 }

@@ -5,6 +5,7 @@
 
 use crate::folder::kept_rows;
 use crate::folder::snapshot::{self, DataState, LogEntry, TrainerState};
+use crate::ranks::whole_states::WholeStates;
 use crate::run::held_out::Best;
 use crate::run::report::Event;
 use crate::run::sample_log::SampleLog;
@@ -38,10 +39,16 @@ impl Run<'_> {
             unevaluated: self.unevaluated,
             held_out: self.held_out.clone(),
         };
-        let states = &self.states;
+        let (states, ranks, device) = (&self.saved, self.ranks.as_ref(), session.step.loaded.device());
         let (path, note) = self.saves.write(session.made_updates, &mut |folder| {
             write_result(session, folder)?;
-            snapshot::write(folder, states, session.step.loaded.device(), &trainer, &data, &session.config)
+            let mut whole = match ranks {
+                Some(ranks) => ranks.whole_states(states, device)?,
+                None => WholeStates::new(states, device, None),
+            };
+            let written = snapshot::write(folder, states, &mut whole, &trainer, &data, &session.config);
+            whole.finish()?;
+            written
         })?;
         let mut notes = Vec::from_iter(note);
         if let Some(limit) = session.config.save_total_limit {

@@ -9,7 +9,7 @@ use crate::run::evaluate::EvaluationRows;
 use crate::run::sampler::Sampler;
 use crate::{Schedule, TrainConfig};
 use remat_data::DataLoader;
-use remat_ir::{Parameter, StateRole};
+use remat_ir::{Parameter, StateRole, World};
 use remat_model::{Method, Model};
 
 /// Held-out rows and when they are evaluated.
@@ -36,6 +36,8 @@ pub(crate) struct Session {
     pub(crate) facts: RunFacts,
     /// Where the gradients of an update are added up.
     pub(crate) gradient_sum: StateRole,
+    /// The ranks that train together.
+    pub(crate) world: World,
 }
 
 impl Session {

@@ -13,6 +13,7 @@ use crate::folder::snapshot::Resumed;
 use crate::ranks::agreement::{agree, compare_prepared};
 use crate::ranks::error_file;
 use crate::ranks::follow::follow;
+use crate::ranks::rounds::Next;
 use crate::run::control::RunControl;
 use crate::run::phase_peaks::PhasePeaks;
 use crate::run::prepare::{Prepared, prepare};
@@ -39,7 +40,7 @@ pub fn train(config: TrainConfig, control: RunControl<'_>, reporter: &mut dyn Re
     }
     let trained = match control.ranks {
         None => config.resolved().and_then(|config| lead(config.clone(), &config, control, reporter)),
-        Some(engine) => train_on_ranks(config, control, engine, reporter),
+        Some(engine) => train_on_ranks(config, control, engine.as_ref(), reporter),
     };
     trained.inspect_err(|error| error_file::write(error, control.ranks.map(|engine| engine.rank()), &out))
 }
@@ -99,7 +100,7 @@ fn lead(
     let earlier = resumed.as_ref().map(Earlier::of);
     let prepared: Prepared = prepare(config, resumed, control)?;
     if let Some(engine) = control.ranks {
-        compare_prepared(&prepared, engine)?;
+        compare_prepared(&prepared, engine.as_ref())?;
     }
     if prepared.loader.dataset().was_kept() {
         reporter.report(Event::Note(&format!(
@@ -162,11 +163,12 @@ impl Run<'_> {
         }
         while self.unevaluated.is_some() || self.goes_on() {
             let is_interrupted = match self.unevaluated {
-                Some(_) => self.tell_ranks(false).map(|()| true)?,
+                Some(_) => true,
                 None => !self.update(&mut batch)?,
             };
             if is_interrupted {
                 let save = self.save()?;
+                self.tell_ranks(Next::Stop)?;
                 return Ok(self.summary(Outcome::Interrupted { save }));
             }
             if self.unevaluated.is_none()
@@ -176,7 +178,6 @@ impl Run<'_> {
                 self.save()?;
             }
         }
-        self.tell_ranks(false)?;
         self.note_early_stop();
         self.check_states()?;
         self.log.sync()?;
@@ -189,6 +190,7 @@ impl Run<'_> {
         self.let_rows_go();
         self.peaks.end(RunPhase::Save);
         self.save_to_extend();
+        self.tell_ranks(Next::Stop)?;
         if let Some(note) = self.validated() {
             self.reporter.report(Event::Note(&note));
         }

@@ -5,9 +5,10 @@
 use crate::folder::best::BestFolder;
 use crate::folder::events_folder::events_folder;
 use crate::folder::run_folder::RunFolder;
+use crate::folder::saved_states::{SavedState, held_names, saved_states};
 use crate::folder::saves::Saves;
-use crate::folder::snapshot::{self, DataState, Resumed};
-use crate::ranks::rounds::Ranks;
+use crate::folder::snapshot::{DataState, Resumed};
+use crate::ranks::rounds::{Next, Ranks};
 use crate::record::time::now_utc;
 use crate::run::control::RunControl;
 use crate::run::gradient_watch::GradientWatch;
@@ -59,7 +60,9 @@ pub(crate) struct Run<'a> {
     pub(crate) held_out: Option<HeldOut>,
     pub(crate) best: BestFolder,
     pub(crate) watch: GradientWatch,
-    /// Names of the parameters and moments: what saves hold.
+    /// The parameters and moments: what saves hold.
+    pub(crate) saved: Vec<SavedState>,
+    /// Names of those that this process has, or has some of.
     pub(crate) states: Vec<String>,
     /// The update after which all of the states were numbers.
     pub(crate) checked: Option<u64>,
@@ -100,8 +103,9 @@ impl<'a> Run<'a> {
         // The line of an update whose evaluation is still to come is written again, with its result.
         let logged = before(session.made_updates, unevaluated);
         let log_samples = |_: &Sampler| SampleLog::open(out, is_resumed.then_some(logged));
-        let states = snapshot::saved_states(&session.parameters, &session.config);
-        let ranks = control.ranks.map(|engine| Ranks::new(engine, &session, &states, control.checks));
+        let saved = saved_states(&session.parameters, &session.config, session.world);
+        let states = held_names(&saved, session.step.loaded.device());
+        let ranks = control.ranks.map(|engine| Ranks::new(engine.as_ref(), &session, &saved, control.checks));
         let hashes = session.evaluation.as_ref().map(|evaluation| hashes(evaluation.rows.dataset().stats()));
         Ok(Run {
             saves,
@@ -113,6 +117,7 @@ impl<'a> Run<'a> {
             }),
             best: BestFolder::of(out),
             watch: GradientWatch::new(&session.parameters, session.gradient_sum),
+            saved,
             states,
             checked: None,
             unevaluated,
@@ -136,9 +141,9 @@ impl<'a> Run<'a> {
         })
     }
 
-    /// Tells the other ranks, if there are any, whether the run goes on.
-    pub(crate) fn tell_ranks(&self, goes_on: bool) -> Result<(), TrainError> {
-        self.ranks.as_ref().map_or(Ok(()), |ranks| ranks.decide(goes_on).map(drop))
+    /// Tells the other ranks, if there are any, what is next.
+    pub(crate) fn tell_ranks(&self, next: Next) -> Result<(), TrainError> {
+        self.ranks.as_ref().map_or(Ok(()), |ranks| ranks.decide(next).map(drop))
     }
 
     /// Whether there are updates to make: not all are made, and the held-out rows are no reason to stop.

@@ -2,6 +2,7 @@
 //!
 //! Invariant: an update that was interrupted has changed nothing that a save holds.
 
+use crate::ranks::rounds::{Next, Ranks};
 use crate::run::checks::{self, finite_number};
 use crate::run::held_out::Best;
 use crate::run::report::Event;
@@ -33,7 +34,7 @@ struct Computed {
 impl Run<'_> {
     /// Makes one update; false if the run was interrupted before it could be made.
     pub(crate) fn update(&mut self, batch: &mut UpdateBatch) -> Result<bool, TrainError> {
-        self.tell_ranks(true)?;
+        self.tell_ranks(Next::GoOn)?;
         self.peaks.begin();
         let start = Instant::now();
         self.session.loader.next_update(batch)?;
@@ -126,7 +127,11 @@ impl Run<'_> {
         let session = &mut self.session;
         let made = session.made_updates;
         let lr = session.schedule.rate(made);
-        self.watch.check(step, lr, session.step.loaded.device())?;
+        let engine = self.ranks.as_ref().map(Ranks::engine);
+        self.watch.check(step, lr, session.step.loaded.device(), engine)?;
+        if let Some(ranks) = &self.ranks {
+            ranks.compare_parameters(session.step.loaded.device(), made)?;
+        }
         if paced {
             session.pace.begin(&mut session.step.loaded);
         }

@@ -16,7 +16,7 @@ const LINK: &str = "1Gbit/s";
 /// How far what crosses the wire may be from what was planned.
 const TOLERANCE: f64 = 0.03;
 
-const UPDATES: u64 = 40;
+const UPDATES: u64 = 200;
 
 /// Two hosts, and the agent that starts a command on one of them.
 struct Hosts {
