@@ -174,7 +174,7 @@ fn elements(name: &str, bytes: usize) -> usize {
 fn what_is_under_way_is_not_touched_and_the_order_is_that_of_all_ranks() {
     let rule = rule(MomentFormat::F32, 1.0, World { rank: 1, size: 3 });
     for plan in plans(&rule) {
-        let source = plan.graph.clone();
+        let source = Graph::clone(&plan.graph);
         assert_eq!(check(&plan, &source), Ok(()));
         let comm: Vec<usize> = (0..plan.steps.len()).filter(|&at| plan.steps[at].queue == Queue::Comm).collect();
         assert!(comm.len() >= 2, "two groups");
