@@ -14,6 +14,9 @@ mod memory;
 mod operand;
 mod reserved_file;
 mod resolve;
+mod resolved_step;
+mod states_file;
+mod stream;
 mod support;
 mod uncached_file;
 mod weights_file;
@@ -30,6 +33,7 @@ use remat_plan::{
 };
 use remat_plan::{Prices, ProgramId, SourceId, StepId, StepMemory, StepTime};
 use resolve::{Program, Sources};
+use resolved_step::ResolvedStep;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -100,6 +104,14 @@ impl CpuExecutor {
         }
     }
 
+    /// Runs one step of the compute queue.
+    fn step(&self, program: &Program, index: usize, step: &ResolvedStep) -> Result<(), DeviceError> {
+        match program.streams.get(&index).zip(self.sources.files()) {
+            Some((stream, files)) => stream.run(&self.pool, &program.plan, step, files),
+            None => dispatch::run(&self.pool, &program.plan, step),
+        }
+    }
+
     /// Runs the steps in order. `watch` is told of each when it has ended; whether it looks at memory says `looks`.
     fn walk(
         &mut self,
@@ -129,7 +141,7 @@ impl CpuExecutor {
                 _ => Ok(()),
             };
             let ran = ready.and_then(|()| match step {
-                Some(step) => dispatch::run(&self.pool, &program.plan, step),
+                Some(step) => self.step(program, index, step),
                 None => Ok(()),
             });
             if let Err(error) = ran {
@@ -164,7 +176,7 @@ impl StepMemory for Memory<'_> {
         let (storage, value) = match *place {
             Place::Arena(id) => return self.read_arena(self.plan.buffers[id.index()].slot.offset + offset, into),
             Place::Weight(weight) => (Storage::Weight, weight.value),
-            Place::State(root) => (Storage::State, root),
+            Place::State(root) | Place::Spilled(root) => (Storage::State, root),
             Place::Input(id) => (Storage::Input, id),
         };
         let source = self.sources.find(storage, &self.plan.graph.value(value).name).expect("`load` has every source");

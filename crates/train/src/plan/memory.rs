@@ -122,7 +122,7 @@ impl MemoryAccount {
         let off = plans().flat_map(|plan| plan.spilled.iter().map(|&id| plan.graph.value(id).name.as_str()));
         let off: HashSet<&str> = off.collect();
         let alignment_bytes = profile.rules.slot_alignment_bytes;
-        let sources = SourceTotals::with_weights_off_memory(&graphs, alignment_bytes, &off, in_files);
+        let sources = SourceTotals::with_some_off_memory(&graphs, alignment_bytes, &off, in_files);
         let steps = plans().map(|plan| plan.steps.len()).sum();
         let arena = ArenaParts::of(micro, largest_arena(micro, others));
         let spill_file = plans().map(|plan| plan.spill_file_bytes()).max().unwrap_or(0);
@@ -150,6 +150,7 @@ impl MemoryAccount {
             (host, MemoryPart::Reserve, RESERVE_BYTES),
             (MemoryDomain::Disk, MemoryPart::SpillFile, spill_file),
             (MemoryDomain::Disk, MemoryPart::WeightsFile, sources.weights_file),
+            (MemoryDomain::Disk, MemoryPart::StatesFile, sources.states_file),
         ] {
             rows.add(domain, part, bytes);
         }
@@ -225,7 +226,8 @@ impl MemoryAccount {
                 | MemoryPart::ProgramAndTokenizer
                 | MemoryPart::Reserve
                 | MemoryPart::SpillFile
-                | MemoryPart::WeightsFile,
+                | MemoryPart::WeightsFile
+                | MemoryPart::StatesFile,
                 _,
             ) => bytes,
         }
