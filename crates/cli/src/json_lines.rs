@@ -95,6 +95,7 @@ fn planned(plan: &PlannedRun<'_>) -> Value {
         "offloaded_bytes": plan.offloaded_bytes,
         "off_memory_weight_bytes": plan.off_memory_weight_bytes,
         "read_weight_bytes": plan.read_weight_bytes,
+        "states": plan.states,
         "arena_bytes": plan.arena_bytes,
         "buckets": plan.buckets,
         "planned_peak_bytes": plan.memory.planned_peak_bytes(),

@@ -4,7 +4,7 @@
 use crate::units::{bytes, count, counted, in_tiles};
 use crate::{file_notes, names};
 use remat_data::SampleStats;
-use remat_train::{BucketPlan, MemoryAccount, MemoryPart, MethodKind, PlannedRun};
+use remat_train::{BucketPlan, MemoryAccount, MemoryPart, MethodKind, PlacedStates, PlannedRun};
 
 /// The lines.
 pub(crate) fn header(plan: &PlannedRun<'_>) -> Vec<String> {
@@ -94,8 +94,18 @@ fn planned(plan: &PlannedRun<'_>) -> String {
             format!(", {} of weights off memory ({read} read a micro-step)", bytes(off as u64))
         }
     };
+    let sum = |of: fn(&PlacedStates) -> usize| bytes(plan.states.iter().map(of).sum::<usize>() as u64);
+    let states = match plan.states.is_empty() {
+        true => String::new(),
+        false => format!(
+            ", {} of training state off memory ({} read and {} written an update)",
+            sum(|states| states.disk_bytes),
+            sum(|states| states.read_bytes),
+            sum(|states| states.written_bytes)
+        ),
+    };
     format!(
-        "plan      checkpointing {}: {}, {} recomputed{}{away}{weights}, arena {} · {}, {}",
+        "plan      checkpointing {}: {}, {} recomputed{}{away}{weights}{states}, arena {} · {}, {}",
         plan.config.checkpointing,
         counted(plan.plan_steps, "step"),
         plan.recomputed_steps,

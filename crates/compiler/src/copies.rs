@@ -1,4 +1,5 @@
-//! Copy steps: residuals that leave the arena when they were made and come back before backward reads them.
+//! Copy steps: residuals that leave the arena when they were made and come back before backward reads them; weights and states
+//! that come before their readers, and of states what was made of them, which goes back.
 //!
 //! Method: each copy has its time on the copy queue, by the measured bandwidth: copies out begin when the value is there,
 //! one after the other; copies back end just before their reader, planned from the last to the first. A slot is free when
@@ -9,7 +10,10 @@
 use crate::place::{Residence, Stays, alive_bytes_with, place_with, place_within};
 use crate::tiers::windows::Window;
 use remat_ir::{Graph, Phase, Storage, ValueId};
-use remat_plan::{Action, BufferId, DeviceProfile, Place, Plan, Prices, Queue, Slot, SpillPrices, Step, StepId, Tier};
+use remat_plan::{
+    Action, Buffer, BufferId, DeviceProfile, Place, Plan, Prices, Queue, Slot, SpillPrices, Step, StepId, Tier,
+};
+use std::collections::HashMap;
 
 /// When slots of the arena are free.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -109,7 +113,7 @@ pub(crate) fn residences(
 pub(crate) fn offloaded(base: &Plan, candidates: &[OffloadCandidate], profile: &DeviceProfile, pace: Pace) -> Plan {
     let stays = residences(&base.graph, candidates, &profile.prices, pace);
     let apart = apart(&stays);
-    let plan = place_with(base.graph.clone(), &base.policy, profile, Stays { apart: &apart, windows: &[] });
+    let plan = place_with(base.graph.clone(), &base.policy, profile, Stays { apart: &apart, ..Stays::NONE });
     with_copies(plan, &stays, &[])
 }
 
@@ -123,7 +127,7 @@ pub(crate) fn offloaded_within(
 ) -> Option<Plan> {
     let stays = residences(&base.graph, candidates, &profile.prices, pace);
     let apart = apart(&stays);
-    let both = Stays { apart: &apart, windows: &[] };
+    let both = Stays { apart: &apart, ..Stays::NONE };
     if alive_bytes_with(&base.graph, profile, both) > most_bytes {
         return None;
     }
@@ -144,25 +148,52 @@ pub(crate) fn alive_bytes_offloaded(
     pace: Pace,
 ) -> usize {
     let stays = residences(&base.graph, candidates, &profile.prices, pace);
-    alive_bytes_with(&base.graph, profile, Stays { apart: &apart(&stays), windows: &[] })
+    alive_bytes_with(&base.graph, profile, Stays { apart: &apart(&stays), ..Stays::NONE })
+}
+
+/// A copy out of the arena: of which buffer, behind which node.
+struct Going {
+    value: ValueId,
+    buffer: usize,
+    behind: u32,
+}
+
+/// What leaves the arena: residuals when they are made, then states when they were updated, each list in its order.
+fn going(
+    buffers: &[Buffer],
+    stays: &[(OffloadCandidate, Residence)],
+    windows: &[Window],
+    seconds_from: usize,
+) -> Vec<Going> {
+    let mut buffer_of: HashMap<ValueId, usize> = HashMap::new();
+    for (index, buffer) in buffers[..seconds_from].iter().enumerate() {
+        buffer_of.entry(buffer.value).or_insert(index);
+    }
+    let residual = |(candidate, _): &(OffloadCandidate, Residence)| Going {
+        value: candidate.value,
+        buffer: buffer_of[&candidate.value],
+        behind: candidate.made,
+    };
+    let state = |(index, window): (usize, &Window)| Going {
+        value: window.weight,
+        buffer: seconds_from + stays.len() + index,
+        behind: window.last(),
+    };
+    let written = windows.iter().enumerate().filter(|(_, window)| window.written);
+    stays.iter().map(residual).chain(written.map(state)).collect()
 }
 
 /// Adds the copy steps and the waits to a plan whose residents are placed by node. The second buffers stand behind the
-/// first ones, in the order of `stays`, and behind them those of the windows of weights.
+/// first ones, in the order of `stays`, and behind them those of the windows of weights and states.
 pub(crate) fn with_copies(plan: Plan, stays: &[(OffloadCandidate, Residence)], windows: &[Window]) -> Plan {
     let Plan { graph, steps: computed, mut buffers, arena_bytes, policy, rules, spilled } = plan;
-    let seconds_from = buffers.len() - stays.len() - windows.len();
+    let fetched = stays.len() + windows.len();
+    let seconds_from = buffers.len() - fetched;
     let coming_back = |index: usize| match windows.get(index.wrapping_sub(stays.len())) {
         Some(window) => (window.from, window.first()),
         None => (stays[index].1.from, stays[index].0.first_backward),
     };
-    let fetched = stays.len() + windows.len();
-    let mut buffer_of = vec![None; graph.values.len()];
-    for (index, buffer) in buffers[..seconds_from].iter().enumerate().rev() {
-        buffer_of[buffer.value.index()] = Some(index);
-    }
-    let first_buffer = |(candidate, _): &(OffloadCandidate, Residence)| buffer_of[candidate.value.index()];
-    let firsts: Vec<usize> = stays.iter().map(|stay| first_buffer(stay).expect("a residual has one")).collect();
+    let leaving = going(&buffers, stays, windows, seconds_from);
     // Both lists are walked once beside the nodes.
     let sorted = |count: usize, key: &dyn Fn(usize) -> (u32, u32)| {
         let mut order: Vec<usize> = (0..count).collect();
@@ -170,10 +201,10 @@ pub(crate) fn with_copies(plan: Plan, stays: &[(OffloadCandidate, Residence)], w
         order.into_iter().peekable()
     };
     let mut coming = sorted(fetched, &coming_back);
-    let mut going = sorted(stays.len(), &|index| (stays[index].0.made, 0));
-    let mut steps: Vec<Step> = Vec::with_capacity(computed.len() + stays.len() + fetched);
+    let mut going = sorted(leaving.len(), &|index| (leaving[index].behind, 0));
+    let mut steps: Vec<Step> = Vec::with_capacity(computed.len() + leaving.len() + fetched);
     let mut step_of = vec![StepId(0); computed.len()];
-    let (mut evict_of, mut fetch_of) = (vec![StepId(0); stays.len()], vec![StepId(0); fetched]);
+    let (mut evict_of, mut fetch_of) = (vec![StepId(0); leaving.len()], vec![StepId(0); fetched]);
     for (node, step) in computed.into_iter().enumerate() {
         while let Some(index) = coming.next_if(|&index| coming_back(index).0 as usize == node) {
             // What its bytes held before was read by then; nothing did before the first node.
@@ -189,27 +220,34 @@ pub(crate) fn with_copies(plan: Plan, stays: &[(OffloadCandidate, Residence)], w
         }
         step_of[node] = StepId(steps.len() as u32);
         steps.push(step);
-        while let Some(index) = going.next_if(|&index| stays[index].0.made as usize == node) {
-            let first = Place::Arena(BufferId(firsts[index] as u32));
-            let action = Action::Evict { value: stays[index].0.value, tier: Tier::Spill };
+        while let Some(index) = going.next_if(|&index| leaving[index].behind as usize == node) {
+            let Going { value, buffer, .. } = leaving[index];
+            let action = Action::Evict { value, tier: Tier::Spill };
             evict_of[index] = StepId(steps.len() as u32);
-            steps.push(copy_step(action, vec![first], Vec::new(), vec![step_of[node]]));
+            let from = Place::Arena(BufferId(buffer as u32));
+            steps.push(copy_step(action, vec![from], Vec::new(), vec![step_of[node]]));
             steps[step_of[node].index()].signals = true;
         }
     }
+    let end = StepId(steps.len().saturating_sub(1) as u32);
     for (index, buffer) in buffers.iter_mut().enumerate() {
-        buffer.last = step_of[buffer.last.index()];
+        let at_end = buffer.last.index() + 1 == step_of.len() && graph.outputs.contains(&buffer.value);
+        buffer.last = if at_end { end } else { step_of[buffer.last.index()] };
         buffer.first = match index.checked_sub(seconds_from) {
             Some(stay) => fetch_of[stay],
             None => step_of[buffer.first.index()],
         };
+    }
+    for (leaving, &evict) in leaving.iter().zip(&evict_of) {
+        let last = &mut buffers[leaving.buffer].last;
+        *last = evict.max(*last);
     }
     for (index, &fetch) in fetch_of.iter().enumerate() {
         let reader = step_of[coming_back(index).1 as usize].index();
         steps[reader].waits.push(fetch);
     }
     let mut plan = Plan { graph, steps, buffers, arena_bytes, policy, rules, spilled };
-    wait_for_evictions(&mut plan, &firsts, &evict_of);
+    wait_for_evictions(&mut plan, &leaving, &evict_of);
     plan
 }
 
@@ -217,12 +255,14 @@ fn copy_step(action: Action, reads: Vec<Place>, writes: Vec<Place>, waits: Vec<S
     Step { action, queue: Queue::Copy, reads, writes, workspace: None, waits, signals: true }
 }
 
-/// Lets the first kernel that writes into bytes of what is copied out wait for that copy.
-fn wait_for_evictions(plan: &mut Plan, firsts: &[usize], evict_of: &[StepId]) {
+/// Lets the first kernel that writes into bytes of what is copied out wait for that copy, and the first that streams it.
+fn wait_for_evictions(plan: &mut Plan, leaving: &[Going], evict_of: &[StepId]) {
     let taken = taken(plan);
-    for (&first, &evict) in firsts.iter().zip(evict_of) {
-        if let Some(taker) = first_taker(plan, &taken, first) {
-            plan.steps[taker].waits.push(evict);
+    for (&Going { value, buffer, .. }, &evict) in leaving.iter().zip(evict_of) {
+        let streams = |step: &Step| step.reads.contains(&Place::Spilled(value));
+        let streaming = plan.steps[evict.index()..].iter().position(streams).map(|next| evict.index() + next);
+        for waiting in first_taker(plan, &taken, buffer).into_iter().chain(streaming) {
+            plan.steps[waiting].waits.push(evict);
         }
     }
     for step in &mut plan.steps {

@@ -3,7 +3,7 @@
 //! Invariant: facts are of the nodes, their types and the device's rules alone, so they hold for every sequence of the graph's nodes.
 
 use remat_ir::{Graph, OpDef, OpId, Storage, ValueId};
-use remat_plan::KernelRules;
+use remat_plan::{KernelRules, streamed};
 
 /// Facts of a graph's nodes and values.
 #[derive(Debug, Clone)]
@@ -54,6 +54,14 @@ impl Facts {
         }
         facts.any_sinks = facts.nodes.iter().any(|node| node.sinks);
         facts
+    }
+
+    /// The same where some states are off memory, and pass through the workspaces of what streams them.
+    pub(crate) fn with_streams(mut self, graph: &Graph, is_off: &dyn Fn(ValueId) -> bool) -> Facts {
+        for (facts, node) in self.nodes.iter_mut().zip(&graph.nodes) {
+            facts.workspace_bytes += streamed(graph, node, is_off).1;
+        }
+        self
     }
 
     /// What a node's kernel needs beside operands and results.

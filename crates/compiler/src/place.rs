@@ -11,7 +11,7 @@ use crate::sequence::Sequence;
 use crate::tiers::windows::Window;
 use remat_ir::{Graph, Node, OpId, Storage, ValueId};
 use remat_plan::{Action, Buffer, BufferId, DeviceProfile, Place, Plan, Policy, Queue, Slot, Step, StepId, Tier};
-use remat_plan::{KernelRules, WeightLayout, WeightOperand};
+use remat_plan::{KernelRules, WeightLayout, WeightOperand, can_stream};
 use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::ops::RangeInclusive;
@@ -31,13 +31,19 @@ pub(crate) struct Residence {
 pub(crate) struct Stays<'a> {
     /// Offloaded values, each with its two stays.
     pub apart: &'a [(ValueId, Residence)],
-    /// Weights that are fetched.
+    /// Weights and states that are fetched.
     pub windows: &'a [Window],
+    /// States off memory, by their roots, in ascending order.
+    pub states: &'a [ValueId],
 }
 
 impl Stays<'_> {
     /// Nothing.
-    pub(crate) const NONE: Stays<'static> = Stays { apart: &[], windows: &[] };
+    pub(crate) const NONE: Stays<'static> = Stays { apart: &[], windows: &[], states: &[] };
+
+    fn is_off(&self, root: ValueId) -> bool {
+        self.states.binary_search(&root).is_ok()
+    }
 }
 
 /// Assigns slots and writes the plan down: one compute step per node, in the graph's order.
@@ -71,12 +77,17 @@ pub(crate) fn place_within(
     };
     let step = |(id, node): (OpId, &Node)| {
         let workspace = allocations.workspace[id.index()].map(slot);
-        step(&graph, id, node, &|value| residents.at(value, id), workspace)
+        let place = |operand: usize, value: ValueId| {
+            let held = residents.at(graph.storage_root(value), id);
+            place_of(&graph, node, (operand, value), held, stays)
+        };
+        step(&graph, id, node, &place, workspace)
     };
     let steps = graph.nodes_with_ids().map(step).collect();
     let ends = allocations.list.iter().zip(&offsets).map(|(allocation, offset)| offset + allocation.bytes);
     let arena_bytes = ends.max().unwrap_or(0);
-    let mut spilled: Vec<ValueId> = stays.windows.iter().map(|window| window.weight).collect();
+    let fetched = stays.windows.iter().map(|window| window.weight);
+    let mut spilled: Vec<ValueId> = fetched.chain(stays.states.iter().copied()).collect();
     spilled.sort_unstable();
     spilled.dedup();
     let buffers = residents.buffers;
@@ -119,7 +130,7 @@ impl Residents {
         for (window, &offset) in stays.windows.iter().zip(&mut later) {
             let id = BufferId(buffers.len() as u32);
             window_of.extend(window.readers.iter().map(|&reader| ((window.weight, reader), id)));
-            let (first, last) = (StepId(window.from), StepId(window.last()));
+            let (first, last) = (StepId(window.from), StepId(window.until));
             buffers.push(Buffer { value: window.weight, slot: Slot { offset, bytes: window.bytes }, first, last });
         }
         Residents { buffers, buffer_of, second_of, window_of }
@@ -154,8 +165,10 @@ struct Apart {
 }
 
 impl Apart {
-    fn of(graph: &Graph, profile: &DeviceProfile, Stays { apart, windows }: Stays<'_>) -> Apart {
+    fn of(graph: &Graph, profile: &DeviceProfile, stays: Stays<'_>) -> Apart {
+        let Stays { apart, windows, states } = stays;
         let (facts, sequence) = (Facts::of(graph, &profile.rules), Sequence::once(graph));
+        let facts = if states.is_empty() { facts } else { facts.with_streams(graph, &|root| stays.is_off(root)) };
         let last_use = last_use(graph, &facts, &sequence);
         let mut first_end = last_use.clone();
         apart.iter().for_each(|(value, residence)| first_end[value.index()] = residence.until);
@@ -166,34 +179,52 @@ impl Apart {
             allocations.list.push(Allocation { bytes, first: residence.from, last });
         }
         for window in windows {
-            allocations.list.push(Allocation { bytes: window.bytes, first: window.from, last: window.last() });
+            allocations.list.push(Allocation { bytes: window.bytes, first: window.from, last: window.until });
         }
         Apart { allocations, second_from, last_use, first_end }
     }
 }
 
-/// The step of a node; `held` says which buffer holds a value there, of those in the arena.
+/// Where a node finds an operand, or puts the result of that number; `held` is the buffer that holds it there, if one does.
+fn place_of(
+    graph: &Graph,
+    node: &Node,
+    (operand, value): (usize, ValueId),
+    held: Option<BufferId>,
+    stays: Stays<'_>,
+) -> Place {
+    match (graph.value(value).storage, held) {
+        (Storage::Input, _) => Place::Input(value),
+        (_, Some(buffer)) => Place::Arena(buffer),
+        (Storage::Weight, None) => {
+            Place::Weight(WeightOperand { value, tier: Tier::Resident, layout: WeightLayout::RowMajor })
+        }
+        (Storage::State, None) => {
+            let root = graph.storage_root(value);
+            let streams = stays.is_off(root) && can_stream(node, operand);
+            if streams { Place::Spilled(root) } else { Place::State(root) }
+        }
+        (Storage::Arena, None) => unreachable!("every arena value has a buffer"),
+    }
+}
+
+/// The step of a node; `place` says where an operand of it lies, and a result that replaces one.
 fn step(
     graph: &Graph,
     id: OpId,
     node: &Node,
-    held: &dyn Fn(ValueId) -> Option<BufferId>,
+    place: &dyn Fn(usize, ValueId) -> Place,
     workspace: Option<Slot>,
 ) -> Step {
-    let place = |&value: &ValueId| match (graph.value(value).storage, held(value)) {
-        (Storage::Input, _) => Place::Input(value),
-        (Storage::Weight | Storage::Arena, Some(buffer)) => Place::Arena(buffer),
-        (Storage::Weight, None) => {
-            Place::Weight(WeightOperand { value, tier: Tier::Resident, layout: WeightLayout::RowMajor })
-        }
-        (Storage::State, _) => Place::State(graph.storage_root(value)),
-        (Storage::Arena, None) => unreachable!("every arena value has a buffer"),
+    let replaced = |output: &ValueId| {
+        let donor = graph.value(*output).donated_from;
+        node.inputs.iter().position(|input| Some(*input) == donor).unwrap_or(0)
     };
     Step {
         action: Action::Compute(id),
         queue: Queue::Compute,
-        reads: node.inputs.iter().map(place).collect(),
-        writes: node.outputs.iter().map(place).collect(),
+        reads: node.inputs.iter().enumerate().map(|(operand, &value)| place(operand, value)).collect(),
+        writes: node.outputs.iter().map(|output| place(replaced(output), *output)).collect(),
         workspace,
         waits: Vec::new(),
         signals: false,

@@ -5,7 +5,8 @@
 mod case_file;
 
 use case_file::CaseFile;
-use remat_compiler::{Pinned, Problem, compile_within, simplify};
+use remat_compiler::{Pinned, Problem, WeightsOffMemory, compile_within, simplify, with_weights_off_memory};
+use remat_ir::Storage;
 use remat_plan::{DeviceProfile, KernelRules, Plan, SpillPrices, check};
 use std::str::FromStr;
 
@@ -16,7 +17,7 @@ fn setting<T: FromStr>(case: &CaseFile, word: &str) -> Option<T> {
 }
 
 fn compiled(case: &CaseFile) -> Plan {
-    const KNOWN: [&str; 6] = ["#", "policy", "limit", "token_block", "spill", "weights"];
+    const KNOWN: [&str; 7] = ["#", "policy", "limit", "token_block", "spill", "weights", "states"];
     let unknown = case.head.iter().find(|line| !line.split(' ').next().is_some_and(|word| KNOWN.contains(&word)));
     assert_eq!(unknown, None, "{}: not a setting", case.path.display());
     let mut profile = DeviceProfile::generic();
@@ -32,7 +33,13 @@ fn compiled(case: &CaseFile) -> Plan {
         return plan.unwrap_or_else(|error| panic!("{}: {error}", case.path.display())).0;
     }
     let plan = compile_within(case.graph(), &policy, &profile, setting(case, "limit"));
-    plan.unwrap_or_else(|error| panic!("{}: {error}", case.path.display()))
+    let plan = plan.unwrap_or_else(|error| panic!("{}: {error}", case.path.display()));
+    let Some(ahead_bytes) = setting(case, "states") else { return plan };
+    let source = simplify(case.graph());
+    let states = source.values.iter().filter(|value| value.storage == Storage::State && value.producer.is_none());
+    let off = WeightsOffMemory { weights: states.map(|value| value.name.clone()).collect(), ahead_bytes };
+    let moved = with_weights_off_memory(&plan, &source, &off, &profile);
+    moved.unwrap_or_else(|error| panic!("{}: {error}", case.path.display()))
 }
 
 /// Compiles the graph of a file and holds simplified graph and plan to the text there; with `update`, writes them.
@@ -97,6 +104,9 @@ fn the_cases_show_every_kind_of_plan() {
     assert!(plan("tiles").tiles() > 1);
     assert!(plan("offload").offloaded_bytes() > 0);
     assert!(plan("weights").spilled_weight_bytes() > 0 && plan("weights").to_string().contains(" rows %"));
+    let states = plan("states");
+    let streams = states.steps.iter().filter(|step| states.is_streaming(step)).count();
+    assert!(states.spilled_state_bytes() > 0 && streams == 2 && states.state_bytes_moved().1 > 0);
     assert!(CaseFile::named("lora").simplified.is_some_and(|text| text.contains("low_rank")));
     assert!(CaseFile::named("qlora").graph.contains("nf4["));
     for case in CaseFile::all() {

@@ -190,16 +190,19 @@ pub struct DeviceMemory {
     pub spill_file: usize,
     /// The file of weights that are not resident.
     pub weights_file: usize,
-    /// What these are read through.
+    /// The file of states that are not resident.
+    pub states_file: usize,
+    /// What both are read through.
     pub copy_buffers: usize,
 }
 
 impl DeviceMemory {
     /// What of it lies in a domain.
     pub fn in_domain(&self, domain: MemoryDomain) -> usize {
-        let DeviceMemory { domain: of, arena, weights, states, inputs, spill_file, weights_file, copy_buffers } = *self;
+        let DeviceMemory { domain: of, arena, weights, states, inputs, spill_file, weights_file, .. } = *self;
+        let (states_file, copy_buffers) = (self.states_file, self.copy_buffers);
         let held = if domain == of { arena + weights + states + inputs + copy_buffers } else { 0 };
-        held + if domain == MemoryDomain::Disk { spill_file + weights_file } else { 0 }
+        held + if domain == MemoryDomain::Disk { spill_file + weights_file + states_file } else { 0 }
     }
 }
 

@@ -63,6 +63,8 @@ impl Plan {
         match text.rest().chars().next() {
             Some('w') if self.steps.is_empty() && self.buffers.is_empty() && self.spilled.is_empty() => {
                 text.expect("weights")?;
+                // Whether there are states among them, the graph says.
+                text.eat("and states");
                 self.spilled = text.items("(", ")", value)?;
                 text.expect("in spill")?;
                 if self.spilled.is_empty() {
@@ -207,6 +209,9 @@ fn place(text: &mut Text<'_>) -> Result<Place, String> {
             Some(Ok(number)) => Ok(Place::Arena(BufferId(number))),
             _ => {
                 let tier = tier(word)?;
+                if tier == Tier::Spill && text.eat("state ") {
+                    return Ok(Place::Spilled(value(text)?));
+                }
                 text.expect("weight ")?;
                 let layout = WeightLayout::RowMajor;
                 Ok(Place::Weight(WeightOperand { value: value(text)?, tier, layout }))

@@ -52,7 +52,8 @@ impl Slot {
 }
 
 /// One residence of a value in the arena: where its bytes are, and from which step to which. An offloaded value has a second
-/// buffer after it was fetched; a weight that lies in a tier has one for each time it is fetched.
+/// buffer after it was fetched; a weight that lies in a tier has one for each time it is fetched, and so has a state that does,
+/// by the value at its root: steps update it there, and what they made of it is written back.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Buffer {
     /// The value held.
@@ -101,6 +102,8 @@ pub enum Place {
     Weight(WeightOperand),
     /// The storage of a state, named by the value at the root of its donations.
     State(ValueId),
+    /// The same of a state that lies in [`Tier::Spill`], streamed through the step's workspace.
+    Spilled(ValueId),
     /// A value written by the caller before the run.
     Input(ValueId),
 }
@@ -141,20 +144,21 @@ impl fmt::Display for Queue {
 pub enum Action {
     /// Runs one node of the graph.
     Compute(OpId),
-    /// Copies a value out of the arena (`reads[0]`) to a tier.
+    /// Copies a value out of the arena (`reads[0]`) to a tier; of a state that lies in one, named by its root, what the buffer
+    /// holds of it by now.
     Evict {
         /// The value.
         value: ValueId,
         /// Where it goes.
         tier: Tier,
     },
-    /// Copies an evicted value, or a weight that lies in a tier, into the arena (`writes[0]`).
+    /// Copies an evicted value, or a weight or state that lies in a tier, into the arena (`writes[0]`).
     Fetch {
         /// The value.
         value: ValueId,
         /// Where it comes from.
         tier: Tier,
-        /// Of a weight, the rows that these ids (`reads[0]`, an input) name, in their order; all of it if `None`.
+        /// Of a weight or state, the rows that these ids (`reads[0]`, an input) name, in their order; all of it if `None`.
         rows: Option<ValueId>,
     },
 }
@@ -193,7 +197,7 @@ pub struct Plan {
     pub policy: Policy,
     /// The rules of the kernels that it is made for.
     pub rules: KernelRules,
-    /// Weights that lie in [`Tier::Spill`], in ascending order; all others are resident.
+    /// Weights and states (by their roots) that lie in [`Tier::Spill`], in ascending order; all others are resident.
     pub spilled: Vec<ValueId>,
 }
 
@@ -203,14 +207,24 @@ impl Plan {
         self.buffers.iter().rfind(|buffer| buffer.value == value)
     }
 
-    /// Where a weight lies.
+    /// Where a weight or a state lies.
     pub fn tier(&self, weight: ValueId) -> Tier {
         if self.spilled.binary_search(&weight).is_ok() { Tier::Spill } else { Tier::Resident }
     }
 
     /// Bytes of all weights that lie in a tier.
     pub fn spilled_weight_bytes(&self) -> usize {
-        self.spilled.iter().map(|&weight| self.graph.ty(weight).bytes()).sum()
+        self.spilled_bytes(Storage::Weight)
+    }
+
+    /// Bytes of all states that lie in a tier.
+    pub fn spilled_state_bytes(&self) -> usize {
+        self.spilled_bytes(Storage::State)
+    }
+
+    fn spilled_bytes(&self, storage: Storage) -> usize {
+        let spilled = self.spilled.iter().map(|&id| self.graph.value(id)).filter(|value| value.storage == storage);
+        spilled.map(|value| value.ty.bytes()).sum()
     }
 
     /// Bytes of all weights that are resident, each rounded up to where the next may begin.

@@ -1,9 +1,10 @@
-//! The text form of a plan, for people, snapshots and `parse`: policy, arena, rules, the graph, the weights that are not
-//! resident if there are any, then a line for each buffer and each step.
+//! The text form of a plan, for people, snapshots and `parse`: policy, arena, rules, the graph, the weights
+//! and states that are not resident if there are any, then a line for each buffer and each step.
 //!
 //! Invariant: `plan.to_string().parse() == Ok(plan)`.
 
 use crate::{Action, Buffer, HeadChunk, KernelRules, Place, Plan, Slot, Step, Tier, WeightLayout};
+use remat_ir::{Storage, ValueId};
 use std::fmt;
 
 impl fmt::Display for Plan {
@@ -17,7 +18,9 @@ impl fmt::Display for Plan {
         }
         if !self.spilled.is_empty() {
             let weights: Vec<String> = self.spilled.iter().map(|weight| format!("%{}", weight.0)).collect();
-            writeln!(f, "  weights({}) in {}", weights.join(", "), Tier::Spill)?;
+            let is_state = |id: &ValueId| self.graph.value(*id).storage == Storage::State;
+            let states = if self.spilled.iter().any(is_state) { " and states" } else { "" };
+            writeln!(f, "  weights{states}({}) in {}", weights.join(", "), Tier::Spill)?;
         }
         for (index, buffer) in self.buffers.iter().enumerate() {
             writeln!(f, "  b{index} {buffer}")?;
@@ -95,6 +98,7 @@ impl fmt::Display for Place {
                 write!(f, "{} weight %{}", weight.tier, weight.value.0)
             }
             Place::State(root) => write!(f, "state %{}", root.0),
+            Place::Spilled(root) => write!(f, "{} state %{}", Tier::Spill, root.0),
             Place::Input(value) => write!(f, "input %{}", value.0),
         }
     }

@@ -1,7 +1,7 @@
 //! What a device holds of a loaded plan beside the plan itself and the memory that it names, as data: so much for each
 //! step, operand and copy, and once for reading weights. Invariant: the memory account and the device count by the same numbers.
 
-use crate::Plan;
+use crate::{Plan, Step};
 
 /// Sizes in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -18,7 +18,9 @@ pub struct ProgramSizes {
     pub slot: usize,
     /// More, of a step that copies.
     pub copy: usize,
-    /// Once, what weights that are not resident are read through, if any plan has such.
+    /// More, of an operand of a step that streams, which is there twice again.
+    pub streamed: usize,
+    /// Once, what weights and states that are not resident pass through, if any plan has such.
     pub copy_buffers: usize,
 }
 
@@ -32,6 +34,11 @@ impl ProgramSizes {
             axes += plan.graph.ty(value).shape.len();
         }
         let copies = plan.copy_steps().count();
+        let streaming = plan.steps.iter().filter(|step| plan.is_streaming(step));
+        let again = |step: &Step| {
+            let operands = step.reads.len() + step.writes.len();
+            2 * (self.node + operands * (self.operand + self.axis)) + step.reads.len() * self.streamed
+        };
         plan.steps.len() * self.step
             + plan.graph.nodes.len() * self.node
             + count * self.operand
@@ -39,5 +46,6 @@ impl ProgramSizes {
             // A buffer or workspace is freed once.
             + (plan.buffers.len() + plan.steps.len()) * self.slot
             + copies * self.copy
+            + streaming.map(again).sum::<usize>()
     }
 }

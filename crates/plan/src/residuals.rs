@@ -57,8 +57,8 @@ impl Plan {
     /// Bytes that one run copies out of the arena, and back.
     pub fn offloaded_bytes(&self) -> usize {
         let bytes = |step: &Step| match step.action {
-            Action::Evict { value, .. } => self.graph.ty(value).bytes(),
-            Action::Compute(_) | Action::Fetch { .. } => 0,
+            Action::Evict { value, .. } if self.is_kept(value) => self.graph.ty(value).bytes(),
+            Action::Evict { .. } | Action::Compute(_) | Action::Fetch { .. } => 0,
         };
         self.steps.iter().map(bytes).sum()
     }
@@ -67,12 +67,19 @@ impl Plan {
     pub fn spill_file_bytes(&self) -> usize {
         let mut placed = HashSet::new();
         let bytes = |step: &Step| match (step.action, step.reads.first()) {
-            (Action::Evict { value, .. }, Some(Place::Arena(buffer))) if placed.insert(value) => {
+            (Action::Evict { value, .. }, Some(Place::Arena(buffer)))
+                if self.is_kept(value) && placed.insert(value) =>
+            {
                 self.buffers[buffer.index()].slot.bytes
             }
             _ => 0,
         };
         self.steps.iter().map(bytes).sum()
+    }
+
+    /// Whether what is copied out is a value of the arena: a state goes to a place of its own.
+    fn is_kept(&self, value: ValueId) -> bool {
+        self.graph.value(value).storage == Storage::Arena
     }
 
     /// Steps of the copy queue.

@@ -23,9 +23,13 @@ impl Plan {
         let mut spans: Vec<Span> = Vec::with_capacity(self.steps.len());
         for step in &self.steps {
             let seconds = match step.action {
-                Action::Compute(op) => prices.seconds(&self.graph, self.graph.node(op)),
+                Action::Compute(op) => {
+                    let (read, written) = self.streamed_bytes(step);
+                    let moved = read as f64 / prices.weight_reads() + written as f64 / spill.write_bytes_per_second;
+                    prices.seconds(&self.graph, self.graph.node(op)) + moved
+                }
                 Action::Evict { value, .. } => self.graph.ty(value).bytes() as f64 / spill.write_bytes_per_second,
-                Action::Fetch { value, rows, .. } if self.graph.value(value).storage == Storage::Weight => {
+                Action::Fetch { value, rows, .. } if self.graph.value(value).storage != Storage::Arena => {
                     self.fetch_bytes(value, rows) as f64 / prices.weight_reads()
                 }
                 Action::Fetch { value, .. } => self.graph.ty(value).bytes() as f64 / spill.read_bytes_per_second,

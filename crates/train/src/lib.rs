@@ -35,10 +35,12 @@ pub use plan::cluster::{Cluster, LinkSpeed, RanksPlan, Traffic};
 pub use plan::limit_owner::LimitOwner;
 pub use plan::memory::{MemoryAccount, PhaseMemory};
 pub use plan::memory_part::{MemoryPart, MemoryTable, PhasePart, RunPhase};
+pub use plan::placed_states::PlacedStates;
 pub use plan::placed_weights::{PlacedWeights, WeightTier};
 pub use plan::planning::{Limit, Limits};
 pub use plan::process_memory::peak_resident_bytes;
 pub use plan::run_plan::{Fit, FrontierRow, RunPlan, plan, plan_on_ranks};
+pub use plan::state_levels::StateKind;
 pub use prices::machine_prices::{
     Measuring, PriceSource, cached_profile, calibrated_profile, measured_profile, price_history,
 };

@@ -47,6 +47,7 @@ pub(super) fn object(plan: &RunPlan, explain: bool) -> Value {
         "off_memory_weight_bytes": plan.micro.spilled_weight_bytes(),
         "read_weight_bytes": plan.micro.fetched_weight_bytes(),
         "placement": plan.placement,
+        "states": plan.states,
         "offload": prices.spill,
         "phases": plan.phases().iter().map(of_phase).collect::<Vec<_>>(),
         "frontier": plan.frontier.iter().map(point).collect::<Vec<_>>(),

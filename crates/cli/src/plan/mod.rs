@@ -44,7 +44,7 @@ pub(crate) struct PlanArgs {
     json: bool,
 
     /// List every value that backward reads: its bytes, whether it is kept, recomputed or offloaded, and why; or, with
-    /// placement, where frozen weights lie
+    /// placement, where frozen weights and training states lie
     #[arg(long, value_enum, value_name = "WHAT", num_args = 0..=1, default_missing_value = "values")]
     explain: Option<Explained>,
 
@@ -78,7 +78,7 @@ pub(crate) struct PlanArgs {
 enum Explained {
     /// What backward reads
     Values,
-    /// Where weights lie
+    /// Where weights and training states lie
     Placement,
 }
 

@@ -1,9 +1,9 @@
-//! Where frozen weights lie, layer by layer, and what decides how little memory there can be.
+//! Where frozen weights lie, layer by layer, and training states, kind by kind; and what decides how little memory there can be.
 //!
 //! Invariant: derived from the plan's own steps, so it says what will run.
 
 use crate::units::bytes;
-use remat_train::{PlacedWeights, RunPlan, WeightTier};
+use remat_train::{PlacedStates, PlacedWeights, RunPlan, WeightTier};
 use std::fmt::Write;
 
 /// The table; layers that are placed alike, one after the other, are shown once.
@@ -12,7 +12,10 @@ pub(super) fn table(plan: &RunPlan) -> String {
     if plan.placement.is_empty() {
         let weights = bytes(plan.micro.resident_weight_bytes() as u64);
         let _ = writeln!(page, "  all {weights} in memory");
-        return page;
+        return match plan.states.is_empty() {
+            true => page,
+            false => page + &states(plan) + &decides(plan),
+        };
     }
     for alike in plan.placement.chunk_by(|a, b| of_place(a) == of_place(b)) {
         let (first, last) = (&alike[0], &alike[alike.len() - 1]);
@@ -24,7 +27,27 @@ pub(super) fn table(plan: &RunPlan) -> String {
         let _ =
             writeln!(page, "  {:>10}  {:<14} {name}{}", bytes(first.bytes as u64), first.tier.as_str(), read(first));
     }
-    page + &decides(plan)
+    page + &states(plan) + &decides(plan)
+}
+
+/// Training states, kind by kind; nothing where all are in memory.
+fn states(plan: &RunPlan) -> String {
+    let of = |placed: &PlacedStates| {
+        let [memory, disk, read, written] =
+            [placed.memory_bytes, placed.disk_bytes, placed.read_bytes, placed.written_bytes]
+                .map(|of| bytes(of as u64));
+        match placed.disk_bytes {
+            0 => format!("  {memory:>10}  memory         {}\n", placed.kind.as_str()),
+            _ => format!(
+                "  {disk:>10}  disk           {}: {read} read and {written} written an update at most; {memory} in memory\n",
+                placed.kind.as_str()
+            ),
+        }
+    };
+    match plan.states.is_empty() {
+        true => String::new(),
+        false => String::from("where training states lie\n") + &plan.states.iter().map(of).collect::<String>(),
+    }
 }
 
 /// Whatever is shown of weights beside their names.

@@ -11,7 +11,7 @@ const OUT: &str = "out";
 /// A short run.
 pub struct Job {
     pub name: &'static str,
-    /// The verb and its flags, blank between; `MODEL`, `ADAPTER`, `ROWS`, `OUT` and `TMP` stand for paths.
+    /// The verb and its flags, blank between; `MODEL`, `ADAPTER`, `ROWS`, `OUT`, `TMP` and `MAP` stand for paths.
     flags: &'static str,
 }
 
@@ -21,6 +21,10 @@ pub const JOBS: &[Job] = &[
     Job { name: "lora", flags: "train TRAIN --method lora --rank 4 --save-every 2" },
     Job { name: "full", flags: "train TRAIN --method full --save-every 2 --save-total-limit 1" },
     Job { name: "offload", flags: "train TRAIN --method qlora --rank 4 --save-every 3 --offload TMP --precision bf16" },
+    Job {
+        name: "states",
+        flags: "train TRAIN --method full --save-every 3 --save-total-limit 1 --offload TMP --device-map MAP",
+    },
     Job {
         name: "evaluated",
         flags: "train TRAIN --method lora --rank 4 --save-every 2 --eval-data ROWS --eval-every 2 --sample the --sample-every 2",
@@ -45,6 +49,7 @@ impl Job {
         for name in ["reference.json", "reference.safetensors"] {
             std::fs::remove_file(folder.join("model").join(name)).expect("a file that no reader of models reads");
         }
+        std::fs::write(folder.join("map.json"), "{\"model.layers.0.mlp\": \"disk\"}").expect("written");
         std::fs::rename(folder.join("model/rows.jsonl"), folder.join("rows.jsonl")).expect("moved");
     }
 
@@ -55,6 +60,7 @@ impl Job {
             "ROWS" => folder.join("rows.jsonl").into_os_string(),
             "OUT" => folder.join(OUT).into_os_string(),
             "TMP" => folder.join("tmp").into_os_string(),
+            "MAP" => folder.join("map.json").into_os_string(),
             word => word.into(),
         };
         self.flags.replace("TRAIN", TRAIN).split(' ').map(path).collect()

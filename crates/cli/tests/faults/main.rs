@@ -110,4 +110,4 @@ macro_rules! jobs {
     };
 }
 
-jobs! { lora full offload evaluated quantize merge gguf }
+jobs! { lora full offload states evaluated quantize merge gguf }

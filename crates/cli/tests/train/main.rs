@@ -28,6 +28,7 @@ mod resume;
 mod samples;
 mod settings;
 mod signals;
+mod states;
 mod tensorboard;
 mod trace;
 mod transformers;

@@ -11,44 +11,44 @@ use std::process::Command;
 const ADAPTER: &str = "adapter_model.safetensors";
 
 /// A folder to offload to, and beside it a map and prices.
-struct Disk {
-    folder: tempfile::TempDir,
-    beside: tempfile::TempDir,
+pub(crate) struct Disk {
+    pub(crate) folder: tempfile::TempDir,
+    pub(crate) beside: tempfile::TempDir,
 }
 
 impl Disk {
-    fn new() -> Disk {
+    pub(crate) fn new() -> Disk {
         let new = || tempfile::tempdir().expect("temporary folder");
         Disk { folder: new(), beside: new() }
     }
 
     /// Flags that let weights lie as a map says.
-    fn flags(&self, map: &str) -> String {
+    pub(crate) fn flags(&self, map: &str) -> String {
         let file = self.beside.path().join("map.json");
         std::fs::write(&file, map).expect("written");
         format!("{} --device-map {}", self.offload(), file.display())
     }
 
-    fn offload(&self) -> String {
+    pub(crate) fn offload(&self) -> String {
         let prices = prices::file(self.beside.path(), QUICK);
         format!("--offload {} --prices {}", self.folder.path().display(), prices.display())
     }
 
-    fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         std::fs::read_dir(self.folder.path()).expect("readable").next().is_none()
     }
 }
 
-fn planned(finished: &Finished) -> Value {
+pub(crate) fn planned(finished: &Finished) -> Value {
     serde_json::from_str(finished.stdout.lines().next().expect("an event")).expect("JSON")
 }
 
-fn number(value: &Value) -> u64 {
+pub(crate) fn number(value: &Value) -> u64 {
     value.as_u64().unwrap_or_else(|| panic!("{value} is not a number"))
 }
 
 /// Rows of two lengths.
-fn rows(folder: &Path) -> PathBuf {
+pub(crate) fn rows(folder: &Path) -> PathBuf {
     let mut lines = String::new();
     for row in 0..12_usize {
         let tokens = if row % 4 == 3 { 25 + row % 6 } else { 7 + row % 6 };
@@ -170,9 +170,11 @@ fn what_cannot_be_followed_is_refused_with_its_line() {
             .contains("map.json:2: \"model.layers.99\": the model has no such module")
     );
     assert!(map("{\"model.layers.0\": 0}", "").contains("map.json:1: \"model.layers.0\": there is no tier 0"));
-    assert!(map("{\"model.layers.0\": \"disk\"}", "--method full").contains("is trained"));
+    assert!(map("{\"model.norm\": \"disk\"}", "--modules-to-save model.norm").contains("is trained beside adapters"));
     let file = disk.beside.path().join("map.json");
     let alone = refused(&format!("--precision bf16 --device-map {}", file.display()));
+    assert!(alone.contains("--offload DIR"), "{alone}");
+    let alone = refused(&format!("--method full --device-map {}", file.display()));
     assert!(alone.contains("--offload DIR"), "{alone}");
     assert!(refused("--device-map /no/such/map").contains("--device-map: /no/such/map"));
     assert!(refused("--max-memory gpu=1GiB").contains("there is no memory 'gpu'"));

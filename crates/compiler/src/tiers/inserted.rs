@@ -1,4 +1,4 @@
-//! A plan with fetches of weights beside the copies that it has.
+//! A plan with fetches of weights and states beside the copies that it has.
 //!
 //! Invariant: its graph, its order and what leaves it of kept values stay as they are; only where things lie changes. Look
 //! next at `copies`, which writes the steps.
@@ -6,13 +6,15 @@
 use super::windows::Window;
 use crate::copies::{OffloadCandidate, apart, candidates, with_copies};
 use crate::place::{Residence, Stays, alive_bytes_with, place_within};
+use remat_ir::ValueId;
 use remat_plan::{Action, DeviceProfile, Plan, Step};
 
-/// A plan, the kept values that leave its arena, and the weights that come.
+/// A plan, the kept values that leave its arena, the weights and states that come, and all states that are off memory.
 pub(super) struct Inserted<'a> {
     pub(super) base: &'a Plan,
     pub(super) stays: &'a [(OffloadCandidate, Residence)],
     pub(super) windows: &'a [Window],
+    pub(super) states: &'a [ValueId],
 }
 
 impl Inserted<'_> {
@@ -23,7 +25,7 @@ impl Inserted<'_> {
     /// The same, if its arena is at most `most_bytes`.
     pub(super) fn plan_within(&self, profile: &DeviceProfile, most_bytes: usize) -> Option<Plan> {
         let apart = apart(self.stays);
-        let stays = Stays { apart: &apart, windows: self.windows };
+        let stays = Stays { apart: &apart, windows: self.windows, states: self.states };
         if alive_bytes_with(&self.base.graph, profile, stays) > most_bytes {
             return None;
         }

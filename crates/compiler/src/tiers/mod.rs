@@ -1,4 +1,5 @@
-//! Weights off memory: which weights lie in the spill tier, so that a plan and what stays resident meet a limit together.
+//! Weights and states off memory: which of them lie in the spill tier, so that a plan and what stays resident meet a limit
+//! together.
 //!
 //! Invariant: a plan without such weights is never changed here, and one with them computes the same graph in the same order,
 //! so not a bit of a result depends on where weights lie. Look next at `units` for what leaves memory, at `windows` for when a
@@ -16,11 +17,11 @@ use inserted::{Inserted, stays_of};
 use remat_ir::{Graph, Storage, ValueId};
 use remat_plan::{DeviceProfile, Plan, Policy, check};
 use search::Search;
-use units::units;
 pub use units::{Pinned, WeightsOffMemory};
-use windows::{begin_ahead, starts, windows};
+use units::{states_named, units};
+use windows::{begin_ahead, end_behind, starts, windows};
 
-/// The plan of the same graph with these weights off memory where it has them; `source` is what the plan computes.
+/// The plan of the same graph with these weights and states off memory where it has them; `source` is what the plan computes.
 ///
 /// # Errors
 /// A plan that the checker refuses, which is a defect of the compiler.
@@ -32,8 +33,11 @@ pub fn with_weights_off_memory(
 ) -> Result<Plan, CompileError> {
     let is_off = |weight: ValueId| off.weights.contains(&base.graph.value(weight).name);
     let mut windows = windows(&base.graph, &is_off);
-    begin_ahead(&starts(&base.graph, &profile.prices), &mut windows, &profile.prices, off.ahead_bytes);
-    let plan = Inserted { base, stays: &stays_of(base), windows: &windows }.plan(profile);
+    let starts = starts(&base.graph, &profile.prices);
+    begin_ahead(&starts, &mut windows, &profile.prices, off.ahead_bytes);
+    end_behind(&starts, &mut windows, &profile.prices, off.ahead_bytes);
+    let states = states_named(&base.graph, &off.weights);
+    let plan = Inserted { base, stays: &stays_of(base), windows: &windows, states: &states }.plan(profile);
     check(&plan, source)?;
     Ok(plan)
 }

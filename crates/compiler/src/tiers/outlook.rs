@@ -7,8 +7,8 @@
 use super::windows::Window;
 use crate::copies::{OffloadCandidate, apart};
 use crate::place::{Residence, Stays, alive_at_nodes};
-use remat_ir::Graph;
-use remat_plan::{DeviceProfile, SpillPrices};
+use remat_ir::{Graph, OpDef, ValueId};
+use remat_plan::{DeviceProfile, SpillPrices, Streamed, streamed};
 
 /// A graph in its order, with what of its kept values leaves the arena.
 pub(super) struct Outlook<'a> {
@@ -27,11 +27,20 @@ impl<'a> Outlook<'a> {
     pub(super) fn of(
         graph: &'a Graph,
         stays: &'a [(OffloadCandidate, Residence)],
+        states: &[ValueId],
         profile: &DeviceProfile,
     ) -> Outlook<'a> {
         let spill = profile.prices.spill.unwrap_or_else(SpillPrices::nominal);
-        let seconds = graph.nodes.iter().map(|node| profile.prices.seconds(graph, node)).collect();
-        let alive = alive_at_nodes(graph, profile, Stays { apart: &apart(stays), windows: &[] });
+        let seconds = graph.nodes.iter().map(|node| {
+            let streamed = streamed(graph, node, &|root| states.binary_search(&root).is_ok()).0;
+            let bytes = |part: &Streamed| graph.ty(node.inputs[part.operand]).bytes() as f64;
+            let is_written = |part: &&Streamed| node.op.donations().iter().any(|donation| donation.0 == part.operand);
+            let read = streamed.iter().map(bytes).sum::<f64>() / profile.prices.weight_reads();
+            let written = streamed.iter().filter(is_written).map(bytes).sum::<f64>() / spill.write_bytes_per_second;
+            profile.prices.seconds(graph, node) + (read + written)
+        });
+        let seconds = seconds.collect();
+        let alive = alive_at_nodes(graph, profile, Stays { apart: &apart(stays), windows: &[], states });
         Outlook { graph, stays, spill, weight_reads: profile.prices.weight_reads(), seconds, alive }
     }
 
@@ -40,7 +49,7 @@ impl<'a> Outlook<'a> {
         let (mut begins, mut ends) = (vec![0; self.seconds.len()], vec![0; self.seconds.len() + 1]);
         for window in windows {
             begins[window.from as usize] += window.bytes;
-            ends[window.last() as usize + 1] += window.bytes;
+            ends[window.until as usize + 1] += window.bytes;
         }
         let (mut held, mut most) = (0, 0);
         for (node, begin) in begins.into_iter().enumerate() {
@@ -60,6 +69,7 @@ impl<'a> Outlook<'a> {
         let read = |window: &Window| window.bytes as f64 / self.weight_reads;
         coming.extend(windows.iter().map(|window| (window.from, window.first(), read(window))));
         let mut going: Vec<(u32, usize)> = self.stays.iter().map(|stay| (stay.0.made, bytes_of(stay))).collect();
+        going.extend(windows.iter().filter(|window| window.written).map(|window| (window.last(), window.bytes)));
         coming.sort_by_key(|&(from, first, _)| (from, first));
         going.sort_by_key(|&(made, _)| made);
         let (mut coming, mut going) = (coming.into_iter().peekable(), going.into_iter().peekable());
@@ -112,8 +122,8 @@ mod tests {
             for ahead_bytes in [0, 16 << 10, 64 << 10] {
                 let mut some = windows(&base.graph, &|weight| weight.0 % 2 == 1);
                 begin_ahead(&starts(&base.graph, &profile.prices), &mut some, &profile.prices, ahead_bytes);
-                let outlook = Outlook::of(&base.graph, &[], &profile);
-                let plan = Inserted { base: &base, stays: &[], windows: &some }.plan(&profile);
+                let outlook = Outlook::of(&base.graph, &[], &[], &profile);
+                let plan = Inserted { base: &base, stays: &[], windows: &some, states: &[] }.plan(&profile);
                 assert_eq!(outlook.seconds(&some), plan.step_seconds(&profile.prices), "{rate} {ahead_bytes}");
                 assert!(outlook.alive_bytes(&some) <= plan.arena_bytes);
             }

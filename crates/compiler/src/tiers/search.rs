@@ -8,10 +8,11 @@
 
 use super::inserted::{Inserted, stays_of};
 use super::outlook::Outlook;
-use super::units::{Unit, WeightsOffMemory, names_of};
-use super::windows::{Window, begin_ahead, starts, windows};
+use super::units::{Unit, WeightsOffMemory, names_of, states_named};
+use super::windows::{Window, begin_ahead, end_behind, starts, windows};
 use crate::copies::{OffloadCandidate, Pace, candidates, residences};
 use crate::place::Residence;
+use remat_ir::ValueId;
 use remat_plan::{DeviceProfile, Plan};
 use std::collections::HashSet;
 
@@ -83,15 +84,18 @@ impl<'a> Search<'a> {
     fn add_candidates(&mut self, levels: &[usize]) {
         let base = self.bases.len() - 1;
         let Base { plan, ways } = &self.bases[base];
-        let outlooks: Vec<Outlook<'_>> = ways.iter().map(|way| Outlook::of(&plan.graph, way, self.profile)).collect();
+        let states = self.states(plan);
+        let outlooks: Vec<Outlook<'_>> =
+            ways.iter().map(|way| Outlook::of(&plan.graph, way, &states, self.profile)).collect();
         let starts = starts(&plan.graph, &self.profile.prices);
-        let half_bytes = middle_bytes(&self.units).div_ceil(2);
+        let half_bytes = self.middle_bytes(plan).div_ceil(2);
         for &level in levels {
             let at_readers = self.windows(plan, level);
             let resident_bytes = self.resident_bytes(level);
             for ahead_bytes in AHEAD.map(|halves| halves * half_bytes) {
                 let mut windows = at_readers.clone();
                 begin_ahead(&starts, &mut windows, &self.profile.prices, ahead_bytes);
+                end_behind(&starts, &mut windows, &self.profile.prices, ahead_bytes);
                 for (way, outlook) in outlooks.iter().enumerate() {
                     let (seconds, bytes) = (outlook.seconds(&windows), resident_bytes + outlook.alive_bytes(&windows));
                     self.candidates.push(Candidate { base, way, level, ahead_bytes, seconds, bytes });
@@ -107,6 +111,21 @@ impl<'a> Search<'a> {
     fn windows(&self, plan: &Plan, level: usize) -> Vec<Window> {
         let names = self.names(level);
         windows(&plan.graph, &|weight| names.contains(&plan.graph.value(weight).name))
+    }
+
+    /// The states of a plan that are off memory at every level.
+    fn states(&self, plan: &Plan) -> Vec<ValueId> {
+        self.units.first().map(|forced| states_named(&plan.graph, &names_of([forced].into_iter()))).unwrap_or_default()
+    }
+
+    /// The bytes of the unit in the middle, by size: in most models those of a block. Where states come, those of the stay in
+    /// the middle if that is more.
+    fn middle_bytes(&self, plan: &Plan) -> usize {
+        let of_units = middle(self.units.iter().map(|unit| unit.bytes));
+        match self.states(plan).is_empty() {
+            true => of_units,
+            false => of_units.max(middle(self.windows(plan, 1).iter().map(|window| window.bytes))),
+        }
     }
 
     fn resident_bytes(&self, level: usize) -> usize {
@@ -129,7 +148,10 @@ impl<'a> Search<'a> {
         let mut windows = self.windows(plan, candidate.level);
         let starts = starts(&plan.graph, &self.profile.prices);
         begin_ahead(&starts, &mut windows, &self.profile.prices, candidate.ahead_bytes);
-        Inserted { base: plan, stays: &ways[candidate.way], windows: &windows }.plan_within(self.profile, most_bytes)
+        end_behind(&starts, &mut windows, &self.profile.prices, candidate.ahead_bytes);
+        let states = self.states(plan);
+        let inserted = Inserted { base: plan, stays: &ways[candidate.way], windows: &windows, states: &states };
+        inserted.plan_within(self.profile, most_bytes)
     }
 
     /// The fastest plan that meets the limits: arena and resident weights together, and weights off memory.
@@ -173,9 +195,9 @@ impl<'a> Search<'a> {
     }
 }
 
-/// The bytes of the unit in the middle, by size: in most models those of a block.
-fn middle_bytes(units: &[Unit]) -> usize {
-    let mut bytes: Vec<usize> = units.iter().map(|unit| unit.bytes).collect();
+/// The one in the middle, by size.
+fn middle(bytes: impl Iterator<Item = usize>) -> usize {
+    let mut bytes: Vec<usize> = bytes.collect();
     bytes.sort_unstable();
     bytes.get(bytes.len() / 2).copied().unwrap_or(0)
 }

@@ -14,7 +14,8 @@ const BLOCK_BYTES: usize = 4096;
 /// Weights of fewer bytes stay where they are: a fetch costs more than they take.
 const LEAST_BYTES: usize = 4096;
 
-/// Which weights are off memory, by name, and how many bytes of them are fetched ahead of their readers at most.
+/// Which weights and states are off memory, by name, and how many bytes of them are fetched ahead of their readers at most, or
+/// wait to be written back behind them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct WeightsOffMemory {
     /// Names.
@@ -32,6 +33,8 @@ pub struct Pinned {
     pub in_memory: HashSet<String>,
     /// In files that are there already: off memory, they take no more room on the disk.
     pub in_files: HashSet<String>,
+    /// States that are off memory in every plan. None at all is another choice than none of them.
+    pub states: Option<HashSet<String>>,
 }
 
 /// Weights that leave memory together.
@@ -72,7 +75,20 @@ pub(super) fn units(graph: &Graph, pinned: &Pinned, alignment: usize) -> (Option
     let blocks: Vec<Vec<ValueId>> = blocks.into_values().collect();
     let spread = spread(blocks.len()).into_iter().map(|index| blocks[index].clone());
     let all = tables.into_iter().map(|id| vec![id]).chain(spread).chain(others.into_iter().map(|id| vec![id]));
-    ((!forced.is_empty()).then(|| unit(forced)), all.map(unit).collect())
+    let is_forced = !forced.is_empty() || pinned.states.is_some();
+    let mut forced = unit(forced);
+    // Their bytes are not those of weights, and whoever pins them counts them.
+    forced.names.extend(pinned.states.iter().flatten().cloned());
+    (is_forced.then_some(forced), all.map(unit).collect())
+}
+
+/// The states of a graph with one of these names, by their roots, in ascending order.
+pub(super) fn states_named(graph: &Graph, names: &HashSet<String>) -> Vec<ValueId> {
+    let is_named = |id: &ValueId| {
+        let value = graph.value(*id);
+        value.storage == Storage::State && value.producer.is_none() && names.contains(&value.name)
+    };
+    graph.value_ids().filter(is_named).collect()
 }
 
 /// Whether a node reads only rows of a weight that it looks up.

@@ -1,17 +1,21 @@
-//! When weights that are not resident stay in the arena: from before their first reader to their last, once or several times.
+//! When weights and states that are not resident stay in the arena: from before their first reader to their last, once or
+//! several times.
 //!
 //! Method: readers of a weight that follow each other share one stay where nothing of another block comes in between: the
 //! tiles of a block, or its recomputation and backward. So a block is fetched once for forward and once for backward where
 //! these meet. A table whose rows are looked up comes by those rows. Each stay begins as early as the bandwidth asks for, but
-//! with no more bytes fetched ahead of their reader than it is allowed. Look next at `copies` for the steps.
+//! with no more bytes fetched ahead of their reader than it is allowed. A state that is updated in its stay is written back
+//! behind it, and stays until that is done. What a node streams has no stay. Look next at `copies` for the steps.
 
 use remat_ir::{Graph, Node, OpDef, OpId, Phase, Storage, ValueId};
-use remat_plan::Prices;
+use remat_plan::{Prices, SpillPrices, can_stream};
 use remat_tensor::DType;
+use std::collections::HashMap;
 
-/// A stay of a weight in the arena, in nodes of the graph's order.
+/// A stay of a weight or a state in the arena, in nodes of the graph's order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Window {
+    /// The weight, or the root of the state.
     pub weight: ValueId,
     /// The ids whose rows are fetched; all rows if `None`.
     pub rows: Option<ValueId>,
@@ -20,9 +24,27 @@ pub(crate) struct Window {
     pub from: u32,
     /// The nodes that read it here, in order.
     pub readers: Vec<u32>,
+    /// Whether they update it, so that it goes back where it lies.
+    pub written: bool,
+    /// The last node of the stay.
+    pub until: u32,
+    /// Behind the last node that updated it before.
+    pub not_before: u32,
 }
 
 impl Window {
+    /// Of a node.
+    fn at(weight: ValueId, rows: Option<ValueId>, bytes: usize, node: u32) -> Window {
+        let readers = vec![node];
+        Window { weight, rows, bytes, from: node, readers, written: false, until: node, not_before: 0 }
+    }
+
+    /// The same with one reader more.
+    fn extend(&mut self, node: u32) {
+        self.readers.push(node);
+        self.until = node;
+    }
+
     /// The first reader.
     pub(crate) fn first(&self) -> u32 {
         self.readers[0]
@@ -54,16 +76,21 @@ pub(crate) fn windows(graph: &Graph, is_spilled: &dyn Fn(ValueId) -> bool) -> Ve
     // Of each run of readers with one block and one side of the turn: its number.
     let (mut visit, mut visited) = (0, None);
     let mut visit_of: Vec<u32> = Vec::new();
+    // By the root of a state, the last node that updated it.
+    let mut updated: HashMap<ValueId, u32> = HashMap::new();
     for (id, node) in graph.nodes_with_ids() {
-        for (at, &weight) in node.inputs.iter().enumerate() {
-            let spilled = graph.value(weight).storage == Storage::Weight && is_spilled(weight);
-            if !spilled || node.inputs[..at].contains(&weight) {
+        let behind = |root: ValueId| updated.get(&root).map_or(0, |last| last + 1);
+        let updates = |root: ValueId| node.outputs.iter().any(|&output| graph.storage_root(output) == root);
+        for (at, &input) in node.inputs.iter().enumerate() {
+            let weight = graph.storage_root(input);
+            let again = || node.inputs[..at].iter().any(|&other| graph.storage_root(other) == weight);
+            if !is_fetched(graph, node, at, is_spilled) || again() {
                 continue;
             }
-            if let Some(ids) = looked_up(graph, node, weight) {
+            if let Some(ids) = looked_up(graph, node, input).filter(|_| !updates(weight)) {
                 let row_bytes = graph.ty(weight).bytes() / graph.ty(weight).shape.rows().max(1);
                 let bytes = graph.ty(ids).shape.numel() * row_bytes;
-                windows.push(Window { weight, rows: Some(ids), bytes, from: id.0, readers: vec![id.0] });
+                windows.push(Window { not_before: behind(weight), ..Window::at(weight, Some(ids), bytes, id.0) });
                 visit_of.push(visit);
                 continue;
             }
@@ -75,17 +102,32 @@ pub(crate) fn windows(graph: &Graph, is_spilled: &dyn Fn(ValueId) -> bool) -> Ve
                 (visit, visited) = (visit + 1, Some(here));
             }
             match last.filter(|&last| undisturbed || visit_of[last] == visit) {
-                Some(last) => windows[last].readers.push(id.0),
+                Some(last) => windows[last].extend(id.0),
                 None => {
                     open[weight.index()] = Some(windows.len());
                     let bytes = graph.ty(weight).bytes();
-                    windows.push(Window { weight, rows: None, bytes, from: id.0, readers: vec![id.0] });
+                    windows.push(Window { not_before: behind(weight), ..Window::at(weight, None, bytes, id.0) });
                     visit_of.push(visit);
                 }
             }
+            if let Some(index) = open[weight.index()] {
+                windows[index].written |= updates(weight);
+            }
         }
+        let states = node.outputs.iter().filter(|output| graph.value(**output).storage == Storage::State);
+        updated.extend(states.map(|&output| (graph.storage_root(output), id.0)));
     }
     windows
+}
+
+/// Whether a node finds an operand in a stay: a weight or a state off memory that it does not stream.
+fn is_fetched(graph: &Graph, node: &Node, operand: usize, is_spilled: &dyn Fn(ValueId) -> bool) -> bool {
+    let root = graph.storage_root(node.inputs[operand]);
+    match graph.value(root).storage {
+        Storage::Weight => is_spilled(root),
+        Storage::State => is_spilled(root) && !can_stream(node, operand),
+        Storage::Input | Storage::Arena => false,
+    }
 }
 
 /// The last stay of a whole weight.
@@ -131,17 +173,34 @@ pub(crate) fn begin_ahead(starts: &[f64], windows: &mut [Window], prices: &Price
         let first = windows[index].first();
         let alone = ahead > ahead_bytes;
         let earliest = if alone { first } else { soonest };
-        windows[index].from = begins[index].max(earliest).min(first);
+        windows[index].from = begins[index].max(earliest).max(windows[index].not_before).min(first);
+    }
+}
+
+/// Lets each stay that is written back last until that is predicted to be done, if no more than `behind_bytes` wait for it;
+/// else whoever takes its bytes waits.
+pub(crate) fn end_behind(starts: &[f64], windows: &mut [Window], prices: &Prices, behind_bytes: usize) {
+    let bytes_per_second = prices.spill.unwrap_or_else(SpillPrices::nominal).write_bytes_per_second;
+    let mut order: Vec<usize> = (0..windows.len()).filter(|&index| windows[index].written).collect();
+    order.sort_by_key(|&index| windows[index].last());
+    let mut free_from = 0.0;
+    for (at, &index) in order.iter().enumerate() {
+        let last = windows[index].last();
+        let Some(&made) = starts.get(last as usize + 1) else { break };
+        free_from = f64::max(free_from, made) + windows[index].bytes as f64 / bytes_per_second;
+        let done = (starts.partition_point(|&start| start < free_from) as u32).saturating_sub(1).max(last);
+        let waiting = order[..at].iter().filter(|&&other| windows[other].until >= last);
+        let waiting: usize = waiting.map(|&other| windows[other].bytes).sum();
+        windows[index].until = if waiting + windows[index].bytes > behind_bytes { last } else { done };
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use remat_plan::SpillPrices;
 
     fn window(at: u32, bytes: usize) -> Window {
-        Window { weight: ValueId(at), rows: None, bytes, from: at, readers: vec![at] }
+        Window::at(ValueId(at), None, bytes, at)
     }
 
     fn graph() -> Graph {

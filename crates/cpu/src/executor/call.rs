@@ -3,7 +3,7 @@
 //! Invariant: this file converts addresses to slices, and refuses ids, positions and masks that a kernel could not use. Operands
 //! were laid out by a checked plan: distinct ones do not overlap, except where the op works in place.
 
-use super::resolve::ResolvedStep;
+use super::resolved_step::ResolvedStep;
 use crate::ThreadPool;
 use crate::element::Element;
 use crate::kernels::dropout::Dropout;

@@ -30,8 +30,10 @@ pub(super) enum Moved {
     Out(u64),
     /// A value back, from here in the spill file.
     Back(u64),
-    /// A weight, from here in the files of weights.
+    /// A weight or a state, from here in the files of weights and states.
     Weight(FilePlace),
+    /// A state back to where it lies.
+    Home(FilePlace),
     /// Rows of a weight, by ids.
     Rows {
         /// Where the weight begins.
@@ -70,10 +72,10 @@ pub(super) struct Copies {
     pub(super) file_bytes: u64,
 }
 
-/// Where weights that are not resident lie, and the ids that name rows of them.
+/// Where weights and states that are not resident lie, and the ids that name rows of them.
 pub(super) trait Homes {
-    /// The first byte of a weight in the files of weights.
-    fn weight(&self, plan: &Plan, weight: ValueId) -> FilePlace;
+    /// The first byte of a weight or a state in its file.
+    fn in_file(&self, plan: &Plan, source: ValueId) -> FilePlace;
     /// The elements of an input.
     fn ids(&mut self, plan: &Plan, input: ValueId) -> *const i32;
 }
@@ -111,9 +113,10 @@ impl Copies {
             let Some(Place::Arena(buffer)) = place else { continue };
             let bytes = plan.buffers[buffer.index()].slot.bytes;
             let (start, after) = (address(*buffer), of_kernels);
-            if plan.graph.value(value).storage == Storage::Weight {
-                let at = sources.weight(plan, value);
+            if plan.graph.value(value).storage != Storage::Arena {
+                let at = sources.in_file(plan, value);
                 let moved = match rows {
+                    None if out => Moved::Home(at),
                     None => Moved::Weight(at),
                     Some(ids) => {
                         let (ty, count) = (plan.graph.ty(value), plan.graph.ty(ids).shape.numel());
@@ -305,9 +308,15 @@ impl Transfer {
             let bytes = unsafe { std::slice::from_raw_parts(self.start, self.bytes) };
             return of_spill(spill()?.write_all_at(bytes, at));
         }
+        let weights = || files.weights.as_ref().ok_or_else(no_folder);
+        if let Moved::Home(at) = self.moved {
+            // SAFETY: as above.
+            let bytes = unsafe { std::slice::from_raw_parts(self.start, self.bytes) };
+            let files = weights()?;
+            return files.write(at, bytes).map_err(|error| files.failed(at, &error));
+        }
         // SAFETY: the bytes are in the arena, and no kernel touches them until this copy is awaited.
         let bytes = unsafe { std::slice::from_raw_parts_mut(self.start, self.bytes) };
-        let weights = || files.weights.as_ref().ok_or_else(no_folder);
         match self.moved {
             Moved::Weight(at) => {
                 let weights = weights()?;
@@ -320,6 +329,7 @@ impl Transfer {
                 read_rows(weights, (at, rows), ids, bytes).map_err(|error| weights.failed(at, &error))
             }
             Moved::Back(at) | Moved::Out(at) => of_spill(spill()?.read_exact_at(bytes, at)),
+            Moved::Home(_) => Ok(()),
         }
     }
 }

@@ -11,7 +11,7 @@ use super::call::Call;
 use super::expert_calls::{run_grouped_linear, run_grouped_linear_dw, run_route};
 use super::image_calls::{channel_size, conv_size, pooling, result_shape, run_batch_norm, run_batch_norm_grad};
 use super::rank_calls::{self, present};
-use super::resolve::{CustomReads, CustomWrites, ResolvedStep};
+use super::resolved_step::{CustomReads, CustomWrites, ResolvedStep};
 use crate::ThreadPool;
 use crate::element::Element;
 use crate::kernels::adamw8bit::Moments;

@@ -16,6 +16,9 @@ mod operand;
 mod rank_calls;
 mod reserved_file;
 mod resolve;
+mod resolved_step;
+mod states_file;
+mod stream;
 mod support;
 mod uncached_file;
 mod weights_file;
@@ -34,6 +37,7 @@ use remat_plan::{
 };
 use remat_plan::{Prices, ProgramId, Queue, SourceId, StepId, StepMemory, StepTime};
 use resolve::{Beside, Program, Sources};
+use resolved_step::ResolvedStep;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -113,6 +117,14 @@ impl CpuExecutor {
         }
     }
 
+    /// Runs one step of the compute queue.
+    fn step(&self, program: &Program, index: usize, step: &ResolvedStep) -> Result<(), DeviceError> {
+        match program.streams.get(&index).zip(self.sources.files()) {
+            Some((stream, files)) => stream.run(&self.pool, &program.plan, step, files),
+            None => dispatch::run(&self.pool, &program.plan, step),
+        }
+    }
+
     /// Runs the steps in order. `watch` is told of each when it has ended; whether it looks at memory says `looks`.
     fn walk(
         &mut self,
@@ -147,7 +159,7 @@ impl CpuExecutor {
             };
             let ready = ready.and_then(|()| comm.as_mut().map_or(Ok(()), |comm| comm.before(index, is_collective)));
             let ran = ready.and_then(|()| match step {
-                Some(step) => dispatch::run(&self.pool, &program.plan, step),
+                Some(step) => self.step(program, index, step),
                 None => Ok(()),
             });
             kernels += u32::from(step.is_some());
@@ -184,7 +196,7 @@ impl StepMemory for Memory<'_> {
         let (storage, value) = match *place {
             Place::Arena(id) => return self.read_arena(self.plan.buffers[id.index()].slot.offset + offset, into),
             Place::Weight(weight) => (Storage::Weight, weight.value),
-            Place::State(root) => (Storage::State, root),
+            Place::State(root) | Place::Spilled(root) => (Storage::State, root),
             Place::Input(id) => (Storage::Input, id),
         };
         let source = self.sources.find(storage, &self.plan.graph.value(value).name).expect("`load` has every source");

@@ -5,39 +5,26 @@
 use super::copy_queue::{Copies, Homes};
 use super::memory::Region;
 use super::operand::Operand;
+use super::resolved_step::ResolvedStep;
+use super::stream::Stream;
 use super::support::supports;
-use super::weights_file::{BOUNCE_BYTES, FilePlace, WRITTEN, WeightFiles, next_home};
+use super::weights_file::{BOUNCE_BYTES, FilePlace, STATES, WRITTEN, WeightFiles, next_home};
 use crate::rules::RULES;
 use remat_comm::Engine;
 use remat_ir::{FirstWrite, Op, OpDef, OpId, SourceRole, Storage, Type, Value, ValueId, World};
-use remat_plan::{
-    Action, CustomInputs, CustomKernel, CustomKernels, CustomOutputs, DeviceError, DeviceMemory, FileRange, Place,
-    Plan, ProgramSizes, freed,
-};
-use remat_plan::{Queue, Slot, SourceId, Step, TensorView, TensorViewMut, Tier};
+use remat_plan::{Action, CustomKernels, DeviceError, DeviceMemory, FileRange, Place, Plan, ProgramSizes, freed};
+use remat_plan::{Queue, Slot, SourceId, Step, Tier};
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
-
-/// One step with its addresses.
-pub(super) struct ResolvedStep {
-    pub(super) op: OpId,
-    pub(super) reads: Vec<Operand>,
-    pub(super) writes: Vec<Operand>,
-    pub(super) workspace: (*mut u8, usize),
-    /// The kernel of a custom op.
-    pub(super) custom: Option<Arc<dyn CustomKernel>>,
-    /// What joins the ranks, where they do something together here.
-    pub(super) engine: Option<Arc<dyn Engine>>,
-    /// How many rows the table has whose looked-up rows alone are the first operand, in their order.
-    pub(super) table_rows: Option<usize>,
-}
 
 /// A plan with its addresses.
 pub(super) struct Program {
     pub(super) plan: Plan,
     /// `None` for what another queue has.
     pub(super) steps: Vec<Option<ResolvedStep>>,
+    /// What a step streams whose states lie in a file, by its index.
+    pub(super) streams: HashMap<usize, Stream>,
     /// What the copy queue does.
     pub(super) copies: Copies,
     /// What is free after each step.
@@ -60,6 +47,7 @@ impl Program {
             slot: size_of::<Slot>(),
             copy: size_of::<ResolvedStep>() + size_of::<Vec<Slot>>() + Copies::COPY_BYTES,
             copy_buffers: BOUNCE_BYTES,
+            streamed: Stream::PART_BYTES,
         }
     };
 
@@ -70,7 +58,7 @@ impl Program {
         sources: &mut Sources,
         beside: Beside<'_>,
     ) -> Result<Self, DeviceError> {
-        let mut steps = Vec::with_capacity(plan.steps.len());
+        let (mut steps, mut streams) = (Vec::with_capacity(plan.steps.len()), HashMap::new());
         for (index, step) in plan.steps.iter().enumerate() {
             let Some(op) = computed(index, step)? else {
                 steps.push(None);
@@ -85,7 +73,12 @@ impl Program {
                         sources.must_be_resident(&plan, index, weight.value)?;
                         sources.address(&plan, Storage::Weight, weight.value)
                     }
-                    Place::State(root) => sources.address(&plan, Storage::State, root),
+                    Place::State(root) => {
+                        sources.must_be_resident(&plan, index, root)?;
+                        sources.address(&plan, Storage::State, root)
+                    }
+                    // Where its pieces pass is found below.
+                    Place::Spilled(_) => arena.at(0),
                     Place::Input(id) => sources.address(&plan, Storage::Input, id),
                 };
                 Ok(Operand { start, ty })
@@ -105,11 +98,15 @@ impl Program {
             let engine = beside.engine(&node.op).map_err(unsupported)?;
             let table_rows = step.reads.first().filter(|place| looked_up(&plan, place).is_some());
             let table_rows = table_rows.map(|_| plan.graph.ty(node.inputs[0]).shape.rows());
-            steps.push(Some(ResolvedStep { op, reads, writes, workspace, custom, engine, table_rows }));
+            let mut resolved = ResolvedStep { op, reads, writes, workspace, custom, engine, table_rows };
+            if plan.is_streaming(step) {
+                streams.insert(index, stream(&plan, step, sources, &mut resolved));
+            }
+            steps.push(Some(resolved));
         }
         let freed = freed(&plan);
         let copies = Copies::of(&plan, |id| arena.at(plan.buffers[id.index()].slot.offset), sources);
-        Ok(Program { plan, steps, copies, freed })
+        Ok(Program { plan, steps, streams, copies, freed })
     }
 }
 
@@ -136,6 +133,20 @@ impl Beside<'_> {
             None => Err(format!("the plan is of rank {rank} of {size}, and nothing joins this device to the others")),
         }
     }
+}
+
+/// Lets a step stream what lies in the file of states, through its workspace.
+fn stream(plan: &Plan, step: &Step, sources: &Sources, resolved: &mut ResolvedStep) -> Stream {
+    let node = plan.graph.node(resolved.op);
+    for part in plan.streamed(node).0 {
+        // SAFETY: the checker has compared the workspace with the parts.
+        resolved.reads[part.operand].start = unsafe { resolved.workspace.0.add(part.offset) };
+    }
+    let home = |operand: usize| match step.reads[operand] {
+        Place::Spilled(root) => Some(sources.in_file(plan, root)),
+        _ => None,
+    };
+    Stream::of(&node.op, resolved, home)
 }
 
 /// The type of the looked-up rows of a weight that a place holds, if it holds such.
@@ -186,7 +197,7 @@ struct Source {
 enum Home {
     /// In the region of this kind.
     Memory(usize),
-    /// A weight in this one of the files of weights.
+    /// A weight in this one of the files of weights, or a state in the file of states.
     File(usize),
 }
 
@@ -236,7 +247,7 @@ fn kind_name(kind: usize) -> &'static str {
 }
 
 impl Sources {
-    /// Allocates every source of the plans, zeroed. Weights that are not resident lie in the model's files where `in_model`
+    /// Allocates every source of the plans, zeroed. States that are not resident lie in a file of their own; weights that are not lie in the model's files where `in_model`
     /// says so, all others in a file in the folder.
     pub(super) fn of(
         plans: &[Plan],
@@ -248,20 +259,24 @@ impl Sources {
             |plan: &Plan| plan.spilled.iter().map(|&id| plan.graph.value(id).name.clone()).collect::<Vec<_>>();
         let spilled: HashSet<String> = plans.iter().flat_map(spilled).collect();
         let mut files = FilesOfModel::default();
-        let mut file_bytes = 0;
+        let (mut file_bytes, mut state_bytes) = (0, 0);
         for plan in plans {
             for value in plan.graph.values.iter().filter(|value| value.producer.is_none()) {
                 if sources.is_known(value)? {
                     continue;
                 }
                 let bytes = value.ty.bytes();
-                let is_off = value.storage == Storage::Weight && spilled.contains(&value.name);
-                let (home, offset) = match in_model.get(&value.name).filter(|range| range.bytes == bytes as u64) {
+                let is_off = spilled.contains(&value.name);
+                let is_state = value.storage == Storage::State;
+                let in_model = in_model.get(&value.name).filter(|range| !is_state && range.bytes == bytes as u64);
+                let (home, offset) = match in_model {
                     Some(range) if is_off => (Home::File(files.index_of(range)), range.offset as usize),
                     _ if is_off => {
-                        let offset = next_home(file_bytes);
-                        file_bytes = offset + bytes as u64;
-                        (Home::File(WRITTEN), offset as usize)
+                        let (file, end) =
+                            if is_state { (STATES, &mut state_bytes) } else { (WRITTEN, &mut file_bytes) };
+                        let offset = next_home(*end);
+                        *end = offset + bytes as u64;
+                        (Home::File(file), offset as usize)
                     }
                     _ => {
                         let kind = kind_of(value);
@@ -279,7 +294,7 @@ impl Sources {
             kind.region = Region::new(kind.bytes, kind_name(index))?;
         }
         if !spilled.is_empty() {
-            sources.files = Some(Arc::new(WeightFiles::open(folder, file_bytes, &files.ranges)?));
+            sources.files = Some(Arc::new(WeightFiles::open(folder, file_bytes, state_bytes, &files.ranges)?));
         }
         Ok(sources)
     }
@@ -318,11 +333,11 @@ impl Sources {
     }
 
     /// # Errors
-    /// A weight that another plan keeps in the file.
-    fn must_be_resident(&self, plan: &Plan, step: usize, weight: ValueId) -> Result<(), DeviceError> {
-        let name = &plan.graph.value(weight).name;
+    /// A weight or a state that another plan keeps in the file.
+    fn must_be_resident(&self, plan: &Plan, step: usize, source: ValueId) -> Result<(), DeviceError> {
+        let name = &plan.graph.value(source).name;
         let resident = self.by_name.get(name).is_some_and(|id| matches!(self.all[id.index()].home, Home::Memory(_)));
-        let why = "another plan that is loaded with it keeps this weight off memory: all must".to_string();
+        let why = "another plan that is loaded with it keeps this weight or state off memory: all must".to_string();
         if resident { Ok(()) } else { Err(DeviceError::Unsupported { step, what: name.clone(), why }) }
     }
 
@@ -333,7 +348,7 @@ impl Sources {
 
     /// Whether a source lies in a file of the model, and so is never written.
     pub(super) fn is_in_model(&self, id: SourceId) -> bool {
-        matches!(self.all[id.index()].home, Home::File(file) if file != WRITTEN)
+        matches!(self.all[id.index()].home, Home::File(file) if ![WRITTEN, STATES].contains(&file))
     }
 
     fn opened(&self) -> &WeightFiles {
@@ -349,9 +364,9 @@ impl Sources {
         match source.home {
             Home::Memory(kind) => self.kinds[kind].region.bytes_mut()[at..at + bytes.len()].copy_from_slice(bytes),
             Home::File(file) => {
-                assert!(file == WRITTEN, "a weight in a file of the model is not written");
-                let failed = |error| self.opened().failed(FilePlace { file, at: at as u64 }, &error);
-                self.opened().write(at as u64, bytes).map_err(failed)?;
+                assert!(!self.is_in_model(id), "a weight in a file of the model is not written");
+                let place = FilePlace { file, at: at as u64 };
+                self.opened().write(place, bytes).map_err(|error| self.opened().failed(place, &error))?;
             }
         }
         Ok(())
@@ -383,15 +398,16 @@ impl Sources {
     /// Allocated bytes by kind.
     pub(super) fn sizes(&self) -> DeviceMemory {
         let bytes = |kinds: std::ops::Range<usize>| self.kinds[kinds].iter().map(|kind| kind.bytes).sum();
-        let (weights_file, copy_buffers) = match &self.files {
-            Some(files) => (files.written_file_bytes(), BOUNCE_BYTES),
-            None => (0, 0),
+        let (weights_file, states_file, copy_buffers) = match &self.files {
+            Some(files) => (files.written_file_bytes(), files.states_file_bytes(), BOUNCE_BYTES),
+            None => (0, 0, 0),
         };
         DeviceMemory {
             weights: bytes(0..1),
             inputs: bytes(1..2),
             states: bytes(2..KINDS),
             weights_file,
+            states_file,
             copy_buffers,
             ..DeviceMemory::default()
         }
@@ -417,8 +433,8 @@ impl<'a> FilesOfModel<'a> {
 }
 
 impl Homes for Sources {
-    fn weight(&self, plan: &Plan, weight: ValueId) -> FilePlace {
-        let source = self.by_name.get(&plan.graph.value(weight).name).expect("`of` has every source");
+    fn in_file(&self, plan: &Plan, source: ValueId) -> FilePlace {
+        let source = self.by_name.get(&plan.graph.value(source).name).expect("`of` has every source");
         let source = &self.all[source.index()];
         match source.home {
             Home::File(file) => FilePlace { file, at: source.offset as u64 },
@@ -428,30 +444,5 @@ impl Homes for Sources {
 
     fn ids(&mut self, plan: &Plan, input: ValueId) -> *const i32 {
         self.address(plan, Storage::Input, input).cast_const().cast()
-    }
-}
-
-/// Operands of a custom op.
-pub(super) struct CustomReads<'a>(pub(super) &'a [Operand]);
-
-/// Results of a custom op.
-pub(super) struct CustomWrites<'a>(pub(super) &'a [Operand]);
-
-impl<'a> CustomInputs<'a> for CustomReads<'a> {
-    fn input(&self, index: usize) -> TensorView<'a> {
-        let operand = &self.0[index];
-        // SAFETY: the checked plan gave the operand this many bytes; no result overlaps it, since custom ops never work in
-        // place, and nothing else writes it during this step.
-        let bytes = unsafe { std::slice::from_raw_parts(operand.start, operand.ty.bytes()) };
-        TensorView { ty: &operand.ty, bytes }
-    }
-}
-
-impl CustomOutputs for CustomWrites<'_> {
-    fn output(&mut self, index: usize) -> TensorViewMut<'_> {
-        let result = &self.0[index];
-        // SAFETY: as in `input`; results do not overlap, and the borrow of `self` lets only one be held at a time.
-        let bytes = unsafe { std::slice::from_raw_parts_mut(result.start, result.ty.bytes()) };
-        TensorViewMut { ty: &result.ty, bytes }
     }
 }

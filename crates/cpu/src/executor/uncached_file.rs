@@ -1,7 +1,7 @@
-//! Files of weights that are read past the page cache, so that neither the process nor its control group holds what was read.
+//! Files of weights and states that are read and written past the page cache, so that neither the process nor its control group holds what passed.
 //!
 //! Method: O_DIRECT through a buffer of whole blocks, which the caller counts; where the file system cannot do that, reads
-//! through the cache, which is asked to forget the pages at once.
+//! and writes through the cache, which is asked to forget the pages at once.
 
 use std::fs::File;
 use std::io;
@@ -19,8 +19,41 @@ pub(super) struct UncachedFile {
 
 impl UncachedFile {
     pub(super) fn of(file: File) -> Self {
-        let direct = past_the_cache(&file);
+        let direct = past_the_cache(&file, false);
         UncachedFile { file, direct }
+    }
+
+    /// The same of a file that is written, too.
+    pub(super) fn to_write(file: File) -> Self {
+        let direct = past_the_cache(&file, true);
+        UncachedFile { file, direct }
+    }
+
+    /// Writes whole blocks that begin at a page, to where a block begins.
+    pub(super) fn write_blocks(&self, at: u64, blocks: &[u8]) -> io::Result<()> {
+        debug_assert!(blocks.len().is_multiple_of(BLOCK_BYTES) && at.is_multiple_of(BLOCK_BYTES as u64));
+        match self.direct.as_ref().map(|direct| direct.write_all_at(blocks, at)) {
+            Some(Ok(())) => Ok(()),
+            Some(Err(error)) if error.raw_os_error() != Some(INVALID) => Err(error),
+            // Some file systems refuse it only when it is tried.
+            _ => {
+                self.file.write_all_at(blocks, at)?;
+                self.file.sync_data()?;
+                self.forget();
+                Ok(())
+            }
+        }
+    }
+
+    /// Reads whole blocks to where a page begins, from where a block begins.
+    pub(super) fn read_blocks(&self, at: u64, blocks: &mut [u8]) -> io::Result<()> {
+        debug_assert!(blocks.len().is_multiple_of(BLOCK_BYTES) && at.is_multiple_of(BLOCK_BYTES as u64));
+        let needed = blocks.len();
+        match self.direct.as_ref().map(|direct| read_blocks(direct, blocks, at, needed)) {
+            Some(Ok(())) => Ok(()),
+            Some(Err(error)) if error.raw_os_error() != Some(INVALID) => Err(error),
+            _ => self.read_and_forget(at, blocks),
+        }
     }
 
     /// The file itself, through the cache.
@@ -95,15 +128,15 @@ fn read_blocks(file: &File, blocks: &mut [u8], at: u64, needed: usize) -> io::Re
 
 /// The same file, opened anew so that reads of it pass by the page cache.
 #[cfg(target_os = "linux")]
-fn past_the_cache(file: &File) -> Option<File> {
+fn past_the_cache(file: &File, written: bool) -> Option<File> {
     use std::os::fd::AsRawFd;
     use std::os::unix::fs::OpenOptionsExt;
     let path = format!("/proc/self/fd/{}", file.as_raw_fd());
-    std::fs::OpenOptions::new().read(true).custom_flags(libc::O_DIRECT).open(path).ok()
+    std::fs::OpenOptions::new().read(true).write(written).custom_flags(libc::O_DIRECT).open(path).ok()
 }
 
 #[cfg(not(target_os = "linux"))]
-fn past_the_cache(_: &File) -> Option<File> {
+fn past_the_cache(_: &File, _: bool) -> Option<File> {
     None
 }
 

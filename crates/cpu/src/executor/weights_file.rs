@@ -1,5 +1,6 @@
-//! Files of weights that are not resident: one that is written at load, and those of the model itself where they hold the very
-//! bytes that kernels read. The copy queue reads both in every run.
+//! Files of weights and states that are not resident: one of weights that is written at load, those of the model itself where
+//! they hold the very bytes that kernels read, and one of states. The copy queue reads the first two in every run; states go
+//! there and back.
 //!
 //! Invariants: the written file has no name and is reserved whole before anything is written to it; the model's files are
 //! held open and only read; all are read past the page cache through one buffer, which is counted. Look next at
@@ -7,6 +8,7 @@
 
 use super::memory::Region;
 use super::reserved_file::{nameless_file, refusal, reserve};
+use super::states_file::StatesFile;
 use super::uncached_file::{BLOCK_BYTES, UncachedFile};
 use remat_plan::{DeviceError, FileRange};
 use std::io;
@@ -25,7 +27,7 @@ pub(super) fn next_home(end: u64) -> u64 {
     end.next_multiple_of(BLOCK_BYTES as u64)
 }
 
-/// Where a weight begins: in which of [`WeightFiles`], and at which byte.
+/// Where a weight or a state begins: in which of [`WeightFiles`], and at which byte.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct FilePlace {
     pub(super) file: usize,
@@ -35,11 +37,15 @@ pub(super) struct FilePlace {
 /// Index of the file that is written at load.
 pub(super) const WRITTEN: usize = 0;
 
+/// Index of the file of states.
+pub(super) const STATES: usize = usize::MAX;
+
 /// The files, and what goes through them.
 pub(super) struct WeightFiles {
     /// The one that is written, if there is one, then the model's.
     files: Vec<(Option<UncachedFile>, PathBuf)>,
     written_file_bytes: u64,
+    folder: PathBuf,
     buffer: Mutex<Buffer>,
 }
 
@@ -47,14 +53,20 @@ struct Buffer {
     region: Region,
     /// Written, and not yet dropped from the cache.
     written: usize,
+    states: Option<StatesFile>,
 }
 
 impl WeightFiles {
-    /// Reserves a file of so many bytes in a folder, if there are any, and opens the model's.
+    /// Reserves a file of so many bytes of weights in a folder, if there are any, and one of states, and opens the model's.
     ///
     /// # Errors
     /// A folder that cannot be written to, or has no room; a file that cannot be opened; memory for the buffer.
-    pub(super) fn open(folder: Option<&Path>, bytes: u64, model: &[&FileRange]) -> Result<Self, DeviceError> {
+    pub(super) fn open(
+        folder: Option<&Path>,
+        bytes: u64,
+        state_bytes: u64,
+        model: &[&FileRange],
+    ) -> Result<Self, DeviceError> {
         let bytes = next_home(bytes);
         let written = match (bytes, folder) {
             (0, _) => (None, PathBuf::new()),
@@ -70,8 +82,15 @@ impl WeightFiles {
             let file = file.try_clone().map_err(|error| failed(path, &error))?;
             files.push((Some(UncachedFile::of(file)), path.clone()));
         }
+        let states = match (state_bytes, folder) {
+            (0, _) => None,
+            (_, None) => return Err(no_folder()),
+            (_, Some(folder)) => Some(StatesFile::reserved(folder, state_bytes)?),
+        };
         let region = Region::new(BOUNCE_BYTES, "the buffer that weights are read through")?;
-        Ok(WeightFiles { files, written_file_bytes: bytes, buffer: Mutex::new(Buffer { region, written: 0 }) })
+        let folder = folder.map(Path::to_path_buf).unwrap_or_default();
+        let buffer = Mutex::new(Buffer { region, written: 0, states });
+        Ok(WeightFiles { files, written_file_bytes: bytes, folder, buffer })
     }
 
     /// Size of the file that is written.
@@ -79,9 +98,14 @@ impl WeightFiles {
         self.written_file_bytes as usize
     }
 
-    /// Why a copy of a weight failed.
+    /// Size of the file of states.
+    pub(super) fn states_file_bytes(&self) -> usize {
+        self.buffer().states.as_ref().map_or(0, |states| states.bytes() as usize)
+    }
+
+    /// Why a copy of a weight or a state failed.
     pub(super) fn failed(&self, place: FilePlace, error: &io::Error) -> DeviceError {
-        failed(&self.files[place.file].1, error)
+        failed(if place.file == STATES { &self.folder } else { &self.files[place.file].1 }, error)
     }
 
     fn buffer(&self) -> MutexGuard<'_, Buffer> {
@@ -93,8 +117,14 @@ impl WeightFiles {
         self.files[index].0.as_ref().ok_or_else(|| io::Error::other("there is no file of weights"))
     }
 
-    /// Writes bytes of the file that is written, from `at` on.
-    pub(super) fn write(&self, at: u64, bytes: &[u8]) -> io::Result<()> {
+    /// Writes bytes from a place on, of the file of weights or that of states.
+    pub(super) fn write(&self, place: FilePlace, bytes: &[u8]) -> io::Result<()> {
+        if place.file == STATES {
+            let mut buffer = self.buffer();
+            let Buffer { region, states, .. } = &mut *buffer;
+            return states.as_mut().ok_or_else(no_states)?.write(region.bytes_mut(), place.at, bytes);
+        }
+        let at = place.at;
         self.file(WRITTEN)?.cached().write_all_at(bytes, at)?;
         let mut buffer = self.buffer();
         buffer.written += bytes.len();
@@ -118,6 +148,10 @@ impl WeightFiles {
     /// Reads bytes from a place on.
     pub(super) fn read(&self, place: FilePlace, into: &mut [u8]) -> io::Result<()> {
         let mut buffer = self.buffer();
+        if place.file == STATES {
+            let Buffer { region, states, .. } = &mut *buffer;
+            return states.as_ref().ok_or_else(no_states)?.read(region.bytes_mut(), place.at, into);
+        }
         self.flush(&mut buffer)?;
         self.file(place.file)?.read(buffer.region.bytes_mut(), place.at, into)
     }
@@ -125,6 +159,10 @@ impl WeightFiles {
 
 fn failed(path: &Path, error: &io::Error) -> DeviceError {
     DeviceError::Spill { folder: path.display().to_string(), problem: error.to_string() }
+}
+
+fn no_states() -> io::Error {
+    io::Error::other("there is no file of states")
 }
 
 /// Plans that copy need a folder.
@@ -142,16 +180,16 @@ mod tests {
     #[test]
     fn what_was_written_comes_back_whatever_its_range() {
         let bytes: Vec<u8> = (0..BOUNCE_BYTES + 12_345).map(|index| (index * 31 % 251) as u8).collect();
-        let files = WeightFiles::open(Some(&std::env::temp_dir()), bytes.len() as u64 + 100, &[]).expect("room");
-        files.write(100, &bytes[..5000]).expect("written");
-        files.write(5100, &bytes[5000..]).expect("written");
+        let files = WeightFiles::open(Some(&std::env::temp_dir()), bytes.len() as u64 + 100, 0, &[]).expect("room");
         let place = |at: usize| FilePlace { file: WRITTEN, at: at as u64 };
+        files.write(place(100), &bytes[..5000]).expect("written");
+        files.write(place(5100), &bytes[5000..]).expect("written");
         for (from, to) in [(0, bytes.len()), (1, 2), (4096 - 100, 4097), (BOUNCE_BYTES - 3, bytes.len()), (7, 7)] {
             let mut read = vec![0; to - from];
             files.read(place(100 + from), &mut read).expect("read");
             assert!(read == bytes[from..to], "{from} to {to}");
         }
-        files.write(200, &[7; 3]).expect("written");
+        files.write(place(200), &[7; 3]).expect("written");
         let mut read = [0; 3];
         files.read(place(200), &mut read).expect("read");
         assert_eq!(read, [7; 3], "what is written after a read is read");
@@ -161,8 +199,11 @@ mod tests {
 
     #[test]
     fn without_a_folder_there_is_no_file_to_write() {
-        assert!(matches!(WeightFiles::open(None, 1, &[]), Err(DeviceError::BadSpillFolder { .. })));
-        let files = WeightFiles::open(None, 0, &[]).expect("nothing to reserve");
-        assert!(files.write(0, &[1]).is_err() && files.written_file_bytes() == 0);
+        assert!(matches!(WeightFiles::open(None, 1, 0, &[]), Err(DeviceError::BadSpillFolder { .. })));
+        assert!(matches!(WeightFiles::open(None, 0, 1, &[]), Err(DeviceError::BadSpillFolder { .. })));
+        let files = WeightFiles::open(None, 0, 0, &[]).expect("nothing to reserve");
+        assert!(files.write(FilePlace { file: WRITTEN, at: 0 }, &[1]).is_err() && files.written_file_bytes() == 0);
+        let states = FilePlace { file: STATES, at: 0 };
+        assert!(files.write(states, &[1]).is_err() && files.read(states, &mut [1]).is_err());
     }
 }

@@ -1,12 +1,15 @@
 //! Norm of all gradients together. Bound by reading them once.
 
-use super::block_sums::{Square, block_sum};
+use super::block_sums::{BlockSum, Square, block_sum};
 use crate::pool::ThreadPool;
 
 /// The sum of squares of one tensor, in f64.
 pub fn sum_squares(pool: &ThreadPool, x: &[f32]) -> f64 {
     block_sum::<Square>(pool, x)
 }
+
+/// The sum of squares of a tensor that comes one piece after the other.
+pub(crate) type SquareSum = BlockSum<Square>;
 
 /// The root of the sum of squares of all tensors, added in order in f64.
 pub fn grad_norm<'a>(pool: &ThreadPool, gradients: impl IntoIterator<Item = &'a [f32]>) -> f32 {

@@ -110,11 +110,12 @@ impl Program {
         let (mut steps, mut checks, mut places) = (Vec::new(), Vec::new(), Evicted::default());
         let mut signals = Vec::new();
         if let Some(&weight) = plan.spilled.first() {
-            let what = format!("weight \"{}\" off memory", plan.graph.value(weight).name);
+            let off = plan.graph.value(weight);
+            let what = format!("{} \"{}\" off memory", off.storage.name(), off.name);
             return Err(DeviceError::Unsupported {
                 step: 0,
                 what,
-                why: "weights lie in the card's memory".to_string(),
+                why: "weights and states lie in the card's memory".to_string(),
             });
         }
         for (index, step) in plan.steps.iter().enumerate() {

@@ -89,7 +89,7 @@ impl Sources {
         let id: ValueId = match *place {
             Place::Arena(buffer) => return arena.at(plan.buffers[buffer.index()].slot.offset),
             Place::Weight(weight) => weight.value,
-            Place::State(root) => root,
+            Place::State(root) | Place::Spilled(root) => root,
             Place::Input(id) => id,
         };
         let source = self.by_name.get(&plan.graph.value(id).name).expect("`of` allocated every source");

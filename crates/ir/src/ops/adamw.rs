@@ -85,6 +85,10 @@ impl OpDef for AdamW {
         vec![(0, 0), (1, 1), (2, 2), (3, 3)]
     }
 
+    fn by_element(&self, _operands: usize) -> Option<Vec<usize>> {
+        Some(vec![1, 1, 1, 1, 0, 0, 0])
+    }
+
     fn class(&self, _inputs: &[&Type], _outputs: &[&Type]) -> OpClass {
         OpClass::Optimizer
     }

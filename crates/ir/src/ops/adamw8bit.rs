@@ -50,6 +50,10 @@ impl OpDef for AdamW8bit {
         (0..6).map(|state| (state, state)).collect()
     }
 
+    fn by_element(&self, _operands: usize) -> Option<Vec<usize>> {
+        Some(vec![1, 1, 1, 1, MOMENT_BLOCK, MOMENT_BLOCK, 0, 0, 0])
+    }
+
     fn class(&self, _inputs: &[&Type], _outputs: &[&Type]) -> OpClass {
         OpClass::Optimizer8bit
     }

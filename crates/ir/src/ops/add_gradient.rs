@@ -30,6 +30,10 @@ impl OpDef for AddGradient {
         vec![(0, 0), (1, 1)]
     }
 
+    fn by_element(&self, _operands: usize) -> Option<Vec<usize>> {
+        Some(vec![1, 1])
+    }
+
     fn class(&self, _inputs: &[&Type], _outputs: &[&Type]) -> OpClass {
         OpClass::Optimizer
     }

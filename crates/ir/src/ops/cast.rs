@@ -44,6 +44,10 @@ impl OpDef for Cast {
         (!self.into).then(|| vec![0])
     }
 
+    fn by_element(&self, _operands: usize) -> Option<Vec<usize>> {
+        self.into.then(|| vec![1, 1])
+    }
+
     fn class(&self, _inputs: &[&Type], _outputs: &[&Type]) -> OpClass {
         OpClass::Cast
     }

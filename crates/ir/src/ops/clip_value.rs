@@ -32,6 +32,10 @@ impl OpDef for ClipValue {
         vec![(0, 0)]
     }
 
+    fn by_element(&self, _operands: usize) -> Option<Vec<usize>> {
+        Some(vec![1, 0])
+    }
+
     fn class(&self, _inputs: &[&Type], _outputs: &[&Type]) -> OpClass {
         OpClass::Optimizer
     }

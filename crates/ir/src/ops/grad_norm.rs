@@ -22,6 +22,10 @@ impl OpDef for GradNorm {
         Ok(vec![Type::new(DType::F32, [1])])
     }
 
+    fn by_element(&self, operands: usize) -> Option<Vec<usize>> {
+        Some(vec![1; operands])
+    }
+
     fn class(&self, _inputs: &[&Type], _outputs: &[&Type]) -> OpClass {
         OpClass::GradNorm
     }

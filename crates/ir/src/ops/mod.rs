@@ -37,6 +37,15 @@ pub trait OpDef: Clone + PartialEq {
         None
     }
 
+    /// Of so many operands, how many elements of the first belong to one element of each, where the op can run on some elements
+    /// at a time, in any split at multiples of [`MOMENT_BLOCK`] elements of the first; 0 where all elements need the whole
+    /// operand. A result is cut as the state that it replaces; one that replaces none is a sum over the operands, one
+    /// after the other, which a device may interrupt between any eight elements. `None` for any other op.
+    fn by_element(&self, operands: usize) -> Option<Vec<usize>> {
+        let _ = operands;
+        None
+    }
+
     /// The operands whose row i (rows: all axes but the last, flattened) is all that row i of each result needs of them; the
     /// other operands are read whole. Where results are donated, they are sums over rows instead, and a call on later rows
     /// continues them. `None` for an op that joins rows in any other way. Such an op can run on a few rows at a time.
@@ -189,6 +198,9 @@ macro_rules! ops {
             }
             fn looks_up(&self) -> Option<(usize, usize)> {
                 match self { $(Op::$variant(op) => op.looks_up(),)* Op::Custom(op) => op.looks_up() }
+            }
+            fn by_element(&self, operands: usize) -> Option<Vec<usize>> {
+                match self { $(Op::$variant(op) => op.by_element(operands),)* Op::Custom(op) => op.by_element(operands) }
             }
             fn row_operands(&self) -> Option<Vec<usize>> {
                 match self { $(Op::$variant(op) => op.row_operands(),)* Op::Custom(op) => op.row_operands() }

@@ -64,6 +64,10 @@ impl OpDef for Sgd {
         (0..self.states()).map(|index| (index, index)).collect()
     }
 
+    fn by_element(&self, operands: usize) -> Option<Vec<usize>> {
+        Some((0..operands).map(|operand| usize::from(operand < self.states())).collect())
+    }
+
     fn class(&self, _inputs: &[&Type], _outputs: &[&Type]) -> OpClass {
         OpClass::Optimizer
     }

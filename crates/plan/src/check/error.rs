@@ -34,6 +34,8 @@ pub enum CheckError {
     UseAfterFree { step: u32, value: String, buffer: u32, last: u32 },
     #[error("step {step} reads \"{value}\" from a state that now holds \"{holds}\"")]
     StateOverwritten { step: u32, value: String, holds: String },
+    #[error("what the plan makes of \"{value}\" is not written back to where it lies")]
+    NotWrittenBack { value: String },
     #[error("buffer {buffer} of \"{value}\" is written by step {step}, not by its first step {first}")]
     WrongWriter { buffer: u32, value: String, step: u32, first: u32 },
     #[error("output \"{value}\" is not in the arena when the plan ends")]

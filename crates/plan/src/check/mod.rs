@@ -6,7 +6,8 @@
 //!    often it is repeated, repeats a source node on congruent operands; the outputs are the same.
 //! 2. *order*: every node runs in exactly one step; waits point backwards and at steps that signal; collectives run on the comm
 //!    queue in the order of the source, which is the same on every rank, and nothing else does.
-//! 3. *contents*: each operand's place holds that very value when the step runs: written before, not freed, not updated.
+//! 3. *contents*: each operand's place holds that very value when the step runs: written before, not freed, not updated;
+//!    and a state that lies in a tier is there in the end as the graph leaves it.
 //! 4. *space*: slots have the size of their value or the workspace that the rules ask for, are aligned as these say and lie
 //!    inside the arena; two that share a byte are never alive together,
 //!    under every interleaving the queues allow. Sharing is allowed where an op declares that it works in place.

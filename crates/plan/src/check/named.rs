@@ -17,10 +17,11 @@ pub(super) fn check(plan: &Plan) -> Result<(), CheckError> {
         }
     }
     for (index, &weight) in plan.spilled.iter().enumerate() {
-        value(plan, weight, || "the list of weights that are not resident".to_string())?;
-        let is_weight = plan.graph.value(weight).storage == Storage::Weight;
-        if !is_weight || index.checked_sub(1).is_some_and(|before| plan.spilled[before] >= weight) {
-            return Err(CheckError::Named(format!("%{} is no weight, or listed out of order", weight.0)));
+        value(plan, weight, || "the list of what is not resident".to_string())?;
+        let lies = plan.graph.value(weight);
+        let can = lies.producer.is_none() && matches!(lies.storage, Storage::Weight | Storage::State);
+        if !can || index.checked_sub(1).is_some_and(|before| plan.spilled[before] >= weight) {
+            return Err(CheckError::Named(format!("%{} is no weight or state, or listed out of order", weight.0)));
         }
     }
     for (at, step) in plan.steps.iter().enumerate() {
@@ -49,7 +50,7 @@ fn step(plan: &Plan, at: usize, step: &Step) -> Result<(), CheckError> {
             }
             Place::Arena(_) => {}
             Place::Weight(weight) => value(plan, weight.value, of)?,
-            Place::State(id) | Place::Input(id) => value(plan, id, of)?,
+            Place::State(id) | Place::Spilled(id) | Place::Input(id) => value(plan, id, of)?,
         }
     }
     step.workspace.map_or(Ok(()), |slot| ends(slot, of))

@@ -61,8 +61,8 @@ fn residents(plan: &Plan) -> Result<Vec<Resident>, CheckError> {
     for (index, buffer) in plan.buffers.iter().enumerate() {
         let value = plan.graph.value(buffer.value);
         let needed = value.ty.bytes();
-        // How many bytes of a weight are fetched, rule 3 has compared.
-        if value.storage != Storage::Weight && buffer.slot.bytes != needed {
+        // How many bytes of a weight or a state are fetched, rule 3 has compared.
+        if value.storage == Storage::Arena && buffer.slot.bytes != needed {
             return Err(CheckError::WrongSize { value: value.name.clone(), needed, bytes: buffer.slot.bytes });
         }
         residents.push(Resident {
@@ -84,7 +84,7 @@ fn residents(plan: &Plan) -> Result<Vec<Resident>, CheckError> {
             Action::Compute(op) => {
                 let node = plan.graph.node(op);
                 let (inputs, _) = plan.graph.node_types(node);
-                plan.rules.workspace_bytes(&node.op, &inputs)
+                plan.rules.workspace_bytes(&node.op, &inputs) + plan.streamed(node).1
             }
             _ => 0,
         };

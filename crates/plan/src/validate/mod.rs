@@ -228,7 +228,7 @@ impl Watch {
             if let Some(got) = &got {
                 self.compare(graph, value, got, &want, &bound);
             }
-            if let Place::State(root) = place {
+            if let Place::State(root) | Place::Spilled(root) = place {
                 reference.states.insert(*root, Expected { value, want: want.clone(), bound });
             }
             results.push(got.unwrap_or(want));

@@ -156,7 +156,8 @@ fn elsewhere(plan: &mut Plan, draw: &mut Draw<'_>) {
 
 fn place(plan: &Plan, draw: &mut Draw<'_>) -> Place {
     let value = remat_ir::ValueId(draw.below(plan.graph.values.len()) as u32);
-    match draw.below(6) {
+    match draw.below(7) {
+        6 => Place::Spilled(value),
         0 => Place::Weight(WeightOperand {
             value,
             tier: [Tier::Resident, Tier::Spill][draw.below(2)],

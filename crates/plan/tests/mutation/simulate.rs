@@ -104,15 +104,15 @@ impl Machine<'_> {
             Place::Arena(id) => {
                 self.buffers[id.index()].clone().ok_or_else(|| format!("reads b{}, which is gone", id.0))
             }
-            Place::State(root) => Ok(self.state(root)),
+            Place::State(root) | Place::Spilled(root) => Ok(self.state(root)),
             Place::Weight(weight) => Ok(self.sources[&self.plan.graph.value(weight.value).name].clone()),
             Place::Input(id) => Ok(self.sources[&self.plan.graph.value(id).name].clone()),
         }
     }
 
-    /// A weight; where only looked-up rows come, all others are NaN.
+    /// A weight or a state; where only looked-up rows come, all others are NaN.
     fn fetched(&self, value: ValueId, rows: Option<ValueId>, reads: &[Array]) -> Array {
-        let mut array = self.sources[&self.plan.graph.value(value).name].clone();
+        let mut array = self.state(value);
         if rows.is_some() {
             let fetched: Vec<usize> = reads[0].data.iter().map(|&id| id as usize).collect();
             for row in (0..array.rows()).filter(|row| !fetched.contains(row)) {
@@ -136,7 +136,7 @@ impl Machine<'_> {
                 self.wipe(self.plan.buffers[id.index()].slot);
                 self.buffers[id.index()] = Some(array);
             }
-            Place::State(root) => drop(self.states.insert(root, array)),
+            Place::State(root) | Place::Spilled(root) => drop(self.states.insert(root, array)),
             Place::Weight(_) | Place::Input(_) => unreachable!("the checker refuses it"),
         }
     }
@@ -149,11 +149,15 @@ impl Machine<'_> {
                 let (_, types) = self.plan.graph.node_types(node);
                 node.op.eval(&reads.iter().collect::<Vec<_>>(), &types)
             }
+            Action::Evict { value, .. } if self.plan.graph.value(value).storage == Storage::State => {
+                self.states.insert(value, reads[0].clone());
+                Vec::new()
+            }
             Action::Evict { value, tier } => {
                 self.away.insert((value, tier), reads[0].clone());
                 Vec::new()
             }
-            Action::Fetch { value, rows, .. } if self.plan.graph.value(value).storage == Storage::Weight => {
+            Action::Fetch { value, rows, .. } if self.plan.graph.value(value).storage != Storage::Arena => {
                 vec![self.fetched(value, rows, &reads)]
             }
             Action::Fetch { value, tier, .. } => {

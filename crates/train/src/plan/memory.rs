@@ -114,7 +114,7 @@ impl MemoryAccount {
         let off = plans().flat_map(|plan| plan.spilled.iter().map(|&id| plan.graph.value(id).name.as_str()));
         let off: HashSet<&str> = off.collect();
         let alignment_bytes = profile.rules.slot_alignment_bytes;
-        let sources = SourceTotals::with_weights_off_memory(&graphs, alignment_bytes, &off, in_files);
+        let sources = SourceTotals::with_some_off_memory(&graphs, alignment_bytes, &off, in_files);
         let steps = plans().map(|plan| plan.steps.len()).sum();
         let arena = ArenaParts::of(micro, largest_arena(micro, others));
         let spill_file = plans().map(|plan| plan.spill_file_bytes()).max().unwrap_or(0);
@@ -141,6 +141,7 @@ impl MemoryAccount {
             (host, MemoryPart::Reserve, RESERVE_BYTES),
             (MemoryDomain::Disk, MemoryPart::SpillFile, spill_file),
             (MemoryDomain::Disk, MemoryPart::WeightsFile, sources.weights_file),
+            (MemoryDomain::Disk, MemoryPart::StatesFile, sources.states_file),
         ] {
             rows.add(domain, part, bytes);
         }
@@ -216,7 +217,8 @@ impl MemoryAccount {
                 | MemoryPart::ProgramAndTokenizer
                 | MemoryPart::Reserve
                 | MemoryPart::SpillFile
-                | MemoryPart::WeightsFile,
+                | MemoryPart::WeightsFile
+                | MemoryPart::StatesFile,
                 _,
             ) => bytes,
         }

@@ -59,7 +59,7 @@ rows! {
         Data "data" "data",
         /// The times of one update's steps.
         Trace "trace" "trace",
-        /// What weights that are not in memory are read through.
+        /// What weights and states that are not in memory pass through.
         CopyBuffers "copy_buffers" "copy buffers",
         /// Keys and values of the tokens of a sample.
         KvCache "kv_cache" "kv cache of samples",
@@ -73,6 +73,8 @@ rows! {
         SpillFile "spill_file" "spill file",
         /// The file of weights that are not in memory.
         WeightsFile "weights_file" "weights file",
+        /// The file of training states that are not in memory.
+        StatesFile "states_file" "states file",
     }
 }
 
@@ -111,13 +113,15 @@ rows! {
         SpillFile "spill_file" "spill file",
         /// The file of weights that are not in memory.
         WeightsFile "weights_file" "weights file",
+        /// The file of training states that are not in memory.
+        StatesFile "states_file" "states file",
     }
 }
 
 impl MemoryPart {
     /// Whether it is a file, and so no memory.
     pub fn is_file(self) -> bool {
-        matches!(self, MemoryPart::SpillFile | MemoryPart::WeightsFile)
+        matches!(self, MemoryPart::SpillFile | MemoryPart::WeightsFile | MemoryPart::StatesFile)
     }
 
     /// The row of a phase that it is part of.
@@ -137,6 +141,7 @@ impl MemoryPart {
             MemoryPart::SampleTokenizer => PhasePart::Tokenizer,
             MemoryPart::SpillFile => PhasePart::SpillFile,
             MemoryPart::WeightsFile => PhasePart::WeightsFile,
+            MemoryPart::StatesFile => PhasePart::StatesFile,
         }
     }
 }

@@ -1,16 +1,23 @@
-//! The plans of a run whose weights do not all stay in memory: what the compiler leaves out of it, all plans do.
+//! The plans of a run whose weights and states do not all stay in memory: what the compiler leaves out of it, all plans do.
 //!
-//! Invariant: the account of what is returned is within all limits; every plan of the run keeps the same weights in the file,
+//! Invariant: the account of what is returned is within all limits; every plan of the run keeps the same of them in the files,
 //! so that evaluation, samples and saves hold the promise, too. Look next at `planning`, which asks where nothing else fits.
 
 use crate::plan::limit_owner::LimitOwner;
 use crate::plan::memory::Buffers;
 use crate::plan::planning::{Limit, Limits, MicroStepProblem, OtherGraphs, PlannedStep};
+use crate::plan::state_levels::TrainingStates;
 use crate::{MemoryAccount, TrainConfig, TrainError};
-use remat_compiler::{CompileError, WeightsOffMemory, compile_or_smallest, simplify, with_weights_off_memory};
+use remat_compiler::{
+    CompileError, OffMemoryPlans, Pinned, WeightsOffMemory, compile_or_smallest, simplify, with_weights_off_memory,
+};
 use remat_ir::Graph;
 use remat_plan::{DeviceProfile, MemoryDomain, Plan};
 use remat_step::LoadedForward;
+use std::collections::HashSet;
+
+/// Where a state may begin in a file.
+const BLOCK_BYTES: usize = 4096;
 
 /// How often plans are made anew because the account overshot.
 const ATTEMPTS: usize = 6;
@@ -27,12 +34,40 @@ pub(crate) struct OffMemory<'a> {
     pub(crate) limits: Limits,
 }
 
-impl OffMemory<'_> {
-    /// The fastest plans that were found within the limits.
+impl<'a> OffMemory<'a> {
+    /// What there is to choose from, with these states off memory.
+    pub(crate) fn choice(&self, states: Option<HashSet<String>>) -> OffMemoryPlans<'a> {
+        let MicroStepProblem { problem, pinned, .. } = self.micro_step;
+        problem.off_memory(&self.config.checkpointing, &Pinned { states, ..pinned.clone() })
+    }
+
+    /// Those of some states that a micro-step has.
+    pub(crate) fn of_micro(&self, states: &HashSet<String>) -> HashSet<String> {
+        let values = &self.micro_step.problem.graph().values;
+        values.iter().map(|value| &value.name).filter(|name| states.contains(*name)).cloned().collect()
+    }
+
+    /// The training states of all plans.
+    pub(crate) fn states(&self) -> TrainingStates<'a> {
+        let (update, accumulation) = self.of_update;
+        let of_update = std::iter::once(update).chain(accumulation).map(|plan| &plan.graph);
+        TrainingStates::of(&of_update.chain([self.micro_step.problem.graph()]).collect::<Vec<_>>())
+    }
+
+    /// The fastest plans that were found within the limits, with all states in memory.
     ///
     /// # Errors
     /// Limits that no plan meets, with what the smallest takes; what cannot be compiled.
     pub(crate) fn plans(&self) -> Result<PlannedStep, TrainError> {
+        self.plans_of(&self.choice(None), &HashSet::new())
+    }
+
+    /// The same of a choice that was made with these states off memory.
+    pub(crate) fn plans_of(
+        &self,
+        choice: &OffMemoryPlans<'_>,
+        states: &HashSet<String>,
+    ) -> Result<PlannedStep, TrainError> {
         let (profile, problem) = (self.profile, &self.micro_step.problem);
         let domain = profile.tensor_domain();
         let unlimited = Limit { bytes: usize::MAX, whose: LimitOwner::Process };
@@ -44,11 +79,17 @@ impl OffMemory<'_> {
         let of_update = std::iter::once(update).chain(accumulation).map(|plan| &*plan.graph);
         let others = of_update.chain(shorter).chain(evaluation).chain(generation);
         let graphs: Vec<&Graph> = std::iter::once(problem.graph()).chain(others).collect();
-        let choice = problem.off_memory(&self.config.checkpointing, &self.micro_step.pinned);
-        if let Some(disk) = disk.filter(|disk| choice.least_file_bytes() > disk.bytes) {
-            return Err(disk.refuse(MemoryDomain::Disk, choice.least_file_bytes()));
+        let state_bytes = |alignment_bytes| match states.is_empty() {
+            true => 0,
+            false => self.states().bytes(states, alignment_bytes),
+        };
+        let least_file_bytes = choice.least_file_bytes() + state_bytes(BLOCK_BYTES);
+        if let Some(disk) = disk.filter(|disk| least_file_bytes > disk.bytes) {
+            return Err(disk.refuse(MemoryDomain::Disk, least_file_bytes));
         }
-        let beside = MemoryAccount::beside_arena(&graphs, profile, self.buffers);
+        let file_bytes = file_bytes - state_bytes(BLOCK_BYTES);
+        let beside = MemoryAccount::beside_arena(&graphs, profile, self.buffers)
+            .saturating_sub(state_bytes(profile.rules.slot_alignment_bytes));
         let mut rest = beside.saturating_sub(problem.weight_bytes()) + profile.program.copy_buffers;
         let mut needed = usize::MAX;
         for _ in 0..ATTEMPTS {
@@ -59,7 +100,8 @@ impl OffMemory<'_> {
                 }
                 Err(error) => return Err(error.into()),
             };
-            let planned = self.with_others(micro, &off)?;
+            let off = WeightsOffMemory { weights: &off.weights | states, ..off };
+            let planned = self.with_others(micro, &off, !states.is_empty())?;
             needed = planned.account.peak_bytes(domain);
             let Some(excess) = needed.checked_sub(limit.bytes).filter(|&excess| excess > 0) else {
                 self.limits.check_beside_arena(&planned.account, profile)?;
@@ -70,8 +112,8 @@ impl OffMemory<'_> {
         Err(limit.refuse(domain, needed))
     }
 
-    /// The other plans, with the same weights off memory.
-    fn with_others(&self, micro: Plan, off: &WeightsOffMemory) -> Result<PlannedStep, TrainError> {
+    /// The other plans, with the same weights and states off memory.
+    fn with_others(&self, micro: Plan, off: &WeightsOffMemory, of_states: bool) -> Result<PlannedStep, TrainError> {
         let (profile, beside) = (self.profile, self.beside);
         let without =
             |plan: &Plan, graph: &Graph| with_weights_off_memory(plan, &simplify(graph.clone()), off, profile);
@@ -86,12 +128,19 @@ impl OffMemory<'_> {
         let generation = beside.generation.iter().map(forward).collect::<Result<Vec<_>, _>>()?;
         let shorter = beside.shorter.iter().map(in_arena).collect::<Result<Vec<_>, _>>()?;
         let (update, accumulation) = self.of_update;
-        let of_update = std::iter::once(update).chain(accumulation);
+        let trained = self.micro_step.trained.clone();
+        let moved = |plan: &Plan, graph: &Option<Graph>| -> Result<Plan, TrainError> {
+            match graph.as_ref().filter(|_| of_states) {
+                Some(graph) => Ok(without(plan, graph)?),
+                None => Ok(plan.clone()),
+            }
+        };
+        let update = moved(update, &trained.update)?;
+        let accumulation = accumulation.map(|plan| moved(plan, &trained.accumulation)).transpose()?;
+        let of_update = std::iter::once(&update).chain(&accumulation);
         let others: Vec<&Plan> = of_update.chain(&evaluation).chain(&generation).chain(&shorter).collect();
         let account =
             MemoryAccount::with_files(&micro, &others, profile, self.buffers, &self.micro_step.pinned.in_files);
-        let (update, accumulation) = (update.clone(), accumulation.cloned());
-        let trained = self.micro_step.trained.clone();
         Ok(PlannedStep { micro, update, accumulation, evaluation, generation, shorter, account, trained })
     }
 }

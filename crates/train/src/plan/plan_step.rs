@@ -7,10 +7,13 @@
 use crate::plan::memory::Buffers;
 use crate::plan::off_memory::OffMemory;
 use crate::plan::planning::{Limits, MicroStepProblem, OtherGraphs, PlannedStep, fitting};
+use crate::settings::kinds::MethodKind;
 use crate::{TrainConfig, TrainError};
+use remat_compiler::OffMemoryPlans;
 use remat_ir::Graph;
 use remat_plan::{DeviceProfile, Plan, Policy};
 use remat_step::LoadedForward;
+use std::collections::HashSet;
 
 /// Compiles the micro-steps, the update, the evaluation and what samples.
 pub(crate) fn plan_step(
@@ -22,7 +25,7 @@ pub(crate) fn plan_step(
     limits: Limits,
 ) -> Result<PlannedStep, TrainError> {
     let policy = &config.checkpointing;
-    let MicroStepProblem { problem, trained, pinned } = micro_step;
+    let MicroStepProblem { problem, trained, pinned, places } = micro_step;
     let (update, accumulation) = (trained.plan_update(profile)?, trained.plan_accumulation(profile)?);
     let plan = |graph: &Graph| LoadedForward::plan(graph.clone(), profile);
     let evaluation = beside.evaluation.as_ref().map(plan).transpose()?;
@@ -31,8 +34,10 @@ pub(crate) fn plan_step(
         std::iter::once(&update).chain(&accumulation).chain(&evaluation).chain(&generation).collect();
     let of_update = (&update, accumulation.as_ref());
     let off_memory = OffMemory { config, micro_step, of_update, beside, profile, buffers, limits };
-    if !pinned.on_disk.is_empty() {
-        return off_memory.plans();
+    let forced = off_memory.states().forced(places);
+    if !pinned.on_disk.is_empty() || !forced.is_empty() {
+        let of_micro = (!forced.is_empty()).then(|| off_memory.of_micro(&forced));
+        return with_states(off_memory.plans_of(&off_memory.choice(of_micro), &forced), &off_memory);
     }
     let fitted = fitting((problem, &beside.shorter), &others, policy, profile, buffers, limits);
     let asked = match &fitted {
@@ -40,14 +45,74 @@ pub(crate) fn plan_step(
         Ok((micro, ..)) => prices_decide(micro),
         Err(error) => matches!(error, TrainError::DoesNotFit { .. }),
     };
-    let other = (asked && profile.prices.reads_weights()).then(|| off_memory.plans());
+    if !asked || !profile.prices.reads_weights() {
+        return fitted.map(|(micro, shorter, account)| {
+            let trained = trained.clone();
+            PlannedStep { micro, update, accumulation, evaluation, generation, shorter, account, trained }
+        });
+    }
     let resident = fitted.map(|(micro, shorter, account)| {
-        let trained = trained.clone();
+        let (update, accumulation) = (update.clone(), accumulation.clone());
+        let (evaluation, generation, trained) = (evaluation.clone(), generation.clone(), trained.clone());
         PlannedStep { micro, update, accumulation, evaluation, generation, shorter, account, trained }
     });
-    match other {
-        Some(off_memory) => faster(resident, off_memory, profile),
-        None => resident,
+    with_states(faster(resident, off_memory.plans(), profile), &off_memory)
+}
+
+/// Whether training states may leave memory: there is a folder for them, and the model itself is trained.
+pub(crate) fn states_may_leave(config: &TrainConfig, profile: &DeviceProfile) -> bool {
+    config.method == MethodKind::Full && profile.prices.spill.is_some()
+}
+
+/// The faster of some plans and those with more training states off memory, where these may leave it.
+fn with_states(
+    mut best: Result<PlannedStep, TrainError>,
+    off_memory: &OffMemory<'_>,
+) -> Result<PlannedStep, TrainError> {
+    let (config, profile) = (off_memory.config, off_memory.profile);
+    if !states_may_leave(config, profile) {
+        return best;
+    }
+    let mut known: Option<(HashSet<String>, OffMemoryPlans<'_>)> = None;
+    for states in off_memory.states().levels(&off_memory.micro_step.places) {
+        // Nothing can be faster than a plan that repeats and moves nothing.
+        let is_asked = match &best {
+            Ok(planned) => prices_decide(&planned.micro),
+            Err(error) => matches!(error, TrainError::DoesNotFit { .. }),
+        };
+        if !is_asked {
+            break;
+        }
+        let of_micro = off_memory.of_micro(&states);
+        let (_, choice) = match known.take().filter(|(known, _)| *known == of_micro) {
+            Some(same) => known.insert(same),
+            None => known.insert((of_micro.clone(), off_memory.choice(Some(of_micro)))),
+        };
+        best = better(best, off_memory.plans_of(choice, &states), config.grad_accum, profile);
+    }
+    best
+}
+
+/// The better of two: the faster by whole updates; where neither fits, the refusal of the one that needs less.
+fn better(
+    before: Result<PlannedStep, TrainError>,
+    after: Result<PlannedStep, TrainError>,
+    micro_batches: usize,
+    profile: &DeviceProfile,
+) -> Result<PlannedStep, TrainError> {
+    let seconds = |planned: &PlannedStep| {
+        let of = |plan: &Plan| plan.step_seconds(&profile.prices);
+        micro_batches as f64 * (of(&planned.micro) + planned.accumulation.as_ref().map_or(0.0, of))
+            + of(&planned.update)
+    };
+    match (before, after) {
+        (Ok(before), Ok(after)) if seconds(&after) < seconds(&before) => Ok(after),
+        (Err(TrainError::DoesNotFit { .. }), Ok(after)) => Ok(after),
+        (
+            Err(TrainError::DoesNotFit { needed_bytes: of_before, domain: before, .. }),
+            Err(refusal @ TrainError::DoesNotFit { needed_bytes, domain, .. }),
+        ) if domain == before && needed_bytes < of_before => Err(refusal),
+        (before, _) => before,
     }
 }
 

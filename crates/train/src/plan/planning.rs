@@ -10,7 +10,7 @@ use crate::plan::buckets::{BucketPlan, LengthBucket};
 use crate::plan::limit_owner::LimitOwner;
 use crate::plan::memory;
 use crate::plan::memory::Buffers;
-use crate::plan::placement::pinned;
+use crate::plan::placement::{TrainedPlaces, pinned};
 use crate::plan::process_memory::resident_bytes;
 use crate::plan::setting::Setting;
 use crate::{MemoryAccount, TrainConfig, TrainError};
@@ -18,6 +18,7 @@ use remat_compiler::{CompileError, Pinned, Problem, compile_or_smallest};
 use remat_ir::Graph;
 use remat_plan::{ByteSize, DeviceProfile, MemoryDomain, Plan, Policy};
 use remat_step::{Trained, TrainingStep};
+use std::collections::HashSet;
 
 /// How often a plan is made anew because the account overshot.
 const ATTEMPTS: usize = 4;
@@ -122,6 +123,18 @@ impl PlannedStep {
         of_update.chain(&self.evaluation).chain(&self.generation).chain(&self.shorter).collect()
     }
 
+    /// The graphs of all plans.
+    pub(crate) fn graphs(&self) -> Vec<&Graph> {
+        std::iter::once(&self.micro).chain(self.others()).map(|plan| &plan.graph).collect()
+    }
+
+    /// Names of the weights and states that are off memory.
+    pub(crate) fn names_off_memory(&self) -> HashSet<String> {
+        let names =
+            |plan: &Plan| -> Vec<String> { plan.spilled.iter().map(|&id| plan.graph.value(id).name.clone()).collect() };
+        std::iter::once(&self.micro).chain(self.others()).flat_map(names).collect()
+    }
+
     /// Steps of all plans together.
     pub(crate) fn steps(&self) -> usize {
         self.micro.steps.len() + self.others().iter().map(|plan| plan.steps.len()).sum::<usize>()
@@ -151,6 +164,8 @@ pub(crate) struct MicroStepProblem<'a> {
     pub(crate) trained: Trained,
     /// Weights whose place is given.
     pub(crate) pinned: Pinned,
+    /// Trained parameters whose place is.
+    pub(crate) places: TrainedPlaces,
 }
 
 impl<'a> MicroStepProblem<'a> {
@@ -160,8 +175,8 @@ impl<'a> MicroStepProblem<'a> {
     /// A step that cannot be planned, a map of modules that cannot be followed.
     pub(crate) fn of(step: TrainingStep, setting: Setting<'_>, profile: &'a DeviceProfile) -> Result<Self, TrainError> {
         let (problem, trained) = step.problem(profile)?;
-        let pinned = pinned(setting, problem.graph())?;
-        Ok(MicroStepProblem { problem, trained, pinned })
+        let (pinned, places) = pinned(setting, problem.graph())?;
+        Ok(MicroStepProblem { problem, trained, pinned, places })
     }
 }
 

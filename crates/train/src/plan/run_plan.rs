@@ -8,14 +8,16 @@ use crate::plan::alternative::Alternative;
 use crate::plan::alternatives::{OfUpdate, Present, alternatives};
 use crate::plan::buckets::BucketPlan;
 use crate::plan::cluster::{Cluster, PartSeconds, RanksPlan, UpdateWork};
+use crate::plan::placed_states::{PlacedStates, placed_states};
 use crate::plan::placed_weights::{PlacedWeights, placed_weights};
-use crate::plan::plan_step::plan_step;
+use crate::plan::plan_step::{plan_step, states_may_leave};
 use crate::plan::planning::{Limit, MicroStepProblem, PlannedStep};
 use crate::plan::setting::Setting;
 use crate::plan::setup::{SetUp, SetUpFor};
+use crate::plan::state_levels::TrainingStates;
 use crate::ranks::host_share::{check_on_ranks, shared};
 use crate::{MemoryAccount, MemoryPart, PhaseMemory, TrainConfig, TrainError};
-use remat_compiler::{CompileError, Survey};
+use remat_compiler::{CompileError, Pinned, Survey};
 use remat_ir::{Storage, World};
 use remat_model::BatchShape;
 use remat_plan::{DeviceProfile, MemoryDomain, Plan, Policy, lower_bound_bytes};
@@ -91,6 +93,8 @@ pub struct RunPlan {
     pub micro: Plan,
     /// Where frozen weights lie, where some are off memory.
     pub placement: Vec<PlacedWeights>,
+    /// Where training states lie, where some are off memory.
+    pub states: Vec<PlacedStates>,
     /// The update's plan.
     pub update: Plan,
     /// What the run would hold.
@@ -152,6 +156,7 @@ fn planned(config: TrainConfig, cluster: Option<&Cluster>) -> Result<RunPlan, Tr
         // That plan is the smallest, and its account what the same command succeeds with.
         summary.smallest_memory_bytes = planned.account.peak_bytes(domain);
     }
+    let states = placed_states(&planned, setting.config.grad_accum);
     let PlannedStep { micro, update, accumulation, account, trained, .. } = planned;
     // Of the graphs of the update their plans are left; a deep model's are large.
     let MicroStepProblem { problem, pinned, .. } = micro_step;
@@ -202,6 +207,7 @@ fn planned(config: TrainConfig, cluster: Option<&Cluster>) -> Result<RunPlan, Tr
         buckets,
         alternatives,
         placement,
+        states,
         micro,
         update,
         account,
@@ -245,6 +251,25 @@ fn planned_or_smallest(
     }
 }
 
+/// The least that a run holds with weights and states off memory as far as they can be; `beside` is what it holds beside its
+/// arena with all of them in memory.
+fn smallest_off_memory(
+    config: &TrainConfig,
+    micro_step: &MicroStepProblem<'_>,
+    planned: &PlannedStep,
+    beside: usize,
+    profile: &DeviceProfile,
+) -> usize {
+    let MicroStepProblem { problem, pinned, places, .. } = micro_step;
+    let graphs = planned.graphs();
+    let states = TrainingStates::of(&graphs);
+    let all = states.levels(places).pop().filter(|_| states_may_leave(config, profile));
+    let bytes = all.as_ref().map_or(0, |all| states.bytes(all, profile.rules.slot_alignment_bytes));
+    let pinned = Pinned { states: all, ..pinned.clone() };
+    let taken = problem.off_memory(&config.checkpointing, &pinned).smallest_bytes(usize::MAX);
+    (beside - problem.weight_bytes() - bytes).saturating_add(taken).saturating_add(profile.program.copy_buffers)
+}
+
 /// The frontier that a plan is a point of, and the smallest plans.
 struct FrontierSummary {
     frontier: Vec<FrontierRow>,
@@ -269,22 +294,27 @@ impl FrontierSummary {
             micro_step.problem.survey(&config.checkpointing, POINTS)?;
         let arena_bytes = planned.micro.arena_bytes.max(planned.update.arena_bytes);
         let (account, of_arena) = (&planned.account, profile.tensor_domain());
-        // Of the frontier, where all weights are resident.
-        let resident = micro_step.problem.weight_bytes() - planned.micro.resident_weight_bytes();
+        // Of the frontier, where all weights and states are resident.
+        let states = TrainingStates::of(&planned.graphs());
+        let states = states.bytes(&planned.names_off_memory(), profile.rules.slot_alignment_bytes);
+        let resident = micro_step.problem.weight_bytes() - planned.micro.resident_weight_bytes() + states;
         let copy_buffers = account.bytes_of(MemoryPart::CopyBuffers);
         let beside = account.running_bytes(of_arena) - arena_bytes + resident - copy_buffers;
         let peak = |arena_bytes: usize| {
             (beside + arena_bytes.max(planned.update.arena_bytes)).max(account.earlier_bytes(of_arena))
         };
         let off_memory = match profile.prices.reads_weights() {
-            true => {
-                let choice = micro_step.problem.off_memory(&config.checkpointing, &micro_step.pinned);
-                let weights = micro_step.problem.weight_bytes();
-                let taken = choice.smallest_bytes(usize::MAX).saturating_add(profile.program.copy_buffers);
-                (beside - weights).saturating_add(taken).max(account.earlier_bytes(of_arena))
-            }
+            true => smallest_off_memory(config, micro_step, planned, beside, profile),
             false => usize::MAX,
         };
+        let off_memory = off_memory.max(account.earlier_bytes(of_arena));
+        // Nor does an update move any.
+        let resident_update = match states {
+            0 => None,
+            _ => Some((micro_step.trained.plan_update(profile)?, micro_step.trained.plan_accumulation(profile)?)),
+        };
+        let of_update = resident_update.as_ref().map(|(update, accumulation)| (update, accumulation.as_ref()));
+        let (update, accumulation) = of_update.unwrap_or((&planned.update, planned.accumulation.as_ref()));
         let mut summary = FrontierSummary {
             frontier: Vec::new(),
             smallest_memory_bytes: if domain == of_arena {
@@ -294,8 +324,8 @@ impl FrontierSummary {
             },
             smallest_activation_bytes,
             micro_batches: config.grad_accum,
-            update_seconds: planned.update.step_seconds(&profile.prices),
-            accumulation_seconds: planned.accumulation.as_ref().map_or(0.0, |plan| plan.step_seconds(&profile.prices)),
+            update_seconds: update.step_seconds(&profile.prices),
+            accumulation_seconds: accumulation.map_or(0.0, |plan| plan.step_seconds(&profile.prices)),
         };
         let row = |point: &remat_compiler::FrontierPoint| FrontierRow {
             peak_bytes: peak(point.arena_bytes),
@@ -303,6 +333,9 @@ impl FrontierSummary {
             step_seconds: summary.seconds_of_update(point.step_seconds),
         };
         summary.frontier = frontier.iter().map(row).collect();
+        let seconds_of = |plan: &Plan| plan.step_seconds(&profile.prices);
+        summary.update_seconds = seconds_of(&planned.update);
+        summary.accumulation_seconds = planned.accumulation.as_ref().map_or(0.0, seconds_of);
         Ok(summary)
     }
 

@@ -27,6 +27,8 @@ pub(crate) struct SourceTotals {
     pub(crate) has_adapters: bool,
     /// Weights that are off memory, as they lie in their file.
     pub(crate) weights_file: usize,
+    /// States that are off memory, as they lie in theirs.
+    pub(crate) states_file: usize,
     /// Masters of adapters' second matrices: zero until the first update.
     pub(crate) zero_at_first: usize,
 }
@@ -35,11 +37,12 @@ impl SourceTotals {
     /// Of the sources of some graphs, in the order in which their plans are loaded, where each begins at a multiple of so many
     /// bytes.
     pub(crate) fn of(graphs: &[&Graph], alignment_bytes: usize) -> Self {
-        SourceTotals::with_weights_off_memory(graphs, alignment_bytes, &HashSet::new(), &HashSet::new())
+        SourceTotals::with_some_off_memory(graphs, alignment_bytes, &HashSet::new(), &HashSet::new())
     }
 
-    /// The same where weights of the names `off` are not in memory, and of these the ones `in_files` in the model's files.
-    pub(crate) fn with_weights_off_memory(
+    /// The same where weights and states of the names `off` are not in memory, and of these weights the ones `in_files` in the
+    /// model's files.
+    pub(crate) fn with_some_off_memory(
         graphs: &[&Graph],
         alignment_bytes: usize,
         off: &HashSet<&str>,
@@ -49,11 +52,15 @@ impl SourceTotals {
         let mut seen = HashSet::new();
         for value in graphs.iter().flat_map(|graph| &graph.values).filter(|value| value.producer.is_none()) {
             if seen.insert(value.name.as_str()) {
-                let is_off = value.storage == Storage::Weight && off.contains(value.name.as_str());
-                match is_off {
-                    true if in_files.contains(&value.name) => {}
-                    true => totals.weights_file += value.ty.bytes().next_multiple_of(BLOCK_BYTES),
-                    false => totals.count(value, alignment_bytes),
+                let bytes_in_file = value.ty.bytes().next_multiple_of(BLOCK_BYTES);
+                match (off.contains(value.name.as_str()), value.storage) {
+                    (true, Storage::State) => totals.states_file += bytes_in_file,
+                    (true, Storage::Weight) if in_files.contains(&value.name) => {}
+                    (true, Storage::Weight) => totals.weights_file += bytes_in_file,
+                    _ => totals.count(value, alignment_bytes),
+                }
+                if let Some(SourceRole::Parameter(_, StateRole::Gradient)) = value.role {
+                    totals.gradients_of_micro_batch += value.ty.bytes();
                 }
             }
         }

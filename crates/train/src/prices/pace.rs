@@ -135,7 +135,12 @@ fn sample(trace: &StepTrace, step: &LoadedStep, prices: &Prices) -> Sample {
     let mut sample = Sample { predicted: [0.0; CLASSES], measured: [0.0; CLASSES], is_quiet: false };
     for ran in trace.ran() {
         let plan = step.device().plan(ran.program);
-        let Action::Compute(op) = plan.steps[ran.step.index()].action else { continue };
+        let step = &plan.steps[ran.step.index()];
+        // What waits for a disk says nothing of a kernel.
+        let Action::Compute(op) = step.action else { continue };
+        if plan.is_streaming(step) {
+            continue;
+        }
         let node = plan.graph.node(op);
         let class = OpClass::of(&plan.graph, node) as usize;
         sample.predicted[class] += prices.seconds(&plan.graph, node);

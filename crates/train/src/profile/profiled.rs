@@ -65,6 +65,7 @@ impl Profiled {
                 arena_bytes: row.arena_bytes,
                 activation_bytes: row.activation_bytes,
                 placement: Vec::new(),
+                states: Vec::new(),
             },
             observed: Observed {
                 steps: self.repeats as u64,

@@ -37,6 +37,7 @@ fn constraint(part: MemoryPart) -> Option<&'static str> {
         MemoryPart::KernelScratch
         | MemoryPart::ResolvedPlans
         | MemoryPart::WeightsFile
+        | MemoryPart::StatesFile
         | MemoryPart::Trace
         | MemoryPart::CopyBuffers
         | MemoryPart::ProgramAndTokenizer

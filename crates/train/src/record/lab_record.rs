@@ -2,6 +2,7 @@
 //!
 //! Invariant: everything in it was read, measured or computed in this run; what is not known is null, never guessed.
 
+use crate::plan::placed_states::PlacedStates;
 use crate::plan::placed_weights::PlacedWeights;
 use crate::profile::row::{ProfileRow, RefusedPolicy};
 use crate::record::machine::Machine;
@@ -48,6 +49,9 @@ pub struct PlanRecord {
     /// Where frozen weights lie, where some are off memory.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub placement: Vec<PlacedWeights>,
+    /// Where training states lie, where some are off memory.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub states: Vec<PlacedStates>,
 }
 
 /// What is kept of a run's best evaluation.

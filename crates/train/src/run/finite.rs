@@ -11,7 +11,7 @@ use remat_tensor::{NotFinite, first_not_finite};
 use std::path::PathBuf;
 
 /// A multiple of every element size.
-const PIECE_BYTES: usize = 16 << 10;
+const PIECE_BYTES: usize = 64 << 10;
 
 /// Refuses states that hold an infinity or a NaN after update `step`; `last_save` is what a run could go on from.
 pub(crate) fn check(

@@ -10,6 +10,7 @@ use crate::plan::alternatives::with_alternatives;
 use crate::plan::buckets::{BucketPlan, LengthBucket};
 use crate::plan::memory;
 use crate::plan::memory::Buffers;
+use crate::plan::placed_states::placed_states;
 use crate::plan::placed_weights::placed_weights;
 use crate::plan::plan_step::{plan_step, prices_decide};
 use crate::plan::planning::{Limit, Limits, MicroStepProblem, PlannedStep};
@@ -158,6 +159,7 @@ impl Prepared {
             offloaded_bytes: self.planned.micro.offloaded_bytes(),
             off_memory_weight_bytes: self.planned.micro.spilled_weight_bytes(),
             read_weight_bytes: self.planned.micro.fetched_weight_bytes(),
+            states: placed_states(&self.planned, self.config.grad_accum),
             buckets: &self.bucket_plans,
             arena_bytes: self.arena_bytes(),
             memory: &self.planned.account,
@@ -209,6 +211,7 @@ impl Prepared {
                 arena_bytes: self.arena_bytes(),
                 activation_bytes: account.bytes_of(MemoryPart::KeptActivations),
                 placement: placed_weights(micro, &self.in_files),
+                states: placed_states(&self.planned, self.config.grad_accum),
             },
             bound_by: bound_by(account, limiting(self.limits.in_domain(self.options.profile().tensor_domain()), micro)),
         }

@@ -1,6 +1,8 @@
 //! What a run tells while it goes. Invariant: a report is data; how it looks is the command line's business.
 
-use crate::{Best, BucketPlan, MemoryAccount, PhaseMemory, PhasePeak, Record, Sample, StepMetrics, TrainConfig};
+use crate::{
+    Best, BucketPlan, MemoryAccount, PhaseMemory, PhasePeak, PlacedStates, Record, Sample, StepMetrics, TrainConfig,
+};
 use remat_data::SampleStats;
 use remat_model::BatchShape;
 use std::path::{Path, PathBuf};
@@ -84,6 +86,8 @@ pub struct PlannedRun<'a> {
     pub off_memory_weight_bytes: usize,
     /// What of them a micro-step reads.
     pub read_weight_bytes: usize,
+    /// Where training states lie, where some are off memory.
+    pub states: Vec<PlacedStates>,
     /// Micro-batches by length, the shortest first, each with its plan; one where all are of one length.
     pub buckets: &'a [BucketPlan],
     /// Size of the arena.

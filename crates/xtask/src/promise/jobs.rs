@@ -30,6 +30,9 @@ pub(super) const JOBS: &[Job] = &[
     job("packed", "--method lora --rank 4 --packing --data ROWS"),
     job("accumulated", "--method lora --rank 4 --grad-accum 4 --data ROWS"),
     job("offloaded", "--method lora --rank 4 --checkpointing none --offload TMP --data ROWS"),
+    // Larger than what the limit leaves of slack, so that what the page cache holds of it shows.
+    job("weights on the disk", "--preset gpt2 --method lora --rank 4 --precision bf16 --memory 240MiB --offload TMP"),
+    job("training state on the disk", "--preset gpt2 --method full --memory 900MiB --offload TMP --save-every 2"),
     job("sampled", "--method lora --rank 4 --sample the --sample-every 1 --data ROWS"),
     Job { name: "saved", flags: "--method full --save-every 1 --data ROWS", is_resumed: true },
     Job {
@@ -84,7 +87,8 @@ impl Paths {
 
     /// A job's flags.
     pub(super) fn flags(&self, job: &Job) -> Vec<PathBuf> {
-        let mut flags = format!("--model MODEL --batch-size 2 --seq-len 64 {}", job.flags);
+        let model = if job.flags.contains("--preset") { "" } else { "--model MODEL " };
+        let mut flags = format!("{model}--batch-size 2 --seq-len 64 {}", job.flags);
         for (flag, value) in [("--steps", "3"), ("--grad-accum", "1")] {
             if !job.flags.contains(flag) {
                 flags = format!("{flags} {flag} {value}");
