@@ -59,7 +59,7 @@ impl Touched {
     fn of(plan: &Plan, step: &Step) -> Self {
         let bytes = |place: &Place| match *place {
             Place::Arena(id) => Some(Bytes::Arena(plan.buffers[id.index()].slot)),
-            Place::State(root) => Some(Bytes::State(root)),
+            Place::State(root) | Place::Spilled(root) => Some(Bytes::State(root)),
             // Nothing writes them while a plan runs.
             Place::Weight(_) | Place::Input(_) => None,
         };

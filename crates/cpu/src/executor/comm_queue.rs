@@ -5,7 +5,8 @@
 //! the same on every rank.
 
 use super::dispatch;
-use super::resolve::{Program, ResolvedStep};
+use super::resolve::Program;
+use super::resolved_step::ResolvedStep;
 use crate::{Level, ThreadPool};
 use remat_ir::Node;
 use remat_plan::{DeviceError, Queue};
