@@ -39,7 +39,7 @@ fn an_op_is_two_files_a_line_in_each_table_and_an_arm() {
     assert_eq!(written, files.into_iter().chain(tables).map(|file| copy.path().join(file)).collect::<Vec<_>>());
     let [table, kernels, dispatch] = tables.map(|file| added(&text(original.path(), file), &text(copy.path(), file)));
     assert_eq!((&table[1][..], &table[2][..]), ("SquareRoot square_root,", "}"));
-    assert_eq!(kernels, ["pub mod split;", "pub mod square_root;", "mod strided;"]);
+    assert_eq!(kernels, ["pub mod split;", "pub mod square_root;", "pub mod square_sums;"]);
     let arm = "Op::SquareRoot(_) => kernels::square_root::square_root(pool, call.shared::<T>(0), call.out::<T>(0)),";
     assert_eq!((&dispatch[1][..], &dispatch[2][..]), (arm, "Op::Custom(op) => {"));
     let [op, kernel] = files.map(|file| text(copy.path(), file));
