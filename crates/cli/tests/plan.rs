@@ -405,15 +405,17 @@ fn several_ranks_are_planned_from_shapes() {
     let planned = of("--ranks 4 --hosts 2 --link 1Gbit/s");
     let ranks = &planned["ranks"];
     assert_eq!((&ranks["ranks"], &ranks["hosts"], &ranks["rounds"]), (&4.into(), &2.into(), &2.into()));
-    // Rank 0 has two micro-batches: it sends three quarters of the gradients for each, then its quarter of the sums to three.
+    // Rank 0 has two micro-batches: it sends three quarters of the gradients for each, then its quarter of the parameters to three;
+    // shards are as even as blocks allow, and a few sums come on top.
     let gradient_bytes = 4 * bytes(&planned["trained_parameters"]);
-    assert_eq!(bytes(&ranks["sent_bytes"]), 2 * gradient_bytes / 4 * 3 + 3 * gradient_bytes / 4);
-    // A host sends half of each gradient of its ranks to the other, four of six, and half of the sums.
-    assert_eq!(bytes(&ranks["link_bytes"]), 4 * gradient_bytes / 2 + gradient_bytes);
-    // What gradients are exchanged through is counted, on every rank.
+    let is_about = |bytes: u64, expected: u64| bytes.abs_diff(expected) < expected / 100;
+    assert!(is_about(bytes(&ranks["sent_bytes"]), 2 * gradient_bytes / 4 * 3 + 3 * gradient_bytes / 4), "{ranks}");
+    // A host sends half of each gradient of its ranks to the other, four of six, and half of the parameters.
+    assert!(is_about(bytes(&ranks["link_bytes"]), 4 * gradient_bytes / 2 + gradient_bytes), "{ranks}");
+    // Of the sums and of both moments a rank keeps a quarter.
     let peak = bytes(&planned["peak_bytes"]);
     assert_eq!(bytes(&ranks["host_peak_bytes"]), 2 * peak);
-    assert!(peak >= bytes(&alone["peak_bytes"]) + 2 * gradient_bytes, "{peak}");
+    assert!(peak + 2 * gradient_bytes < bytes(&alone["peak_bytes"]), "{peak}");
     let seconds = |planned: &Value| planned["ranks"]["exchange_seconds"].as_f64().expect("seconds");
     assert!(seconds(&of("--ranks 4 --hosts 2 --link 10Gbit/s")) < seconds(&planned) / 5.0);
     assert!(ranks["advice"][0].as_str().is_some_and(|advice| advice.contains("--grad-accum 8")), "{}", ranks["advice"]);

@@ -28,7 +28,8 @@ pub fn sharded_update_graph(parameters: &[Parameter], rule: &UpdateRule) -> Resu
         .pieces(world.rank)
         .map(|piece| {
             let owned = Owned::piece(&parameters[piece.parameter], piece.elements.clone());
-            let gradient = owned.state(&mut b, rule.accumulation.sum());
+            // Ranks add up apart whatever the rule says.
+            let gradient = owned.state(&mut b, StateRole::GradientSum);
             (piece, owned, gradient)
         })
         .collect();

@@ -36,7 +36,7 @@ pub(super) fn object(plan: &RunPlan, explain: bool) -> Value {
         "smallest_budget_bytes": plan.smallest_memory_bytes,
         "smallest_activation_bytes": plan.smallest_activation_bytes,
         "step_seconds": plan.step_seconds,
-        "recompute_seconds": plan.config.grad_accum as f64 * plan.micro.recompute_seconds(prices),
+        "recompute_seconds": plan.rounds() as f64 * plan.micro.recompute_seconds(prices),
         "activation_bytes": plan.micro.activation_bytes(),
         "arena_bytes": plan.micro.arena_bytes.max(plan.update.arena_bytes),
         "plan_steps": plan.micro.steps.len(),

@@ -56,7 +56,7 @@ fn verdict(plan: &RunPlan) -> String {
         None => "by arithmetic; remat doctor measures this machine's".to_string(),
     };
     let tiles = in_tiles(micro.tiles());
-    let recompute = match config.grad_accum as f64 * micro.recompute_seconds(&plan.profile.prices) {
+    let recompute = match plan.rounds() as f64 * micro.recompute_seconds(&plan.profile.prices) {
         0.0 => "none".to_string(),
         again => seconds(again),
     };
@@ -158,7 +158,7 @@ fn mean_update(plan: &RunPlan) -> String {
         return String::new();
     }
     let shorter = longest.micro_step_seconds - mean_micro_step(plan);
-    let mean = seconds(plan.step_seconds - plan.config.grad_accum as f64 * shorter);
+    let mean = seconds(plan.step_seconds - plan.rounds() as f64 * shorter);
     format!(" of the longest batches, {mean} on average")
 }
 

@@ -118,6 +118,11 @@ pub struct RunPlan {
 }
 
 impl RunPlan {
+    /// How many micro-batches one rank, or the only process, computes one after the other in an update.
+    pub fn rounds(&self) -> usize {
+        self.ranks.as_ref().map_or(self.config.grad_accum, |ranks| ranks.rounds)
+    }
+
     /// What the run would hold, phase by phase.
     pub fn phases(&self) -> Vec<PhaseMemory> {
         self.account.phases()
@@ -323,7 +328,7 @@ impl FrontierSummary {
                 account.peak_bytes(domain)
             },
             smallest_activation_bytes,
-            micro_batches: config.grad_accum,
+            micro_batches: config.grad_accum.div_ceil(setting.world.size),
             update_seconds: update.step_seconds(&profile.prices),
             accumulation_seconds: accumulation.map_or(0.0, |plan| plan.step_seconds(&profile.prices)),
         };
