@@ -338,9 +338,9 @@ impl FrontierSummary {
             step_seconds: summary.seconds_of_update(point.step_seconds),
         };
         summary.frontier = frontier.iter().map(row).collect();
-        let seconds_of = |plan: &Plan| plan.step_seconds(&profile.prices);
-        summary.update_seconds = seconds_of(&planned.update);
-        summary.accumulation_seconds = planned.accumulation.as_ref().map_or(0.0, seconds_of);
+        summary.update_seconds = planned.update.step_seconds(&profile.prices);
+        let accumulation = planned.accumulation.as_ref();
+        summary.accumulation_seconds = accumulation.map_or(0.0, |plan| plan.step_seconds(&profile.prices));
         Ok(summary)
     }
 
