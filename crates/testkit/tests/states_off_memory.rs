@@ -111,7 +111,7 @@ fn no_bit_changes_whatever_states_are_off_memory() {
         for (index, rule) in rules()[..count].iter().enumerate() {
             let step = TrainingStep::new(case.training(&case.full()), Some(rule)).expect("differentiable");
             let (update, accumulation) = (step.trained.update.clone().expect("an update"), step.trained.accumulation);
-            let graphs: Vec<&Graph> = [&step.graph, &update].into_iter().chain(&accumulation).collect();
+            let graphs: Vec<&Graph> = [&step.graph, &update].into_iter().chain(accumulation.as_deref()).collect();
             let plans = |off: &HashSet<String>, policy: &Policy, ahead_bytes: usize| -> Vec<Plan> {
                 graphs.iter().map(|graph| planned(graph, policy, off, ahead_bytes)).collect()
             };
@@ -211,7 +211,7 @@ fn what_is_not_written_back_raced_or_read_from_elsewhere_is_refused() {
     assert!(check(&lost, &source).is_err());
     let update = step.trained.update.expect("an update");
     let off = names(&[&update], &StateRole::ALL);
-    let (source, plan) = (simplify(update.clone()), planned(&update, &Policy::None, &off, 0));
+    let (source, plan) = (simplify(Graph::clone(&update)), planned(&update, &Policy::None, &off, 0));
     // What is streamed has its place in the workspace, and cannot be read where it does not lie.
     let streams = plan.steps.iter().position(|step| plan.is_streaming(step)).expect("a norm of gradients");
     let mut narrow = plan.clone();

@@ -15,6 +15,7 @@ use remat_ir::Graph;
 use remat_plan::{DeviceProfile, MemoryDomain, Plan};
 use remat_step::LoadedForward;
 use std::collections::HashSet;
+use std::sync::Arc;
 
 /// Where a state may begin in a file.
 const BLOCK_BYTES: usize = 4096;
@@ -50,7 +51,7 @@ impl<'a> OffMemory<'a> {
     /// The training states of all plans.
     pub(crate) fn states(&self) -> TrainingStates<'a> {
         let (update, accumulation) = self.of_update;
-        let of_update = std::iter::once(update).chain(accumulation).map(|plan| &plan.graph);
+        let of_update = std::iter::once(update).chain(accumulation).map(|plan| &*plan.graph);
         TrainingStates::of(&of_update.chain([self.micro_step.problem.graph()]).collect::<Vec<_>>())
     }
 
@@ -129,7 +130,7 @@ impl<'a> OffMemory<'a> {
         let shorter = beside.shorter.iter().map(in_arena).collect::<Result<Vec<_>, _>>()?;
         let (update, accumulation) = self.of_update;
         let trained = self.micro_step.trained.clone();
-        let moved = |plan: &Plan, graph: &Option<Graph>| -> Result<Plan, TrainError> {
+        let moved = |plan: &Plan, graph: &Option<Arc<Graph>>| -> Result<Plan, TrainError> {
             match graph.as_ref().filter(|_| of_states) {
                 Some(graph) => Ok(without(plan, graph)?),
                 None => Ok(plan.clone()),

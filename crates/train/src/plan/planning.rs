@@ -125,7 +125,7 @@ impl PlannedStep {
 
     /// The graphs of all plans.
     pub(crate) fn graphs(&self) -> Vec<&Graph> {
-        std::iter::once(&self.micro).chain(self.others()).map(|plan| &plan.graph).collect()
+        std::iter::once(&self.micro).chain(self.others()).map(|plan| &*plan.graph).collect()
     }
 
     /// Names of the weights and states that are off memory.

@@ -59,9 +59,6 @@ impl SourceTotals {
                     (true, Storage::Weight) => totals.weights_file += bytes_in_file,
                     _ => totals.count(value, alignment_bytes),
                 }
-                if let Some(SourceRole::Parameter(_, StateRole::Gradient)) = value.role {
-                    totals.gradients_of_micro_batch += value.ty.bytes();
-                }
             }
         }
         totals
