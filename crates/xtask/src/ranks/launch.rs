@@ -111,9 +111,6 @@ impl<'a> Launcher<'a> {
         command.args(["-n", &ranks.to_string()]);
         if mpi == "openmpi" {
             command.args(["--bind-to", "none", "--oversubscribe"]);
-        } else {
-            // Else it kills all when one has ended, before they can say which it was.
-            command.arg("-disable-auto-cleanup");
         }
         command.arg(program);
         command
