@@ -1,6 +1,7 @@
 //! Short runs of the binary, one of each kind that writes: its inputs, its arguments, what counts of its result.
 
 use crate::outcome::{Tree, tree};
+use crate::prices;
 use serde_json::Value;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -11,7 +12,7 @@ const OUT: &str = "out";
 /// A short run.
 pub struct Job {
     pub name: &'static str,
-    /// The verb and its flags, blank between; `MODEL`, `ADAPTER`, `ROWS`, `OUT`, `TMP` and `MAP` stand for paths.
+    /// The verb and its flags, blank between; `MODEL`, `ADAPTER`, `ROWS`, `OUT`, `TMP`, `MAP` and `PRICES` stand for paths.
     flags: &'static str,
 }
 
@@ -23,7 +24,7 @@ pub const JOBS: &[Job] = &[
     Job { name: "offload", flags: "train TRAIN --method qlora --rank 4 --save-every 3 --offload TMP --precision bf16" },
     Job {
         name: "states",
-        flags: "train TRAIN --method full --save-every 3 --save-total-limit 1 --offload TMP --device-map MAP",
+        flags: "train TRAIN --method full --save-every 3 --save-total-limit 1 --offload TMP --device-map MAP --prices PRICES",
     },
     Job {
         name: "evaluated",
@@ -49,6 +50,7 @@ impl Job {
         for name in ["reference.json", "reference.safetensors"] {
             std::fs::remove_file(folder.join("model").join(name)).expect("a file that no reader of models reads");
         }
+        prices::file(folder, prices::QUICK);
         std::fs::write(folder.join("map.json"), "{\"model.layers.0.mlp\": \"disk\"}").expect("written");
         std::fs::rename(folder.join("model/rows.jsonl"), folder.join("rows.jsonl")).expect("moved");
     }
@@ -61,6 +63,7 @@ impl Job {
             "OUT" => folder.join(OUT).into_os_string(),
             "TMP" => folder.join("tmp").into_os_string(),
             "MAP" => folder.join("map.json").into_os_string(),
+            "PRICES" => folder.join("prices.json").into_os_string(),
             word => word.into(),
         };
         self.flags.replace("TRAIN", TRAIN).split(' ').map(path).collect()
