@@ -230,6 +230,11 @@ fn ranks_that_were_started_differently_refuse_and_say_what_differs() {
     for error in on_ranks(2, Existing::Refuse, |_| running.clone()) {
         assert!(error.expect_err("of one process").to_string().contains("accumulation"));
     }
+    let map = Some(DeviceMap::File(folder.path().join("map.json")));
+    let mapped = TrainConfig { method: MethodKind::Full, device_map: map, ..config.clone() };
+    for error in on_ranks(2, Existing::Refuse, |_| mapped.clone()) {
+        assert!(error.expect_err("states are shared out").to_string().contains("device-map"));
+    }
 }
 
 #[test]

@@ -10,7 +10,7 @@ use crate::plan::planning::{Limits, MicroStepProblem, OtherGraphs, PlannedStep, 
 use crate::settings::kinds::MethodKind;
 use crate::{TrainConfig, TrainError};
 use remat_compiler::OffMemoryPlans;
-use remat_ir::Graph;
+use remat_ir::{Graph, OpDef};
 use remat_plan::{DeviceProfile, Plan, Policy};
 use remat_step::LoadedForward;
 use std::collections::HashSet;
@@ -59,9 +59,16 @@ pub(crate) fn plan_step(
     with_states(faster(resident, off_memory.plans(), profile), &off_memory)
 }
 
-/// Whether training states may leave memory: there is a folder for them, and the model itself is trained.
-pub(crate) fn states_may_leave(config: &TrainConfig, profile: &DeviceProfile) -> bool {
-    config.method == MethodKind::Full && profile.prices.spill.is_some()
+/// Whether training states may leave memory: there is a folder for them, and the model itself is trained, by one process:
+/// several share them out, and exchange them where they lie.
+pub(crate) fn states_may_leave(
+    config: &TrainConfig,
+    micro_step: &MicroStepProblem<'_>,
+    profile: &DeviceProfile,
+) -> bool {
+    let mut of_update = micro_step.trained.update.iter().chain(&micro_step.trained.accumulation);
+    let exchanges = of_update.any(|graph| graph.nodes.iter().any(|node| node.op.collective().is_some()));
+    config.method == MethodKind::Full && profile.prices.spill.is_some() && !exchanges
 }
 
 /// The faster of some plans and those with more training states off memory, where these may leave it.
@@ -70,7 +77,7 @@ fn with_states(
     off_memory: &OffMemory<'_>,
 ) -> Result<PlannedStep, TrainError> {
     let (config, profile) = (off_memory.config, off_memory.profile);
-    if !states_may_leave(config, profile) {
+    if !states_may_leave(config, off_memory.micro_step, profile) {
         return best;
     }
     let mut known: Option<(HashSet<String>, OffMemoryPlans<'_>)> = None;

@@ -268,7 +268,7 @@ fn smallest_off_memory(
     let MicroStepProblem { problem, pinned, places, .. } = micro_step;
     let graphs = planned.graphs();
     let states = TrainingStates::of(&graphs);
-    let all = states.levels(places).pop().filter(|_| states_may_leave(config, profile));
+    let all = states.levels(places).pop().filter(|_| states_may_leave(config, micro_step, profile));
     let bytes = all.as_ref().map_or(0, |all| states.bytes(all, profile.rules.slot_alignment_bytes));
     let pinned = Pinned { states: all, ..pinned.clone() };
     let taken = problem.off_memory(&config.checkpointing, &pinned).smallest_bytes(usize::MAX);
