@@ -35,7 +35,9 @@ mod unfinished;
 
 pub use added_tokens::{GrownTokenizer, NewToken, grow_tokenizer, read_new_tokens};
 pub use atomic::{fsync_folder, name_unnamed, sha256_file, write_atomic, write_atomic_with};
-pub use bitsandbytes::{PartContent, QuantisedInfo, QuantisedPart, quantised_parts, weight_of_part};
+pub use bitsandbytes::{
+    PartContent, QuantisedContent, QuantisedInfo, QuantisedPart, quantised_contents, quantised_parts, weight_of_part,
+};
 pub use config::{
     Activation, BlockSpec, Dropouts, Experts, GeluForm, Mlp, ModelConfig, Names, Norm, NormPlaces, Positions, Preset,
     Projections, QkNorm, RopeScaling, Rotary, SlidingWindow, WindowedLayers,

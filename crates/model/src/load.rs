@@ -9,14 +9,38 @@ use crate::rope::{LOCAL_INV_FREQ, inv_freq, inv_freq_name, is_inv_freq};
 use crate::source::Source;
 use crate::{Model, ModelError, Precision};
 use half::{bf16, f16};
-use remat_formats::FormatsError;
+use remat_formats::{FormatsError, ModelFiles, QuantisedContent, quantised_contents};
 use remat_ir::{Graph, SourceRole, Storage, Type, Value};
-use remat_plan::{Device, FileRange, SourceWriter};
+use remat_plan::{Device, FileRange, SourceWriter, WeightPart};
 use remat_tensor::{DType, NotFinite, QuantFormat, QuantisedTensor, Quantiser, Shape};
 use std::collections::HashMap;
 use std::fs::File;
 use std::path::PathBuf;
 use std::sync::Arc;
+
+/// The model's files, those that were asked for held open.
+struct OpenFiles<'a> {
+    files: &'a ModelFiles,
+    opened: HashMap<PathBuf, Arc<File>>,
+}
+
+impl OpenFiles<'_> {
+    /// Where some bytes of a weight are.
+    fn part(&mut self, content: QuantisedContent) -> Result<WeightPart, ModelError> {
+        let tensor = match content {
+            QuantisedContent::Known(bytes) => return Ok(WeightPart::Known(bytes)),
+            QuantisedContent::Tensor(tensor) => tensor,
+        };
+        let file = self.files.file_of(&tensor)?;
+        let info = self.files.tensor_info(&tensor).expect("a file has it");
+        let path = file.path().to_path_buf();
+        let file = match self.opened.get(&path) {
+            Some(file) => Arc::clone(file),
+            None => Arc::clone(self.opened.entry(path.clone()).or_insert(Arc::new(file.held().handle()?))),
+        };
+        Ok(WeightPart::InFile(FileRange { file, path, offset: info.offset, bytes: info.bytes }))
+    }
+}
 
 /// Elements of a strip of a weight that is transposed.
 const STRIP_ELEMENTS: usize = 1 << 18;
@@ -69,29 +93,35 @@ impl Model {
         Ok(())
     }
 
-    /// The frozen weights of `graph` that lie in the files byte for byte as its kernels read them.
+    /// The frozen weights of `graph` that lie in the files byte for byte as its kernels read them: one tensor, or those of a
+    /// quantised weight, one behind the other.
     ///
     /// # Errors
     /// Too many open files.
-    pub fn weights_in_files(&self, graph: &Graph) -> Result<HashMap<String, FileRange>, ModelError> {
+    pub fn weights_in_files(&self, graph: &Graph) -> Result<HashMap<String, Vec<WeightPart>>, ModelError> {
         let Source::Files(files, _) = &self.source else { return Ok(HashMap::new()) };
-        let mut opened: HashMap<PathBuf, Arc<File>> = HashMap::new();
+        let mut opened = OpenFiles { files, opened: HashMap::new() };
         let mut found = HashMap::new();
         let is_weight = |value: &&Value| value.storage == Storage::Weight && value.producer.is_none();
         for value in graph.values.iter().filter(is_weight).filter(|value| !is_inv_freq(&value.name)) {
-            let is_base = value.role.is_some_and(SourceRole::is_base_parameter);
-            let Some(tensor) = self.tensor_of(&value.name).filter(|_| is_base) else { continue };
-            let Some(info) = files.tensor_info(&tensor) else { continue };
-            if info.dtype != Some(value.ty.dtype) || info.shape != value.ty.shape {
+            if !value.role.is_some_and(SourceRole::is_base_parameter) {
                 continue;
             }
-            let file = files.file_of(&tensor)?;
-            let path = file.path().to_path_buf();
-            let file = match opened.get(&path) {
-                Some(file) => Arc::clone(file),
-                None => Arc::clone(opened.entry(path.clone()).or_insert(Arc::new(file.held().handle()?))),
+            let parts = match (value.ty.dtype.quant_format(), self.stored.get(&value.name)) {
+                (Some(format), Some(stored)) if stored.info.format == format && stored.info.shape == value.ty.shape => {
+                    let contents = quantised_contents(&stored.tensor, &stored.info).into_iter();
+                    contents.map(|content| opened.part(content)).collect::<Result<Vec<_>, ModelError>>()?
+                }
+                _ => {
+                    let Some(tensor) = self.tensor_of(&value.name) else { continue };
+                    let Some(info) = files.tensor_info(&tensor) else { continue };
+                    if info.dtype != Some(value.ty.dtype) || info.shape != value.ty.shape {
+                        continue;
+                    }
+                    vec![opened.part(QuantisedContent::Tensor(tensor))?]
+                }
             };
-            found.insert(value.name.clone(), FileRange { file, path, offset: info.offset, bytes: info.bytes });
+            found.insert(value.name.clone(), parts);
         }
         Ok(found)
     }

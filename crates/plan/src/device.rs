@@ -219,6 +219,25 @@ pub struct FileRange {
     pub bytes: u64,
 }
 
+/// Some bytes of a weight that lies in files as kernels read it.
+#[derive(Debug, Clone)]
+pub enum WeightPart {
+    /// In a file.
+    InFile(FileRange),
+    /// A few that no file has as they are.
+    Known(Vec<u8>),
+}
+
+impl WeightPart {
+    /// How many.
+    pub fn bytes(&self) -> u64 {
+        match self {
+            WeightPart::InFile(range) => range.bytes,
+            WeightPart::Known(bytes) => bytes.len() as u64,
+        }
+    }
+}
+
 /// Holds tensors and runs plans.
 pub trait Device {
     /// What the compiler needs to know of it, with nominal prices.
@@ -227,9 +246,9 @@ pub trait Device {
     /// The folder that offloaded values go to; to be given before plans are loaded that have such.
     fn set_spill_folder(&mut self, folder: Option<&Path>);
 
-    /// Weights by name that lie in files as kernels read them: those of them that plans keep off memory are read from there;
+    /// Weights by name that lie in files as kernels read them, each in parts that follow each other: those of them that plans keep off memory are read from there;
     /// to be given before plans are loaded. A device may do without.
-    fn set_weights_in_files(&mut self, _weights: HashMap<String, FileRange>) {}
+    fn set_weights_in_files(&mut self, _weights: HashMap<String, Vec<WeightPart>>) {}
 
     /// Whether a source is read from such a file, and so must not be written.
     fn is_in_file(&self, _source: SourceId) -> bool {

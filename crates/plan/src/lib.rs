@@ -31,6 +31,7 @@ pub use check::{CheckError, check};
 pub use custom::{CustomCall, CustomInputs, CustomKernel, CustomKernels, CustomOutputs, TensorView, TensorViewMut};
 pub use device::{
     Device, DeviceError, DeviceMemory, FileRange, Observer, POISON, ProgramId, SourceId, StepMemory, StepTime,
+    WeightPart,
 };
 pub use fit::Measured;
 pub use freed::freed;

@@ -7,8 +7,8 @@ use remat_comm::Engine;
 use remat_cpu::{CpuExecutor, CpuOptions, Level};
 use remat_ir::{Storage, Type};
 use remat_plan::{
-    CustomKernels, Device, DeviceError, DeviceMemory, DeviceProfile, FileRange, MemoryDomain, Observer, Place, Plan,
-    ProgramId, SourceId, StepId, StepMemory, StepTime,
+    CustomKernels, Device, DeviceError, DeviceMemory, DeviceProfile, MemoryDomain, Observer, Place, Plan, ProgramId,
+    SourceId, StepId, StepMemory, StepTime, WeightPart,
 };
 use remat_step::device::Opener;
 use std::collections::HashMap;
@@ -80,7 +80,7 @@ impl Device for DistantDevice {
         self.order(move |executor| executor.set_spill_folder(folder.as_deref()));
     }
 
-    fn set_weights_in_files(&mut self, weights: HashMap<String, FileRange>) {
+    fn set_weights_in_files(&mut self, weights: HashMap<String, Vec<WeightPart>>) {
         self.order(move |executor| executor.set_weights_in_files(weights));
     }
 

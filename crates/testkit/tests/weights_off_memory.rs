@@ -11,7 +11,7 @@ use remat_ir::{Graph, Op, Storage};
 use remat_model::Precision;
 use remat_plan::{
     Action, CheckError, Device, DeviceError, DeviceProfile, FileRange, Place, Plan, Policy, ProgramId, Queue,
-    SpillPrices, Step, Tier, check,
+    SpillPrices, Step, Tier, WeightPart, check,
 };
 use remat_testkit::{RunResult, fill_sources, run_plan, source_values, with_backward};
 use std::collections::HashMap;
@@ -227,8 +227,9 @@ fn a_folder_that_is_not_there_and_plans_that_disagree_are_refused_at_load() {
     assert!(matches!(error, DeviceError::Unsupported { .. }), "{error}");
 }
 
-/// The weights of a plan's graph in a file, one behind the other from an odd byte on.
-fn in_a_file(plan: &Plan, path: &Path) -> HashMap<String, FileRange> {
+/// The weights of a plan's graph in a file, one behind the other from an odd byte on; every second one in three parts, of which
+/// the middle one is in no file.
+fn in_a_file(plan: &Plan, path: &Path) -> HashMap<String, Vec<WeightPart>> {
     let device: &mut dyn Device = &mut CpuExecutor::new(CpuOptions::new(1));
     device.load(vec![plan.clone()]).expect("loads");
     fill_sources(device, &plan.graph, &source_values(&plan.graph, 3)).expect("filled");
@@ -241,9 +242,19 @@ fn in_a_file(plan: &Plan, path: &Path) -> HashMap<String, FileRange> {
     }
     std::fs::write(path, bytes).expect("written");
     let file = Arc::new(File::open(path).expect("it is there"));
-    let range =
-        |(name, offset, bytes)| (name, FileRange { file: Arc::clone(&file), path: path.to_path_buf(), offset, bytes });
-    ranges.into_iter().map(range).collect()
+    let whole = std::fs::read(path).expect("read");
+    let range = |offset, bytes| {
+        WeightPart::InFile(FileRange { file: Arc::clone(&file), path: path.to_path_buf(), offset, bytes })
+    };
+    let parts = |index: usize, offset: u64, bytes: u64| match index % 2 {
+        0 => vec![range(offset, bytes)],
+        _ => {
+            let known = whole[offset as usize + 5..][..10].to_vec();
+            vec![range(offset, 5), WeightPart::Known(known), range(offset + 15, bytes - 15)]
+        }
+    };
+    let numbered = ranges.into_iter().enumerate();
+    numbered.map(|(index, (name, offset, bytes))| (name, parts(index, offset, bytes))).collect()
 }
 
 #[test]

@@ -226,3 +226,26 @@ fn without_a_folder_weights_may_stay_in_the_models_own_files() {
     assert_eq!(number(&planned(&resident)["off_memory_weight_bytes"]), 0, "all of it fits");
     assert!(off.train.bytes(ADAPTER) == resident.train.bytes(ADAPTER));
 }
+
+#[test]
+fn weights_in_few_bits_are_read_from_the_files_that_hold_them_in_parts() {
+    let disk = Disk::new();
+    let file = disk.beside.path().join("map.json");
+    std::fs::write(&file, "{\"model.layers\": \"disk\"}").expect("written");
+    let prices = prices::file(disk.beside.path(), QUICK);
+    for quant in ["nf4", "int8"] {
+        let quantised = disk.beside.path().join(quant);
+        let mut command = remat(["quantize", "--quant", quant, "--model"]);
+        let made = command.arg(case("llama-gqa-tied")).arg("--out").arg(&quantised).output().expect("the binary runs");
+        assert_eq!(made.status.code(), Some(0), "{}", text(&made.stderr));
+        let flags = format!("--method qlora --quant {quant} --precision bf16 --rank 4 --steps 2 --json");
+        let flags = format!("{flags} --prices {}", prices.display());
+        let run = |more: &str| Train::on("llama-gqa-tied", &format!("{flags} {more}")).model(&quantised).finish();
+        let off = run(&format!("--device-map {}", file.display()));
+        let record: Value = serde_json::from_slice(&off.train.bytes("record.json")).expect("JSON");
+        let placement = record["plan"]["placement"].to_string();
+        assert!(placement.contains("model_files") && !placement.contains("\"disk\""), "{placement}");
+        assert!(number(&planned(&off)["off_memory_weight_bytes"]) > 0);
+        assert!(off.train.bytes(ADAPTER) == run("").train.bytes(ADAPTER), "{quant}");
+    }
+}

@@ -32,10 +32,8 @@ use copy_queue::CopyQueue;
 use memory::Region;
 use remat_comm::Engine;
 use remat_ir::{Storage, Type};
-use remat_plan::{
-    CustomKernels, Device, DeviceError, DeviceMemory, DeviceProfile, FileRange, Observer, POISON, Place, Plan,
-};
-use remat_plan::{Prices, ProgramId, Queue, SourceId, StepId, StepMemory, StepTime};
+use remat_plan::{CustomKernels, Device, DeviceError, DeviceMemory, DeviceProfile, Observer, POISON, Place, Plan};
+use remat_plan::{Prices, ProgramId, Queue, SourceId, StepId, StepMemory, StepTime, WeightPart};
 use resolve::{Beside, Program, Sources};
 use resolved_step::ResolvedStep;
 use std::collections::HashMap;
@@ -88,7 +86,7 @@ pub struct CpuExecutor {
     custom: CustomKernels,
     poison: bool,
     spill_folder: Option<PathBuf>,
-    weights_in_files: HashMap<String, FileRange>,
+    weights_in_files: HashMap<String, Vec<WeightPart>>,
     ranks: Option<Arc<dyn Engine>>,
 }
 
@@ -217,7 +215,7 @@ impl Device for CpuExecutor {
         self.spill_folder = folder.map(Path::to_path_buf);
     }
 
-    fn set_weights_in_files(&mut self, weights: HashMap<String, FileRange>) {
+    fn set_weights_in_files(&mut self, weights: HashMap<String, Vec<WeightPart>>) {
         self.weights_in_files = weights;
     }
 

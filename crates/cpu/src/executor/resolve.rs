@@ -8,12 +8,14 @@ use super::operand::Operand;
 use super::resolved_step::ResolvedStep;
 use super::stream::Stream;
 use super::support::supports;
-use super::weights_file::{BOUNCE_BYTES, FilePlace, STATES, WRITTEN, WeightFiles, next_home};
+use super::weights_file::{BOUNCE_BYTES, FilePlace, InModel, STATES, WRITTEN, WeightFiles, next_home};
 use crate::rules::RULES;
 use remat_comm::Engine;
 use remat_ir::{FirstWrite, Op, OpDef, OpId, SourceRole, Storage, Type, Value, ValueId, World};
-use remat_plan::{Action, CustomKernels, DeviceError, DeviceMemory, FileRange, Place, Plan, ProgramSizes, freed};
-use remat_plan::{Queue, Slot, SourceId, Step, Tier};
+use remat_plan::{
+    Action, CustomKernels, DeviceError, DeviceMemory, Place, Plan, ProgramSizes, Queue, Slot, SourceId, Step, Tier,
+    WeightPart, freed,
+};
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
@@ -252,13 +254,13 @@ impl Sources {
     pub(super) fn of(
         plans: &[Plan],
         folder: Option<&Path>,
-        in_model: &HashMap<String, FileRange>,
+        in_model: &HashMap<String, Vec<WeightPart>>,
     ) -> Result<Self, DeviceError> {
         let mut sources = Sources::empty();
         let spilled =
             |plan: &Plan| plan.spilled.iter().map(|&id| plan.graph.value(id).name.clone()).collect::<Vec<_>>();
         let spilled: HashSet<String> = plans.iter().flat_map(spilled).collect();
-        let mut files = FilesOfModel::default();
+        let mut files = InModel::default();
         let (mut file_bytes, mut state_bytes) = (0, 0);
         for plan in plans {
             for value in plan.graph.values.iter().filter(|value| value.producer.is_none()) {
@@ -268,9 +270,10 @@ impl Sources {
                 let bytes = value.ty.bytes();
                 let is_off = spilled.contains(&value.name);
                 let is_state = value.storage == Storage::State;
-                let in_model = in_model.get(&value.name).filter(|range| !is_state && range.bytes == bytes as u64);
-                let (home, offset) = match in_model {
-                    Some(range) if is_off => (Home::File(files.index_of(range)), range.offset as usize),
+                let whole = |parts: &&Vec<WeightPart>| parts.iter().map(WeightPart::bytes).sum::<u64>() == bytes as u64;
+                let in_model = in_model.get(&value.name).filter(|_| is_off && !is_state).filter(whole);
+                let (home, offset) = match in_model.and_then(|parts| files.place_of(parts)) {
+                    Some(place) => (Home::File(place.file), place.at as usize),
                     _ if is_off => {
                         let (file, end) =
                             if is_state { (STATES, &mut state_bytes) } else { (WRITTEN, &mut file_bytes) };
@@ -294,7 +297,7 @@ impl Sources {
             kind.region = Region::new(kind.bytes, kind_name(index))?;
         }
         if !spilled.is_empty() {
-            sources.files = Some(Arc::new(WeightFiles::open(folder, file_bytes, state_bytes, &files.ranges)?));
+            sources.files = Some(Arc::new(WeightFiles::open(folder, file_bytes, state_bytes, files)?));
         }
         Ok(sources)
     }
@@ -411,24 +414,6 @@ impl Sources {
             copy_buffers,
             ..DeviceMemory::default()
         }
-    }
-}
-
-/// The files of the model that weights lie in, in the order of their numbers behind that of the written one.
-#[derive(Default)]
-struct FilesOfModel<'a> {
-    /// One range of each.
-    ranges: Vec<&'a FileRange>,
-}
-
-impl<'a> FilesOfModel<'a> {
-    fn index_of(&mut self, range: &'a FileRange) -> usize {
-        let known = self.ranges.iter().position(|known| Arc::ptr_eq(&known.file, &range.file));
-        let index = known.unwrap_or_else(|| {
-            self.ranges.push(range);
-            self.ranges.len() - 1
-        });
-        WRITTEN + 1 + index
     }
 }
 

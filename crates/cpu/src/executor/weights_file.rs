@@ -10,11 +10,11 @@ use super::memory::Region;
 use super::reserved_file::{nameless_file, refusal, reserve};
 use super::states_file::StatesFile;
 use super::uncached_file::{BLOCK_BYTES, UncachedFile};
-use remat_plan::{DeviceError, FileRange};
+use remat_plan::{DeviceError, FileRange, WeightPart};
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// The buffer that reads go through.
 pub(super) const BOUNCE_BYTES: usize = 2 << 20;
@@ -40,10 +40,73 @@ pub(super) const WRITTEN: usize = 0;
 /// Index of the file of states.
 pub(super) const STATES: usize = usize::MAX;
 
+/// What lies under one number.
+enum Lies {
+    /// Nothing.
+    Nowhere,
+    /// A file.
+    File(UncachedFile),
+    /// A weight in parts, which follow each other.
+    Parts(Vec<Part>),
+}
+
+/// Some bytes of a weight.
+#[derive(Debug, Clone)]
+pub(super) enum Part {
+    /// So many from a place of a file on.
+    InFile(FilePlace, u64),
+    /// Few, and known.
+    Known(Vec<u8>),
+}
+
+impl Part {
+    fn bytes(&self) -> u64 {
+        match self {
+            Part::InFile(_, bytes) => *bytes,
+            Part::Known(bytes) => bytes.len() as u64,
+        }
+    }
+}
+
+/// The model's files, and weights that lie there in parts, by number behind that of the written one.
+#[derive(Default)]
+pub(super) struct InModel<'a> {
+    /// One range of each file, or the parts of one weight.
+    lie: Vec<(&'a FileRange, Option<Vec<Part>>)>,
+}
+
+impl<'a> InModel<'a> {
+    /// Where a weight begins that lies in these parts; `None` where no file has any of it.
+    pub(super) fn place_of(&mut self, parts: &'a [WeightPart]) -> Option<FilePlace> {
+        if let [WeightPart::InFile(range)] = parts {
+            return Some(self.place_in_file(range));
+        }
+        let range = |part: &'a WeightPart| if let WeightPart::InFile(range) = part { Some(range) } else { None };
+        let first = parts.iter().find_map(range)?;
+        let parts = parts.iter().map(|part| match part {
+            WeightPart::InFile(range) => Part::InFile(self.place_in_file(range), range.bytes),
+            WeightPart::Known(bytes) => Part::Known(bytes.clone()),
+        });
+        let parts = parts.collect();
+        self.lie.push((first, Some(parts)));
+        Some(FilePlace { file: WRITTEN + self.lie.len(), at: 0 })
+    }
+
+    fn place_in_file(&mut self, range: &'a FileRange) -> FilePlace {
+        let is_it =
+            |(known, parts): &(&FileRange, Option<Vec<Part>>)| parts.is_none() && Arc::ptr_eq(&known.file, &range.file);
+        let index = self.lie.iter().position(is_it).unwrap_or_else(|| {
+            self.lie.push((range, None));
+            self.lie.len() - 1
+        });
+        FilePlace { file: WRITTEN + 1 + index, at: range.offset }
+    }
+}
+
 /// The files, and what goes through them.
 pub(super) struct WeightFiles {
-    /// The one that is written, if there is one, then the model's.
-    files: Vec<(Option<UncachedFile>, PathBuf)>,
+    /// The one that is written, if there is one, then what lies in the model's.
+    files: Vec<(Lies, PathBuf)>,
     written_file_bytes: u64,
     folder: PathBuf,
     buffer: Mutex<Buffer>,
@@ -65,22 +128,25 @@ impl WeightFiles {
         folder: Option<&Path>,
         bytes: u64,
         state_bytes: u64,
-        model: &[&FileRange],
+        model: InModel<'_>,
     ) -> Result<Self, DeviceError> {
         let bytes = next_home(bytes);
         let written = match (bytes, folder) {
-            (0, _) => (None, PathBuf::new()),
+            (0, _) => (Lies::Nowhere, PathBuf::new()),
             (_, None) => return Err(no_folder()),
             (_, Some(folder)) => {
                 let file = nameless_file(folder).and_then(|file| reserve(&file, bytes).map(|()| file));
                 let file = file.map_err(|error| refusal(folder, bytes, &error))?;
-                (Some(UncachedFile::of(file)), folder.to_path_buf())
+                (Lies::File(UncachedFile::of(file)), folder.to_path_buf())
             }
         };
         let mut files = vec![written];
-        for FileRange { file, path, .. } in model {
-            let file = file.try_clone().map_err(|error| failed(path, &error))?;
-            files.push((Some(UncachedFile::of(file)), path.clone()));
+        for (FileRange { file, path, .. }, parts) in model.lie {
+            let lies = match parts {
+                Some(parts) => Lies::Parts(parts),
+                None => Lies::File(UncachedFile::of(file.try_clone().map_err(|error| failed(path, &error))?)),
+            };
+            files.push((lies, path.clone()));
         }
         let states = match (state_bytes, folder) {
             (0, _) => None,
@@ -114,7 +180,10 @@ impl WeightFiles {
     }
 
     fn file(&self, index: usize) -> io::Result<&UncachedFile> {
-        self.files[index].0.as_ref().ok_or_else(|| io::Error::other("there is no file of weights"))
+        match &self.files[index].0 {
+            Lies::File(file) => Ok(file),
+            Lies::Nowhere | Lies::Parts(_) => Err(io::Error::other("there is no file of weights")),
+        }
     }
 
     /// Writes bytes from a place on, of the file of weights or that of states.
@@ -153,7 +222,28 @@ impl WeightFiles {
             return states.as_ref().ok_or_else(no_states)?.read(region.bytes_mut(), place.at, into);
         }
         self.flush(&mut buffer)?;
-        self.file(place.file)?.read(buffer.region.bytes_mut(), place.at, into)
+        match &self.files[place.file].0 {
+            Lies::Parts(parts) => self.gather(parts, &mut buffer, place.at, into),
+            _ => self.file(place.file)?.read(buffer.region.bytes_mut(), place.at, into),
+        }
+    }
+
+    /// Reads bytes of a weight in parts from its byte `at` on.
+    fn gather(&self, parts: &[Part], buffer: &mut Buffer, at: u64, mut into: &mut [u8]) -> io::Result<()> {
+        let mut skip = at;
+        for part in parts {
+            let length = part.bytes().saturating_sub(skip).min(into.len() as u64) as usize;
+            let (now, rest) = into.split_at_mut(length);
+            match part {
+                Part::InFile(place, _) => {
+                    self.file(place.file)?.read(buffer.region.bytes_mut(), place.at + skip, now)?;
+                }
+                Part::Known(bytes) if length > 0 => now.copy_from_slice(&bytes[skip as usize..][..length]),
+                Part::Known(_) => {}
+            }
+            (skip, into) = (skip.saturating_sub(part.bytes()), rest);
+        }
+        if into.is_empty() { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
     }
 }
 
@@ -180,7 +270,8 @@ mod tests {
     #[test]
     fn what_was_written_comes_back_whatever_its_range() {
         let bytes: Vec<u8> = (0..BOUNCE_BYTES + 12_345).map(|index| (index * 31 % 251) as u8).collect();
-        let files = WeightFiles::open(Some(&std::env::temp_dir()), bytes.len() as u64 + 100, 0, &[]).expect("room");
+        let files = WeightFiles::open(Some(&std::env::temp_dir()), bytes.len() as u64 + 100, 0, InModel::default())
+            .expect("room");
         let place = |at: usize| FilePlace { file: WRITTEN, at: at as u64 };
         files.write(place(100), &bytes[..5000]).expect("written");
         files.write(place(5100), &bytes[5000..]).expect("written");
@@ -199,9 +290,9 @@ mod tests {
 
     #[test]
     fn without_a_folder_there_is_no_file_to_write() {
-        assert!(matches!(WeightFiles::open(None, 1, 0, &[]), Err(DeviceError::BadSpillFolder { .. })));
-        assert!(matches!(WeightFiles::open(None, 0, 1, &[]), Err(DeviceError::BadSpillFolder { .. })));
-        let files = WeightFiles::open(None, 0, 0, &[]).expect("nothing to reserve");
+        assert!(matches!(WeightFiles::open(None, 1, 0, InModel::default()), Err(DeviceError::BadSpillFolder { .. })));
+        assert!(matches!(WeightFiles::open(None, 0, 1, InModel::default()), Err(DeviceError::BadSpillFolder { .. })));
+        let files = WeightFiles::open(None, 0, 0, InModel::default()).expect("nothing to reserve");
         assert!(files.write(FilePlace { file: WRITTEN, at: 0 }, &[1]).is_err() && files.written_file_bytes() == 0);
         let states = FilePlace { file: STATES, at: 0 };
         assert!(files.write(states, &[1]).is_err() && files.read(states, &mut [1]).is_err());

@@ -8,7 +8,7 @@ mod int8;
 mod nf4;
 mod part;
 
-pub use part::{PartContent, QuantisedInfo, QuantisedPart};
+pub use part::{PartContent, QuantisedContent, QuantisedInfo, QuantisedPart};
 
 use crate::{FormatsError, ModelFiles};
 use remat_tensor::{DType, QuantFormat, Shape};
@@ -63,6 +63,19 @@ impl ModelFiles {
         }
         Ok(())
     }
+}
+
+/// What the bytes of the quantised weight `name` are made of, as its format lays them out, one behind the other.
+pub fn quantised_contents(name: &str, info: &QuantisedInfo) -> Vec<QuantisedContent> {
+    let parts = parts(name, info).into_iter();
+    let mut contents: Vec<_> = parts.map(|(part, range)| (range, QuantisedContent::Tensor(part))).collect();
+    if let QuantFormat::Nf4(kind) = info.format {
+        nf4::write_offset(info, kind, &mut |at, bytes| {
+            contents.push((at..at + bytes.len(), QuantisedContent::Known(bytes.to_vec())));
+        });
+    }
+    contents.sort_by_key(|(range, _)| range.start);
+    contents.into_iter().map(|(_, content)| content).collect()
 }
 
 /// The tensors of a weight that hold bytes of its layout.

@@ -38,6 +38,15 @@ pub enum PartContent {
     Range(Range<usize>),
 }
 
+/// Where some bytes of a quantised weight are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum QuantisedContent {
+    /// All of the tensor of this name.
+    Tensor(String),
+    /// In no tensor as they are.
+    Known(Vec<u8>),
+}
+
 impl ModelFiles {
     /// Reads a small tensor whole.
     pub(super) fn read_bytes_into(&self, name: &str, target: &mut [u8]) -> Result<(), FormatsError> {

@@ -6,7 +6,7 @@
 use crate::{TrainConfig, TrainError};
 use remat_ir::Graph;
 use remat_model::Model;
-use remat_plan::{DeviceProfile, Prices, SpillPrices};
+use remat_plan::{DeviceProfile, Prices, SpillPrices, WeightPart};
 use remat_step::device::{measure_reads, measure_spill};
 
 /// Prices of the settings' folder, if they name one: the given ones, or a file of 32 MiB is written, read and gone.
@@ -33,7 +33,11 @@ pub(crate) fn file_reads(config: &TrainConfig, model: &Model, graph: &Graph) -> 
     if config.offload.is_some() || config.device_map.is_none() {
         return Ok(None);
     }
-    let ranges = model.weights_in_files(graph)?;
-    let largest = ranges.values().max_by_key(|range| (range.bytes, range.offset));
+    let weights = model.weights_in_files(graph)?;
+    let ranges = weights.values().flatten().filter_map(|part| match part {
+        WeightPart::InFile(range) => Some(range),
+        WeightPart::Known(_) => None,
+    });
+    let largest = ranges.max_by_key(|range| (range.bytes, range.offset));
     Ok(largest.map(measure_reads).transpose()?)
 }
