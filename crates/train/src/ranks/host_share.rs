@@ -30,7 +30,8 @@ pub(crate) fn check_on_ranks(config: &TrainConfig) -> Result<(), TrainError> {
     }
     if config.method == MethodKind::Full && matches!(config.device_map, Some(DeviceMap::File(_))) {
         let name = SettingName("device-map");
-        let problem = format!("would move training state, which several ranks share out and keep in memory; leave {name} out");
+        let problem =
+            format!("would move training state, which several ranks share out and keep in memory; leave {name} out");
         return Err(TrainError::BadFlag { key: "device-map", problem });
     }
     Ok(())
