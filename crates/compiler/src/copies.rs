@@ -258,9 +258,17 @@ fn copy_step(action: Action, reads: Vec<Place>, writes: Vec<Place>, waits: Vec<S
 /// Lets the first kernel that writes into bytes of what is copied out wait for that copy, and the first that streams it.
 fn wait_for_evictions(plan: &mut Plan, leaving: &[Going], evict_of: &[StepId]) {
     let taken = taken(plan);
+    let mut streaming: HashMap<ValueId, Vec<usize>> = HashMap::new();
+    for (at, step) in plan.steps.iter().enumerate() {
+        for place in &step.reads {
+            if let Place::Spilled(root) = *place {
+                streaming.entry(root).or_default().push(at);
+            }
+        }
+    }
     for (&Going { value, buffer, .. }, &evict) in leaving.iter().zip(evict_of) {
-        let streams = |step: &Step| step.reads.contains(&Place::Spilled(value));
-        let streaming = plan.steps[evict.index()..].iter().position(streams).map(|next| evict.index() + next);
+        let streams = streaming.get(&value).map_or(&[][..], |steps| steps);
+        let streaming = streams.get(streams.partition_point(|&at| at < evict.index())).copied();
         for waiting in first_taker(plan, &taken, buffer).into_iter().chain(streaming) {
             plan.steps[waiting].waits.push(evict);
         }
