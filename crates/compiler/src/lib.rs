@@ -5,7 +5,8 @@
 //!                                        ▲ kept values: a policy's, or the solver's for a budget
 //! ```
 //!
-//! What ranks do together is put on a queue of its own by `collectives`. Where the profile has a spill tier, `offload` may have kept values copied out of the arena and back.
+//! What ranks do together is put on a queue of its own by `collectives`. Where the profile has a spill tier, `offload` may have
+//! kept values copied out of the arena and back.
 //!
 //! Invariant: a pure function of graph, policy and device profile: no tensor bytes, no device, no clock, no I/O. In debug
 //! builds the graph is verified between passes; the finished plan is always checked.

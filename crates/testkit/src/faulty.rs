@@ -1,11 +1,11 @@
 //! A device whose memory fails once: the CPU, and when a micro-step begins after its third update one bit of what it holds is
-//! another.
+//! another, or a gradient no number.
 //!
 //! Invariant: everything else is the CPU's. It stands for the host among several that computes wrongly without a word.
 
 use remat_comm::Engine;
 use remat_cpu::{CpuExecutor, CpuOptions, Level};
-use remat_ir::{SourceRole, StateRole, Storage, Type};
+use remat_ir::{SourceRole, StateRole, Storage, Type, Value};
 use remat_plan::{
     CustomKernels, Device, DeviceError, DeviceMemory, DeviceProfile, Observer, Plan, ProgramId, SourceId, StepTime,
 };
@@ -23,6 +23,8 @@ enum Failing {
     Parameter,
     /// In the first weight that is not trained.
     Weight,
+    /// In the gradient of the first trained parameter: no number.
+    Gradient,
 }
 
 /// The CPU with a memory that fails.
@@ -46,6 +48,12 @@ impl FaultyDevice {
         profile: |threads, level| CpuOptions { threads, level }.profile(),
     };
 
+    /// A gradient is no number before backward adds to it.
+    pub const IN_A_GRADIENT: Opener = Opener {
+        open: |threads, level| Self::open(threads, level, Failing::Gradient),
+        profile: |threads, level| CpuOptions { threads, level }.profile(),
+    };
+
     fn open(threads: usize, level: Level, failing: Failing) -> Box<dyn Device> {
         let cpu = CpuExecutor::new(CpuOptions { threads, level });
         Box::new(FaultyDevice { cpu, failing, updates: 0, has_failed: false })
@@ -55,15 +63,19 @@ impl FaultyDevice {
     /// follows takes it back.
     fn fail(&mut self, program: ProgramId) -> Result<(), DeviceError> {
         let mut values = self.cpu.plan(program).graph.values.iter();
+        let is = |value: &Value, role: StateRole| {
+            value.storage == Storage::State && matches!(value.role, Some(SourceRole::Parameter(_, of)) if of == role)
+        };
         let found = values.find(|value| match self.failing {
-            Failing::Parameter => {
-                value.storage == Storage::State
-                    && matches!(value.role, Some(SourceRole::Parameter(_, StateRole::Value)))
-            }
+            Failing::Parameter => is(value, StateRole::Value),
+            Failing::Gradient => is(value, StateRole::Gradient),
             Failing::Weight => value.storage == Storage::Weight,
         });
         let found = found.expect("a plan with such a source");
         let source = self.cpu.source(found.storage, &found.name).expect("of the plan");
+        if self.failing == Failing::Gradient {
+            return self.cpu.write(source, 0, &f32::NAN.to_le_bytes());
+        }
         let mut byte = [0];
         self.cpu.read(source, 2, &mut byte)?;
         self.cpu.write(source, 2, &[byte[0] ^ 0x40])

@@ -83,7 +83,7 @@ fn on_devices(
 ) -> Vec<Result<u64, TrainError>> {
     let start = |config: TrainConfig, engine: Option<ThreadEngine>| {
         let engine = engine.map(|engine| Arc::new(engine) as Arc<dyn Engine>);
-        let device = engine.as_ref().and_then(|engine| device(engine.rank()));
+        let device = device(engine.as_ref().map_or(0, |engine| engine.rank()));
         let control = RunControl { checks, device, ..control(existing, engine.as_ref()) };
         train(config, control, &mut Silent).map(|summary| summary.updates)
     };
@@ -288,6 +288,31 @@ fn a_rank_whose_memory_fails_is_named_and_nothing_of_it_is_saved() {
         }
         assert!(!config.out.join("checkpoint-5").exists(), "nothing is saved");
     }
+}
+
+/// A gradient that is no number is named where it is added up, before the update, whether micro-batches are added onto each
+/// other or apart; on two ranks the one that owns it, or its norm, ends both.
+#[test]
+fn a_gradient_that_is_no_number_is_named_and_nothing_of_it_is_saved() {
+    let parameter = "base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight";
+    for (rule, sum) in [(AccumulationKind::Running, ".grad"), (AccumulationKind::Apart, ".grad_sum")] {
+        let folder = tempfile::tempdir().expect("temporary folder");
+        let config = TrainConfig { accumulation: Some(rule), ..config("llama-gqa-tied", folder.path()) };
+        let device = |_| Some(FaultyDevice::IN_A_GRADIENT);
+        let mut ended = on_devices(1, Existing::Refuse, Checks::default(), device, |_| config.clone());
+        let error = ended.remove(0).expect_err("it is noticed");
+        let expected = format!("update 4: \"{parameter}{sum}\" holds NaN at element 0, before the update was made");
+        assert!(error.to_string().starts_with(&expected), "{error}");
+        assert_eq!(error.kind(), ErrorKind::Numeric);
+        assert!(!config.out.join("checkpoint-5").exists(), "nothing is saved");
+    }
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let config = config("llama-gqa-tied", folder.path());
+    let device = |rank: usize| (rank == 1).then_some(FaultyDevice::IN_A_GRADIENT);
+    for error in on_devices(2, Existing::Refuse, Checks::default(), device, |_| config.clone()) {
+        error.expect_err("it ends both");
+    }
+    assert!(!config.out.join("checkpoint-5").exists(), "nothing is saved");
 }
 
 /// Counts the bytes that a rank sends in messages that are not small.

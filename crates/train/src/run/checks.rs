@@ -6,7 +6,7 @@
 use crate::TrainError;
 use crate::run::finite;
 use crate::run::under_way::Run;
-use remat_ir::{StateRole, Storage};
+use remat_ir::Storage;
 use remat_plan::has_reference;
 use remat_tensor::NotFinite;
 
@@ -38,20 +38,19 @@ impl Run<'_> {
         Some(format!("{replayed}; {reference}"))
     }
 
-    /// Refuses gradients of the update `step` that are no numbers, before it is made. Those of adapters are small and always
-    /// looked at; of more than [`MOST_GRADIENT_BYTES`], their norm tells.
+    /// Refuses gradients of the update `step` that are no numbers, before it is made: the states in which they are added up. Those
+    /// of adapters are small and always looked at; of more than [`MOST_GRADIENT_BYTES`], their norm tells, and on several ranks
+    /// it tells of those that others own.
     pub(crate) fn check_gradients(&self, step: u64) -> Result<(), TrainError> {
         let device = self.session.step.loaded.device();
-        let gradients: Vec<String> =
-            self.session.parameters.iter().map(|parameter| StateRole::Gradient.name(&parameter.name)).collect();
-        let mut bytes = 0;
-        for name in &gradients {
-            bytes += device.source_type(device.known(Storage::State, name)?).bytes();
-        }
+        let sum = self.session.gradient_sum;
+        let names = self.session.parameters.iter().map(|parameter| sum.name(&parameter.name));
+        let held: Vec<_> = names.filter_map(|name| Some((device.source(Storage::State, &name)?, name))).collect();
+        let bytes: usize = held.iter().map(|(state, _)| device.source_type(*state).bytes()).sum();
         if bytes > MOST_GRADIENT_BYTES {
             return Ok(());
         }
-        for name in gradients {
+        for (_, name) in held {
             if let Some(NotFinite { index, value }) = finite::first_in_state(device, &name)? {
                 let last_save = self.saves.newest_known();
                 return Err(TrainError::BadGradient { step, name, index, value, last_save });
