@@ -15,8 +15,8 @@ use remat_tensor::DType;
 /// The input that says how many ranks, the first ones, have a gradient in this round: i32 [1].
 pub const PRESENT: &str = "ranks_present";
 
-/// The course of [`crate::accumulation_graph`] on one of several ranks: sends the shards of each `<name>.grad` to their owners, zeroes it, and adds what comes to the pieces `<name>.grad_sum` that
-/// this rank owns, f32 states [elements].
+/// The course of [`crate::accumulation_graph`] on one of several ranks: sends the shards of each `<name>.grad` to their owners,
+/// zeroes it, and adds what comes to the pieces of `<name>.grad_sum` that this rank owns, f32 states [elements].
 ///
 /// # Errors
 /// No parameters.

@@ -6,6 +6,7 @@
 
 use crate::plan::alternative::Alternative;
 use crate::plan::memory::Buffers;
+use crate::plan::part_seconds::PartSeconds;
 use crate::plan::setting::{Setting, update_rule};
 use crate::prices::spill::with_spill;
 use crate::settings::device_name::DeviceName;
@@ -57,14 +58,12 @@ impl Setting<'_> {
         // What the process holds anyway is the same on both sides, up to when it is measured.
         let domain = profile.tensor_domain();
         let same = account.rows.bytes(domain, MemoryPart::ProgramAndTokenizer);
-        let accumulated = self.config.grad_accum as f64;
-        let seconds_of = |plan: &Plan| plan.step_seconds(&profile.prices);
-        let of_micro_batch = seconds_of(micro) + accumulation.map_or(0.0, seconds_of);
-        let seconds = accumulated * of_micro_batch + seconds_of(update);
+        let accumulated = self.config.grad_accum;
+        let seconds = PartSeconds::of(micro, update, accumulation, &profile.prices).of_update(accumulated);
         Figures {
             sources_and_arena_bytes: account.running_bytes(domain) - same,
             arena_bytes: micro.arena_bytes,
-            seconds_per_token: seconds / (accumulated * (self.shape.batch * self.shape.seq_len) as f64),
+            seconds_per_token: seconds / (accumulated as f64 * (self.shape.batch * self.shape.seq_len) as f64),
         }
     }
 }

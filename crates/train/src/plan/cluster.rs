@@ -7,6 +7,7 @@
 //! estimates.
 
 use crate::TrainError;
+use crate::plan::part_seconds::PartSeconds;
 use remat_formats::SettingName;
 use remat_ir::OpClass;
 use remat_plan::Prices;
@@ -176,24 +177,6 @@ impl Traffic {
         self.waits.push(Wait { link_bytes: most(&out).max(most(&inwards)), memory_bytes: most(&within) });
         self.out_bytes.iter_mut().zip(&out).for_each(|(sum, bytes)| *sum += bytes);
         self.in_bytes.iter_mut().zip(&inwards).for_each(|(sum, bytes)| *sum += bytes);
-    }
-}
-
-/// Seconds of the parts of an update.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) struct PartSeconds {
-    /// A micro-step.
-    pub(crate) micro: f64,
-    /// What follows each, where micro-batches are added up apart; of ranks, each round of them.
-    pub(crate) accumulation: f64,
-    /// The optimizer.
-    pub(crate) update: f64,
-}
-
-impl PartSeconds {
-    /// Of an update of so many micro-batches, or rounds of them.
-    pub(crate) fn of_update(self, micro_batches: usize) -> f64 {
-        micro_batches as f64 * (self.micro + self.accumulation) + self.update
     }
 }
 

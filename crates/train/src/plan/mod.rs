@@ -10,6 +10,7 @@ pub(crate) mod memory;
 pub(crate) mod memory_part;
 pub(crate) mod off_memory;
 pub(crate) mod out_of_reach;
+pub(crate) mod part_seconds;
 pub(crate) mod placed_states;
 pub(crate) mod placed_weights;
 pub(crate) mod placement;

@@ -6,6 +6,7 @@
 
 use crate::plan::memory::Buffers;
 use crate::plan::off_memory::OffMemory;
+use crate::plan::part_seconds::PartSeconds;
 use crate::plan::planning::{Limits, MicroStepProblem, OtherGraphs, PlannedStep, fitting};
 use crate::settings::kinds::MethodKind;
 use crate::{TrainConfig, TrainError};
@@ -108,9 +109,8 @@ fn better(
     profile: &DeviceProfile,
 ) -> Result<PlannedStep, TrainError> {
     let seconds = |planned: &PlannedStep| {
-        let of = |plan: &Plan| plan.step_seconds(&profile.prices);
-        micro_batches as f64 * (of(&planned.micro) + planned.accumulation.as_ref().map_or(0.0, of))
-            + of(&planned.update)
+        let PlannedStep { micro, update, accumulation, .. } = planned;
+        PartSeconds::of(micro, update, accumulation.as_ref(), &profile.prices).of_update(micro_batches)
     };
     match (before, after) {
         (Ok(before), Ok(after)) if seconds(&after) < seconds(&before) => Ok(after),

@@ -7,7 +7,8 @@
 use crate::plan::alternative::Alternative;
 use crate::plan::alternatives::{OfUpdate, Present, alternatives};
 use crate::plan::buckets::BucketPlan;
-use crate::plan::cluster::{Cluster, PartSeconds, RanksPlan, UpdateWork};
+use crate::plan::cluster::{Cluster, RanksPlan, UpdateWork};
+use crate::plan::part_seconds::PartSeconds;
 use crate::plan::placed_states::{PlacedStates, placed_states};
 use crate::plan::placed_weights::{PlacedWeights, placed_weights};
 use crate::plan::plan_step::{plan_step, states_may_leave};
@@ -172,7 +173,7 @@ fn planned(config: TrainConfig, cluster: Option<&Cluster>) -> Result<RunPlan, Tr
     let alternatives = alternatives(&present)?;
     let placement = placed_weights(&micro, &pinned.in_files);
     drop(problem);
-    let seconds = summary.seconds_of_parts(micro.step_seconds(&profile.prices));
+    let seconds = PartSeconds::of(&micro, &update, accumulation.as_ref(), &profile.prices);
     let alone = cluster.map(|_| seconds_alone(setting, seconds.micro, &profile)).transpose()?;
     let SetUp { config, model, shape, limits, .. } = setup;
     let limit = limits.in_domain(domain);
@@ -280,10 +281,6 @@ struct FrontierSummary {
     frontier: Vec<FrontierRow>,
     smallest_memory_bytes: usize,
     smallest_activation_bytes: usize,
-    micro_batches: usize,
-    update_seconds: f64,
-    /// Of what follows each micro-step.
-    accumulation_seconds: f64,
 }
 
 impl FrontierSummary {
@@ -320,35 +317,21 @@ impl FrontierSummary {
         };
         let of_update = resident_update.as_ref().map(|(update, accumulation)| (update, accumulation.as_ref()));
         let (update, accumulation) = of_update.unwrap_or((&planned.update, planned.accumulation.as_ref()));
-        let mut summary = FrontierSummary {
-            frontier: Vec::new(),
+        let of_resident = PartSeconds::of(&planned.micro, update, accumulation, &profile.prices);
+        let rounds = config.grad_accum.div_ceil(setting.world.size);
+        let row = |point: &remat_compiler::FrontierPoint| FrontierRow {
+            peak_bytes: peak(point.arena_bytes),
+            activation_bytes: point.activation_bytes,
+            step_seconds: PartSeconds { micro: point.step_seconds, ..of_resident }.of_update(rounds),
+        };
+        Ok(FrontierSummary {
+            frontier: frontier.iter().map(row).collect(),
             smallest_memory_bytes: if domain == of_arena {
                 peak(smallest_arena_bytes).min(off_memory)
             } else {
                 account.peak_bytes(domain)
             },
             smallest_activation_bytes,
-            micro_batches: config.grad_accum.div_ceil(setting.world.size),
-            update_seconds: update.step_seconds(&profile.prices),
-            accumulation_seconds: accumulation.map_or(0.0, |plan| plan.step_seconds(&profile.prices)),
-        };
-        let row = |point: &remat_compiler::FrontierPoint| FrontierRow {
-            peak_bytes: peak(point.arena_bytes),
-            activation_bytes: point.activation_bytes,
-            step_seconds: summary.seconds_of_update(point.step_seconds),
-        };
-        summary.frontier = frontier.iter().map(row).collect();
-        summary.update_seconds = planned.update.step_seconds(&profile.prices);
-        let accumulation = planned.accumulation.as_ref();
-        summary.accumulation_seconds = accumulation.map_or(0.0, |plan| plan.step_seconds(&profile.prices));
-        Ok(summary)
-    }
-
-    fn seconds_of_update(&self, micro_seconds: f64) -> f64 {
-        self.seconds_of_parts(micro_seconds).of_update(self.micro_batches)
-    }
-
-    fn seconds_of_parts(&self, micro: f64) -> PartSeconds {
-        PartSeconds { micro, accumulation: self.accumulation_seconds, update: self.update_seconds }
+        })
     }
 }

@@ -2,8 +2,8 @@
 //!
 //! Method: by what they are for. Moments are read and written once an update, sums of gradients once more for each
 //! micro-batch, gradients in every backward, and parameters are read by every forward and backward and written by the update.
-//! Of each kind a quarter of the parameters' leave after the other, spread evenly over the model. Invariant: each level holds the one before, and the
-//! list depends on no limit, so that a lower limit only ever adds to what is off memory.
+//! Of each kind a quarter of the parameters' leave after the other, spread evenly over the model. Invariant: each level holds
+//! the one before, and the list depends on no limit, so that a lower limit only ever adds to what is off memory.
 
 use crate::plan::placement::TrainedPlaces;
 use remat_ir::{Graph, SourceRole, StateRole, Storage, Value};
